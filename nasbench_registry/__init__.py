@@ -1,0 +1,12 @@
+"""Names that a user types, and what they stand for.
+
+Four kinds of things are named in an experiment: spaces, controllers, compression steps and compilation
+backends. Each kind has one explicit table of names; other packages add to it through an entry-point group, and a
+class of the user's own is named ``module:Class``. This package is the one place that resolves such a name and
+the one place that words the error for a name or an option that does not exist.
+"""
+
+from nasbench_registry.names import UserError, check_options, nearest, one_of, unknown
+from nasbench_registry.registry import Registry
+
+__all__ = ["Registry", "UserError", "check_options", "nearest", "one_of", "unknown"]
