@@ -43,7 +43,9 @@ def one_of(kind: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def check_options(make: Callable[..., Any], options: Mapping[str, Any], *, what: str, reserved: Iterable[str] = ()) -> None:
+def check_options(
+    make: Callable[..., Any], options: Mapping[str, Any], *, what: str, reserved: Iterable[str] = ()
+) -> None:
     """Refuse options that `make` does not take, with the nearest one it does take.
 
     Args:

@@ -1,0 +1,162 @@
+"""The contract suite of a search space as one call, for authors of spaces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from search_spaces.core import Architecture, SearchSpace, Task
+
+SAMPLES = 200
+DEFAULT_TASK = Task((3, 32, 32), 10)
+
+
+def check_space(space: SearchSpace, *, task: Task = DEFAULT_TASK, seed: int = 0) -> list[str]:
+    """Everything that is wrong with a space, one sentence each; an empty list for a good one.
+
+    Checks that sampling, mutation, crossover, notation, JSON, encoding and canonicalization keep their promises on
+    200 samples, and that the smallest and the largest of the networks it met train one step.
+
+    Args:
+        space: the space.
+        task: what the networks are built for.
+        seed: of the samples.
+    """
+    problems: list[str] = []
+    for check in (_sampling, _operators, _notation, _encoding, _networks):
+        try:
+            problems += dict.fromkeys(check(space, task, seed))
+        except Exception as error:
+            # The author's code may raise anything; every kind of it is one finding, not a crash of the suite.
+            problems.append(f"{check.__name__[1:]}: {type(error).__name__}: {error}")
+    return problems
+
+
+Check = Callable[[SearchSpace, Task, int], Iterator[str]]
+
+
+def _samples(space: SearchSpace, seed: int) -> list[Architecture]:
+    rng = np.random.default_rng(seed)
+    return [space.sample(rng) for _ in range(SAMPLES)]
+
+
+def _sampling(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
+    torch_before, numpy_before = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
+    archs = _samples(space, seed)
+    if archs != _samples(space, seed):
+        yield "sample() gives other architectures for the same seed; draw only from the generator it is given."
+    if not torch.equal(torch_before, torch.get_rng_state()) or numpy_before != str(np.random.get_state()):  # noqa: NPY002
+        yield "sample() uses a global random generator; draw only from the generator it is given."
+    for arch in archs:
+        if not space.is_valid(arch):
+            yield f"sample() returned {arch.picks}, which is_valid() refuses."
+        if not all(type(pick) is int for pick in arch.picks):
+            yield f"sample() returned picks of type {type(arch.picks[0]).__name__}; make them Python int."
+    if space.size > 1 and len(set(archs)) == 1:
+        yield f"sample() returned the same architecture {SAMPLES} times."
+
+
+def _operators(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
+    rng = np.random.default_rng(seed)
+    archs = _samples(space, seed)
+    for a, b in zip(archs, archs[1:], strict=False):
+        if space.size > 1:
+            child = space.mutate(a, rng)
+            changed = sum(x != y for x, y in zip(a.picks, child.picks, strict=True))
+            if changed != 1:
+                yield f"mutate() changed {changed} decisions of {a.picks}; it must change exactly one."
+            if not space.is_valid(child):
+                yield f"mutate() returned {child.picks}, which is_valid() refuses."
+        child = space.crossover(a, b, rng)
+        if not space.is_valid(child):
+            yield f"crossover() returned {child.picks}, which is_valid() refuses."
+        if any(c not in (x, y) for c, x, y in zip(child.picks, a.picks, b.picks, strict=True)):
+            yield f"crossover() of {a.picks} and {b.picks} gave {child.picks}, with a pick of neither parent."
+    for neighbor in space.neighbors(archs[0]):
+        if (
+            not space.is_valid(neighbor)
+            or sum(x != y for x, y in zip(archs[0].picks, neighbor.picks, strict=True)) != 1
+        ):
+            yield f"neighbors() of {archs[0].picks} gave {neighbor.picks}; they must be valid and differ in one decision."
+
+
+def _notation(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
+    for arch in _samples(space, seed):
+        if Architecture.from_json(json.loads(json.dumps(arch.to_json()))) != arch:
+            yield f"architecture {arch.picks} does not survive JSON."
+        text = space.format(arch)
+        if space.canonical(space.parse(text)) != space.canonical(arch):
+            yield f"parse(format(arch)) of {arch.picks} is another network ({text!r})."
+        first = space.canonical(arch)
+        if not space.is_valid(first):
+            yield f"canonical() of {arch.picks} is {first.picks}, which is_valid() refuses."
+        if space.canonical(first) != first:
+            yield f"canonical() is not idempotent at {arch.picks}."
+
+
+def _encoding(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
+    archs = _samples(space, seed)
+    encoded = space.one_hot(archs)
+    if encoded.ndim != 2 or len(encoded) != len(archs) or not np.isfinite(encoded).all():
+        yield f"one_hot() of {len(archs)} architectures has shape {encoded.shape}; it must be finite and (n, d)."
+        return
+    if not np.array_equal(space.one_hot(archs[:3]), encoded[:3]):
+        yield "one_hot() of an architecture depends on the others in the list."
+    for a, b, row_a, row_b in zip(archs, archs[1:], encoded, encoded[1:], strict=False):
+        if space.canonical(a) != space.canonical(b) and np.array_equal(row_a, row_b):
+            yield f"one_hot() gives {a.picks} and {b.picks} the same row."
+
+
+def _networks(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
+    archs = _samples(space, seed)[:20]
+    for pick in (0, -1):
+        edge = Architecture(space.name, tuple(range(len(d.options))[pick] for d in space.decisions))
+        if space.is_valid(edge):
+            archs.append(edge)
+    archs = [*archs, *(space.canonical(arch) for arch in archs[:3])]
+    sizes = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for arch in archs:
+            model = space.build(arch, task)
+            if not isinstance(model, nn.Module):
+                yield f"build() returned {type(model).__name__}; it must return a torch.nn.Module."
+                return
+            sizes[arch] = sum(parameter.numel() for parameter in model.parameters())
+        for arch in archs:
+            first = space.canonical(arch)
+            if first in sizes and sizes[first] > sizes[arch]:
+                yield f"canonical() of {arch.picks} builds a larger network ({sizes[first]} against {sizes[arch]} parameters)."
+        for arch in {min(archs, key=sizes.__getitem__), max(archs, key=sizes.__getitem__)}:
+            yield from _trains(space, arch, task)
+
+
+def _trains(space: SearchSpace, arch: Architecture, task: Task) -> Iterator[str]:
+    model = space.build(arch, task).train()
+    images, labels = torch.randn(4, *task.input_shape), torch.arange(4) % task.classes
+    logits = model(images)
+    if tuple(logits.shape) != (4, task.classes):
+        yield (
+            f"the network of {arch.picks} maps {tuple(images.shape)} to {tuple(logits.shape)}; "
+            f"it must give {(4, task.classes)}."
+        )
+        return
+    if not _learns(model, nn.functional.cross_entropy(logits, labels)):
+        yield f"the network of {arch.picks} has no parameter that learns: the loss has no gradient."
+
+
+def _learns(model: nn.Module, loss: torch.Tensor) -> bool:
+    """Whether one step of gradient descent on `loss` finds finite gradients, at least one of them not zero."""
+    if not loss.requires_grad:
+        return False
+    loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return (
+        bool(gradients)
+        and all(bool(g.isfinite().all()) for g in gradients)
+        and any(bool(g.any()) for g in gradients)
+    )

@@ -1,0 +1,175 @@
+"""NAS-Bench-201: one cell of four nodes, six edges and five operations, repeated (Dong & Yang 2020, arXiv 2001.00326).
+
+The network is a 3x3 stem, three stages of equal cells with a stride-two residual block between stages, batch norm,
+ReLU, global average pooling and a linear layer. The paper trains it with 16 channels and five cells a stage.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from itertools import product
+
+import torch
+from torch import nn
+
+from nasbench_registry import UserError, unknown
+from search_spaces.core import Architecture, Decision, SearchSpace, Task
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+ZERO = "#"
+EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (node, its input)
+
+
+class NASBench201(SearchSpace):
+    """The 15,625 cells of NAS-Bench-201, in the notation ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
+
+    Args:
+        channels: width of the first stage; the paper uses 16.
+        cells: cells in each of the three stages; the paper uses 5.
+    """
+
+    name = "nasbench201"
+    decisions = tuple(Decision(f"{node}<-{source}", OPERATIONS) for node, source in EDGES)
+    summary = "one cell of 6 edges with 5 operations, repeated: 15,625 architectures"
+    source = "Dong & Yang 2020, arXiv 2001.00326"
+
+    def __init__(self, *, channels: int = 16, cells: int = 5) -> None:
+        if channels < 1 or cells < 1:
+            raise UserError(
+                f"channels={channels} and cells={cells} of space 'nasbench201' must both be 1 or more."
+            )
+        self.channels, self.cells = channels, cells
+
+    def build(self, arch: Architecture, task: Task) -> nn.Module:
+        """The network of the paper for this cell."""
+        operations = list(self.choices(arch).values())
+        width = self.channels
+        layers: list[nn.Module] = [
+            nn.Conv2d(task.input_shape[0], width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        ]
+        for stage in range(3):
+            if stage > 0:
+                layers.append(_Reduction(width, 2 * width))
+                width *= 2
+            layers += [Cell(operations, width) for _ in range(self.cells)]
+        layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers, nn.Linear(width, task.classes))
+
+    def format(self, arch: Architecture) -> str:
+        """The string of the paper."""
+        self.require_valid(arch)
+        nodes: dict[int, str] = {}
+        for (node, source), pick in zip(EDGES, arch.picks, strict=True):
+            nodes[node] = nodes.get(node, "|") + f"{OPERATIONS[pick]}~{source}|"
+        return "+".join(nodes.values())
+
+    def parse(self, text: str) -> Architecture:
+        """The architecture behind a string of the paper."""
+        tokens = re.findall(r"([^|+~]+)~(\d+)", text)
+        picks = []
+        for operation, _ in tokens:
+            if operation not in OPERATIONS:
+                raise unknown("operation", operation, OPERATIONS, where=f"in {text!r}")
+            picks.append(OPERATIONS.index(operation))
+        arch = Architecture(self.name, tuple(picks))
+        if len(picks) != len(EDGES) or self.format(arch) != text.strip():
+            raise UserError(
+                f"{text!r} is not a NAS-Bench-201 cell; write |op~0|+|op~0|op~1|+|op~0|op~1|op~2|."
+            )
+        return arch
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        """The first architecture, in the order of the picks, with the same cell.
+
+        Two cells are the same when they agree after a skip connection is replaced by its input, an operation on
+        nothing by zero, and the inputs of a node are put in order: the 6,466 distinct cells that the paper counts.
+        (A node with one zero among its inputs stays apart from the node without it, as in the paper; and the batch
+        norm behind an operation on nothing could learn a constant, which the paper does not count either.)
+        """
+        self.require_valid(arch)
+        return self._representatives[_expression(arch.picks)]
+
+    @cached_property
+    def _representatives(self) -> dict[str, Architecture]:
+        first: dict[str, Architecture] = {}
+        for picks in product(range(len(OPERATIONS)), repeat=len(EDGES)):
+            first.setdefault(_expression(picks), Architecture(self.name, picks))
+        return first
+
+
+def _expression(picks: tuple[int, ...]) -> str:
+    """The output of a cell as a formula in which equal cells read the same."""
+    nodes = ["0", "", "", ""]
+    for node in (1, 2, 3):
+        terms = []
+        for (target, source), pick in zip(EDGES, picks, strict=True):
+            if target == node:
+                operation, term = OPERATIONS[pick], nodes[source]
+                if operation == "none" or term == ZERO:
+                    terms.append(ZERO)
+                else:
+                    terms.append(term if operation == "skip_connect" else f"({term})@{operation}")
+        nodes[node] = "+".join(sorted(terms))
+    return nodes[3]
+
+
+class Cell(nn.Module):
+    """Four nodes; each sums the operations on its incoming edges: (n, width, h, w) -> the same shape."""
+
+    def __init__(self, operations: list[str], width: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleDict(
+            {
+                f"{node}_{source}": _operation(operation, width)
+                for (node, source), operation in zip(EDGES, operations, strict=True)
+                if operation != "none"
+            }
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The value of the last node; a node that nothing reaches is zero."""
+        nodes = [x]
+        for node in (1, 2, 3):
+            keys = [(f"{node}_{source}", source) for source in range(node)]
+            terms = [self.edges[key](nodes[source]) for key, source in keys if key in self.edges]
+            total = torch.zeros_like(x) if not terms else terms[0]
+            for term in terms[1:]:
+                total = total + term
+            nodes.append(total)
+        return nodes[3]
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    # Not in place: the input of an edge is also the input of other edges.
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+def _operation(name: str, width: int) -> nn.Module:
+    if name == "skip_connect":
+        return nn.Identity()
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    return _convolution(width, width, 1 if name == "nor_conv_1x1" else 3)
+
+
+class _Reduction(nn.Module):
+    """The residual block of stride two between stages: (n, inputs, h, w) -> (n, outputs, ceil(h/2), ceil(w/2))."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_convolution(inputs, outputs, 3, 2), _convolution(outputs, outputs, 3))
+        # ceil_mode, so that odd sizes agree with the strided convolution; for even sizes it is the paper's pooling.
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False),
+            nn.Conv2d(inputs, outputs, 1, bias=False),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.shortcut(x) + self.body(x)
+        return out

@@ -1,0 +1,43 @@
+"""The search spaces by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nasbench_registry import Registry, UserError, check_options
+from search_spaces.core import Decision, SearchSpace
+from search_spaces.mobile import Mobile
+from search_spaces.nasbench201 import NASBench201
+
+SPACES: dict[str, type[SearchSpace]] = {"mobile": Mobile, "nasbench201": NASBench201}
+
+# mypy has no type for "the class object of an abstract class" other than through this ignore.
+spaces = Registry("space", SearchSpace, SPACES, group="nasbench.search_spaces")  # type: ignore[type-abstract]
+
+
+def get_space(name: str, **options: Any) -> SearchSpace:
+    """The space called `name`: one of ours, one of an installed package, or ``module:Class``.
+
+    Raises:
+        UserError: the name or an option is unknown, an option has a bad value, or the class is no complete space.
+    """
+    cls = spaces.find(name)
+    check_options(cls, options, what=f"space {name!r}")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise UserError(
+            f"space {name!r} does not define {', '.join(missing)}; see search_spaces.core.SearchSpace."
+        )
+    space = cls(**options)
+    for attribute in ("name", "decisions"):
+        if not getattr(space, attribute, None):
+            raise UserError(f"space {name!r} has no {attribute!r}; set it on the class or in __init__.")
+    if not all(isinstance(decision, Decision) for decision in space.decisions):
+        raise UserError(f"space {name!r}: decisions must be a tuple of Decision, not {space.decisions!r}.")
+    names = [decision.name for decision in space.decisions]
+    repeated = sorted({decision for decision in names if names.count(decision) > 1})
+    if repeated:
+        raise UserError(
+            f"space {name!r} has several decisions called {', '.join(repeated)}; give each its own name."
+        )
+    return space
