@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 
 from nasbench_registry.names import UserError, unknown
 
-
 T = TypeVar("T")
 
 
@@ -78,4 +77,4 @@ def _import(name: str, kind: str) -> object:
     if not hasattr(module, attribute):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise unknown("class", attribute, classes, where=f"in module {module_name!r}")
-    return getattr(module, attribute)  # type: ignore[no-any-return]  # its type is checked by the caller
+    return getattr(module, attribute)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 
@@ -45,11 +46,11 @@ def _samples(space: SearchSpace, seed: int) -> list[Architecture]:
 
 
 def _sampling(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
-    torch_before, numpy_before = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
+    torch_before, numpy_before = torch.get_rng_state(), str(np.random.get_state())
     archs = _samples(space, seed)
     if archs != _samples(space, seed):
         yield "sample() gives other architectures for the same seed; draw only from the generator it is given."
-    if not torch.equal(torch_before, torch.get_rng_state()) or numpy_before != str(np.random.get_state()):  # noqa: NPY002
+    if not torch.equal(torch_before, torch.get_rng_state()) or numpy_before != str(np.random.get_state()):
         yield "sample() uses a global random generator; draw only from the generator it is given."
     for arch in archs:
         if not space.is_valid(arch):
@@ -63,7 +64,7 @@ def _sampling(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
 def _operators(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
     rng = np.random.default_rng(seed)
     archs = _samples(space, seed)
-    for a, b in zip(archs, archs[1:], strict=False):
+    for a, b in itertools.pairwise(archs):
         if space.size > 1:
             child = space.mutate(a, rng)
             changed = sum(x != y for x, y in zip(a.picks, child.picks, strict=True))
@@ -81,7 +82,7 @@ def _operators(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
             not space.is_valid(neighbor)
             or sum(x != y for x, y in zip(archs[0].picks, neighbor.picks, strict=True)) != 1
         ):
-            yield f"neighbors() of {archs[0].picks} gave {neighbor.picks}; they must be valid and differ in one decision."
+            yield f"neighbors() of {archs[0].picks} gave {neighbor.picks}; they must be valid and one decision away."
 
 
 def _notation(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
@@ -122,7 +123,7 @@ def _networks(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for arch in archs:
-            model = space.build(arch, task)
+            model: object = space.build(arch, task)
             if not isinstance(model, nn.Module):
                 yield f"build() returned {type(model).__name__}; it must return a torch.nn.Module."
                 return
@@ -130,7 +131,7 @@ def _networks(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
         for arch in archs:
             first = space.canonical(arch)
             if first in sizes and sizes[first] > sizes[arch]:
-                yield f"canonical() of {arch.picks} builds a larger network ({sizes[first]} against {sizes[arch]} parameters)."
+                yield f"canonical() of {arch.picks} has more parameters ({sizes[first]} against {sizes[arch]})."
         for arch in {min(archs, key=sizes.__getitem__), max(archs, key=sizes.__getitem__)}:
             yield from _trains(space, arch, task)
 
@@ -156,7 +157,5 @@ def _learns(model: nn.Module, loss: torch.Tensor) -> bool:
     loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return (
-        bool(gradients)
-        and all(bool(g.isfinite().all()) for g in gradients)
-        and any(bool(g.any()) for g in gradients)
+        bool(gradients) and all(bool(g.isfinite().all()) for g in gradients) and any(bool(g.any()) for g in gradients)
     )

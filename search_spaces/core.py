@@ -56,9 +56,7 @@ class Decision:
             raise UserError(f"decision {self.name!r} has no options; give it at least one.")
         texts = [self.text(index) for index in range(len(self.options))]
         if len(set(texts)) != len(texts):
-            raise UserError(
-                f"decision {self.name!r} repeats an option among {', '.join(texts)}; list each one once."
-            )
+            raise UserError(f"decision {self.name!r} repeats an option among {', '.join(texts)}; list each one once.")
 
     def text(self, index: int) -> str:
         """Option number `index` as text: a string as it is, anything else as JSON."""
@@ -101,9 +99,7 @@ class Task:
     def __post_init__(self) -> None:
         shape = tuple(int(size) for size in self.input_shape)
         if len(shape) != 3 or min(shape) < 1:
-            raise UserError(
-                f"input_shape {self.input_shape!r} is not (channels, height, width) with sizes above 0."
-            )
+            raise UserError(f"input_shape {self.input_shape!r} is not (channels, height, width) with sizes above 0.")
         if self.classes < 2:
             raise UserError(f"classes is {self.classes}; a classification task has at least 2.")
         object.__setattr__(self, "input_shape", shape)
@@ -143,9 +139,7 @@ class SearchSpace(ABC):
     def format(self, arch: Architecture) -> str:
         """The architecture in the notation of the field; here ``decision=option`` pairs joined by commas."""
         self.require_valid(arch)
-        return ",".join(
-            f"{d.name}={d.text(pick)}" for d, pick in zip(self.decisions, arch.picks, strict=True)
-        )
+        return ",".join(f"{d.name}={d.text(pick)}" for d, pick in zip(self.decisions, arch.picks, strict=True))
 
     def parse(self, text: str) -> Architecture:
         """The architecture that `format` wrote.
@@ -158,9 +152,7 @@ class SearchSpace(ABC):
         for position, decision in enumerate(self.decisions):
             start = f"{'' if position == 0 else ','}{decision.name}="
             if not rest.startswith(start):
-                raise UserError(
-                    f"expected {start!r} at {rest!r} while reading an architecture of {self.name!r}."
-                )
+                raise UserError(f"expected {start!r} at {rest!r} while reading an architecture of {self.name!r}.")
             rest = rest[len(start) :]
             fits = [i for i in range(len(decision.options)) if rest.startswith(decision.text(i))]
             if not fits:
@@ -202,9 +194,7 @@ class SearchSpace(ABC):
     def require_valid(self, arch: Architecture) -> None:
         """Raise UserError unless the architecture belongs to this space."""
         if arch.space != self.name:
-            raise UserError(
-                f"architecture {arch.picks} belongs to space {arch.space!r}, not to {self.name!r}."
-            )
+            raise UserError(f"architecture {arch.picks} belongs to space {arch.space!r}, not to {self.name!r}.")
         if not self.is_valid(arch):
             raise UserError(
                 f"picks {arch.picks} are not an architecture of space {self.name!r}, whose {len(self.decisions)} "
@@ -235,14 +225,10 @@ class SearchSpace(ABC):
         """The decisions that have something to choose."""
         return [position for position, size in enumerate(self._sizes_list) if size > 1]
 
-    def mutate(
-        self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES
-    ) -> Architecture:
+    def mutate(self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
         """A valid architecture in which exactly one decision, chosen uniformly, takes another option."""
         if not self._free:
-            raise NoValidArchitecture(
-                f"space {self.name!r} has a single architecture; there is nothing to mutate."
-            )
+            raise NoValidArchitecture(f"space {self.name!r} has a single architecture; there is nothing to mutate.")
         for _ in range(max_tries):
             position = self._free[int(rng.integers(len(self._free)))]
             pick = int(rng.integers(self._sizes_list[position] - 1))
@@ -273,17 +259,13 @@ class SearchSpace(ABC):
         for position, size in enumerate(self._sizes_list):
             for pick in range(size):
                 if pick != arch.picks[position]:
-                    other = Architecture(
-                        self.name, (*arch.picks[:position], pick, *arch.picks[position + 1 :])
-                    )
+                    other = Architecture(self.name, (*arch.picks[:position], pick, *arch.picks[position + 1 :]))
                     if self.is_valid(other):
                         yield other
 
     def one_hot(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
         """An (n, d) array of zeros and ones: one column for every option of every decision."""
-        picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(
-            len(archs), len(self.decisions)
-        )
+        picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(self.decisions))
         starts = np.concatenate([[0], np.cumsum(self._sizes)[:-1]]).astype(np.int64)
         encoded = np.zeros((len(archs), int(self._sizes.sum())))
         np.put_along_axis(encoded, picks + starts, 1.0, axis=1)

@@ -73,9 +73,7 @@ class Mobile(SearchSpace):
         choice = self.choices(arch)
         channels = 16
         stride = 2 if min(task.input_shape[1:]) >= 64 else 1
-        modules: list[nn.Module] = [
-            conv_bn(task.input_shape[0], channels, 3, stride=stride, activation=nn.ReLU)
-        ]
+        modules: list[nn.Module] = [conv_bn(task.input_shape[0], channels, 3, stride=stride, activation=nn.ReLU)]
         for stage, width in enumerate(self.widths):
             for layer in range(self.layers):
                 at = f"s{stage}l{layer}"
@@ -84,9 +82,7 @@ class Mobile(SearchSpace):
                 stride = 2 if layer == 0 and stage > 0 else 1
                 modules.append(BLOCKS[block](channels, outputs, kernel=choice[f"{at}_kernel"], stride=stride))
                 channels = outputs
-        return nn.Sequential(
-            *modules, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, task.classes)
-        )
+        return nn.Sequential(*modules, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, task.classes))
 
     def canonical(self, arch: Architecture) -> Architecture:
         """An identity layer has neither kernel nor width: both picks are set to the first option."""
@@ -104,9 +100,7 @@ class Mobile(SearchSpace):
         for start in range(0, len(arch.picks), 3):
             block, kernel, width = (
                 decision.text(pick)
-                for decision, pick in zip(
-                    self.decisions[start : start + 3], arch.picks[start : start + 3], strict=True
-                )
+                for decision, pick in zip(self.decisions[start : start + 3], arch.picks[start : start + 3], strict=True)
             )
             texts.append(f"{block}_k{kernel}_w{width}")
         stages = (texts[start : start + self.layers] for start in range(0, len(texts), self.layers))
@@ -116,16 +110,12 @@ class Mobile(SearchSpace):
         """The architecture behind the notation of `format`."""
         layers = [layer for stage in text.strip().split("/") for layer in stage.split("-")]
         if len(layers) * 3 != len(self.decisions):
-            raise UserError(
-                f"{text!r} has {len(layers)} layers; this space 'mobile' has {len(self.decisions) // 3}."
-            )
+            raise UserError(f"{text!r} has {len(layers)} layers; this space 'mobile' has {len(self.decisions) // 3}.")
         picks: list[int] = []
         for layer, start in zip(layers, range(0, len(self.decisions), 3), strict=True):
             block, _, rest = layer.rpartition("_k")
             kernel, _, width = rest.partition("_w")
-            for written, decision in zip(
-                (block, kernel, width), self.decisions[start : start + 3], strict=True
-            ):
+            for written, decision in zip((block, kernel, width), self.decisions[start : start + 3], strict=True):
                 options = [decision.text(index) for index in range(len(decision.options))]
                 if written not in options:
                     raise unknown(decision.name, written, options, where=f"in layer {layer!r}")

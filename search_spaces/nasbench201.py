@@ -36,9 +36,7 @@ class NASBench201(SearchSpace):
 
     def __init__(self, *, channels: int = 16, cells: int = 5) -> None:
         if channels < 1 or cells < 1:
-            raise UserError(
-                f"channels={channels} and cells={cells} of space 'nasbench201' must both be 1 or more."
-            )
+            raise UserError(f"channels={channels} and cells={cells} of space 'nasbench201' must both be 1 or more.")
         self.channels, self.cells = channels, cells
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
@@ -75,9 +73,7 @@ class NASBench201(SearchSpace):
             picks.append(OPERATIONS.index(operation))
         arch = Architecture(self.name, tuple(picks))
         if len(picks) != len(EDGES) or self.format(arch) != text.strip():
-            raise UserError(
-                f"{text!r} is not a NAS-Bench-201 cell; write |op~0|+|op~0|op~1|+|op~0|op~1|op~2|."
-            )
+            raise UserError(f"{text!r} is not a NAS-Bench-201 cell; write |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
         return arch
 
     def canonical(self, arch: Architecture) -> Architecture:

@@ -25,9 +25,7 @@ def get_space(name: str, **options: Any) -> SearchSpace:
     check_options(cls, options, what=f"space {name!r}")
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
-        raise UserError(
-            f"space {name!r} does not define {', '.join(missing)}; see search_spaces.core.SearchSpace."
-        )
+        raise UserError(f"space {name!r} does not define {', '.join(missing)}; see search_spaces.core.SearchSpace.")
     space = cls(**options)
     for attribute in ("name", "decisions"):
         if not getattr(space, attribute, None):
@@ -37,7 +35,5 @@ def get_space(name: str, **options: Any) -> SearchSpace:
     names = [decision.name for decision in space.decisions]
     repeated = sorted({decision for decision in names if names.count(decision) > 1})
     if repeated:
-        raise UserError(
-            f"space {name!r} has several decisions called {', '.join(repeated)}; give each its own name."
-        )
+        raise UserError(f"space {name!r} has several decisions called {', '.join(repeated)}; give each its own name.")
     return space

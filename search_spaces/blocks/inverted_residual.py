@@ -11,9 +11,7 @@ from torch import nn
 from search_spaces.blocks.layers import SqueezeExcitation, conv_bn, residual_if_same
 
 
-def inverted_residual(
-    inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, expansion: int = 4
-) -> nn.Module:
+def inverted_residual(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, expansion: int = 4) -> nn.Module:
     """1x1 to `expansion` times the inputs, depthwise, linear 1x1; a shortcut where the shapes agree.
 
     (n, inputs, h, w) -> (n, outputs, ceil(h/stride), ceil(w/stride)).

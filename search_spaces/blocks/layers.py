@@ -19,9 +19,7 @@ def conv_bn(
 ) -> nn.Sequential:
     """Convolution without bias, batch norm, activation: (n, inputs, h, w) -> (n, outputs, ceil(h/s), ceil(w/s))."""
     if kernel % 2 == 0:
-        raise UserError(
-            f"kernel {kernel} is even; blocks keep the image centred and need an odd kernel (1, 3, 5, 7)."
-        )
+        raise UserError(f"kernel {kernel} is even; blocks keep the image centred and need an odd kernel (1, 3, 5, 7).")
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),

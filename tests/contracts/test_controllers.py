@@ -1,0 +1,202 @@
+"""The contract that every controller keeps; a new one in CONTROLLERS is tested by being there."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from controllers import CONTROLLERS, Controller, Outcome, Proposal, get_controller
+from nasbench_registry import UserError
+from search_spaces import Architecture, Decision, SearchSpace, get_space
+
+OPTIONS = {"regularized_evolution": {"population": 12, "tournament": 4}}
+
+
+class Toy(SearchSpace):
+    """Six decisions of four options; two of its corners are invalid."""
+
+    name = "toy"
+    decisions = tuple(Decision(f"d{i}", (0, 1, 2, 3)) for i in range(6))
+
+    def build(self, arch, task):
+        raise AssertionError("a controller never builds a network")
+
+    def is_valid(self, arch):
+        return super().is_valid(arch) and sum(arch.picks) not in (0, 18)
+
+
+def value(arch: Architecture) -> float:
+    """A smooth table: the distance to a target, so that good architectures are near each other."""
+    target = (3, 1, 2, 0, 3, 2)
+    return 1.0 - sum(abs(a - b) for a, b in zip(arch.picks, target, strict=True)) / 18
+
+
+def make(name: str, space: SearchSpace | None = None, seed: int = 0) -> Controller:
+    return get_controller(name, space or Toy(), seed=seed, **OPTIONS.get(name, {}))
+
+
+def run(controller: Controller, steps: int, fails=lambda arch: False) -> list[Proposal]:
+    asked = []
+    for _ in range(steps):
+        proposal = controller.ask()
+        assert proposal is not None, "nothing is running, so there is nothing to wait for"
+        asked.append(proposal)
+        controller.tell(Outcome(proposal, None if fails(proposal.arch) else (value(proposal.arch),)))
+    return asked
+
+
+every = pytest.mark.parametrize("name", CONTROLLERS)
+
+
+@every
+@pytest.mark.parametrize("space", [Toy(), get_space("mobile"), get_space("nasbench201")], ids=lambda s: s.name)
+def test_proposals_are_valid(name, space):
+    controller = make(name, space)
+    for _ in range(40):
+        proposal = controller.ask()
+        assert space.is_valid(proposal.arch)
+        assert all(type(pick) is int for pick in proposal.arch.picks)
+        controller.tell(Outcome(proposal, (float(sum(proposal.arch.picks)),)))
+
+
+@every
+def test_same_seed_same_stream_and_global_generators_untouched(name):
+    before = torch.get_rng_state(), str(np.random.get_state())
+    first, second, other = run(make(name), 60), run(make(name), 60), run(make(name, seed=1), 60)
+    assert first == second
+    assert first != other
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == str(np.random.get_state())
+
+
+@every
+def test_outcomes_come_back_in_any_order(name):
+    controller, space, rng = make(name), Toy(), np.random.default_rng(0)
+    running: list[Proposal] = []
+    for _ in range(80):
+        while len(running) < 5 and (proposal := controller.ask()) is not None:
+            running.append(proposal)
+        assert running, "the controller waits for outcomes although none are outstanding"
+        proposal = running.pop(int(rng.integers(len(running))))
+        assert space.is_valid(proposal.arch)
+        controller.tell(Outcome(proposal, (value(proposal.arch),)))
+
+
+@every
+def test_survives_failures(name):
+    """When everything fails the controller goes on proposing; when half fails it still learns from the rest."""
+    run(make(name), 50, fails=lambda arch: True)
+    asked = run(make(name), 300, fails=lambda arch: arch.picks[0] == 0)
+    assert any(proposal.arch.picks[0] != 0 for proposal in asked[-20:])
+
+
+@every
+def test_starvation_ends_with_none_or_a_proposal(name):
+    controller = make(name)
+    asked = list(itertools.takewhile(lambda proposal: proposal is not None, (controller.ask() for _ in range(200))))
+    assert asked
+    for proposal in asked:
+        controller.tell(Outcome(proposal, (value(proposal.arch),)))
+    assert controller.ask() is not None
+
+
+@every
+def test_takes_architectures_it_never_asked_for(name):
+    controller, rng = make(name), np.random.default_rng(5)
+    for _ in range(20):
+        arch = controller.space.sample(rng)
+        controller.tell(Outcome(Proposal(arch), (value(arch),)))
+    assert len(run(controller, 30)) == 30
+
+
+@every
+def test_resumes_through_json_in_a_new_object(name):
+    controller = make(name)
+    run(controller, 37)
+    outstanding = [controller.ask() for _ in range(3)]
+    state = json.loads(json.dumps(controller.state_dict()))
+    twin = make(name, seed=999)
+    twin.load_state_dict(state)
+    for each in (controller, twin):
+        for proposal in outstanding:
+            each.tell(Outcome(proposal, (value(proposal.arch),)))
+    assert run(controller, 20) == run(twin, 20)
+
+
+@every
+def test_refuses_another_controllers_state(name):
+    state = make(name).state_dict() | {"controller": "somebody_else"}
+    with pytest.raises(UserError, match="somebody_else"):
+        make(name).load_state_dict(state)
+
+
+@every
+def test_refuses_unknown_options(name):
+    with pytest.raises(UserError, match="unknown option 'populatoin'"):
+        get_controller(name, Toy(), seed=0, populatoin=3)
+
+
+@every
+def test_refuses_foreign_architectures(name):
+    with pytest.raises(UserError, match="belongs to space 'mobile'"):
+        make(name).tell(Outcome(Proposal(Architecture("mobile", (0,) * 6)), (1.0,)))
+
+
+@every
+def test_several_scores_work_or_are_refused(name):
+    controller = make(name)
+    proposal = controller.ask()
+    if not controller.multi_objective:
+        with pytest.raises(UserError, match="takes one score, not 2"):
+            controller.tell(Outcome(proposal, (1.0, 2.0)))
+        return
+    for _ in range(60):
+        controller.tell(Outcome(proposal, (value(proposal.arch), -float(sum(proposal.arch.picks)))))
+        proposal = controller.ask()
+    assert controller.space.is_valid(proposal.arch)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != "random"])
+def test_beats_random(name):
+    """Mean value of the last 50 of 250 proposals, over 10 seeds, lies six standard errors above random's.
+
+    A random proposal has the mean m and the standard deviation s of the table, which we compute over the whole of
+    it; a mean over 500 of them has the standard error s / sqrt(500). Six of those are the margin.
+    """
+    space = Toy()
+    table = np.array([value(Architecture("toy", picks)) for picks in itertools.product(range(4), repeat=6)])
+    margin = 6 * table.std() / np.sqrt(500)
+    late = [value(p.arch) for seed in range(10) for p in run(make(name, space, seed), 250)[-50:]]
+    assert np.mean(late) > table.mean() + margin
+
+
+@pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != "random"])
+def test_learns_to_avoid_what_fails(name):
+    """Designs with option 0 in the first decision fail (a quarter of the space); late proposals avoid them.
+
+    If nothing were learned, the number of failures among 500 late proposals would be binomial(500, 1/4); we ask
+    for six of its standard deviations less.
+    """
+    limit = 500 / 4 - 6 * np.sqrt(500 * 0.25 * 0.75)
+    late = [
+        proposal.arch.picks[0] == 0
+        for seed in range(10)
+        for proposal in run(make(name, seed=seed), 250, fails=lambda arch: arch.picks[0] == 0)[-50:]
+    ]
+    assert sum(late) < limit
+
+
+def test_scores_are_checked_in_one_place():
+    proposal = Proposal(Toy().architecture((1, 0, 0, 0, 0, 0)))
+    for bad in [(float("nan"),), (float("inf"), 1.0), ()]:
+        with pytest.raises(ValueError, match="finite"):
+            Outcome(proposal, bad)
+    assert Outcome(proposal, (np.float32(0.5),)).scores == (0.5,)
+    assert type(Outcome(proposal, (np.float32(0.5),)).scores[0]) is float
+
+
+def test_unknown_controller_names_the_nearest():
+    with pytest.raises(UserError, match="Did you mean 'regularized_evolution'"):
+        get_controller("regularised_evolution", Toy(), seed=0)

@@ -1,0 +1,74 @@
+"""The contract that every search space keeps; a new one in SPACES is tested by being there."""
+
+import numpy as np
+import pytest
+import torch
+
+from nasbench_registry import UserError
+from search_spaces import SPACES, Architecture, Task, check_space, get_space
+from search_spaces.blocks import BLOCKS
+
+SMALL = {"nasbench201": {"channels": 8, "cells": 1}}
+every = pytest.mark.parametrize("name", SPACES)
+
+
+@every
+@pytest.mark.parametrize("task", [Task((1, 8, 8), 10), Task((3, 33, 47), 5)], ids=["digits", "odd"])
+def test_check_space_finds_nothing(name, task):
+    assert check_space(get_space(name, **SMALL.get(name, {})), task=task) == []
+
+
+@every
+def test_neighbors_are_all_architectures_one_decision_away(name):
+    space = get_space(name)
+    arch = space.sample(np.random.default_rng(0))
+    assert len(list(space.neighbors(arch))) == sum(len(d.options) - 1 for d in space.decisions)
+
+
+@every
+def test_mutation_reaches_every_neighbor(name):
+    space, rng = get_space(name), np.random.default_rng(0)
+    arch = space.sample(rng)
+    assert {space.mutate(arch, rng) for _ in range(5000)} == set(space.neighbors(arch))
+
+
+@every
+def test_networks_depend_on_the_torch_seed_only(name):
+    space = get_space(name, **SMALL.get(name, {}))
+    arch, task, images = space.sample(np.random.default_rng(0)), Task((1, 8, 8), 10), torch.randn(2, 1, 8, 8)
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        outputs.append(space.build(arch, task).eval()(images))
+    assert torch.equal(*outputs)
+
+
+@every
+def test_wrong_architectures_are_refused_in_one_sentence(name):
+    space = get_space(name)
+    with pytest.raises(UserError, match="are not an architecture"):
+        space.architecture([99] * len(space.decisions))
+    with pytest.raises(UserError, match="belongs to space 'other'"):
+        space.build(Architecture("other", (0,)), Task((1, 8, 8), 10))
+    with pytest.raises(UserError):
+        space.parse("nonsense")
+
+
+@pytest.mark.parametrize("block", [name for name in BLOCKS if name != "identity"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("widths", [(16, 16), (8, 24)])
+def test_blocks_keep_their_shapes_and_learn(block, stride, widths):
+    module = BLOCKS[block](*widths, kernel=5, stride=stride)
+    images = torch.randn(2, widths[0], 9, 9)
+    out = module(images)
+    assert out.shape == (2, widths[1], -(-9 // stride), -(-9 // stride))
+    out.square().mean().backward()
+    missing = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert missing == []
+
+
+def test_unknown_space_names_the_nearest():
+    with pytest.raises(UserError, match="Did you mean 'mobile'"):
+        get_space("mobil")
+    with pytest.raises(UserError, match="Did you mean 'layers'"):
+        get_space("mobile", layer=3)
