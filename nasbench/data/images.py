@@ -1,0 +1,99 @@
+"""Images with labels in three parts: training fits, validation chooses, test is read once, at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nasbench_registry import UserError
+from search_spaces import Task
+
+Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (n, channels, height, width) as normalised float32, and labels (n,) as int64."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory.
+
+    Attributes:
+        name: of the data set.
+        train: what weights are fitted on.
+        val: what every choice is made on.
+        test: what is reported, read once.
+        mean: subtracted from each channel; computed on `train`, in units of the raw images scaled to 0..1.
+        std: what each channel is divided by, likewise.
+        labels: the names of the classes.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def task(self) -> Task:
+        """The shape of an image and the number of classes."""
+        channels, height, width = self.train.images.shape[1:]
+        return Task((channels, height, width), len(self.labels))
+
+
+def stratified_parts(labels: Labels, shares: tuple[float, ...], seed: int) -> list[npt.NDArray[np.int64]]:
+    """Indices in parts of the given shares (the last part takes the rest), each class divided alike."""
+    rng = np.random.default_rng(seed)
+    parts: list[list[int]] = [[] for _ in range(len(shares) + 1)]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        cuts = [round(len(members) * share) for share in np.cumsum(shares)]
+        for part, chunk in zip(parts, np.split(members, cuts), strict=True):
+            part.extend(chunk.tolist())
+    return [rng.permutation(np.array(part, dtype=np.int64)) for part in parts]
+
+
+def make_data(
+    name: str,
+    train: tuple[Array, Labels],
+    val: tuple[Array, Labels],
+    test: tuple[Array, Labels],
+    labels: tuple[str, ...],
+) -> ImageData:
+    """Normalise images scaled to 0..1 by the mean and deviation of the training images.
+
+    Raises:
+        UserError: a part is empty, or a label is outside 0..classes-1.
+    """
+    for part, (images, targets) in {"training": train, "validation": val, "test": test}.items():
+        if len(targets) == 0:
+            raise UserError(f"data set {name!r} leaves no {part} images; use more images.")
+        if targets.min() < 0 or targets.max() >= len(labels):
+            raise UserError(
+                f"data set {name!r} has {part} labels from {targets.min()} to {targets.max()}; with {len(labels)} "
+                f"classes they must be from 0 to {len(labels) - 1}."
+            )
+        if not np.isfinite(images).all():
+            raise UserError(f"data set {name!r} has {part} images with values that are not finite; clean them first.")
+    mean = train[0].mean(axis=(0, 2, 3), dtype=np.float64)
+    std = np.maximum(train[0].std(axis=(0, 2, 3), dtype=np.float64), 1e-6)
+
+    def normal(part: tuple[Array, Labels]) -> Split:
+        scaled = (part[0] - mean[:, None, None]) / std[:, None, None]
+        return Split(torch.from_numpy(scaled.astype(np.float32)), torch.from_numpy(part[1].astype(np.int64)))
+
+    return ImageData(name, normal(train), normal(val), normal(test), tuple(mean.tolist()), tuple(std.tolist()), labels)

@@ -1,0 +1,182 @@
+"""Latency as it is, with the protocol that gave it."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+TIGHT = 0.02  # half-width of the median's interval, relative to the median, at which repeating ends
+UNSTABLE = 0.10  # ... and above which a measurement is marked
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latency of one batch, in milliseconds, and how it was measured.
+
+    Attributes:
+        median: of the repeats.
+        p95: 95th percentile.
+        iqr: interquartile range.
+        low: lower end of the 95 % interval of the median (by order statistics).
+        high: its upper end.
+        repeats: timed calls.
+        warmup: calls before them.
+        batch: images a call.
+        threads: threads of the runtime.
+        runtime: what ran the network, with its version.
+        precision: of its arithmetic.
+        device: the name of the processor.
+        unstable: whether the interval of the median stayed wider than 10 % to either side.
+    """
+
+    median: float
+    p95: float
+    iqr: float
+    low: float
+    high: float
+    repeats: int
+    warmup: int
+    batch: int
+    threads: int
+    runtime: str
+    precision: str
+    device: str
+    unstable: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Images a second, from the median."""
+        return 1000 * self.batch / self.median
+
+
+def time_calls(
+    call: Callable[[], object],
+    *,
+    budget_s: float = 0.5,
+    min_repeats: int = 30,
+    max_repeats: int = 2000,
+    warmup: int = 10,
+    warmup_s: float = 0.05,
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Seconds of repeated calls, and the number of calls that warmed up before them.
+
+    Repeats until the 95 % interval of the median is within 2 % of it, or `budget_s` or `max_repeats` is reached, but
+    at least `min_repeats` times. The garbage collector rests meanwhile.
+    """
+    timed = time_in_turn(
+        {"": call},
+        budget_s=budget_s,
+        min_repeats=min_repeats,
+        max_repeats=max_repeats,
+        warmup=warmup,
+        warmup_s=warmup_s,
+    )
+    return timed[""]
+
+
+def time_in_turn(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    budget_s: float = 0.5,
+    min_repeats: int = 30,
+    max_repeats: int = 2000,
+    warmup: int = 10,
+    warmup_s: float = 0.05,
+    turn: int = 10,
+) -> dict[str, tuple[npt.NDArray[np.float64], int]]:
+    """As `time_calls`, for several calls that take turns, so that what the machine does meanwhile hits all alike.
+
+    Args:
+        calls: what to time, by name.
+        budget_s: for all together.
+        min_repeats: of each, whatever the budget.
+        max_repeats: of each.
+        warmup: calls of each before the first timed one, at least.
+        warmup_s: seconds of them, at least.
+        turn: timed calls of one before the next has its turn; one more, which finds the caches cold, is not timed.
+    """
+    warmed = {name: _warm_up(call, warmup, warmup_s) for name, call in calls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        start, repeats = time.perf_counter(), 0
+        while repeats < max_repeats:
+            for name, call in calls.items():
+                if len(calls) > 1:
+                    call()
+                for _ in range(turn):
+                    before = time.perf_counter()
+                    call()
+                    seconds[name].append(time.perf_counter() - before)
+            repeats += turn
+            late = time.perf_counter() - start > budget_s
+            if repeats >= min_repeats and (late or all(_spread(np.array(times)) < TIGHT for times in seconds.values())):
+                break
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: (np.array(times), warmed[name]) for name, times in seconds.items()}
+
+
+def _warm_up(call: Callable[[], object], calls: int, seconds: float) -> int:
+    warmed, start = 0, time.perf_counter()
+    while warmed < calls or time.perf_counter() - start < seconds:
+        call()
+        warmed += 1
+    return warmed
+
+
+def median_interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of the median, by the binomial distribution of how many values lie below it."""
+    n = len(values)
+    ordered = np.sort(values)
+    reach = 0.98 * np.sqrt(n)  # 1.96 standard deviations of a binomial(n, 1/2)
+    low, high = int(np.floor(n / 2 - reach)), int(np.ceil(n / 2 + reach))
+    return float(ordered[max(0, low)]), float(ordered[min(n - 1, high)])
+
+
+def _spread(values: npt.NDArray[np.float64]) -> float:
+    low, high = median_interval(values)
+    return (high - low) / 2 / float(np.median(values))
+
+
+def summarise(
+    seconds: npt.NDArray[np.float64],
+    *,
+    warmup: int,
+    batch: int,
+    threads: int,
+    runtime: str,
+    precision: str,
+    device: str,
+) -> Latency:
+    """The latency in timed calls."""
+    values = seconds * 1000
+    low, high = median_interval(values)
+    quartiles = np.percentile(values, [25, 75])
+    return Latency(
+        median=float(np.median(values)),
+        p95=float(np.percentile(values, 95)),
+        iqr=float(quartiles[1] - quartiles[0]),
+        low=low,
+        high=high,
+        repeats=len(values),
+        warmup=warmup,
+        batch=batch,
+        threads=threads,
+        runtime=runtime,
+        precision=precision,
+        device=device,
+        unstable=_spread(values) > UNSTABLE,
+    )

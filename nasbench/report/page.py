@@ -1,0 +1,107 @@
+"""The page around the report: one HTML document that carries its style and plotly.js, and asks the network nothing."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+STYLE = """
+:root { --ink: #1c2126; --soft: #5b646d; --line: #dfe3e7; --wash: #f6f7f9; --warn: #9a4a00; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 68rem; background: #fff; color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  font-variant-numeric: tabular-nums; -webkit-text-size-adjust: 100%; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.25rem; margin: 2.8rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.6rem 0 .2rem; }
+p { margin: .4rem 0 .8rem; max-width: 50rem; overflow-wrap: anywhere; }
+.status { color: var(--soft); margin: 0 0 1rem; }
+.status.early { color: var(--warn); font-weight: 600; }
+.summary { font-size: 1.05rem; }
+.empty, figcaption, .note { color: var(--soft); }
+figcaption, .note { font-size: .875rem; max-width: 50rem; }
+figure { margin: .6rem 0; min-width: 0; }
+figure.square { max-width: 34rem; }
+.panels { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .5rem 1rem; }
+.panels > div { min-width: 0; }
+.scroll { overflow-x: auto; margin: .6rem 0; }
+table { border-collapse: collapse; font-size: .875rem; width: 100%; }
+th, td { padding: .3rem .6rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; }
+thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
+th:first-child, td:first-child, .text { text-align: left; }
+.stages td { white-space: nowrap; }
+.stages th, .stages td { padding: .3rem .45rem; }
+.stages td.verdict { white-space: normal; min-width: 9rem; }
+.stages tbody td:first-child { background: #fff; position: sticky; left: 0; white-space: normal; min-width: 5.5rem; }
+.group th { background: var(--wash); padding: .5rem .6rem; }
+.group div { position: sticky; left: .6rem; max-width: min(60rem, calc(100vw - 4rem)); white-space: normal; }
+td small { display: block; color: var(--soft); font-size: .75rem; line-height: 1.2; }
+tr.rejected td { color: #8a929b; }
+tr.rejected td small { color: inherit; }
+code, pre { font: .8125rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
+code { overflow-wrap: anywhere; }
+pre { background: var(--wash); border: 1px solid var(--line); border-radius: 4px; padding: .7rem .9rem; margin: .6rem 0;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+.facts { width: auto; }
+.facts td { text-align: left; overflow-wrap: anywhere; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 2rem; }
+@media screen and (max-width: 52rem) { .panels { grid-template-columns: minmax(0, 1fr); } }
+@media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } .summary { font-size: 1rem; } }
+@media print {
+  @page { margin: 12mm; }
+  body { max-width: none; padding: 0; font-size: 11pt; }
+  figure, .survivor, tr { break-inside: avoid; }
+  h2, h3, .group { break-after: avoid; }
+  .scroll { overflow: visible; }
+  .stages { zoom: .66; }
+  .panels > div { zoom: .66; }
+  .modebar { display: none; }
+}
+"""
+
+# Plotly draws in pixels, so a page as wide as a screen would be cut off by the paper.
+PRINT = """
+addEventListener("beforeprint", () => document.querySelectorAll(".js-plotly-plot").forEach((plot) => {
+  const width = plot.closest(".panels") ? 330 : plot.closest(".square") ? 480 : 680;
+  Plotly.relayout(plot, {width: width, autosize: false});
+}));
+addEventListener("afterprint", () => document.querySelectorAll(".js-plotly-plot").forEach((plot) => {
+  Plotly.relayout(plot, {width: null, autosize: true});
+}));
+"""
+
+BUTTONS = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"]
+
+
+def document(title: str, body: str) -> str:
+    """The whole file; ``title`` is plain text, ``body`` is HTML."""
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{html.escape(title)}</title>",
+            f"<style>{STYLE}</style>",
+            f'<script id="plotly-js">{get_plotlyjs()}</script>',
+            "</head>",
+            f"<body>\n{body}\n<script>{PRINT}</script>\n</body>",
+            "</html>\n",
+        ]
+    )
+
+
+def plot(figure: Any, name: str, *, tools: bool = True) -> str:
+    """The HTML of a Plotly figure, whose element is called ``name``; the document brings plotly.js."""
+    # From version 4 on plotly.js offers to send a chart to its maker's server: a report stays where it is.
+    config = {"responsive": True, "displaylogo": False, "showSendToCloud": False, "modeBarButtonsToRemove": BUTTONS}
+    if not tools:
+        config["displayModeBar"] = False
+    drawn = figure.to_html(
+        full_html=False, include_plotlyjs=False, include_mathjax=False, config=config, div_id=name, validate=False
+    )
+    return str(drawn)

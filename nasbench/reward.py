@@ -1,0 +1,51 @@
+"""From metrics to scores: the only place where a sign is flipped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from controllers import dominates
+from nasbench.config import Experiment
+from nasbench.config.experiment import ObjectiveConfig, Pareto, WeightedProduct
+from nasbench.metrics import METRICS, Metrics
+
+
+def scores(experiment: Experiment, metrics: Metrics) -> tuple[float, ...]:
+    """The scores that a controller is told, larger is better.
+
+    `weighted_product` is the metric to maximise times (metric / target) ** exponent for each target, as in MnasNet
+    (Tan et al. 2019, arXiv 1807.11626); `pareto` gives one score for each objective; `scalar` the first alone.
+    """
+    objectives = objective_scores(experiment.objectives, metrics)
+    reward = experiment.reward
+    if isinstance(reward, Pareto):
+        return objectives
+    if isinstance(reward, WeightedProduct):
+        main = next(objective.metric for objective in experiment.objectives if objective.goal == "max")
+        factors = [(metrics[metric] / target) ** reward.exponent for metric, target in reward.target.items()]
+        return (metrics[main] * math.prod(factors),)
+    return objectives[:1]
+
+
+def objective_scores(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> tuple[float, ...]:
+    """One score for each objective, larger is better."""
+    return tuple(metrics[o.metric] if o.goal == "max" else -metrics[o.metric] for o in objectives)
+
+
+def broken_limit(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> str | None:
+    """The hard limit that these metrics break, in words; None if none. A metric that is not known yet breaks none."""
+    for objective in objectives:
+        value, limit = metrics.get(objective.metric), objective.limit
+        if value is None or limit is None:
+            continue
+        if (value > limit) if objective.goal == "min" else (value < limit):
+            side = "over" if objective.goal == "min" else "under"
+            return f"{objective.metric} {value:.4g} is {side} the limit {limit:.4g} ({METRICS[objective.metric]})"
+    return None
+
+
+def pareto_front(objectives: Sequence[ObjectiveConfig], metrics: Mapping[int, Metrics]) -> list[int]:
+    """The candidates that no other dominates in the objectives, by their numbers in ascending order."""
+    values = {number: objective_scores(objectives, each) for number, each in metrics.items()}
+    return sorted(n for n, mine in values.items() if not any(dominates(other, mine) for other in values.values()))

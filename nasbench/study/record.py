@@ -1,0 +1,151 @@
+"""The record of a study on Optuna's journal storage, which optuna-dashboard opens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+from nasbench.config.experiment import ObjectiveConfig
+from nasbench.evaluation import Evaluated, Trial
+from search_spaces import Architecture, SearchSpace
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass
+class Candidate:
+    """A candidate as the record knows it.
+
+    Attributes:
+        id: its number, from 0.
+        arch: the architecture.
+        epochs: the fidelity asked for; None is the full budget.
+        status: running, done, failed or infeasible.
+        metrics: of a done one.
+        scores: what the controller was told; None unless done.
+        seconds: its evaluation took.
+        finished_s: when it finished, in seconds of search, pauses between resumes left out.
+        error: why it is not done.
+    """
+
+    id: int
+    arch: Architecture
+    epochs: int | None
+    status: str = "running"
+    metrics: dict[str, float] = field(default_factory=dict)
+    scores: tuple[float, ...] | None = None
+    seconds: float = 0.0
+    finished_s: float = 0.0
+    error: str | None = None
+
+
+class Record:
+    """Every candidate of a study, on disk before anything else hears of it.
+
+    Args:
+        path: the journal file; made if it is not there.
+        name: of the study in the journal.
+        space: whose architectures are recorded.
+        objectives: become the values of an Optuna trial, with their directions.
+    """
+
+    def __init__(self, path: Path, name: str, space: SearchSpace, objectives: Sequence[ObjectiveConfig]) -> None:
+        _mend(path)
+        self.space, self.objectives = space, objectives
+        self._storage = JournalStorage(JournalFileBackend(str(path)))
+        directions = [StudyDirection.MAXIMIZE if each.goal == "max" else StudyDirection.MINIMIZE for each in objectives]
+        studies = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
+        self._study = studies[name] if name in studies else self._storage.create_new_study(directions, name)
+        self._ids: dict[int, int] = {}
+        self.candidates: dict[int, Candidate] = {}
+        for trial in self._storage.get_all_trials(self._study, deepcopy=False):
+            self._ids[trial.number] = trial._trial_id
+            self.candidates[trial.number] = _candidate(trial, space)
+
+    def create(self, trial: Trial) -> None:
+        """Write down that a candidate is running."""
+        params = {
+            decision.name: _category(decision.options[pick])
+            for decision, pick in zip(self.space.decisions, trial.arch.picks, strict=True)
+        }
+        distributions: dict[str, BaseDistribution] = {
+            decision.name: CategoricalDistribution([_category(option) for option in decision.options])
+            for decision in self.space.decisions
+        }
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=distributions,
+            user_attrs={
+                "architecture": self.space.format(trial.arch),
+                "picks": list(trial.arch.picks),
+                "epochs": trial.epochs,
+            },
+        )
+        trial_id = self._storage.create_new_trial(self._study, template_trial=template)
+        number = self._storage.get_trial_number_from_id(trial_id)
+        assert number == trial.number, f"the journal numbers candidate {trial.number} as {number}"
+        self._ids[number] = trial_id
+        self.candidates[number] = Candidate(number, trial.arch, trial.epochs)
+
+    def finish(
+        self, number: int, evaluated: Evaluated, scores: tuple[float, ...] | None, finished_s: float
+    ) -> Candidate:
+        """Write down what came of a candidate."""
+        trial_id = self._ids[number]
+        outcome = evaluated.to_json() | {"scores": list(scores) if scores else None, "finished_s": finished_s}
+        self._storage.set_trial_user_attr(trial_id, "outcome", outcome)
+        for name, value in evaluated.metrics.items():
+            self._storage.set_trial_user_attr(trial_id, name, value)
+        done = evaluated.status == "done"
+        values = [evaluated.metrics[objective.metric] for objective in self.objectives] if done else None
+        # The state comes last: a trial counts as finished only when all that belongs to it is in the journal.
+        self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE if done else TrialState.FAIL, values)
+        candidate = self.candidates[number]
+        _fill(candidate, outcome)
+        return candidate
+
+
+def _candidate(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Candidate:
+    attributes = trial.user_attrs
+    candidate = Candidate(trial.number, space.architecture(attributes["picks"]), attributes["epochs"])
+    if trial.state.is_finished():
+        _fill(candidate, attributes["outcome"])
+    return candidate
+
+
+def _fill(candidate: Candidate, outcome: dict[str, Any]) -> None:
+    candidate.status = outcome["status"]
+    candidate.metrics = dict(outcome["metrics"])
+    candidate.scores = tuple(outcome["scores"]) if outcome["scores"] else None
+    candidate.seconds = outcome["seconds"]
+    candidate.finished_s = outcome["finished_s"]
+    candidate.error = outcome["error"]
+
+
+def _category(option: Any) -> str | int | float | bool | None:
+    """An option as Optuna's categories allow it: lists and objects as text."""
+    return option if isinstance(option, str | int | float | bool | None) else str(option)
+
+
+def _mend(path: Path) -> None:
+    """Undo what a process that was killed in the middle of a write leaves: half a line, and the lock of the file.
+
+    Only the holder of the run folder calls this, so no other process is writing.
+    """
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    if path.exists():
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            with path.open("r+b") as file:
+                file.truncate(whole)

@@ -1,0 +1,176 @@
+"""A run folder: everything a search leaves behind, written so that a crash at any moment leaves it readable."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from nasbench.config import Experiment, parse_experiment, read_yaml
+from nasbench.hardware import processor_name
+from nasbench_registry import UserError
+
+PACKAGES = (
+    "nasbench-framework",
+    "torch",
+    "ray",
+    "optuna",
+    "numpy",
+    "fvcore",
+    "tensorly",
+    "torch-pruning",
+    "scikit-learn",
+    "onnx",
+    "onnxruntime",
+)
+
+
+class RunFolder:
+    """The files of one run, by name.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.journal = path / "study.journal"
+        self.controller = path / "controller.json"
+        self.calibration = path / "predictor.json"
+        self.trials = path / "trials.csv"
+        self.checkpoints = path / "checkpoints"
+        self.survivors = path / "survivors"
+        self.report_json = path / "report.json"
+        self.report_html = path / "report.html"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a search was started here."""
+        return self.config.exists()
+
+    def require(self) -> RunFolder:
+        """This folder, if a search was started here; UserError if not."""
+        if not self.exists:
+            raise UserError(f"{self.path} is no run folder, for it has no config.yaml; give the folder of a search.")
+        return self
+
+    def experiment(self) -> Experiment:
+        """The experiment that runs here."""
+        return parse_experiment(read_yaml(self.config))
+
+    def start(self, experiment: Experiment, code_folder: Path, command: str) -> None:
+        """Make the folder for an experiment, or check that it is the one that runs here.
+
+        Raises:
+            UserError: another experiment runs here; the message shows the difference.
+        """
+        text = to_yaml(experiment)
+        if self.exists:
+            there = to_yaml(self.experiment())
+            if there != text:
+                difference = difflib.unified_diff(
+                    there.splitlines(), text.splitlines(), "this run", "this experiment", lineterm="", n=0
+                )
+                raise UserError(
+                    f"{self.path} holds a run of another experiment; choose another --run folder, or undo:\n"
+                    + "\n".join(difference)
+                )
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.environment, environment(experiment.seed, code_folder, command))
+        write_text(self.config, text)  # last, for it is what makes a folder a run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, so that no second process writes into it; a killed process lets go of it.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"another process works in {self.path}; wait for it, or stop it first.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """The experiment with every default written out."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write aside, then rename: the file is the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_text` of a JSON document; a number that is not finite becomes null."""
+    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same JSON value with null in the place of numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
+
+
+def environment(seed: int, code_folder: Path, command: str) -> dict[str, Any]:
+    """Where and with what a run was made."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": sys.version.split()[0],
+        **versions,
+        "machine": processor_name(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "seed": seed,
+        "commit": _commit(),
+        "command": command,
+        "code_folder": str(code_folder),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this code, if it runs from a checkout."""
+    folder = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

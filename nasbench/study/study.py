@@ -1,0 +1,208 @@
+"""The study: the only owner of the controller and of the record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from controllers import Controller, Outcome, Proposal, SearchFinished, get_controller
+from nasbench.config import Experiment
+from nasbench.evaluation import Evaluated, Trial
+from nasbench.reward import pareto_front, scores
+from nasbench.study.record import Candidate, Record
+from nasbench.study.run_folder import RunFolder, write_json
+from search_spaces import Architecture, SearchSpace
+
+MAX_REPEATS = 1000  # proposals in a row that were all known already: the controller has seen what it can reach
+MAX_INFEASIBLE = 200  # candidates in a row over a hard limit: nothing, or next to nothing, meets it
+
+
+class Study:
+    """Hands out candidates and takes their results; goes on where a killed process stood.
+
+    Before a candidate is handed out, the controller's state and the candidate are on disk; a result is in the journal
+    before the controller hears of it. So a finished candidate is never lost or evaluated twice, and one that was
+    running when the process died is handed out again, under its number.
+
+    An architecture that was evaluated before, in another notation or not, is answered from the record.
+
+    Args:
+        folder: of the run; locked by the caller.
+        experiment: what was asked.
+        space: what is searched.
+    """
+
+    def __init__(self, folder: RunFolder, experiment: Experiment, space: SearchSpace) -> None:
+        self.folder, self.experiment, self.space = folder, experiment, space
+        self.record = Record(folder.journal, experiment.name, space, experiment.objectives)
+        self.stop_reason: str | None = None
+        self._running: dict[int, Proposal] = {}
+        self._twins: dict[int, int] = {}  # how often a running candidate was proposed again
+        self._again: list[int] = []  # were running when the process died
+        self._known: dict[tuple[Architecture, int | None], int] = {}
+        self._infeasible_in_a_row = 0
+        self._controller = _controller(experiment, space)
+        self._resume()
+        self._earlier_s = max((candidate.finished_s for candidate in self.candidates), default=0.0)
+        self._started = time.monotonic()
+
+    # ---- what the run looks like
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """Every candidate, by number."""
+        return [self.record.candidates[number] for number in sorted(self.record.candidates)]
+
+    def count(self, status: str) -> int:
+        """How many candidates have this status: running, done, failed or infeasible."""
+        return sum(candidate.status == status for candidate in self.record.candidates.values())
+
+    @property
+    def best(self) -> Candidate | None:
+        """The done candidate with the largest first score."""
+        done = [candidate for candidate in self.candidates if candidate.scores]
+        return max(done, key=lambda candidate: candidate.scores or (), default=None)
+
+    @property
+    def front(self) -> list[int]:
+        """The numbers of the candidates that no other dominates in the objectives."""
+        return pareto_front(
+            self.experiment.objectives, {c.id: c.metrics for c in self.candidates if c.status == "done"}
+        )
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of search so far; pauses between resumes are left out."""
+        return self._earlier_s + time.monotonic() - self._started
+
+    # ---- what an executor calls
+
+    def next_trial(self) -> Trial | None:
+        """The next candidate to evaluate; None while the controller waits for running ones.
+
+        Raises:
+            SearchFinished: there will be no further candidate; `stop_reason` says why.
+        """
+        if self._again:
+            return self._trial(self._again.pop(0))
+        reason = self._why_stop()
+        if reason is None and self.count("done") + len(self._running) >= self.experiment.search.candidates:
+            return None
+        for _ in range(MAX_REPEATS):
+            if reason is not None:
+                break
+            try:
+                proposal = self._controller.ask()
+            except SearchFinished:
+                reason = f"controller {self.experiment.controller.name} has nothing more to propose"
+                break
+            if proposal is None:
+                assert self._running, "the controller waits although nothing is running"
+                self._save()
+                return None
+            trial = self._hand_out(proposal)
+            if trial is not None:
+                return trial
+        else:
+            reason = f"the last {MAX_REPEATS} proposals were all known already"
+        self.stop_reason = reason
+        if self._running:
+            return None
+        self._save()
+        raise SearchFinished(reason)
+
+    def finish(self, number: int, evaluated: Evaluated) -> Candidate | None:
+        """Take the result of a candidate; None if it is not running (its result is known already)."""
+        proposal = self._running.get(number)
+        if proposal is None:
+            return None
+        rewarded = scores(self.experiment, evaluated.metrics) if evaluated.status == "done" else None
+        candidate = self.record.finish(number, evaluated, rewarded, self.elapsed_s)
+        self._infeasible_in_a_row = self._infeasible_in_a_row + 1 if evaluated.status == "infeasible" else 0
+        self._tell(number)
+        self._save()
+        return candidate
+
+    # ---- inside
+
+    def _why_stop(self) -> str | None:
+        search = self.experiment.search
+        if self.stop_reason is not None:
+            return self.stop_reason
+        if self.count("done") >= search.candidates:
+            return "complete"
+        if self.count("failed") > search.max_failures:
+            return f"{self.count('failed')} candidates failed, more than search.max_failures={search.max_failures}"
+        if search.max_hours is not None and self.elapsed_s > 3600 * search.max_hours:
+            return f"search.max_hours={search.max_hours} is over"
+        if self._infeasible_in_a_row >= MAX_INFEASIBLE:
+            return f"{MAX_INFEASIBLE} candidates in a row broke a hard limit; loosen the limits of the objectives"
+        return None
+
+    def _hand_out(self, proposal: Proposal) -> Trial | None:
+        """A trial for a new architecture; None for a known one, whose outcome the controller is told at once."""
+        key = (self.space.canonical(proposal.arch), proposal.epochs)
+        known = self._known.get(key)
+        if known is not None and known in self._running:
+            self._twins[known] = self._twins.get(known, 0) + 1
+            return None
+        if known is not None:
+            self._controller.tell(Outcome(proposal, self.record.candidates[known].scores))
+            return None
+        number = len(self.record.candidates)
+        self._running[number] = proposal
+        self._known[key] = number
+        self._save()
+        trial = self._trial(number)
+        self.record.create(trial)
+        return trial
+
+    def _trial(self, number: int) -> Trial:
+        proposal = self._running[number]
+        picks = self.space.canonical(proposal.arch).picks
+        seed = int(np.random.SeedSequence([self.experiment.seed, *picks]).generate_state(1)[0])
+        return Trial(number, proposal.arch, proposal.epochs, seed)
+
+    def _tell(self, number: int) -> None:
+        proposal = self._running.pop(number)
+        outcome = Outcome(proposal, self.record.candidates[number].scores)
+        for _ in range(1 + self._twins.pop(number, 0)):
+            self._controller.tell(outcome)
+
+    def _save(self) -> None:
+        running = {number: [list(p.arch.picks), p.epochs] for number, p in self._running.items()}
+        state: Mapping[str, Any] = {
+            "state": self._controller.state_dict(),
+            "running": running,
+            "twins": self._twins,
+        }
+        write_json(self.folder.controller, state)
+
+    def _resume(self) -> None:
+        for candidate in self.candidates:
+            self._known[(self.space.canonical(candidate.arch), candidate.epochs)] = candidate.id
+        if not self.folder.controller.exists():
+            return
+        saved = json.loads(self.folder.controller.read_text(encoding="utf-8"))
+        self._controller.load_state_dict(saved["state"])
+        self._twins = {int(number): count for number, count in saved["twins"].items()}
+        for text, (picks, epochs) in sorted(saved["running"].items(), key=lambda item: int(item[0])):
+            number = int(text)
+            self._running[number] = Proposal(self.space.architecture(picks), epochs)
+            if number not in self.record.candidates:  # the process died between the two writes
+                self.record.create(self._trial(number))
+                self._known[(self.space.canonical(self._running[number].arch), epochs)] = number
+                self._again.append(number)
+            elif self.record.candidates[number].status == "running":
+                self._again.append(number)
+            else:
+                self._tell(number)
+
+
+def _controller(experiment: Experiment, space: SearchSpace) -> Controller:
+    options = experiment.controller.options
+    return get_controller(experiment.controller.name, space, seed=experiment.seed, **options)
