@@ -65,6 +65,8 @@ class Trained:
             "val_acc_pct": validation.accuracy_pct,
             "val_loss": validation.loss,
             "train_loss": losses[-1],
+            # two operations a multiply-add; the backward pass costs twice the forward one
+            "training_operations": 2 * 3 * metrics["macs"] * len(data.train) * len(losses),
         }
         if self.checkpoints is not None:
             save_weights(model, checkpoint_path(Path(self.checkpoints), trial.number))

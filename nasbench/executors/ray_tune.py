@@ -57,6 +57,8 @@ class RayTune(Executor):
                     run_config=tune.RunConfig(storage_path=folder, verbose=0),
                 )
                 tuner.fit()
+                if study.stop_reason is None:
+                    raise KeyboardInterrupt  # Tune swallows it and returns
         finally:
             if ours:
                 ray.shutdown()
@@ -77,13 +79,18 @@ def _searcher(study: Study, on_result: OnResult) -> Any:
     from ray.tune.search import Searcher
 
     class StudySearcher(Searcher):
-        def __init__(self) -> None:
+        def __init__(self, study: Study, on_result: OnResult) -> None:
             super().__init__(metric="evaluated", mode="max")
+            self.study, self.on_result = study, on_result
             self.numbers: dict[str, int] = {}
+
+        def __getstate__(self) -> dict[str, Any]:
+            """Nothing: Tune pickles its searcher for a restore of its own, which the study makes needless."""
+            return {}
 
         def suggest(self, trial_id: str) -> Any:
             try:
-                trial = study.next_trial()
+                trial = self.study.next_trial()
             except SearchFinished:
                 return Searcher.FINISHED
             if trial is None:
@@ -105,9 +112,9 @@ def _searcher(study: Study, on_result: OnResult) -> Any:
                 evaluated = Evaluated("failed", {}, "WorkerDied: the worker process ended before it reported", 0.0)
             else:
                 evaluated = Evaluated.from_json(json.loads(result["evaluated"]))
-            candidate = study.finish(number, evaluated)
+            candidate = self.study.finish(number, evaluated)
             if candidate is not None:
-                on_result(candidate)
+                self.on_result(candidate)
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the study saves itself."""
@@ -115,4 +122,4 @@ def _searcher(study: Study, on_result: OnResult) -> Any:
         def restore(self, checkpoint_path: str) -> None:
             """Nothing: the study resumes by itself."""
 
-    return StudySearcher()
+    return StudySearcher(study, on_result)

@@ -56,10 +56,20 @@ class Record:
         name: of the study in the journal.
         space: whose architectures are recorded.
         objectives: become the values of an Optuna trial, with their directions.
+        mend: repair what a killed process left; only for the holder of the run folder.
     """
 
-    def __init__(self, path: Path, name: str, space: SearchSpace, objectives: Sequence[ObjectiveConfig]) -> None:
-        _mend(path)
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        space: SearchSpace,
+        objectives: Sequence[ObjectiveConfig],
+        *,
+        mend: bool = True,
+    ) -> None:
+        if mend:
+            _mend(path)
         self.space, self.objectives = space, objectives
         self._storage = JournalStorage(JournalFileBackend(str(path)))
         directions = [StudyDirection.MAXIMIZE if each.goal == "max" else StudyDirection.MINIMIZE for each in objectives]

@@ -45,11 +45,13 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = path / ".lock"
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.journal = path / "study.journal"
         self.controller = path / "controller.json"
         self.calibration = path / "predictor.json"
+        self.summary = path / "summary.json"
         self.trials = path / "trials.csv"
         self.checkpoints = path / "checkpoints"
         self.survivors = path / "survivors"
@@ -70,6 +72,20 @@ class RunFolder:
     def experiment(self) -> Experiment:
         """The experiment that runs here."""
         return parse_experiment(read_yaml(self.config))
+
+    def code_folder(self) -> Path:
+        """Where the experiment file lay, and with it the code of a user's own space."""
+        return Path(json.loads(self.environment.read_text(encoding="utf-8"))["code_folder"])
+
+    def is_locked(self) -> bool:
+        """Whether a process works here now."""
+        lock = FileLock(self._lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
 
     def start(self, experiment: Experiment, code_folder: Path, command: str) -> None:
         """Make the folder for an experiment, or check that it is the one that runs here.
@@ -100,7 +116,7 @@ class RunFolder:
         Raises:
             UserError: another process holds it.
         """
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self._lock)
         try:
             lock.acquire(timeout=0)
         except Timeout:

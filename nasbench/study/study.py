@@ -79,6 +79,11 @@ class Study:
         """Seconds of search so far; pauses between resumes are left out."""
         return self._earlier_s + time.monotonic() - self._started
 
+    def seed_of(self, arch: Architecture) -> int:
+        """The seed of an architecture's weights and training: the same in whatever order candidates come."""
+        picks = self.space.canonical(arch).picks
+        return int(np.random.SeedSequence([self.experiment.seed, *picks]).generate_state(1)[0])
+
     # ---- what an executor calls
 
     def next_trial(self) -> Trial | None:
@@ -163,9 +168,7 @@ class Study:
 
     def _trial(self, number: int) -> Trial:
         proposal = self._running[number]
-        picks = self.space.canonical(proposal.arch).picks
-        seed = int(np.random.SeedSequence([self.experiment.seed, *picks]).generate_state(1)[0])
-        return Trial(number, proposal.arch, proposal.epochs, seed)
+        return Trial(number, proposal.arch, proposal.epochs, self.seed_of(proposal.arch))
 
     def _tell(self, number: int) -> None:
         proposal = self._running.pop(number)

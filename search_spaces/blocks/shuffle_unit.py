@@ -11,8 +11,9 @@ from search_spaces.blocks.layers import conv_bn
 
 def channel_shuffle(x: torch.Tensor, groups: int = 2) -> torch.Tensor:
     """Interleave the channels of `groups` groups; (n, c, h, w) keeps its shape, c a multiple of `groups`."""
-    n, c, h, w = x.shape
-    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+    # Plain numbers for all sizes but the batch: exporters then write constants and keep the batch open.
+    c, h, w = (int(size) for size in x.shape[1:])
+    return x.reshape(-1, groups, c // groups, h, w).transpose(1, 2).reshape(-1, c, h, w)
 
 
 class ShuffleUnit(nn.Module):
@@ -44,5 +45,5 @@ class ShuffleUnit(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        passed, worked = x.chunk(2, dim=1) if self.splits else (x, x)
+        passed, worked = torch.split(x, int(x.shape[1]) // 2, dim=1) if self.splits else (x, x)
         return channel_shuffle(torch.cat([self.shortcut(passed), self.main(worked)], dim=1))

@@ -1,0 +1,27 @@
+"""Making networks smaller: pruning, decomposition, distillation, quantization and compilation.
+
+A `Step` turns one network into a smaller one, a `Recipe` is a list of steps, and a `Backend` makes the artefact that
+is deployed. Works on any `torch.nn.Module` that takes images; knows no search space and no training loop.
+"""
+
+from compression.compilation.backend import Backend, CompiledModel
+from compression.recipe import Recipe, StepResult
+from compression.registry import BACKENDS, STEPS, backends, get_backend, get_step, steps
+from compression.step import Context, Finetune, Loss, Step
+
+__all__ = [
+    "BACKENDS",
+    "STEPS",
+    "Backend",
+    "CompiledModel",
+    "Context",
+    "Finetune",
+    "Loss",
+    "Recipe",
+    "Step",
+    "StepResult",
+    "backends",
+    "get_backend",
+    "get_step",
+    "steps",
+]

@@ -1,0 +1,211 @@
+"""ONNX Runtime: the CPU provider, in float32 and in static int8."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from compression.compilation.backend import (
+    Backend,
+    CompiledModel,
+    Images,
+    artefact_path,
+    as_images,
+    needs_calibration,
+)
+from compression.compilation.onnx_export import INPUT, export_onnx, quiet
+from compression.quantization.modules import dequantize, is_quantized
+from nasbench_registry import UserError, one_of
+
+_FILE = "model.onnx"
+_LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_PRECISION_KEY = "precision"
+
+
+class OnnxRuntimeModel(CompiledModel):
+    """An ONNX file in a session of ONNX Runtime."""
+
+    def __init__(self, artefact: bytes, precision: str, threads: int, graph_optimization: str) -> None:
+        self.artefact = artefact
+        self.precision = precision
+        self.threads = threads
+        self.graph_optimization = graph_optimization
+        self._session = self._open()
+        self._input = self._session.get_inputs()[0].name
+
+    def _open(self, optimized: Path | None = None) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = self.threads
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        level = _LEVELS[self.graph_optimization]
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        options.log_severity_level = 3  # it warns on standard error about what the user cannot change
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
+        return onnxruntime.InferenceSession(self.artefact, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: Images) -> Images:
+        """See `CompiledModel`."""
+        logits: Images = self._session.run(None, {self._input: as_images(images)})[0]
+        return logits
+
+    def save(self, path: Path | str) -> Path:
+        """See `CompiledModel`."""
+        file = artefact_path(path, _FILE)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(self.artefact)
+        return file
+
+    @property
+    def bytes(self) -> int:
+        """See `CompiledModel`."""
+        return len(self.artefact)
+
+    def describe(self) -> dict[str, Any]:
+        """See `CompiledModel`; counts the operators of the file and those left after the session's optimization."""
+        import onnx
+        import onnxruntime
+
+        model = onnx.load_from_string(self.artefact)
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = Path(folder) / _FILE
+            self._open(optimized)
+            after = onnx.load(optimized)
+        return {
+            "backend": "onnxruntime",
+            "version": onnxruntime.__version__,
+            "precision": self.precision,
+            "threads": self.threads,
+            "graph_optimization": self.graph_optimization,
+            "opset": max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+            "operators": dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
+            "operators_optimized": dict(sorted(Counter(node.op_type for node in after.graph.node).items())),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxRuntime(Backend):
+    """ONNX Runtime on the CPU.
+
+    Int8 is its own static quantization: Q/DQ nodes, one scale for each output channel of signed weights, unsigned
+    inputs (signed ones are slower than float on x86), ranges from the extremes over the calibration images. A
+    network from the step `quantize` keeps its int8 weights exactly; ranges of inputs are read again, since the
+    runtime also rounds between layers that the step leaves in float.
+
+    Attributes:
+        threads: a call may use.
+        graph_optimization: "disable", "basic", "extended" or "all".
+    """
+
+    name: ClassVar[str] = "onnxruntime"
+    summary: ClassVar[str] = "ONNX Runtime, CPU provider; int8 with Q/DQ nodes"
+    source: ClassVar[str] = "https://onnxruntime.ai"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+
+    graph_optimization: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("graph_optimization", self.graph_optimization, _LEVELS)
+
+    @classmethod
+    def why_unavailable(cls) -> str | None:
+        """Names the missing packages."""
+        wanted = ("onnx", "onnxscript", "onnxruntime")
+        missing = [package for package in wanted if importlib.util.find_spec(package) is None]
+        if not missing:
+            return None
+        return (
+            f"backend 'onnxruntime' needs {', '.join(missing)}, which is not installed; "
+            f"run: pip install 'nasbench-framework[onnx]'"
+        )
+
+    def _compile(
+        self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
+    ) -> CompiledModel:
+        images = needs_calibration(self.name, calibration) if precision == "int8" else None
+        artefact = export_onnx(dequantize(model) if is_quantized(model) else model, example_inputs)
+        if images is not None:
+            artefact = _quantize(artefact, images.numpy())
+        artefact = _tagged(artefact, precision)
+        return OnnxRuntimeModel(artefact, precision, self.threads, self.graph_optimization)
+
+    def load(self, path: Path | str) -> CompiledModel:
+        """See `Backend.load`."""
+        missing = self.why_unavailable()
+        if missing:
+            raise UserError(missing)
+        file = artefact_path(path, _FILE)
+        if not file.is_file():
+            raise UserError(f"there is no file {file}; give the folder or the .onnx file that was saved.")
+        import onnx
+
+        artefact = file.read_bytes()
+        properties = {entry.key: entry.value for entry in onnx.load_from_string(artefact).metadata_props}
+        precision = properties.get(_PRECISION_KEY, "fp32")
+        return OnnxRuntimeModel(artefact, precision, self.threads, self.graph_optimization)
+
+
+def _tagged(artefact: bytes, precision: str) -> bytes:
+    """Write the precision into the file, so that it can be told after loading."""
+    import onnx
+
+    model = onnx.load_from_string(artefact)
+    onnx.helper.set_model_props(model, {_PRECISION_KEY: precision})
+    return bytes(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def _batches(images: Images, size: int = 32) -> Iterator[Any]:
+    """A calibration reader of ONNX Runtime over these images."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
+        def __init__(self) -> None:
+            self.batches = iter(np.array_split(images, max(1, len(images) // size)))
+
+        def get_next(self) -> dict[str, Images] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    yield Reader()
+
+
+def _quantize(artefact: bytes, images: Images) -> bytes:
+    """The int8 form of a float ONNX file, with ranges from the images."""
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder, quiet(logging.WARNING), _batches(images) as reader:
+        source, prepared, target = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
+        source.write_bytes(artefact)
+        # Symbolic shapes are for networks with more than the batch left open; it needs sympy and much time.
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            reader,
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        return target.read_bytes()

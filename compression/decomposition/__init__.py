@@ -1,0 +1,1 @@
+"""Replacing a weight tensor by a product of smaller ones."""

@@ -1,0 +1,1 @@
+"""Removing weights: whole channels."""

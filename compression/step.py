@@ -1,0 +1,120 @@
+"""What a compression step is, and what it is given to work with."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from compression.compilation.backend import CompiledModel
+from nasbench_registry import UserError
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""loss(inputs (n, c, h, w), logits (n, classes), labels (n,)) -> scalar tensor, in place of cross-entropy."""
+
+
+class Finetune(Protocol):
+    """Trains a model in place on the training images of the experiment."""
+
+    def __call__(
+        self, model: nn.Module, loss: Loss | None = None, *, epochs: int, learning_rate: float | None = None
+    ) -> None:
+        """Train `model` for `epochs`; None as loss is cross-entropy, None as rate is the experiment's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Everything a step may use besides the model; injected, so that no step knows a training loop.
+
+    Attributes:
+        example_inputs: one batch as the network takes it, (n, c, h, w) float32.
+        calibration: real training images, (m, c, h, w) float32, from which value ranges are read.
+        finetune: trains a model in place.
+        evaluate: validation accuracy of a network or of a compiled model, in percent.
+        seed: decides every random choice of a step.
+        teacher: the network a student learns from; a `Recipe` fills in the model that it started from.
+    """
+
+    example_inputs: Tensor
+    calibration: Tensor
+    finetune: Finetune
+    evaluate: Callable[[nn.Module | CompiledModel], float]
+    seed: int
+    teacher: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("example_inputs", "calibration"):
+            value = getattr(self, name)
+            if value.ndim != 4 or len(value) == 0 or not value.is_floating_point():
+                raise UserError(
+                    f"{name} has shape {tuple(value.shape)} and type {value.dtype}; "
+                    f"give at least one image as a (n, c, h, w) float tensor."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(ABC):
+    """One way to make a network smaller. Its fields are the options a recipe may set.
+
+    Attributes:
+        name: the key in a recipe.
+        stage: past participle under which a report lists the result.
+        not_after: names of the steps that it must not follow.
+        summary: one line for a listing.
+        source: the paper.
+    """
+
+    name: ClassVar[str]
+    stage: ClassVar[str]
+    not_after: ClassVar[frozenset[str]] = frozenset()
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    @abstractmethod
+    def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module | CompiledModel, dict[str, Any]]:
+        """Return the smaller model and a note.
+
+        The model that comes in is left exactly as it was: weights, mode and structure. The note is JSON, says
+        what was done and holds what `restore` needs. The global random generators are left as they were.
+
+        Raises:
+            UserError: the options do not fit this network.
+        """
+
+    @abstractmethod
+    def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
+        """Give a network without this step the structure with it: same names, shapes and types, weights unset.
+
+        Needs no data; `load_state_dict` of the weights of the stepped model then makes it complete. `model` is
+        left as it was.
+        """
+
+    def options(self) -> dict[str, Any]:
+        """The fields as a JSON object, as a recipe would write them."""
+        return dataclasses.asdict(self)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators inside the block, and leave them outside as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the weights are; the CPU for a network without any."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of learned values."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,33 @@
+"""Putting another module in the place of one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """Put `new` wherever `old` is, under each of its names; returns the network, which is `new` if `old` was all."""
+    if model is old:
+        return new
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if child is old:
+                setattr(parent, name, new)
+    return model
+
+
+@contextlib.contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; each module gets its own mode back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

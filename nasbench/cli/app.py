@@ -1,0 +1,41 @@
+"""The command line: ``nasbench COMMAND``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from nasbench.cli import listing, model, search
+from nasbench.cli.output import err
+from nasbench_registry import UserError
+
+app = typer.Typer(
+    name="nasbench",
+    help="Neural architecture search and model compression, rewarded on the artefact that is deployed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(search.search)
+app.command()(search.resume)
+app.command()(search.status)
+app.command()(search.report)
+app.command()(model.compress)
+app.command()(model.export)
+app.command()(model.benchmark)
+app.command("list")(listing.list_)
+app.command("check-space")(listing.check_space_command)
+
+
+def main() -> NoReturn:
+    """Exit 0 = done, 1 = the work failed, 2 = bad usage or configuration."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    try:
+        app()
+    except UserError as error:
+        err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    sys.exit(0)

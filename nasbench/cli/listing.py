@@ -1,0 +1,88 @@
+"""list and check-space: what there is, and whether a new space is sound."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from compression import backends, steps
+from controllers import controllers
+from nasbench.cli.output import show
+from nasbench.cli.search import Json
+from nasbench.data import DATASETS
+from nasbench_registry import Registry, UserError, one_of
+from search_spaces import Task, check_space, get_space, spaces
+
+
+def _registered(registry: Registry[Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name in registry:
+        cls = registry.find(name)
+        row = {"name": name, "summary": getattr(cls, "summary", ""), "source": getattr(cls, "source", "")}
+        if hasattr(cls, "why_unavailable"):
+            row["why_unavailable"] = cls.why_unavailable()
+        rows.append(row)
+    return rows
+
+
+def _datasets() -> list[dict[str, Any]]:
+    rows = []
+    for name, load in DATASETS.items():
+        module = inspect.getdoc(sys.modules[load.__module__]) or ""
+        summary, _, source = module.splitlines()[0].rstrip(".").partition(" (")
+        rows.append({"name": name, "summary": summary, "source": source.rstrip(")")})
+    return rows
+
+
+KINDS: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
+    "spaces": lambda: _registered(spaces),
+    "controllers": lambda: _registered(controllers),
+    "steps": lambda: _registered(steps),
+    "backends": lambda: _registered(backends),
+    "datasets": _datasets,
+}
+
+
+def list_(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS), show_default=False)], json: Json = False) -> None:
+    """List what an experiment may name."""
+    rows = list(KINDS[one_of("kind", kind, KINDS)]())
+    table = Table(title=kind)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        table.add_column("available" if column == "why_unavailable" else column, overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(row[column] or "yes" if column == "why_unavailable" else str(row[column]) for column in columns)
+        )
+    show(rows, table, as_json=json)
+
+
+def check_space_command(
+    space: Annotated[str, typer.Argument(help="module:Class, or the name of a space.", show_default=False)],
+    input_shape: Annotated[str, typer.Option(help="C,H,W of the images networks are built for.")] = "3,32,32",
+    classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    json: Json = False,
+) -> None:
+    """Check that a search space keeps the contract; say what is wrong with it."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        channels, height, width = (int(text) for text in input_shape.split(","))
+    except ValueError:
+        raise UserError(f"--input-shape is {input_shape!r}; give channels,height,width, such as 3,32,32.") from None
+    found = get_space(space)
+    problems = check_space(found, task=Task((channels, height, width), classes), seed=seed)
+    result = {"space": space, "size": found.size, "decisions": len(found.decisions), "problems": problems}
+    if problems:
+        text = f"{space}: {len(problems)} problem(s)\n" + "\n".join(f"- {problem}" for problem in problems)
+    else:
+        text = f"{space}: sound; {found.size:,} architectures in {len(found.decisions)} decisions."
+    show(result, text, as_json=json)
+    if problems:
+        raise typer.Exit(1)

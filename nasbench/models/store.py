@@ -1,0 +1,172 @@
+"""Models on disk: weights as safetensors, everything else as JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file
+from torch import nn
+
+from compression import CompiledModel, Step, get_backend, get_step
+from nasbench.evaluation.trained import save_weights
+from nasbench.study.run_folder import write_json
+from nasbench_registry import UserError
+from search_spaces import Architecture, SearchSpace, Task, get_space
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from: what is needed to train it further and to feed it.
+
+    Attributes:
+        data: name and options of the data set.
+        training: the training section of the experiment.
+        normalization: mean and std that images, scaled to 0..1, were normalised with, and the names of the labels.
+        metrics: numbers that were measured of it.
+    """
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    normalization: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that was loaded, with its description.
+
+    Attributes:
+        model: in eval mode.
+        space: that it was built from.
+        space_options: of that space.
+        arch: its architecture.
+        task: input shape and classes.
+        steps: the compression steps that were applied, in order, with their notes.
+        origin: where it comes from.
+    """
+
+    model: nn.Module
+    space: SearchSpace
+    space_options: Mapping[str, Any]
+    arch: Architecture
+    task: Task
+    steps: Sequence[tuple[Step, dict[str, Any]]]
+    origin: Origin
+
+
+def save_model(
+    folder: Path,
+    model: nn.Module | CompiledModel,
+    *,
+    space: str,
+    space_options: Mapping[str, Any],
+    arch: Architecture,
+    task: Task,
+    steps: Sequence[tuple[Step, dict[str, Any]]] = (),
+    origin: Origin | None = None,
+) -> Path:
+    """Write a model into a folder: its weights, or its artefact if it is compiled, and `model.json`.
+
+    Args:
+        folder: made if it is not there.
+        model: the network, or the compiled model.
+        space: name of the space.
+        space_options: of the space.
+        arch: the architecture it was built from.
+        task: input shape and classes.
+        steps: compression steps that were applied to it, in order, with their notes.
+        origin: where it comes from.
+
+    Returns:
+        The file of the weights or of the artefact.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, CompiledModel):
+        file = model.save(folder)
+        about: dict[str, Any] = {"compiled": model.describe() | {"file": file.name}}
+    else:
+        file = folder / WEIGHTS
+        save_weights(model, file)
+        about = {"weights": WEIGHTS}
+    origin = origin or Origin()
+    description = {
+        "format": FORMAT,
+        **about,
+        "space": {"name": space, **space_options},
+        "architecture": {"text": get_space(space, **space_options).format(arch), "picks": list(arch.picks)},
+        "task": {"input_shape": list(task.input_shape), "classes": task.classes},
+        "steps": [{"name": step.name, "options": step.options(), "note": note} for step, note in steps],
+        "data": dict(origin.data),
+        "training": dict(origin.training),
+        "normalization": dict(origin.normalization),
+        "metrics": dict(origin.metrics),
+    }
+    write_json(folder / DESCRIPTION, description)
+    return file
+
+
+def load_model(folder: Path) -> StoredModel:
+    """Read what `save_model` wrote: build the architecture, restore the steps, load the weights.
+
+    Raises:
+        UserError: the folder is no such folder, is damaged, or holds a compiled artefact, which has no weights to load.
+    """
+    about = read_description(folder)
+    if "compiled" in about:
+        raise UserError(
+            f"{folder} holds an artefact compiled by {about['compiled']['backend']}, which cannot be changed any more; "
+            f"give the folder of a stage before it."
+        )
+    options = {key: value for key, value in about["space"].items() if key != "name"}
+    space = get_space(about["space"]["name"], **options)
+    arch = space.architecture(about["architecture"]["picks"])
+    task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
+    model = space.build(arch, task)
+    steps = []
+    for stored in about["steps"]:
+        step = get_step(stored["name"], **stored["options"])
+        model = step.restore(model, stored["note"])
+        steps.append((step, stored["note"]))
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
+        raise UserError(f"{folder / WEIGHTS} does not hold the weights that model.json describes: {error}") from None
+    return StoredModel(model.eval(), space, options, arch, task, tuple(steps), read_origin(about))
+
+
+def load_compiled(folder: Path) -> CompiledModel:
+    """Load the compiled artefact that `save_model` wrote; UserError if the folder holds none."""
+    about = read_description(folder)
+    if "compiled" not in about:
+        raise UserError(f"{folder} holds no compiled artefact; compile it with nasbench export.")
+    compiled = about["compiled"]
+    return get_backend(compiled["backend"], threads=compiled["threads"]).load(folder / compiled["file"])
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The `model.json` of a folder; UserError if there is none that can be read."""
+    file = folder / DESCRIPTION
+    try:
+        about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{folder} is no model folder, for there is no {file}; give a folder such as RUN/survivors/1/searched."
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is not JSON ({error}); the folder is damaged, make it again.") from None
+    if about.get("format") != FORMAT:
+        raise UserError(f"{file} has format {about.get('format')!r}; this version reads format {FORMAT}.")
+    return about
+
+
+def read_origin(about: Mapping[str, Any]) -> Origin:
+    """Where the model of a `model.json` comes from."""
+    return Origin(about["data"], about["training"], about["normalization"], about["metrics"])

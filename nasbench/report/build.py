@@ -1,0 +1,112 @@
+"""`report.json` from the files of a run, whatever state the run is in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nasbench.hardware import Calibration
+from nasbench.reward import pareto_front
+from nasbench.study import Candidate, RunFolder
+from nasbench.study.record import Record
+from nasbench.study.run_folder import write_json
+from search_spaces import SearchSpace, get_space
+
+PFS_DAY = 1e15 * 86_400  # operations of one petaflop/s-day
+
+
+def build_report(folder: RunFolder) -> dict[str, Any]:
+    """What a program reads of a run; see the section on report.json in the README."""
+    experiment = folder.require().experiment()
+    space = get_space(experiment.space.name, **experiment.space.options)
+    record = Record(folder.journal, experiment.name, space, experiment.objectives, mend=False)
+    candidates = [record.candidates[number] for number in sorted(record.candidates)]
+    done = {candidate.id: candidate.metrics for candidate in candidates if candidate.status == "done"}
+    survivors = [
+        json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.survivors.glob("*/survivor.json"))
+    ]
+    summary = json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.exists() else {}
+    return {
+        "experiment": experiment.model_dump(mode="json"),
+        "environment": json.loads(folder.environment.read_text(encoding="utf-8")),
+        "status": summary.get("status", "the search has not ended"),
+        "candidates": [_candidate(candidate, space) for candidate in candidates],
+        "front": pareto_front(experiment.objectives, done),
+        "survivors": sorted(survivors, key=lambda survivor: int(survivor["rank"])),
+        "predictor": _predictor(folder),
+        "compute": _compute(candidates, survivors),
+    }
+
+
+def write_report(folder: RunFolder) -> dict[str, Any]:
+    """Build the report and write report.json, report.html and trials.csv."""
+    from nasbench.report.html import write_html
+
+    report = build_report(folder)
+    write_json(folder.report_json, report)
+    write_html(report, folder.report_html)
+    rows = [
+        {**{key: value for key, value in each.items() if key not in ("metrics", "scores")}, **each["metrics"]}
+        for each in report["candidates"]
+    ]
+    aside = folder.trials.with_suffix(".tmp")
+    pd.DataFrame(rows).to_csv(aside, index=False)
+    aside.replace(folder.trials)
+    return report
+
+
+def _candidate(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
+    return {
+        "id": candidate.id,
+        "architecture": space.format(candidate.arch),
+        "status": candidate.status,
+        "metrics": candidate.metrics,
+        "scores": list(candidate.scores) if candidate.scores else None,
+        "epochs": candidate.epochs,
+        "seconds": candidate.seconds,
+        "finished_s": candidate.finished_s,
+        "error": candidate.error,
+    }
+
+
+def _predictor(folder: RunFolder) -> dict[str, Any] | None:
+    if not folder.calibration.exists():
+        return None
+    calibration = Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
+    held_out = calibration.predictor().hold_out(calibration.work, calibration.latency_ms)
+    protocol = calibration.protocol
+    return {
+        "name": calibration.predictor().name,
+        "spearman": held_out.spearman,
+        "median_error_pct": held_out.median_error_pct,
+        "n": held_out.n,
+        "protocol": (
+            f"five-fold cross-validation: each of {held_out.n} architectures is predicted by a fit without it; "
+            f"{protocol['runtime']}, {protocol['precision']}, batch {protocol['batch']}, "
+            f"{protocol['threads']} thread(s), {protocol['device']}, median of {protocol['repeats']} calls"
+        ),
+        "measured_ms": held_out.measured_ms.tolist(),
+        "predicted_ms": held_out.predicted_ms.tolist(),
+    }
+
+
+def _compute(candidates: list[Candidate], survivors: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of devices, and training operations of the candidates by the method of counting.
+
+    Operations: 2 per multiply-add, times 3 for the forward and backward pass (Amodei & Hernandez 2018), times images,
+    times epochs.
+    """
+    searching = sum(candidate.seconds for candidate in candidates)
+    compressing = sum(stage["seconds"] for survivor in survivors for stage in survivor["stages"])
+    operations = sum(candidate.metrics.get("training_operations", 0.0) for candidate in candidates)
+    wall = max((candidate.finished_s for candidate in candidates), default=0.0)
+    return {
+        "device_seconds": searching + compressing,
+        "search_device_seconds": searching,
+        "compression_device_seconds": compressing,
+        "wall_seconds": float(np.round(wall + compressing, 3)),
+        "pfs_days": operations / PFS_DAY,
+    }

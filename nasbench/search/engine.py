@@ -1,0 +1,163 @@
+"""One experiment from beginning to end: calibrate, search, compress, report."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nasbench.config import Experiment
+from nasbench.evaluation.trained import Trained, checkpoint_path, fresh_model, save_weights
+from nasbench.executors import get_executor
+from nasbench.hardware import Calibration, calibrate
+from nasbench.models import Origin, save_model
+from nasbench.report import write_report
+from nasbench.search.preflight import Prepared, prepare
+from nasbench.search.select import choose_survivors
+from nasbench.study import Candidate, RunFolder, Study
+from nasbench.study.run_folder import write_json
+from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
+from nasbench.training import train
+
+
+class Watcher(Protocol):
+    """Hears how a search goes; the command line shows it."""
+
+    def phase(self, name: str, total: int) -> None:
+        """A new part of the work begins."""
+
+    def advance(self, done: int, text: str = "") -> None:
+        """So much of the part is done."""
+
+    def candidate(self, candidate: Candidate, study: Study) -> None:
+        """A candidate finished."""
+
+
+def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> dict[str, Any]:
+    """Search, or go on with a search, in a folder that was started; return the report.
+
+    What an earlier process finished is kept: the latency measurements, every finished candidate, every finished
+    survivor.
+
+    Raises:
+        UserError: the experiment cannot run.
+    """
+    prepared = prepare(experiment)
+    torch.set_num_threads(experiment.executor.cpus)
+    calibration = _calibration(experiment, folder, prepared, watcher)
+    study = Study(folder, experiment, prepared.space)
+    evaluator = Trained(experiment, calibration.to_json() if calibration else None, str(folder.checkpoints.resolve()))
+    watcher.phase("search", experiment.search.candidates)
+    watcher.advance(study.count("done"))
+    get_executor(experiment.executor).run(study, evaluator, lambda candidate: watcher.candidate(candidate, study))
+    survivors = choose_survivors(study, experiment.survivors)
+    torch.set_num_threads(experiment.executor.cpus * experiment.executor.workers)  # the workers are gone
+    watcher.phase("compress", len(survivors) * (1 + len(prepared.recipe.steps)))
+    for rank, candidate in enumerate(survivors, start=1):
+        _survivor(experiment, folder, prepared, study, candidate, rank, watcher)
+    reason = study.stop_reason or "complete"
+    status = "complete" if reason == "complete" else f"search ended early: {reason}"
+    write_json(folder.summary, {"status": status})
+    return write_report(folder)
+
+
+def _calibration(experiment: Experiment, folder: RunFolder, prepared: Prepared, watcher: Watcher) -> Calibration | None:
+    if not experiment.needs_latency or experiment.device.latency == "measured":
+        return None
+    if folder.calibration.exists():
+        return Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
+    watcher.phase("measure latency", experiment.device.samples)
+    calibration = calibrate(
+        prepared.space,
+        prepared.data.task,
+        prepared.device,
+        samples=experiment.device.samples,
+        seed=experiment.seed,
+        on_progress=lambda done, total: watcher.advance(done),
+    )
+    calibration.predictor()  # an error about too few measurements belongs here, not into a worker
+    write_json(folder.calibration, calibration.to_json())
+    return calibration
+
+
+def _survivor(
+    experiment: Experiment,
+    folder: RunFolder,
+    prepared: Prepared,
+    study: Study,
+    candidate: Candidate,
+    rank: int,
+    watcher: Watcher,
+) -> None:
+    place = folder.survivors / str(rank)
+    file = place / "survivor.json"
+    steps = len(prepared.recipe.steps)
+    begun = (rank - 1) * (1 + steps)
+    if file.exists() and json.loads(file.read_text(encoding="utf-8"))["candidate"] == candidate.id:
+        watcher.advance(begun + 1 + steps)
+        return
+    seed = study.seed_of(candidate.arch)
+    bench = Workbench(prepared.data, experiment.training, seed)
+    model = _trained_model(experiment, folder.checkpoints, prepared, candidate, seed)
+    passed = iter(range(1, 1 + steps))
+    stages = run_recipe(
+        model,
+        prepared.recipe,
+        bench,
+        experiment.gate,
+        on_stage=lambda name: watcher.advance(begun + next(passed), f"survivor {rank}: {name}"),
+    )
+    watcher.advance(begun + steps, f"survivor {rank}: measuring")
+    metrics, eager = measure_stages(stages, bench, prepared.device)
+    described = save_stages(
+        folder.path,
+        place,
+        stages,
+        metrics,
+        save=functools.partial(
+            save_model,
+            space=experiment.space.name,
+            space_options=experiment.space.options,
+            arch=candidate.arch,
+            task=prepared.data.task,
+        ),
+        origin=origin_of(experiment, prepared),
+    )
+    survivor = {
+        "rank": rank,
+        "candidate": candidate.id,
+        "architecture": prepared.space.format(candidate.arch),
+        "predicted_latency_ms": candidate.metrics.get("latency_ms"),
+        "baseline": {"runtime": "eager", "latency_ms": eager.to_json()},
+        "stages": described,
+    }
+    write_json(file, survivor)  # last: a survivor is finished when this file is there
+    watcher.advance(begun + 1 + steps)
+
+
+def origin_of(experiment: Experiment, prepared: Prepared) -> Origin:
+    """Where the models of an experiment come from."""
+    data = prepared.data
+    return Origin(
+        {"name": experiment.data.name, **experiment.data.options},
+        experiment.training.model_dump(mode="json"),
+        {"scale": "pixels from 0 to 1", "mean": list(data.mean), "std": list(data.std), "labels": list(data.labels)},
+    )
+
+
+def _trained_model(
+    experiment: Experiment, checkpoints: Path, prepared: Prepared, candidate: Candidate, seed: int
+) -> nn.Module:
+    """The network with the weights of the search; trained again, in the same way, if they are not there."""
+    model = fresh_model(prepared.space, candidate.arch, prepared.data.task, seed)
+    path = checkpoint_path(checkpoints, candidate.id)
+    if not path.exists():
+        train(model, prepared.data.train, experiment.training, seed=seed, epochs=candidate.epochs)
+        save_weights(model, path)
+    model.load_state_dict(load_file(path))
+    return model.eval()

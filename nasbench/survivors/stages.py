@@ -1,0 +1,184 @@
+"""Take a trained network through a recipe, and measure what every stage would be if it were deployed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compression import CompiledModel, Recipe, Step, get_backend
+from compression.quantization.modules import dequantize, is_quantized
+from nasbench.config.experiment import GateConfig
+from nasbench.hardware import Device, Latency, cost
+from nasbench.hardware.cost import stored_bytes
+from nasbench.models import Origin
+from nasbench.survivors.workbench import Workbench, judge
+
+SEARCHED = "searched"
+BASELINE = "searched, eager"
+MEASURE_S = 0.6
+
+
+@dataclass
+class Stage:
+    """One stage of a survivor.
+
+    Attributes:
+        name: searched, or the past participle of the step.
+        model: what the step made; None if it failed.
+        network: the network behind it: `model`, or what was compiled into it.
+        steps: all steps that made it, with their notes.
+        accepted: whether the next step goes on from here.
+        reason: why not.
+        seconds: the step took.
+        val_acc_pct: validation accuracy, None if it failed.
+        options: of the step.
+    """
+
+    name: str
+    model: nn.Module | CompiledModel | None
+    network: nn.Module
+    steps: list[tuple[Step, dict[str, Any]]]
+    accepted: bool
+    reason: str | None
+    seconds: float
+    val_acc_pct: float | None
+    options: dict[str, Any]
+
+
+def run_recipe(
+    model: nn.Module,
+    recipe: Recipe,
+    bench: Workbench,
+    gate: GateConfig,
+    *,
+    before: Sequence[tuple[Step, dict[str, Any]]] = (),
+    on_stage: Callable[[str], None] = lambda name: None,
+) -> list[Stage]:
+    """The stages from the searched network to the last step; only validation data decide.
+
+    A step that raises, or that costs more validation accuracy than the gate allows, is rolled back with its reason,
+    and the next step goes on from the stage before it.
+
+    Args:
+        model: the trained network; left as it was.
+        recipe: the steps.
+        bench: data, training and judging.
+        gate: what a step may cost.
+        before: steps that were applied to `model` earlier.
+        on_stage: called with the name of each stage before it begins.
+    """
+    first = bench.validate(model)
+    stages = [Stage(SEARCHED, model, model, list(before), True, None, 0.0, first, {})]
+    current = stages[0]
+    context = bench.context(teacher=model)
+    for step in recipe.steps:
+        same = sum(stage.name.split("_")[0] == step.stage for stage in stages)
+        name = f"{step.stage}_{same + 1}" if same else step.stage
+        on_stage(name)
+        started = time.perf_counter()
+        try:
+            made, note = step.apply(current.network, context)
+            accuracy = bench.validate(made)
+        except Exception as error:  # a step may fail on a network in any way; the other stages must not be lost
+            reason = f"{type(error).__name__}: {error}"
+            stage = Stage(name, None, current.network, current.steps, False, reason, 0.0, None, step.options())
+        else:
+            network = current.network if isinstance(made, CompiledModel) else made
+            done = [*current.steps, (step, note)]
+            stage = Stage(name, made, network, done, True, None, 0.0, accuracy, step.options())
+            if first - accuracy > gate.max_val_acc_drop_pct:
+                stage.accepted = False
+                stage.reason = (
+                    f"validation accuracy {accuracy:.2f} % is {first - accuracy:.2f} points below the searched model; "
+                    f"gate.max_val_acc_drop_pct allows {gate.max_val_acc_drop_pct:g}"
+                )
+        stage.seconds = time.perf_counter() - started
+        stages.append(stage)
+        if stage.accepted:
+            current = stage
+    return stages
+
+
+def measure_stages(stages: Sequence[Stage], bench: Workbench, device: Device) -> tuple[list[dict[str, Any]], Latency]:
+    """Metrics of every stage, and the latency of the searched network in eager PyTorch.
+
+    A network is compiled for the device's runtime, in int8 if it is quantized; a compiled stage runs as it is. All
+    of them, and the eager baseline, are timed in turn, so their ratios hold. The test images are read here, when
+    every decision has been taken.
+    """
+    task = bench.data.task
+    calibration = bench.context().calibration
+    deployed: dict[str, CompiledModel] = {}
+    for stage in stages:
+        if isinstance(stage.model, CompiledModel):
+            deployed[stage.name] = stage.model
+        elif stage.model is not None:
+            precision = "int8" if is_quantized(stage.model) else "fp32"
+            deployed[stage.name] = device.compile(stage.model, task, precision, calibration)
+    eager = get_backend("eager", threads=device.threads)
+    deployed[BASELINE] = eager.compile(stages[0].network, bench.data.train.images[: device.batch])
+    latencies = device.measure_in_turn(deployed, task, budget_s=MEASURE_S)
+    metrics: list[dict[str, Any]] = []
+    for stage in stages:
+        if stage.model is None:
+            metrics.append({})
+            continue
+        float_network = dequantize(stage.network) if is_quantized(stage.network) else stage.network
+        counted = cost(float_network, task)
+        size = stage.model.bytes if isinstance(stage.model, CompiledModel) else stored_bytes(stage.model)
+        metrics.append(
+            {
+                "val_acc_pct": stage.val_acc_pct,
+                "test_acc_pct": judge(stage.model, bench.data.test).accuracy_pct,
+                "params": counted.params,
+                "macs": counted.macs,
+                "size_bytes": size,
+                "latency_ms": latencies[stage.name].to_json(),
+                "throughput_per_s": latencies[stage.name].throughput_per_s,
+            }
+        )
+    return metrics, latencies[BASELINE]
+
+
+def save_stages(
+    root: Path,
+    place: Path,
+    stages: Sequence[Stage],
+    metrics: Sequence[dict[str, Any]],
+    *,
+    save: Callable[..., Path],
+    origin: Origin,
+) -> list[dict[str, Any]]:
+    """Save every stage in a folder of its own, and describe it as the report does.
+
+    Args:
+        root: of the run; paths in the description are relative to it.
+        place: of the survivor, below `root`.
+        stages: of the survivor.
+        metrics: of each stage, as `measure_stages` gives them.
+        save: `save_model` with all that is the same for every stage.
+        origin: where the models come from; their metrics are filled in.
+    """
+    described = []
+    for stage, numbers in zip(stages, metrics, strict=True):
+        folder = place / stage.name
+        if stage.model is not None:
+            save(folder, stage.model, steps=stage.steps, origin=dataclasses.replace(origin, metrics=numbers))
+        described.append(
+            {
+                "name": stage.name,
+                "accepted": stage.accepted,
+                "reason": stage.reason,
+                "seconds": stage.seconds,
+                "artefact": None if stage.model is None else folder.relative_to(root).as_posix(),
+                "metrics": numbers,
+                "options": stage.options,
+            }
+        )
+    return described

@@ -1,0 +1,115 @@
+"""Digits, a training loop for a few seconds, and trained networks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from compression_networks import NETWORKS
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from compression import CompiledModel, Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits:
+    train_images: Tensor
+    train_labels: Tensor
+    val_images: Tensor
+    val_labels: Tensor
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    data = load_digits()
+    images = torch.from_numpy(data.images.astype(np.float32))[:, None] / 16
+    labels = torch.from_numpy(data.target)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    train, val = order[:1300], order[1300:]
+    return Digits(
+        train_images=images[train],
+        train_labels=labels[train],
+        val_images=images[val],
+        val_labels=labels[val],
+    )
+
+
+def train(model: nn.Module, digits: Digits, loss=None, *, epochs: int, learning_rate: float | None = None) -> None:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate or 0.003)
+    model.train()
+    for _ in range(epochs):
+        for batch in torch.randperm(len(digits.train_images)).split(64):
+            inputs, labels = digits.train_images[batch], digits.train_labels[batch]
+            logits = model(inputs)
+            value = nn.functional.cross_entropy(logits, labels) if loss is None else loss(inputs, logits, labels)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    model.eval()
+
+
+def accuracy(model: nn.Module | CompiledModel, images: Tensor, labels: Tensor) -> float:
+    """Percent."""
+    if isinstance(model, CompiledModel):
+        logits = torch.from_numpy(model(images.numpy()))
+    else:
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            logits = model(images)
+        model.train(training)
+    return 100 * (logits.argmax(1) == labels).float().mean().item()
+
+
+@pytest.fixture(scope="session")
+def context(digits: Digits) -> Context:
+    def finetune(model, loss=None, *, epochs, learning_rate=None):
+        train(model, digits, loss, epochs=epochs, learning_rate=learning_rate)
+
+    return Context(
+        example_inputs=digits.train_images[:4],
+        calibration=digits.train_images[:256],
+        finetune=finetune,
+        evaluate=lambda model: accuracy(model, digits.val_images, digits.val_labels),
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def _trained(digits: Digits) -> Callable[[str], nn.Module]:
+    made: dict[str, nn.Module] = {}
+
+    def get(name: str) -> nn.Module:
+        if name not in made:
+            with torch.random.fork_rng():
+                torch.manual_seed(1)
+                model = NETWORKS[name]()
+                train(model, digits, epochs=6, learning_rate=0.005)
+            made[name] = model
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(params=sorted(NETWORKS))
+def network_name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def trained(_trained, network_name) -> nn.Module:
+    """Each of the networks after a short training, in evaluation mode; shared, so not to be changed."""
+    return _trained(network_name)
+
+
+@pytest.fixture
+def plain(_trained) -> nn.Module:
+    """The plain network, trained; shared, so not to be changed."""
+    return _trained("plain")

@@ -1,0 +1,204 @@
+"""What every backend keeps, and what each one's int8 is worth."""
+
+import copy
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compression import BACKENDS, Backend, get_backend, get_step
+from compression.compilation.eager import Eager
+from compression.compilation.onnx_export import export_onnx
+from compression.compilation.onnxruntime import OnnxRuntime
+from nasbench_registry import UserError
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request) -> Backend:
+    made = get_backend(request.param)
+    missing = made.why_unavailable()
+    if missing:
+        pytest.skip(missing)
+    return made
+
+
+def reference(model: nn.Module, images: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return copy.deepcopy(model).eval()(images).numpy()
+
+
+@pytest.mark.parametrize("name", sorted(BACKENDS))
+def test_names_and_lines_for_listings(name) -> None:
+    made = BACKENDS[name]
+    assert made.name == name and made.summary and made.source
+    assert "fp32" in made.precisions
+
+
+def test_float_agrees_with_torch(backend, trained, digits) -> None:
+    compiled = backend.compile(trained, digits.train_images[:4])
+    for count in (1, 7):
+        images = digits.val_images[:count]
+        found = compiled(images.numpy())
+        assert found.dtype == np.float32 and found.shape == (count, 10)
+        np.testing.assert_allclose(found, reference(trained, images), atol=1e-4, rtol=1e-4)
+
+
+def test_model_is_left_as_it_was(backend, plain, digits) -> None:
+    model = copy.deepcopy(plain).train()
+    state = copy.deepcopy(model.state_dict())
+    compiled = backend.compile(model, digits.train_images[:4])
+    before = compiled(digits.val_images[:3].numpy())
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+    np.testing.assert_array_equal(compiled(digits.val_images[:3].numpy()), before)
+
+
+def test_compilation_and_calls_are_silent(backend, plain, digits, capfd, recwarn) -> None:
+    for precision in backend.precisions:
+        compiled = backend.compile(plain, digits.train_images[:4], precision, digits.train_images[:64])
+        compiled(digits.val_images[:2].numpy())
+        compiled.describe()
+    written = capfd.readouterr()
+    assert written.out == "" and written.err == ""
+    assert not [warning for warning in recwarn if "onnx" in str(warning.message).lower()]
+
+
+@pytest.mark.parametrize("already", [False, True])
+def test_int8_accuracy_is_within_a_point(backend, trained, context, already) -> None:
+    model = get_step("quantize").apply(trained, context)[0] if already else trained
+    compiled = backend.compile(model, context.example_inputs, "int8", context.calibration)
+    assert abs(context.evaluate(compiled) - context.evaluate(trained)) <= 1
+    assert compiled.describe()["precision"] == "int8"
+
+
+def test_int8_file_is_much_smaller(backend, context) -> None:
+    torch.manual_seed(0)
+    wide = nn.Sequential(
+        nn.Conv2d(1, 96, 3), nn.ReLU(), nn.Conv2d(96, 96, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1536, 10)
+    )
+    sizes = {
+        precision: backend.compile(wide, context.example_inputs, precision, context.calibration).bytes
+        for precision in ("fp32", "int8")
+    }
+    assert sizes["fp32"] > 4 * 96 * 96 * 9
+    assert sizes["int8"] < 0.3 * sizes["fp32"]
+
+
+def test_int8_needs_images(backend, plain, context) -> None:
+    with pytest.raises(UserError, match="needs calibration images"):
+        backend.compile(plain, context.example_inputs, "int8")
+
+
+def test_float_of_a_quantized_network_keeps_its_weights(backend, plain, context) -> None:
+    quantized, _ = get_step("quantize").apply(plain, context)
+    compiled = backend.compile(quantized, context.example_inputs, "fp32")
+    assert abs(context.evaluate(compiled) - context.evaluate(plain)) <= 1
+    assert compiled.describe()["precision"] == "fp32"
+
+
+def test_saved_size_is_the_size_told(backend, plain, context, tmp_path) -> None:
+    compiled = backend.compile(plain, context.example_inputs)
+    written = compiled.save(tmp_path / "deep" / "folder")
+    assert written.parent == tmp_path / "deep" / "folder"
+    assert written.stat().st_size == compiled.bytes
+    named = tmp_path / f"mine{written.suffix}"
+    assert compiled.save(named) == named and named.is_file()
+
+
+def test_description_is_json(backend, plain, context) -> None:
+    described = backend.compile(plain, context.example_inputs).describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described["backend"] == backend.name and described["threads"] == 1 and described["version"]
+    assert sum(described["operators"].values()) >= 5
+
+
+def test_wrong_use_is_refused(backend, plain, context) -> None:
+    with pytest.raises(UserError, match="precision"):
+        backend.compile(plain, context.example_inputs, "int3")
+    with pytest.raises(UserError, match="images have shape"):
+        backend.compile(plain, context.example_inputs)(np.zeros((1, 8, 8), np.float32))
+    with pytest.raises(UserError, match="threads is 0"):
+        get_backend(backend.name, threads=0)
+    with pytest.raises(UserError, match="Did you mean 'threads'"):
+        get_backend(backend.name, thread=1)
+
+
+def test_threads_are_given_back(plain, context) -> None:
+    before = torch.get_num_threads()
+    compiled = get_backend("eager", threads=before + 1).compile(plain, context.example_inputs)
+    seen = []
+    compiled.model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    compiled(context.example_inputs.numpy())
+    assert seen == [before + 1] and torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_onnx_file_loads_again(plain, context, tmp_path, precision) -> None:
+    compiled = OnnxRuntime().compile(plain, context.example_inputs, precision, context.calibration)
+    file = compiled.save(tmp_path)
+    for path in (tmp_path, file, str(tmp_path)):
+        loaded = get_backend("onnxruntime", threads=2).load(path)
+        assert loaded.describe()["precision"] == precision and loaded.describe()["threads"] == 2
+        images = context.calibration[:5].numpy()
+        np.testing.assert_allclose(loaded(images), compiled(images), atol=1e-5)
+    with pytest.raises(UserError, match="there is no file"):
+        OnnxRuntime().load(tmp_path / "elsewhere")
+
+
+def test_eager_does_not_load(plain, context, tmp_path) -> None:
+    Eager().compile(plain, context.example_inputs).save(tmp_path)
+    with pytest.raises(UserError, match="weights only"):
+        Eager().load(tmp_path)
+
+
+def test_int8_runs_on_integer_kernels(plain, context) -> None:
+    described = OnnxRuntime().compile(plain, context.example_inputs, "int8", context.calibration).describe()
+    assert described["operators_optimized"]["QLinearConv"] == 3
+    plainly = OnnxRuntime(graph_optimization="disable").compile(plain, context.example_inputs).describe()
+    assert plainly["operators_optimized"]["Conv"] == 3 and plainly["operators_optimized"]["Relu"] == 4
+
+
+class FrozenBatch(nn.Module):
+    """Python computes with the number of images, which a trace takes for a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1)) / int(x.shape[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_wrong_trace_is_not_taken(context) -> None:
+    torch.manual_seed(0)
+    model = FrozenBatch()
+    compiled = OnnxRuntime().compile(model, context.example_inputs)
+    for count in (1, 5):
+        images = context.calibration[:count]
+        np.testing.assert_allclose(compiled(images.numpy()), reference(model, images), atol=1e-5)
+
+
+class Unexportable(nn.Module):
+    def forward(self, x):
+        return torch.from_numpy(np.sort(x.flatten(1).numpy(), axis=1))[:, : len(x)]
+
+
+def test_what_no_exporter_can_do_is_an_error_that_names_both(context) -> None:
+    with pytest.raises(RuntimeError, match=r"Unexportable cannot be exported.*torchscript: .*dynamo: "):
+        export_onnx(Unexportable(), context.example_inputs)
+
+
+def test_missing_package_is_named_with_the_way_to_get_it(plain, context, monkeypatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
+    reason = OnnxRuntime.why_unavailable()
+    assert reason is not None and "onnxruntime, which" in reason and "nasbench-framework[onnx]" in reason
+    with pytest.raises(UserError, match="pip install"):
+        get_step("compile").apply(plain, context)
