@@ -14,9 +14,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
-    """A section with known keys only."""
+    """A section with known keys and finite numbers only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Named(BaseModel):
@@ -160,6 +160,13 @@ class Experiment(Strict):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _short_recipe(cls, value: Any) -> Any:
+        if value is None:  # a recipe whose every step is commented out
+            return ()
+        return [{step: None} if isinstance(step, str) else step for step in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

@@ -45,13 +45,13 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; check the path.") from None
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as a text file: {error}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: it looks like a date or a number and is none
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UserError(
-            f"{path} is not YAML{place}: {getattr(error, 'problem', None) or 'it cannot be parsed'}."
+            f"{path} is not YAML{place}: {getattr(error, 'problem', None) or ' '.join(str(error).split())}."
         ) from None
 
 
@@ -70,31 +70,34 @@ def _set(data: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     place: Any = data
     for parent in parents:
-        if isinstance(place, list) and parent.isdigit() and int(parent) < len(place):
-            place = place[int(parent)]
-            continue
-        if isinstance(place, dict) and isinstance(place.get(parent), str):
-            place[parent] = {"name": place[parent]}  # the short form of a named thing
-        place = place.setdefault(parent, {}) if isinstance(place, dict) else None
-        if not isinstance(place, dict | list):
+        at: Any = _index(place, parent, override) if isinstance(place, list) else parent
+        below = place[at] if isinstance(place, list) else place.get(at)
+        if isinstance(below, str):
+            below = {"name": below} if isinstance(place, dict) else {below: {}}  # the short form of a thing or a step
+        elif below is None:
+            below = {}
+        if not isinstance(below, dict | list):
             raise UserError(f"override {override!r}: {parent!r} holds a value and has no keys below it.")
+        place[at] = below
+        place = below
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"override {override!r}: {text!r} is not a YAML value.") from None
-    if isinstance(place, list):
-        if not last.isdigit() or int(last) >= len(place):
-            raise UserError(f"override {override!r}: {last!r} is not an index below {len(place)}.")
-        place[int(last)] = value
-    else:
-        place[last] = value
+    place[_index(place, last, override) if isinstance(place, list) else last] = value
+
+
+def _index(place: list[Any], text: str, override: str) -> int:
+    if not text.isdecimal() or int(text) >= len(place):
+        raise UserError(f"override {override!r}: {text!r} is not an index below {len(place)}.")
+    return int(text)
 
 
 def _sentence(error: ValidationError) -> str:
     """The first mistake in one sentence; a misspelt key first, for it often causes the others."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
-    place = ".".join(str(part) for part in problem["loc"] if not _is_tag(part, problem["loc"]))
+    place = ".".join(str(part) for part in problem["loc"] if not _is_tag(part, problem["loc"])) or "the experiment"
     kind = problem["type"]
     if kind == "extra_forbidden":
         *parents, key = problem["loc"]
@@ -105,7 +108,9 @@ def _sentence(error: ValidationError) -> str:
         return f"the key {place!r} is missing; add it to the experiment."
     if kind == "value_error":
         text = str(problem["ctx"]["error"])
-        return f"{place}: {text}" if place else text
+        return f"{place}: {text}" if problem["loc"] else text
+    if kind == "union_tag_not_found" and isinstance(problem["input"], dict):
+        return f"the key {f'{place}.name'!r} is missing; add it to the experiment."
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         allowed = [
             tag.strip(" '")
@@ -120,8 +125,17 @@ def _sentence(error: ValidationError) -> str:
         return f"{place} is {problem['input']!r}; write it as keys with their values."
     if kind == "string_pattern_mismatch":
         return f"{place} is {problem['input']!r}; use letters, digits, '.', '-' and '_' only."
+    if kind in ("tuple_type", "list_type"):
+        return f"{place} is {_shortened(problem['input'])}; write it as a list."
+    if kind in ("too_short", "string_too_short"):
+        return f"{place} is {problem['input']!r}; it must not be empty."
     message = problem["msg"].replace("Input should", "it should")
-    return f"{place} is {problem['input']!r}: {message}."
+    return f"{place} is {_shortened(problem['input'])}: {message}."
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _is_tag(part: int | str, loc: tuple[int | str, ...]) -> bool:

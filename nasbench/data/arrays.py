@@ -1,4 +1,4 @@
-"""A user's own images in one safetensors file."""
+"""A user's own images in one safetensors file (see docs/data.md)."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def arrays(*, path: str, val_share: float = 0.15, test_share: float = 0.15, spli
     """
     if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
         raise UserError(f"val_share={val_share} and test_share={test_share} must be above 0 and sum to less than 1.")
+    if split_seed < 0:
+        raise UserError(f"split_seed={split_seed} of data set 'arrays' must be 0 or more.")
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"data set 'arrays': there is no file {file}; give the path of a safetensors file.")
@@ -43,11 +45,18 @@ def arrays(*, path: str, val_share: float = 0.15, test_share: float = 0.15, spli
         raise UserError(
             f"{file} holds {', '.join(sorted(tensors)) or 'nothing'}; it needs the tensors images and labels."
         )
-    images, labels = tensors["images"], tensors["labels"].astype(np.int64)
-    if images.ndim != 4 or labels.shape != images.shape[:1]:
-        raise UserError(f"{file}: images {images.shape} and labels {labels.shape} must be (n, c, h, w) and (n,).")
+    images, labels = tensors["images"], tensors["labels"]
+    if images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
+        raise UserError(
+            f"{file}: images {images.shape} and labels {labels.shape} must be (n, c, h, w) and (n,), and not empty."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"{file}: labels are {labels.dtype}; store them as integers from 0.")
+    if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise UserError(f"{file}: the metadata 'classes' is {named!r}; store a JSON list of strings.")
+    labels = labels.astype(np.int64)
     scaled = (images / np.float32(255 if images.dtype == np.uint8 else 1)).astype(np.float32)
-    classes = tuple(map(str, named)) if named else tuple(str(label) for label in range(int(labels.max()) + 1))
+    classes = tuple(named) if named else tuple(str(label) for label in range(int(labels.max()) + 1))
     parts = stratified_parts(labels, (val_share, test_share), split_seed)
     val, test, train = ((scaled[part], labels[part]) for part in parts)
     return make_data(f"arrays:{file.name}", train, val, test, classes)

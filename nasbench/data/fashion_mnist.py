@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +55,14 @@ def _folder() -> Path:
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:
     """An IDX file: two zero bytes, a type code, the number of dimensions, the sizes (big-endian), the bytes."""
-    data = gzip.decompress(path.read_bytes())
-    if data[:3] != b"\x00\x00\x08":
-        raise UserError(f"{path} is not an IDX file of bytes; fetch it again.")
-    shape = tuple(np.frombuffer(data, ">u4", count=data[3], offset=4).astype(int))
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+    try:
+        data = gzip.decompress(path.read_bytes())
+        if data[:3] != b"\x00\x00\x08":
+            raise ValueError("it does not begin as one")
+        shape = tuple(np.frombuffer(data, ">u4", count=data[3], offset=4).astype(int))
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path} is not an IDX file of bytes ({error}); fetch it again.") from None
 
 
 def _scaled(images: npt.NDArray[np.uint8]) -> Array:

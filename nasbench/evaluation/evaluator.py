@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,16 +77,16 @@ def evaluate(evaluator: Evaluator, trial: Trial, report: Report | None = None) -
     started = time.perf_counter()
 
     def result(status: Status, metrics: Metrics, error: str | None) -> Evaluated:
-        numbers = {name: float(value) for name, value in metrics.items()}
-        return Evaluated(status, numbers, error, time.perf_counter() - started)
+        return Evaluated(status, dict(metrics), error, time.perf_counter() - started)
 
     try:
-        metrics = evaluator(trial, report or (lambda epoch, metrics: True))
+        returned = evaluator(trial, report or (lambda epoch, metrics: True))
+        metrics = {str(name): float(value) for name, value in returned.items()}
     except InfeasibleError as error:
         return result("infeasible", {}, str(error))
     except Exception as error:  # a candidate may fail in any way; the search must not
         return result("failed", {}, f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:500])
-    broken = [name for name, value in metrics.items() if value != value or abs(value) == float("inf")]
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         return result("failed", {}, f"Diverged: {', '.join(broken)} is not a finite number")
     return result("done", metrics, None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from compression.surgery import inference
 from search_spaces import Task
 
 
@@ -41,17 +42,12 @@ def cost(model: nn.Module, task: Task) -> Cost:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
         from fvcore.nn import FlopCountAnalysis
-    training = model.training
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    try:
-        model.eval()
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            analysis = FlopCountAnalysis(model, torch.zeros(1, *task.input_shape))
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-            macs, uncounted = int(analysis.total()), dict(analysis.unsupported_ops())
-    finally:
-        model.train(training)
+    with inference(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        analysis = FlopCountAnalysis(model, torch.zeros(1, *task.input_shape))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        macs, uncounted = int(analysis.total()), dict(analysis.unsupported_ops())
     return Cost(macs, sum(parameter.numel() for parameter in model.parameters()), stored_bytes(model), uncounted)
 
 

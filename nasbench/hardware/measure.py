@@ -116,7 +116,7 @@ def time_in_turn(
             for name, call in calls.items():
                 if len(calls) > 1:
                     call()
-                for _ in range(turn):
+                for _ in range(min(turn, max_repeats - repeats)):
                     before = time.perf_counter()
                     call()
                     seconds[name].append(time.perf_counter() - before)
@@ -145,8 +145,8 @@ def median_interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     n = len(values)
     ordered = np.sort(values)
     reach = 0.98 * np.sqrt(n)  # 1.96 standard deviations of a binomial(n, 1/2)
-    low, high = int(np.floor(n / 2 - reach)), int(np.ceil(n / 2 + reach))
-    return float(ordered[max(0, low)]), float(ordered[min(n - 1, high)])
+    low = max(0, int(np.floor(n / 2 - reach)))
+    return float(ordered[low]), float(ordered[n - 1 - low])
 
 
 def _spread(values: npt.NDArray[np.float64]) -> float:

@@ -62,8 +62,9 @@ class LatencyPredictor:
                 f"a latency predictor needs 10 or more measurements with {len(WORK)} numbers of work each, "
                 f"not work {work.shape} and latency {latency_ms.shape}."
             )
-        if not (np.isfinite(latency_ms) & (latency_ms > 0)).all():
-            raise UserError(f"latencies must be positive numbers of milliseconds, not {latency_ms.min()}.")
+        bad = latency_ms[~(np.isfinite(latency_ms) & (latency_ms > 0))]
+        if len(bad):
+            raise UserError(f"latencies must be positive numbers of milliseconds, not {bad[0]}.")
         self.prices = _prices(work, latency_ms)
         errors = _with_constant(work) @ self.prices / latency_ms - 1
         self.relative_std = float(np.sqrt((errors**2).sum() / max(1, len(errors) - np.count_nonzero(self.prices))))

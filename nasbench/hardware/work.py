@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from compression.surgery import inference
 from search_spaces import Task
 
 WORK = (
@@ -44,12 +45,10 @@ def work(model: nn.Module, task: Task) -> npt.NDArray[np.float64]:
 
     leaves = [module for module in model.modules() if not list(module.children())]
     handles = [module.register_forward_hook(add) for module in leaves]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, *task.input_shape))
+        with inference(model):
+            model(torch.zeros(1, *task.input_shape))
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     totals["params"] = sum(parameter.numel() for parameter in model.parameters())

@@ -12,7 +12,7 @@ import safetensors
 from safetensors.torch import load_file
 from torch import nn
 
-from compression import CompiledModel, Step, get_backend, get_step
+from compression import CompiledModel, Recipe, Step, get_backend, get_step
 from nasbench.evaluation.trained import save_weights
 from nasbench.study.run_folder import write_json
 from nasbench_registry import UserError
@@ -20,6 +20,7 @@ from search_spaces import Architecture, SearchSpace, Task, get_space
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+KEYS = ("space", "architecture", "task", "steps", "data", "training", "normalization", "metrics")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def save_model(
         "space": {"name": space, **space_options},
         "architecture": {"text": get_space(space, **space_options).format(arch), "picks": list(arch.picks)},
         "task": {"input_shape": list(task.input_shape), "classes": task.classes},
-        "steps": [{"name": step.name, "options": step.options(), "note": note} for step, note in steps],
+        "steps": [_described(step) | {"note": note} for step, note in steps],
         "data": dict(origin.data),
         "training": dict(origin.training),
         "normalization": dict(origin.normalization),
@@ -138,7 +139,8 @@ def load_model(folder: Path) -> StoredModel:
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
-        raise UserError(f"{folder / WEIGHTS} does not hold the weights that model.json describes: {error}") from None
+        why = " ".join(str(error).split())[:300]
+        raise UserError(f"{folder / WEIGHTS} does not hold the weights that model.json describes: {why}.") from None
     return StoredModel(model.eval(), space, options, arch, task, tuple(steps), read_origin(about))
 
 
@@ -160,13 +162,23 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder} is no model folder, for there is no {file}; give a folder such as RUN/survivors/1/searched."
         ) from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not JSON ({error}); the folder is damaged, make it again.") from None
-    if about.get("format") != FORMAT:
-        raise UserError(f"{file} has format {about.get('format')!r}; this version reads format {FORMAT}.")
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{file} has format {found!r}; this version reads format {FORMAT}.")
+    missing = [key for key in KEYS if key not in about]
+    if missing:
+        raise UserError(f"{file} lacks {', '.join(missing)}; the folder is damaged, make it again.")
     return about
 
 
 def read_origin(about: Mapping[str, Any]) -> Origin:
     """Where the model of a `model.json` comes from."""
     return Origin(about["data"], about["training"], about["normalization"], about["metrics"])
+
+
+def _described(step: Step) -> dict[str, Any]:
+    """Name and options; a step that is not ours is named module:Class, as a recipe names it."""
+    name, options = next(iter(Recipe((step,)).to_json()[0].items()))
+    return {"name": name, "options": options}

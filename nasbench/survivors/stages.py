@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,16 +78,17 @@ def run_recipe(
     stages = [Stage(SEARCHED, model, model, list(before), True, None, 0.0, first, {})]
     current = stages[0]
     context = bench.context(teacher=model)
+    seen = Counter({SEARCHED: 1})
     for step in recipe.steps:
-        same = sum(stage.name.split("_")[0] == step.stage for stage in stages)
-        name = f"{step.stage}_{same + 1}" if same else step.stage
+        seen[step.stage] += 1
+        name = f"{step.stage}_{seen[step.stage]}" if seen[step.stage] > 1 else step.stage
         on_stage(name)
         started = time.perf_counter()
         try:
             made, note = step.apply(current.network, context)
             accuracy = bench.validate(made)
         except Exception as error:  # a step may fail on a network in any way; the other stages must not be lost
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
             stage = Stage(name, None, current.network, current.steps, False, reason, 0.0, None, step.options())
         else:
             network = current.network if isinstance(made, CompiledModel) else made

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from compression import CompiledModel, Context, Loss
+from compression.surgery import inference
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import ImageData, Split
 from nasbench.training import Score, score, train
@@ -63,9 +64,5 @@ def judge(model: nn.Module | CompiledModel, split: Split) -> Score:
     """Accuracy and loss of a network or of a compiled model."""
     if isinstance(model, CompiledModel):
         return score(lambda images: torch.from_numpy(model(images.numpy())), split)
-    training = model.training
-    model.eval()
-    try:
+    with inference(model):
         return score(model, split)
-    finally:
-        model.train(training)

@@ -2,11 +2,8 @@
 
 import gzip
 import itertools
-import os
-from pathlib import Path
 
 import numpy as np
-import pytest
 
 from search_spaces import Task, get_space
 
@@ -34,12 +31,9 @@ def test_nasbench201_merges_a_skip_with_its_input():
     assert space.canonical(through) == space.canonical(direct)
 
 
-def test_nasbench201_parameters_equal_the_published_ones():
+def test_nasbench201_parameters_equal_the_published_ones(data_file):
     """200 random cells with 16 channels and 5 cells a stage, against the benchmark's own table."""
-    folder = os.environ.get("NASBENCH_DATA")
-    path = Path(folder or ".") / "nasbench201" / "nasbench201.csv.gz"
-    if folder is None or not path.exists():
-        pytest.skip("NASBENCH_DATA names no folder with nasbench201/nasbench201.csv.gz")
+    path = data_file("nasbench201/nasbench201.csv.gz")
     with gzip.open(path, "rt") as file:
         header = file.readline().strip().split(",")
         rows = [line.strip().split(",") for line in file]

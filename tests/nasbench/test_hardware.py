@@ -1,0 +1,413 @@
+"""Costs, measured latencies and the predictor that is fitted on them."""
+
+import gc
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+from torch import nn
+
+from nasbench.config.experiment import DeviceConfig
+from nasbench.hardware import WORK, Calibration, Device, LatencyPredictor, calibrate, cost, processor_name, work
+from nasbench.hardware.calibrate import distinct_sample
+from nasbench.hardware.measure import median_interval, summarise, time_calls, time_in_turn
+from nasbench_registry import UserError
+from search_spaces import Task, get_space
+
+TASK = Task((3, 8, 6), 10)
+QUICK = {"budget_s": 0.0, "warmup_s": 0.0}
+
+
+class Small(nn.Module):
+    """3 -> 16 channels, kernel 3, on 8x6; 16 -> 16 in 4 groups, kernel 5, stride 2, on 4x3; 16 -> 10."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.grouped = nn.Conv2d(16, 16, 5, stride=2, padding=2, groups=4)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.convolution(x)))
+        return self.linear(self.pool(self.grouped(x)).flatten(1))
+
+
+FIRST, GROUPED, LINEAR = 8 * 6 * 9 * 3 * 16, 4 * 3 * 25 * 4 * 16, 16 * 10
+PARAMS = 9 * 3 * 16 + 2 * 16 + 25 * 4 * 16 + 16 + 16 * 10 + 10
+
+
+class TestCost:
+    def test_convolution_and_linear_layer(self) -> None:
+        convolution = nn.Conv2d(5, 7, 3, padding=1)
+        assert cost(convolution, Task((5, 9, 11), 2)).macs == 9 * 11 * 3 * 3 * 5 * 7
+        linear = nn.Sequential(nn.Flatten(), nn.Linear(30, 4))
+        assert cost(linear, Task((5, 2, 3), 2)).macs == 30 * 4
+
+    def test_a_whole_network(self) -> None:
+        counted = cost(Small(), TASK)
+        products = FIRST + GROUPED + LINEAR
+        # Batch norm and pooling are counted too; each touches 16 channels of 8x6 or 4x3 values a few times at most.
+        assert products <= counted.macs <= products + 4 * 16 * 48
+        assert counted.params == PARAMS
+        # Four bytes a number: parameters, running mean and variance; and the eight bytes of the batch counter.
+        assert counted.size_bytes == 4 * (PARAMS + 2 * 16) + 8
+
+    def test_bytes_are_those_of_the_file(self, tmp_path) -> None:
+        from safetensors.torch import save_file
+
+        model = Small()
+        save_file(model.state_dict(), tmp_path / "model.safetensors")
+        data = (tmp_path / "model.safetensors").read_bytes()
+        head = 8 + int.from_bytes(data[:8], "little")
+        assert cost(model, TASK).size_bytes == len(data) - head
+
+    def test_what_is_not_counted_is_said(self) -> None:
+        class Twice(nn.Module):
+            def forward(self, x):
+                return torch.relu(x) + torch.relu(x + 1)
+
+        counted = cost(nn.Sequential(nn.Conv2d(3, 3, 1), Twice()), TASK)
+        assert counted.macs == 8 * 6 * 9
+        assert counted.uncounted == {"aten::relu": 2, "aten::add": 2}
+        assert cost(nn.Conv2d(3, 3, 1), TASK).uncounted == {}
+
+
+class TestWork:
+    def test_by_hand(self) -> None:
+        found = dict(zip(WORK, work(Small(), TASK).tolist(), strict=True))
+        assert found == {
+            "calls": 5,
+            "dense_convolutions": 1,
+            "depthwise_convolutions": 1,
+            "dense_macs": FIRST + LINEAR,
+            "depthwise_macs": GROUPED,
+            "activation_elements": 16 * 48 * 2 + 16 * 12 + 16 + 10,
+            "params": PARAMS,
+        }
+
+    def test_multiply_adds_agree_with_cost(self) -> None:
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(64, 10)
+        )
+        found = dict(zip(WORK, work(model, TASK), strict=True))
+        assert found["dense_macs"] + found["depthwise_macs"] == cost(model, TASK).macs
+
+    def test_identities_and_dropout_are_no_work(self) -> None:
+        layers = [nn.Conv2d(3, 4, 3), nn.Flatten()]
+        idle = [nn.Conv2d(3, 4, 3), nn.Identity(), nn.Dropout(), nn.Flatten()]
+        np.testing.assert_array_equal(work(nn.Sequential(*layers), TASK), work(nn.Sequential(*idle), TASK))
+
+    def test_no_hooks_are_left(self) -> None:
+        model = Small()
+        work(model, TASK)
+        assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("count", [cost, work])
+@pytest.mark.parametrize("training", [True, False])
+def test_counting_leaves_modes_weights_and_generator(count, training) -> None:
+    model = Small().train(training)
+    model.norm.train(not training)  # such as a frozen batch norm in a network that is trained
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    count(model, TASK)
+    assert model.training is model.convolution.training is training
+    assert model.norm.training is not training
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+class TestMedianInterval:
+    @pytest.mark.parametrize("n", [30, 31, 50, 101, 1000])
+    def test_covers_the_median_95_times_in_100(self, n) -> None:
+        draws = 4000
+        rng = np.random.default_rng(n)
+        samples = rng.exponential(size=(draws, n))  # skewed, as latencies are
+        covered = np.mean([low <= np.log(2) <= high for low, high in map(median_interval, samples)])
+        # An interval between order statistics can cover 95 % only approximately: one rank more or less on each side
+        # changes its coverage by twice the probability of the rank at its end. Six sigmas of 4,000 draws on top.
+        rank = 2 * binom.pmf(binom.ppf(0.025, n, 0.5), n, 0.5)
+        noise = 6 * np.sqrt(0.95 * 0.05 / draws)
+        assert 0.95 - noise <= covered <= 0.95 + rank + noise
+
+    @pytest.mark.parametrize("n", [1, 2, 3, 10, 30, 31, 100])
+    def test_both_ends_alike(self, n) -> None:
+        values = np.random.default_rng(n).normal(size=n)
+        low, high = median_interval(values)
+        assert median_interval(-values) == (-high, -low)
+        assert values.min() <= low <= np.median(values) <= high <= values.max()
+
+    def test_narrows_with_more_values(self) -> None:
+        values = np.random.default_rng(0).normal(size=10_000)
+        widths = [np.diff(median_interval(values[:n]))[0] for n in (30, 300, 10_000)]
+        assert widths[0] > widths[1] > widths[2]
+
+
+class TestTiming:
+    @staticmethod
+    def recorder(names: str) -> tuple[list[str], dict]:
+        order: list[str] = []
+        return order, {name: lambda name=name: order.append(name) for name in names}
+
+    def test_calls_take_turns(self) -> None:
+        order, calls = self.recorder("abc")
+        timed = time_in_turn(calls, min_repeats=8, max_repeats=8, warmup=3, turn=4, **QUICK)
+        assert list(timed) == ["a", "b", "c"]
+        for seconds, warmed in timed.values():
+            assert len(seconds) == 8
+            assert warmed == 3
+            assert (seconds > 0).all()
+        # Warm-up of each; then turns of one call that is not timed and four that are.
+        assert "".join(order) == "aaabbbccc" + 2 * ("aaaaa" + "bbbbb" + "ccccc")
+
+    def test_a_single_call_needs_no_turns(self) -> None:
+        order, calls = self.recorder("a")
+        seconds, warmed = time_calls(calls["a"], min_repeats=30, max_repeats=30, warmup=5, **QUICK)
+        assert (len(seconds), warmed) == (30, 5)
+        assert len(order) == 35
+
+    @pytest.mark.parametrize("most", [1, 7, 25, 30])
+    def test_never_more_than_max_repeats(self, most) -> None:
+        _, calls = self.recorder("ab")
+        timed = time_in_turn(calls, min_repeats=1, max_repeats=most, warmup=1, budget_s=60, warmup_s=0)
+        assert all(len(seconds) <= most for seconds, _ in timed.values())
+
+    def test_at_least_min_repeats_whatever_the_budget(self) -> None:
+        _, calls = self.recorder("ab")
+        timed = time_in_turn(calls, min_repeats=40, warmup=1, **QUICK)
+        assert all(len(seconds) >= 40 for seconds, _ in timed.values())
+
+    def test_the_garbage_collector_rests_and_comes_back(self) -> None:
+        states = []
+        assert gc.isenabled()
+        time_calls(lambda: states.append(gc.isenabled()), min_repeats=10, max_repeats=10, warmup=2, **QUICK)
+        assert states[2:] == [False] * 10
+        assert gc.isenabled()
+
+    def test_also_after_an_exception(self) -> None:
+        def fails() -> None:
+            if not gc.isenabled():  # so only where it is timed
+                raise RuntimeError("broken")
+
+        with pytest.raises(RuntimeError, match="broken"):
+            time_calls(fails, warmup=2, **QUICK)
+        assert gc.isenabled()
+
+    def test_who_had_it_off_keeps_it_off(self) -> None:
+        gc.disable()
+        try:
+            time_calls(lambda: None, min_repeats=10, max_repeats=10, **QUICK)
+            assert not gc.isenabled()
+        finally:
+            gc.enable()
+
+
+FACTS = {"warmup": 10, "batch": 4, "threads": 1, "runtime": "eager 2", "precision": "fp32", "device": "a CPU"}
+
+
+class TestSummarise:
+    def test_fields(self) -> None:
+        seconds = np.arange(1, 101) / 1000  # 1 to 100 ms
+        latency = summarise(np.random.default_rng(0).permutation(seconds), **FACTS)
+        assert latency.median == pytest.approx(50.5)
+        assert latency.p95 == pytest.approx(95, abs=0.5)
+        assert latency.iqr == pytest.approx(50, abs=1)
+        assert latency.low < 50.5 < latency.high
+        assert latency.repeats == 100
+        assert latency.throughput_per_s == pytest.approx(4 / 0.0505)
+        stored = latency.to_json()
+        assert json.loads(json.dumps(stored)) == stored
+        assert stored.items() >= FACTS.items()
+
+    def test_unstable_is_marked(self) -> None:
+        rng = np.random.default_rng(0)
+        steady = 0.01 * (1 + 0.01 * rng.normal(size=50))
+        restless = np.where(rng.random(50) < 0.5, 0.01, 0.02)  # the machine has two speeds
+        assert summarise(steady, **FACTS).unstable is False
+        assert summarise(restless, **FACTS).unstable is True
+
+
+PRICES = np.array([0.004, 0.02, 0.03, 1e-6, 5e-6, 2e-6, 0.0, 0.05])  # of each kind of work, and the constant
+
+
+def synthetic(n: int, seed: int, size: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Work of n networks, and what it costs at `PRICES`."""
+    rng = np.random.default_rng(seed)
+    typical = size * np.array([30, 10, 5, 1e6, 1e5, 1e5, 5e4])
+    rows = typical * rng.uniform(0.3, 2.0, (n, len(WORK)))
+    return rows, np.hstack([rows, np.ones((n, 1))]) @ PRICES
+
+
+class TestLatencyPredictor:
+    def test_finds_the_prices(self) -> None:
+        rows, latency_ms = synthetic(40, 0)
+        predictor = LatencyPredictor().fit(rows, latency_ms)
+        contributions = np.array([*rows.mean(axis=0), 1]) * (predictor.prices - PRICES)
+        np.testing.assert_allclose(contributions, 0, atol=1e-8)
+        assert predictor.relative_std < 1e-8
+
+    def test_goes_on_outside_of_what_was_measured(self) -> None:
+        predictor = LatencyPredictor().fit(*synthetic(40, 0))
+        rows, latency_ms = synthetic(10, 1, size=100)
+        mean, std = predictor.predict(rows)
+        np.testing.assert_allclose(mean, latency_ms, rtol=1e-6)
+        assert mean.shape == std.shape == (10,)
+
+    def test_never_predicts_less_than_nothing(self) -> None:
+        rows, latency_ms = synthetic(15, 2)
+        rng = np.random.default_rng(3)
+        noise = latency_ms * rng.lognormal(0, 1, 15)  # a machine that does what it likes
+        predictor = LatencyPredictor().fit(rows, noise)
+        assert (predictor.prices >= 0).all()
+        mean, std = predictor.predict(np.vstack([synthetic(50, 4, size=0.01)[0], np.zeros(len(WORK))]))
+        assert (mean >= 0).all()
+        assert (std >= 0).all()
+
+    def test_work_that_is_always_zero_does_no_harm(self) -> None:
+        rows, latency_ms = synthetic(30, 0)
+        rows[:, 4] = 0
+        latency_ms = np.hstack([rows, np.ones((30, 1))]) @ PRICES
+        mean, _ = LatencyPredictor().fit(rows, latency_ms).predict(rows)
+        np.testing.assert_allclose(mean, latency_ms, rtol=1e-6)
+
+    def test_its_deviation_is_the_scatter(self) -> None:
+        rows, latency_ms = synthetic(2000, 5)
+        noisy = latency_ms * (1 + 0.05 * np.random.default_rng(6).normal(size=2000))
+        predictor = LatencyPredictor().fit(rows, noisy)
+        mean, std = predictor.predict(rows)
+        # The standard deviation of 2,000 draws is known to 0.05 / sqrt(4000); six sigmas.
+        np.testing.assert_allclose(std / mean, 0.05, atol=6 * 0.05 / np.sqrt(4000))
+
+    def test_hold_out_is_honest(self) -> None:
+        rows, latency_ms = synthetic(200, 7)
+        noise = 0.10 * np.random.default_rng(8).normal(size=200)
+        held = LatencyPredictor().hold_out(rows, latency_ms * (1 + noise))
+        # The median of |normal| is 0.674 sigma; its standard error is sqrt(1/4n) / density = 1.26 * 0.5 sigma / sqrt(n)
+        # times about 1.25. Eight prices fitted on 160 rows add a few percent of that.
+        error = 100 * 0.10 * 0.674
+        tolerance = 6 * 100 * 0.10 * 0.787 / np.sqrt(200)
+        assert error - tolerance < held.median_error_pct < error + tolerance
+        assert held.n == len(held.measured_ms) == len(held.predicted_ms) == 200
+        assert 0.8 < held.spearman < 1
+
+    def test_hold_out_does_not_see_what_it_predicts(self) -> None:
+        rng = np.random.default_rng(9)
+        rows, _ = synthetic(100, 9)
+        held = LatencyPredictor().hold_out(rows, rng.lognormal(0, 0.5, 100))  # nothing to be learnt from
+        # Under chance, a rank correlation has standard deviation 1 / sqrt(n - 1); fits without a part lean negative.
+        assert held.spearman < 3 / np.sqrt(99)
+        spoilt = LatencyPredictor().hold_out(rows, np.full(100, 1.0), seed=1)
+        assert spoilt.median_error_pct < 5
+
+    def test_hold_out_changes_nothing_and_repeats(self) -> None:
+        predictor = LatencyPredictor().fit(*synthetic(40, 0))
+        prices = predictor.prices.copy()
+        rows, latency_ms = synthetic(40, 1)
+        latency_ms *= np.random.default_rng(0).uniform(0.9, 1.1, 40)
+        first, again = (predictor.hold_out(rows, latency_ms, seed=3) for _ in range(2))
+        np.testing.assert_array_equal(first.predicted_ms, again.predicted_ms)
+        np.testing.assert_array_equal(predictor.prices, prices)
+
+    @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+    def test_a_latency_that_is_none(self, bad) -> None:
+        rows, latency_ms = synthetic(20, 0)
+        latency_ms[7] = bad
+        with pytest.raises(UserError, match=f"positive numbers of milliseconds, not {bad}"):
+            LatencyPredictor().fit(rows, latency_ms)
+
+    def test_too_few_or_ill_shaped(self) -> None:
+        rows, latency_ms = synthetic(20, 0)
+        for work_rows, values in ((rows[:9], latency_ms[:9]), (rows[:, :-1], latency_ms), (rows[:-1], latency_ms)):
+            with pytest.raises(UserError, match="needs 10 or more measurements"):
+                LatencyPredictor().fit(work_rows, values)
+
+
+class TestCalibration:
+    def test_json_round_trip(self) -> None:
+        rows, latency_ms = synthetic(20, 0)
+        calibration = Calibration([f"a{n}" for n in range(20)], rows, latency_ms, {"batch": 1, "order": "in turn"})
+        again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+        assert list(again.architectures) == list(calibration.architectures)
+        assert again.protocol == calibration.protocol
+        np.testing.assert_array_equal(again.work, rows)
+        np.testing.assert_array_equal(again.latency_ms, latency_ms)
+        np.testing.assert_array_equal(again.predictor().prices, calibration.predictor().prices)
+
+    def test_other_kinds_of_work_are_refused(self) -> None:
+        rows, latency_ms = synthetic(20, 0)
+        stored = Calibration([], rows, latency_ms, {}).to_json()
+        stored["work"]["columns"][0] = "layers"
+        with pytest.raises(UserError, match="delete predictor.json"):
+            Calibration.from_json(stored)
+
+    def test_measures_distinct_architectures(self) -> None:
+        space = get_space("mobile", widths=[8, 16], layers=1, blocks=["convolution", "identity"])
+        task = Task((1, 8, 8), 10)
+        state, heard = torch.get_rng_state(), []
+        device = Device("eager", threads=1, batch=2)
+        calibration = calibrate(space, task, device, samples=12, seed=0, on_progress=lambda *at: heard.append(at))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert heard == [(done, 12) for done in range(1, 13)]
+        assert len(calibration.architectures) == len(calibration.latency_ms) == 12
+        archs = [space.parse(text) for text in calibration.architectures]
+        assert len({space.canonical(arch) for arch in archs}) == 12
+        assert (calibration.latency_ms > 0).all()
+        for arch, row in zip(archs, calibration.work, strict=True):
+            np.testing.assert_array_equal(row, work(space.build(arch, task), task))
+        protocol = calibration.protocol
+        assert (protocol["batch"], protocol["threads"], protocol["precision"]) == (2, 1, "fp32")
+        assert protocol["runtime"] == f"eager {torch.__version__}"
+        assert protocol["device"] == processor_name() != ""
+        assert protocol["repeats"] >= 30
+        assert json.loads(json.dumps(calibration.to_json())) == calibration.to_json()
+
+    def test_a_sample_is_decided_by_its_generator_and_ends_with_a_small_space(self) -> None:
+        space = get_space("mobile", widths=[8], layers=1, kernels=[3], width_factors=[1.0, 2.0])
+        size = len({space.canonical(space.sample(np.random.default_rng(n))) for n in range(300)})
+        found = distinct_sample(space, 1000, np.random.default_rng(0))
+        assert len(found) == len(set(found)) == size
+        large = get_space("mobile")
+        first, again, other = (distinct_sample(large, 5, np.random.default_rng(seed)) for seed in (0, 0, 1))
+        assert first == again != other
+
+
+class TestDevice:
+    def test_unknown_runtime(self) -> None:
+        with pytest.raises(UserError, match="unknown backend 'onnxruntim'.*Did you mean 'onnxruntime'"):
+            Device.from_config(DeviceConfig(runtime="onnxruntim"))
+        with pytest.raises(UserError, match="Did you mean 'eager'"):
+            Device("eagre").compile(Small(), TASK)
+
+    def test_from_config(self) -> None:
+        device = Device.from_config(DeviceConfig(runtime="eager", threads=2, batch=3))
+        assert device == Device("eager", 2, 3)
+        assert device.why_unavailable() is None
+
+    def test_latency_leaves_the_model(self) -> None:
+        model = Small().train()
+        model.norm.eval()
+        weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        threads = torch.get_num_threads()
+        latency = Device("eager", threads=1, batch=4).latency(model, TASK, budget_s=0.05)
+        assert 0 < latency.low <= latency.median <= latency.high
+        assert latency.median <= latency.p95
+        assert (latency.batch, latency.threads, latency.precision) == (4, 1, "fp32")
+        assert latency.repeats >= 30
+        assert latency.warmup >= 10
+        assert model.training
+        assert not model.norm.training
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+        assert torch.get_num_threads() == threads
+
+    def test_several_in_turn(self) -> None:
+        device = Device("eager")
+        compiled = {name: device.compile(Small(), TASK) for name in ("one", "other")}
+        latencies = device.measure_in_turn(compiled, TASK, budget_s=0.05)
+        assert list(latencies) == ["one", "other"]
+        assert latencies["one"].repeats == latencies["other"].repeats >= 30
+        assert all(latency.median > 0 for latency in latencies.values())

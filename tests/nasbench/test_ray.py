@@ -1,0 +1,42 @@
+"""The Ray Tune executor, with real workers."""
+
+import os
+import signal
+
+import pytest
+
+from nasbench.executors import get_executor
+from nasbench.study import RunFolder, Study
+from search_spaces import get_space
+
+pytestmark = pytest.mark.slow
+
+
+def evaluator(trial, report):
+    """Runs in a worker: some architectures raise, some diverge, one kills its process."""
+    if trial.number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trial.number == 3:
+        raise RuntimeError("this design does not work")
+    if trial.number == 4:
+        return {"val_acc_pct": float("nan"), "macs": 1.0}
+    return {"val_acc_pct": float(sum(trial.arch.picks)), "macs": 1.0 + trial.arch.picks[0], "pid": float(os.getpid())}
+
+
+def test_failures_of_every_kind_are_recorded_and_the_search_goes_on(tmp_path, small):
+    experiment = small(executor={"name": "ray", "workers": 2, "cpus": 1}, search={"candidates": 8, "max_failures": 5})
+    folder = RunFolder(tmp_path / "run")
+    folder.start(experiment, tmp_path, "test")
+    study = Study(folder, experiment, get_space("mobile", **experiment.space.options))
+    heard = []
+    get_executor(experiment.executor).run(study, evaluator, heard.append)
+    assert study.stop_reason == "complete"
+    assert (study.count("done"), study.count("failed"), study.count("running")) == (8, 3, 0)
+    errors = {candidate.id: candidate.error for candidate in study.candidates if candidate.error}
+    assert errors[2].startswith("WorkerDied")
+    assert errors[3] == "RuntimeError: this design does not work"
+    assert errors[4] == "Diverged: val_acc_pct is not a finite number"
+    assert sorted(candidate.id for candidate in heard) == list(range(11))
+    workers = {candidate.metrics["pid"] for candidate in study.candidates if candidate.status == "done"}
+    assert len(workers) >= 2, "candidates ran in one process"
+    assert os.getpid() not in workers

@@ -1,0 +1,259 @@
+"""The study: nothing that finished is lost or done twice, whenever the process dies."""
+
+import json
+
+import optuna
+import pytest
+
+from controllers import SearchFinished
+from nasbench.evaluation import Evaluated, evaluate
+from nasbench.executors import get_executor
+from nasbench.reward import scores
+from nasbench.study import RunFolder, Study
+from nasbench_registry import UserError
+from search_spaces import get_space
+
+CONTROLLERS = {
+    "random": {"name": "random"},
+    "regularized_evolution": {"name": "regularized_evolution", "population": 4, "tournament": 2},
+    "reinforce": {"name": "reinforce"},
+}
+
+
+def metrics_of(trial):
+    """Metrics that depend on the architecture alone, so that a search is a pure function of its seed."""
+    return {"val_acc_pct": 50.0 + sum(trial.arch.picks), "macs": 1000.0 * (1 + trial.arch.picks[0])}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it and clean up."""
+
+
+@pytest.fixture
+def open_study(tmp_path, small):
+    def make(path="run", **changes):
+        experiment = small(**changes)
+        folder = RunFolder(tmp_path / path)
+        folder.start(experiment, tmp_path, "test")
+        return Study(folder, experiment, get_space(experiment.space.name, **experiment.space.options))
+
+    return make
+
+
+def drive(study, evaluator=lambda trial: metrics_of(trial)):
+    order = []
+    while True:
+        try:
+            trial = study.next_trial()
+        except SearchFinished:
+            return order
+        order.append(trial)
+        study.finish(trial.number, evaluate(lambda t, report: evaluator(t), trial))
+
+
+def results(study):
+    return [(c.id, c.arch, c.status, c.metrics, c.scores, c.error) for c in study.candidates]
+
+
+def test_ends_with_the_number_of_candidates_that_was_asked(open_study):
+    study = open_study()
+    drive(study)
+    assert study.stop_reason == "complete"
+    assert study.count("done") == 6
+    assert len({study.space.canonical(c.arch) for c in study.candidates}) == 6, "an architecture was evaluated twice"
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS.values(), ids=CONTROLLERS)
+@pytest.mark.parametrize("moment", ["controller.json", "create", "finish", "told"])
+@pytest.mark.parametrize("when", [1, 4, 9])
+def test_killed_at_any_moment_ends_like_an_undisturbed_run(open_study, monkeypatch, controller, moment, when):
+    """Die at the n-th write of one kind, before or after it, and go on with a new Study: same results, none twice."""
+    asked = {"controller": controller, "search": {"candidates": 12}}
+    calm = open_study("calm", **asked)
+    drive(calm)
+    study, seen = open_study("rough", **asked), []
+    count = 0
+
+    def dying(method, after):
+        def call(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if after:
+                method(*args, **kwargs)
+            if count == when:
+                raise Killed
+            return None if after else method(*args, **kwargs)
+
+        return call
+
+    if moment == "controller.json":
+        monkeypatch.setattr(study, "_save", dying(study._save, after=True))
+    elif moment == "create":
+        monkeypatch.setattr(study.record, "create", dying(study.record.create, after=False))
+    elif moment == "finish":
+        monkeypatch.setattr(study.record, "finish", dying(study.record.finish, after=True))
+    else:
+        monkeypatch.setattr(study, "_tell", dying(study._tell, after=True))
+
+    def evaluator(trial):
+        seen.append(trial.number)
+        return metrics_of(trial)
+
+    with pytest.raises(Killed):
+        drive(study, evaluator)
+    finished = [c.id for c in study.candidates if c.status == "done"]
+    monkeypatch.undo()
+    again = open_study("rough", **asked)
+    before = len(seen)
+    drive(again, evaluator)
+    assert not set(finished) & set(seen[before:]), "a finished candidate was evaluated again"
+    assert results(again) == results(calm)
+    assert again.count("running") == 0
+
+
+def test_half_a_line_in_the_journal_is_forgotten(open_study):
+    study = open_study()
+    trial = study.next_trial()
+    study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
+    with study.folder.journal.open("ab") as file:
+        file.write(b'{"op_code": 5, "worker_id": "half a li')
+    again = open_study()
+    assert again.candidates[0].metrics == metrics_of(trial)
+    drive(again)
+    assert open_study().count("done") == 6
+
+
+def test_works_without_the_controllers_state(open_study):
+    """controller.json is lost: what is recorded stays, and the search goes on."""
+    study = open_study()
+    for _ in range(3):
+        trial = study.next_trial()
+        study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
+    study.folder.controller.unlink()
+    again = open_study()
+    drive(again)
+    assert results(again)[:3] == results(study)
+    assert again.count("done") == 6
+
+
+def test_running_candidates_are_handed_out_again_under_their_numbers(open_study):
+    study = open_study()
+    first, second = study.next_trial(), study.next_trial()
+    study.finish(second.number, Evaluated("done", metrics_of(second), None, 1.0))
+    again = open_study()
+    assert again.next_trial() == first
+    assert again.next_trial().number == 2
+
+
+def test_several_running_never_exceed_what_was_asked(open_study):
+    study = open_study(controller={"name": "random"})
+    running = [study.next_trial() for _ in range(6)]
+    assert study.next_trial() is None
+    for trial in reversed(running):
+        study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
+    with pytest.raises(SearchFinished):
+        study.next_trial()
+    assert study.count("done") == 6
+
+
+def test_failures_are_recorded_told_and_limited(open_study):
+    def failing(trial):
+        raise ValueError("the   network\nexploded")
+
+    study = open_study(search={"candidates": 6, "max_failures": 3})
+    drive(study, failing)
+    assert study.count("failed") == 4
+    assert study.stop_reason == "4 candidates failed, more than search.max_failures=3"
+    assert study.candidates[0].error == "ValueError: the network exploded"
+    assert study.candidates[0].scores is None
+
+
+def test_not_a_number_is_a_failure_with_its_reason(open_study):
+    study = open_study(search={"candidates": 2, "max_failures": 0})
+    drive(study, lambda trial: {"val_acc_pct": float("nan"), "macs": 1.0})
+    assert study.candidates[0].error == "Diverged: val_acc_pct is not a finite number"
+
+
+def test_a_limit_that_nothing_meets_ends_the_search(open_study):
+    study = open_study()
+    for _ in range(10_000):
+        try:
+            trial = study.next_trial()
+        except SearchFinished:
+            break
+        study.finish(trial.number, Evaluated("infeasible", {}, "macs 5 is over the limit 1", 0.0))
+    assert "broke a hard limit" in study.stop_reason
+
+
+def test_a_small_space_ends_when_everything_is_known(open_study):
+    study = open_study(
+        space={"name": "mobile", "widths": [8], "layers": 1, "blocks": ["convolution"], "width_factors": [1.0]},
+        controller={"name": "random"},
+    )
+    drive(study)
+    assert study.count("done") == 2
+    assert study.stop_reason == "the last 1000 proposals were all known already"
+
+
+def test_results_of_unknown_candidates_are_ignored(open_study):
+    study = open_study()
+    trial = study.next_trial()
+    evaluated = Evaluated("done", metrics_of(trial), None, 1.0)
+    assert study.finish(trial.number, evaluated) is not None
+    assert study.finish(trial.number, evaluated) is None
+    assert study.finish(77, evaluated) is None
+
+
+def test_optuna_reads_the_journal(open_study):
+    study = open_study()
+    drive(study)
+    backend = optuna.storages.journal.JournalFileBackend(str(study.folder.journal))
+    loaded = optuna.load_study(study_name="small", storage=optuna.storages.JournalStorage(backend))
+    assert len(loaded.trials) == 6
+    assert [direction.name for direction in loaded.directions] == ["MAXIMIZE", "MINIMIZE"]
+    for trial, candidate in zip(loaded.trials, study.candidates, strict=True):
+        assert trial.values == [candidate.metrics["val_acc_pct"], candidate.metrics["macs"]]
+        assert trial.user_attrs["architecture"] == study.space.format(candidate.arch)
+        assert trial.params["s0l0_kernel"] == study.space.choices(candidate.arch)["s0l0_kernel"]
+    front = {trial.number for trial in loaded.best_trials}
+    assert front == set(study.front)
+
+
+def test_best_and_scores_agree_with_the_reward(open_study, small):
+    study = open_study()
+    drive(study)
+    values = {c.id: scores(small(), c.metrics) for c in study.candidates}
+    assert all(c.scores == values[c.id] for c in study.candidates)
+    assert values[study.best.id] == max(values.values())
+
+
+def test_another_experiment_is_refused_with_the_difference(open_study, small, tmp_path):
+    study = open_study()
+    with pytest.raises(UserError, match=r"(?s)another experiment.*-  epochs: 1.*\+  epochs: 2"):
+        study.folder.start(small(training={"epochs": 2}), tmp_path, "test")
+
+
+def test_two_processes_cannot_hold_one_run(open_study):
+    study = open_study()
+    with study.folder.locked():
+        assert study.folder.is_locked()
+        with (
+            pytest.raises(UserError, match="another process works"),
+            RunFolder(study.folder.path).locked(),
+        ):
+            pass
+    assert not study.folder.is_locked()
+
+
+def test_controller_state_is_on_disk_before_the_candidate_runs(open_study):
+    study = open_study()
+    trial = study.next_trial()
+    saved = json.loads(study.folder.controller.read_text())
+    assert saved["running"] == {str(trial.number): [list(trial.arch.picks), None]}
+
+
+def test_inline_executor_runs_a_study(open_study, small):
+    study, heard = open_study(), []
+    get_executor(small().executor).run(study, lambda trial, report: metrics_of(trial), heard.append)
+    assert [candidate.id for candidate in heard] == list(range(6))
+    assert study.stop_reason == "complete"
