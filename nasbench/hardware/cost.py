@@ -34,10 +34,10 @@ class Cost:
 
 
 def cost(model: nn.Module, task: Task) -> Cost:
-    """Count with fvcore; the model keeps its mode.
+    """Count with fvcore; each module keeps its mode.
 
-    Elementwise operators (activations, additions) and reshapes are in `uncounted`: they multiply nothing that the
-    field counts.
+    Operators that fvcore cannot count are in `uncounted`: additions and most activations, which multiply nothing that
+    the field counts. It leaves out ReLU, reshapes and the like, which it holds to be free.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit

@@ -145,7 +145,7 @@ def median_interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     n = len(values)
     ordered = np.sort(values)
     reach = 0.98 * np.sqrt(n)  # 1.96 standard deviations of a binomial(n, 1/2)
-    low = max(0, int(np.floor(n / 2 - reach)))
+    low = max(0, int(np.floor((n - 1) / 2 - reach)))  # (n - 1) / 2: with the correction for continuity
     return float(ordered[low]), float(ordered[n - 1 - low])
 
 

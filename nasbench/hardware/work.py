@@ -24,7 +24,7 @@ WORK = (
 
 
 def work(model: nn.Module, task: Task) -> npt.NDArray[np.float64]:
-    """The numbers named in `WORK` for one image, an array (len(WORK),); the model keeps its mode.
+    """The numbers named in `WORK` for one image, an array (len(WORK),); each module keeps its mode.
 
     `calls` counts modules without parts that were called; `activation_elements` what they wrote. Multiply-adds are
     those of convolutions and linear layers (`depthwise`: more than one group).

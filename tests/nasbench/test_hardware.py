@@ -68,11 +68,11 @@ class TestCost:
     def test_what_is_not_counted_is_said(self) -> None:
         class Twice(nn.Module):
             def forward(self, x):
-                return torch.relu(x) + torch.relu(x + 1)
+                return torch.sigmoid(x) + torch.sigmoid(x + 1)
 
         counted = cost(nn.Sequential(nn.Conv2d(3, 3, 1), Twice()), TASK)
         assert counted.macs == 8 * 6 * 9
-        assert counted.uncounted == {"aten::relu": 2, "aten::add": 2}
+        assert counted.uncounted == {"aten::sigmoid": 2, "aten::add": 2}
         assert cost(nn.Conv2d(3, 3, 1), TASK).uncounted == {}
 
 
@@ -129,8 +129,8 @@ class TestMedianInterval:
         rng = np.random.default_rng(n)
         samples = rng.exponential(size=(draws, n))  # skewed, as latencies are
         covered = np.mean([low <= np.log(2) <= high for low, high in map(median_interval, samples)])
-        # An interval between order statistics can cover 95 % only approximately: one rank more or less on each side
-        # changes its coverage by twice the probability of the rank at its end. Six sigmas of 4,000 draws on top.
+        # Ranks are whole numbers: the interval covers at least 95 %, and less with one rank fewer on each side.
+        # Six sigmas of 4,000 draws on top.
         rank = 2 * binom.pmf(binom.ppf(0.025, n, 0.5), n, 0.5)
         noise = 6 * np.sqrt(0.95 * 0.05 / draws)
         assert 0.95 - noise <= covered <= 0.95 + rank + noise
@@ -301,8 +301,6 @@ class TestLatencyPredictor:
         held = LatencyPredictor().hold_out(rows, rng.lognormal(0, 0.5, 100))  # nothing to be learnt from
         # Under chance, a rank correlation has standard deviation 1 / sqrt(n - 1); fits without a part lean negative.
         assert held.spearman < 3 / np.sqrt(99)
-        spoilt = LatencyPredictor().hold_out(rows, np.full(100, 1.0), seed=1)
-        assert spoilt.median_error_pct < 5
 
     def test_hold_out_changes_nothing_and_repeats(self) -> None:
         predictor = LatencyPredictor().fit(*synthetic(40, 0))
@@ -342,7 +340,7 @@ class TestCalibration:
         rows, latency_ms = synthetic(20, 0)
         stored = Calibration([], rows, latency_ms, {}).to_json()
         stored["work"]["columns"][0] = "layers"
-        with pytest.raises(UserError, match="delete predictor.json"):
+        with pytest.raises(UserError, match=r"delete predictor\.json"):
             Calibration.from_json(stored)
 
     def test_measures_distinct_architectures(self) -> None:
@@ -378,7 +376,7 @@ class TestCalibration:
 
 class TestDevice:
     def test_unknown_runtime(self) -> None:
-        with pytest.raises(UserError, match="unknown backend 'onnxruntim'.*Did you mean 'onnxruntime'"):
+        with pytest.raises(UserError, match=r"unknown backend 'onnxruntim'.*Did you mean 'onnxruntime'"):
             Device.from_config(DeviceConfig(runtime="onnxruntim"))
         with pytest.raises(UserError, match="Did you mean 'eager'"):
             Device("eagre").compile(Small(), TASK)

@@ -1,0 +1,76 @@
+"""Every example of the documentation runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nasbench.config import parse_experiment
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-c", "from nasbench.cli.app import main; main()"]
+
+
+def blocks(file: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(), flags=re.DOTALL)
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_space_and_the_experiment_of_the_readme(tmp_path):
+    (space,), (experiment,) = blocks("README.md", "python"), blocks("README.md", "yaml")
+    assert len([line for line in space.splitlines() if line.strip()]) <= 20
+    (tmp_path / "my_space.py").write_text(space)
+    (tmp_path / "mine.yaml").write_text(experiment)
+    checked = run(tmp_path, "check-space", "my_space:Tiny")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    searched = run(tmp_path, "search", "mine.yaml", "--run", "runs/mine")
+    assert searched.returncode == 0, searched.stderr
+    assert "Survivors of mine" in searched.stdout
+    assert (tmp_path / "runs/mine/report.html").exists()
+    assert (tmp_path / "runs/mine/survivors/1/compiled/model.onnx").exists()
+
+
+def test_the_data_set_of_the_documentation(tmp_path):
+    (script,) = blocks("docs/data.md", "python")
+    (tmp_path / "make.py").write_text(script)
+    subprocess.run([sys.executable, "make.py"], cwd=tmp_path, check=True, timeout=120)
+    (named,) = re.findall(r"^    data: (\{name: arrays.*\})$", (ROOT / "docs/data.md").read_text(), flags=re.MULTILINE)
+    experiment = {"name": "tiles", "space": "mobile", "controller": "random", "data": yaml.safe_load(named)}
+    (tmp_path / "tiles.yaml").write_text(yaml.safe_dump(experiment))
+    planned = run(tmp_path, "search", "tiles.yaml", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "'train': 336, 'val': 72, 'test': 72" in " ".join(planned.stdout.split())
+
+
+def test_the_keys_of_the_documentation_are_the_defaults():
+    (text,) = blocks("docs/experiments.md", "yaml")
+    written = yaml.safe_load(text)
+    least = parse_experiment({"name": "example", "space": "mobile", "controller": "random"})
+    assert parse_experiment(written) == least
+    assert set(written) == set(type(least).model_fields)
+
+
+@pytest.mark.parametrize(
+    "file", ["README.md", "CONTRIBUTING.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(file):
+    path = ROOT / file if (ROOT / file).exists() else ROOT / "docs" / file
+    text = re.sub(r"`[^`\n]*`", "", path.read_text())  # code may look like a link
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (path.parent / target).exists(), f"{file} links to {target}"
+
+
+def test_every_command_of_the_readme_exists():
+    text = (ROOT / "README.md").read_text()
+    commands = set(re.findall(r"^    nasbench ([a-z-]+)", text, flags=re.MULTILINE))
+    for command in commands:
+        shown = run(ROOT, command, "--help")
+        assert shown.returncode == 0, f"nasbench {command}: {shown.stderr}"
+    told = run(ROOT, "--help").stdout
+    assert all(command in told for command in commands)
