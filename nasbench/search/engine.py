@@ -56,7 +56,6 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     watcher.advance(study.count("done"))
     get_executor(experiment.executor).run(study, evaluator, lambda candidate: watcher.candidate(candidate, study))
     survivors = choose_survivors(study, experiment.survivors)
-    torch.set_num_threads(experiment.executor.cpus * experiment.executor.workers)  # the workers are gone
     watcher.phase("compress", len(survivors) * (1 + len(prepared.recipe.steps)))
     for rank, candidate in enumerate(survivors, start=1):
         _survivor(experiment, folder, prepared, study, candidate, rank, watcher)

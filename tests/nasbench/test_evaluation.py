@@ -129,18 +129,19 @@ class TestEvaluate:
         assert (result.status, result.error) == ("infeasible", "macs 9 is over the limit 5")
 
 
-class TestTrained:
-    @pytest.fixture(scope="module")
-    def trained(self, tmp_path_factory):
-        """The evaluator, where its weights lie, what it found, and what it reported meanwhile."""
-        folder = tmp_path_factory.mktemp("checkpoints")
-        evaluator = Trained(experiment(training={"epochs": 2, "learning_rate": 0.01}), calibration(), str(folder))
-        heard = []
-        result = evaluate(evaluator, TRIAL, lambda epoch, metrics: heard.append((epoch, metrics)) is None)
-        return evaluator, folder, result, heard
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The evaluator, where its weights lie, what it found, and what it reported meanwhile."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    evaluator = Trained(experiment(training={"epochs": 2, "learning_rate": 0.01}), calibration(), str(folder))
+    heard = []
+    result = evaluate(evaluator, TRIAL, lambda epoch, metrics: heard.append((epoch, metrics)) is None)
+    return evaluator, folder, result, heard
 
+
+class TestTrained:
     def test_metrics(self, trained) -> None:
-        evaluator, _, result, _ = trained
+        result = trained[2]
         assert result.status == "done"
         metrics = result.metrics
         assert set(METRICS) <= set(metrics)
