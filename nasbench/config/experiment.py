@@ -116,7 +116,7 @@ class SearchConfig(Strict):
 
 
 class ExecutorConfig(Strict):
-    """Where candidates are trained. `workers` run at a time; `cpus` and `gpus` are what each of them gets."""
+    """Where candidates are trained. `workers` run at a time, each with `cpus`; `gpus` must be 0 for now."""
 
     name: Literal["inline", "ray"] = "inline"
     workers: Count = 1

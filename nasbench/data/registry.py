@@ -10,10 +10,16 @@ from typing import Any
 from nasbench.data.arrays import arrays
 from nasbench.data.digits import digits
 from nasbench.data.fashion_mnist import fashion_mnist
+from nasbench.data.image_folder import image_folder
 from nasbench.data.images import ImageData
 from nasbench_registry import UserError, check_options, unknown
 
-DATASETS: dict[str, Callable[..., ImageData]] = {"digits": digits, "fashion_mnist": fashion_mnist, "arrays": arrays}
+DATASETS: dict[str, Callable[..., ImageData]] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "arrays": arrays,
+    "image_folder": image_folder,
+}
 
 
 def check_data(name: str, **options: Any) -> None:

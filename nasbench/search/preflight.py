@@ -48,6 +48,10 @@ def prepare(experiment: Experiment) -> Prepared:
         missing = get_backend(name).why_unavailable()
         if missing:
             raise UserError(missing)
+    if experiment.executor.gpus > 0:
+        raise UserError(
+            f"executor.gpus is {experiment.executor.gpus:g}, but candidates are trained on the CPU; set gpus: 0."
+        )
     if experiment.needs_latency and experiment.device.latency == "measured" and experiment.executor.workers > 1:
         raise UserError(
             f"device.latency is 'measured' with executor.workers={experiment.executor.workers}, and training "
