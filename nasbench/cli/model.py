@@ -17,10 +17,10 @@ from nasbench.cli.search import Json
 from nasbench.config import read_yaml
 from nasbench.config.experiment import GateConfig, TrainingConfig
 from nasbench.data import load_data
+from nasbench.files import write_json
 from nasbench.hardware import Device
 from nasbench.models import StoredModel, load_compiled, load_model, read_description, save_model
 from nasbench.models.store import Origin
-from nasbench.study.run_folder import write_json
 from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
 from nasbench_registry import UserError
 from search_spaces import Task

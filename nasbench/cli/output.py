@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from nasbench.study.run_folder import finite
+from nasbench.files import finite
 
 err = Console(stderr=True)
 

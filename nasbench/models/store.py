@@ -14,7 +14,7 @@ from torch import nn
 
 from compression import CompiledModel, Recipe, Step, get_backend, get_step
 from nasbench.evaluation.trained import save_weights
-from nasbench.study.run_folder import write_json
+from nasbench.files import write_json
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task, get_space
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nasbench.files import write_json, write_text
 from nasbench.hardware import Calibration
 from nasbench.reward import pareto_front
 from nasbench.study import Candidate, RunFolder
 from nasbench.study.record import Record
-from nasbench.study.run_folder import write_json
 from search_spaces import SearchSpace, get_space
 
 PFS_DAY = 1e15 * 86_400  # operations of one petaflop/s-day
@@ -52,9 +52,7 @@ def write_report(folder: RunFolder) -> dict[str, Any]:
         {**{key: value for key, value in each.items() if key not in ("metrics", "scores")}, **each["metrics"]}
         for each in report["candidates"]
     ]
-    aside = folder.trials.with_suffix(".tmp")
-    pd.DataFrame(rows).to_csv(aside, index=False)
-    aside.replace(folder.trials)
+    write_text(folder.trials, pd.DataFrame(rows).to_csv(index=False))
     return report
 
 

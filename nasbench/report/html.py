@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, get_args
 
 import yaml
 
+from nasbench.files import write_text
 from nasbench.report import figures, page, units
 
 Record = Mapping[str, Any]
@@ -40,12 +40,7 @@ def write_html(report: Record, path: Path) -> None:
         _section("Failures", _failures(report)),
         _section("How to reproduce", _reproduce(report)),
     ]
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_text(page.document(f"{name} - search report", "\n".join(sections)), encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_text(path, page.document(f"{name} - search report", "\n".join(sections)))
 
 
 def _head(report: Record, name: str) -> str:

@@ -14,13 +14,13 @@ from torch import nn
 from nasbench.config import Experiment
 from nasbench.evaluation.trained import Trained, checkpoint_path, fresh_model, save_weights
 from nasbench.executors import get_executor
+from nasbench.files import write_json
 from nasbench.hardware import Calibration, calibrate
 from nasbench.models import Origin, save_model
 from nasbench.report import write_report
 from nasbench.search.preflight import Prepared, prepare
 from nasbench.search.select import choose_survivors
 from nasbench.study import Candidate, RunFolder, Study
-from nasbench.study.run_folder import write_json
 from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
 from nasbench.training import train
 

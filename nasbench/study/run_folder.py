@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from nasbench.config import Experiment, parse_experiment, read_yaml
+from nasbench.files import write_json, write_text
 from nasbench.hardware import processor_name
 from nasbench_registry import UserError
 
@@ -130,33 +131,6 @@ class RunFolder:
 def to_yaml(experiment: Experiment) -> str:
     """The experiment with every default written out."""
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write aside, then rename: the file is the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """`write_text` of a JSON document; a number that is not finite becomes null."""
-    write_text(path, json.dumps(finite(value), indent=1) + "\n")
-
-
-def finite(value: Any) -> Any:
-    """The same JSON value with null in the place of numbers that JSON does not have."""
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return value
 
 
 def environment(seed: int, code_folder: Path, command: str) -> dict[str, Any]:

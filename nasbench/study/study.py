@@ -12,9 +12,10 @@ import numpy as np
 from controllers import Controller, Outcome, Proposal, SearchFinished, get_controller
 from nasbench.config import Experiment
 from nasbench.evaluation import Evaluated, Trial
+from nasbench.files import write_json
 from nasbench.reward import pareto_front, scores
 from nasbench.study.record import Candidate, Record
-from nasbench.study.run_folder import RunFolder, write_json
+from nasbench.study.run_folder import RunFolder
 from search_spaces import Architecture, SearchSpace
 
 MAX_REPEATS = 1000  # proposals in a row that were all known already: the controller has seen what it can reach
