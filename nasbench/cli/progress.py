@@ -18,8 +18,8 @@ class SearchProgress:
     def __init__(self) -> None:
         self.lines = not sys.stderr.isatty()
         self.bar = Progress(
-            TextColumn("{task.description:>16}"),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
@@ -61,18 +61,16 @@ class SearchProgress:
     def candidate(self, candidate: Candidate, study: Study) -> None:
         """A candidate finished."""
         best = study.best
-        parts = [
-            f"failed {study.count('failed')}",
-            f"infeasible {study.count('infeasible')}",
-            f"front {len(study.front)}",
-        ]
+        # The counts come first: a narrow terminal cuts what comes last.
+        parts = [f"failed {study.count('failed')}", f"over a limit {study.count('infeasible')}"]
+        parts.append(f"front {len(study.front)}")
         if best is not None and best.scores:
-            parts.insert(0, f"best {best.scores[0]:.3f} ({_numbers(best)})")
-        text = "  ".join(parts)
+            parts.append(f"best {best.scores[0]:.2f} ({_numbers(best)})")
+        text = ", ".join(parts)
         assert self.task is not None, "phase() comes first"
         self.bar.update(self.task, completed=study.count("done"), text=text)
         told = candidate.error or _numbers(candidate)
-        self._line(f"candidate {candidate.id} {candidate.status}: {told}; done {study.count('done')}  {text}")
+        self._line(f"candidate {candidate.id} {candidate.status}: {told}; done {study.count('done')}, {text}")
 
 
 def _numbers(candidate: Candidate) -> str:
@@ -80,6 +78,4 @@ def _numbers(candidate: Candidate) -> str:
     texts = [f"{metrics['val_acc_pct']:.2f} %"] if "val_acc_pct" in metrics else []
     if "latency_ms" in metrics:
         texts.append(f"{metrics['latency_ms']:.3f} ms")
-    if "params" in metrics:
-        texts.append(f"{metrics['params'] / 1000:.1f} k params")
     return ", ".join(texts)

@@ -46,7 +46,8 @@ def train(
     """Train in place, in an order of the images that only `seed` decides; leave the model in eval mode.
 
     The learning rate rises linearly over `config.warmup_epochs` (at most a fifth of the epochs) and then falls along
-    a cosine to zero (Loshchilov & Hutter 2017, arXiv 1608.03983). Gradients are clipped at norm 5.
+    a cosine to zero (Loshchilov & Hutter 2017, arXiv 1608.03983). Gradients are clipped at norm 5. Tensors are held
+    channels-last meanwhile, which the convolutions of a CPU prefer, depthwise ones most of all.
 
     Args:
         model: (n, c, h, w) -> (n, classes) logits.
@@ -71,6 +72,7 @@ def train(
     batches = max(1, len(data) // config.batch_size)  # the last, smaller batch is left out: batch norm dislikes it
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(batches, epochs, config.warmup_epochs))
     generator = torch.Generator().manual_seed(seed)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves this form out
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for epoch in range(1, epochs + 1):
@@ -79,7 +81,8 @@ def train(
             total = 0.0
             for start in range(0, batches * config.batch_size, config.batch_size):
                 rows = order[start : start + config.batch_size]
-                inputs, labels = data.images[rows], data.labels[rows]
+                inputs = data.images[rows].contiguous(memory_format=torch.channels_last)
+                labels = data.labels[rows]
                 value = criterion(inputs, model(inputs), labels)
                 number = value.item()
                 if not math.isfinite(number):
@@ -92,6 +95,7 @@ def train(
                 total += number
             if on_epoch is not None and not on_epoch(epoch, total / batches):
                 break
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.eval()
     return epoch if epochs else 0
 
