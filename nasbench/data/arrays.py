@@ -50,6 +50,9 @@ def arrays(*, path: str, val_share: float = 0.15, test_share: float = 0.15, spli
         raise UserError(
             f"{file}: images {images.shape} and labels {labels.shape} must be (n, c, h, w) and (n,), and not empty."
         )
+    # NumPy knows bfloat16 and the like only where some other package has taught it to.
+    if not np.issubdtype(images.dtype, np.number):
+        raise UserError(f"{file}: images are {images.dtype}; store them as uint8 or float32.")
     if not np.issubdtype(labels.dtype, np.integer):
         raise UserError(f"{file}: labels are {labels.dtype}; store them as integers from 0.")
     if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
