@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import load_file
 
-from nasbench.data.images import ImageData, make_data, stratified_parts
+from nasbench.data.images import ImageData, check_division, make_data, stratified_parts
 from nasbench_registry import UserError
 
 
@@ -28,10 +28,7 @@ def arrays(*, path: str, val_share: float = 0.15, test_share: float = 0.15, spli
     Raises:
         UserError: the file, a tensor or a share is not as described.
     """
-    if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
-        raise UserError(f"val_share={val_share} and test_share={test_share} must be above 0 and sum to less than 1.")
-    if split_seed < 0:
-        raise UserError(f"split_seed={split_seed} of data set 'arrays' must be 0 or more.")
+    check_division("arrays", val_share, test_share, split_seed)
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"data set 'arrays': there is no file {file}; give the path of a safetensors file.")

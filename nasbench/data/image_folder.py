@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from nasbench.data.images import Array, ImageData, make_data, stratified_parts
+from nasbench.data.images import Array, ImageData, check_division, make_data, stratified_parts
 from nasbench_registry import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -36,8 +36,7 @@ def image_folder(
     Raises:
         UserError: the folder, an image or an option is not as described.
     """
-    if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
-        raise UserError(f"val_share={val_share} and test_share={test_share} must be above 0 and sum to less than 1.")
+    check_division("image_folder", val_share, test_share, split_seed)
     if channels not in (1, 3):
         raise UserError(f"channels={channels} of data set 'image_folder' must be 3 (colour) or 1 (grey).")
     if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):

@@ -67,6 +67,14 @@ def stratified_parts(labels: Labels, shares: tuple[float, ...], seed: int) -> li
     return [rng.permutation(np.array(part, dtype=np.int64)) for part in parts]
 
 
+def check_division(name: str, val_share: float, test_share: float, split_seed: int) -> None:
+    """Raise UserError unless the options by which a user's images are divided make sense."""
+    if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
+        raise UserError(f"val_share={val_share} and test_share={test_share} must be above 0 and sum to less than 1.")
+    if split_seed < 0:
+        raise UserError(f"split_seed={split_seed} of data set {name!r} must be 0 or more.")
+
+
 def make_data(
     name: str,
     train: tuple[Array, Labels],

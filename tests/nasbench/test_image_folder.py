@@ -43,6 +43,7 @@ def test_grey(photos):
         ({"size": [8]}, "must be .height, width."),
         ({"channels": 2}, "must be 3 .colour. or 1 .grey."),
         ({"val_share": 0.6, "test_share": 0.6}, "sum to less than 1"),
+        ({"split_seed": -1}, "split_seed=-1 of data set 'image_folder' must be 0 or more"),
         ({"path": None}, "needs 2 classes"),
     ],
 )
