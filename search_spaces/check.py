@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,31 +15,43 @@ from torch import nn
 from search_spaces.core import Architecture, SearchSpace, Task
 
 SAMPLES = 200
+NETWORKS = 20  # of them are built
+COMPARED = 8  # of those are compared with the network of their canonical architecture
 DEFAULT_TASK = Task((3, 32, 32), 10)
 
 
-def check_space(space: SearchSpace, *, task: Task = DEFAULT_TASK, seed: int = 0) -> list[str]:
+Check = Callable[[SearchSpace, Task, int], Iterator[str]]
+NetworkCheck = Callable[[nn.Module, Task], Iterator[str]]
+
+
+def check_space(
+    space: SearchSpace, *, task: Task = DEFAULT_TASK, seed: int = 0, networks: Sequence[NetworkCheck] = ()
+) -> list[str]:
     """Everything that is wrong with a space, one sentence each; an empty list for a good one.
 
     Checks that sampling, mutation, crossover, notation, JSON, encoding and canonicalization keep their promises on
-    200 samples, and that the smallest and the largest of the networks it met train one step.
+    200 samples, that a canonical architecture builds the same network, that it can be drawn, and that the smallest and
+    the largest of the networks it met train one step.
 
     Args:
         space: the space.
         task: what the networks are built for.
         seed: of the samples.
+        networks: further checks of the smallest and the largest network; each yields sentences.
     """
     problems: list[str] = []
-    for check in (_sampling, _operators, _notation, _encoding, _networks):
+    for check in (_sampling, _operators, _notation, _encoding, partial(_networks, also=networks), _drawing):
         try:
             problems += dict.fromkeys(check(space, task, seed))
         except Exception as error:
             # The author's code may raise anything; every kind of it is one finding, not a crash of the suite.
-            problems.append(f"{check.__name__[1:]}: {type(error).__name__}: {error}")
+            problems.append(f"{_name(check)}: {type(error).__name__}: {error}")
     return problems
 
 
-Check = Callable[[SearchSpace, Task, int], Iterator[str]]
+def _name(check: Check) -> str:
+    function = check.func if isinstance(check, partial) else check
+    return str(getattr(function, "__name__", function)).strip("_")
 
 
 def _samples(space: SearchSpace, seed: int) -> list[Architecture]:
@@ -112,13 +126,12 @@ def _encoding(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
             yield f"one_hot() gives {a.picks} and {b.picks} the same row."
 
 
-def _networks(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
-    archs = _samples(space, seed)[:20]
+def _networks(space: SearchSpace, task: Task, seed: int, also: Sequence[NetworkCheck] = ()) -> Iterator[str]:
+    archs = _samples(space, seed)[:NETWORKS]
     for pick in (0, -1):
         edge = Architecture(space.name, tuple(range(len(d.options))[pick] for d in space.decisions))
         if space.is_valid(edge):
             archs.append(edge)
-    archs = [*archs, *(space.canonical(arch) for arch in archs[:3])]
     sizes = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -128,12 +141,53 @@ def _networks(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
                 yield f"build() returned {type(model).__name__}; it must return a torch.nn.Module."
                 return
             sizes[arch] = sum(parameter.numel() for parameter in model.parameters())
-        for arch in archs:
-            first = space.canonical(arch)
-            if first in sizes and sizes[first] > sizes[arch]:
-                yield f"canonical() of {arch.picks} has more parameters ({sizes[first]} against {sizes[arch]})."
-        for arch in {min(archs, key=sizes.__getitem__), max(archs, key=sizes.__getitem__)}:
+        yield from _equivalent(space, archs, task)
+        smallest, largest = min(archs, key=sizes.__getitem__), max(archs, key=sizes.__getitem__)
+        for arch in dict.fromkeys((smallest, largest)):
             yield from _trains(space, arch, task)
+            for check in also:
+                for problem in check(space.build(arch, task), task):
+                    yield f"the network of {arch.picks}: {problem}"
+
+
+def _equivalent(space: SearchSpace, archs: Sequence[Architecture], task: Task) -> Iterator[str]:
+    """Whether canonical architectures build networks that compute the same function."""
+    images = torch.rand(2, 1, *task.input_shape[1:]).expand(2, *task.input_shape)
+    changed = [(arch, space.canonical(arch)) for arch in archs]
+    for arch, first in [pair for pair in changed if pair[0] != pair[1]][:COMPARED]:
+        models = [space.build(each, task).eval() for each in (arch, first)]
+        counts = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
+        if counts[1] > counts[0]:
+            yield f"canonical() of {arch.picks} has more parameters ({counts[1]} against {counts[0]})."
+        for model in models:
+            _weights_by_shape(model)
+        with torch.no_grad():
+            expected, found = (model(images) for model in models)
+        if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+            yield (
+                f"canonical() of {arch.picks} is {first.picks}, which builds a network that computes something else; "
+                f"merge only architectures that build the same network."
+            )
+
+
+def _weights_by_shape(model: nn.Module) -> None:
+    """Equal weights in layers of equal shape, such that the order of channels, and of equal layers, does not matter.
+
+    Equal architectures may number their nodes, and so their layers and the channels of a concatenation, differently.
+    Dense weights depend on the output channel alone, those of grouped convolutions on neither channel.
+    """
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            key = zlib.crc32(f"{name} {tuple(parameter.shape)}".encode())
+            generator = torch.Generator().manual_seed(key)
+            with torch.no_grad():
+                if parameter.ndim < 2:
+                    parameter.fill_(0.0 if "bias" in name else 1.0)
+                    continue
+                rows = torch.randn((len(parameter), 1, *parameter.shape[2:]), generator=generator)
+                if getattr(module, "groups", 1) > 1:
+                    rows = rows[:1]
+                parameter.copy_((rows / parameter[0].numel() ** 0.5).expand_as(parameter))
 
 
 def _trains(space: SearchSpace, arch: Architecture, task: Task) -> Iterator[str]:
@@ -159,3 +213,17 @@ def _learns(model: nn.Module, loss: torch.Tensor) -> bool:
     return (
         bool(gradients) and all(bool(g.isfinite().all()) for g in gradients) and any(bool(g.any()) for g in gradients)
     )
+
+
+def _drawing(space: SearchSpace, task: Task, seed: int) -> Iterator[str]:
+    with torch.random.fork_rng(devices=[]):
+        graphs = space.diagram(_samples(space, seed)[0], task)
+    for graph in graphs:
+        names = [node.name for node in graph.nodes]
+        if len(set(names)) != len(names):
+            yield f"diagram(): graph {graph.title!r} has several nodes of one name."
+        for edge in graph.edges:
+            if edge.source not in names or edge.target not in names:
+                yield f"diagram(): an edge of {graph.title!r} goes from {edge.source!r} to {edge.target!r}, not a node."
+    if not graphs or not all(graph.nodes for graph in graphs):
+        yield "diagram() gives nothing to draw."

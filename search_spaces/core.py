@@ -17,10 +17,10 @@ A space is a name, its decisions and `build`; everything else has a default. A c
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -29,47 +29,20 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from nasbench_registry import UserError, nearest
+from nasbench_registry import UserError, unknown
+from search_spaces.decision import Decision
+from search_spaces.diagram import Graph, network_chain
+from search_spaces.layout import Layout
+from search_spaces.task import Task
+
+__all__ = ["MAX_TRIES", "Architecture", "Decision", "DecisionSpace", "NoValidArchitecture", "SearchSpace", "Task"]
 
 MAX_TRIES = 1000
+COUNTABLE = 20_000_000  # architectures that count_distinct goes through
 
 
 class NoValidArchitecture(UserError):
     """Sampling met no valid architecture within its tries."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One choice of a space.
-
-    Attributes:
-        name: unique in the space.
-        options: the JSON values to choose from, in an order where neighbours are similar if there is such an order.
-    """
-
-    name: str
-    options: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "options", tuple(self.options))
-        if not self.options:
-            raise UserError(f"decision {self.name!r} has no options; give it at least one.")
-        texts = [self.text(index) for index in range(len(self.options))]
-        if len(set(texts)) != len(texts):
-            raise UserError(f"decision {self.name!r} repeats an option among {', '.join(texts)}; list each one once.")
-
-    def text(self, index: int) -> str:
-        """Option number `index` as text: a string as it is, anything else as JSON."""
-        option = self.options[index]
-        if isinstance(option, str):
-            return option
-        try:
-            return json.dumps(option)
-        except TypeError:
-            raise UserError(
-                f"decision {self.name!r} has the option {option!r}, which is not a JSON value; use numbers, strings, "
-                f"booleans or lists, and turn them into modules in build()."
-            ) from None
 
 
 @dataclass(frozen=True)
@@ -89,28 +62,11 @@ class Architecture:
         return cls(str(data["space"]), tuple(int(pick) for pick in data["picks"]))
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a network has to do: the shape of one image (channels, height, width) and the number of classes."""
+class DecisionSpace:
+    """A finite set of points, spanned by decisions: an architecture, the options of a recipe, ...
 
-    input_shape: tuple[int, int, int]
-    classes: int
-
-    def __post_init__(self) -> None:
-        shape = tuple(int(size) for size in self.input_shape)
-        if len(shape) != 3 or min(shape) < 1:
-            raise UserError(f"input_shape {self.input_shape!r} is not (channels, height, width) with sizes above 0.")
-        if self.classes < 2:
-            raise UserError(f"classes is {self.classes}; a classification task has at least 2.")
-        object.__setattr__(self, "input_shape", shape)
-
-
-class SearchSpace(ABC):
-    """A finite set of networks, spanned by decisions.
-
-    Subclasses set `name` and `decisions` (as class attributes, or in `__init__` from keyword options) and define
-    `build`. They may narrow the set with `is_valid`, merge equal networks with `canonical`, and bring the
-    notation of their paper with `format` and `parse`.
+    Subclasses set `name` and `decisions` (as class attributes, or in `__init__` from keyword options). They may narrow
+    the set with `is_valid`, merge equal points with `canonical`, and bring a notation with `format` and `parse`.
     """
 
     name: str
@@ -118,28 +74,51 @@ class SearchSpace(ABC):
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
 
-    @abstractmethod
-    def build(self, arch: Architecture, task: Task) -> nn.Module:
-        """A new network with fresh weights: (n, *task.input_shape) float32 -> (n, task.classes) logits."""
-
     # ---- what may be overridden
 
     def is_valid(self, arch: Architecture) -> bool:
-        """Whether the architecture belongs to this space."""
-        return (
-            arch.space == self.name
-            and len(arch.picks) == len(self.decisions)
-            and all(0 <= pick < size for pick, size in zip(arch.picks, self._sizes_list, strict=True))
+        """Whether the architecture belongs to this space: its own rules, and those of its inner spaces."""
+        picks, layout = arch.picks, self.layout
+        if arch.space != self.name or len(picks) != len(layout.sizes):
+            return False
+        for pick, size in zip(picks, layout.sizes, strict=True):
+            if not 0 <= pick < size:
+                return False
+        if not layout.parts:
+            return True
+        flags = layout.active(picks)
+        return all(
+            part.space.is_valid(Architecture(part.space.name, picks[part.start : part.stop]))
+            for part in layout.parts
+            if layout.holds(part.conditions, flags, picks)
         )
 
     def canonical(self, arch: Architecture) -> Architecture:
-        """The representative of all architectures that build the same network; idempotent."""
-        return arch
+        """The representative of all architectures that build the same network; idempotent.
+
+        Here decisions that do not matter get their first option, and inner spaces have their own word.
+        """
+        layout = self.layout
+        if not layout.conditional and not layout.parts:
+            return arch
+        picks = list(arch.picks)
+        flags = layout.active(picks)
+        for part in layout.parts:
+            if layout.holds(part.conditions, flags, picks):
+                within = Architecture(part.space.name, tuple(picks[part.start : part.stop]))
+                picks[part.start : part.stop] = part.space.canonical(within).picks
+        flags = layout.active(picks)
+        return Architecture(self.name, tuple(pick if flag else 0 for pick, flag in zip(picks, flags, strict=True)))
 
     def format(self, arch: Architecture) -> str:
-        """The architecture in the notation of the field; here ``decision=option`` pairs joined by commas."""
+        """The architecture in the notation of the field; here ``decision=option`` pairs of those that matter."""
         self.require_valid(arch)
-        return ",".join(f"{d.name}={d.text(pick)}" for d, pick in zip(self.decisions, arch.picks, strict=True))
+        flags = self.layout.active(arch.picks)
+        return ",".join(
+            f"{decision.name}={decision.text(pick)}"
+            for decision, pick, flag in zip(self.decisions, arch.picks, flags, strict=True)
+            if flag
+        )
 
     def parse(self, text: str) -> Architecture:
         """The architecture that `format` wrote.
@@ -148,24 +127,18 @@ class SearchSpace(ABC):
             UserError: the text is not an architecture of this space.
         """
         rest = text.strip()
-        picks = []
-        for position, decision in enumerate(self.decisions):
-            start = f"{'' if position == 0 else ','}{decision.name}="
+        picks = [0] * len(self.decisions)
+        flags: list[bool] = []
+        for position, (decision, conditions) in enumerate(zip(self.decisions, self.layout.conditions, strict=True)):
+            flags.append(self.layout.holds(conditions, flags, picks))
+            if not flags[-1]:
+                continue
+            start = f"{',' if sum(flags) > 1 else ''}{decision.name}="
             if not rest.startswith(start):
                 raise UserError(f"expected {start!r} at {rest!r} while reading an architecture of {self.name!r}.")
             rest = rest[len(start) :]
-            fits = [i for i in range(len(decision.options)) if rest.startswith(decision.text(i))]
-            if not fits:
-                allowed = [decision.text(i) for i in range(len(decision.options))]
-                wrong = rest.split(",")[0]
-                guess = nearest(wrong, allowed)
-                hint = f" Did you mean {guess!r}?" if guess else ""
-                raise UserError(
-                    f"decision {decision.name!r} has no option {wrong!r}; known: {', '.join(allowed)}.{hint}"
-                )
-            pick = max(fits, key=lambda i: len(decision.text(i)))
-            rest = rest[len(decision.text(pick)) :]
-            picks.append(pick)
+            picks[position] = _read_option(decision, rest)
+            rest = rest[len(decision.text(picks[position])) :]
         if rest:
             raise UserError(f"unexpected {rest!r} after the last decision of space {self.name!r}.")
         return self.architecture(picks)
@@ -173,17 +146,18 @@ class SearchSpace(ABC):
     # ---- what every space has
 
     @cached_property
-    def _sizes_list(self) -> list[int]:
-        return [len(decision.options) for decision in self.decisions]
+    def layout(self) -> Layout:
+        """Which decisions matter, given the others; raises UserError if the conditions make no sense."""
+        return Layout(self.decisions, self.name)
 
     @cached_property
     def _sizes(self) -> npt.NDArray[np.int64]:
-        return np.array(self._sizes_list, dtype=np.int64)
+        return np.array(self.layout.sizes, dtype=np.int64)
 
     @property
     def size(self) -> int:
-        """Number of architectures, invalid and equal ones included: the product of the numbers of options."""
-        return math.prod(self._sizes_list)
+        """Number of architectures that differ in a decision that matters, invalid and otherwise equal ones included."""
+        return self.layout.size
 
     def architecture(self, picks: Sequence[int]) -> Architecture:
         """The valid architecture with these picks; raises UserError if it is not one."""
@@ -198,13 +172,46 @@ class SearchSpace(ABC):
         if not self.is_valid(arch):
             raise UserError(
                 f"picks {arch.picks} are not an architecture of space {self.name!r}, whose {len(self.decisions)} "
-                f"decisions have {self._sizes_list} options."
+                f"decisions have {self.layout.sizes} options."
             )
 
     def choices(self, arch: Architecture) -> dict[str, Any]:
-        """The chosen option of every decision, by the name of the decision."""
+        """The chosen option of every decision that matters, by the name of the decision."""
         self.require_valid(arch)
-        return {d.name: d.options[pick] for d, pick in zip(self.decisions, arch.picks, strict=True)}
+        flags = self.layout.active(arch.picks)
+        return {
+            decision.name: decision.options[pick]
+            for decision, pick, flag in zip(self.decisions, arch.picks, flags, strict=True)
+            if flag
+        }
+
+    def parts(self, arch: Architecture, name: str) -> list[dict[str, Any]]:
+        """For the parts that `repeated` made: `choices` of each that matters, without the name of the part."""
+        chosen, found = self.choices(arch), []
+        if f"{name}_count" in chosen:
+            count = int(chosen[f"{name}_count"])
+        else:
+            heads = {key.partition(".")[0] for key in chosen}
+            count = sum(head.removeprefix(name).isdigit() for head in heads if head.startswith(name))
+        for index in range(count):
+            start = f"{name}{index}."
+            found.append({key.removeprefix(start): option for key, option in chosen.items() if key.startswith(start)})
+        return found
+
+    def inner(self, arch: Architecture, name: str) -> Architecture:
+        """The architecture of the inner space called `name`.
+
+        Raises:
+            UserError: there is no such part, or it does not matter in this architecture.
+        """
+        self.require_valid(arch)
+        names = [part.name for part in self.layout.parts]
+        if name not in names:
+            raise unknown("part", name, names, where=f"of space {self.name!r}")
+        part = self.layout.parts[names.index(name)]
+        if not self.layout.holds(part.conditions, self.layout.active(arch.picks), arch.picks):
+            raise UserError(f"part {name!r} of space {self.name!r} does not matter in {self.format(arch)}.")
+        return Architecture(part.space.name, arch.picks[part.start : part.stop])
 
     def sample(self, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
         """A valid architecture, uniform over the picks.
@@ -213,7 +220,10 @@ class SearchSpace(ABC):
             NoValidArchitecture: none of `max_tries` draws was valid.
         """
         for _ in range(max_tries):
-            arch = Architecture(self.name, tuple(rng.integers(self._sizes).tolist()))
+            picks = rng.integers(self._sizes).tolist()
+            for part in self.layout.parts:
+                picks[part.start : part.stop] = part.space.sample(rng, max_tries).picks
+            arch = Architecture(self.name, tuple(picks))
             if self.is_valid(arch):
                 return arch
         raise NoValidArchitecture(
@@ -223,15 +233,23 @@ class SearchSpace(ABC):
     @cached_property
     def _free(self) -> list[int]:
         """The decisions that have something to choose."""
-        return [position for position, size in enumerate(self._sizes_list) if size > 1]
+        return [position for position, size in enumerate(self.layout.sizes) if size > 1]
+
+    def _changeable(self, picks: Sequence[int]) -> list[int]:
+        """Those that have something to choose and matter."""
+        if not self.layout.conditional:
+            return self._free
+        flags = self.layout.active(picks)
+        return [position for position in self._free if flags[position]]
 
     def mutate(self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
-        """A valid architecture in which exactly one decision, chosen uniformly, takes another option."""
-        if not self._free:
+        """A valid architecture in which exactly one decision, uniform over those that matter, takes another option."""
+        positions = self._changeable(arch.picks)
+        if not positions:
             raise NoValidArchitecture(f"space {self.name!r} has a single architecture; there is nothing to mutate.")
         for _ in range(max_tries):
-            position = self._free[int(rng.integers(len(self._free)))]
-            pick = int(rng.integers(self._sizes_list[position] - 1))
+            position = positions[int(rng.integers(len(positions)))]
+            pick = int(rng.integers(self.layout.sizes[position] - 1))
             pick += pick >= arch.picks[position]
             child = Architecture(self.name, (*arch.picks[:position], pick, *arch.picks[position + 1 :]))
             if self.is_valid(child):
@@ -255,18 +273,66 @@ class SearchSpace(ABC):
         )
 
     def neighbors(self, arch: Architecture) -> Iterator[Architecture]:
-        """Every valid architecture that differs from `arch` in one decision, in a fixed order."""
-        for position, size in enumerate(self._sizes_list):
-            for pick in range(size):
+        """Every valid architecture that differs from `arch` in one decision that matters, in a fixed order."""
+        for position in self._changeable(arch.picks):
+            for pick in range(self.layout.sizes[position]):
                 if pick != arch.picks[position]:
                     other = Architecture(self.name, (*arch.picks[:position], pick, *arch.picks[position + 1 :]))
                     if self.is_valid(other):
                         yield other
 
     def one_hot(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """An (n, d) array of zeros and ones: one column for every option of every decision."""
+        """An (n, d) array of zeros and ones: one column for every option of every decision.
+
+        The columns of a decision that does not matter are all zero.
+        """
         picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(self.decisions))
         starts = np.concatenate([[0], np.cumsum(self._sizes)[:-1]]).astype(np.int64)
         encoded = np.zeros((len(archs), int(self._sizes.sum())))
-        np.put_along_axis(encoded, picks + starts, 1.0, axis=1)
+        np.put_along_axis(encoded, picks + starts, self.layout.active_many(picks).astype(np.float64), axis=1)
         return encoded
+
+    def count_distinct(self, on_progress: Callable[[int, int], None] | None = None) -> int:
+        """Number of distinct networks: different results of `canonical`, by going through all architectures.
+
+        Args:
+            on_progress: called now and then with (seen, all).
+
+        Raises:
+            UserError: the space is too large for that.
+        """
+        total = math.prod(self.layout.sizes)
+        if total > COUNTABLE:
+            raise UserError(
+                f"space {self.name!r} has {total:.3g} combinations, and more than {COUNTABLE:,} are not counted one "
+                f"by one; its size without merging equal networks is {self.size:,}."
+            )
+        found = set()
+        for seen, picks in enumerate(itertools.product(*(range(size) for size in self.layout.sizes)), start=1):
+            arch = Architecture(self.name, picks)
+            if self.is_valid(arch):
+                found.add(self.canonical(arch))
+            if on_progress is not None and (seen % 1024 == 0 or seen == total):
+                on_progress(seen, total)
+        return len(found)
+
+
+class SearchSpace(DecisionSpace, ABC):
+    """A finite set of networks. A subclass also defines `build`."""
+
+    @abstractmethod
+    def build(self, arch: Architecture, task: Task) -> nn.Module:
+        """A new network with fresh weights: (n, *task.input_shape) float32 -> (n, task.classes) logits."""
+
+    def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
+        """What a drawing of the architecture shows; here the chain of the network's direct parts."""
+        return (network_chain(self.name, self.build(arch, task), task),)
+
+
+def _read_option(decision: Decision, text: str) -> int:
+    """The index of the longest option that `text` begins with."""
+    options = [decision.text(index) for index in range(len(decision.options))]
+    fits = [index for index, option in enumerate(options) if text.startswith(option)]
+    if not fits:
+        raise unknown("option", text.split(",")[0], options, where=f"of decision {decision.name!r}")
+    return max(fits, key=lambda index: len(options[index]))

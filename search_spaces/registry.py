@@ -32,8 +32,5 @@ def get_space(name: str, **options: Any) -> SearchSpace:
             raise UserError(f"space {name!r} has no {attribute!r}; set it on the class or in __init__.")
     if not all(isinstance(decision, Decision) for decision in space.decisions):
         raise UserError(f"space {name!r}: decisions must be a tuple of Decision, not {space.decisions!r}.")
-    names = [decision.name for decision in space.decisions]
-    repeated = sorted({decision for decision in names if names.count(decision) > 1})
-    if repeated:
-        raise UserError(f"space {name!r} has several decisions called {', '.join(repeated)}; give each its own name.")
+    _ = space.layout  # raises if names or conditions of the decisions make no sense
     return space
