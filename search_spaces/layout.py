@@ -91,7 +91,8 @@ class Layout:
                 position += 1
                 continue
             stop = position + len(inner.space.decisions)
-            if any(decision.inner is not inner for decision in self.decisions[position:stop]):
+            run = self.decisions[position:stop]
+            if stop > len(self.decisions) or any(decision.inner is not inner for decision in run):
                 raise UserError(
                     f"the decisions of part {inner.name!r} of space {self.owner!r} do not stand together; put all "
                     f"that inside() returned into the decisions, in its order."

@@ -7,28 +7,35 @@ published apart compete with each other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from torch import nn
 
 from nasbench_registry import UserError, unknown
-from search_spaces.blocks import BLOCKS
+from search_spaces.blocks import BLOCKS, get_block
 from search_spaces.blocks.layers import conv_bn
 from search_spaces.core import Architecture, Decision, SearchSpace, Task
+from search_spaces.diagram import Graph, network_chain
+
+STEM = 16  # channels
+TAIL = (("global average pooling", ""), ("flatten", ""), ("linear", ""))
 
 
 class Mobile(SearchSpace):
     """Layers written ``block_k<kernel>_w<width>``, joined by ``-`` in a stage; stages joined by ``/``.
 
-    The first layer of a stage carries its stride and is never the identity. Stages after the first halve the
-    resolution; images of 64 pixels and more are halved in the stem, too.
+    The first layer of a stage carries its stride, so it is a block that can. Stages after the first halve the
+    resolution; images of 64 pixels and more are halved in the stem, too. A block without a kernel to choose has none
+    in the notation, and one that cannot change its width, such as the identity, has no width.
 
     Args:
         widths: output channels of each stage at width 1.0.
         layers: layers in each stage.
         width_factors: what a layer may multiply its stage's width by (rounded to a multiple of 8).
         kernels: odd kernel sizes a layer may have.
-        blocks: names of the block modules to choose from; all by default.
+        blocks: names of the block modules to choose from, those of the zoo by default; ``module:attribute`` names one
+            of your own.
     """
 
     name = "mobile"
@@ -44,9 +51,7 @@ class Mobile(SearchSpace):
         kernels: Sequence[int] = (3, 5),
         blocks: Sequence[str] = tuple(BLOCKS),
     ) -> None:
-        for block in blocks:
-            if block not in BLOCKS:
-                raise unknown("block", block, BLOCKS)
+        self.zoo = {name: get_block(name) for name in blocks}
         if layers < 1 or not widths or min(widths) < 8:
             raise UserError(
                 f"space 'mobile' needs layers of 1 or more and widths of 8 or more, not {layers}, {widths}."
@@ -55,71 +60,86 @@ class Mobile(SearchSpace):
             raise UserError(f"kernels {list(kernels)} of space 'mobile' must be odd numbers such as 3, 5, 7.")
         if not width_factors or min(width_factors) <= 0:
             raise UserError(f"width_factors {list(width_factors)} of space 'mobile' must be above 0.")
-        strided = [block for block in blocks if block != "identity"]
+        strided = [name for name, block in self.zoo.items() if block.reshapes]
         if not strided:
-            raise UserError("space 'mobile' needs a block besides 'identity', which cannot carry a stride.")
+            raise UserError(
+                f"space 'mobile' needs a block that can change width and resolution, which {', '.join(blocks)} cannot."
+            )
         self.widths, self.layers = tuple(widths), layers
+        with_kernel = tuple(name for name, block in self.zoo.items() if block.has_kernel)
         decisions = []
         for stage in range(len(self.widths)):
             for layer in range(layers):
                 at = f"s{stage}l{layer}"
-                decisions.append(Decision(f"{at}_block", tuple(strided if layer == 0 else blocks)))
-                decisions.append(Decision(f"{at}_kernel", tuple(kernels)))
-                decisions.append(Decision(f"{at}_width", tuple(width_factors)))
+                options = strided if layer == 0 else list(self.zoo)
+                decisions.append(Decision(f"{at}_block", tuple(options)))
+                for what, values, needed in (("kernel", kernels, with_kernel), ("width", width_factors, strided)):
+                    having = tuple(name for name in options if name in needed)
+                    when = {f"{at}_block": having} if len(having) < len(options) else {}
+                    if having:
+                        decisions.append(Decision(f"{at}_{what}", tuple(values), when))
         self.decisions = tuple(decisions)
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
         """Stem, stages, global average pooling, linear layer."""
-        choice = self.choices(arch)
-        channels = 16
+        channels = STEM
         stride = 2 if min(task.input_shape[1:]) >= 64 else 1
         modules: list[nn.Module] = [conv_bn(task.input_shape[0], channels, 3, stride=stride, activation=nn.ReLU)]
-        for stage, width in enumerate(self.widths):
-            for layer in range(self.layers):
-                at = f"s{stage}l{layer}"
-                block = choice[f"{at}_block"]
-                outputs = channels if block == "identity" else _multiple_of_8(width * choice[f"{at}_width"])
-                stride = 2 if layer == 0 and stage > 0 else 1
-                modules.append(BLOCKS[block](channels, outputs, kernel=choice[f"{at}_kernel"], stride=stride))
-                channels = outputs
+        for index, (name, kernel, factor) in enumerate(self._layers_of(arch)):
+            stage, layer = divmod(index, self.layers)
+            outputs = channels if factor is None else _multiple_of_8(self.widths[stage] * factor)
+            stride = 2 if layer == 0 and stage > 0 else 1
+            modules.append(self.zoo[name](channels, outputs, kernel=3 if kernel is None else kernel, stride=stride))
+            channels = outputs
         return nn.Sequential(*modules, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, task.classes))
 
-    def canonical(self, arch: Architecture) -> Architecture:
-        """An identity layer has neither kernel nor width: both picks are set to the first option."""
-        self.require_valid(arch)
-        picks = list(arch.picks)
-        for start in range(0, len(picks), 3):
-            if self.decisions[start].options[picks[start]] == "identity":
-                picks[start + 1 : start + 3] = [0, 0]
-        return Architecture(self.name, tuple(picks))
+    def _layers_of(self, arch: Architecture) -> list[tuple[str, int | None, float | None]]:
+        """Block, kernel and width factor of each layer; None for what its block does not have."""
+        choice = self.choices(arch)
+        places = [f"s{stage}l{layer}" for stage in range(len(self.widths)) for layer in range(self.layers)]
+        return [(choice[f"{at}_block"], choice.get(f"{at}_kernel"), choice.get(f"{at}_width")) for at in places]
+
+    def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
+        """The chain of layers."""
+        labels = [("convolution", "k3")]
+        for name, kernel, factor in self._layers_of(arch):
+            details = [f"k{kernel}" if kernel is not None else "", f"w{factor}" if factor is not None else ""]
+            labels.append((name.rpartition(":")[2].replace("_", " "), " ".join(detail for detail in details if detail)))
+        return (network_chain("network", self.build(arch, task), task, (*labels, *TAIL)),)
 
     def format(self, arch: Architecture) -> str:
-        """Such as ``convolution_k3_w1.0-identity_k3_w0.5/ghost_module_k5_w0.5-...``."""
-        self.require_valid(arch)
-        texts = []
-        for start in range(0, len(arch.picks), 3):
-            block, kernel, width = (
-                decision.text(pick)
-                for decision, pick in zip(self.decisions[start : start + 3], arch.picks[start : start + 3], strict=True)
-            )
-            texts.append(f"{block}_k{kernel}_w{width}")
+        """Such as ``convolution_k3_w1.0-identity/ghost_module_k5_w0.5-transformer_encoder_w1.0``."""
+        texts = [
+            name + ("" if kernel is None else f"_k{kernel}") + ("" if factor is None else f"_w{factor}")
+            for name, kernel, factor in self._layers_of(arch)
+        ]
         stages = (texts[start : start + self.layers] for start in range(0, len(texts), self.layers))
         return "/".join("-".join(stage) for stage in stages)
 
     def parse(self, text: str) -> Architecture:
         """The architecture behind the notation of `format`."""
         layers = [layer for stage in text.strip().split("/") for layer in stage.split("-")]
-        if len(layers) * 3 != len(self.decisions):
-            raise UserError(f"{text!r} has {len(layers)} layers; this space 'mobile' has {len(self.decisions) // 3}.")
+        if len(layers) != len(self.widths) * self.layers:
+            raise UserError(
+                f"{text!r} has {len(layers)} layers; this space 'mobile' has {len(self.widths) * self.layers}."
+            )
+        written: dict[str, str] = {}
+        for index, layer in enumerate(layers):
+            at = "s{}l{}".format(*divmod(index, self.layers))
+            found = re.fullmatch(r"(?P<block>.+?)(?:_k(?P<kernel>[^_]+))?(?:_w(?P<width>[^_]+))?", layer)
+            named = found.groupdict() if found else {"block": layer}
+            written.update({f"{at}_{key}": value for key, value in named.items() if value is not None})
         picks: list[int] = []
-        for layer, start in zip(layers, range(0, len(self.decisions), 3), strict=True):
-            block, _, rest = layer.rpartition("_k")
-            kernel, _, width = rest.partition("_w")
-            for written, decision in zip((block, kernel, width), self.decisions[start : start + 3], strict=True):
-                options = [decision.text(index) for index in range(len(decision.options))]
-                if written not in options:
-                    raise unknown(decision.name, written, options, where=f"in layer {layer!r}")
-                picks.append(options.index(written))
+        for decision, conditions in zip(self.decisions, self.layout.conditions, strict=True):
+            matters = all(picks[at] in allowed for at, allowed in conditions)
+            value = written.pop(decision.name, None) if matters else None
+            options = [decision.text(index) for index in range(len(decision.options))]
+            if matters and value not in options:
+                raise unknown(decision.name, "" if value is None else value, options, where=f"in {text.strip()!r}")
+            picks.append(options.index(value) if value is not None else 0)
+        if written:
+            name, value = next(iter(written.items()))
+            raise UserError(f"{text!r} gives {name} = {value!r}, which the block of that layer does not have.")
         return self.architecture(picks)
 
 

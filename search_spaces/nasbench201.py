@@ -77,7 +77,7 @@ class NASBench201(SearchSpace):
         return arch
 
     def canonical(self, arch: Architecture) -> Architecture:
-        """The first architecture, in the order of the picks, with the same cell.
+        """The architecture with the same cell and the fewest weights, of several the first in the order of the picks.
 
         Two cells are the same when they agree after a skip connection is replaced by its input, an operation on
         nothing by zero, and the inputs of a node are put in order: the 6,466 distinct cells that the paper counts.
@@ -90,9 +90,14 @@ class NASBench201(SearchSpace):
     @cached_property
     def _representatives(self) -> dict[str, Architecture]:
         first: dict[str, Architecture] = {}
-        for picks in product(range(len(OPERATIONS)), repeat=len(EDGES)):
+        for picks in sorted(product(range(len(OPERATIONS)), repeat=len(EDGES)), key=_weights):
             first.setdefault(_expression(picks), Architecture(self.name, picks))
         return first
+
+
+def _weights(picks: tuple[int, ...]) -> int:
+    """Weights of a cell, in units of a 1x1 convolution."""
+    return sum({"nor_conv_1x1": 1, "nor_conv_3x3": 9}.get(OPERATIONS[pick], 0) for pick in picks)
 
 
 def _expression(picks: tuple[int, ...]) -> str:

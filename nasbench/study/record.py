@@ -83,13 +83,12 @@ class Record:
 
     def create(self, trial: Trial) -> None:
         """Write down that a candidate is running."""
-        params = {
-            decision.name: _category(decision.options[pick])
-            for decision, pick in zip(self.space.decisions, trial.arch.picks, strict=True)
-        }
+        # Decisions that do not matter are no parameters of the trial, as in a conditional space of Optuna itself.
+        params = {name: _category(option) for name, option in self.space.choices(trial.arch).items()}
         distributions: dict[str, BaseDistribution] = {
             decision.name: CategoricalDistribution([_category(option) for option in decision.options])
             for decision in self.space.decisions
+            if decision.name in params
         }
         template = create_trial(
             state=TrialState.RUNNING,

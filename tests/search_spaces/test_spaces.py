@@ -4,8 +4,10 @@ import gzip
 import itertools
 
 import numpy as np
+import pytest
 
-from search_spaces import Task, get_space
+from nasbench_registry import UserError
+from search_spaces import Task, check_space, get_space
 
 BEST_CIFAR100 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
@@ -46,14 +48,16 @@ def test_nasbench201_parameters_equal_the_published_ones(data_file):
 
 def test_mobile_identity_has_neither_kernel_nor_width():
     space = get_space("mobile")
-    first = space.parse(
-        "convolution_k3_w1.0-identity_k5_w0.75/convolution_k3_w1.0-identity_k3_w1.0/"
-        "convolution_k3_w1.0-ghost_module_k3_w1.0"
-    )
-    second = space.canonical(first)
-    assert space.format(second).startswith("convolution_k3_w1.0-identity_k3_w0.5/")
-    count = [sum(p.numel() for p in space.build(arch, Task((1, 8, 8), 10)).parameters()) for arch in (first, second)]
-    assert count[0] == count[1]
+    text = "convolution_k3_w1.0-identity/repvgg_k3_w1.0-transformer_encoder_w0.5/convnext_k3_w1.0-ghost_module_k5_w1.0"
+    first = space.parse(text)
+    assert space.format(first) == text
+    names = [decision.name for decision in space.decisions]
+    picks = list(first.picks)
+    picks[names.index("s0l1_kernel")], picks[names.index("s0l1_width")] = 1, 2
+    other = space.architecture(picks)
+    assert other != first and space.format(other) == text
+    assert space.canonical(other) == space.canonical(first)
+    assert "s0l1_kernel" not in space.choices(other) and "s1l1_kernel" not in space.choices(other)
 
 
 def test_mobile_follows_its_options():
@@ -61,3 +65,34 @@ def test_mobile_follows_its_options():
     assert len(space.decisions) == 18
     assert space.decisions[0].options == ("ghost_module",)
     assert space.decisions[3].options == ("ghost_module", "identity")
+    assert space.size == (3 * 4 * 4) ** 2
+
+
+def test_mobile_takes_a_block_of_the_users_own(tmp_path, monkeypatch):
+    (tmp_path / "own_blocks.py").write_text(
+        "from torch import nn\n\n\n"
+        "def plain(inputs, outputs, *, kernel=3, stride=1):\n"
+        '    """Convolution and SiLU."""\n'
+        "    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.SiLU())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    space = get_space("mobile", blocks=("own_blocks:plain", "identity"))
+    assert check_space(space, task=Task((1, 8, 8), 10)) == []
+    arch = space.parse("own_blocks:plain_k5_w0.5-identity/own_blocks:plain_k3_w1.0-identity/own_blocks:plain_k3_w1.0-identity")
+    assert space.choices(arch)["s0l0_kernel"] == 5
+    assert [node.label for node in space.diagram(arch, Task((1, 8, 8), 10))[0].nodes][2:4] == ["plain", "identity"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("convolution_k3_w1.0", "has 1 layers"),
+        ("convolutoin_k3_w1.0-identity/fire_k3_w1.0-identity/fire_k3_w1.0-identity", "Did you mean 'convolution'"),
+        ("convolution_k9_w1.0-identity/fire_k3_w1.0-identity/fire_k3_w1.0-identity", "unknown s0l0_kernel '9'"),
+        ("convolution_k3-identity/fire_k3_w1.0-identity/fire_k3_w1.0-identity", "unknown s0l0_width ''"),
+        ("convolution_k3_w1.0-identity_k3/fire_k3_w1.0-identity/fire_k3_w1.0-identity", "gives s0l1_kernel = '3'"),
+    ],
+)
+def test_mobile_names_what_is_wrong_in_a_text(text, message):
+    with pytest.raises(UserError, match=message):
+        get_space("mobile").parse(text)
