@@ -7,6 +7,6 @@ the one place that words the error for a name or an option that does not exist.
 """
 
 from nasbench_registry.names import UserError, check_options, nearest, one_of, unknown
-from nasbench_registry.registry import Registry
+from nasbench_registry.registry import Names, Registry
 
-__all__ = ["Registry", "UserError", "check_options", "nearest", "one_of", "unknown"]
+__all__ = ["Names", "Registry", "UserError", "check_options", "nearest", "one_of", "unknown"]

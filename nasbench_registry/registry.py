@@ -1,32 +1,44 @@
-"""A table of names: an explicit dict, an entry-point group, and ``module:Class``."""
+"""A table of names: an explicit dict, an entry-point group, and ``module:attribute``."""
 
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from nasbench_registry.names import UserError, unknown
 
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
-    """Resolves the name of one kind of thing to its class.
+class Names(ABC, Generic[T]):
+    """Resolves the name of one kind of thing to the thing.
+
+    Subclasses say what may stand behind a name that is not in `entries`.
 
     Args:
         kind: what is named, in the singular ("controller").
-        base: the class that everything in the registry derives from.
-        entries: the names this project brings, each with its class.
+        entries: the names this project brings, each with its thing.
         group: the entry-point group through which installed packages add names.
     """
 
-    def __init__(self, kind: str, base: type[T], entries: Mapping[str, type[T]], *, group: str) -> None:
+    attribute: ClassVar[str]
+    """What stands behind the colon of ``module:attribute``, in one word."""
+
+    def __init__(self, kind: str, entries: Mapping[str, T], *, group: str) -> None:
         self.kind = kind
-        self.base = base
         self.entries = dict(entries)
         self.group = group
+
+    @abstractmethod
+    def _checked(self, name: str, found: object) -> T:
+        """What was found outside of `entries`, if it is of this kind; else a UserError."""
+
+    @abstractmethod
+    def _offers(self, value: object) -> bool:
+        """Whether something in a user's module is worth naming where another name does not exist."""
 
     def _plugins(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
@@ -38,20 +50,54 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
-    def find(self, name: str) -> type[T]:
-        """The class behind `name`.
+    def find(self, name: str) -> T:
+        """What stands behind `name`.
 
         Raises:
-            UserError: the name is unknown, or ``module:Class`` cannot be imported or is something else.
+            UserError: the name is unknown, or ``module:attribute`` cannot be imported or is something else.
         """
         if name in self.entries:
             return self.entries[name]
         if ":" in name:
-            return self._checked(name, _import(name, self.kind))
+            return self._checked(name, self._import(name))
         plugins = self._plugins()
         if name in plugins:
             return self._checked(name, plugins[name].load())
-        raise unknown(self.kind, name, [*self.names(), "module:Class"])
+        raise unknown(self.kind, name, [*self.names(), f"module:{self.attribute}"])
+
+    def _import(self, name: str) -> object:
+        """Import ``module:attribute``. Only a missing module or attribute is the user's mistake; own bugs surface."""
+        module_name, _, attribute = name.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (module_name + ".").startswith(error.name + "."):
+                raise
+            raise UserError(
+                f"{self.kind} {name!r}: there is no module {module_name!r} beside the experiment file, in the working "
+                f"folder or on the Python path; check the spelling or set PYTHONPATH."
+            ) from None
+        if not hasattr(module, attribute):
+            offered = [key for key, value in vars(module).items() if self._offers(value)]
+            raise unknown(self.attribute.lower(), attribute, offered, where=f"in module {module_name!r}")
+        return getattr(module, attribute)
+
+
+class Registry(Names[type[T]]):
+    """Resolves the name of one kind of thing to its class.
+
+    Args:
+        kind: what is named, in the singular ("controller").
+        base: the class that everything in the registry derives from.
+        entries: the names this project brings, each with its class.
+        group: the entry-point group through which installed packages add names.
+    """
+
+    attribute = "Class"
+
+    def __init__(self, kind: str, base: type[T], entries: Mapping[str, type[T]], *, group: str) -> None:
+        super().__init__(kind, entries, group=group)
+        self.base = base
 
     def _checked(self, name: str, found: object) -> type[T]:
         if not (isinstance(found, type) and issubclass(found, self.base)):
@@ -61,20 +107,5 @@ class Registry(Generic[T]):
             )
         return found
 
-
-def _import(name: str, kind: str) -> object:
-    """Import ``module:Class``. Only a missing module or class is the user's mistake here; their own bugs surface."""
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
-        raise UserError(
-            f"{kind} {name!r}: there is no module {module_name!r} beside the experiment file, in the working folder "
-            f"or on the Python path; check the spelling or set PYTHONPATH."
-        ) from None
-    if not hasattr(module, attribute):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise unknown("class", attribute, classes, where=f"in module {module_name!r}")
-    return getattr(module, attribute)
+    def _offers(self, value: object) -> bool:
+        return isinstance(value, type)

@@ -37,7 +37,7 @@ def check_space(
         space: the space.
         task: what the networks are built for.
         seed: of the samples.
-        networks: further checks of the smallest and the largest network; each yields sentences.
+        networks: further checks of the largest network and of one of middling size; each yields sentences.
     """
     problems: list[str] = []
     for check in (_sampling, _operators, _notation, _encoding, partial(_networks, also=networks), _drawing):
@@ -142,9 +142,11 @@ def _networks(space: SearchSpace, task: Task, seed: int, also: Sequence[NetworkC
                 return
             sizes[arch] = sum(parameter.numel() for parameter in model.parameters())
         yield from _equivalent(space, archs, task)
-        smallest, largest = min(archs, key=sizes.__getitem__), max(archs, key=sizes.__getitem__)
-        for arch in dict.fromkeys((smallest, largest)):
+        by_size = sorted(archs, key=sizes.__getitem__)
+        for arch in dict.fromkeys((by_size[0], by_size[-1])):
             yield from _trains(space, arch, task)
+        # The smallest network of a cell space may be one in which nothing reaches the output: it has nothing to prune.
+        for arch in dict.fromkeys((by_size[len(by_size) // 2], by_size[-1])):
             for check in also:
                 for problem in check(space.build(arch, task), task):
                     yield f"the network of {arch.picks}: {problem}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,12 +58,12 @@ class Graph:
         """Whether each node leads to the next one and to no other."""
         follows = [(edge.source, edge.target) for edge in self.edges]
         names = [node.name for node in self.nodes]
-        return follows == list(zip(names, names[1:], strict=False))
+        return follows == list(itertools.pairwise(names))
 
 
 def chain(title: str, nodes: Sequence[Node]) -> Graph:
     """The graph in which each node leads to the next one."""
-    edges = tuple(Edge(a.name, b.name) for a, b in zip(nodes, nodes[1:], strict=False))
+    edges = tuple(Edge(a.name, b.name) for a, b in itertools.pairwise(nodes))
     return Graph(title, tuple(nodes), edges)
 
 

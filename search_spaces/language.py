@@ -1,19 +1,19 @@
 """Spaces made of spaces: a part inside another one, stages that repeat, and products.
 
-    class Backbone(SearchSpace):
-        name = "backbone"
-        decisions = (
-            Decision("head", ("linear", "mlp")),
-            Decision("hidden", (32, 64), when={"head": "mlp"}),
-            *repeated("stage", (2, 3, 4), (Decision("kernel", (3, 5)), Decision("width", (16, 32)))),
-            *inside("cell", NASBench201()),
-        )
+class Backbone(SearchSpace):
+    name = "backbone"
+    decisions = (
+        Decision("head", ("linear", "mlp")),
+        Decision("hidden", (32, 64), when={"head": "mlp"}),
+        *repeated("stage", (2, 3, 4), (Decision("kernel", (3, 5)), Decision("width", (16, 32)))),
+        *inside("cell", NASBench201()),
+    )
 
-        def build(self, arch, task):
-            choice = self.choices(arch)              # {"head": "linear", "stage_count": 2, "stage0.kernel": 3, ...}
-            stages = self.parts(arch, "stage")       # [{"kernel": 3, "width": 16}, {"kernel": 5, "width": 32}]
-            cell = self.inner(arch, "cell")          # an Architecture of nasbench201
-            ...
+    def build(self, arch, task):
+        choice = self.choices(arch)              # {"head": "linear", "stage_count": 2, "stage0.kernel": 3, ...}
+        stages = self.parts(arch, "stage")       # [{"kernel": 3, "width": 16}, {"kernel": 5, "width": 32}]
+        cell = self.inner(arch, "cell")          # an Architecture of nasbench201
+        ...
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ class Layout:
                 hint = f" Did you mean {guess!r}?" if guess else ""
                 raise UserError(f"{where} depends on {other!r}, which is no decision of the space.{hint}")
             if at >= position:
-                raise UserError(f"{where} depends on {other!r}, which does not come before it; put it behind {other!r}.")
+                raise UserError(
+                    f"{where} depends on {other!r}, which does not come before it; put it behind {other!r}."
+                )
             hidden = self.decisions[at].inner
             if hidden is not None and hidden is not inner:
                 raise UserError(

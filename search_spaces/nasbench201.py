@@ -7,6 +7,7 @@ ReLU, global average pooling and a linear layer. The paper trains it with 16 cha
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
 
@@ -15,8 +16,15 @@ from torch import nn
 
 from nasbench_registry import UserError, unknown
 from search_spaces.core import Architecture, Decision, SearchSpace, Task
+from search_spaces.diagram import Edge, Graph, Node, network_chain
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+LABELS = {
+    "skip_connect": "skip",
+    "nor_conv_1x1": "conv 1x1",
+    "nor_conv_3x3": "conv 3x3",
+    "avg_pool_3x3": "avg pool 3x3",
+}
 ZERO = "#"
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (node, its input)
 
@@ -41,19 +49,22 @@ class NASBench201(SearchSpace):
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
         """The network of the paper for this cell."""
-        operations = list(self.choices(arch).values())
-        width = self.channels
-        layers: list[nn.Module] = [
-            nn.Conv2d(task.input_shape[0], width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        ]
+        operations, width = self.operations(arch), self.channels
+        blocks: list[nn.Module] = []
         for stage in range(3):
             if stage > 0:
-                layers.append(_Reduction(width, 2 * width))
+                blocks.append(Reduction(width, 2 * width))
                 width *= 2
-            layers += [Cell(operations, width) for _ in range(self.cells)]
-        layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        return nn.Sequential(*layers, nn.Linear(width, task.classes))
+            blocks += [Cell(operations, width, width) for _ in range(self.cells)]
+        return skeleton(self.channels, blocks, width, task)
+
+    def operations(self, arch: Architecture) -> list[str]:
+        """The operation on each edge, in the order of `EDGES`."""
+        return list(self.choices(arch).values())
+
+    def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
+        """The cell, and the chain of cells."""
+        return cell_graph(self.operations(arch)), skeleton_graph(self.build(arch, task), task)
 
     def format(self, arch: Architecture) -> str:
         """The string of the paper."""
@@ -116,14 +127,60 @@ def _expression(picks: tuple[int, ...]) -> str:
     return nodes[3]
 
 
-class Cell(nn.Module):
-    """Four nodes; each sums the operations on its incoming edges: (n, width, h, w) -> the same shape."""
+def cell_graph(operations: Sequence[str]) -> Graph:
+    """The four nodes, and the operations that are not "none"."""
+    kinds = ("input", "value", "value", "output")
+    nodes = tuple(Node(f"node{node}", str(node), "sum" if node else "", kind) for node, kind in enumerate(kinds))
+    edges = tuple(
+        Edge(f"node{source}", f"node{node}", LABELS[operation])
+        for (node, source), operation in zip(EDGES, operations, strict=True)
+        if operation != "none"
+    )
+    return Graph("cell", nodes, edges)
 
-    def __init__(self, operations: list[str], width: int) -> None:
+
+def skeleton(stem: int, blocks: Sequence[nn.Module], width: int, task: Task) -> nn.Sequential:
+    """A 3x3 stem of `stem` channels, the blocks, and the classifier on the `width` channels that they give."""
+    return nn.Sequential(
+        nn.Conv2d(task.input_shape[0], stem, 3, padding=1, bias=False),
+        nn.BatchNorm2d(stem),
+        *blocks,
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, task.classes),
+    )
+
+
+def skeleton_graph(network: nn.Module, task: Task) -> Graph:
+    """The chain of the parts of a network that `skeleton` made."""
+    names: dict[type[nn.Module], tuple[str, str]] = {
+        nn.Conv2d: ("conv 3x3", "stem"),
+        nn.BatchNorm2d: ("batch norm", ""),
+        Cell: ("cell", ""),
+        Reduction: ("residual block", "stride 2"),
+        nn.ReLU: ("relu", ""),
+        nn.AdaptiveAvgPool2d: ("average pool", "global"),
+        nn.Flatten: ("flatten", ""),
+        nn.Linear: ("linear", ""),
+    }
+    return network_chain("network", network, task, [names[type(part)] for part in network.children()])
+
+
+class Cell(nn.Module):
+    """Four nodes; each sums the operations on its incoming edges: (n, inputs, h, w) -> (n, outputs, h, w).
+
+    Where the widths differ, the operations on the input change it, as in NATS-Bench; then a node that nothing reaches
+    has no shape, and "none" is not for such cells.
+    """
+
+    def __init__(self, operations: Sequence[str], inputs: int, outputs: int) -> None:
         super().__init__()
+        assert inputs == outputs or "none" not in operations, "a cell that changes the width cannot have zeros"
         self.edges = nn.ModuleDict(
             {
-                f"{node}_{source}": _operation(operation, width)
+                f"{node}_{source}": _operation(operation, outputs if source else inputs, outputs)
                 for (node, source), operation in zip(EDGES, operations, strict=True)
                 if operation != "none"
             }
@@ -151,15 +208,17 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
     )
 
 
-def _operation(name: str, width: int) -> nn.Module:
+def _operation(name: str, inputs: int, outputs: int) -> nn.Module:
+    """An operation; skip connection and pooling change the width by a 1x1 convolution, the former without ReLU."""
     if name == "skip_connect":
-        return nn.Identity()
+        return nn.Identity() if inputs == outputs else _convolution(inputs, outputs, 1)[1:]
     if name == "avg_pool_3x3":
-        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    return _convolution(width, width, 1 if name == "nor_conv_1x1" else 3)
+        pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+        return pool if inputs == outputs else nn.Sequential(_convolution(inputs, outputs, 1), pool)
+    return _convolution(inputs, outputs, 1 if name == "nor_conv_1x1" else 3)
 
 
-class _Reduction(nn.Module):
+class Reduction(nn.Module):
     """The residual block of stride two between stages: (n, inputs, h, w) -> (n, outputs, ceil(h/2), ceil(w/2))."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -172,5 +231,6 @@ class _Reduction(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum of body and shortcut."""
         out: torch.Tensor = self.shortcut(x) + self.body(x)
         return out

@@ -75,7 +75,9 @@ def _parse(factors: Sequence[DecisionSpace], text: str) -> list[Architecture]:
     pieces = text.split(SEPARATOR)
     if len(pieces) < len(factors):
         names = ", ".join(space.name for space in factors)
-        raise UserError(f"{text!r} has {len(pieces)} part(s) where {names} need {len(factors)}, joined by {SEPARATOR!r}.")
+        raise UserError(
+            f"{text!r} has {len(pieces)} part(s) where {names} need {len(factors)}, joined by {SEPARATOR!r}."
+        )
     problem: UserError | None = None
     for taken in range(1, len(pieces) - len(factors) + 2):
         try:

@@ -6,10 +6,27 @@ from typing import Any
 
 from nasbench_registry import Registry, UserError, check_options
 from search_spaces.core import Decision, SearchSpace
+from search_spaces.darts import DARTS
+from search_spaces.fbnet import FBNet
 from search_spaces.mobile import Mobile
+from search_spaces.mobilenet_ofa import MobileNetOFA
+from search_spaces.nasbench101 import NASBench101
 from search_spaces.nasbench201 import NASBench201
+from search_spaces.nats_size import NATSSize
+from search_spaces.resnet import ResNet
+from search_spaces.vit import ViT
 
-SPACES: dict[str, type[SearchSpace]] = {"mobile": Mobile, "nasbench201": NASBench201}
+SPACES: dict[str, type[SearchSpace]] = {
+    "darts": DARTS,
+    "fbnet": FBNet,
+    "mobile": Mobile,
+    "mobilenet_ofa": MobileNetOFA,
+    "nasbench101": NASBench101,
+    "nasbench201": NASBench201,
+    "nats_size": NATSSize,
+    "resnet": ResNet,
+    "vit": ViT,
+}
 
 # mypy has no type for "the class object of an abstract class" other than through this ignore.
 spaces = Registry("space", SearchSpace, SPACES, group="nasbench.search_spaces")  # type: ignore[type-abstract]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compression.checks import check_number
+from compression.reparameterization import reparameterize
 from nasbench_registry import UserError, one_of
 
 Images = NDArray[np.float32]
@@ -79,7 +80,9 @@ class Backend(ABC):
         precision: str = "fp32",
         calibration: Tensor | None = None,
     ) -> CompiledModel:
-        """Compile a network for the CPU; it is left as it was, mode and weights.
+        """Compile a network for the CPU; it is left as it was, mode, weights and structure.
+
+        Branches that can be merged for deployment are merged first, see `reparameterize`.
 
         Args:
             model: a float network, or one from the step `quantize`. In "fp32" that one is compiled with its weights
@@ -95,13 +98,13 @@ class Backend(ABC):
         if missing:
             raise UserError(missing)
         one_of(f"precision of backend {self.name!r}", precision, self.precisions)
-        return self._compile(model, example_inputs, precision, calibration)
+        return self._compile(reparameterize(model), example_inputs, precision, calibration)
 
     @abstractmethod
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
-        """Compile; availability and precision are checked. `model` must be left as it was."""
+        """Compile; availability and precision are checked, branches merged. `model` must be left as it was."""
 
     @abstractmethod
     def load(self, path: Path | str) -> CompiledModel:

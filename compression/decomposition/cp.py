@@ -17,6 +17,7 @@ from tensorly.decomposition import parafac
 from torch import nn
 
 from compression.checks import check_number
+from compression.reparameterization import reparameterize
 from compression.step import Context, Step, count_parameters, device_of, seeded
 from compression.surgery import replace_module
 from nasbench_registry import UserError, one_of
@@ -143,6 +144,7 @@ class Decompose(Step):
 
     Deviations from Lebedev et al.: the decomposition is alternating least squares in place of non-linear least
     squares, from several starts; the rank follows from a budget for each layer; all layers are replaced at once.
+    Blocks with a simpler form for deployment take it first (`reparameterize`), for it is that which is to get smaller.
 
     Attributes:
         method: "cp".
@@ -185,7 +187,7 @@ class Decompose(Step):
         Raises:
             UserError: no convolution gets smaller; says why for each.
         """
-        small = copy.deepcopy(model)
+        small = copy.deepcopy(reparameterize(model))
         layers: dict[str, Any] = {}
         left_alone: dict[str, str] = {}
         with seeded(context.seed, device=device_of(model)):
@@ -212,7 +214,7 @@ class Decompose(Step):
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`."""
-        model = copy.deepcopy(model)
+        model = copy.deepcopy(reparameterize(model))
         for name, made in note["layers"].items():
             layer = model.get_submodule(name)
             assert isinstance(layer, nn.Conv2d), f"{name} of the note is a {type(layer).__name__}"

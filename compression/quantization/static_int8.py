@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compression.checks import check_number
 from compression.quantization.folding import find_pairs, fold
 from compression.quantization.modules import is_quantized, quantized_like
+from compression.reparameterization import reparameterize
 from compression.step import Context, Step, device_of
 from compression.surgery import inference, replace_module
 from nasbench_registry import UserError, one_of
@@ -24,8 +25,9 @@ _BATCH = 64
 def quantize_static(model: nn.Module, images: Tensor) -> tuple[nn.Module, dict[str, Any]]:
     """A quantized copy of a float network and a note of what was done.
 
-    Batch norm is folded first. Every plain `Conv2d` and `Linear` that runs gets int8 weights and a uint8 input
-    whose range is the smallest and largest value that it sees on `images`.
+    Branches are merged where they can be, see `reparameterize`, then batch norm is folded. Every plain `Conv2d` and
+    `Linear` that runs gets int8 weights and a uint8 input whose range is the smallest and largest value that it sees
+    on `images`.
 
     Args:
         model: a float network; left as it was.
@@ -40,7 +42,7 @@ def quantize_static(model: nn.Module, images: Tensor) -> tuple[nn.Module, dict[s
     if is_quantized(model):
         raise UserError("this network is quantized already; quantize the network of the stage before instead.")
     images = images.to(device_of(model))
-    quantized = copy.deepcopy(model)
+    quantized = reparameterize(copy.deepcopy(model))
     pairs = find_pairs(quantized, images[:1])
     quantized = fold(quantized, pairs)
     ranges = _input_ranges(quantized, images)
@@ -127,7 +129,8 @@ class Quantize(Step):
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`."""
-        model = fold(copy.deepcopy(model), [(convolution, norm) for convolution, norm in note["folded"]])
+        model = reparameterize(copy.deepcopy(model))
+        model = fold(model, [(convolution, norm) for convolution, norm in note["folded"]])
         for name in note["layers"]:
             layer = model.get_submodule(name)
             assert isinstance(layer, nn.Conv2d | nn.Linear), f"{name} of the note is a {type(layer).__name__}"

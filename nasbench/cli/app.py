@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from nasbench.cli import listing, model, search
+from nasbench.cli import draw, listing, model, search, zoo
 from nasbench.cli.output import err
 from nasbench_registry import UserError
 
@@ -27,6 +27,10 @@ app.command()(model.compress)
 app.command()(model.export)
 app.command()(model.benchmark)
 app.command("list")(listing.list_)
+app.command()(zoo.blocks)
+app.command()(draw.draw)
+app.command()(zoo.count)
+app.command("benchmark-spaces")(zoo.benchmark_spaces)
 app.command("check-space")(listing.check_space_command)
 
 

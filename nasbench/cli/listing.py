@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,9 +14,11 @@ from compression import backends, steps
 from controllers import controllers
 from nasbench.cli.output import show
 from nasbench.cli.search import Json
+from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
 from nasbench.data import DATASETS
-from nasbench_registry import Registry, UserError, one_of
-from search_spaces import Task, check_space, get_space, spaces
+from nasbench.network_checks import NETWORK_CHECKS
+from nasbench_registry import Registry, one_of
+from search_spaces import check_space, spaces
 
 
 def _registered(registry: Registry[Any]) -> list[dict[str, Any]]:
@@ -64,20 +65,16 @@ def list_(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS), show_defau
 
 
 def check_space_command(
-    space: Annotated[str, typer.Argument(help="module:Class, or the name of a space.", show_default=False)],
-    input_shape: Annotated[str, typer.Option(help="C,H,W of the images networks are built for.")] = "3,32,32",
-    classes: Annotated[int, typer.Option(help="Number of classes.")] = 10,
+    space: Space,
+    input_shape: InputShape = "3,32,32",
+    classes: Classes = 10,
+    option: SpaceOptions = None,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     json: Json = False,
 ) -> None:
     """Check that a search space keeps the contract; say what is wrong with it."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        channels, height, width = (int(text) for text in input_shape.split(","))
-    except ValueError:
-        raise UserError(f"--input-shape is {input_shape!r}; give channels,height,width, such as 3,32,32.") from None
-    found = get_space(space)
-    problems = check_space(found, task=Task((channels, height, width), classes), seed=seed)
+    found, task = space_and_task(space, option, input_shape, classes)
+    problems = check_space(found, task=task, seed=seed, networks=NETWORK_CHECKS)
     result = {"space": space, "size": found.size, "decisions": len(found.decisions), "problems": problems}
     if problems:
         text = f"{space}: {len(problems)} problem(s)\n" + "\n".join(f"- {problem}" for problem in problems)

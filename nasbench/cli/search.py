@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from nasbench.cli.output import err, show
+from nasbench.cli.spaces import import_from
 from nasbench.config import load_experiment
 from nasbench.study import RunFolder
 from nasbench.study.run_folder import to_yaml
@@ -33,7 +34,7 @@ def search(
     """Run an experiment: search, compress the survivors, report."""
     asked = load_experiment(experiment, override or [], seed)
     code_folder = experiment.resolve().parent
-    _import_from(code_folder)
+    import_from(code_folder)
     if dry_run:
         _plan(asked, json)
         return
@@ -48,14 +49,14 @@ def search(
 def resume(run: Run, json: Json = False) -> None:
     """Go on with a search that was interrupted or killed."""
     folder = RunFolder(run).require()
-    _import_from(folder.code_folder())
+    import_from(folder.code_folder())
     _run(folder, json)
 
 
 def status(run: Run, json: Json = False) -> None:
     """Show how far a run is."""
     folder = RunFolder(run).require()
-    _import_from(folder.code_folder())
+    import_from(folder.code_folder())
     from nasbench.report import build_report
 
     report = build_report(folder)
@@ -88,7 +89,7 @@ def status(run: Run, json: Json = False) -> None:
 def report(run: Run, json: Json = False) -> None:
     """Write report.json, report.html and trials.csv again from what the run holds."""
     folder = RunFolder(run).require()
-    _import_from(folder.code_folder())
+    import_from(folder.code_folder())
     from nasbench.report import survivors_table, write_report
 
     written = write_report(folder)
@@ -138,10 +139,3 @@ def _plan(asked: Any, json: bool) -> None:
         f"stages {', '.join(plan['stages'])}. Nothing was run."
     )
     show(plan, text, as_json=json)
-
-
-def _import_from(*folders: Path) -> None:
-    """Let ``module:Class`` be found beside the experiment file and in the working folder."""
-    for folder in (*folders, Path.cwd()):
-        if folder.is_dir() and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))

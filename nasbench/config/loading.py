@@ -63,10 +63,23 @@ def parse_experiment(data: dict[str, Any]) -> Experiment:
         raise UserError(_sentence(error)) from None
 
 
-def _set(data: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
+def key_value(text: str, kind: str, example: str) -> tuple[str, Any]:
+    """The key and the value, which is YAML, of a ``key=value`` text.
+
+    Raises:
+        UserError: it is none; the message calls it by its `kind` and shows the example.
+    """
+    key, separator, value = text.partition("=")
     if not separator or not key:
-        raise UserError(f"override {override!r} is not key=value; write for example training.epochs=2.")
+        raise UserError(f"{kind} {text!r} is not key=value; write for example {example}.")
+    try:
+        return key, yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        raise UserError(f"{kind} {text!r}: {value!r} is not a YAML value.") from None
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    key, value = key_value(override, "override", "training.epochs=2")
     *parents, last = key.split(".")
     place: Any = data
     for parent in parents:
@@ -80,10 +93,6 @@ def _set(data: dict[str, Any], override: str) -> None:
             raise UserError(f"override {override!r}: {parent!r} holds a value and has no keys below it.")
         place[at] = below
         place = below
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise UserError(f"override {override!r}: {text!r} is not a YAML value.") from None
     place[_index(place, last, override) if isinstance(place, list) else last] = value
 
 

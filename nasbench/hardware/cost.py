@@ -5,29 +5,39 @@ One multiply-add is one MAC and two FLOPs. fvcore calls MACs "flops"; the names 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from compression.reparameterization import reparameterize
+from compression.step import device_of
 from compression.surgery import inference
 from search_spaces import Task
+
+_ATTENTION = "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs of one image.
+    """Costs of one image, of the network as it is deployed: with its branches merged, see `reparameterize`.
 
     Attributes:
-        macs: multiply-adds, batch norm included as fvcore counts it.
+        macs: multiply-adds of convolutions, linear layers, matrix products and attention, as papers count them.
+        attention_macs: those of `macs` in the two products of attention, which some papers leave out.
         params: parameters.
         size_bytes: bytes of parameters and buffers.
-        uncounted: operators that fvcore could not count, with how often they occur.
+        uncounted: operators that are not known to be free and were not counted, with how often they occur.
     """
 
     macs: int
+    attention_macs: int
     params: int
     size_bytes: int
     uncounted: dict[str, int]
@@ -36,21 +46,71 @@ class Cost:
 def cost(model: nn.Module, task: Task) -> Cost:
     """Count with fvcore; each module keeps its mode.
 
-    Operators that fvcore cannot count are in `uncounted`: additions and most activations, which multiply nothing that
-    the field counts. It leaves out ReLU, reshapes and the like, which it holds to be free.
+    Normalization is left out, as it folds into convolutions and published numbers leave it out, and so are pooling
+    and interpolation. Operators that fvcore does not know are in `uncounted`: additions, products of two maps and
+    most activations, which multiply nothing that the field counts. It holds ReLU, reshapes and the like to be free.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
         from fvcore.nn import FlopCountAnalysis
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    with inference(model), warnings.catch_warnings():
+    deployed = reparameterize(model)
+    image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
+    with inference(deployed), _attention_in_parts(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        analysis = FlopCountAnalysis(model, torch.zeros(1, *task.input_shape))
+        analysis = FlopCountAnalysis(deployed, image)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        macs, uncounted = int(analysis.total()), dict(analysis.unsupported_ops())
-    return Cost(macs, sum(parameter.numel() for parameter in model.parameters()), stored_bytes(model), uncounted)
+        analysis.set_op_handle(**_HANDLERS)
+        by_operator, uncounted = analysis.by_operator(), dict(analysis.unsupported_ops())
+    return Cost(
+        macs=int(sum(by_operator.values())),
+        attention_macs=int(by_operator[_ATTENTION]),
+        params=sum(parameter.numel() for parameter in deployed.parameters()),
+        size_bytes=_bytes(deployed),
+        uncounted=uncounted,
+    )
 
 
 def stored_bytes(model: nn.Module) -> int:
-    """Bytes of the tensors that are stored with the model."""
+    """Bytes of the tensors of the network as it is deployed."""
+    return _bytes(reparameterize(model))
+
+
+def _bytes(model: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+
+
+@contextlib.contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Let `nn.MultiheadAttention` run as linear layers and a product, not as one operator that hides them."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _free(inputs: list[Any], outputs: list[Any]) -> int:
+    return 0
+
+
+def _attention(inputs: list[Any], outputs: list[Any]) -> int:
+    """Queries (..., t, d), keys (..., s, d) and values (..., s, e): the products are (t, d, s) and (t, s, e)."""
+    q, k, v = (value.type().sizes() for value in inputs[:3])
+    return int(math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1]))
+
+
+def _convolution_by_name(inputs: list[Any], outputs: list[Any]) -> int:
+    """A convolution whose padding is "same" or "valid": each output is a product with one filter."""
+    return int(math.prod(outputs[0].type().sizes()) * math.prod(inputs[1].type().sizes()[1:]))
+
+
+# fvcore counts the first group as elementwise work; an operator that has a handler cannot be ignored there otherwise.
+_HANDLERS = {
+    **dict.fromkeys(("aten::batch_norm", "aten::layer_norm", "aten::group_norm", "aten::instance_norm"), _free),
+    **dict.fromkeys(("aten::adaptive_avg_pool2d", "aten::grid_sampler"), _free),
+    **dict.fromkeys(("aten::upsample_nearest2d", "aten::upsample_bilinear2d"), _free),
+    f"aten::{_ATTENTION}": _attention,
+    "aten::_convolution_mode": _convolution_by_name,
+}

@@ -8,48 +8,96 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from compression.reparameterization import reparameterize
+from compression.step import device_of
 from compression.surgery import inference
 from search_spaces import Task
 
 WORK = (
-    "calls",
+    "operators",
     "dense_convolutions",
-    "depthwise_convolutions",
     "dense_macs",
+    "depthwise_convolutions",
     "depthwise_macs",
-    "activation_elements",
+    "groups",
+    "grouped_macs",
+    "attentions",
+    "normalizations",
+    "copies",
+    "activations",
+    "elements",
     "params",
 )
+
+_PRODUCTS = {"addmm": 1, "mm": 0, "bmm": 0, "baddbmm": 1}  # position of the first factor among the arguments
+_COPIES = ("cat", "stack", "clone", "copy_")
+# What runtimes fold into a convolution or never execute, besides views.
+_FREE = ("native_batch_norm", "relu", "relu_", "hardtanh", "hardtanh_", "empty", "zeros", "_unsafe_view")
+_SMOOTH = ("gelu", "silu", "silu_", "hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_", "sigmoid", "tanh")
 
 
 def work(model: nn.Module, task: Task) -> npt.NDArray[np.float64]:
     """The numbers named in `WORK` for one image, an array (len(WORK),); each module keeps its mode.
 
-    `calls` counts modules without parts that were called; `activation_elements` what they wrote. Multiply-adds are
-    those of convolutions and linear layers (`depthwise`: more than one group).
+    They are those of the network as it is deployed, with its branches merged, see `reparameterize`, and are read from
+    the operators that run, however the network is written. `operators` are those that runtimes execute: batch norm and
+    ReLU fold into convolutions, views cost nothing. Dense multiply-adds are those of convolutions without groups, of
+    linear layers, matrix products and attention; a convolution with one input channel a group is depthwise; of the
+    grouped ones in between, runtimes compute group after group, so that `groups` counts. `normalizations` are those
+    that need the values of this image, such as layer norm, `activations` the values that go through a smooth function,
+    `elements` the values that operators write.
     """
-    totals = dict.fromkeys(WORK, 0.0)
+    deployed = reparameterize(model)
+    watch = _Operators()
+    with inference(deployed), watch:
+        deployed(torch.zeros(1, *task.input_shape, device=device_of(deployed)))
+    watch.totals["params"] = sum(parameter.numel() for parameter in deployed.parameters())
+    return np.array([watch.totals[name] for name in WORK])
 
-    def add(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not isinstance(output, torch.Tensor) or isinstance(module, nn.Identity | nn.Dropout):
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it
+    """Adds up what each operator does."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        self.totals = dict.fromkeys(WORK, 0.0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        first = out[0] if isinstance(out, tuple | list) else out
+        if isinstance(first, torch.Tensor) and not func.is_view:
+            self._add(func.overloadpacket.__name__, args, first)
+        return out
+
+    def _add(self, name: str, args: Any, out: torch.Tensor) -> None:
+        if name.startswith("_native_batch_norm") or name in _FREE:
             return
-        totals["calls"] += 1
-        totals["activation_elements"] += output.numel()
-        if isinstance(module, nn.Conv2d):
-            kind = "depthwise" if module.groups > 1 else "dense"
-            totals[f"{kind}_convolutions"] += 1
-            totals[f"{kind}_macs"] += output.numel() * module.weight[0].numel()
-        elif isinstance(module, nn.Linear):
-            totals["dense_macs"] += output.numel() * module.in_features
-
-    leaves = [module for module in model.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(add) for module in leaves]
-    try:
-        with inference(model):
-            model(torch.zeros(1, *task.input_shape))
-    finally:
-        for handle in handles:
-            handle.remove()
-    totals["params"] = sum(parameter.numel() for parameter in model.parameters())
-    return np.array([totals[name] for name in WORK])
+        totals = self.totals
+        totals["operators"] += 1
+        totals["elements"] += out.numel()
+        if name == "convolution":
+            weight, groups = args[1], args[8]
+            macs = out.numel() * weight[0].numel()
+            if groups == 1:
+                totals["dense_convolutions"] += 1
+                totals["dense_macs"] += macs
+            elif weight.shape[1] == 1:
+                totals["depthwise_convolutions"] += 1
+                totals["depthwise_macs"] += macs
+            else:
+                totals["groups"] += groups
+                totals["grouped_macs"] += macs
+        elif name in _PRODUCTS:
+            totals["dense_macs"] += out.numel() * args[_PRODUCTS[name]].shape[-1]
+        elif "scaled_dot_product" in name:
+            q, k, v = args[:3]
+            totals["attentions"] += 1
+            totals["dense_macs"] += q[..., 0].numel() * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+        elif "norm" in name:
+            totals["normalizations"] += 1
+        elif name in _COPIES:
+            totals["copies"] += 1
+        elif name in _SMOOTH:
+            totals["activations"] += out.numel()

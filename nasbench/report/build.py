@@ -42,10 +42,12 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
 
 
 def write_report(folder: RunFolder) -> dict[str, Any]:
-    """Build the report and write report.json, report.html and trials.csv."""
+    """Build the report; draw the survivors; write report.json, report.html and trials.csv."""
     from nasbench.report.html import write_html
+    from nasbench.report.survivor_drawings import draw_survivors
 
     report = build_report(folder)
+    report["survivors"] = draw_survivors(folder.path, report["survivors"])
     write_json(folder.report_json, report)
     write_html(report, folder.report_html)
     rows = [

@@ -27,12 +27,12 @@ def write_html(report: Record, path: Path) -> None:
 
     Args:
         report: the content of ``report.json``.
-        path: the file to write; its folder is there.
+        path: the file to write, in the folder of the run; the drawings that the report names are read from there.
     """
     name = str((report.get("experiment") or {}).get("name") or "search")
     sections = [
         _head(report, name),
-        _section("Survivors, stage by stage", _survivors(report)),
+        _section("Survivors, stage by stage", f"{_survivors(report)}\n{_drawings(report, path.parent)}"),
         _section("Pareto front" if figures.objective_axes(report) else "Objective", _front(report)),
         _section("Best so far", _progress(report)),
         _section("What each stage changed", _stages(report)),
@@ -169,6 +169,21 @@ def _survivors(report: Record) -> str:
     )
     table = f'<table class="stages"><thead><tr>{head}</tr></thead>\n' + "\n".join(bodies) + "\n</table>"
     return f'<div class="scroll">{table}</div>\n<p class="note">{note}</p>'
+
+
+def _drawings(report: Record, root: Path) -> str:
+    parts = []
+    for survivor in report.get("survivors") or ():
+        who = f"survivor {survivor['rank']}, candidate {survivor['candidate']}"
+        if error := survivor.get("drawing_error"):
+            parts.append(_empty(f"The architecture of {who} could not be drawn: {error}"))
+        elif (name := survivor.get("drawing")) and (root / name).is_file():
+            drawn = (root / name).read_text(encoding="utf-8")
+            parts.append(
+                f'<details class="drawing"{" open" * (not parts)}><summary>The architecture of {_text(who)}</summary>\n'
+                f'<div class="scroll">{drawn}</div></details>'
+            )
+    return "\n".join(parts)
 
 
 def _stage_row(survivor: Record, stage: Record, first: Record) -> str:

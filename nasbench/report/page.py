@@ -27,6 +27,8 @@ figure.square { max-width: 34rem; }
 .panels { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .5rem 1rem; }
 .panels > div { min-width: 0; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
+.drawing summary { cursor: pointer; font-size: .875rem; }
+.drawing svg { display: block; }
 table { border-collapse: collapse; font-size: .875rem; width: 100%; }
 th, td { padding: .3rem .6rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
@@ -53,9 +55,10 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: 4px
 @media print {
   @page { margin: 12mm; }
   body { max-width: none; padding: 0; font-size: 11pt; }
-  figure, .survivor, tr { break-inside: avoid; }
+  figure, .survivor, .drawing, tr { break-inside: avoid; }
   h2, h3, .group { break-after: avoid; }
   .scroll { overflow: visible; }
+  .drawing svg { max-width: 100%; height: auto; }
   .stages { zoom: .66; }
   .panels > div { zoom: .66; }
   .modebar { display: none; }

@@ -5,22 +5,35 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nasbench_registry import UserError
 from search_spaces.blocks.layers import conv_bn
 
 
 class GhostModule(nn.Module):
-    """A convolution that makes half of its maps, and a cheap depthwise one that makes the rest from them.
+    """A convolution that makes some of its maps, and a cheap depthwise one that makes the rest from them.
 
-    (n, inputs, h, w) -> (n, outputs, ceil(h/stride), ceil(w/stride)). The ratio s of the paper is 2; `kernel` is
-    the kernel of the primary convolution, the cheap one is 3x3.
+    (n, inputs, h, w) -> (n, outputs, ceil(h/stride), ceil(w/stride)).
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out.
+        kernel: of the primary convolution.
+        stride: of the primary convolution.
+        ratio: `outputs` over the maps that the primary convolution makes (s in the paper).
+        cheap_kernel: of the cheap convolution (d in the paper).
     """
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, ratio: int = 2, cheap_kernel: int = 3
+    ) -> None:
         super().__init__()
-        primary = (outputs + 1) // 2
-        self.outputs = outputs
+        if ratio < 2 or outputs % ratio:
+            raise UserError(
+                f"a ghost module needs a ratio above 1 that divides its output channels, not {ratio} for {outputs}."
+            )
+        primary = outputs // ratio
         self.primary = conv_bn(inputs, primary, kernel, stride=stride, activation=nn.ReLU)
-        self.cheap = conv_bn(primary, outputs - primary, 3, groups=outputs - primary, activation=nn.ReLU)
+        self.cheap = conv_bn(primary, outputs - primary, cheap_kernel, groups=primary, activation=nn.ReLU)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first = self.primary(x)

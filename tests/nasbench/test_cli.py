@@ -194,6 +194,8 @@ def test_search_then_everything_that_can_be_done_with_a_model(nasbench, write, t
     assert stages["quantized"]["metrics"]["size_bytes"] < stages["distilled"]["metrics"]["size_bytes"]
     assert stages["compiled"]["metrics"]["latency_ms"]["precision"] == "int8"
     assert "<html" in Path("run/report.html").read_text()[:200]
+    assert survivor["drawing"] == "survivors/1/architecture.svg" and survivor["drawing_error"] is None
+    assert Path("run/survivors/1/architecture.svg").read_text() in Path("run/report.html").read_text()
     assert len(Path("run/trials.csv").read_text().splitlines()) == 4
     assert not [file for file in Path("run").rglob("*") if file.suffix in (".pkl", ".pt", ".pth", ".pickle")]
 

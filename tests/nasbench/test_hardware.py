@@ -9,12 +9,18 @@ import torch
 from scipy.stats import binom
 from torch import nn
 
+from compression.quantization.static_int8 import quantize_static
 from nasbench.config.experiment import DeviceConfig
 from nasbench.hardware import WORK, Calibration, Device, LatencyPredictor, calibrate, cost, processor_name, work
 from nasbench.hardware.calibrate import distinct_sample
 from nasbench.hardware.measure import median_interval, summarise, time_calls, time_in_turn
+from nasbench.hardware.memory import peak_activation_bytes
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
+from search_spaces.blocks import BLOCKS
+from search_spaces.blocks.layers import Residual
+from search_spaces.blocks.repvgg import RepVGG
+from search_spaces.blocks.transformer_encoder import TransformerOnMap
 
 TASK = Task((3, 8, 6), 10)
 QUICK = {"budget_s": 0.0, "warmup_s": 0.0}
@@ -49,12 +55,57 @@ class TestCost:
 
     def test_a_whole_network(self) -> None:
         counted = cost(Small(), TASK)
-        products = FIRST + GROUPED + LINEAR
-        # Batch norm and pooling are counted too; each touches 16 channels of 8x6 or 4x3 values a few times at most.
-        assert products <= counted.macs <= products + 4 * 16 * 48
+        assert (counted.macs, counted.attention_macs) == (FIRST + GROUPED + LINEAR, 0)
+        assert counted.uncounted == {}
         assert counted.params == PARAMS
         # Four bytes a number: parameters, running mean and variance; and the eight bytes of the batch counter.
         assert counted.size_bytes == 4 * (PARAMS + 2 * 16) + 8
+
+    def test_normalization_pooling_and_interpolation_are_free(self) -> None:
+        free = [
+            *(nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True), nn.GroupNorm(2, 4), nn.LayerNorm([4, 8, 6])),
+            *(nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear"), nn.AdaptiveAvgPool2d(2)),
+        ]
+        counted = cost(nn.Sequential(nn.Conv2d(3, 4, 1), *free), TASK)
+        assert counted.macs == 48 * 3 * 4
+        assert counted.uncounted == {}
+
+    @pytest.mark.parametrize("heads", [1, 4])
+    def test_a_transformer_encoder(self, heads) -> None:
+        model, tokens, width = TransformerOnMap(16, 16, heads=heads), 8 * 6, 16
+        linear = tokens * width * (3 * width + width + 4 * width + 4 * width)
+        products = 2 * tokens * tokens * width  # queries with keys, and weights with values
+        counted = cost(model, Task((16, 8, 6), 2))
+        assert (counted.macs, counted.attention_macs) == (linear + products, products)
+        assert counted.uncounted == {"aten::add": 2, "aten::gelu": 1}
+
+    def test_attention_with_other_keys_and_values(self) -> None:
+        class Cross(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                q, k, v = x.new_ones(1, 2, 5, 4), x.new_ones(1, 2, 7, 4), x.new_ones(1, 2, 7, 6)
+                return nn.functional.scaled_dot_product_attention(q, k, v)
+
+        assert cost(Cross(), TASK).macs == 2 * 5 * 7 * 4 + 2 * 5 * 7 * 6
+
+    def test_attention_of_torch_is_not_hidden(self) -> None:
+        class Attending(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                tokens = x.flatten(2).transpose(1, 2)
+                return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+        before = torch.backends.mha.get_fastpath_enabled()
+        assert cost(Attending(), Task((16, 8, 6), 2)).macs == 48 * 16 * 4 * 16 + 2 * 48 * 48 * 16
+        assert torch.backends.mha.get_fastpath_enabled() is before
+
+    def test_padding_by_name(self) -> None:
+        by_name, by_number = nn.Conv2d(4, 8, 3, padding="same", groups=2), nn.Conv2d(4, 8, 3, padding=1, groups=2)
+        task = Task((4, 8, 6), 2)
+        assert cost(by_name, task) == cost(by_number, task)
+        assert cost(by_number, task).macs == 48 * 9 * 2 * 8
 
     def test_bytes_are_those_of_the_file(self, tmp_path) -> None:
         from safetensors.torch import save_file
@@ -76,38 +127,61 @@ class TestCost:
         assert cost(nn.Conv2d(3, 3, 1), TASK).uncounted == {}
 
 
+def work_of(model: nn.Module, task: Task = TASK) -> dict[str, float]:
+    return dict(zip(WORK, work(model, task).tolist(), strict=True))
+
+
 class TestWork:
     def test_by_hand(self) -> None:
-        found = dict(zip(WORK, work(Small(), TASK).tolist(), strict=True))
-        assert found == {
-            "calls": 5,
+        assert work_of(Small()) == {
+            "operators": 4,  # two convolutions, pooling and the linear layer; batch norm and flattening cost nothing
             "dense_convolutions": 1,
-            "depthwise_convolutions": 1,
             "dense_macs": FIRST + LINEAR,
-            "depthwise_macs": GROUPED,
-            "activation_elements": 16 * 48 * 2 + 16 * 12 + 16 + 10,
+            "depthwise_convolutions": 0,
+            "depthwise_macs": 0,
+            "groups": 4,
+            "grouped_macs": GROUPED,
+            "attentions": 0,
+            "normalizations": 0,
+            "copies": 0,
+            "activations": 0,
+            "elements": 16 * 48 + 16 * 12 + 16 + 10,
             "params": PARAMS,
         }
+
+    def test_what_a_network_does_without_modules(self) -> None:
+        class Functional(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                joined = torch.cat([x, torch.sigmoid(x)], dim=1)
+                return nn.functional.layer_norm(joined, joined.shape[1:]).transpose(1, 2).reshape(1, -1)
+
+        found = work_of(Functional())
+        assert (found["copies"], found["normalizations"], found["activations"]) == (2, 1, 3 * 48)
+        assert found["operators"] == 4  # cat, sigmoid, norm, and the copy that the last reshape makes
 
     def test_multiply_adds_agree_with_cost(self) -> None:
         model = nn.Sequential(
             nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(64, 10)
         )
-        found = dict(zip(WORK, work(model, TASK), strict=True))
+        found = work_of(model)
         assert found["dense_macs"] + found["depthwise_macs"] == cost(model, TASK).macs
+        assert found["depthwise_convolutions"] == 1 and found["groups"] == 0
+
+    @pytest.mark.parametrize("name", BLOCKS)
+    def test_multiply_adds_of_every_block(self, name) -> None:
+        block, task = BLOCKS[name], Task((16, 8, 6), 10)
+        for model in [block(16, 16), *([block(16, 24, stride=2)] if block.reshapes else [])]:
+            found, counted = work_of(model, task), cost(model, task)
+            assert found["dense_macs"] + found["depthwise_macs"] + found["grouped_macs"] == counted.macs
+            assert found["params"] == counted.params
 
     def test_identities_and_dropout_are_no_work(self) -> None:
         layers = [nn.Conv2d(3, 4, 3), nn.Flatten()]
         idle = [nn.Conv2d(3, 4, 3), nn.Identity(), nn.Dropout(), nn.Flatten()]
         np.testing.assert_array_equal(work(nn.Sequential(*layers), TASK), work(nn.Sequential(*idle), TASK))
 
-    def test_no_hooks_are_left(self) -> None:
-        model = Small()
-        work(model, TASK)
-        assert not any(module._forward_hooks for module in model.modules())
 
-
-@pytest.mark.parametrize("count", [cost, work])
+@pytest.mark.parametrize("count", [cost, work, peak_activation_bytes])
 @pytest.mark.parametrize("training", [True, False])
 def test_counting_leaves_modes_weights_and_generator(count, training) -> None:
     model = Small().train(training)
@@ -120,6 +194,59 @@ def test_counting_leaves_modes_weights_and_generator(count, training) -> None:
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+def image_bytes(*channels: int) -> int:
+    """Of so many maps of 8x6 float32 values."""
+    return sum(channels) * 8 * 6 * 4
+
+
+class TestPeakActivationBytes:
+    def test_a_chain_needs_two_neighbours(self) -> None:
+        layers = [nn.Conv2d(3, 4, 1), nn.Conv2d(4, 16, 3, padding=1), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 2, 1)]
+        assert peak_activation_bytes(nn.Sequential(*layers), TASK) == image_bytes(16, 8)
+        # How the layers are nested does not matter, although Python holds the input of the inner chain for longer.
+        nested = nn.Sequential(layers[0], nn.Sequential(layers[1], nn.Sequential(*layers[2:])))
+        assert peak_activation_bytes(nested, TASK) == image_bytes(16, 8)
+
+    def test_the_image_counts(self) -> None:
+        assert peak_activation_bytes(nn.Conv2d(3, 1, 1), TASK) == image_bytes(3, 1)
+        assert peak_activation_bytes(nn.Identity(), TASK) == image_bytes(3)
+
+    def test_a_shortcut_keeps_its_input(self) -> None:
+        body = nn.Sequential(nn.Conv2d(4, 16, 1), nn.Conv2d(16, 12, 1), nn.Conv2d(12, 4, 1))
+        assert peak_activation_bytes(nn.Sequential(nn.Conv2d(3, 4, 1), body), TASK) == image_bytes(16, 12)
+        assert peak_activation_bytes(nn.Sequential(nn.Conv2d(3, 4, 1), Residual(body)), TASK) == image_bytes(4, 16, 12)
+
+    def test_writing_in_place_and_views_take_nothing(self) -> None:
+        convolution, other = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 1, 1)
+        peaks = [
+            peak_activation_bytes(nn.Sequential(convolution, *between, other), TASK)
+            for between in ([], [nn.ReLU(inplace=True)], [nn.Unflatten(1, (4, 4)), nn.Flatten(1, 2)], [nn.ReLU()])
+        ]
+        assert peaks == [image_bytes(16, 3)] * 3 + [image_bytes(16, 16)]
+
+    def test_a_late_use_keeps_a_tensor_and_a_view_of_it(self) -> None:
+        class Late(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.wide, self.last = nn.Conv2d(3, 5, 1), nn.Conv2d(5, 20, 1), nn.Conv2d(20, 1, 1)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                x = self.first(x)
+                part = x[:, :1]
+                return self.last(self.wide(x)) + part
+
+        assert peak_activation_bytes(Late(), TASK) == image_bytes(5, 20, 1)
+
+    def test_weights_do_not_count(self) -> None:
+        assert peak_activation_bytes(nn.Sequential(nn.Flatten(), nn.Linear(144, 1000)), TASK) == 4 * (144 + 1000)
+
+    def test_branches_are_merged_and_int8_is_counted_as_float(self) -> None:
+        block = RepVGG(3, 3)
+        assert peak_activation_bytes(block, TASK) == image_bytes(3, 3)
+        quantized, _ = quantize_static(block.eval(), torch.randn(4, *TASK.input_shape))
+        assert peak_activation_bytes(quantized, TASK) == image_bytes(3, 3)
 
 
 class TestMedianInterval:
@@ -232,13 +359,15 @@ class TestSummarise:
         assert summarise(restless, **FACTS).unstable is True
 
 
-PRICES = np.array([0.004, 0.02, 0.03, 1e-6, 5e-6, 2e-6, 0.0, 0.05])  # of each kind of work, and the constant
+PRICES = np.array(
+    [0.004, 0.02, 1e-6, 0.03, 5e-6, 0.01, 2e-6, 0.04, 0.0, 0.01, 1e-6, 2e-6, 0.0, 0.05]
+)  # of each kind of work, and the constant
 
 
 def synthetic(n: int, seed: int, size: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Work of n networks, and what it costs at `PRICES`."""
     rng = np.random.default_rng(seed)
-    typical = size * np.array([30, 10, 5, 1e6, 1e5, 1e5, 5e4])
+    typical = size * np.array([30, 10, 1e6, 5, 1e5, 8, 1e5, 2, 3, 4, 1e4, 1e5, 5e4])
     rows = typical * rng.uniform(0.3, 2.0, (n, len(WORK)))
     return rows, np.hstack([rows, np.ones((n, 1))]) @ PRICES
 

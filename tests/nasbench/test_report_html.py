@@ -10,8 +10,11 @@ from random import Random
 import pytest
 import yaml
 
+from nasbench.files import write_text
 from nasbench.report import figures, units
+from nasbench.report.drawing import svg
 from nasbench.report.html import write_html
+from search_spaces.diagram import Node, chain
 
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|<wide>&co~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
 LAYERS = ("ghost_module_k3_w0.75", "inverted_residual_se_k5_w1.0", "shuffle_unit_k5_w0.5", "convolution_k3_w1.0")
@@ -244,6 +247,28 @@ def test_the_page_is_self_contained_and_escaped(report, tmp_path):
         assert f"<code>{escape(survivor['architecture'])}</code>" in source
     assert "<wide>" not in source and "<v2>" not in source and "<device 0>" not in source
     assert CELL in page.text and "quickstart <v2>" in page.text
+
+
+def test_the_drawings_of_the_survivors_stand_in_the_page(report, tmp_path):
+    graph = chain("network", [Node("a", "image <1>", kind="input"), Node("b", "linear", "10", "output")])
+    first, second, third = report["survivors"]
+    for one in (first, second):
+        one |= {"drawing": f"survivors/{one['rank']}/architecture.svg", "drawing_error": None}
+        write_text(tmp_path / one["drawing"], svg([graph], title=f"Survivor {one['rank']}"))
+    third |= {"drawing": None, "drawing_error": "ValueError: no <picture> today"}
+    write_html(report, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.loads == []
+    assert [tag for tag, _ in page.tags].count("svg") == 2
+    assert page.text.count("image <1>") == 2 * 2  # shown, and told when pointed at
+    opened = [attrs for tag, attrs in page.tags if tag == "details"]
+    assert opened == [{"class": "drawing", "open": None}, {"class": "drawing"}]
+    failed = f"survivor 3, candidate {third['candidate']} could not be drawn: ValueError: no <picture> today"
+    assert f"The architecture of {failed}" in page.text
+    (tmp_path / first["drawing"]).unlink()
+    write_html(report, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert [tag for tag, _ in page.tags].count("svg") == 1
 
 
 def test_the_sections_stand_in_order_with_all_their_plots(report, tmp_path):

@@ -73,7 +73,9 @@ def test_a_hierarchical_space_keeps_the_contract():
 
 def test_choices_hold_what_matters_only():
     space = Backbone()
-    arch = space.parse("tail=none,stage_count=2,stage0.kernel=3,stage0.width=8,stage1.kernel=1,stage1.width=16,head=linear")
+    arch = space.parse(
+        "tail=none,stage_count=2,stage0.kernel=3,stage0.width=8,stage1.kernel=1,stage1.width=16,head=linear"
+    )
     assert space.choices(arch)["stage1.width"] == 16
     assert "hidden" not in space.choices(arch) and "cell.1<-0" not in space.choices(arch)
     assert space.parts(arch, "stage") == [{"kernel": 3, "width": 8}, {"kernel": 1, "width": 16}]

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from nasbench_registry import UserError
 from search_spaces import Task, check_space, get_space
@@ -34,16 +35,47 @@ def test_nasbench201_merges_a_skip_with_its_input():
 
 
 def test_nasbench201_parameters_equal_the_published_ones(data_file):
-    """200 random cells with 16 channels and 5 cells a stage, against the benchmark's own table."""
+    """All 15,625 cells with 16 channels and 5 cells a stage, against the benchmark's own table.
+
+    Parameters are added up over the edges: those of the network without any, and what each operation on each edge adds
+    to it. That they do add up is seen on 200 random cells, whose networks are built.
+    """
     path = data_file("nasbench201/nasbench201.csv.gz")
     with gzip.open(path, "rt") as file:
         header = file.readline().strip().split(",")
-        rows = [line.strip().split(",") for line in file]
+        rows = [dict(zip(header, line.strip().split(","), strict=True)) for line in file]
     space, task = get_space("nasbench201"), Task((3, 32, 32), 10)
-    for row in np.random.default_rng(0).choice(len(rows), size=200, replace=False):
-        cell = dict(zip(header, rows[row], strict=True))
-        model = space.build(space.parse(cell["arch"]), task)
-        assert sum(p.numel() for p in model.parameters()) == round(float(cell["params"])), cell["arch"]
+
+    def count(picks):
+        with torch.device("meta"):
+            return sum(p.numel() for p in space.build(space.architecture(picks), task).parameters())
+
+    empty = count([0] * 6)
+    added = [[count([0] * edge + [pick] + [0] * (5 - edge)) - empty for pick in range(5)] for edge in range(6)]
+    archs = [space.parse(row["arch"]) for row in rows]
+    assert len(set(archs)) == len(archs) == 15_625
+    for arch, row in zip(archs, rows, strict=True):
+        assert empty + sum(map(list.__getitem__, added, arch.picks)) == round(float(row["params"])), row["arch"]
+    for index in np.random.default_rng(0).choice(len(rows), size=200, replace=False):
+        assert count(archs[index].picks) == round(float(rows[index]["params"])), rows[index]["arch"]
+
+
+def test_nasbench201_diagram_shows_the_cell_without_zeros():
+    space = get_space("nasbench201", cells=1)
+    cell, network = space.diagram(
+        space.parse("|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"),
+        Task((1, 8, 8), 10),
+    )
+    assert [node.kind for node in cell.nodes] == ["input", "value", "value", "output"]
+    assert [(edge.source, edge.target, edge.label) for edge in cell.edges] == [
+        ("node0", "node1", "avg pool 3x3"),
+        ("node1", "node2", "conv 3x3"),
+        ("node0", "node3", "skip"),
+        ("node2", "node3", "conv 1x1"),
+    ]
+    assert network.is_chain
+    assert [node.label for node in network.nodes].count("cell") == 3
+    assert (network.nodes[3].label, network.nodes[3].detail) == ("cell", "16x8x8")
 
 
 def test_mobile_identity_has_neither_kernel_nor_width():
@@ -78,7 +110,9 @@ def test_mobile_takes_a_block_of_the_users_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     space = get_space("mobile", blocks=("own_blocks:plain", "identity"))
     assert check_space(space, task=Task((1, 8, 8), 10)) == []
-    arch = space.parse("own_blocks:plain_k5_w0.5-identity/own_blocks:plain_k3_w1.0-identity/own_blocks:plain_k3_w1.0-identity")
+    arch = space.parse(
+        "own_blocks:plain_k5_w0.5-identity/own_blocks:plain_k3_w1.0-identity/own_blocks:plain_k3_w1.0-identity"
+    )
     assert space.choices(arch)["s0l0_kernel"] == 5
     assert [node.label for node in space.diagram(arch, Task((1, 8, 8), 10))[0].nodes][2:4] == ["plain", "identity"]
 

@@ -1,0 +1,57 @@
+"""Structural re-parameterization: branches that train better are merged into one layer for deployment.
+
+Ding et al., RepVGG: Making VGG-style ConvNets Great Again, CVPR 2021, arXiv 2101.03697.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from nasbench_registry import UserError
+
+
+def reparameterize(model: nn.Module) -> nn.Module:
+    """The network in which every module that knows a simpler form of itself has that form.
+
+    Such a module has a method ``reparameterize()`` that returns a new module which computes the same in eval mode,
+    or a copy of itself where it cannot; a method that changes its module in place and returns None, as in timm, will
+    do as well. In training mode, where batch norm sees the batch, the two may differ.
+
+    Args:
+        model: left as it was.
+
+    Returns:
+        A copy; or `model` itself, not copied, if it has no such module.
+
+    Raises:
+        UserError: the method of a module returns something else.
+    """
+    if not any(_has_simpler_form(module) for module in model.modules()):
+        return model
+    return _simplify(copy.deepcopy(model), {})
+
+
+def _has_simpler_form(module: nn.Module) -> bool:
+    return callable(getattr(module, "reparameterize", None))
+
+
+def _simplify(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Replace in place; `done` keeps a module that has several names one module."""
+    if module in done:
+        return done[module]
+    if _has_simpler_form(module):
+        made: object = module.reparameterize()  # type: ignore[operator]  # it is callable, as was just seen
+        made = module if made is None else made
+        if not isinstance(made, nn.Module):
+            raise UserError(
+                f"{type(module).__name__}.reparameterize() returned {made!r}; it must return the module to be deployed."
+            )
+    else:
+        made = module
+    done[module] = made
+    for name, child in list(made._modules.items()):
+        if child is not None:
+            setattr(made, name, _simplify(child, done))
+    return made

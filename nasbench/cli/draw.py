@@ -1,0 +1,77 @@
+"""draw: an architecture as a picture."""
+
+from __future__ import annotations
+
+import json as json_
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.text import Text
+
+from nasbench.cli.output import show
+from nasbench.cli.search import Json
+from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
+from nasbench.files import write_text
+from nasbench.hardware import cost
+from nasbench.report.drawing import svg
+from nasbench_registry import UserError
+from search_spaces import Architecture, SearchSpace
+
+
+def draw(
+    space: Space,
+    architecture: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCH",
+            help="In the notation of the space, or a JSON list of picks, or random, or random:SEED.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, ending in .svg.", show_default=False)],
+    input_shape: InputShape = "3,32,32",
+    classes: Classes = 10,
+    option: SpaceOptions = None,
+    json: Json = False,
+) -> None:
+    """Draw an architecture of a space as SVG."""
+    if out.suffix.lower() != ".svg":
+        raise UserError(f"{out} does not end in .svg; a drawing is written as SVG, so give a name such as drawing.svg.")
+    found, task = space_and_task(space, option, input_shape, classes)
+    arch = read_architecture(found, architecture)
+    text = found.format(arch)
+    write_text(out, svg(found.diagram(arch, task), title=f"{found.name}: {text}"))
+    counted = cost(found.build(arch, task), task)
+    result = {
+        "file": str(out),
+        "space": space,
+        "architecture": text,
+        "params": counted.params,
+        "macs": counted.macs,
+    }
+    told = f"{out}: {text}\n{counted.params:,} parameters, {counted.macs:,} MACs at {input_shape}."
+    show(result, Text(told), as_json=json)  # an architecture is no markup
+
+
+def read_architecture(space: SearchSpace, text: str) -> Architecture:
+    """The architecture that a text names: by its notation, by its picks, or at random.
+
+    Raises:
+        UserError: the text names none.
+    """
+    name, colon, seed = text.partition(":")
+    if name == "random" and not colon:
+        return space.sample(np.random.default_rng(0))
+    if name == "random":
+        if not seed.isdecimal():
+            raise UserError(f"{text!r} has no seed that is a number from 0; write random or, for example, random:3.")
+        return space.sample(np.random.default_rng(int(seed)))
+    try:
+        picks = json_.loads(text)
+    except json_.JSONDecodeError:
+        return space.parse(text)
+    if isinstance(picks, list) and all(type(pick) is int for pick in picks):
+        return space.architecture(picks)
+    return space.parse(text)

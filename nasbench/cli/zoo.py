@@ -1,0 +1,145 @@
+"""blocks, count, benchmark-spaces: what can be built, what it costs, how many, how fast it is drawn."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from compression import get_backend
+from nasbench.cli.output import err, show
+from nasbench.cli.search import Json
+from nasbench.cli.spaces import Space, SpaceOptions, import_from, read_shape, read_space
+from nasbench_registry import UserError
+from search_spaces import SPACES
+from search_spaces.blocks import BLOCKS, get_block
+
+
+def blocks(
+    block: Annotated[
+        list[str] | None, typer.Argument(help="Names, or module:block of your own [the whole zoo].", show_default=False)
+    ] = None,
+    input_shape: Annotated[str, typer.Option(help="C,H,W that goes into each block.")] = "64,28,28",
+    outputs: Annotated[
+        int | None, typer.Option(min=1, help="Channels that come out [as many as go in].", show_default=False)
+    ] = None,
+    kernel: Annotated[int, typer.Option(min=1, help="Kernel size, where a block has one to choose.")] = 3,
+    stride: Annotated[int, typer.Option(min=1, max=2, help="1 or 2.")] = 1,
+    backend: Annotated[str, typer.Option(help="The runtime that is timed.")] = "onnxruntime",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Budget of each measurement.")] = 0.3,
+    json: Json = False,
+) -> None:
+    """Compare block modules on one input shape: params, MACs, peak activation memory, measured latency."""
+    from nasbench.hardware import Device
+    from nasbench.hardware.block_costs import block_costs
+
+    import_from()
+    shape = read_shape(input_shape)
+    zoo = {name: get_block(name) for name in block or BLOCKS}
+    missing = get_backend(backend, threads=threads).why_unavailable()
+    if missing:
+        raise UserError(missing)
+    err.print(f"timing {len(zoo)} blocks in turn, {len(zoo) * seconds:.0f} s or less ...", highlight=False)
+    rows, left_out = block_costs(
+        zoo,
+        shape,
+        outputs=outputs or shape[0],
+        kernel=kernel,
+        stride=stride,
+        device=Device(backend, threads, batch),
+        budget_s=seconds,
+    )
+    table = Table(title=f"{input_shape} to {outputs or shape[0]} channels, kernel {kernel}, stride {stride}")
+    table.add_column("block")
+    for column in ("params", "MACs", "of them attention", "peak KiB", "median ms", "95 % interval"):
+        table.add_column(column, justify="right")
+    table.add_column("what it is", overflow="fold")
+    for row in rows:
+        latency = row.latency
+        assert latency is not None, "a device was given"
+        share = f"{100 * row.attention_macs / row.macs:.1f} %" if row.attention_macs else ""
+        table.add_row(
+            row.block,
+            f"{row.params:,}",
+            f"{row.macs:,}",
+            share,
+            f"{row.peak_activation_bytes / 1024:,.0f}",
+            f"{latency.median:.3f}{' (unstable)' if latency.unstable else ''}",
+            f"{latency.low:.3f} - {latency.high:.3f}",
+            zoo[row.block].summary,
+        )
+    if rows and rows[0].latency:
+        about = rows[0].latency
+        table.caption = f"{about.runtime}, {threads} thread(s), batch {batch}, {about.device}; timed in turn"
+    result: list[dict[str, Any]] = []
+    for name, made in zoo.items():
+        about_block = {"summary": made.summary, "source": made.source}
+        counted = next((row.to_json() for row in rows if row.block == name), None)
+        result.append((counted or {"block": name, "reason": left_out.get(name)}) | about_block)
+    for name, reason in left_out.items():
+        err.print(f"left out: {name}: {reason}", soft_wrap=True, highlight=False)
+    show(result, table, as_json=json)
+
+
+def count(
+    space: Space,
+    option: SpaceOptions = None,
+    json: Json = False,
+) -> None:
+    """Count the distinct networks of a space, exactly."""
+    found = read_space(space, option)
+    with _bar() as bar:
+        task = bar.add_task(f"counting {space}", total=None)
+        distinct = found.count_distinct(lambda seen, total: bar.update(task, completed=seen, total=total))
+    result = {"space": space, "size": found.size, "distinct": distinct}
+    show(result, f"{space}: {distinct:,} distinct networks among {found.size:,} architectures.", as_json=json)
+
+
+def benchmark_spaces(
+    space: Annotated[list[str] | None, typer.Argument(help="Names, or module:Class [all].", show_default=False)] = None,
+    archs: Annotated[int, typer.Option(min=20, help="Architectures sampled and encoded in one go.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each operation is timed.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure how many architectures a second each space samples, mutates, merges and encodes."""
+    from nasbench.space_speed import OPERATIONS, space_speed
+
+    names = space or list(SPACES)
+    spaces = {name: read_space(name) for name in names}
+    speeds = []
+    with _bar() as bar:
+        task = bar.add_task("timing", total=len(names))
+        for name, found in spaces.items():
+            bar.update(task, description=name)
+            speeds.append(space_speed(found, archs=archs, rounds=rounds, seed=seed))
+            bar.advance(task)
+    table = Table(title=f"architectures a second, one thread, median of {rounds} rounds of {max(2, archs // 10):,}")
+    for column in ("space", "decisions", "size", *OPERATIONS, f"sample and encode {archs:,}"):
+        table.add_column(column, justify="left" if column == "space" else "right")
+    result = []
+    for speed, found in zip(speeds, spaces.values(), strict=True):
+        size = f"{found.size:,}" if found.size < 1e9 else f"{found.size:.2e}"
+        rates = [f"{speed.per_second[name]:,.0f}" for name in OPERATIONS]
+        table.add_row(speed.space, str(len(found.decisions)), size, *rates, f"{speed.sample_and_encode_s:.1f} s")
+        result.append(
+            {
+                "space": speed.space,
+                "decisions": len(found.decisions),
+                "size": found.size,
+                "per_second": speed.per_second,
+                "sample_and_encode_s": speed.sample_and_encode_s,
+                "archs": speed.archs,
+                "rounds": speed.rounds,
+            }
+        )
+    show(result, table, as_json=json)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True)

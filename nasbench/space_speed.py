@@ -1,0 +1,67 @@
+"""How many architectures a second a space can draw, change and encode."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces import SearchSpace
+
+OPERATIONS = ("sample", "mutate", "crossover", "canonical", "one_hot", "format", "parse")
+
+
+@dataclass(frozen=True)
+class SpaceSpeed:
+    """Architectures a second of each operation, the median of several rounds.
+
+    Attributes:
+        space: its name.
+        per_second: by the names in `OPERATIONS`.
+        sample_and_encode_s: seconds to sample `archs` architectures and one-hot encode them, in one go.
+        archs: how many that were.
+        rounds: of each operation.
+    """
+
+    space: str
+    per_second: dict[str, float]
+    sample_and_encode_s: float
+    archs: int
+    rounds: int
+
+
+def space_speed(space: SearchSpace, *, archs: int = 100_000, rounds: int = 5, seed: int = 0) -> SpaceSpeed:
+    """Time the operations of a space on one thread.
+
+    Args:
+        space: whose operations.
+        archs: sampled and encoded at once; each round of the other operations takes a tenth of them.
+        rounds: how often each operation is timed.
+        seed: of the samples.
+    """
+    rng = np.random.default_rng(seed)
+    start = time.perf_counter()
+    drawn = [space.sample(rng) for _ in range(archs)]
+    space.one_hot(drawn)
+    together = time.perf_counter() - start
+    some = drawn[: max(2, archs // 10)]
+    texts = [space.format(arch) for arch in some]
+    work: dict[str, Callable[[], object]] = {
+        "sample": lambda: [space.sample(rng) for _ in some],
+        "mutate": lambda: [space.mutate(arch, rng) for arch in some],
+        "crossover": lambda: [space.crossover(a, b, rng) for a, b in zip(some, reversed(some), strict=True)],
+        "canonical": lambda: [space.canonical(arch) for arch in some],
+        "one_hot": lambda: space.one_hot(some),
+        "format": lambda: [space.format(arch) for arch in some],
+        "parse": lambda: [space.parse(text) for text in texts],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in OPERATIONS}
+    for _ in range(rounds):
+        for name in OPERATIONS:
+            start = time.perf_counter()
+            work[name]()
+            seconds[name].append(time.perf_counter() - start)
+    rates = {name: len(some) / float(np.median(times)) for name, times in seconds.items()}
+    return SpaceSpeed(space.name, rates, together, archs, rounds)

@@ -1,0 +1,47 @@
+"""What a block module of the zoo is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from nasbench_registry import UserError
+
+
+@dataclass(frozen=True)
+class Block:
+    """A kind of layer for chains, by name in `BLOCKS`; calling it makes a module with fresh weights.
+
+    The module maps (n, inputs, h, w) to (n, outputs, ceil(h/stride), ceil(w/stride)), for all h and w from 1.
+
+    Attributes:
+        make: ``make(inputs, outputs, *, kernel, stride)``; without `kernel` if `has_kernel` is false.
+        summary: one line for a listing.
+        source: the paper.
+        has_kernel: whether its kernel size can be chosen; if not, `kernel` is ignored.
+        reshapes: whether it can change the width and the resolution.
+    """
+
+    make: Callable[..., nn.Module]
+    summary: str
+    source: str
+    has_kernel: bool = True
+    reshapes: bool = True
+
+    def __call__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Module:
+        """The block for these widths.
+
+        Raises:
+            UserError: a number that it cannot have.
+        """
+        if not self.reshapes and (inputs != outputs or stride != 1):
+            raise UserError(
+                f"this block ({self.summary}) cannot go from {inputs} to {outputs} channels with stride {stride}."
+            )
+        if not self.has_kernel:
+            return self.make(inputs, outputs, stride=stride)
+        if kernel % 2 == 0 or kernel < 1:
+            raise UserError(f"kernel {kernel} is even; blocks keep the image centred, so use 1, 3, 5 or 7.")
+        return self.make(inputs, outputs, kernel=kernel, stride=stride)
