@@ -326,7 +326,7 @@ class SearchSpace(DecisionSpace, ABC):
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
         """What a drawing of the architecture shows; here the chain of the network's direct parts."""
-        return (network_chain(self.name, self.build(arch, task), task),)
+        return (network_chain("network", self.build(arch, task), task),)
 
 
 def _read_option(decision: Decision, text: str) -> int:

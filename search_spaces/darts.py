@@ -26,10 +26,10 @@ import torch
 from torch import nn
 
 from nasbench_registry import UserError, one_of, unknown
+from search_spaces.cell_graphs import distinct_labelings
 from search_spaces.core import Architecture, Decision, SearchSpace, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
 from search_spaces.language import inside
-from search_spaces.nasbench101 import distinct_labelings
 
 OPERATIONS = (
     "max_pool_3x3",

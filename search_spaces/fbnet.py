@@ -125,7 +125,7 @@ class FBNet(SearchSpace):
             else:
                 labels.append(("skip", "" if isinstance(module, nn.Identity) else "1x1 convolution"))
         labels += [("convolution", "k1"), ("average pooling", ""), ("linear", "")]
-        return (network_chain(self.name, network, task, labels),)
+        return (network_chain("network", network, task, labels),)
 
 
 def _layer(operation: str, inputs: int, outputs: int, stride: int) -> nn.Module:

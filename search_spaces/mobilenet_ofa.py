@@ -149,7 +149,7 @@ class MobileNetOFA(SearchSpace):
                 detail = f"k{layer['kernel']} e{layer['expansion']}{' SE' if squeeze else ''}"
                 labels.append(("inverted residual", detail))
         labels += [("convolution", "k1"), ("average pooling", ""), ("convolution", "k1"), ("linear", "")]
-        return (network_chain(self.name, self.build(arch, task), task, labels),)
+        return (network_chain("network", self.build(arch, task), task, labels),)
 
 
 def _unit(index: int) -> str:

@@ -26,46 +26,30 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
-from itertools import compress, permutations
-from typing import NamedTuple
+from functools import cached_property
+from itertools import compress
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from nasbench_registry import UserError, unknown
+from search_spaces.cell_graphs import (
+    Cell,
+    CellGraphs,
+    canonical_cell,
+    cell_graphs,
+    distinct_labelings,
+    edge_bit,
+    prune_cell,
+    smallest_numbering,
+)
 from search_spaces.core import MAX_TRIES, Architecture, Decision, NoValidArchitecture, SearchSpace, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 LABELS = {"conv3x3-bn-relu": "conv 3x3", "conv1x1-bn-relu": "conv 1x1", "maxpool3x3": "max pool 3x3"}
 MOST_VERTICES = 7
-
-
-def edge_bit(source: int, target: int) -> int:
-    """Position of an edge in the bit mask of a graph: column by column of its matrix, as in the paper's code."""
-    return target * (target - 1) // 2 + source
-
-
-class Cell(NamedTuple):
-    """A cell without superfluous vertices.
-
-    Attributes:
-        size: number of vertices, input and output included.
-        mask: its edges, see `edge_bit`.
-        labels: index of the operation of each inner vertex.
-    """
-
-    size: int
-    mask: int
-    labels: tuple[int, ...]
-
-    @property
-    def edges(self) -> list[tuple[int, int]]:
-        """(source, target) of every edge."""
-        return [(a, b) for b in range(self.size) for a in range(b) if self.mask >> edge_bit(a, b) & 1]
 
 
 class NASBench101(SearchSpace):
@@ -116,8 +100,8 @@ class NASBench101(SearchSpace):
     # ---- the valid cells
 
     @cached_property
-    def _graphs(self) -> _Graphs:
-        return _graphs(self.vertices, self.max_edges)
+    def _graphs(self) -> CellGraphs:
+        return cell_graphs(self.vertices, self.max_edges)
 
     def is_valid(self, arch: Architecture) -> bool:
         """Whether input and output are connected, by at most `max_edges` edges without the superfluous ones."""
@@ -164,7 +148,7 @@ class NASBench101(SearchSpace):
     def cell(self, arch: Architecture) -> Cell:
         """The cell without the vertices that lie on no path from input to output."""
         self.require_valid(arch)
-        return _pruned(self.vertices, self._mask(arch.picks[: self._edges]), arch.picks[self._edges :])
+        return prune_cell(self.vertices, self._mask(arch.picks[: self._edges]), arch.picks[self._edges :])
 
     def canonical(self, arch: Architecture) -> Architecture:
         """The representative of all cells that are isomorphic after superfluous vertices are removed.
@@ -172,7 +156,7 @@ class NASBench101(SearchSpace):
         It is the one that the paper's enumeration meets first, and so the one in its table: the smallest bit mask of
         edges, then the smallest operations. Vertices that are not needed stand behind the others.
         """
-        return self._placed(_canonical(self.cell(arch)))
+        return self._placed(canonical_cell(self.cell(arch)))
 
     def _placed(self, cell: Cell) -> Architecture:
         """The cell in a graph of `vertices` vertices: superfluous ones before the output, without edges."""
@@ -207,11 +191,11 @@ class NASBench101(SearchSpace):
         graphs = [
             (size, int(mask))
             for size in range(2, self.vertices + 1)
-            for mask in _graphs(size, self.max_edges).connected
+            for mask in cell_graphs(size, self.max_edges).connected
         ]
         total = 0
         for seen, (size, mask) in enumerate(graphs, start=1):
-            smallest, orders = _smallest(size, mask)
+            smallest, orders = smallest_numbering(size, mask)
             if smallest == mask:
                 total += distinct_labelings(orders, len(OPERATIONS))
             if on_progress is not None and (seen % 64 == 0 or seen == len(graphs)):
@@ -297,7 +281,7 @@ class NASBench101(SearchSpace):
 
         (Which vertex gets a channel that is left over depends on their order.)
         """
-        cell = _canonical(self.cell(arch))
+        cell = canonical_cell(self.cell(arch))
         width = self.channels
         layers: list[nn.Module] = [_convolution(task.input_shape[0], width, 3)]
         for stack in range(self.stacks):
@@ -311,7 +295,7 @@ class NASBench101(SearchSpace):
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
         """The canonical cell, and the chain of cells."""
-        cell = _canonical(self.cell(arch))
+        cell = canonical_cell(self.cell(arch))
         last = cell.size - 1
         names = ["input", *(f"vertex{vertex}" for vertex in range(1, last)), "output"]
         nodes = [
@@ -331,109 +315,6 @@ class NASBench101(SearchSpace):
             Graph("cell", tuple(nodes), tuple(edges)),
             network_chain("network", self.build(arch, task), task, macro),
         )
-
-
-# ---- graphs as bit masks
-
-
-class _Graphs(NamedTuple):
-    """The graphs of so many vertices, by their bit mask.
-
-    Attributes:
-        valid: for every mask, 1 if the graph without its superfluous vertices is a cell, 0 otherwise.
-        masks: those that are valid.
-        connected: those that are valid and have no superfluous vertex.
-    """
-
-    valid: bytes
-    masks: npt.NDArray[np.int64]
-    connected: npt.NDArray[np.int64]
-
-
-@lru_cache(maxsize=8)
-def _graphs(vertices: int, max_edges: int) -> _Graphs:
-    """Looks at all graphs at once: 2 million of seven vertices, in a fraction of a second."""
-    masks = np.arange(1 << edge_bit(0, vertices), dtype=np.uint32)
-    columns = [((masks >> edge_bit(0, v)) & ((1 << v) - 1)).astype(np.uint8) for v in range(vertices)]
-    reached = np.ones(len(masks), dtype=np.uint8)
-    for v in range(1, vertices):
-        reached |= ((columns[v] & reached) > 0).astype(np.uint8) << np.uint8(v)
-    needed = np.full(len(masks), 1 << (vertices - 1), dtype=np.uint8)
-    for v in range(vertices - 1, 0, -1):
-        needed |= columns[v] * ((needed >> np.uint8(v)) & np.uint8(1))
-    kept = reached & needed
-    edges = np.zeros(len(masks), dtype=np.uint8)
-    for v in range(1, vertices):
-        edges += np.bitwise_count(columns[v] & kept) * ((kept >> np.uint8(v)) & np.uint8(1))
-    valid = (kept >> np.uint8(vertices - 1) > 0) & (edges <= max_edges)
-    connected = valid & (kept == (1 << vertices) - 1)
-    return _Graphs(valid.tobytes(), np.flatnonzero(valid), np.flatnonzero(connected))
-
-
-def _pruned(vertices: int, mask: int, labels: Sequence[int]) -> Cell:
-    """The cell without the vertices that lie on no path from the first to the last one."""
-    columns = [mask >> edge_bit(0, v) & (1 << v) - 1 for v in range(vertices)]
-    reached, needed = 1, 1 << (vertices - 1)
-    for v in range(1, vertices):
-        if columns[v] & reached:
-            reached |= 1 << v
-    for v in range(vertices - 1, 0, -1):
-        if needed >> v & 1:
-            needed |= columns[v]
-    kept = [v for v in range(vertices) if reached & needed & 1 << v]
-    if len(kept) == vertices:
-        return Cell(vertices, mask, tuple(labels))
-    pruned = sum(1 << edge_bit(i, j) for j, b in enumerate(kept) for i, a in enumerate(kept[:j]) if columns[b] >> a & 1)
-    return Cell(len(kept), pruned, tuple(labels[v - 1] for v in kept[1:-1]))
-
-
-@lru_cache(maxsize=1 << 15)
-def _smallest(size: int, mask: int) -> tuple[int, tuple[tuple[int, ...], ...]]:
-    """The smallest mask of the graph under any numbering of its inner vertices, and the orders that give it.
-
-    An order lists the inner vertices from the first new place to the last, counted from 0. The orders of a graph that
-    has the smallest mask already are its symmetries.
-    """
-    edges = Cell(size, mask, ()).edges
-    found: dict[int, list[tuple[int, ...]]] = {}
-    for order in permutations(range(size - 2)):
-        place = [0, *(order.index(vertex) + 1 for vertex in range(size - 2)), size - 1]
-        if all(place[a] < place[b] for a, b in edges):
-            moved = sum(1 << edge_bit(place[a], place[b]) for a, b in edges)
-            found.setdefault(moved, []).append(order)
-    smallest = min(found)
-    return smallest, tuple(found[smallest])
-
-
-def _canonical(cell: Cell) -> Cell:
-    smallest, orders = _smallest(cell.size, cell.mask)
-    labels = cell.labels
-    return Cell(cell.size, smallest, min(tuple([labels[vertex] for vertex in order]) for order in orders))
-
-
-def distinct_labelings(symmetries: Sequence[Sequence[int]], options: int) -> int:
-    """Ways to give each of some places one of `options` labels that no symmetry turns into each other.
-
-    Args:
-        symmetries: a group of permutations of the places, each as the list of the places that they move to.
-        options: number of labels.
-
-    By Burnside's lemma that is the mean, over the symmetries, of the labelings that they leave as they are: those with
-    one label for each cycle.
-    """
-    kept: list[int] = [options ** _cycles(symmetry) for symmetry in symmetries]
-    return sum(kept) // len(symmetries)
-
-
-def _cycles(permutation: Sequence[int]) -> int:
-    seen: set[int] = set()
-    count = 0
-    for start in range(len(permutation)):
-        count += start not in seen
-        while start not in seen:
-            seen.add(start)
-            start = permutation[start]
-    return count
 
 
 def _md5(text: str) -> str:

@@ -128,9 +128,11 @@ def _expression(picks: tuple[int, ...]) -> str:
 
 
 def cell_graph(operations: Sequence[str]) -> Graph:
-    """The four nodes, and the operations that are not "none"."""
+    """The four nodes, and the operations that are not "none"; a node that no operation leads to is zero."""
     kinds = ("input", "value", "value", "output")
-    nodes = tuple(Node(f"node{node}", str(node), "sum" if node else "", kind) for node, kind in enumerate(kinds))
+    reached = {node for (node, _), operation in zip(EDGES, operations, strict=True) if operation != "none"}
+    details = ["", *("sum" if node in reached else "zero" for node in (1, 2, 3))]
+    nodes = tuple(Node(f"node{node}", str(node), details[node], kind) for node, kind in enumerate(kinds))
     edges = tuple(
         Edge(f"node{source}", f"node{node}", LABELS[operation])
         for (node, source), operation in zip(EDGES, operations, strict=True)

@@ -135,7 +135,7 @@ class ResNet(SearchSpace):
         labels = [("stem" if _is_large(task) else "convolution", "7x7 and pooling" if _is_large(task) else "3x3")]
         labels += [(label, f"w{width}") for depth, width in zip(depths, widths, strict=True) for _ in range(depth)]
         labels += [("average pooling", ""), ("linear", "")]
-        return (network_chain(self.name, self.build(arch, task), task, labels),)
+        return (network_chain("network", self.build(arch, task), task, labels),)
 
 
 def _is_large(task: Task) -> bool:

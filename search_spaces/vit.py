@@ -124,7 +124,7 @@ class ViT(SearchSpace):
             for layer in self.parts(arch, "layer")
         ]
         labels += [("norm", ""), ("class token", ""), ("linear", "")]
-        return (network_chain(self.name, self.build(arch, task), task, labels),)
+        return (network_chain("network", self.build(arch, task), task, labels),)
 
 
 class _Tokens(nn.Module):

@@ -42,6 +42,10 @@ OPERATIONS = (
     ("#f6d5cd", "#bd6350"),  # red
     ("#e4e9c6", "#84923a"),  # olive
     ("#e9dccb", "#96724a"),  # brown
+    ("#d5f5e6", "#2f9e6e"),  # mint
+    ("#dde2ff", "#5c6bc9"),  # indigo
+    ("#f3dbf5", "#a253ac"),  # magenta
+    ("#e3f2b8", "#7c9a1c"),  # lime
 )
 FILLS = {"input": ("#e9edf1", "#6d7781"), "output": ("#2f3b47", "#2f3b47"), "value": ("#ffffff", "#1c2126")}
 

@@ -12,9 +12,10 @@ from compression import get_backend
 from nasbench.hardware import cost
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
+from search_spaces.cell_graphs import Cell, distinct_labelings
 from search_spaces.core import Architecture
 from search_spaces.darts import FactorizedReduce, _canonical, _smallest
-from search_spaces.nasbench101 import Cell, distinct_labelings, vertex_channels
+from search_spaces.nasbench101 import vertex_channels
 
 CIFAR10 = Task((3, 32, 32), 10)
 IMAGENET = Task((3, 224, 224), 1000)
