@@ -1,13 +1,16 @@
 """Every example of the documentation runs."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from nasbench.cli.app import app
 from nasbench.config import parse_experiment
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +37,39 @@ def test_the_space_and_the_experiment_of_the_readme(tmp_path):
     assert "Survivors of mine" in searched.stdout
     assert (tmp_path / "runs/mine/report.html").exists()
     assert (tmp_path / "runs/mine/survivors/1/compiled/model.onnx").exists()
+
+
+def test_the_tutorial_writes_a_space_and_searches_it(tmp_path):
+    """Every file and every command of the tutorial, in its order."""
+    (space, product), (experiment,) = (
+        blocks("docs/tutorial-space.md", "python"),
+        blocks("docs/tutorial-space.md", "yaml"),
+    )
+    (tmp_path / "pyramid.py").write_text(space)
+    (tmp_path / "product.py").write_text(product)
+    (tmp_path / "pyramid.yaml").write_text(experiment)
+    text = (ROOT / "docs/tutorial-space.md").read_text()
+    commands = re.findall(r"^    nasbench (.*)$", text, flags=re.MULTILINE)
+    assert [command.split()[0] for command in commands] == [
+        "check-space",
+        "count",
+        "benchmark-spaces",
+        "draw",
+        "search",
+    ]
+    printed = {}
+    for command in commands:
+        done = run(tmp_path, *shlex.split(command))
+        assert done.returncode == 0, done.stdout + done.stderr
+        printed[command.split()[0]] = done.stdout
+    assert "sound" in printed["check-space"]
+    assert (tmp_path / "architecture.svg").read_text().startswith("<svg")
+    assert (tmp_path / "runs/pyramid/survivors/1/compiled/model.onnx").exists()
+    made = subprocess.run(
+        [sys.executable, "product.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    assert "pairs" in made.stdout and "stage0.block=convolution" in made.stdout
 
 
 def test_the_data_set_of_the_documentation(tmp_path):
@@ -69,8 +105,10 @@ def test_links_lead_somewhere(file):
 def test_every_command_of_the_readme_exists():
     text = (ROOT / "README.md").read_text()
     commands = set(re.findall(r"^    nasbench ([a-z-]+)", text, flags=re.MULTILINE))
+    told = CliRunner().invoke(app, ["--help"]).output
+    assert commands and all(command in told for command in commands)
     for command in commands:
-        shown = run(ROOT, command, "--help")
-        assert shown.returncode == 0, f"nasbench {command}: {shown.stderr}"
-    told = run(ROOT, "--help").stdout
-    assert all(command in told for command in commands)
+        shown = CliRunner().invoke(app, [command, "--help"])
+        assert shown.exit_code == 0, f"nasbench {command}: {shown.output}"
+    every = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert every == commands, "a command is missing in the README"

@@ -40,6 +40,8 @@ def blocks(
     import_from()
     shape = read_shape(input_shape)
     zoo = {name: get_block(name) for name in block or BLOCKS}
+    if kernel % 2 == 0:
+        raise UserError(f"--kernel {kernel} is even; blocks keep the image centred, so give 1, 3, 5 or 7.")
     missing = get_backend(backend, threads=threads).why_unavailable()
     if missing:
         raise UserError(missing)

@@ -1,7 +1,6 @@
 """The command line as a user meets it: exit codes, one-sentence errors, JSON."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,28 +9,10 @@ from tests_support import RECIPE, experiment_of
 
 from compression import BACKENDS, STEPS
 from controllers import CONTROLLERS
-from nasbench.cli.app import main
 from nasbench.data import DATASETS
 from search_spaces import SPACES
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
-
-@pytest.fixture
-def nasbench(monkeypatch, capfd, tmp_path):
-    """Call the command line in an empty folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, words)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capfd.readouterr()
-        return left.value.code, out, err
-
-    return call
 
 
 @pytest.fixture
