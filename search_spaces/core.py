@@ -292,6 +292,13 @@ class DecisionSpace:
         np.put_along_axis(encoded, picks + starts, self.layout.active_many(picks).astype(np.float64), axis=1)
         return encoded
 
+    def encode(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """(n, d) numbers that predictors read, alike for architectures that behave alike; here `one_hot`.
+
+        A space of graphs adds what its networks compute, such as the paths through a cell.
+        """
+        return self.one_hot(archs)
+
     def count_distinct(self, on_progress: Callable[[int, int], None] | None = None) -> int:
         """Number of distinct networks: different results of `canonical`, by going through all architectures.
 
