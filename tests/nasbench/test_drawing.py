@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasbench.cli.app import main
 from nasbench.cli.draw import read_architecture
 from nasbench.models import save_model
 from nasbench.report.drawing import OPERATIONS, arrange, lay_out, operation_colours, svg
@@ -330,22 +329,7 @@ def test_survivors_are_drawn_and_a_failure_is_told(user_space, tmp_path):
     assert not (tmp_path / "survivors/2/architecture.svg").exists()
 
 
-@pytest.fixture
-def nasbench(user_space, monkeypatch, capfd):
-    """Call the command line beside a user's space: (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, words)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capfd.readouterr()
-        return left.value.code, out, err
-
-    return call
-
-
-def test_the_command_draws_what_it_is_told(nasbench, tmp_path):
+def test_the_command_draws_what_it_is_told(user_space, nasbench, tmp_path):
     words = ["shy_space:Shy", "[1]", "-o", "deep/shy.svg", "--input-shape", "1,7,7", "--option", "depth=2"]
     code, out, err = nasbench("draw", *words, "--classes", 3, "--json")
     assert (code, err) == (0, "")
@@ -389,7 +373,7 @@ def test_an_architecture_is_named_in_three_ways():
         (["shy_space:Shy", "[0]", "-o", "x.svg", "--input-shape", "3,x"], "--input-shape is '3,x'"),
     ],
 )
-def test_mistakes_cost_one_sentence(nasbench, tmp_path, words, message):
+def test_mistakes_cost_one_sentence(user_space, nasbench, tmp_path, words, message):
     code, out, err = nasbench("draw", *words)
     assert (code, out) == (2, "")
     assert message.lower() in err.lower() and len(err.strip().splitlines()) == 1
