@@ -25,7 +25,12 @@ NetworkCheck = Callable[[nn.Module, Task], Iterator[str]]
 
 
 def check_space(
-    space: SearchSpace, *, task: Task = DEFAULT_TASK, seed: int = 0, networks: Sequence[NetworkCheck] = ()
+    space: SearchSpace,
+    *,
+    task: Task = DEFAULT_TASK,
+    seed: int = 0,
+    networks: Sequence[NetworkCheck] = (),
+    on_check: Callable[[str], None] = lambda name: None,
 ) -> list[str]:
     """Everything that is wrong with a space, one sentence each; an empty list for a good one.
 
@@ -37,10 +42,12 @@ def check_space(
         space: the space.
         task: what the networks are built for.
         seed: of the samples.
-        networks: further checks of the largest network and of one of middling size; each yields sentences.
+        networks: further checks of a network of middling size; each yields sentences.
+        on_check: called with the name of each part of the suite before it begins.
     """
     problems: list[str] = []
     for check in (_sampling, _operators, _notation, _encoding, partial(_networks, also=networks), _drawing):
+        on_check(_name(check))
         try:
             problems += dict.fromkeys(check(space, task, seed))
         except Exception as error:
@@ -145,11 +152,11 @@ def _networks(space: SearchSpace, task: Task, seed: int, also: Sequence[NetworkC
         by_size = sorted(archs, key=sizes.__getitem__)
         for arch in dict.fromkeys((by_size[0], by_size[-1])):
             yield from _trains(space, arch, task)
-        # The smallest network of a cell space may be one in which nothing reaches the output: it has nothing to prune.
-        for arch in dict.fromkeys((by_size[len(by_size) // 2], by_size[-1])):
-            for check in also:
-                for problem in check(space.build(arch, task), task):
-                    yield f"the network of {arch.picks}: {problem}"
+        # The smallest network may be one in which nothing reaches the output, the largest takes minutes to prune.
+        middle = by_size[len(by_size) // 2]
+        for check in also:
+            for problem in check(space.build(middle, task), task):
+                yield f"the network of {middle.picks}: {problem}"
 
 
 def _equivalent(space: SearchSpace, archs: Sequence[Architecture], task: Task) -> Iterator[str]:
