@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
@@ -72,6 +73,8 @@ class Controller(ABC):
     source: ClassVar[str]
     multi_objective: ClassVar[bool] = False
     """Whether it takes several scores. One that does not refuses them with a UserError."""
+    multi_fidelity: ClassVar[bool] = False
+    """Whether it asks for fewer epochs than the full budget; then it has an option `max_epochs`, the full budget."""
 
     def __init__(self, space: SearchSpace, *, seed: int) -> None:
         self.space = space
@@ -126,6 +129,12 @@ class Controller(ABC):
 
     def _load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027
         """Restore what `_state` gave."""
+
+
+def dominance(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """For scores (n, objectives): an (n, n) array, True at [i, j] where i dominates j; `dominates` for many at once."""
+    above, below = scores[:, None], scores[None]
+    return np.asarray((above >= below).all(axis=2) & (above > below).any(axis=2))
 
 
 def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
-from search_spaces import SearchSpace
+from search_spaces import Architecture, NoValidArchitecture, SearchSpace
+from search_spaces.core import MAX_TRIES
 
 
 class LSTMPolicy(nn.Module):
@@ -54,15 +56,87 @@ class LSTMPolicy(nn.Module):
 
     def forward(self, picks: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The log-probability of an architecture and the sum of the entropies of its decisions, both scalars."""
-        chosen = torch.tensor(list(picks))
-        rows = torch.cat([torch.zeros(1, dtype=torch.int64), (self.starts + chosen)[:-1]])
-        outputs, _ = self.lstm(self.embedding(rows[None]))
-        log_probability, entropy = torch.zeros(()), torch.zeros(())
+        log_probabilities, entropies = self.many([picks])
+        return log_probabilities[0], entropies[0]
+
+    def many(self, picks: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """`forward` for several architectures at once; both results have the shape (n,)."""
+        chosen = torch.tensor([list(each) for each in picks])
+        start = torch.zeros(len(chosen), 1, dtype=torch.int64)
+        outputs, _ = self.lstm(self.embedding(torch.cat([start, (self.starts + chosen)[:, :-1]], dim=1)))
+        log_probability, entropy = torch.zeros(len(chosen)), torch.zeros(len(chosen))
         for step, head in enumerate(self.heads):
-            logs = torch.log_softmax(head(outputs[0, step]), dim=0)
-            log_probability = log_probability + logs[chosen[step]]
-            entropy = entropy - (logs.exp() * logs).sum()
+            logs = torch.log_softmax(head(outputs[:, step]), dim=1)
+            log_probability = log_probability + logs.gather(1, chosen[:, step, None])[:, 0]
+            entropy = entropy - (logs.exp() * logs).sum(dim=1)
         return log_probability, entropy
+
+
+class LSTMLearner(LSTMPolicy):
+    """An LSTM policy with the Adam that trains it.
+
+    Args:
+        space: whose decisions it takes.
+        hidden: size of the LSTM and of the embedding of a pick.
+        learning_rate: of Adam.
+        seed: of the first weights; the global generator stays as it was.
+    """
+
+    def __init__(self, space: SearchSpace, hidden: int, learning_rate: float, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            super().__init__(space, hidden)
+        self.adam = torch.optim.Adam(self.parameters(), lr=learning_rate)
+
+    def descend(self, loss: torch.Tensor) -> None:
+        """One step of Adam down the gradient of `loss`, a scalar."""
+        self.adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        self.adam.step()
+
+    def ascend(self, picks: Sequence[int], advantage: float, entropy: float) -> None:
+        """One step of Adam up the gradient of advantage * log-probability + entropy * entropies."""
+        log_probability, entropies = self(picks)
+        self.descend(-advantage * log_probability - entropy * entropies)
+
+    def to_json(self) -> dict[str, Any]:
+        """Weights and the state of Adam as text."""
+        moments = {
+            f"{index}.{key}": value
+            for index, state in self.adam.state_dict()["state"].items()
+            for key, value in state.items()
+        }
+        return {"weights": tensors_to_text(self.state_dict()), "adam": tensors_to_text(moments)}
+
+    def load_json(self, state: Mapping[str, Any]) -> None:
+        """Restore what `to_json` gave."""
+        self.load_state_dict(text_to_tensors(state["weights"]))
+        adam = self.adam.state_dict()
+        adam["state"] = {}
+        for key, value in text_to_tensors(state["adam"]).items():
+            index, name = key.split(".", 1)
+            adam["state"].setdefault(int(index), {})[name] = value
+        self.adam.load_state_dict(adam)
+
+
+class Sampler(Protocol):
+    """A policy, whatever stands behind it."""
+
+    def sample(self, rng: np.random.Generator) -> tuple[int, ...]:
+        """The picks of one architecture."""
+
+
+def draw(policy: Sampler, space: SearchSpace, rng: np.random.Generator) -> Architecture:
+    """A valid architecture from the policy.
+
+    Raises:
+        NoValidArchitecture: none of MAX_TRIES draws was valid.
+    """
+    for _ in range(MAX_TRIES):
+        arch = Architecture(space.name, policy.sample(rng))
+        if space.is_valid(arch):
+            return arch
+    raise NoValidArchitecture(f"the policy gave no valid architecture of {space.name!r} in {MAX_TRIES} draws.")
 
 
 def tensors_to_text(tensors: dict[str, torch.Tensor]) -> str:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from controllers.bayesian import Bayesian
+from controllers.bohb import BOHB
 from controllers.core import Controller
+from controllers.hyperband import Hyperband
+from controllers.local_search import LocalSearch
+from controllers.nsga2 import NSGA2
+from controllers.optuna_samplers import OptunaGP, OptunaNSGA3, OptunaTPE
+from controllers.ppo import PPO
+from controllers.predictor_evolution import PredictorEvolution
 from controllers.random import Random
 from controllers.regularized_evolution import RegularizedEvolution
 from controllers.reinforce import Reinforce
@@ -15,6 +23,16 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "random": Random,
     "regularized_evolution": RegularizedEvolution,
     "reinforce": Reinforce,
+    "local_search": LocalSearch,
+    "nsga2": NSGA2,
+    "ppo": PPO,
+    "hyperband": Hyperband,
+    "bohb": BOHB,
+    "optuna_tpe": OptunaTPE,
+    "optuna_gp": OptunaGP,
+    "optuna_nsga3": OptunaNSGA3,
+    "bayesian": Bayesian,
+    "predictor_evolution": PredictorEvolution,
 }
 
 # mypy has no type for "the class object of an abstract class" other than through this ignore.

@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from controllers.core import Controller, Outcome, Proposal, dominates
+import numpy as np
+
+from controllers.core import Controller, Outcome, Proposal, dominance
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
@@ -45,7 +47,8 @@ class RegularizedEvolution(Controller):
         if len(self.members) < self.tournament:
             return None
         rivals = [self.members[i] for i in self.rng.integers(len(self.members), size=self.tournament).tolist()]
-        parent, _ = min(rivals, key=lambda rival: sum(dominates(other[1], rival[1]) for other in rivals))
+        dominated_by = dominance(np.array([scores for _, scores in rivals])).sum(axis=0)
+        parent, _ = rivals[int(dominated_by.argmin())]
         return Proposal(self.space.mutate(parent, self.rng))
 
     def _observe(self, outcome: Outcome) -> None:

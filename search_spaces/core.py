@@ -293,11 +293,60 @@ class DecisionSpace:
         return encoded
 
     def encode(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        """(n, d) numbers that predictors read, alike for architectures that behave alike; here `one_hot`.
+        """(n, d) numbers that predictors read: all the columns of `feature_groups`."""
+        return np.hstack(self.feature_groups(archs))
 
-        A space of graphs adds what its networks compute, such as the paths through a cell.
+    def feature_groups(self, archs: Sequence[Architecture]) -> tuple[npt.NDArray[np.float64], ...]:
+        """What predictors read, by kind: `one_hot`, `option_counts` and `graph_features`, without empty ones.
+
+        A model of distances gives each kind a scale of its own.
         """
-        return self.one_hot(archs)
+        others = (self.option_counts(archs), self.graph_features(archs))
+        return (self.one_hot(archs), *(group for group in others if group.shape[1]))
+
+    def option_counts(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """(n, c) how often each option is chosen, over all decisions that matter and have these same options.
+
+        Options of a decision that has no like are left out.
+        """
+        counts: npt.NDArray[np.float64] = self.one_hot(archs) @ self._pooling
+        return counts
+
+    @cached_property
+    def _pooling(self) -> npt.NDArray[np.float64]:
+        """The columns of `one_hot` that each of the `option_counts` adds up."""
+        alike: dict[str, list[int]] = {}  # the options, as text, and the decisions that have them
+        for position, decision in enumerate(self.decisions):
+            alike.setdefault(repr(decision.options), []).append(position)
+        starts = np.cumsum([0, *self._sizes])
+        blocks = [np.zeros((starts[-1], 0))]
+        for positions in alike.values():
+            if len(positions) > 1:
+                size = int(self._sizes[positions[0]])
+                blocks.append(np.zeros((starts[-1], size)))
+                for position in positions:
+                    blocks[-1][starts[position] : starts[position] + size] = np.eye(size)
+        return np.hstack(blocks)
+
+    def graph_features(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """(n, k) numbers that say what the networks compute, such as counts of paths; equal for equal networks.
+
+        Here those of the inner spaces, zeros where such a part does not matter; k is 0 if there are none.
+        """
+        picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(self.decisions))
+        flags = self.layout.active_many(picks)
+        columns = [np.zeros((len(archs), 0))]
+        for part in self.layout.parts:
+            matters = [
+                row
+                for row, arch in enumerate(archs)
+                if self.layout.holds(part.conditions, flags[row].tolist(), arch.picks)
+            ]
+            within = [Architecture(part.space.name, archs[row].picks[part.start : part.stop]) for row in matters]
+            found = part.space.graph_features(within)
+            columns.append(np.zeros((len(archs), found.shape[1])))
+            columns[-1][matters] = found
+        return np.hstack(columns)
 
     def count_distinct(self, on_progress: Callable[[int, int], None] | None = None) -> int:
         """Number of distinct networks: different results of `canonical`, by going through all architectures.

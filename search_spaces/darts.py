@@ -22,6 +22,8 @@ from functools import lru_cache
 from itertools import combinations, permutations
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -30,6 +32,7 @@ from search_spaces.cell_graphs import distinct_labelings
 from search_spaces.core import Architecture, Decision, SearchSpace, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
 from search_spaces.language import inside
+from search_spaces.paths import BROKEN, SKIP, path_counts
 
 OPERATIONS = (
     "max_pool_3x3",
@@ -53,6 +56,8 @@ NODES = (2, 3, 4, 5)
 CELLS = ("normal", "reduce")
 INPUTS = tuple(tuple(combinations(range(node), 2)) for node in NODES)  # of each node, the pairs to choose from
 NETWORKS = {"search": (16, 8), "evaluation": (36, 20)}  # channels, layers
+ON_A_PATH = np.array([0, 1, SKIP, 2, 3, 4, 5])  # what each operation is to `path_counts`
+LONGEST_PATH = 2  # operations of the paths that predictors see
 IMAGENET_PIXELS = 128  # from this size on, images get the ImageNet stem
 
 CELL_DECISIONS = (
@@ -111,6 +116,22 @@ class DARTS(SearchSpace):
             if on_progress is not None:
                 on_progress(seen, len(wirings))
         return cells**2
+
+    def graph_features(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """Counts of the paths from either input to any node with up to `LONGEST_PATH` operations, by cell: (n, 172)."""
+        picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(self.decisions))
+        rows, nodes, features = np.arange(len(archs)), NODES[-1] + 1, []
+        for cell in np.split(picks, len(CELLS), axis=1):
+            edges = np.full((len(archs), nodes, nodes), BROKEN)
+            for index, node in enumerate(NODES):
+                sources = np.array(INPUTS[index])[cell[:, index]]
+                for side in (0, 1):
+                    operations = ON_A_PATH[cell[:, len(NODES) + 2 * index + side]]
+                    edges[rows, sources[:, side], node] = operations
+            features.append(
+                path_counts(edges, sources=(0, 1), targets=NODES, operations=len(OPERATIONS) - 1, longest=LONGEST_PATH)
+            )
+        return np.hstack(features)
 
     # ---- notation
 

@@ -30,6 +30,7 @@ from functools import cached_property
 from itertools import compress
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -46,10 +47,12 @@ from search_spaces.cell_graphs import (
 )
 from search_spaces.core import MAX_TRIES, Architecture, Decision, NoValidArchitecture, SearchSpace, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
+from search_spaces.paths import BROKEN, SKIP, path_counts
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 LABELS = {"conv3x3-bn-relu": "conv 3x3", "conv1x1-bn-relu": "conv 1x1", "maxpool3x3": "max pool 3x3"}
 MOST_VERTICES = 7
+LONGEST_PATH = 3  # operations of the paths that predictors see
 
 
 class NASBench101(SearchSpace):
@@ -201,6 +204,18 @@ class NASBench101(SearchSpace):
             if on_progress is not None and (seen % 64 == 0 or seen == len(graphs)):
                 on_progress(seen, len(graphs))
         return total
+
+    def graph_features(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """Counts of the paths from input to output with up to `LONGEST_PATH` operations: (n, 40)."""
+        picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(self.decisions))
+        last = self.vertices - 1
+        # What a path does at the vertex that an edge leads to; the output has no operation.
+        operations = np.hstack([picks[:, self._edges :], np.full((len(archs), 1), SKIP)])
+        edges = np.full((len(archs), self.vertices, self.vertices), BROKEN)
+        for b in range(1, self.vertices):
+            for a in range(b):
+                edges[:, a, b] = np.where(picks[:, edge_bit(a, b)] == 1, operations[:, b - 1], BROKEN)
+        return path_counts(edges, sources=(0,), targets=(last,), operations=len(OPERATIONS), longest=LONGEST_PATH)
 
     # ---- notation
 

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from nasbench_registry import UserError, unknown
-from search_spaces.core import Architecture, Decision, SearchSpace, Task
+from nasbench_registry import UserError, one_of, unknown
+from search_spaces.core import MAX_TRIES, Architecture, Decision, SearchSpace, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
+from search_spaces.paths import BROKEN, SKIP, path_counts
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 LABELS = {
@@ -27,6 +30,8 @@ LABELS = {
 }
 ZERO = "#"
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (node, its input)
+ON_A_PATH = np.array([BROKEN, SKIP, 0, 1, 2])  # what each operation is to `path_counts`
+MUTATIONS = ("edge", "node")
 
 
 class NASBench201(SearchSpace):
@@ -35,6 +40,9 @@ class NASBench201(SearchSpace):
     Args:
         channels: width of the first stage; the paper uses 16.
         cells: cells in each of the three stages; the paper uses 5.
+        mutation: "edge" changes one of the six edges, each with the same probability; "node" draws one of the three
+            nodes and then one of its incoming edges, as the authors' search scripts do, so that the edges have the
+            probabilities 1/3, 1/6, 1/6, 1/9, 1/9 and 1/9.
     """
 
     name = "nasbench201"
@@ -42,10 +50,11 @@ class NASBench201(SearchSpace):
     summary = "one cell of 6 edges with 5 operations, repeated: 15,625 architectures"
     source = "Dong & Yang 2020, arXiv 2001.00326"
 
-    def __init__(self, *, channels: int = 16, cells: int = 5) -> None:
+    def __init__(self, *, channels: int = 16, cells: int = 5, mutation: str = "edge") -> None:
         if channels < 1 or cells < 1:
             raise UserError(f"channels={channels} and cells={cells} of space 'nasbench201' must both be 1 or more.")
         self.channels, self.cells = channels, cells
+        self.mutation = one_of("mutation", mutation, MUTATIONS)
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
         """The network of the paper for this cell."""
@@ -61,6 +70,16 @@ class NASBench201(SearchSpace):
     def operations(self, arch: Architecture) -> list[str]:
         """The operation on each edge, in the order of `EDGES`."""
         return list(self.choices(arch).values())
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
+        """The same cell with another operation on one edge; how the edge is drawn, `mutation` says."""
+        if self.mutation == "edge":
+            return super().mutate(arch, rng, max_tries)
+        node = int(rng.integers(1, 4))
+        edge = node * (node - 1) // 2 + int(rng.integers(node))  # the edges of `EDGES` that lead to the node
+        pick = int(rng.integers(len(OPERATIONS) - 1))
+        pick += pick >= arch.picks[edge]
+        return Architecture(self.name, (*arch.picks[:edge], pick, *arch.picks[edge + 1 :]))
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
         """The cell, and the chain of cells."""
@@ -104,6 +123,14 @@ class NASBench201(SearchSpace):
         for picks in sorted(product(range(len(OPERATIONS)), repeat=len(EDGES)), key=_weights):
             first.setdefault(_expression(picks), Architecture(self.name, picks))
         return first
+
+    def graph_features(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """Counts of all paths from the first node to the last: (n, 40)."""
+        picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(EDGES))
+        edges = np.full((len(archs), 4, 4), BROKEN)
+        for position, (node, source) in enumerate(EDGES):
+            edges[:, source, node] = ON_A_PATH[picks[:, position]]
+        return path_counts(edges, sources=(0,), targets=(3,), operations=3, longest=3)
 
 
 def _weights(picks: tuple[int, ...]) -> int:

@@ -111,4 +111,5 @@ def test_every_command_of_the_readme_exists():
         shown = CliRunner().invoke(app, [command, "--help"])
         assert shown.exit_code == 0, f"nasbench {command}: {shown.output}"
     every = {command.name or command.callback.__name__ for command in app.registered_commands}
+    every |= {group.name for group in app.registered_groups}
     assert every == commands, "a command is missing in the README"

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from nasbench.cli import draw, listing, model, search, zoo
+from nasbench.cli import benchmark_controllers, data, draw, listing, model, reproduce, search, zoo
 from nasbench.cli.output import err
 from nasbench_registry import UserError
 
@@ -26,11 +26,14 @@ app.command()(search.report)
 app.command()(model.compress)
 app.command()(model.export)
 app.command()(model.benchmark)
+app.command()(reproduce.reproduce)
+app.add_typer(data.app, name="data")
 app.command("list")(listing.list_)
 app.command()(zoo.blocks)
 app.command()(draw.draw)
 app.command()(zoo.count)
 app.command("benchmark-spaces")(zoo.benchmark_spaces)
+app.command("benchmark-controllers")(benchmark_controllers.benchmark_controllers)
 app.command("check-space")(listing.check_space_command)
 
 

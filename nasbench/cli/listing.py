@@ -12,11 +12,13 @@ from rich.table import Table
 
 from compression import backends, steps
 from controllers import controllers
-from nasbench.cli.output import show
+from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
 from nasbench.data import DATASETS
 from nasbench.network_checks import NETWORK_CHECKS
+from nasbench.tabular.paper_table import load_paper_table, table_files
+from nasbench.tabular.sources import SOURCES
 from nasbench_registry import Registry, one_of
 from search_spaces import check_space, spaces
 
@@ -41,17 +43,29 @@ def _datasets() -> list[dict[str, Any]]:
     return rows
 
 
+def _tables() -> list[dict[str, Any]]:
+    """The tables of papers that `nasbench reproduce` measures again."""
+    rows = []
+    for name in table_files():
+        table = load_paper_table(name)
+        source = f"{table.paper}, arXiv {table.arxiv}"
+        missing = SOURCES[table.benchmark].why_unavailable()
+        rows.append({"name": name, "summary": table.title, "source": source, "why_unavailable": missing})
+    return rows
+
+
 KINDS: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
     "spaces": lambda: _registered(spaces),
     "controllers": lambda: _registered(controllers),
     "steps": lambda: _registered(steps),
     "backends": lambda: _registered(backends),
     "datasets": _datasets,
+    "tables": _tables,
 }
 
 
 def list_(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS), show_default=False)], json: Json = False) -> None:
-    """List what an experiment may name."""
+    """List what an experiment or a command may name."""
     rows = list(KINDS[one_of("kind", kind, KINDS)]())
     table = Table(title=kind)
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -74,7 +88,14 @@ def check_space_command(
 ) -> None:
     """Check that a search space keeps the contract; say what is wrong with it."""
     found, task = space_and_task(space, option, input_shape, classes)
-    problems = check_space(found, task=task, seed=seed, networks=NETWORK_CHECKS)
+    with err.status(f"checking {space}") as shown:
+        problems = check_space(
+            found,
+            task=task,
+            seed=seed,
+            networks=NETWORK_CHECKS,
+            on_check=lambda name: shown.update(f"checking {space}: {name}"),
+        )
     result = {"space": space, "size": found.size, "decisions": len(found.decisions), "problems": problems}
     if problems:
         text = f"{space}: {len(problems)} problem(s)\n" + "\n".join(f"- {problem}" for problem in problems)

@@ -64,7 +64,7 @@ def status(run: Run, json: Json = False) -> None:
         name: sum(candidate["status"] == name for candidate in report["candidates"])
         for name in ("done", "running", "failed", "infeasible")
     }
-    scored = [candidate for candidate in report["candidates"] if candidate["scores"]]
+    scored = [candidate for candidate in report["candidates"] if candidate["compared"]]
     best = max(scored, key=lambda candidate: candidate["scores"], default=None)
     active = folder.is_locked()
     state = "running" if active else report["status"]

@@ -12,7 +12,7 @@ from nasbench.files import write_json, write_text
 from nasbench.hardware import Calibration
 from nasbench.reward import pareto_front
 from nasbench.study import Candidate, RunFolder
-from nasbench.study.record import Record
+from nasbench.study.record import Record, comparable
 from search_spaces import SearchSpace, get_space
 
 PFS_DAY = 1e15 * 86_400  # operations of one petaflop/s-day
@@ -24,7 +24,7 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
     space = get_space(experiment.space.name, **experiment.space.options)
     record = Record(folder.journal, experiment.name, space, experiment.objectives, mend=False)
     candidates = [record.candidates[number] for number in sorted(record.candidates)]
-    done = {candidate.id: candidate.metrics for candidate in candidates if candidate.status == "done"}
+    compared = {each.id: each.metrics for each in comparable(candidates, experiment.training.epochs)}
     survivors = [
         json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.survivors.glob("*/survivor.json"))
     ]
@@ -33,8 +33,8 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
         "experiment": experiment.model_dump(mode="json"),
         "environment": json.loads(folder.environment.read_text(encoding="utf-8")),
         "status": summary.get("status", "the search has not ended"),
-        "candidates": [_candidate(candidate, space) for candidate in candidates],
-        "front": pareto_front(experiment.objectives, done),
+        "candidates": [_candidate(each, space) | {"compared": each.id in compared} for each in candidates],
+        "front": pareto_front(experiment.objectives, compared),
         "survivors": sorted(survivors, key=lambda survivor: int(survivor["rank"])),
         "predictor": _predictor(folder),
         "compute": _compute(candidates, survivors),

@@ -19,7 +19,10 @@ Measure = Literal["accuracy", "latency", "size"]
 BLUE, RED, GREY, PALE, INK = "#0072b2", "#d55e00", "#8a929b", "#c9ced4", "#1c2126"
 EAGER = "searched, eager PyTorch"
 SCORE = "score"
+SHORTER = "trained for fewer epochs"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+CANDIDATE = {"size": 7, "color": BLUE, "opacity": 0.45}
+SHORTER_CANDIDATE = {"symbol": "circle-open", "size": 5, "color": BLUE, "opacity": 0.45}
 
 
 def pareto_front(report: Record) -> go.Figure:
@@ -28,7 +31,7 @@ def pareto_front(report: Record) -> go.Figure:
     The line runs along what is attainable, never through it. With three objectives or more the front is a surface, so
     its members are marked but not joined.
     """
-    figure = _figure(height=420)
+    figure = empty_figure(height=420)
     axes = objective_axes(report)
     if axes is None:
         return figure
@@ -37,13 +40,15 @@ def pareto_front(report: Record) -> go.Figure:
         candidate["id"]: (candidate, metric(candidate, across["metric"]), metric(candidate, up["metric"]))
         for candidate in report.get("candidates") or ()
     }
-    done = [point for point in points.values() if point[0].get("status") == "done" and None not in point[1:]]
+    done = [point for point in points.values() if status(point[0]) in ("done", SHORTER) and None not in point[1:]]
     if not done:
         return figure
     infeasible = [point for point in points.values() if point[0].get("status") == "infeasible" and point[1] is not None]
     floor = _below([y for _, _, y in done + infeasible if y is not None])
     drawn = [(candidate, x, floor if y is None else y) for candidate, x, y in infeasible]
-    _dots(figure, done, "candidate", {"size": 7, "color": BLUE, "opacity": 0.45})
+    shorter = [point for point in done if status(point[0]) == SHORTER]
+    _dots(figure, [point for point in done if point not in shorter], "candidate", CANDIDATE)
+    _dots(figure, shorter, SHORTER, SHORTER_CANDIDATE)
     _dots(figure, drawn, "infeasible", {"symbol": "circle-open", "size": 7, "color": GREY})
 
     front = [points[key] for key in report.get("front") or () if key in points]
@@ -68,14 +73,14 @@ def pareto_front(report: Record) -> go.Figure:
 
 def distribution(report: Record) -> go.Figure:
     """How the only objective of a search is distributed over its candidates, with the survivors by rank."""
-    figure = _figure(height=320)
+    figure = empty_figure(height=320)
     objective = next(iter(_objectives(report)), None)
     if objective is None:
         return figure
     found = {
         candidate["id"]: (candidate, value)
         for candidate in report.get("candidates") or ()
-        if candidate.get("status") == "done" and (value := metric(candidate, objective["metric"])) is not None
+        if status(candidate) == "done" and (value := metric(candidate, objective["metric"])) is not None
     }
     if not found:
         return figure
@@ -109,7 +114,7 @@ def best_so_far(report: Record) -> go.Figure:
 
     A reward of several scores has no single best, so the first objective to be maximised stands in for it.
     """
-    figure = _figure(height=360)
+    figure = empty_figure(height=360)
     title, goal, scores = progress_scores(report)
     finished = [
         (candidate, seconds, scores.get(candidate["id"]))
@@ -117,19 +122,18 @@ def best_so_far(report: Record) -> go.Figure:
         if (seconds := units.number(candidate.get("finished_s"))) is not None
     ]
     finished.sort(key=lambda point: point[1])
-    done = [point for point in finished if point[0].get("status") == "done" and point[2] is not None]
+    done = [point for point in finished if status(point[0]) == "done" and point[2] is not None]
     if not done:
         return figure
     last = finished[-1][1]
     unit, divisor = ("s", 1) if last <= 180 else ("min", 60) if last <= 10_800 else ("h", 3600)
     finished = [(candidate, seconds / divisor, value) for candidate, seconds, value in finished]
-    by_status: dict[str, list[Any]] = {"done": [], "infeasible": [], "failed": []}
+    by_status: dict[str, list[Any]] = {"done": [], SHORTER: [], "infeasible": [], "failed": []}
     floor = _below([value for _, _, value in finished if value is not None])
     for candidate, moment, value in finished:
-        status = str(candidate.get("status"))
-        if status == "done" and value is None:
+        if candidate.get("status") == "done" and value is None:
             continue
-        by_status.setdefault(status, []).append((candidate, moment, floor if value is None else value))
+        by_status.setdefault(status(candidate), []).append((candidate, moment, floor if value is None else value))
     best = list(accumulate((value for _, _, value in by_status["done"]), max if goal == "max" else min))
     moments = [moment for _, moment, _ in by_status["done"]]
     figure.add_trace(
@@ -142,7 +146,8 @@ def best_so_far(report: Record) -> go.Figure:
             hovertemplate="best so far %{y:.4~g}<extra></extra>",
         )
     )
-    _dots(figure, by_status["done"], "candidate", {"size": 7, "color": BLUE, "opacity": 0.45})
+    _dots(figure, by_status["done"], "candidate", CANDIDATE)
+    _dots(figure, by_status[SHORTER], SHORTER, SHORTER_CANDIDATE)
     _dots(figure, by_status["infeasible"], "infeasible", {"symbol": "circle-open", "size": 7, "color": GREY})
     _dots(figure, by_status["failed"], "failed", {"symbol": "x-thin-open", "size": 8, "color": INK})
     figure.update_xaxes(title_text=f"time since the search began, {unit}", rangemode="tozero")
@@ -156,7 +161,7 @@ def stage_bars(survivor: Record, measure: Measure) -> go.Figure:
     Rejected stages are grey and hatched, and nothing is compared with them, because the recipe went on without them.
     The latency panel begins with the searched model in eager PyTorch, which is not a stage.
     """
-    figure = _figure(height=300)
+    figure = empty_figure(height=300)
     rows = [(str(stage.get("name")), stage, value) for stage, value in stage_values(survivor, measure)]
     if all(value is None for _, _, value in rows):
         return figure
@@ -230,7 +235,7 @@ def stage_bars(survivor: Record, measure: Measure) -> go.Figure:
 
 def predictor(predicted: Record) -> go.Figure:
     """Predicted against measured latency of the held-out architectures; a perfect predictor is the diagonal."""
-    figure = _figure(height=420)
+    figure = empty_figure(height=420)
     pairs = [
         (measured, guess)
         for one, other in zip(predicted.get("measured_ms") or (), predicted.get("predicted_ms") or (), strict=False)
@@ -307,6 +312,12 @@ def stage_values(survivor: Record, measure: Measure) -> list[tuple[Record, float
     return [(stage, units.median_ms((stage.get("metrics") or {}).get(key))) for stage in survivor.get("stages") or ()]
 
 
+def status(candidate: Record) -> str:
+    """How a candidate ended; SHORTER if others were trained for more epochs, so that it is not compared with them."""
+    shorter = candidate.get("status") == "done" and candidate.get("compared") is False
+    return SHORTER if shorter else str(candidate.get("status"))
+
+
 def metric(candidate: Record, name: str) -> float | None:
     """One metric of a candidate, None where it has none."""
     return units.median_ms((candidate.get("metrics") or {}).get(name))
@@ -316,7 +327,8 @@ def _objectives(report: Record) -> Sequence[Record]:
     return (report.get("experiment") or {}).get("objectives") or ()
 
 
-def _figure(height: int) -> go.Figure:
+def empty_figure(height: int) -> go.Figure:
+    """A figure without traces, in the style that all of them share."""
     axis = {"gridcolor": "#e9ecef", "linecolor": GREY, "zeroline": False, "ticks": "outside", "tickcolor": PALE}
     return go.Figure(
         layout={

@@ -271,6 +271,8 @@ def _progress(report: Record) -> str:
     if title != figures.SCORE:
         judged = f"The reward has several scores, so progress is judged by {_text(title.partition(',')[0])} alone."
     caption = f"{judged} Only feasible candidates count; those without a value stand at the lower edge."
+    if any(figures.status(each) == figures.SHORTER for each in report.get("candidates") or ()):
+        caption = f"{caption} Candidates that were trained for fewer epochs than others are drawn and do not count."
     return _plot(figures.best_so_far(report), "progress", caption, "No candidate has a score yet.")
 
 

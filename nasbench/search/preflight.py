@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compression import Recipe, get_backend
-from controllers import get_controller
 from nasbench.config import Experiment
 from nasbench.config.experiment import Pareto
 from nasbench.data import ImageData, load_data
 from nasbench.hardware import Device
+from nasbench.study import make_controller
 from nasbench_registry import UserError
 from search_spaces import SearchSpace, get_space
 
@@ -31,9 +31,7 @@ def prepare(experiment: Experiment) -> Prepared:
         UserError: a name, an option or a combination is not allowed, data are missing, or a runtime is not installed.
     """
     space = get_space(experiment.space.name, **experiment.space.options)
-    controller = get_controller(
-        experiment.controller.name, space, seed=experiment.seed, **experiment.controller.options
-    )
+    controller = make_controller(experiment, space)
     several = isinstance(experiment.reward, Pareto) and len(experiment.objectives) > 1
     if several and not controller.multi_objective:
         raise UserError(

@@ -8,12 +8,12 @@ from nasbench.study import Candidate, Study
 
 
 def choose_survivors(study: Study, number: int) -> list[Candidate]:
-    """Up to `number` done candidates, the best first.
+    """Up to `number` done candidates, the best first; only those that were trained for the most epochs.
 
     With one score: the front in the order of the score, filled up with the best of the others if it is too short.
     With several: members of the front spread evenly along the first objective, both of its ends included.
     """
-    done = [candidate for candidate in study.candidates if candidate.scores]
+    done = [candidate for candidate in study.comparable if candidate.scores]
     front = set(study.front)
     if done and len(done[0].scores or ()) == 1:
         return sorted(done, key=lambda c: (c.id in front, c.scores, -c.id), reverse=True)[:number]

@@ -2,6 +2,6 @@
 
 from nasbench.study.record import Candidate
 from nasbench.study.run_folder import RunFolder
-from nasbench.study.study import Study
+from nasbench.study.study import Study, make_controller
 
-__all__ = ["Candidate", "RunFolder", "Study"]
+__all__ = ["Candidate", "RunFolder", "Study", "make_controller"]

@@ -48,6 +48,18 @@ class Candidate:
     error: str | None = None
 
 
+def comparable(candidates: Sequence[Candidate], full_epochs: int) -> list[Candidate]:
+    """Those of the done candidates that were trained for the most epochs that any of them was.
+
+    Args:
+        candidates: of a study.
+        full_epochs: of a candidate that was asked for without a number of epochs.
+    """
+    done = [candidate for candidate in candidates if candidate.status == "done"]
+    most = max((candidate.epochs or full_epochs for candidate in done), default=0)
+    return [candidate for candidate in done if (candidate.epochs or full_epochs) == most]
+
+
 class Record:
     """Every candidate of a study, on disk before anything else hears of it.
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from controllers import Controller, Outcome, Proposal, SearchFinished, get_controller
+from controllers import Controller, Outcome, Proposal, SearchFinished, controllers, get_controller
 from nasbench.config import Experiment
 from nasbench.evaluation import Evaluated, Trial
 from nasbench.files import write_json
 from nasbench.reward import pareto_front, scores
-from nasbench.study.record import Candidate, Record
+from nasbench.study.record import Candidate, Record, comparable
 from nasbench.study.run_folder import RunFolder
 from search_spaces import Architecture, SearchSpace
 
@@ -42,11 +42,11 @@ class Study:
         self.record = Record(folder.journal, experiment.name, space, experiment.objectives)
         self.stop_reason: str | None = None
         self._running: dict[int, Proposal] = {}
-        self._twins: dict[int, int] = {}  # how often a running candidate was proposed again
+        self._twins: dict[int, list[Proposal]] = {}  # further proposals of what a running candidate is, too
         self._again: list[int] = []  # were running when the process died
-        self._known: dict[tuple[Architecture, int | None], int] = {}
+        self._known: dict[tuple[Architecture, int], int] = {}
         self._infeasible_in_a_row = 0
-        self._controller = _controller(experiment, space)
+        self._controller = make_controller(experiment, space)
         self._resume()
         self._earlier_s = max((candidate.finished_s for candidate in self.candidates), default=0.0)
         self._started = time.monotonic()
@@ -63,17 +63,22 @@ class Study:
         return sum(candidate.status == status for candidate in self.record.candidates.values())
 
     @property
+    def comparable(self) -> list[Candidate]:
+        """The done candidates that were trained for the most epochs: all of them, unless the controller asks for less.
+
+        What was trained for less stands neither on the front nor among the survivors.
+        """
+        return comparable(self.candidates, self.experiment.training.epochs)
+
+    @property
     def best(self) -> Candidate | None:
-        """The done candidate with the largest first score."""
-        done = [candidate for candidate in self.candidates if candidate.scores]
-        return max(done, key=lambda candidate: candidate.scores or (), default=None)
+        """The comparable candidate with the largest first score."""
+        return max(self.comparable, key=lambda candidate: candidate.scores or (), default=None)
 
     @property
     def front(self) -> list[int]:
         """The numbers of the candidates that no other dominates in the objectives."""
-        return pareto_front(
-            self.experiment.objectives, {c.id: c.metrics for c in self.candidates if c.status == "done"}
-        )
+        return pareto_front(self.experiment.objectives, {c.id: c.metrics for c in self.comparable})
 
     @property
     def elapsed_s(self) -> float:
@@ -151,10 +156,10 @@ class Study:
 
     def _hand_out(self, proposal: Proposal) -> Trial | None:
         """A trial for a new architecture; None for a known one, whose outcome the controller is told at once."""
-        key = (self.space.canonical(proposal.arch), proposal.epochs)
+        key = self._key(proposal)
         known = self._known.get(key)
         if known is not None and known in self._running:
-            self._twins[known] = self._twins.get(known, 0) + 1
+            self._twins.setdefault(known, []).append(proposal)
             return None
         if known is not None:
             self._controller.tell(Outcome(proposal, self.record.candidates[known].scores))
@@ -167,39 +172,45 @@ class Study:
         self.record.create(trial)
         return trial
 
+    def _key(self, proposal: Proposal) -> tuple[Architecture, int]:
+        """Equal for proposals whose evaluation would be the same."""
+        return self.space.canonical(proposal.arch), proposal.epochs or self.experiment.training.epochs
+
+    def _proposal(self, saved: Sequence[Any]) -> Proposal:
+        picks, epochs = saved
+        return Proposal(self.space.architecture(picks), epochs)
+
     def _trial(self, number: int) -> Trial:
         proposal = self._running[number]
         return Trial(number, proposal.arch, proposal.epochs, self.seed_of(proposal.arch))
 
     def _tell(self, number: int) -> None:
-        proposal = self._running.pop(number)
-        outcome = Outcome(proposal, self.record.candidates[number].scores)
-        for _ in range(1 + self._twins.pop(number, 0)):
-            self._controller.tell(outcome)
+        scores = self.record.candidates[number].scores
+        for proposal in (self._running.pop(number), *self._twins.pop(number, ())):
+            self._controller.tell(Outcome(proposal, scores))
 
     def _save(self) -> None:
-        running = {number: [list(p.arch.picks), p.epochs] for number, p in self._running.items()}
         state: Mapping[str, Any] = {
             "state": self._controller.state_dict(),
-            "running": running,
-            "twins": self._twins,
+            "running": {number: _to_json(proposal) for number, proposal in self._running.items()},
+            "twins": {number: [_to_json(each) for each in twins] for number, twins in self._twins.items()},
         }
         write_json(self.folder.controller, state)
 
     def _resume(self) -> None:
         for candidate in self.candidates:
-            self._known[(self.space.canonical(candidate.arch), candidate.epochs)] = candidate.id
+            self._known[self._key(Proposal(candidate.arch, candidate.epochs))] = candidate.id
         if not self.folder.controller.exists():
             return
         saved = json.loads(self.folder.controller.read_text(encoding="utf-8"))
         self._controller.load_state_dict(saved["state"])
-        self._twins = {int(number): count for number, count in saved["twins"].items()}
-        for text, (picks, epochs) in sorted(saved["running"].items(), key=lambda item: int(item[0])):
+        self._twins = {int(n): [self._proposal(each) for each in twins] for n, twins in saved["twins"].items()}
+        for text, saved_proposal in sorted(saved["running"].items(), key=lambda item: int(item[0])):
             number = int(text)
-            self._running[number] = Proposal(self.space.architecture(picks), epochs)
+            self._running[number] = self._proposal(saved_proposal)
             if number not in self.record.candidates:  # the process died between the two writes
                 self.record.create(self._trial(number))
-                self._known[(self.space.canonical(self._running[number].arch), epochs)] = number
+                self._known[self._key(self._running[number])] = number
                 self._again.append(number)
             elif self.record.candidates[number].status == "running":
                 self._again.append(number)
@@ -207,6 +218,17 @@ class Study:
                 self._tell(number)
 
 
-def _controller(experiment: Experiment, space: SearchSpace) -> Controller:
-    options = experiment.controller.options
-    return get_controller(experiment.controller.name, space, seed=experiment.seed, **options)
+def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:
+    """The controller that an experiment names; one of several fidelities goes up to the epochs of the training.
+
+    Raises:
+        UserError: the name or an option is unknown, or an option has a bad value.
+    """
+    name, options = experiment.controller.name, experiment.controller.options
+    if controllers.find(name).multi_fidelity:
+        options = {"max_epochs": experiment.training.epochs, **options}
+    return get_controller(name, space, seed=experiment.seed, **options)
+
+
+def _to_json(proposal: Proposal) -> list[Any]:
+    return [list(proposal.arch.picks), proposal.epochs]

@@ -17,9 +17,15 @@ import numpy.typing as npt
 from controllers import Controller, Outcome, Proposal, SearchFinished
 from search_spaces import Architecture
 
+MAX_REPEATS = 20  # a search with free repeats ends after so many proposals for each query that it may make
+
 
 class Oracle(Protocol):
     """What a simulated evaluation gives and costs. Architectures are told by their row in the table."""
+
+    @property
+    def epochs(self) -> int:
+        """The full fidelity."""
 
     def row(self, arch: Architecture) -> int:
         """The row of an architecture."""
@@ -56,11 +62,12 @@ def simulate(
     max_queries: int | None = None,
     until_row: int | None = None,
     workers: int = 1,
+    free_repeats: bool = False,
 ) -> Trace:
     """Run one search until its budget is spent.
 
     The evaluation during which the budget runs out is still part of the trace, for curves are read off between two
-    evaluations. Repeated proposals cost again.
+    evaluations. Repeated proposals cost again, unless `free_repeats` is set.
 
     Args:
         controller: fresh.
@@ -69,6 +76,8 @@ def simulate(
         max_queries: evaluations.
         until_row: the search ends when this row has been evaluated.
         workers: evaluations at a time.
+        free_repeats: an architecture that has been evaluated is answered at once, without seconds or a query; a
+            search that proposes hardly anything else ends after `MAX_REPEATS` * `max_queries` proposals.
     """
     assert budget_s is not None or max_queries is not None, "a search needs an end"
     running: list[tuple[float, int, Proposal, int]] = []  # end, number, proposal, row
@@ -76,10 +85,13 @@ def simulate(
     scores: list[float] = []
     ended: list[float] = []
     full: list[bool] = []
-    now, asked, finished = 0.0, 0, False
+    evaluated: set[int] = set()
+    now, asked, queries, finished = 0.0, 0, 0, False
     while True:
-        while not finished and len(running) < workers and (max_queries is None or asked < max_queries):
+        while not finished and len(running) < workers:
             if budget_s is not None and now >= budget_s:
+                break
+            if max_queries is not None and (queries >= max_queries or asked >= MAX_REPEATS * max_queries):
                 break
             try:
                 proposal = controller.ask()
@@ -89,18 +101,22 @@ def simulate(
             if proposal is None:
                 assert running, "the controller waits although nothing is running"
                 break
-            row = oracle.row(proposal.arch)
-            heapq.heappush(running, (now + oracle.seconds(row, proposal.epochs), asked, proposal, row))
+            row, cost = oracle.row(proposal.arch), 0.0
+            if not (free_repeats and row in evaluated):
+                cost = oracle.seconds(row, proposal.epochs)
+                queries += 1
+            heapq.heappush(running, (now + cost, asked, proposal, row))
             asked += 1
         if not running:
             break
         now, _, proposal, row = heapq.heappop(running)
         score = oracle.score(row, proposal.epochs)
         controller.tell(Outcome(proposal, (score,)))
+        evaluated.add(row)
         rows.append(row)
         scores.append(score)
         ended.append(now)
-        full.append(proposal.epochs is None)
+        full.append(proposal.epochs in (None, oracle.epochs))
         if row == until_row or (budget_s is not None and now >= budget_s):
             break
     return Trace(np.array(rows, dtype=np.int64), np.array(scores), np.array(ended), np.array(full, dtype=np.bool_))

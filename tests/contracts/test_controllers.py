@@ -11,7 +11,31 @@ from controllers import CONTROLLERS, Controller, Outcome, Proposal, get_controll
 from nasbench_registry import UserError
 from search_spaces import Architecture, Decision, SearchSpace, get_space
 
-OPTIONS = {"regularized_evolution": {"population": 12, "tournament": 4}}
+OPTIONS = {
+    "regularized_evolution": {"population": 12, "tournament": 4},
+    "nsga2": {"population": 20},
+    "hyperband": {"max_epochs": 9},
+    "bohb": {"max_epochs": 9},
+    "optuna_gp": {"n_startup_trials": 5},
+    "optuna_nsga3": {"population_size": 20},
+}
+
+# The other ways in which some of them work: label -> (name, options).
+VARIANTS = {
+    "reinforce, table": ("reinforce", {"policy": "table", "learning_rate": 0.1}),
+    "local_search, first improvement": ("local_search", {"initial": 5, "first_improvement": True}),
+    "bohb, one fidelity": ("bohb", {"min_epochs": 12, "max_epochs": 12, "random_fraction": 0.0, "num_samples": 4}),
+}
+CASES = {name: (name, OPTIONS.get(name, {})) for name in CONTROLLERS} | VARIANTS
+
+# A proposal of these takes a tenth of a second: a fifth of the steps, which is enough for what they learn.
+COSTLY = {"optuna_gp"}
+
+NO_LEARNER = {
+    "random": "the baseline itself",
+    "hyperband": "draws uniformly, whatever it is told; what it saves is epochs: see test_hyperband.py",
+}
+learners = pytest.mark.parametrize("name", [name for name in CASES if name not in NO_LEARNER])
 
 
 class Toy(SearchSpace):
@@ -34,7 +58,12 @@ def value(arch: Architecture) -> float:
 
 
 def make(name: str, space: SearchSpace | None = None, seed: int = 0) -> Controller:
-    return get_controller(name, space or Toy(), seed=seed, **OPTIONS.get(name, {}))
+    registered, options = CASES[name]
+    return get_controller(registered, space or Toy(), seed=seed, **options)
+
+
+def steps(name: str, number: int) -> int:
+    return number // 5 if name in COSTLY else number
 
 
 def run(controller: Controller, steps: int, fails=lambda arch: False) -> list[Proposal]:
@@ -47,14 +76,18 @@ def run(controller: Controller, steps: int, fails=lambda arch: False) -> list[Pr
     return asked
 
 
-every = pytest.mark.parametrize("name", CONTROLLERS)
+every = pytest.mark.parametrize("name", CASES)
 
 
 @every
-@pytest.mark.parametrize("space", [Toy(), get_space("mobile"), get_space("nasbench201")], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "space",
+    [Toy(), *(get_space(name) for name in ("mobile", "mobilenet_ofa", "nasbench101", "nasbench201"))],
+    ids=lambda space: space.name,
+)
 def test_proposals_are_valid(name, space):
     controller = make(name, space)
-    for _ in range(40):
+    for _ in range(steps(name, 60)):
         proposal = controller.ask()
         assert space.is_valid(proposal.arch)
         assert all(type(pick) is int for pick in proposal.arch.picks)
@@ -64,7 +97,7 @@ def test_proposals_are_valid(name, space):
 @every
 def test_same_seed_same_stream_and_global_generators_untouched(name):
     before = torch.get_rng_state(), str(np.random.get_state())
-    first, second, other = run(make(name), 60), run(make(name), 60), run(make(name, seed=1), 60)
+    first, second, other = (run(make(name, seed=seed), steps(name, 60)) for seed in (0, 0, 1))
     assert first == second
     assert first != other
     assert torch.equal(before[0], torch.get_rng_state())
@@ -75,7 +108,7 @@ def test_same_seed_same_stream_and_global_generators_untouched(name):
 def test_outcomes_come_back_in_any_order(name):
     controller, space, rng = make(name), Toy(), np.random.default_rng(0)
     running: list[Proposal] = []
-    for _ in range(80):
+    for _ in range(steps(name, 80)):
         while len(running) < 5 and (proposal := controller.ask()) is not None:
             running.append(proposal)
         assert running, "the controller waits for outcomes although none are outstanding"
@@ -87,8 +120,8 @@ def test_outcomes_come_back_in_any_order(name):
 @every
 def test_survives_failures(name):
     """When everything fails the controller goes on proposing; when half fails it still learns from the rest."""
-    run(make(name), 50, fails=lambda arch: True)
-    asked = run(make(name), 300, fails=lambda arch: arch.picks[0] == 0)
+    run(make(name), steps(name, 50), fails=lambda arch: True)
+    asked = run(make(name), steps(name, 300), fails=lambda arch: arch.picks[0] == 0)
     assert any(proposal.arch.picks[0] != 0 for proposal in asked[-20:])
 
 
@@ -132,7 +165,7 @@ def test_refuses_another_controllers_state(name):
         make(name).load_state_dict(state)
 
 
-@every
+@pytest.mark.parametrize("name", CONTROLLERS)
 def test_refuses_unknown_options(name):
     with pytest.raises(UserError, match="unknown option 'populatoin'"):
         get_controller(name, Toy(), seed=0, populatoin=3)
@@ -152,40 +185,45 @@ def test_several_scores_work_or_are_refused(name):
         with pytest.raises(UserError, match="takes one score, not 2"):
             controller.tell(Outcome(proposal, (1.0, 2.0)))
         return
-    for _ in range(60):
+    for _ in range(steps(name, 60)):
         controller.tell(Outcome(proposal, (value(proposal.arch), -float(sum(proposal.arch.picks)))))
         proposal = controller.ask()
     assert controller.space.is_valid(proposal.arch)
 
 
-@pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != "random"])
+def late_proposals(name: str, space: SearchSpace, fails=lambda arch: False) -> list[Proposal]:
+    """The last 50 of 250 proposals, over 10 seeds; of the costly the last 30 of 50, over 5 seeds."""
+    seeds, late = (5, 30) if name in COSTLY else (10, 50)
+    return [p for seed in range(seeds) for p in run(make(name, space, seed), steps(name, 250), fails)[-late:]]
+
+
+@learners
 def test_beats_random(name):
     """Mean value of the last 50 of 250 proposals, over 10 seeds, lies six standard errors above random's.
 
     A random proposal has the mean m and the standard deviation s of the table, which we compute over the whole of
-    it; a mean over 500 of them has the standard error s / sqrt(500). Six of those are the margin.
+    it; a mean over n of them has the standard error s / sqrt(n). Six of those are the margin.
     """
     space = Toy()
     table = np.array([value(Architecture("toy", picks)) for picks in itertools.product(range(4), repeat=6)])
-    margin = 6 * table.std() / np.sqrt(500)
-    late = [value(p.arch) for seed in range(10) for p in run(make(name, space, seed), 250)[-50:]]
+    late = [value(p.arch) for p in late_proposals(name, space)]
+    margin = 6 * table.std() / np.sqrt(len(late))
     assert np.mean(late) > table.mean() + margin
 
 
-@pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != "random"])
+@learners
 def test_learns_to_avoid_what_fails(name):
     """Designs with option 0 in the first decision fail (a quarter of the space); late proposals avoid them.
 
-    If nothing were learned, the number of failures among 500 late proposals would be binomial(500, 1/4); we ask
-    for six of its standard deviations less.
+    If nothing were learned, the number of failures among n late proposals would be binomial(n, 1/4); we ask for six
+    of its standard deviations less.
     """
-    limit = 500 / 4 - 6 * np.sqrt(500 * 0.25 * 0.75)
-    late = [
-        proposal.arch.picks[0] == 0
-        for seed in range(10)
-        for proposal in run(make(name, seed=seed), 250, fails=lambda arch: arch.picks[0] == 0)[-50:]
-    ]
-    assert sum(late) < limit
+
+    def fails(arch):
+        return arch.picks[0] == 0
+
+    late = [fails(p.arch) for p in late_proposals(name, Toy(), fails)]
+    assert sum(late) < len(late) / 4 - 6 * np.sqrt(len(late) * 0.25 * 0.75)
 
 
 def test_scores_are_checked_in_one_place():

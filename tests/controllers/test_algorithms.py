@@ -1,10 +1,14 @@
 """What makes each algorithm that algorithm."""
 
+import inspect
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from controllers import Outcome, Proposal, dominates, get_controller
+from controllers import CONTROLLERS, Outcome, Proposal, dominates, get_controller
 from controllers.policy import LSTMPolicy, tensors_to_text, text_to_tensors
 from nasbench_registry import UserError
 from search_spaces import get_space
@@ -13,6 +17,17 @@ from search_spaces import get_space
 @pytest.fixture
 def space():
     return get_space("nasbench201")
+
+
+def test_the_documentation_lists_every_controller_with_its_options():
+    text = (Path(__file__).parents[2] / "docs/experiments.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)$", text, flags=re.MULTILINE))
+    for name, cls in CONTROLLERS.items():
+        *_, several, options, _ = rows[name].split("|")
+        assert (several.strip() == "yes") == cls.multi_objective, name
+        known = {option for option in inspect.signature(cls).parameters if option not in ("space", "seed")}
+        inherited = {"min_epochs", "max_epochs", "eta"} if "those of `hyperband`" in options else set()
+        assert {*re.findall(r"`(\w+)`", options.replace("those of `hyperband`", "")), *inherited} == known, name
 
 
 def test_dominates():

@@ -1,12 +1,10 @@
 """Small experiments on real images."""
 
-import sys
 import textwrap
 
 import pytest
 from tests_support import experiment_of
 
-from nasbench.cli.app import main
 from nasbench.config import parse_experiment
 
 TINY_SPACE = """
@@ -27,23 +25,6 @@ class Tiny(SearchSpace):
             channels = choice["width"]
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, task.classes))
 """
-
-
-@pytest.fixture
-def nasbench(monkeypatch, capfd, tmp_path):
-    """Call the command line in an empty folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, words)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capfd.readouterr()
-        return left.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -147,6 +147,22 @@ def test_a_sound_space_and_a_faulty_one(nasbench, user_folder, monkeypatch):
     assert "to (4, 3); it must give (4, 10)" in " ".join(out.split())
 
 
+def test_a_search_of_several_fidelities(nasbench, write):
+    """Hyperband on digits: two of three networks are trained for one epoch only, and none of those survives."""
+    path = write(controller={"name": "hyperband"}, training={"epochs": 3}, search={"candidates": 6}, survivors=2)
+    code, out, err = nasbench("search", path, "--run", "run", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    epochs = {each["id"]: each["epochs"] for each in report["candidates"]}
+    assert list(epochs.values()) == [1, 1, 1, 3, 3, 3]
+    assert len(report["survivors"]) == 2
+    assert {epochs[each] for each in report["front"]} == {3}
+    assert {epochs[each["candidate"]] for each in report["survivors"]} == {3}
+    code, out, _ = nasbench("status", "run", "--json")
+    assert epochs[json.loads(out)["best"]["id"]] == 3
+    assert "trained for fewer epochs" in Path("run/report.html").read_text()
+
+
 def test_search_then_everything_that_can_be_done_with_a_model(nasbench, write, tmp_path):
     """One small search, and every other command on what it leaves."""
     device = {"runtime": "onnxruntime", "samples": 12}

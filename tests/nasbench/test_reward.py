@@ -8,7 +8,7 @@ import pytest
 from nasbench.config import Experiment, parse_experiment
 from nasbench.reward import broken_limit, pareto_front, scores
 from nasbench.search.select import choose_survivors
-from nasbench.study.record import Candidate
+from nasbench.study.record import Candidate, comparable
 from search_spaces import Architecture
 
 ACCURACY = {"metric": "val_acc_pct", "goal": "max"}
@@ -141,6 +141,10 @@ class FinishedStudy:
 
     candidates: list[Candidate]
     front: list[int]
+
+    @property
+    def comparable(self) -> list[Candidate]:
+        return comparable(self.candidates, 1)
 
 
 def finished(reward: dict, points: list[tuple[float, float] | None]) -> FinishedStudy:

@@ -2,13 +2,17 @@
 
 import json
 
+import numpy as np
 import optuna
 import pytest
 
-from controllers import SearchFinished
+from controllers import Proposal, SearchFinished
+from controllers.random import Random
 from nasbench.evaluation import Evaluated, evaluate
 from nasbench.executors import get_executor
+from nasbench.report import build_report, figures
 from nasbench.reward import scores
+from nasbench.search.select import choose_survivors
 from nasbench.study import RunFolder, Study
 from nasbench_registry import UserError
 from search_spaces import get_space
@@ -17,6 +21,8 @@ CONTROLLERS = {
     "random": {"name": "random"},
     "regularized_evolution": {"name": "regularized_evolution", "population": 4, "tournament": 2},
     "reinforce": {"name": "reinforce"},
+    "hyperband": {"name": "hyperband", "max_epochs": 9},
+    "optuna_nsga3": {"name": "optuna_nsga3", "population_size": 4},
 }
 
 
@@ -217,6 +223,79 @@ def test_optuna_reads_the_journal(open_study):
         assert trial.params == study.space.choices(candidate.arch)
     front = {trial.number for trial in loaded.best_trials}
     assert front == set(study.front)
+
+
+def fewer_epochs_look_better(trial):
+    """What no experiment wants to be misled by."""
+    return {"val_acc_pct": 90.0 - trial.epochs + 0.1 * sum(trial.arch.picks), "macs": 1000.0 + trial.epochs}
+
+
+def test_candidates_of_fewer_epochs_are_no_survivors_and_not_on_the_front(open_study):
+    study = open_study(
+        controller={"name": "hyperband"}, training={"epochs": 9}, search={"candidates": 13}, reward={"name": "scalar"}
+    )
+    assert drive(study, fewer_epochs_look_better)[-1].epochs == 9, "an experiment fills in max_epochs"
+    assert [c.epochs for c in study.candidates] == [1] * 9 + [3] * 3 + [9]
+    last = study.candidates[-1]
+    assert study.comparable == [last]
+    assert study.front == [last.id]
+    assert study.best == last
+    assert choose_survivors(study, 3) == [last]
+    report = build_report(study.folder)
+    assert report["front"] == [last.id]
+    assert [each["compared"] for each in report["candidates"]] == [False] * 12 + [True]
+    traces = {trace.name: list(trace.y) for trace in figures.best_so_far(report).data}
+    assert traces["best so far"] == [last.scores[0]] * 2
+    assert len(traces[figures.SHORTER]) == 12
+    traces = {trace.name: list(trace.y) for trace in figures.pareto_front(report).data}
+    assert traces["Pareto front"] == [last.metrics["val_acc_pct"]]
+    assert len(traces[figures.SHORTER]) == 12
+
+
+def test_before_anything_was_trained_in_full_the_longest_trained_are_compared(open_study):
+    study = open_study(controller={"name": "hyperband"}, training={"epochs": 9}, search={"candidates": 11})
+    drive(study, fewer_epochs_look_better)
+    assert {c.epochs for c in study.comparable} == {3}
+    assert len(study.comparable) == 2
+
+
+def test_the_epochs_of_the_training_are_the_full_budget(open_study):
+    """Asking for all of them and for no number is the same evaluation."""
+    study = open_study(training={"epochs": 9})
+    arch = study.space.sample(np.random.default_rng(0))
+    study._controller = Script([Proposal(arch), Proposal(arch, 9), Proposal(arch, 3)])
+    trial = study.next_trial()
+    study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
+    assert study.next_trial().epochs == 3
+    assert [outcome.proposal.epochs for outcome in study._controller.told] == [None, 9]
+
+
+class Script(Random):
+    """Proposes what it was given, and keeps what it is told."""
+
+    def __init__(self, proposals):
+        super().__init__(get_space("nasbench201"), seed=0)
+        self.proposals, self.told = list(proposals), []
+
+    def ask(self):
+        return self.proposals.pop(0)
+
+    def tell(self, outcome):
+        self.told.append(outcome)
+
+
+def test_every_proposal_of_a_network_gets_an_outcome_of_its_own(open_study):
+    """Two notations of one network: one evaluation, two outcomes, each with the notation that was proposed."""
+    study = open_study(space={"name": "nasbench201"})
+    first, second = (study.space.architecture(picks) for picks in ((0, 0, 0, 3, 0, 0), (0, 0, 0, 3, 1, 0)))
+    assert study.space.canonical(first) == study.space.canonical(second)
+    other = study.space.architecture((2, 2, 2, 2, 2, 2))
+    study._controller = Script([Proposal(first), Proposal(second), Proposal(other)])
+    trial = study.next_trial()
+    assert study.next_trial().arch == other
+    study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
+    assert [outcome.proposal.arch for outcome in study._controller.told] == [first, second]
+    assert study._controller.told[0].scores == study._controller.told[1].scores
 
 
 def test_best_and_scores_agree_with_the_reward(open_study, small):

@@ -1,0 +1,254 @@
+"""Bayesian optimization with a Gaussian process (Snoek et al. 2012, arXiv 1206.2944; White et al. 2021, 1910.11858)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr
+
+from controllers.core import Controller, Outcome, Proposal
+from controllers.gaussian_process import Array, Groups, Kernel, Posterior, default_kernel, fit_kernel
+from controllers.ranks import normal_scores
+from nasbench_registry import UserError
+from search_spaces import Architecture, SearchSpace
+from search_spaces.core import MAX_TRIES
+
+WHOLE = 2**15  # a space of up to so many combinations is looked at as a whole
+PARENTS = 10  # the architectures whose mutations are candidates in larger spaces
+REFERENCE = 256  # architectures that tell how far apart two of the space are
+FIT_EVERY, FIT_GROWTH, FIT_POINTS = 10, 1.2, 200  # outcomes between two fits of the kernel, and outcomes fitted to
+TIE = 1e-6  # gains that differ by a smaller share are equal, so that rounding decides nothing
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the process is told.
+
+    Attributes:
+        archs: n known architectures; what is running comes last.
+        points: their features.
+        values: of those that are not running.
+    """
+
+    archs: list[Architecture]
+    points: Groups
+    values: Array
+
+
+class Bayesian(Controller):
+    """Propose the architecture of the highest expected improvement under a Gaussian process.
+
+    - Features: the decisions as one-hot columns, how often each option is chosen, and what the space knows about the
+      graph, which for cells is counts of paths as in BANANAS (White et al.). Each of these groups has a length scale
+      and a variance of its own, fitted to the outcomes after every tenth, later more rarely.
+    - Values: the ranks of the scores, as quantiles of the normal distribution. The scale of the scores, and how bad the
+      bad ones are, makes no difference. Candidates that failed lie one deviation below the worst of the others.
+    - Candidates: all networks of a space of up to 32,768 combinations, equal ones once. In a larger space `pool`
+      architectures, one half uniform and one half mutations of the ten best, and then as many mutations of the ten
+      most promising among these.
+    - Acquisition: expected improvement over the highest posterior mean of an architecture that is known; the best
+      score itself may be luck.
+    - Several workers: what is running is believed to turn out as the process expects, so its mean stays and its
+      variance shrinks ("kriging believer", Ginsbourger et al. 2010).
+    - Nothing is proposed again, nor is a network equal to it (`canonical`), before all candidates are known.
+    - After more than `points` outcomes the process sees the newest of them and a selection of the older ones, of which
+      one half are the best and the others evenly spread in time.
+
+    Deviations from the papers: Snoek et al. have one kernel with a scale for each dimension and integrate over the
+    hyperparameters, where we take the most likely ones; BANANAS has an ensemble of neural networks, Thompson sampling
+    and mutations only.
+
+    Args:
+        space: what is searched.
+        seed: of every random choice.
+        initial: architectures drawn uniformly before the first model.
+        pool: candidates in a large space.
+        points: most outcomes that the process sees at a time; time and memory grow with it.
+    """
+
+    name = "bayesian"
+    summary = "expected improvement under a Gaussian process over decisions and paths"
+    source = "Snoek et al. 2012, arXiv 1206.2944; White et al. 2021, arXiv 1910.11858"
+
+    def __init__(self, space: SearchSpace, *, seed: int, initial: int = 10, pool: int = 400, points: int = 500) -> None:
+        super().__init__(space, seed=seed)
+        if initial < 1 or pool < 2 or points < 8:
+            raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
+        self.initial, self.pool, self.points = initial, pool, points
+        self.told: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
+        self.running: list[Architecture] = []
+        self.known: dict[Architecture, Array] = {}  # told or running, in order, with all features in a row
+        self.older: tuple[int, list[int]] = (0, [])  # of so many outcomes, those that the process sees
+        self.kernel: Kernel | None = None
+        self.fitted_at = 0  # outcomes
+        self.posterior: Posterior | None = None  # of the whole of a small space
+        self.taken: list[int] = []  # the places in it of what is known
+
+    # ---- ask and tell
+
+    def _propose(self) -> Proposal:
+        starting = len(self.told) + len(self.running) < self.initial
+        arch = self._draw() if starting else self._most_promising()
+        self.running.append(arch)
+        self._remember(arch)
+        return Proposal(arch)
+
+    def _observe(self, outcome: Outcome) -> None:
+        arch = self.space.canonical(outcome.proposal.arch)
+        if arch in self.running:
+            self.running.remove(arch)
+        self.told.append((arch, -math.inf if outcome.scores is None else outcome.scores[0]))
+        self._remember(arch)
+
+    def _remember(self, arch: Architecture) -> None:
+        if arch not in self.known:
+            self.known[arch] = self.space.encode([arch])[0]
+
+    # ---- candidates
+
+    def _draw(self) -> Architecture:
+        """A new architecture; one that is known if no new one is found."""
+        for _ in range(MAX_TRIES):
+            arch = self.space.canonical(self.space.sample(self.rng))
+            if arch not in self.known:
+                break
+        return arch
+
+    def _mutations(self, parents: Sequence[Architecture], count: int) -> list[Architecture]:
+        children = (self.space.mutate(parents[i % len(parents)], self.rng) for i in range(count if parents else 0))
+        return [self.space.canonical(child) for child in children]
+
+    @cached_property
+    def _whole(self) -> tuple[dict[Architecture, int], Groups] | None:
+        """All networks of a small space, numbered, with their features; None if the space is large."""
+        sizes = self.space.layout.sizes
+        if math.prod(sizes) > WHOLE:
+            return None
+        every = (Architecture(self.space.name, picks) for picks in itertools.product(*map(range, sizes)))
+        archs = dict.fromkeys(self.space.canonical(arch) for arch in every if self.space.is_valid(arch))
+        return {arch: place for place, arch in enumerate(archs)}, self.space.feature_groups(list(archs))
+
+    def _most_promising(self) -> Architecture:
+        seen = self._seen()
+        values = normal_scores(np.array([self.told[index][1] for index in seen]))
+        archs = [*(self.told[index][0] for index in seen), *self.running]
+        rows = np.array([self.known[arch] for arch in archs])
+        observed = Observed(archs, tuple(np.split(rows, self._edges, axis=1)), values)
+        kernel = self._fit(observed)
+        if self._whole is not None:
+            return self._best_of_all(*self._whole, kernel, observed)
+        ranked = sorted(seen, key=lambda index: -self.told[index][1])
+        parents = [self.told[index][0] for index in ranked[:PARENTS] if self.told[index][1] > -math.inf]
+        return self._best_of_pool(parents, kernel, observed)
+
+    def _best_of_all(
+        self, places: dict[Architecture, int], features: Groups, kernel: Kernel, observed: Observed
+    ) -> Architecture:
+        if self.posterior is None or self.posterior.kernel is not kernel:
+            self.posterior = Posterior(kernel, features)
+        gains = expected_improvement(self.posterior, observed)
+        if len(self.known) < len(places):
+            self.taken += [places[arch] for arch in itertools.islice(self.known, len(self.taken), None)]
+            gains[self.taken] = -math.inf
+        return list(places)[self._choose(gains)]
+
+    def _best_of_pool(self, parents: list[Architecture], kernel: Kernel, observed: Observed) -> Architecture:
+        drawn = [self._draw() for _ in range(self.pool // 2)]
+        archs = self._new([*drawn, *self._mutations(parents, self.pool - len(drawn))])
+        gains = expected_improvement(Posterior(kernel, self.space.feature_groups(archs)), observed)
+        promising = [archs[place] for place in np.argsort(-gains, kind="stable")[:PARENTS].tolist()]
+        more = self._new(self._mutations(promising, self.pool // 2))
+        gains = np.append(gains, expected_improvement(Posterior(kernel, self.space.feature_groups(more)), observed))
+        return [*archs, *more][self._choose(gains)]
+
+    def _new(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Each architecture once, without those that are known, unless all are."""
+        once = list(dict.fromkeys(archs))
+        return [arch for arch in once if arch not in self.known] or once
+
+    def _choose(self, gains: Array) -> int:
+        best = float(gains.max())
+        ties = np.flatnonzero(gains >= best * (1 - TIE))
+        return int(ties[self.rng.integers(len(ties))])
+
+    def _seen(self) -> list[int]:
+        """The outcomes that the process sees: all, or the newest and a selection that changes every points / 2."""
+        count, half = len(self.told), self.points // 2
+        if count <= self.points:
+            return list(range(count))
+        old = (count - 1) // half * half
+        if self.older[0] != old:
+            ranked = sorted(range(old), key=lambda index: -self.told[index][1])
+            best, others = ranked[: half // 2], sorted(ranked[half // 2 :])
+            spread = np.linspace(0, len(others) - 1, half - len(best)).astype(int).tolist()
+            self.older = (old, sorted([*best, *(others[place] for place in spread)]))
+        return [*self.older[1], *range(old, count)]
+
+    def _fit(self, observed: Observed) -> Kernel:
+        """The kernel, fitted again if enough was told since the last time."""
+        if self.kernel is None:
+            self.kernel = self._prior
+        if len(self.told) >= max(self.fitted_at + FIT_EVERY, FIT_GROWTH * self.fitted_at):
+            chosen = np.unique(np.linspace(0, len(observed.values) - 1, FIT_POINTS).astype(int))
+            sample = tuple(group[chosen] for group in observed.points)
+            self.kernel = fit_kernel(self.kernel, self._prior, sample, observed.values[chosen])
+            self.fitted_at = len(self.told)
+        return self.kernel
+
+    @cached_property
+    def _reference(self) -> Groups:
+        """Some architectures of the space, the same ones whatever the seed."""
+        rng = np.random.default_rng(0)
+        return self.space.feature_groups([self.space.canonical(self.space.sample(rng)) for _ in range(REFERENCE)])
+
+    @cached_property
+    def _prior(self) -> Kernel:
+        return default_kernel(self._reference)
+
+    @cached_property
+    def _edges(self) -> list[int]:
+        """The columns of `space.encode` at which a new group of features begins."""
+        edges: list[int] = np.cumsum([group.shape[1] for group in self._reference])[:-1].tolist()
+        return edges
+
+    # ---- state
+
+    def _state(self) -> dict[str, Any]:
+        kernel = self.kernel
+        return {
+            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.told],
+            "running": [list(arch.picks) for arch in self.running],
+            "kernel": None if kernel is None else [list(kernel.scales), list(kernel.variances), kernel.noise],
+            "fitted_at": self.fitted_at,
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        self.told = [
+            (self.space.architecture(picks), -math.inf if score is None else float(score))
+            for picks, score in state["told"]
+        ]
+        self.running = [self.space.architecture(picks) for picks in state["running"]]
+        self.known.clear()
+        for arch in [*(arch for arch, _ in self.told), *self.running]:
+            self._remember(arch)
+        kernel = state["kernel"]
+        self.kernel = None if kernel is None else Kernel(tuple(kernel[0]), tuple(kernel[1]), float(kernel[2]))
+        self.fitted_at = int(state["fitted_at"])
+        self.older, self.posterior, self.taken = (0, []), None, []
+
+
+def expected_improvement(posterior: Posterior, observed: Observed) -> Array:
+    """By how much the candidates exceed the best known mean on average, where what falls short counts zero."""
+    posterior.observe(observed.archs, observed.points)
+    values = observed.values
+    best = float(posterior.mean_at_observed(values).max()) if len(values) else 0.0
+    deviation = posterior.deviation()
+    z = (posterior.mean(values) - best) / deviation
+    gains: Array = deviation * (z * ndtr(z) + np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi))
+    return gains

@@ -1,0 +1,135 @@
+"""NSGA-II (Deb et al. 2002, doi 10.1109/4235.996017)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from controllers.core import Controller, Outcome, Proposal, dominance
+from nasbench_registry import UserError
+from search_spaces import Architecture, NoValidArchitecture, SearchSpace
+
+Member = tuple[Architecture, tuple[float, ...] | None]
+
+
+class NSGA2(Controller):
+    """Generations in which parents and children compete by non-dominated rank, then by crowding distance.
+
+    A failed candidate is dominated by every successful one and by no other failed one (the paper's constrained
+    domination, with failure as the only violation). With one score the ranks are those of the score.
+
+    Deviations from the paper: crossover is uniform, and mutation changes exactly one decision that matters, where the
+    paper changes each bit with the probability 1 / number of bits, one on average; children do not wait for
+    each other: a generation ends with the outcome that makes its children as many as the population, in whatever
+    order they were asked for, and idle workers go on with further children of the same parents (in the first
+    generation: with random architectures).
+
+    Args:
+        space: what is searched.
+        seed: of every random choice.
+        population: how many survive a generation.
+        crossover: probability that a child has two parents.
+        mutation: probability that a child is mutated.
+    """
+
+    name = "nsga2"
+    summary = "generations ranked by dominance, then by crowding"
+    source = "Deb et al. 2002, doi 10.1109/4235.996017"
+    multi_objective = True
+
+    def __init__(
+        self, space: SearchSpace, *, seed: int, population: int = 100, crossover: float = 0.9, mutation: float = 1.0
+    ) -> None:
+        super().__init__(space, seed=seed)
+        if population < 2 or not 0 <= crossover <= 1 or not 0 <= mutation <= 1:
+            raise UserError(
+                f"population={population}, crossover={crossover}, mutation={mutation}: the population must be 2 or "
+                f"more, the probabilities from 0 to 1."
+            )
+        self.population, self.crossover, self.mutation = population, crossover, mutation
+        self.parents: list[Member] = []  # the best first
+        self.children: list[Member] = []
+
+    def _propose(self) -> Proposal:
+        if not self.parents:
+            return Proposal(self.space.sample(self.rng))
+        child = self._winner()
+        if self.rng.random() < self.crossover:
+            with contextlib.suppress(NoValidArchitecture):  # too few between these two: one parent, then
+                child = self.space.crossover(child, self._winner(), self.rng)
+        if self.rng.random() < self.mutation:
+            child = self.space.mutate(child, self.rng)
+        return Proposal(child)
+
+    def _winner(self) -> Architecture:
+        """Of two random parents the better one: they are kept in the order of rank and crowding."""
+        return self.parents[int(self.rng.integers(len(self.parents), size=2).min())][0]
+
+    def _observe(self, outcome: Outcome) -> None:
+        self.children.append((outcome.proposal.arch, outcome.scores))
+        if len(self.children) == self.population:
+            members = [*self.parents, *self.children]
+            order = crowded_order([scores for _, scores in members])
+            self.parents = [members[index] for index in order[: self.population]]
+            self.children = []
+
+    def _state(self) -> dict[str, Any]:
+        return {"parents": _to_json(self.parents), "children": _to_json(self.children)}
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        self.parents, self.children = (
+            [
+                (self.space.architecture(picks), None if scores is None else tuple(scores))
+                for picks, scores in state[key]
+            ]
+            for key in ("parents", "children")
+        )
+
+
+def _to_json(members: list[Member]) -> list[list[Any]]:
+    return [[list(arch.picks), None if scores is None else list(scores)] for arch, scores in members]
+
+
+def crowded_order(scores: list[tuple[float, ...] | None]) -> list[int]:
+    """Indices from the best to the worst: by non-dominated rank, then the least crowded first; failures come last."""
+    alive = [index for index, each in enumerate(scores) if each is not None]
+    values = np.array([scores[index] for index in alive], dtype=np.float64)
+    order: list[int] = []
+    for front in non_dominated_fronts(values) if alive else []:
+        crowding = crowding_distance(values[front])
+        order += [alive[front[index]] for index in np.argsort(-crowding, kind="stable")]
+    return order + [index for index, each in enumerate(scores) if each is None]
+
+
+def non_dominated_fronts(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
+    """For values (n, objectives), larger is better: the rows of the first front, then those of the next, ..."""
+    matrix = dominance(values)
+    dominated_by = matrix.sum(axis=0)
+    fronts = []
+    left = len(values)
+    while left:
+        front = np.flatnonzero(dominated_by == 0)
+        fronts.append(front)
+        dominated_by = dominated_by - matrix[front].sum(axis=0)
+        dominated_by[front] = -1  # done
+        left -= len(front)
+    return fronts
+
+
+def crowding_distance(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """For the values (n, objectives) of a front: the normalised sides of the box between a member's neighbours, summed.
+
+    The ends of every objective are infinitely far from all others.
+    """
+    distance = np.zeros(len(values))
+    for column in values.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]]
+        distance[order[[0, -1]]] = np.inf
+        if span > 0:
+            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    return distance

@@ -1,0 +1,140 @@
+"""Predictor-guided evolution (NPENAS, Wei et al. 2020, arXiv 2003.12857; BRP-NAS, Dudziak et al. 2020, 2007.08668)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from controllers.core import Controller, Outcome, Proposal
+from controllers.predictor import Array, RandomFeatureEnsemble
+from controllers.ranks import normal_scores
+from nasbench_registry import UserError
+from search_spaces import Architecture, SearchSpace
+from search_spaces.core import MAX_TRIES
+
+
+class PredictorEvolution(Controller):
+    """Breed many children of the best, and evaluate the one that a predictor likes most.
+
+    Every proposal takes a new generation: `children` mutations and crossovers of the `parents` best architectures,
+    without those that are known. An ensemble, trained on the ranks of all outcomes, ranks them; the child with the
+    highest mean of the members plus `optimism` times their standard deviation is proposed. A failed candidate ranks
+    below all that did not fail, and is no parent.
+
+    Deviations from the papers: the predictor is an ensemble of random-feature networks on `space.encode`, trained in
+    closed form in milliseconds, not a graph network; one child is proposed at a time, so that nobody waits for a
+    generation, and the predictor learns from each outcome; NPENAS has no crossover; BRP-NAS has a predictor of pairs
+    and ranks samples of the whole space.
+
+    Args:
+        space: what is searched.
+        seed: of every random choice.
+        initial: architectures drawn uniformly before the first generation.
+        parents: how many of the best have children.
+        children: candidates of a proposal.
+        optimism: weight of the disagreement between the members, 0 or more.
+        examples: most outcomes that the predictor learns from: the best half of so many, and the newest.
+    """
+
+    name = "predictor_evolution"
+    summary = "evolution whose children a predictor screens"
+    source = "Wei et al. 2020, arXiv 2003.12857; Dudziak et al. 2020, arXiv 2007.08668"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int,
+        initial: int = 10,
+        parents: int = 10,
+        children: int = 100,
+        optimism: float = 0.5,
+        examples: int = 500,
+    ) -> None:
+        super().__init__(space, seed=seed)
+        if min(initial, parents, children) < 1 or optimism < 0 or examples < 2:
+            raise UserError(
+                f"initial={initial}, parents={parents} and children={children} must be 1 or more, optimism={optimism} "
+                f"0 or more, and examples={examples} 2 or more."
+            )
+        self.initial, self.parents, self.children = initial, parents, children
+        self.optimism, self.examples = optimism, examples
+        self.predictor_seed = int(self.rng.integers(2**31))
+        self.told: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
+        self.encoded: list[Array] = []  # of each that was told
+        self.running: list[Architecture] = []
+        self.known: set[Architecture] = set()
+
+    def _propose(self) -> Proposal:
+        arch = self._screen() if len(self.told) + len(self.running) >= self.initial else self._draw()
+        self.running.append(arch)
+        self.known.add(arch)
+        return Proposal(arch)
+
+    def _observe(self, outcome: Outcome) -> None:
+        arch = self.space.canonical(outcome.proposal.arch)
+        if arch in self.running:
+            self.running.remove(arch)
+        self._add(arch, -math.inf if outcome.scores is None else outcome.scores[0])
+
+    def _add(self, arch: Architecture, score: float) -> None:
+        self.told.append((arch, score))
+        self.encoded.append(self.space.encode([arch])[0])
+        self.known.add(arch)
+
+    def _draw(self) -> Architecture:
+        """A new architecture; one that is known if no new one is found."""
+        for _ in range(MAX_TRIES):
+            arch = self.space.canonical(self.space.sample(self.rng))
+            if arch not in self.known:
+                break
+        return arch
+
+    def _screen(self) -> Architecture:
+        scores = np.array([score for _, score in self.told])
+        ranked = np.argsort(-scores, kind="stable")
+        parents = [self.told[index][0] for index in ranked[: self.parents].tolist() if scores[index] > -math.inf]
+        children = self._children(parents)
+        if not children:
+            return self._draw()
+        best = ranked[: self.examples // 2]
+        chosen = np.union1d(best, np.arange(max(0, len(scores) - (self.examples - len(best))), len(scores)))
+        self._predictor.fit(np.stack([self.encoded[index] for index in chosen]), normal_scores(scores[chosen]))
+        predictions = self._predictor.predict(self.space.encode(children))
+        return children[int(np.argmax(predictions.mean(axis=0) + self.optimism * predictions.std(axis=0)))]
+
+    def _children(self, parents: list[Architecture]) -> list[Architecture]:
+        """New architectures, each once: half of them mutations, half mutated crossovers of two parents."""
+        found: dict[Architecture, None] = {}
+        for count in range(self.children if parents else 0):
+            child = parents[int(self.rng.integers(len(parents)))]
+            if count % 2:
+                child = self.space.crossover(child, parents[int(self.rng.integers(len(parents)))], self.rng)
+            child = self.space.canonical(self.space.mutate(child, self.rng))
+            if child not in self.known:
+                found[child] = None
+        return list(found)
+
+    @cached_property
+    def _predictor(self) -> RandomFeatureEnsemble:
+        return RandomFeatureEnsemble(len(self.encoded[0]), np.random.default_rng(self.predictor_seed))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.told],
+            "running": [list(arch.picks) for arch in self.running],
+            "predictor_seed": self.predictor_seed,
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        self.predictor_seed = int(state["predictor_seed"])
+        self.__dict__.pop("_predictor", None)
+        self.told, self.encoded = [], []
+        self.running = [self.space.architecture(picks) for picks in state["running"]]
+        self.known = set(self.running)
+        for picks, score in state["told"]:
+            self._add(self.space.architecture(picks), -math.inf if score is None else float(score))

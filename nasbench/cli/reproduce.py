@@ -1,0 +1,162 @@
+"""reproduce: a table of a paper, measured again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nasbench.cli.output import err, show
+from nasbench.cli.search import Json
+from nasbench.files import write_text
+from nasbench_registry import UserError
+
+if TYPE_CHECKING:
+    from nasbench.tabular.reproduce import Reproduction
+
+
+def reproduce(
+    table: Annotated[
+        str | None, typer.Argument(help="Name of a table, or a YAML file [list them].", show_default=False)
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Searches a row [the table says].", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes [one a CPU].", show_default=False)] = None,
+    rows: Annotated[str | None, typer.Option(help="Only these rows: --rows REA,RANDOM", show_default=False)] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Write the numbers to this file.", show_default=False)
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with curves to this file.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run the searches behind a table of a paper, and print its numbers beside ours; without TABLE list the tables."""
+    from nasbench.tabular.paper_table import load_paper_table
+    from nasbench.tabular.reproduce import Cell
+    from nasbench.tabular.reproduce import reproduce as run
+
+    if table is None:
+        _list(json)
+        return
+    asked = load_paper_table(table)
+    chosen = asked.select([name.strip() for name in rows.split(",")] if rows else None)
+    count = workers or len(os.sched_getaffinity(0))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(asked.name, total=None)
+        result = run(
+            asked,
+            seeds=seeds,
+            rows=chosen,
+            workers=count,
+            on_progress=lambda row, done, total: bar.update(task, description=row, completed=done, total=total),
+        )
+    if csv_file is not None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["table", *(field.name for field in fields(Cell))], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"table": asked.name, **asdict(cell)} for cell in result.cells)
+        _write(csv_file, lambda: write_text(csv_file, text.getvalue()))
+    if html_file is not None:
+        from nasbench.report.paper_page import write_paper_page
+
+        command = shlex.join(["nasbench", *sys.argv[1:]])
+        _write(html_file, lambda: write_paper_page(result, html_file, command))
+    show(result.to_json(), _printed(result), as_json=json)
+
+
+def _list(json: bool) -> None:
+    from nasbench.tabular.paper_table import load_paper_table, table_files
+
+    tables = [load_paper_table(name) for name in table_files()]
+    told = Table(title="tables")
+    for column in ("name", "title", "paper", "rows that are run", "columns"):
+        told.add_column(column, overflow="fold")
+    result = []
+    for table in tables:
+        run = [row.name for row in table.rows if row.controller]
+        columns = [column.name for column in table.columns]
+        result.append(
+            {
+                "name": table.name,
+                "title": table.title,
+                "paper": table.paper,
+                "arxiv": table.arxiv,
+                "table": table.table,
+                "rows": [row.name for row in table.rows],
+                "run": run,
+                "columns": columns,
+                "seeds": table.seeds,
+            }
+        )
+        told.add_row(table.name, table.title, f"{table.paper} ({table.arxiv})", ", ".join(run), ", ".join(columns))
+    show(result, told, as_json=json)
+
+
+def _printed(result: Reproduction) -> RenderableType:
+    from nasbench.report.paper_page import pair, precision, signed, standard_errors
+    from nasbench.tabular.paper_table import TRUST
+
+    table = Table(title=f"{result.table.title} (arXiv {result.table.arxiv}; {result.table.table})")
+    table.add_column("row")
+    table.add_column("column")
+    for column in ("paper", "measured", "difference", "n", "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    before = None
+    for cell in result.cells:
+        if before not in (None, cell.row):
+            table.add_section()
+        digits = precision(cell.column)
+        paper = pair(cell.paper, cell.paper_std, digits) + (f" [{cell.trust}]" if cell.trust else "")
+        measured = pair(cell.measured, cell.std, digits)
+        difference = None
+        if cell.measured is not None and cell.paper is not None and not cell.stopped:
+            difference = cell.measured - cell.paper
+        table.add_row(
+            "" if before == cell.row else cell.row,
+            cell.column,
+            escape(paper),
+            f">= {measured}" if cell.stopped else measured,
+            signed(difference, digits) + standard_errors(cell.difference_se),
+            str(cell.n) if cell.n else "",
+            "" if cell.seconds is None else f"{cell.seconds:.1f}",
+        )
+        before = cell.row
+    marks = {cell.trust for cell in result.cells}
+    lines = [
+        f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; paper and measured: mean +- standard deviation; "
+        f"difference: measured less paper, in brackets in standard errors (SE) of the difference."
+    ]
+    trust = [f"[{mark}] {text}" for mark, text in TRUST.items() if mark in marks]
+    lines += [f"trust: {'; '.join(trust)}."] if trust else []
+    shown = {cell.row for cell in result.cells}
+    rows = [row for row in result.table.rows if row.name in shown]
+    lines += [f"{row.name}: {row.deviation}" for row in rows if row.deviation]
+    for reason in dict.fromkeys(row.reason for row in rows if row.reason):
+        lines.append(f"not run: {', '.join(row.name for row in rows if row.reason == reason)}: {reason}.")
+    for cell in result.cells:
+        if cell.stopped:
+            lines.append(f"{cell.row}, {cell.column}: {cell.stopped} of {cell.n} searches were stopped: a bound.")
+    return Group(table, *(escape(line) for line in lines))
+
+
+def _write(path: Path, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from None
+    err.print(f"wrote {path}", soft_wrap=True, highlight=False)

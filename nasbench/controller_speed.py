@@ -1,0 +1,202 @@
+"""How long controllers think: microseconds for one ask and one tell, by the number of outcomes that they know.
+
+Beside ours stand samplers of Optuna on the same decisions, in a study in memory, in the same run.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+import torch
+
+from controllers import Outcome, Proposal, SearchFinished, get_controller
+from search_spaces import Architecture, SearchSpace
+
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "optuna TPESampler": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "optuna NSGAIISampler": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+}
+ROUNDS = 200
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One controller with so many outcomes.
+
+    Attributes:
+        controller: its name.
+        told: outcomes that it knew when the timing began.
+        asked: those of them that it had proposed itself; the others were told to it to save time.
+        us_per_ask_tell: mean microseconds of processor time for one ask and one tell, which other programs on the
+            machine do not lengthen; None if the cell was stopped.
+        rounds: that were timed.
+        stopped: why there is no time; empty if there is one.
+    """
+
+    controller: str
+    told: int
+    asked: int
+    us_per_ask_tell: float | None
+    rounds: int
+    stopped: str = ""
+
+
+class Player(Protocol):
+    """A controller or sampler that is timed."""
+
+    def round(self) -> None:
+        """One ask and one tell. Raises SearchFinished if there is nothing more to ask for."""
+
+    def tell(self, arch: Architecture) -> None:
+        """One tell of an architecture that was not asked for."""
+
+
+class Scores:
+    """A score for every architecture: a number for each option, added up. Smooth, so that models have work to do."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.weights = [rng.normal(size=len(decision.options)).tolist() for decision in space.decisions]
+
+    def __call__(self, picks: Sequence[int]) -> float:
+        """The score of an architecture."""
+        return float(sum(weights[pick] for weights, pick in zip(self.weights, picks, strict=True)))
+
+
+class Ours:
+    """A controller of this project, by name."""
+
+    def __init__(self, name: str, space: SearchSpace, scores: Scores, seed: int) -> None:
+        self.controller, self.scores = get_controller(name, space, seed=seed), scores
+
+    def round(self) -> None:
+        """Ask, tell."""
+        proposal = self.controller.ask()
+        assert proposal is not None, "nothing is running, so there is nothing to wait for"
+        self.controller.tell(Outcome(proposal, (self.scores(proposal.arch.picks),)))
+
+    def tell(self, arch: Architecture) -> None:
+        """Tell."""
+        self.controller.tell(Outcome(Proposal(arch), (self.scores(arch.picks),)))
+
+
+class Optunas:
+    """A sampler of Optuna; each decision is a categorical parameter."""
+
+    def __init__(self, sampler: optuna.samplers.BaseSampler, space: SearchSpace, scores: Scores) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(sampler=sampler, direction="maximize")
+        self.scores = scores
+        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {
+            decision.name: optuna.distributions.CategoricalDistribution(range(len(decision.options)))
+            for decision in space.decisions
+        }
+
+    def round(self) -> None:
+        """Ask, tell."""
+        trial = self.study.ask(self.distributions)
+        self.study.tell(trial, self.scores([trial.params[name] for name in self.distributions]))
+
+    def tell(self, arch: Architecture) -> None:
+        """Add a finished trial."""
+        params: dict[str, Any] = dict(zip(self.distributions, arch.picks, strict=True))
+        value = self.scores(arch.picks)
+        self.study.add_trial(optuna.trial.create_trial(params=params, distributions=self.distributions, value=value))
+
+
+def controller_speed(
+    names: Sequence[str],
+    space: SearchSpace,
+    *,
+    told: Sequence[int] = (100, 1_000, 10_000),
+    samplers: Sequence[str] = tuple(SAMPLERS),
+    cap_s: float = 15.0,
+    seed: int = 0,
+    on_cell: Callable[[str, int], None] | None = None,
+) -> list[Cell]:
+    """Time controllers, one after the other, on one thread.
+
+    A controller comes to its number of outcomes by asking and telling; if that takes more than a third of the cap, the
+    rest is told without having been asked for. Then up to `ROUNDS` rounds are timed, for up to a third of the cap.
+
+    Args:
+        names: of our controllers, with their default options.
+        space: what is searched.
+        told: how many outcomes they know.
+        samplers: of Optuna, names in `SAMPLERS`.
+        cap_s: seconds for a cell; one that takes longer is stopped, and so are the later ones of that controller.
+        seed: of everything.
+        on_cell: called before each cell with (controller, outcomes).
+
+    Raises:
+        UserError: a name is unknown.
+    """
+    torch.set_num_threads(1)
+    scores = Scores(space, seed)
+    made: dict[str, Callable[[], Player]] = {}
+    for name in names:
+        get_controller(name, space, seed=seed)
+        made[name] = lambda name=name: Ours(name, space, scores, seed)  # type: ignore[misc]  # mypy: no type for it
+    for name in samplers:
+        made[name] = lambda name=name: Optunas(SAMPLERS[name](seed), space, scores)  # type: ignore[misc]
+    cells = []
+    for name, make in made.items():
+        player, rng = make(), np.random.default_rng(seed)
+        known, asked, stopped = 0, 0, ""
+        for count in sorted(told):
+            if on_cell is not None:
+                on_cell(name, count)
+            if stopped:
+                cells.append(Cell(name, count, asked, None, 0, stopped))
+                continue
+            seconds: list[float] = []
+            try:
+                with _alarm(cap_s):
+                    end = time.perf_counter() + cap_s / 3
+                    while known < count and time.perf_counter() < end:
+                        player.round()
+                        known, asked = known + 1, asked + 1
+                    while known < count:
+                        player.tell(space.sample(rng))
+                        known += 1
+                    begun = (known, asked)
+                    end = time.perf_counter() + cap_s / 3
+                    while len(seconds) < ROUNDS and (time.perf_counter() < end or not seconds):
+                        started = time.process_time()
+                        player.round()
+                        seconds.append(time.process_time() - started)
+                        known, asked = known + 1, asked + 1
+            except _TimeUp:
+                stopped = f"stopped after {cap_s:g} s with {known:,} outcomes"
+                cells.append(Cell(name, count, asked, None, 0, stopped))
+            except SearchFinished:
+                stopped = f"it had nothing more to propose after {known:,} outcomes"
+                cells.append(Cell(name, count, asked, None, 0, stopped))
+            else:
+                cells.append(Cell(name, begun[0], begun[1], 1e6 * float(np.mean(seconds)), len(seconds)))
+    return cells
+
+
+class _TimeUp(BaseException):
+    """The cap is reached; not an Exception, which a library on the way might catch."""
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    def ring(number: int, frame: object) -> None:
+        raise _TimeUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
