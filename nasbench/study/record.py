@@ -92,6 +92,8 @@ class Record:
         for trial in self._storage.get_all_trials(self._study, deepcopy=False):
             self._ids[trial.number] = trial._trial_id
             self.candidates[trial.number] = _candidate(trial, space)
+            if mend and "outcome" in trial.user_attrs and not trial.state.is_finished():
+                self._close(trial._trial_id, trial.user_attrs["outcome"])
 
     def create(self, trial: Trial) -> None:
         """Write down that a candidate is running."""
@@ -124,22 +126,26 @@ class Record:
         """Write down what came of a candidate."""
         trial_id = self._ids[number]
         outcome = evaluated.to_json() | {"scores": list(scores) if scores else None, "finished_s": finished_s}
-        self._storage.set_trial_user_attr(trial_id, "outcome", outcome)
         for name, value in evaluated.metrics.items():
             self._storage.set_trial_user_attr(trial_id, name, value)
-        done = evaluated.status == "done"
-        values = [evaluated.metrics[objective.metric] for objective in self.objectives] if done else None
-        # The state comes last: a trial counts as finished only when all that belongs to it is in the journal.
-        self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE if done else TrialState.FAIL, values)
+        # From here on the candidate is finished; if the process dies before the next line, `_close` is called later.
+        self._storage.set_trial_user_attr(trial_id, "outcome", outcome)
+        self._close(trial_id, outcome)
         candidate = self.candidates[number]
         _fill(candidate, outcome)
         return candidate
+
+    def _close(self, trial_id: int, outcome: dict[str, Any]) -> None:
+        """Give the trial the state and the values that belong to its outcome."""
+        done = outcome["status"] == "done"
+        values = [outcome["metrics"][objective.metric] for objective in self.objectives] if done else None
+        self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE if done else TrialState.FAIL, values)
 
 
 def _candidate(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Candidate:
     attributes = trial.user_attrs
     candidate = Candidate(trial.number, space.architecture(attributes["picks"]), attributes["epochs"])
-    if trial.state.is_finished():
+    if "outcome" in attributes:
         _fill(candidate, attributes["outcome"])
     return candidate
 

@@ -30,7 +30,7 @@ MISTAKES = {
     "misspelt inner key": ({"training": {"epoch": 1}}, "Did you mean 'epochs'?"),
     "unknown space": ({"space": {"name": "mobil"}}, "Did you mean 'mobile'?"),
     "unknown space option": ({"space": {"name": "mobile", "layer": 2}}, "Did you mean 'layers'?"),
-    "unknown controller": ({"controller": {"name": "evolution"}}, "Did you mean 'regularized_evolution'?"),
+    "unknown controller": ({"controller": {"name": "regularised_evolution"}}, "Did you mean 'regularized_evolution'?"),
     "unknown controller option": (
         {"controller": {"name": "regularized_evolution", "popluation": 4}},
         "Did you mean 'population'?",

@@ -70,7 +70,7 @@ def test_ends_with_the_number_of_candidates_that_was_asked(open_study):
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS.values(), ids=CONTROLLERS)
-@pytest.mark.parametrize("moment", ["controller.json", "create", "finish", "told"])
+@pytest.mark.parametrize("moment", ["controller.json", "create", "close", "finish", "told"])
 @pytest.mark.parametrize("when", [1, 4, 9])
 def test_killed_at_any_moment_ends_like_an_undisturbed_run(open_study, monkeypatch, controller, moment, when):
     """Die at the n-th write of one kind, before or after it, and go on with a new Study: same results, none twice."""
@@ -96,6 +96,8 @@ def test_killed_at_any_moment_ends_like_an_undisturbed_run(open_study, monkeypat
         monkeypatch.setattr(study, "_save", dying(study._save, after=True))
     elif moment == "create":
         monkeypatch.setattr(study.record, "create", dying(study.record.create, after=False))
+    elif moment == "close":  # the outcome is in the journal, the state of the trial is not
+        monkeypatch.setattr(study.record, "_close", dying(study.record._close, after=False))
     elif moment == "finish":
         monkeypatch.setattr(study.record, "finish", dying(study.record.finish, after=True))
     else:
@@ -113,6 +115,8 @@ def test_killed_at_any_moment_ends_like_an_undisturbed_run(open_study, monkeypat
     before = len(seen)
     drive(again, evaluator)
     assert not set(finished) & set(seen[before:]), "a finished candidate was evaluated again"
+    if moment == "close":
+        assert len(seen) == len(set(seen)), "a candidate whose outcome was in the journal was evaluated again"
     assert results(again) == results(calm)
     assert again.count("running") == 0
 
