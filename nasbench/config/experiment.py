@@ -11,6 +11,7 @@ from nasbench_registry import one_of
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
 
 
 class Strict(BaseModel):
@@ -95,8 +96,30 @@ class Scalar(Strict):
 RewardConfig = Annotated[WeightedProduct | Pareto | Scalar, Field(discriminator="name")]
 
 
+class AugmentationConfig(Strict):
+    """Random changes of the training images, done on the whole batch at once; 0 and false leave images as they are.
+
+    Attributes:
+        crop: images are padded by so many pixels on each side and cut back at a random place.
+        flip: mirror half of the images left to right.
+        cutout: side of a square in pixels that is blanked at a random place (DeVries & Taylor 2017, arXiv 1708.04552).
+    """
+
+    crop: Whole = 0
+    flip: bool = False
+    cutout: Whole = 0
+
+
 class TrainingConfig(Strict):
-    """How a candidate is trained: AdamW or SGD with momentum 0.9, cosine decay to zero over the epochs."""
+    """How a candidate is trained: AdamW or SGD with momentum 0.9, cosine decay to zero over the epochs.
+
+    Attributes:
+        precision: what convolutions and products are computed in; `auto` is bf16 on a GPU and fp32 on a CPU.
+        compile: whether torch.compile is worth its time (tens of seconds an architecture).
+        chance_epochs: after so many epochs in a row no better than guessing, training has diverged; null never says so.
+        validate_every: epochs between two validations; null validates at the end only, or every epoch if there is a
+            scheduler.
+    """
 
     epochs: Count = 12
     batch_size: Count = 64
@@ -105,29 +128,153 @@ class TrainingConfig(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augmentation: AugmentationConfig = AugmentationConfig()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    chance_epochs: Count | None = 5
+    validate_every: Count | None = None
 
 
 class SearchConfig(Strict):
-    """When the search ends: after `candidates` finished ones, `max_hours`, or more than `max_failures` failures."""
+    """When the search ends, and when a candidate does.
+
+    Attributes:
+        candidates: so many that are done or were stopped early end the search.
+        max_hours: of search, pauses between resumes left out.
+        max_failures: more failures than this end it; `outcomes` says what counts.
+        max_disk_gb: of the run folder, in units of 1e9 bytes; checkpoints are given up first.
+        candidate_minutes: a candidate that takes longer is timed out.
+    """
 
     candidates: Count = 24
     max_hours: Positive | None = None
-    max_failures: Annotated[int, Field(ge=0)] = 8
+    max_failures: Whole = 8
+    max_disk_gb: Positive | None = None
+    candidate_minutes: Positive | None = None
+
+
+class CheckpointConfig(Strict):
+    """Files of weights.
+
+    Attributes:
+        every: epochs between two checkpoints of a candidate in training; null keeps none until it is done.
+        keep: weights of so many done candidates are kept, the best ones; null keeps all. Survivors whose weights are
+            gone are trained again.
+    """
+
+    every: Count | None = 1
+    keep: Count | None = 50
+
+
+class OutcomePolicy(Strict):
+    """What follows from a kind of failure.
+
+    Attributes:
+        retries: how often a candidate is tried again before the controller is told that it failed.
+        counts: whether it counts towards search.max_failures.
+    """
+
+    retries: Whole = 0
+    counts: bool = True
+
+
+class OutOfMemory(OutcomePolicy):
+    """Each retry halves the images that are in memory at a time and adds up their gradients."""
+
+    retries: Whole = 1
+
+
+class Crashed(OutcomePolicy):
+    """The worker process or its machine ended; a retry goes on from the last checkpoint."""
+
+    retries: Whole = 2
+
+
+class Counted(Strict):
+    """A kind of failure that another try would only repeat."""
+
+    counts: bool = True
+
+
+class Infeasible(Counted):
+    """Over a hard limit: that is no failure of anything."""
+
+    counts: bool = False
+
+
+class Stopped(Strict):
+    """What a controller is told of a candidate that the scheduler stopped: its score so far, or that it failed."""
+
+    tell: Literal["score", "failure"] = "score"
+
+
+class OutcomesConfig(Strict):
+    """A policy for each kind of outcome other than done."""
+
+    stopped: Stopped = Stopped()
+    diverged: OutcomePolicy = OutcomePolicy()
+    out_of_memory: OutOfMemory = OutOfMemory()
+    timed_out: OutcomePolicy = OutcomePolicy()
+    crashed: Crashed = Crashed()
+    failed: OutcomePolicy = OutcomePolicy()
+    invalid: Counted = Counted()
+    infeasible: Infeasible = Infeasible()
 
 
 class ExecutorConfig(Strict):
-    """Where candidates are trained. `workers` run at a time, each with `cpus`; `gpus` must be 0 for now."""
+    """Where candidates are trained: `workers` at a time, each with `cpus` and `gpus`, which may be fractions.
+
+    A candidate is trained on a GPU if it gets a share of one.
+    """
 
     name: Literal["inline", "ray"] = "inline"
     workers: Count = 1
-    cpus: Count = 1
+    cpus: Positive = 1
     gpus: Annotated[float, Field(ge=0)] = 0
+
+    @property
+    def threads(self) -> int:
+        """Threads of one candidate, so that all workers together do not use more than their processors."""
+        return max(1, int(self.cpus))
 
     @model_validator(mode="after")
     def _inline_is_alone(self) -> ExecutorConfig:
         if self.name == "inline" and self.workers != 1:
             raise ValueError(f"executor inline has 1 worker, not {self.workers}; use name: ray for several.")
         return self
+
+
+class RayConfig(Strict):
+    """The cluster: null starts Ray on this machine; otherwise host:port, ray://host:port or auto."""
+
+    address: str | None = None
+
+
+class Asha(Strict):
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934)."""
+
+    name: Literal["asha"]
+    grace_epochs: Count = 1
+    reduction_factor: Annotated[float, Field(gt=1)] = 3
+    brackets: Count = 1
+
+
+class Hyperband(Strict):
+    """Hyperband (Li et al. 2018, arXiv 1603.06560) that pauses candidates and goes on with the best."""
+
+    name: Literal["hyperband"]
+    reduction_factor: Annotated[float, Field(gt=1)] = 3
+
+
+class MedianStopping(Strict):
+    """Stop what is worse than the median of the others so far (Golovin et al. 2017)."""
+
+    name: Literal["median_stopping"]
+    grace_epochs: Count = 1
+    min_candidates: Count = 3
+
+
+SchedulerConfig = Annotated[Asha | Hyperband | MedianStopping, Field(discriminator="name")]
 
 
 class GateConfig(Strict):
@@ -137,7 +284,15 @@ class GateConfig(Strict):
 
 
 class Experiment(Strict):
-    """One experiment file."""
+    """One experiment file.
+
+    Attributes:
+        scheduler: which candidates are stopped before their last epoch; null stops none.
+        storage: URL of an Optuna storage that holds the record for a team; environment variables are filled in, so
+            that a password stays out of the file. Null is a journal in the run folder.
+        cache: a folder shared by runs, in which what was trained once is found again.
+        tensorboard: whether scalars are written into the run folder.
+    """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     seed: Annotated[int, Field(ge=0)] = 0
@@ -152,6 +307,13 @@ class Experiment(Strict):
     training: TrainingConfig = TrainingConfig()
     search: SearchConfig = SearchConfig()
     executor: ExecutorConfig = ExecutorConfig()
+    scheduler: SchedulerConfig | None = None
+    ray: RayConfig = RayConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    outcomes: OutcomesConfig = OutcomesConfig()
+    storage: str | None = None
+    cache: str | None = None
+    tensorboard: bool = True
     survivors: Annotated[int, Field(ge=0)] = 3
     recipe: tuple[dict[str, dict[str, Any] | None], ...] = ()
     gate: GateConfig = GateConfig()
@@ -160,6 +322,17 @@ class Experiment(Strict):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _scheduler_by_name(cls, value: Any) -> Any:
+        named = {"name": value} if isinstance(value, str) else value
+        if isinstance(named, dict) and named.get("name") == "pbt":
+            raise ValueError(
+                "'pbt' copies the weights of one candidate into another, and here every candidate is another network; "
+                "use asha, hyperband or median_stopping."
+            )
+        return named
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -179,6 +352,11 @@ class Experiment(Strict):
                 raise ValueError(
                     f"reward weighted_product needs exactly one objective with goal max, not {goals.count('max')}."
                 )
+        if self.executor.name == "inline":
+            if self.scheduler is not None:
+                raise ValueError(f"scheduler {self.scheduler.name} needs executor ray; inline trains one after another.")
+            if self.ray.address is not None:
+                raise ValueError(f"ray.address is {self.ray.address!r}, and executor inline does not use Ray; use ray.")
         return self
 
     @property

@@ -1,0 +1,36 @@
+"""The kinds of outcome that a candidate can have."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Status = Literal[
+    "done",
+    "stopped",
+    "diverged",
+    "out_of_memory",
+    "timed_out",
+    "crashed",
+    "failed",
+    "invalid",
+    "infeasible",
+]
+
+OUTCOMES: dict[str, str] = {
+    "done": "trained to its last epoch",
+    "stopped": "stopped early by the scheduler",
+    "diverged": "its loss or a metric stopped being a number, or it did no better than guessing",
+    "out_of_memory": "it needed more memory than there was",
+    "timed_out": "it took longer than search.candidate_minutes",
+    "crashed": "its worker process or the machine of it ended",
+    "failed": "an exception of any other kind",
+    "invalid": "its network could not be built, or gives something other than one logit a class",
+    "infeasible": "over a hard limit",
+}
+"""Every kind with what it means. A candidate without an outcome is `running`."""
+
+SCORED = ("done", "stopped")
+"""Those that have metrics of a trained network; they count towards search.candidates."""
+
+FAILURES = ("diverged", "out_of_memory", "timed_out", "crashed", "failed", "invalid")
+"""Those that are failures; `infeasible` is none."""
