@@ -48,4 +48,9 @@ def broken_limit(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> str
 def pareto_front(objectives: Sequence[ObjectiveConfig], metrics: Mapping[int, Metrics]) -> list[int]:
     """The candidates that no other dominates in the objectives, by their numbers in ascending order."""
     values = {number: objective_scores(objectives, each) for number, each in metrics.items()}
-    return sorted(n for n, mine in values.items() if not any(dominates(other, mine) for other in values.values()))
+    front: list[int] = []
+    # In this order nobody is dominated by somebody who comes later, so that comparing with the front is enough.
+    for number in sorted(values, key=lambda number: values[number], reverse=True):
+        if not any(dominates(values[other], values[number]) for other in front):
+            front.append(number)
+    return sorted(front)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from nasbench.cli import benchmark_controllers, data, draw, listing, model, reproduce, search, zoo
+from nasbench.cli import benchmark_controllers, data, draw, listing, model, profile, reproduce, search, zoo
 from nasbench.cli.output import err
 from nasbench_registry import UserError
 
@@ -23,6 +23,7 @@ app.command()(search.search)
 app.command()(search.resume)
 app.command()(search.status)
 app.command()(search.report)
+app.command()(profile.profile)
 app.command()(model.compress)
 app.command()(model.export)
 app.command()(model.benchmark)

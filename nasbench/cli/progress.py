@@ -72,6 +72,14 @@ class SearchProgress:
         told = candidate.error or _numbers(candidate)
         self._line(f"candidate {candidate.id} {candidate.status}: {told}; done {study.count('done')}, {text}")
 
+    def retry(self, number: int, status: str, error: str | None) -> None:
+        """An attempt failed and is followed by another one."""
+        self._line(f"candidate {number} {status}, tried again: {error}")
+
+    def stopping(self) -> None:
+        """The user wants to stop."""
+        err.print("stopping after the running candidates finish; press Ctrl-C again to stop now")
+
 
 def _numbers(candidate: Candidate) -> str:
     metrics = candidate.metrics

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -16,6 +16,10 @@ from nasbench.cli.spaces import import_from
 from nasbench.config import load_experiment
 from nasbench.study import RunFolder
 from nasbench.study.run_folder import to_yaml
+
+if TYPE_CHECKING:
+    from nasbench.config import Experiment
+    from nasbench.search.plan import Estimate
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Run = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
@@ -28,7 +32,9 @@ def search(
     override: Annotated[
         list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, estimate hours and disk, keep nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run an experiment: search, compress the survivors, report."""
@@ -46,10 +52,20 @@ def search(
     _run(folder, json)
 
 
-def resume(run: Run, json: Json = False) -> None:
-    """Go on with a search that was interrupted or killed."""
+def resume(
+    run: Run,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("-o", "--override", help="key=value of executor, ray, search, outcomes, checkpoints, ..."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Go on with a search that was interrupted or killed; -o changes where it runs and when it ends."""
     folder = RunFolder(run).require()
     import_from(folder.code_folder())
+    if override:
+        with folder.locked():
+            folder.change(override)
     _run(folder, json)
 
 
@@ -122,8 +138,11 @@ def _run(folder: RunFolder, json: bool) -> None:
 
 def _plan(asked: Any, json: bool) -> None:
     from nasbench.search import prepare
+    from nasbench.search.plan import estimate
 
     prepared = prepare(asked)
+    err.print("training two pilots for a few seconds ...", highlight=False)
+    made = estimate(asked, prepared)
     plan = {
         "experiment": asked.model_dump(mode="json"),
         "space_size": prepared.space.size,
@@ -132,10 +151,53 @@ def _plan(asked: Any, json: bool) -> None:
         "input_shape": list(prepared.data.task.input_shape),
         "classes": prepared.data.task.classes,
         "stages": ["searched", *(step.stage for step in prepared.recipe.steps)],
+        "estimate": made.to_json(),
     }
-    text = (
-        f"{to_yaml(asked)}\n"
-        f"# {plan['candidates']} candidates of {prepared.space.size:,} architectures; images {plan['images']}; "
-        f"stages {', '.join(plan['stages'])}. Nothing was run."
-    )
-    show(plan, text, as_json=json)
+    if json:
+        show(plan, "", as_json=True)
+        return
+    # Not through rich, which would break lines: the output is valid YAML.
+    sys.stdout.write(to_yaml(asked).rstrip("\n") + "\n\n")
+    for line in (
+        f"{plan['candidates']:,} candidates of {prepared.space.size:,} architectures",
+        f"images {plan['images']}",
+        f"stages {', '.join(plan['stages'])}",
+        *estimate_lines(asked, made),
+    ):
+        sys.stdout.write(f"# {line}\n")
+
+
+def estimate_lines(asked: Experiment, made: Estimate) -> list[str]:
+    """What the dry run says about time, disk and machine, for people."""
+    from nasbench.report.units import count, duration
+
+    device, pilots = made.device, made.pilots
+
+    def row(name: str, hours: float, how: str) -> str:
+        return f"  {name:<12} {duration(3600 * hours):>8}  {how}"
+
+    lines = [
+        f"estimate, from {len(pilots)} pilot{'s' if len(pilots) > 1 else ''} of "
+        f"{' and '.join(count(pilot.macs) for pilot in pilots)} MACs that were trained for "
+        f"{duration(made.trained_seconds)}; nothing was kept, and no candidate was run:"
+    ]
+    if made.calibration_hours:
+        lines.append(row("calibration", made.calibration_hours, f"{asked.device.samples} architectures measured"))
+    each = f"{asked.search.candidates:,} candidates x {duration(made.seconds_per_candidate)}"
+    lines.append(row("search", made.search_hours, f"{each}, {asked.executor.workers} at a time"))
+    if made.compression_hours:
+        lines.append(row("compression", made.compression_hours, f"{asked.survivors} survivors"))
+    lines.append(row("in all", made.total_hours, ""))
+    lines.append(f"  {'disk':<12} {_disk(made.disk_gb):>8}")
+    machine = f"{device['processor']}, {device['cores']} cores"
+    if device["gpu"]:
+        machine += f"; {device['gpu']}"
+    machine += f"; {device['workers']} worker(s) with {device['threads']} thread(s) each"
+    if device["runtime"]:
+        machine += f"; latency on {device['runtime']}"
+    lines.append(f"  {'device':<12} {machine}")
+    return [line.rstrip() for line in lines] + [f"warning: {text}" for text in made.warnings]
+
+
+def _disk(gigabytes: float) -> str:
+    return f"{gigabytes:.3g} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.3g} MB"

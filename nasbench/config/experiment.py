@@ -352,9 +352,16 @@ class Experiment(Strict):
                 raise ValueError(
                     f"reward weighted_product needs exactly one objective with goal max, not {goals.count('max')}."
                 )
+        if isinstance(self.scheduler, Hyperband) and self.checkpoints.every != 1:
+            raise ValueError(
+                f"scheduler hyperband pauses candidates after any epoch, so it needs checkpoints.every: 1, not "
+                f"{self.checkpoints.every}."
+            )
         if self.executor.name == "inline":
             if self.scheduler is not None:
-                raise ValueError(f"scheduler {self.scheduler.name} needs executor ray; inline trains one after another.")
+                raise ValueError(
+                    f"scheduler {self.scheduler.name} needs executor ray; inline trains one after another."
+                )
             if self.ray.address is not None:
                 raise ValueError(f"ray.address is {self.ray.address!r}, and executor inline does not use Ray; use ray.")
         return self

@@ -32,10 +32,15 @@ def load_experiment(path: Path, overrides: Sequence[str] = (), seed: int | None 
             f"{path} holds {type(data).__name__}, not an experiment; write keys such as 'space' and 'data'."
         )
     data.setdefault("name", path.stem)
-    for override in overrides:
-        _set(data, override)
     if seed is not None:
-        data["seed"] = seed
+        overrides = [*overrides, f"seed={seed}"]
+    return override(data, overrides)
+
+
+def override(data: dict[str, Any], overrides: Sequence[str]) -> Experiment:
+    """The experiment in a dict, with ``key=value`` texts set in it; UserError for what is not allowed."""
+    for text in overrides:
+        _set(data, text)
     return parse_experiment(data)
 
 
@@ -78,28 +83,28 @@ def key_value(text: str, kind: str, example: str) -> tuple[str, Any]:
         raise UserError(f"{kind} {text!r}: {value!r} is not a YAML value.") from None
 
 
-def _set(data: dict[str, Any], override: str) -> None:
-    key, value = key_value(override, "override", "training.epochs=2")
+def _set(data: dict[str, Any], text: str) -> None:
+    key, value = key_value(text, "override", "training.epochs=2")
     *parents, last = key.split(".")
     place: Any = data
     for parent in parents:
-        at: Any = _index(place, parent, override) if isinstance(place, list) else parent
+        at: Any = _index(place, parent, text) if isinstance(place, list) else parent
         below = place[at] if isinstance(place, list) else place.get(at)
         if isinstance(below, str):
             below = {"name": below} if isinstance(place, dict) else {below: {}}  # the short form of a thing or a step
         elif below is None:
             below = {}
         if not isinstance(below, dict | list):
-            raise UserError(f"override {override!r}: {parent!r} holds a value and has no keys below it.")
+            raise UserError(f"override {text!r}: {parent!r} holds a value and has no keys below it.")
         place[at] = below
         place = below
-    place[_index(place, last, override) if isinstance(place, list) else last] = value
+    place[_index(place, last, text) if isinstance(place, list) else last] = value
 
 
-def _index(place: list[Any], text: str, override: str) -> int:
-    if not text.isdecimal() or int(text) >= len(place):
-        raise UserError(f"override {override!r}: {text!r} is not an index below {len(place)}.")
-    return int(text)
+def _index(place: list[Any], part: str, text: str) -> int:
+    if not part.isdecimal() or int(part) >= len(place):
+        raise UserError(f"override {text!r}: {part!r} is not an index below {len(place)}.")
+    return int(part)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +19,25 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, channels, height, width) as normalised float32, and labels (n,) as int64."""
+    """Images (n, channels, height, width) as normalised float32, and labels (n,) as int64.
+
+    Pickled as NumPy arrays: in Ray's object store these lie once per machine, and every worker reads the same memory.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _split, (self.images.numpy(), self.labels.numpy())
+
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def _split(images: Array, labels: Labels) -> Split:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes
+        return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
+import torch
+
+from nasbench.evaluation.outcomes import Status
 from nasbench.metrics import Metrics
+from nasbench.training import Diverged, TimedOut
 from search_spaces import Architecture
 
 Report = Callable[[int, Metrics], bool]
@@ -24,26 +28,44 @@ class Trial:
         arch: the architecture.
         epochs: the fidelity asked for; None is the full budget.
         seed: of its weights and of the order of its images; depends on the architecture, not on the number.
+        attempt: how many attempts came before this one.
+        accumulate: parts into which each batch is divided, to need less memory; their gradients are added up.
     """
 
     number: int
     arch: Architecture
     epochs: int | None
     seed: int
+    attempt: int = 0
+    accumulate: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name, the architecture as JSON."""
+        return asdict(self) | {"arch": self.arch.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        """What `to_json` gave."""
+        return cls(**{**data, "arch": Architecture.from_json(data["arch"])})
 
 
 class Evaluator(Protocol):
     """Scores candidates; picklable, so that it can travel to a worker."""
 
     def __call__(self, trial: Trial, report: Report) -> Metrics:
-        """The metrics of the candidate; an exception if it failed."""
+        """The metrics of the candidate; an exception if it failed.
+
+        Two entries describe the evaluation instead of the candidate and are kept apart: `training_seconds`, the
+        seconds spent in training, and `cached`, not zero if nothing was trained because the result was known.
+        """
 
 
 class InfeasibleError(Exception):
     """The candidate breaks a hard limit; that is no failure of the machinery."""
 
 
-Status = Literal["done", "failed", "infeasible"]
+class InvalidNetwork(Exception):
+    """The architecture builds no network, or one that does not fit the task."""
 
 
 @dataclass(frozen=True)
@@ -51,42 +73,92 @@ class Evaluated:
     """What came of a trial, in values that cross a process border as JSON.
 
     Attributes:
-        status: done, failed or infeasible.
-        metrics: of a done candidate; what was known of another.
+        status: one of `OUTCOMES`.
+        metrics: of a candidate that was done or stopped; what was known of another.
         error: why it is not done.
         seconds: it took.
+        training_seconds: of these were spent in training.
+        curve: validation accuracy in percent by epoch.
+        cached: whether the result was known and nothing was trained.
     """
 
     status: Status
     metrics: dict[str, float]
     error: str | None
     seconds: float
+    training_seconds: float = 0.0
+    curve: dict[str, float] = field(default_factory=dict)
+    cached: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
-        return {"status": self.status, "metrics": self.metrics, "error": self.error, "seconds": self.seconds}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluated:
         """What `to_json` gave."""
-        return cls(data["status"], dict(data["metrics"]), data["error"], float(data["seconds"]))
+        return cls(**data)
 
 
-def evaluate(evaluator: Evaluator, trial: Trial, report: Report | None = None) -> Evaluated:
-    """Run an evaluator; whatever it raises is recorded, and the search goes on."""
+def evaluate(evaluator: Evaluator, trial: Trial, report: Callable[[int, Evaluated], bool] | None = None) -> Evaluated:
+    """Run an evaluator; whatever it raises becomes an outcome of its kind, and the search goes on.
+
+    Args:
+        evaluator: what scores the candidate.
+        trial: the candidate.
+        report: called after each epoch that the evaluator reports, with the outcome if the candidate were stopped
+            now; False stops it.
+    """
     started = time.perf_counter()
+    curve: dict[str, float] = {}
+    stopped_after: int | None = None
 
-    def result(status: Status, metrics: Metrics, error: str | None) -> Evaluated:
-        return Evaluated(status, dict(metrics), error, time.perf_counter() - started)
+    def result(status: Status, metrics: Metrics, error: str | None = None) -> Evaluated:
+        known = {str(name): float(value) for name, value in metrics.items()}
+        training = known.pop("training_seconds", 0.0)
+        cached = bool(known.pop("cached", 0.0))
+        return Evaluated(status, known, error, time.perf_counter() - started, training, dict(curve), cached)
+
+    def on_epoch(epoch: int, metrics: Metrics) -> bool:
+        nonlocal stopped_after
+        if "val_acc_pct" in metrics:
+            curve[str(epoch)] = float(metrics["val_acc_pct"])
+        if report is not None and not report(epoch, result("stopped", metrics, _stopped(epoch))):
+            stopped_after = epoch
+        return stopped_after is None
 
     try:
-        returned = evaluator(trial, report or (lambda epoch, metrics: True))
-        metrics = {str(name): float(value) for name, value in returned.items()}
-    except InfeasibleError as error:
-        return result("infeasible", {}, str(error))
+        metrics = evaluator(trial, on_epoch)
+        done = result("done", metrics) if stopped_after is None else result("stopped", metrics, _stopped(stopped_after))
     except Exception as error:  # a candidate may fail in any way; the search must not
-        return result("failed", {}, f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:500])
-    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        return result(_kind(error), {}, _words(error))
+    broken = [name for name, value in done.metrics.items() if not math.isfinite(value)]
     if broken:
-        return result("failed", {}, f"Diverged: {', '.join(broken)} is not a finite number")
-    return result("done", metrics, None)
+        return result("diverged", {}, f"Diverged: {', '.join(broken)} is not a finite number")
+    return done
+
+
+def _stopped(epoch: int) -> str:
+    return f"stopped by the scheduler after epoch {epoch}"
+
+
+def _kind(error: Exception) -> Status:
+    if isinstance(error, InfeasibleError):
+        return "infeasible"
+    if isinstance(error, InvalidNetwork):
+        return "invalid"
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, TimedOut):
+        return "timed_out"
+    # The allocator of the CPU has no exception of its own.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return "out_of_memory"
+    return "failed"
+
+
+def _words(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, InfeasibleError | InvalidNetwork | TimedOut) and text:
+        return text[:500]
+    return f"{type(error).__name__}: {text or 'no message'}"[:500]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
+import copy
+import functools
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from nasbench.config import Experiment
-from nasbench.data import load_data
-from nasbench.evaluation.evaluator import InfeasibleError, Report, Trial
-from nasbench.hardware import Calibration, Device, cost, work
+from nasbench.data import ImageData, load_data
+from nasbench.evaluation.cache import Cache
+from nasbench.evaluation.checkpoints import Checkpoints
+from nasbench.evaluation.costs import costs
+from nasbench.evaluation.evaluator import InfeasibleError, InvalidNetwork, Report, Trial
 from nasbench.metrics import Metrics
 from nasbench.reward import broken_limit
-from nasbench.training import score, train
+from nasbench.training import Training, score
 from search_spaces import Architecture, SearchSpace, Task, get_space
 
 
@@ -26,70 +29,135 @@ from search_spaces import Architecture, SearchSpace, Task, get_space
 class Trained:
     """Build, cost, train, validate; keep the weights.
 
-    Costs come first: a candidate over a hard limit is refused before it is trained.
+    Costs come first: a candidate over a hard limit is refused before it is trained. What the shared cache knows is
+    not trained. A candidate whose training was interrupted goes on after its last checkpoint, to the same weights as
+    if nothing had happened.
 
     Attributes:
         experiment: what was asked.
         calibration: measured architectures as JSON, from which latency is predicted; None where latency is measured
             or not needed.
-        checkpoints: the folder for the weights, one file a candidate; None keeps none.
+        checkpoints: the folder for the weights and for states of training; None keeps none.
+        data: the images; None loads them. Processes on one machine share one copy of what is given here under Ray.
     """
 
     experiment: Experiment
     calibration: Mapping[str, Any] | None = None
     checkpoints: str | None = None
+    data: ImageData | None = field(default=None, compare=False, repr=False)
 
     def __call__(self, trial: Trial, report: Report) -> Metrics:
-        """Metrics of the candidate: val_acc_pct, val_loss, train_loss, macs, params, size_bytes, latency_ms.
+        """Metrics of the candidate: val_acc_pct, val_loss, train_loss, epochs, macs, params, size_bytes, latency_ms.
 
         Raises:
+            InvalidNetwork: it cannot be built, or does not fit the task.
             InfeasibleError: it breaks a hard limit.
-            Diverged: its loss stopped being finite.
+            Diverged: its loss stopped being finite, or it does no better than guessing.
+            TimedOut: it takes longer than search.candidate_minutes.
         """
+        started = time.monotonic()
         config = self.experiment
-        torch.set_num_threads(config.executor.cpus)
-        data = load_data(config.data.name, **config.data.options)
+        torch.set_num_threads(config.executor.threads)
+        data = self.data or load_data(config.data.name, **config.data.options)
         space = get_space(config.space.name, **config.space.options)
-        model = fresh_model(space, trial.arch, data.task, trial.seed)
-        metrics = self._costs(model, data.task)
+        model = checked_model(space, trial.arch, data.task, trial.seed)
+        metrics = costs(model, data.task, config, self.calibration)
         self._check(metrics)
-        losses = []
+        place = None if self.checkpoints is None else Checkpoints(Path(self.checkpoints))
+        cache = None if config.cache is None else Cache(Path(config.cache).expanduser())
+        weights = None if place is None else place.weights(trial.number)
+        known = None if cache is None else cache.find(config, space, trial, weights)
+        if known is not None:
+            metrics |= known | {"cached": 1.0}
+        else:
+            limit = config.search.candidate_minutes
+            deadline = None if limit is None else started + 60 * limit
+            trained = self._train(model, data, trial, report, metrics, place, deadline)
+            if place is not None:
+                place.save_weights(trial.number, model)
+            if cache is not None and trained["epochs"] == (trial.epochs or config.training.epochs):
+                about = {name: value for name, value in trained.items() if name != "training_seconds"}
+                cache.store(config, space, trial, about, weights)
+            metrics |= trained
+        self._check(metrics)
+        return metrics
 
-        def on_epoch(epoch: int, loss: float) -> bool:
-            losses.append(loss)
-            return report(epoch, {"train_loss": loss})
+    def _train(
+        self,
+        model: nn.Module,
+        data: ImageData,
+        trial: Trial,
+        report: Report,
+        metrics: dict[str, float],
+        place: Checkpoints | None,
+        deadline: float | None,
+    ) -> dict[str, float]:
+        """Train, from the last checkpoint on if there is one; what training gave."""
+        config = self.experiment
+        device = "cuda" if config.executor.gpus > 0 else "cpu"
+        begin = functools.partial(
+            Training,
+            data=data.train,
+            config=config.training,
+            seed=trial.seed,
+            epochs=trial.epochs,
+            device=device,
+            accumulate=trial.accumulate,
+            deadline=deadline,
+        )
+        past: list[dict[str, float]] = []  # what was reported after each epoch
+        before_s = 0.0
+        saved = None if place is None else place.load_training(trial)
+        fresh = copy.deepcopy(model.state_dict()) if saved is not None else {}
+        training = begin(model)
+        if saved is not None:
+            tensors, about = saved
+            try:
+                training.load_state_dict(tensors)
+                past, before_s = about["past"], about["seconds"]
+            except (KeyError, ValueError, RuntimeError):  # of another version, or damaged: from the beginning, then
+                model.load_state_dict(fresh)
+                training = begin(model)
+        going = True
+        for epoch, told in enumerate(past, start=1):  # a scheduler that lost its memory hears them again
+            going = going and report(epoch, metrics | told)
+        every = config.training.validate_every or (1 if config.scheduler else None)
+        began = time.perf_counter()
 
-        train(model, data.train, config.training, seed=trial.seed, epochs=trial.epochs, on_epoch=on_epoch)
+        def seconds() -> float:
+            return before_s + time.perf_counter() - began
+
+        while going and training.epoch < training.epochs:
+            epoch_done = training.run_epoch()
+            epoch = epoch_done.number
+            told = self._spent(metrics, epoch, len(data.train)) | {
+                "train_loss": epoch_done.loss,
+                "train_acc_pct": epoch_done.accuracy_pct,
+            }
+            last = epoch == training.epochs
+            if every is not None and epoch % every == 0 and not last:
+                validation = score(model.eval(), data.val, device=device)
+                told |= {"val_acc_pct": validation.accuracy_pct, "val_loss": validation.loss}
+            past.append(told)
+            if place is not None:
+                place.log(trial, epoch)
+                if config.checkpoints.every is not None and epoch % config.checkpoints.every == 0 and not last:
+                    place.save_training(
+                        trial, training.state_dict(), {"epoch": epoch, "past": past, "seconds": seconds()}
+                    )
+            going = last or report(epoch, metrics | told | {"training_seconds": seconds()})
+        training.finish()
         validation = score(model, data.val)
-        metrics |= {
-            "val_acc_pct": validation.accuracy_pct,
-            "val_loss": validation.loss,
-            "train_loss": losses[-1],
-            # two operations a multiply-add; the backward pass costs twice the forward one
-            "training_operations": 2 * 3 * metrics["macs"] * len(data.train) * len(losses),
-        }
-        if self.checkpoints is not None:
-            save_weights(model, checkpoint_path(Path(self.checkpoints), trial.number))
-        self._check(metrics)
-        return metrics
+        result = past[-1] | {"val_acc_pct": validation.accuracy_pct, "val_loss": validation.loss}
+        result["training_seconds"] = seconds()
+        if going:
+            report(len(past), metrics | result)
+        return result
 
-    def _costs(self, model: nn.Module, task: Task) -> dict[str, float]:
-        counted = cost(model, task)
-        metrics: dict[str, float] = {
-            "macs": counted.macs,
-            "params": counted.params,
-            "size_bytes": counted.size_bytes,
-        }
-        device = Device.from_config(self.experiment.device)
-        if self.calibration is not None:
-            predictor = Calibration.from_json(self.calibration).predictor()
-            mean, std = predictor.predict(work(model, task)[None])
-            metrics |= {"latency_ms": float(mean[0]), "latency_std_ms": float(std[0])}
-        elif self.experiment.needs_latency:
-            metrics["latency_ms"] = device.latency(model, task).median
-        if "latency_ms" in metrics:
-            metrics["throughput_per_s"] = 1000 * device.batch / metrics["latency_ms"]
-        return metrics
+    @staticmethod
+    def _spent(metrics: Metrics, epochs: int, images: int) -> dict[str, float]:
+        # two operations a multiply-add; the backward pass costs twice the forward one
+        return {"epochs": float(epochs), "training_operations": 2 * 3 * metrics["macs"] * images * epochs}
 
     def _check(self, metrics: Metrics) -> None:
         broken = broken_limit(self.experiment.objectives, metrics)
@@ -104,14 +172,23 @@ def fresh_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -
         return space.build(arch, task)
 
 
-def checkpoint_path(folder: Path, number: int) -> Path:
-    """Where the weights of a candidate lie."""
-    return folder / f"{number:05d}.safetensors"
+def checked_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:
+    """`fresh_model`, run once on an empty image.
 
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights aside, then rename, so that a file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, aside)
-    aside.replace(path)
+    Raises:
+        InvalidNetwork: it cannot be built or run, or does not give one logit a class.
+    """
+    try:
+        model = fresh_model(space, arch, task, seed)
+        with torch.no_grad():
+            shape = tuple(model.eval()(torch.zeros(1, *task.input_shape)).shape)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "can't allocate memory" in str(error):
+            raise
+        words = " ".join(str(error).split()) or "no message"
+        raise InvalidNetwork(f"the network cannot be built: {type(error).__name__}: {words}") from error
+    if shape != (1, task.classes):
+        raise InvalidNetwork(f"the network gives shape {shape} for one image, not (1, {task.classes})")
+    return model.train()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from controllers import SearchFinished
-from nasbench.evaluation import Evaluator, evaluate
+from nasbench.evaluation import Evaluated, Evaluator, evaluate
 from nasbench.executors.executor import Executor, OnResult
 from nasbench.study import Study
 
 
 class Inline(Executor):
-    """The simplest executor: for tests, debugging, cheap evaluators and measured latency."""
+    """The simplest executor: for tests, debugging, cheap evaluators and measured latency.
+
+    A candidate that takes too long is only noticed between two batches, and one that ends the process ends the search.
+    """
 
     name = "inline"
 
@@ -21,6 +24,13 @@ class Inline(Executor):
             except SearchFinished:
                 return
             assert trial is not None, "nothing runs beside this, so there is nothing to wait for"
-            candidate = study.finish(trial.number, evaluate(evaluator, trial))
+            number = trial.number
+
+            def report(epoch: int, so_far: Evaluated, number: int = number) -> bool:
+                if str(epoch) in so_far.curve:
+                    study.report(number, epoch, so_far.curve[str(epoch)])
+                return True
+
+            candidate = study.finish(number, evaluate(evaluator, trial, report))
             if candidate is not None:
                 on_result(candidate)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from compression import CompiledModel, Recipe, Step, get_backend, get_step
-from nasbench.evaluation.trained import save_weights
+from nasbench.evaluation.checkpoints import save_weights
 from nasbench.files import write_json
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task, get_space

@@ -22,7 +22,7 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
     """What a program reads of a run; see the section on report.json in the README."""
     experiment = folder.require().experiment()
     space = get_space(experiment.space.name, **experiment.space.options)
-    record = Record(folder.journal, experiment.name, space, experiment.objectives, mend=False)
+    record = Record(folder, experiment, space, mend=False)
     candidates = [record.candidates[number] for number in sorted(record.candidates)]
     compared = {each.id: each.metrics for each in comparable(candidates, experiment.training.epochs)}
     survivors = [
@@ -69,6 +69,7 @@ def _candidate(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
         "seconds": candidate.seconds,
         "finished_s": candidate.finished_s,
         "error": candidate.error,
+        "attempts": candidate.attempts,
     }
 
 

@@ -12,12 +12,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nasbench.config import Experiment
-from nasbench.evaluation.trained import Trained, checkpoint_path, fresh_model, save_weights
+from nasbench.evaluation.checkpoints import Checkpoints, save_weights
+from nasbench.evaluation.trained import Trained, fresh_model
 from nasbench.executors import get_executor
 from nasbench.files import write_json
 from nasbench.hardware import Calibration, calibrate
 from nasbench.models import Origin, save_model
 from nasbench.report import write_report
+from nasbench.search.disk import Disk
+from nasbench.search.interrupt import stoppable
 from nasbench.search.preflight import Prepared, prepare
 from nasbench.search.select import choose_survivors
 from nasbench.study import Candidate, RunFolder, Study
@@ -37,6 +40,12 @@ class Watcher(Protocol):
     def candidate(self, candidate: Candidate, study: Study) -> None:
         """A candidate finished."""
 
+    def retry(self, number: int, status: str, error: str | None) -> None:
+        """An attempt at a candidate failed, and another one will follow."""
+
+    def stopping(self) -> None:
+        """The user wants to stop; the running candidates finish first."""
+
 
 def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> dict[str, Any]:
     """Search, or go on with a search, in a folder that was started; return the report.
@@ -48,13 +57,10 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
         UserError: the experiment cannot run.
     """
     prepared = prepare(experiment)
-    torch.set_num_threads(experiment.executor.cpus)
+    torch.set_num_threads(experiment.executor.threads)
     calibration = _calibration(experiment, folder, prepared, watcher)
     study = Study(folder, experiment, prepared.space)
-    evaluator = Trained(experiment, calibration.to_json() if calibration else None, str(folder.checkpoints.resolve()))
-    watcher.phase("search", experiment.search.candidates)
-    watcher.advance(study.count("done"))
-    get_executor(experiment.executor).run(study, evaluator, lambda candidate: watcher.candidate(candidate, study))
+    _search(study, prepared, calibration, watcher)
     survivors = choose_survivors(study, experiment.survivors)
     watcher.phase("compress", len(survivors) * (1 + len(prepared.recipe.steps)))
     for rank, candidate in enumerate(survivors, start=1):
@@ -63,6 +69,27 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     status = "complete" if reason == "complete" else f"search ended early: {reason}"
     write_json(folder.summary, {"status": status})
     return write_report(folder)
+
+
+def _search(study: Study, prepared: Prepared, calibration: Calibration | None, watcher: Watcher) -> None:
+    experiment, folder = study.experiment, study.folder
+    evaluator = Trained(
+        experiment,
+        calibration.to_json() if calibration else None,
+        str(folder.checkpoints.resolve()),
+        prepared.data,
+    )
+    disk = Disk(study)
+
+    def on_result(candidate: Candidate) -> None:
+        disk.tidy(candidate.id)
+        watcher.candidate(candidate, study)
+
+    study.on_retry = lambda number, evaluated: watcher.retry(number, evaluated.status, evaluated.error)
+    watcher.phase("search", experiment.search.candidates)
+    watcher.advance(study.finished)
+    with stoppable(study, watcher.stopping):
+        get_executor(experiment.executor).run(study, evaluator, on_result)
 
 
 def _calibration(experiment: Experiment, folder: RunFolder, prepared: Prepared, watcher: Watcher) -> Calibration | None:
@@ -154,7 +181,7 @@ def _trained_model(
 ) -> nn.Module:
     """The network with the weights of the search; trained again, in the same way, if they are not there."""
     model = fresh_model(prepared.space, candidate.arch, prepared.data.task, seed)
-    path = checkpoint_path(checkpoints, candidate.id)
+    path = Checkpoints(checkpoints).weights(candidate.id)
     if not path.exists():
         train(model, prepared.data.train, experiment.training, seed=seed, epochs=candidate.epochs)
         save_weights(model, path)

@@ -1,4 +1,4 @@
-"""The record of a study on Optuna's journal storage, which optuna-dashboard opens."""
+"""The record of a study on an Optuna storage, which optuna-dashboard opens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from nasbench.config.experiment import ObjectiveConfig
+from nasbench.config import Experiment
 from nasbench.evaluation import Evaluated, Trial
+from nasbench.study.run_folder import RunFolder
 from search_spaces import Architecture, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -29,12 +30,16 @@ class Candidate:
         id: its number, from 0.
         arch: the architecture.
         epochs: the fidelity asked for; None is the full budget.
-        status: running, done, failed or infeasible.
-        metrics: of a done one.
-        scores: what the controller was told; None unless done.
-        seconds: its evaluation took.
+        status: running, or one of `OUTCOMES`.
+        metrics: of a done one, or of one that was stopped early.
+        scores: what the controller was told; None unless it was scored.
+        seconds: its evaluation took, without earlier attempts.
         finished_s: when it finished, in seconds of search, pauses between resumes left out.
         error: why it is not done.
+        training_seconds: of these were spent in training; what was trained before an interruption is included.
+        curve: validation accuracy in percent by epoch, where it was validated.
+        attempts: status, error and seconds of attempts that were followed by another one.
+        cached: whether it was found in the shared cache and not trained.
     """
 
     id: int
@@ -46,6 +51,10 @@ class Candidate:
     seconds: float = 0.0
     finished_s: float = 0.0
     error: str | None = None
+    training_seconds: float = 0.0
+    curve: dict[str, float] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    cached: bool = False
 
 
 def comparable(candidates: Sequence[Candidate], full_epochs: int) -> list[Candidate]:
@@ -64,26 +73,18 @@ class Record:
     """Every candidate of a study, on disk before anything else hears of it.
 
     Args:
-        path: the journal file; made if it is not there.
-        name: of the study in the journal.
+        folder: of the run; its journal holds the record, unless the experiment names a storage.
+        experiment: whose objectives become the values of an Optuna trial, with their directions.
         space: whose architectures are recorded.
-        objectives: become the values of an Optuna trial, with their directions.
         mend: repair what a killed process left; only for the holder of the run folder.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        name: str,
-        space: SearchSpace,
-        objectives: Sequence[ObjectiveConfig],
-        *,
-        mend: bool = True,
-    ) -> None:
+    def __init__(self, folder: RunFolder, experiment: Experiment, space: SearchSpace, *, mend: bool = True) -> None:
         if mend:
-            _mend(path)
+            _mend(folder.journal)
+        objectives, name = experiment.objectives, experiment.name
         self.space, self.objectives = space, objectives
-        self._storage = JournalStorage(JournalFileBackend(str(path)))
+        self._storage = JournalStorage(JournalFileBackend(str(folder.journal)))
         directions = [StudyDirection.MAXIMIZE if each.goal == "max" else StudyDirection.MINIMIZE for each in objectives]
         studies = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
         self._study = studies[name] if name in studies else self._storage.create_new_study(directions, name)
@@ -120,12 +121,27 @@ class Record:
         self._ids[number] = trial_id
         self.candidates[number] = Candidate(number, trial.arch, trial.epochs)
 
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Write down the validation accuracy that a running candidate has after an epoch."""
+        curve = self.candidates[number].curve
+        if curve.get(str(epoch)) != value:
+            self._storage.set_trial_intermediate_value(self._ids[number], epoch, value)
+            curve[str(epoch)] = value
+
+    def attempt(self, number: int, evaluated: Evaluated) -> None:
+        """Write down an attempt that another one will follow."""
+        attempts = self.candidates[number].attempts
+        attempts.append({"status": evaluated.status, "error": evaluated.error, "seconds": evaluated.seconds})
+        self._storage.set_trial_user_attr(self._ids[number], "attempts", attempts)
+
     def finish(
         self, number: int, evaluated: Evaluated, scores: tuple[float, ...] | None, finished_s: float
     ) -> Candidate:
         """Write down what came of a candidate."""
         trial_id = self._ids[number]
         outcome = evaluated.to_json() | {"scores": list(scores) if scores else None, "finished_s": finished_s}
+        for epoch, accuracy in evaluated.curve.items():
+            self.report(number, int(epoch), accuracy)
         for name, value in evaluated.metrics.items():
             self._storage.set_trial_user_attr(trial_id, name, value)
         # From here on the candidate is finished; if the process dies before the next line, `_close` is called later.
@@ -137,14 +153,24 @@ class Record:
 
     def _close(self, trial_id: int, outcome: dict[str, Any]) -> None:
         """Give the trial the state and the values that belong to its outcome."""
-        done = outcome["status"] == "done"
+        state = _STATES.get(outcome["status"], TrialState.FAIL)
+        done = state == TrialState.COMPLETE
         values = [outcome["metrics"][objective.metric] for objective in self.objectives] if done else None
-        self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE if done else TrialState.FAIL, values)
+        self._storage.set_trial_state_values(trial_id, state, values)
+
+
+_STATES = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
 
 
 def _candidate(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Candidate:
     attributes = trial.user_attrs
-    candidate = Candidate(trial.number, space.architecture(attributes["picks"]), attributes["epochs"])
+    candidate = Candidate(
+        trial.number,
+        space.architecture(attributes["picks"]),
+        attributes["epochs"],
+        curve={str(epoch): value for epoch, value in trial.intermediate_values.items()},
+        attempts=list(attributes.get("attempts", ())),
+    )
     if "outcome" in attributes:
         _fill(candidate, attributes["outcome"])
     return candidate
@@ -157,6 +183,8 @@ def _fill(candidate: Candidate, outcome: dict[str, Any]) -> None:
     candidate.seconds = outcome["seconds"]
     candidate.finished_s = outcome["finished_s"]
     candidate.error = outcome["error"]
+    candidate.training_seconds = outcome.get("training_seconds", 0.0)  # absent in runs of earlier versions
+    candidate.cached = outcome.get("cached", False)
 
 
 def _category(option: Any) -> str | int | float | bool | None:

@@ -8,7 +8,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from nasbench.config import Experiment, parse_experiment, read_yaml
+from nasbench.config import Experiment, override, parse_experiment, read_yaml
 from nasbench.files import write_json, write_text
 from nasbench.hardware import processor_name
 from nasbench_registry import UserError
@@ -35,6 +36,10 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
 )
+
+
+CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard")
+"""Sections of an experiment that a resumed run may change."""
 
 
 class RunFolder:
@@ -73,6 +78,28 @@ class RunFolder:
     def experiment(self) -> Experiment:
         """The experiment that runs here."""
         return parse_experiment(read_yaml(self.config))
+
+    def change(self, overrides: Sequence[str]) -> None:
+        """Set ``key=value`` texts in the experiment that runs here: where and how long it runs, not what is searched.
+
+        Raises:
+            UserError: a key or value is not allowed, or is of a section that decides the results.
+        """
+        before = self.experiment()
+        after = override(read_yaml(self.config), overrides)
+        for key in type(before).model_fields:
+            if key not in CHANGEABLE and getattr(before, key) != getattr(after, key):
+                raise UserError(
+                    f"{key} of {self.path} cannot be changed any more, for results depend on it; a resumed run may "
+                    f"change {', '.join(CHANGEABLE)}."
+                )
+        write_text(self.config, to_yaml(after))
+
+    @property
+    def run_id(self) -> str:
+        """A name that no other run has."""
+        stored = json.loads(self.environment.read_text(encoding="utf-8"))
+        return str(stored.get("run_id", "run"))  # absent in runs of earlier versions
 
     def code_folder(self) -> Path:
         """Where the experiment file lay, and with it the code of a user's own space."""
@@ -148,6 +175,7 @@ def environment(seed: int, code_folder: Path, command: str) -> dict[str, Any]:
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "seed": seed,
+        "run_id": uuid.uuid4().hex[:12],
         "commit": _commit(),
         "command": command,
         "code_folder": str(code_folder),

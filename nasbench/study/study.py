@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from controllers import Controller, Outcome, Proposal, SearchFinished, controllers, get_controller
 from nasbench.config import Experiment
-from nasbench.evaluation import Evaluated, Trial
+from nasbench.evaluation import FAILURES, SCORED, Evaluated, Trial
 from nasbench.files import write_json
 from nasbench.reward import pareto_front, scores
 from nasbench.study.record import Candidate, Record, comparable
@@ -29,7 +30,8 @@ class Study:
     before the controller hears of it. So a finished candidate is never lost or evaluated twice, and one that was
     running when the process died is handed out again, under its number.
 
-    An architecture that was evaluated before, in another notation or not, is answered from the record.
+    An architecture that was evaluated before, in another notation or not, is answered from the record. A failed
+    attempt is followed by another one as far as the policy of its kind allows.
 
     Args:
         folder: of the run; locked by the caller.
@@ -39,13 +41,17 @@ class Study:
 
     def __init__(self, folder: RunFolder, experiment: Experiment, space: SearchSpace) -> None:
         self.folder, self.experiment, self.space = folder, experiment, space
-        self.record = Record(folder.journal, experiment.name, space, experiment.objectives)
+        self.record = Record(folder, experiment, space)
         self.stop_reason: str | None = None
+        self.on_retry: Callable[[int, Evaluated], None] = lambda number, evaluated: None
+        """Called when a failed attempt will be followed by another one."""
         self._running: dict[int, Proposal] = {}
+        self._out: set[int] = set()  # those of `_running` that an executor has now
         self._twins: dict[int, list[Proposal]] = {}  # further proposals of what a running candidate is, too
-        self._again: list[int] = []  # were running when the process died
+        self._again: list[int] = []  # were running when the process died, or will be tried again
         self._known: dict[tuple[Architecture, int], int] = {}
         self._infeasible_in_a_row = 0
+        self._stopped_for: str | None = None
         self._controller = make_controller(experiment, space)
         self._resume()
         self._earlier_s = max((candidate.finished_s for candidate in self.candidates), default=0.0)
@@ -59,8 +65,22 @@ class Study:
         return [self.record.candidates[number] for number in sorted(self.record.candidates)]
 
     def count(self, status: str) -> int:
-        """How many candidates have this status: running, done, failed or infeasible."""
-        return sum(candidate.status == status for candidate in self.record.candidates.values())
+        """How many candidates have this status: running, or one of `OUTCOMES`."""
+        return self._counts[status]
+
+    @property
+    def finished(self) -> int:
+        """How many candidates count towards search.candidates: those that are done or were stopped early."""
+        return sum(self._counts[status] for status in SCORED)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many candidates failed, by kind; kinds that did not occur are left out."""
+        return {kind: self._counts[kind] for kind in FAILURES if self._counts[kind]}
+
+    @property
+    def _counts(self) -> Counter[str]:
+        return Counter(candidate.status for candidate in self.record.candidates.values())
 
     @property
     def comparable(self) -> list[Candidate]:
@@ -85,6 +105,16 @@ class Study:
         """Seconds of search so far; pauses between resumes are left out."""
         return self._earlier_s + time.monotonic() - self._started
 
+    @property
+    def utilization(self) -> float | None:
+        """Seconds of training in all workers together / (workers x seconds of search); None before the first outcome.
+
+        Candidates that are in training now are not counted yet.
+        """
+        spent = sum(candidate.training_seconds for candidate in self.record.candidates.values())
+        latest = max((candidate.finished_s for candidate in self.record.candidates.values()), default=0.0)
+        return spent / (self.experiment.executor.workers * latest) if latest else None
+
     def seed_of(self, arch: Architecture) -> int:
         """The seed of an architecture's weights and training: the same in whatever order candidates come."""
         picks = self.space.canonical(arch).picks
@@ -98,10 +128,10 @@ class Study:
         Raises:
             SearchFinished: there will be no further candidate; `stop_reason` says why.
         """
-        if self._again:
-            return self._trial(self._again.pop(0))
+        if self._again and self._stopped_for is None:
+            return self._give(self._again.pop(0))
         reason = self._why_stop()
-        if reason is None and self.count("done") + len(self._running) >= self.experiment.search.candidates:
+        if reason is None and self.finished + len(self._running) >= self.experiment.search.candidates:
             return None
         for _ in range(MAX_REPEATS):
             if reason is not None:
@@ -121,18 +151,38 @@ class Study:
         else:
             reason = f"the last {MAX_REPEATS} proposals were all known already"
         self.stop_reason = reason
-        if self._running:
+        if self._out:
             return None
         self._save()
         raise SearchFinished(reason)
 
+    def report(self, number: int, epoch: int, accuracy_pct: float) -> None:
+        """Take the validation accuracy that a running candidate has after an epoch."""
+        if number in self._running:
+            self.record.report(number, epoch, accuracy_pct)
+
+    def stop(self, reason: str) -> None:
+        """Hand out nothing more, now; what is running may finish, and the search ends with this reason."""
+        self._stopped_for = self._stopped_for or reason
+
     def finish(self, number: int, evaluated: Evaluated) -> Candidate | None:
-        """Take the result of a candidate; None if it is not running (its result is known already)."""
-        proposal = self._running.get(number)
-        if proposal is None:
+        """Take the result of a candidate.
+
+        None if it is not running, for then its result is known already, and if it will be tried again.
+        """
+        if number not in self._running:
             return None
-        rewarded = scores(self.experiment, evaluated.metrics) if evaluated.status == "done" else None
-        candidate = self.record.finish(number, evaluated, rewarded, self.elapsed_s)
+        self._out.discard(number)
+        missing = self.experiment.needed_metrics - set(evaluated.metrics)
+        if evaluated.status in SCORED and missing:
+            error = f"the evaluator gives no {', '.join(sorted(missing))}"
+            evaluated = Evaluated("failed", {}, error, evaluated.seconds, evaluated.training_seconds)
+        if self._tries_again(number, evaluated):
+            self.record.attempt(number, evaluated)
+            self._again.append(number)
+            self.on_retry(number, evaluated)
+            return None
+        candidate = self.record.finish(number, evaluated, self._scores(evaluated), self.elapsed_s)
         self._infeasible_in_a_row = self._infeasible_in_a_row + 1 if evaluated.status == "infeasible" else 0
         self._tell(number)
         self._save()
@@ -140,14 +190,34 @@ class Study:
 
     # ---- inside
 
+    def _tries_again(self, number: int, evaluated: Evaluated) -> bool:
+        policy = getattr(self.experiment.outcomes, evaluated.status, None)
+        earlier: int = sum(each["status"] == evaluated.status for each in self.record.candidates[number].attempts)
+        return earlier < int(getattr(policy, "retries", 0))
+
+    def _scores(self, evaluated: Evaluated) -> tuple[float, ...] | None:
+        told = evaluated.status == "done" or (
+            evaluated.status == "stopped" and self.experiment.outcomes.stopped.tell == "score"
+        )
+        return scores(self.experiment, evaluated.metrics) if told else None
+
+    def _counted_failures(self) -> int:
+        """Those outcomes that the experiment counts towards search.max_failures."""
+        outcomes = self.experiment.outcomes
+        counts = self._counts
+        return sum(counts[kind] for kind in (*FAILURES, "infeasible") if getattr(outcomes, kind).counts)
+
     def _why_stop(self) -> str | None:
         search = self.experiment.search
         if self.stop_reason is not None:
             return self.stop_reason
-        if self.count("done") >= search.candidates:
+        if self.finished >= search.candidates:
             return "complete"
-        if self.count("failed") > search.max_failures:
-            return f"{self.count('failed')} candidates failed, more than search.max_failures={search.max_failures}"
+        if self._stopped_for is not None:
+            return self._stopped_for
+        failed = self._counted_failures()
+        if failed > search.max_failures:
+            return f"{failed} candidates failed, more than search.max_failures={search.max_failures}"
         if search.max_hours is not None and self.elapsed_s > 3600 * search.max_hours:
             return f"search.max_hours={search.max_hours} is over"
         if self._infeasible_in_a_row >= MAX_INFEASIBLE:
@@ -168,9 +238,8 @@ class Study:
         self._running[number] = proposal
         self._known[key] = number
         self._save()
-        trial = self._trial(number)
-        self.record.create(trial)
-        return trial
+        self.record.create(self._trial(number))
+        return self._give(number)
 
     def _key(self, proposal: Proposal) -> tuple[Architecture, int]:
         """Equal for proposals whose evaluation would be the same."""
@@ -180,9 +249,18 @@ class Study:
         picks, epochs = saved
         return Proposal(self.space.architecture(picks), epochs)
 
+    def _give(self, number: int) -> Trial:
+        self._out.add(number)
+        return self._trial(number)
+
     def _trial(self, number: int) -> Trial:
         proposal = self._running[number]
-        return Trial(number, proposal.arch, proposal.epochs, self.seed_of(proposal.arch))
+        known = self.record.candidates.get(number)
+        attempts = known.attempts if known is not None else []
+        too_large = sum(each["status"] == "out_of_memory" for each in attempts)
+        return Trial(
+            number, proposal.arch, proposal.epochs, self.seed_of(proposal.arch), len(attempts), accumulate=2**too_large
+        )
 
     def _tell(self, number: int) -> None:
         scores = self.record.candidates[number].scores

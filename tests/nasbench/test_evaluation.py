@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from nasbench.config import parse_experiment
 from nasbench.data import load_data
-from nasbench.evaluation import Evaluated, InfeasibleError, Trial, evaluate
-from nasbench.evaluation.trained import Trained, checkpoint_path, fresh_model
+from nasbench.evaluation import Evaluated, InfeasibleError, InvalidNetwork, Trial, evaluate
+from nasbench.evaluation.checkpoints import Checkpoints
+from nasbench.evaluation.trained import Trained, fresh_model
 from nasbench.hardware import Calibration, Device, cost, work
 from nasbench.metrics import METRICS
-from nasbench.training import score
+from nasbench.training import Diverged, TimedOut, score
 from search_spaces import Architecture, get_space
 
 SPACE = {"widths": [8, 16], "layers": 1}
@@ -68,28 +69,35 @@ class TestEvaluate:
             assert report(1, {"train_loss": 2.0}) is False
             return {"val_acc_pct": 1.0}
 
-        assert (
-            evaluate(evaluator, ANY, lambda epoch, metrics: heard.append((epoch, metrics)) is not None).status == "done"
-        )
+        result = evaluate(evaluator, ANY, lambda epoch, so_far: heard.append((epoch, so_far.metrics)) is not None)
+        assert (result.status, result.metrics) == ("stopped", {"val_acc_pct": 1.0})
         assert heard == [(1, {"train_loss": 2.0})]
         assert evaluate(lambda trial, report: {"go_on": report(1, {})}, ANY).metrics == {"go_on": 1.0}
 
     @pytest.mark.parametrize(
-        ("error", "words"),
+        ("error", "status", "words"),
         [
-            (ValueError("wrong\n  in two lines"), "ValueError: wrong in two lines"),
-            (MemoryError(), "MemoryError: no message"),
-            (torch.OutOfMemoryError("no memory"), "OutOfMemoryError: no memory"),
-            (AssertionError("x" * 5000), "AssertionError: xxx"),
-            (RecursionError("too deep"), "RecursionError: too deep"),
+            (ValueError("wrong\n  in two lines"), "failed", "ValueError: wrong in two lines"),
+            (MemoryError(), "out_of_memory", "MemoryError: no message"),
+            (torch.OutOfMemoryError("no memory"), "out_of_memory", "OutOfMemoryError: no memory"),
+            (
+                RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+                "out_of_memory",
+                "RuntimeError: Def",
+            ),
+            (AssertionError("x" * 5000), "failed", "AssertionError: xxx"),
+            (RecursionError("too deep"), "failed", "RecursionError: too deep"),
+            (Diverged("the loss became nan"), "diverged", "Diverged: the loss became nan"),
+            (TimedOut("time was up in epoch 3 of 9"), "timed_out", "time was up in epoch 3 of 9"),
+            (InvalidNetwork("the network cannot be built"), "invalid", "the network cannot be built"),
         ],
     )
-    def test_any_exception_is_a_failure_with_a_reason(self, error, words) -> None:
+    def test_any_exception_is_a_failure_of_its_kind_with_a_reason(self, error, status, words) -> None:
         def evaluator(trial, report):
             raise error
 
         result = evaluate(evaluator, ANY)
-        assert result.status == "failed"
+        assert result.status == status
         assert result.metrics == {}
         assert result.error.startswith(words)
         assert len(result.error) <= 500
@@ -111,7 +119,7 @@ class TestEvaluate:
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, np.float32("nan")])
     def test_metrics_that_are_not_finite(self, bad) -> None:
         result = evaluate(lambda trial, report: {"val_acc_pct": 80.0, "val_loss": bad}, ANY)
-        assert result.status == "failed"
+        assert result.status == "diverged"
         assert result.error == "Diverged: val_loss is not a finite number"
         assert result.metrics == {}
 
@@ -135,7 +143,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     evaluator = Trained(experiment(training={"epochs": 2, "learning_rate": 0.01}), calibration(), str(folder))
     heard = []
-    result = evaluate(evaluator, TRIAL, lambda epoch, metrics: heard.append((epoch, metrics)) is None)
+    result = evaluate(evaluator, TRIAL, lambda epoch, so_far: heard.append((epoch, so_far.metrics)) is None)
     return evaluator, folder, result, heard
 
 
@@ -167,8 +175,8 @@ class TestTrained:
 
     def test_the_checkpoint_is_the_network_that_was_judged(self, trained) -> None:
         _, folder, result, _ = trained
-        path = checkpoint_path(folder, TRIAL.number)
-        assert list(folder.iterdir()) == [path]
+        path = Checkpoints(folder).weights(TRIAL.number)
+        assert sorted(folder.iterdir()) == [path, folder / "epochs.log"]
         data = load_data("digits")
         model = fresh_model(get_space("mobile", **SPACE), ARCH, data.task, seed=999)
         model.load_state_dict(load_file(path))
@@ -185,7 +193,7 @@ class TestTrained:
         again = evaluate(copied, pickle.loads(pickle.dumps(TRIAL)))
         assert again.metrics == result.metrics
         assert torch.equal(torch.get_rng_state(), state)
-        weights = [load_file(checkpoint_path(place, TRIAL.number)) for place in (folder, tmp_path)]
+        weights = [load_file(Checkpoints(place).weights(TRIAL.number)) for place in (folder, tmp_path)]
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
     def test_the_seed_decides(self) -> None:
@@ -202,7 +210,8 @@ class TestTrained:
     def test_who_listens_may_end_it(self) -> None:
         evaluator = Trained(experiment(training={"epochs": 5}))
         result = evaluate(evaluator, TRIAL, lambda epoch, metrics: False)
-        assert result.status == "done"
+        assert result.status == "stopped"
+        assert result.error == "stopped by the scheduler after epoch 1"
         macs, images = result.metrics["macs"], len(load_data("digits").train)
         assert result.metrics["training_operations"] == 6 * macs * images  # one epoch
 
@@ -240,7 +249,7 @@ class TestTrained:
     def test_under_the_limit_it_is(self, tmp_path) -> None:
         asked = experiment({"metric": "macs", "goal": "min", "limit": 1e9})
         assert evaluate(Trained(asked, None, str(tmp_path)), TRIAL).status == "done"
-        assert checkpoint_path(tmp_path, TRIAL.number).exists()
+        assert Checkpoints(tmp_path).weights(TRIAL.number).exists()
 
     def test_a_limit_on_accuracy_is_known_afterwards(self) -> None:
         asked = experiment({"metric": "val_acc_pct", "goal": "max", "limit": 100})
@@ -253,13 +262,13 @@ class TestTrained:
     def test_divergence_is_a_failure(self, tmp_path) -> None:
         asked = experiment(training={"epochs": 20, "learning_rate": 1e30, "optimizer": "sgd"})
         result = evaluate(Trained(asked, None, str(tmp_path)), TRIAL)
-        assert result.status == "failed"
+        assert result.status == "diverged"
         assert result.error.startswith("Diverged: the loss became")
         assert list(tmp_path.iterdir()) == []
 
     def test_an_architecture_of_another_space(self) -> None:
         result = evaluate(Trained(experiment()), Trial(0, Architecture("nasbench201", (0,) * 6), None, 0))
-        assert result.status == "failed"
+        assert result.status == "invalid"
         assert "nasbench201" in result.error
 
 

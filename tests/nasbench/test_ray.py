@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 
 
 def evaluator(trial, report):
-    """Runs in a worker: some architectures raise, some diverge, one kills its process."""
-    if trial.number == 2:
+    """Runs in a worker: one candidate raises, one diverges, one kills its process always and one the first time."""
+    if trial.number == 2 or (trial.number == 5 and trial.attempt == 0):
         os.kill(os.getpid(), signal.SIGKILL)
     if trial.number == 3:
         raise RuntimeError("this design does not work")
@@ -29,9 +29,14 @@ def test_failures_of_every_kind_are_recorded_and_the_search_goes_on(tmp_path, sm
     folder.start(experiment, tmp_path, "test")
     study = Study(folder, experiment, get_space("mobile", **experiment.space.options))
     heard = []
+    retried = []
+    study.on_retry = lambda number, evaluated: retried.append((number, evaluated.status))
     get_executor(experiment.executor).run(study, evaluator, heard.append)
     assert study.stop_reason == "complete"
-    assert (study.count("done"), study.count("failed"), study.count("running")) == (8, 3, 0)
+    assert (study.count("done"), study.count("running")) == (8, 0)
+    assert study.failures == {"diverged": 1, "crashed": 1, "failed": 1}
+    assert sorted(retried) == [(2, "crashed"), (2, "crashed"), (5, "crashed")]
+    assert [len(study.candidates[number].attempts) for number in (1, 2, 5)] == [0, 2, 1]
     errors = {candidate.id: candidate.error for candidate in study.candidates if candidate.error}
     assert errors[2].startswith("WorkerDied")
     assert errors[3] == "RuntimeError: this design does not work"

@@ -181,6 +181,7 @@ def test_failures_are_recorded_told_and_limited(open_study):
 def test_not_a_number_is_a_failure_with_its_reason(open_study):
     study = open_study(search={"candidates": 2, "max_failures": 0})
     drive(study, lambda trial: {"val_acc_pct": float("nan"), "macs": 1.0})
+    assert study.candidates[0].status == "diverged"
     assert study.candidates[0].error == "Diverged: val_acc_pct is not a finite number"
 
 

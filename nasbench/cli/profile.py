@@ -1,0 +1,187 @@
+"""profile: what the networks of an experiment's space cost, and what share of them meets its limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from nasbench.cli.output import err, show
+from nasbench.cli.search import Json
+from nasbench.cli.spaces import import_from
+from nasbench.config import load_experiment
+from nasbench.evaluation.costs import LATENCY
+
+if TYPE_CHECKING:
+    from nasbench.hardware import Calibration, Device
+    from nasbench.space_profile import SpaceProfile
+    from search_spaces import SearchSpace, Task
+
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+def profile(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
+    samples: Annotated[int, typer.Option(min=1, help="Distinct random architectures.")] = 200,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Predict latency, also if the experiment does not need it.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o space.layers=1")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show what the networks of a space cost before training, and what share of them meets the limits."""
+    asked = load_experiment(experiment, override or [], seed)
+    import_from(experiment.resolve().parent)
+    from nasbench.data import load_data
+    from nasbench.hardware import Device
+    from nasbench.space_profile import profile_space, to_json
+    from nasbench_registry import UserError
+    from search_spaces import get_space
+
+    space = get_space(asked.space.name, **asked.space.options)
+    device = Device.from_config(asked.device)
+    predicted = latency or asked.needs_latency
+    missing = device.why_unavailable() if predicted else None
+    if missing:
+        raise UserError(missing)
+    task = load_data(asked.data.name, **asked.data.options).task
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        calibration = _calibrate(bar, space, task, device, asked.device.samples, asked.seed) if predicted else None
+        step = bar.add_task("counting", total=samples)
+        started = time.perf_counter()
+        found = profile_space(
+            space,
+            task,
+            asked.objectives,
+            samples=samples,
+            seed=asked.seed,
+            predictor=calibration.predictor() if calibration else None,
+            batch=device.batch,
+            on_progress=lambda done, total: bar.update(step, completed=done, total=total),
+        )
+        seconds = time.perf_counter() - started
+    result = {
+        "experiment": asked.name,
+        "space": asked.space.model_dump(mode="json"),
+        "space_size": space.size,
+        "input_shape": list(task.input_shape),
+        "classes": task.classes,
+        "seed": asked.seed,
+        "asked": samples,
+        "seconds": seconds,
+        **to_json(found),
+        "latency": _held_out(calibration) if calibration else None,
+    }
+    show(result, _table(found, result), as_json=json)
+
+
+def _calibrate(bar: Progress, space: SearchSpace, task: Task, device: Device, samples: int, seed: int) -> Calibration:
+    from nasbench.hardware import calibrate
+
+    step = bar.add_task(f"measuring latency on {device.runtime}", total=samples)
+    return calibrate(
+        space,
+        task,
+        device,
+        samples=samples,
+        seed=seed,
+        on_progress=lambda done, total: bar.update(step, completed=done, total=total),
+    )
+
+
+def _held_out(calibration: Calibration) -> dict[str, Any]:
+    held = calibration.predictor().hold_out(calibration.work, calibration.latency_ms)
+    return {
+        "predicted": True,
+        "spearman": held.spearman,
+        "median_error_pct": held.median_error_pct,
+        "n": held.n,
+        "protocol": dict(calibration.protocol),
+    }
+
+
+def _table(found: SpaceProfile, result: dict[str, Any]) -> Group:
+    table = Table(title=f"{_sample(found, result)}; images {'x'.join(map(str, result['input_shape']))}")
+    for column in ("cost", "min", "q25", "median", "q75", "max", "distribution", "limit", "within it"):
+        text = column in ("cost", "distribution")
+        table.add_column(column, justify="left" if text else "right", no_wrap=text)
+    extremes: dict[tuple[str, str], list[str]] = {}
+    for cost in found.costs:
+        predicted = " *" if cost.metric in LATENCY else ""
+        limit, within = "", ""
+        if cost.limit is not None and cost.share_within is not None:
+            limit = f"{'<=' if cost.goal == 'min' else '>='} {readable(cost.metric, cost.limit)}"
+            within = f"{100 * cost.share_within:.3g} %"
+        values = [readable(cost.metric, value) for value in cost.quantiles.values()]
+        table.add_row(cost.metric + predicted, *values, sparkline(cost.histogram), limit, within)
+        if cost.metric != "throughput_per_s":  # that of latency, turned round
+            extremes.setdefault((cost.at_min, cost.at_max), []).append(cost.metric)
+    ends = Table(title="the cheapest and the dearest")
+    for column in ("cost", "", "architecture"):
+        ends.add_column(column, overflow="fold")
+    for (least, most), metrics in extremes.items():
+        ends.add_row(", ".join(metrics), "least", Text(least))
+        ends.add_row("", "most", Text(most))
+    return Group(table, ends, Text("\n".join(_remarks(found, result))))
+
+
+def _sample(found: SpaceProfile, result: dict[str, Any]) -> str:
+    size = result["space_size"]
+    of = f"{size:,}" if size < 1e9 else f"{size:.2e}"
+    if found.exhaustive:
+        return f"all {found.architectures:,} distinct networks of {result['space']['name']}"
+    return f"{found.architectures:,} distinct random networks of {result['space']['name']} ({of} architectures)"
+
+
+def _remarks(found: SpaceProfile, result: dict[str, Any]) -> list[str]:
+    told = []
+    if any(cost.limit is not None for cost in found.costs):
+        share, (low, high) = found.feasible_share, found.interval
+        interval = "" if found.exhaustive else f", 95 % interval {100 * low:.3g} to {100 * high:.3g} %"
+        told.append(f"{100 * share:.3g} % meet every limit that is known before training{interval}.")
+    else:
+        told.append("No objective has a limit that is known before training.")
+    if found.not_checked:
+        told.append(f"Known only after training: {', '.join(found.not_checked)}.")
+    if not found.exhaustive and found.architectures + len(found.failed) < result["asked"]:
+        count = found.architectures + len(found.failed)
+        told.append(f"{result['asked']:,} were asked for, and {count:,} distinct ones were found.")
+    if result["latency"]:
+        held = result["latency"]
+        protocol = held["protocol"]
+        told.append(
+            f"* predicted: median error {held['median_error_pct']:.1f} %, rank correlation "
+            f"{held['spearman']:.3f} on {held['n']} measured architectures, each held out once ({protocol['runtime']}, "
+            f"{protocol['threads']} thread(s), batch {protocol['batch']}, {protocol['device']})."
+        )
+    if found.failed:
+        arch, reason = next(iter(found.failed.items()))
+        told.append(f"{len(found.failed)} could not be built, such as {arch}: {reason}.")
+    each = 1000 * result["seconds"] / (found.architectures + len(found.failed))
+    return [*told, f"{each:.0f} ms an architecture."]
+
+
+def readable(metric: str, value: float) -> str:
+    """A cost with three digits that matter and its unit: 1.24 M, 312 KiB, 0.612 ms."""
+    from nasbench.report.units import count, significant, size
+
+    if metric.endswith("_bytes"):
+        return size(value)
+    return f"{significant(value)} ms" if metric.endswith("_ms") else count(value)
+
+
+def sparkline(histogram: Sequence[int]) -> str:
+    """One character an interval, the higher the more; an empty interval is blank, and no other one is."""
+    most = max(histogram)
+    return "".join(BARS[0 if not each else max(1, round(8 * each / most))] for each in histogram)

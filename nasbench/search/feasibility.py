@@ -1,0 +1,213 @@
+"""Whether anything in the space meets the hard limits, found before hours are spent on candidates that are refused."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench.config import Experiment
+from nasbench.config.experiment import ObjectiveConfig
+from nasbench.evaluation.costs import LATENCY, paper_costs
+from nasbench.evaluation.trained import fresh_model
+from nasbench.hardware import LatencyPredictor
+from nasbench.metrics import Metrics
+from nasbench.reward import broken_limit
+from nasbench_registry import UserError
+from search_spaces import Architecture, NoValidArchitecture, SearchSpace, Task
+
+SAMPLES = 16  # drawn at random before the descent
+STEPS = 32  # of the descent, however slow a network is to cost
+PARENTS, CHILDREN = 5, 24  # of each step: so many of the closest have so many mutations each
+ON_PAPER = ("macs", "params", "size_bytes", "peak_memory_bytes")
+
+
+@dataclass(frozen=True)
+class Feasible:
+    """An architecture that meets every limit that is known before training.
+
+    Attributes:
+        arch: the architecture.
+        costs: of it.
+        looked_at: architectures until it was found, itself included.
+    """
+
+    arch: Architecture
+    costs: Metrics
+    looked_at: int
+
+
+def checked_limits(objectives: Sequence[ObjectiveConfig], *, latency: bool) -> list[ObjectiveConfig]:
+    """The objectives with a hard limit on a cost that is known before training.
+
+    Args:
+        objectives: of the experiment.
+        latency: whether latency can be predicted.
+    """
+    known = ON_PAPER + (LATENCY if latency else ())
+    return [each for each in objectives if each.limit is not None and each.metric in known]
+
+
+def check_feasible(
+    space: SearchSpace,
+    task: Task,
+    experiment: Experiment,
+    predictor: LatencyPredictor | None,
+    *,
+    seed: int,
+    budget_s: float = 8.0,
+) -> Feasible | None:
+    """Look for an architecture that meets every hard limit on a cost known before training.
+
+    The first random architecture usually does. If none of `SAMPLES` does, the search descends until the budget is
+    over: of many mutations of the closest ones it looks at the one that a linear model of the costs so far holds to be
+    closest. So a rare region is found that random draws would miss. A network that cannot be built is passed over.
+
+    Args:
+        space: what is searched.
+        task: what the networks are built for.
+        experiment: its objectives have the limits; those known only after training are passed over.
+        predictor: of latency; None passes over limits on latency and throughput.
+        seed: decides what is looked at, and what is found; only how soon the descent gives up depends on the clock.
+        budget_s: seconds of descent, unless `STEPS` steps take longer.
+
+    Returns:
+        What was found; None if there is no such limit, or no network could be built at all.
+
+    Raises:
+        UserError: nothing was found; with the closest values.
+    """
+    limits = checked_limits(experiment.objectives, latency=predictor is not None)
+    if not limits:
+        return None
+    peak = any(each.metric == "peak_memory_bytes" for each in limits)
+
+    def known_costs(arch: Architecture) -> Metrics:
+        model = fresh_model(space, arch, task, seed)
+        return paper_costs(model, task, predictor, batch=experiment.device.batch, peak=peak)
+
+    hunt = _Hunt(space, limits, known_costs, np.random.default_rng(seed))
+    found = hunt.sample() or hunt.descend(budget_s)
+    if found is None and hunt.costs:
+        raise UserError(_nothing_found(space.name, limits, hunt))
+    return found
+
+
+@dataclass
+class _Hunt:
+    """Looks at architectures one by one and remembers how close each came."""
+
+    space: SearchSpace
+    limits: Sequence[ObjectiveConfig]
+    known_costs: Callable[[Architecture], Metrics]
+    rng: np.random.Generator
+    seen: set[Architecture] = field(default_factory=set)  # canonical ones
+    archs: list[Architecture] = field(default_factory=list)  # those that could be built
+    costs: list[Metrics] = field(default_factory=list)  # of each of them
+
+    def sample(self) -> Feasible | None:
+        """Look at random architectures."""
+        for _ in range(SAMPLES):
+            found = self.look(self.space.sample(self.rng))
+            if found:
+                return found
+        return None
+
+    def descend(self, budget_s: float) -> Feasible | None:
+        """Look at the mutation that should come closest, again and again."""
+        end, steps = time.monotonic() + budget_s, 0
+        while time.monotonic() < end or steps < STEPS:
+            children = self.children() if self.archs else {self.space.sample(self.rng): None}
+            fresh = [child for child in children if self.space.canonical(child) not in self.seen]
+            if not fresh:
+                return None  # all that can be reached is known
+            # A model of few architectures errs, so one step in five is not its choice.
+            guided = self.archs and self.rng.random() >= 0.2
+            index = int(self.predicted(fresh).argmin()) if guided else int(self.rng.integers(len(fresh)))
+            found = self.look(fresh[index])
+            if found:
+                return found
+            steps += 1
+        return None
+
+    def look(self, arch: Architecture) -> Feasible | None:
+        """The architecture with its costs, if it is a new one that meets all limits."""
+        key = self.space.canonical(arch)
+        if key in self.seen:
+            return None
+        self.seen.add(key)
+        try:
+            costs = self.known_costs(arch)
+        except Exception:  # a network that cannot be built is an outcome of the search, not the end of it
+            return None
+        self.archs.append(arch)
+        self.costs.append(costs)
+        return Feasible(arch, costs, len(self.seen)) if broken_limit(self.limits, costs) is None else None
+
+    def children(self) -> dict[Architecture, None]:
+        """Architectures one to three mutations away from the closest ones, and random ones."""
+        made = {self.space.sample(self.rng): None for _ in range(CHILDREN)}
+        for parent in np.argsort(_distance(self.limits, self.logs()), kind="stable")[:PARENTS]:
+            for number in range(CHILDREN):
+                child = self.archs[parent]
+                for _ in range(1 + number % 3):
+                    with contextlib.suppress(NoValidArchitecture):
+                        child = self.space.mutate(child, self.rng)
+                made[child] = None
+        return made
+
+    def predicted(self, archs: list[Architecture]) -> npt.NDArray[np.float64]:
+        """How far each is likely to be from the limits: logarithms of costs are nearly sums over the decisions."""
+        known, logs = self.space.encode(self.archs), self.logs()
+        middle, features = logs.mean(axis=0), known.mean(axis=0)
+        gram = (known - features).T @ (known - features) + 0.1 * np.eye(known.shape[1])
+        weights = np.linalg.solve(gram, (known - features).T @ (logs - middle))
+        return _distance(self.limits, (self.space.encode(archs) - features) @ weights + middle)
+
+    def logs(self) -> npt.NDArray[np.float64]:
+        """(architectures, limits) logarithms of the costs that are limited."""
+        return _logs([[costs[each.metric] for each in self.limits] for costs in self.costs])
+
+    def nearest(self) -> Metrics:
+        """The costs of the architecture that is closest to all limits."""
+        return self.costs[int(_distance(self.limits, self.logs()).argmin())]
+
+
+def _logs(values: Sequence[object]) -> npt.NDArray[np.float64]:
+    logs: npt.NDArray[np.float64] = np.log(np.maximum(np.array(values, dtype=np.float64), 1e-12))
+    return logs
+
+
+def _distance(limits: Sequence[ObjectiveConfig], logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(n,) how far costs are beyond the limits: the sum of the logarithms of the ratios, which have no unit."""
+    signs = np.array([1.0 if each.goal == "min" else -1.0 for each in limits])
+    beyond = np.maximum(0.0, signs * (logs - _logs([each.limit for each in limits])))
+    total: npt.NDArray[np.float64] = beyond.sum(axis=1)
+    return total
+
+
+def _nothing_found(space: str, limits: Sequence[ObjectiveConfig], hunt: _Hunt) -> str:
+    asked = " and ".join(f"{each.metric} {_sign(each)} {_number(each.limit)}" for each in limits)
+    nearest = hunt.nearest()
+    closest = " and ".join(f"{each.metric} {_number(nearest[each.metric])}" for each in limits)
+    never = [each.metric for each in limits if not any(broken_limit([each], costs) is None for costs in hunt.costs)]
+    if 0 < len(never) < len(limits):
+        closest += f", and none met the limit of {', '.join(never)} alone"
+    return (
+        f"no architecture of space {space!r} with {asked} was found among {len(hunt.seen):,} that were drawn at random "
+        f"and then bred towards the limits; the closest has {closest}. Loosen the limits in objectives, or change the "
+        f"options of the space; nasbench profile EXPERIMENT.yaml shows what its networks cost."
+    )
+
+
+def _sign(objective: ObjectiveConfig) -> str:
+    return "<=" if objective.goal == "min" else ">="
+
+
+def _number(value: float | None) -> str:
+    assert value is not None
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1e4 else f"{value:.4g}"

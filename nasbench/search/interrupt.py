@@ -1,0 +1,47 @@
+"""Ctrl-C: once lets the running candidates finish, twice stops now; either way the run can be resumed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from nasbench.study import Study
+
+INTERRUPTED = "stopped by Ctrl-C"
+
+
+@contextmanager
+def stoppable(study: Study, on_stop: Callable[[], None]) -> Iterator[None]:
+    """Within the context the first SIGINT stops the handing out of candidates, the next one and SIGTERM stop at once.
+
+    Args:
+        study: that hands them out.
+        on_stop: called at the first SIGINT, to tell the user.
+
+    Raises:
+        KeyboardInterrupt: at the second SIGINT or at SIGTERM, or when the context ends after the first one.
+    """
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked or number == signal.SIGTERM:
+            raise KeyboardInterrupt
+        asked = True
+        study.stop(INTERRUPTED)
+        on_stop()
+
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if study.stop_reason == INTERRUPTED:
+        raise KeyboardInterrupt

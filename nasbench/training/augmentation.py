@@ -1,0 +1,63 @@
+"""Random changes of training images, for a whole batch at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from nasbench.config.experiment import AugmentationConfig
+
+
+def augment(images: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> torch.Tensor:
+    """Cut back to size at a random place after padding, then mirror left to right, then blank a square.
+
+    Padding and blanks are zero, which is the mean of normalised images. The centre of the square may be any pixel, so
+    that parts of it may lie outside, as in DeVries & Taylor 2017 (arXiv 1708.04552).
+
+    Args:
+        images: (n, c, h, w), on any device; left as they are.
+        config: what is done; images are returned as they are if that is nothing.
+        generator: of every random choice; if it is on the CPU, the choices are the same for every device.
+
+    Returns:
+        (n, c, h, w) on the device of `images`, channels-last if they are.
+    """
+    if not (config.crop or config.flip or config.cutout):
+        return images
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    if config.crop or config.flip:
+        images = _shift_and_mirror(images, config, generator)
+    if config.cutout:
+        images = _blank(images, config.cutout, generator)
+    return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def _shift_and_mirror(images: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> torch.Tensor:
+    count, _, height, width = images.shape
+    rows = torch.arange(height, device=images.device).expand(count, height)
+    columns = torch.arange(width, device=images.device).expand(count, width)
+    if config.flip:
+        mirrored = _draw(2, images, generator).bool()
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    if config.crop:
+        images = nn.functional.pad(images, [config.crop] * 4)
+        rows = rows + _draw(2 * config.crop + 1, images, generator)[:, None]
+        columns = columns + _draw(2 * config.crop + 1, images, generator)[:, None]
+    numbers = torch.arange(count, device=images.device)
+    # Indices on both sides of the channels put the channels last: (n, h, w, c).
+    return images[numbers[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _blank(images: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
+    inside = []
+    for length in images.shape[2:]:
+        first = _draw(length, images, generator)[:, None] - side // 2
+        place = torch.arange(length, device=images.device)
+        inside.append((place >= first) & (place < first + side))
+    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
+
+
+def _draw(values: int, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A whole number from 0 to values - 1 for each image."""
+    drawn = torch.randint(values, (len(images),), generator=generator, device=generator.device)
+    return drawn.to(images.device, non_blocking=True)

@@ -1,0 +1,315 @@
+"""A network in training."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from nasbench.config.experiment import TrainingConfig
+from nasbench.data import Split
+from nasbench.training.augmentation import augment
+from nasbench.training.errors import Diverged, TimedOut
+from nasbench.training.guessing import Guessing
+from nasbench.training.optimization import make_optimizer, warm_cosine
+from nasbench.training.precision import autocast_type
+from nasbench_registry import UserError
+
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""loss(inputs (n, c, h, w), logits (n, classes), labels (n,)) -> scalar tensor, the mean over the images."""
+
+MAX_GRADIENT_NORM = 5.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What came of one epoch.
+
+    Attributes:
+        number: from 1.
+        loss: mean over the batches, each taken before its step.
+        accuracy_pct: share of the images of the epoch, as they were trained on, whose largest logit was the label.
+    """
+
+    number: int
+    loss: float
+    accuracy_pct: float
+
+
+class Training:
+    """A network in training that can be stopped after any epoch and taken up again, to the same weights.
+
+    `state_dict` holds all that the next epoch depends on. An equal model with the same data and options that loads it,
+    in this process or in another one, goes on to weights that are equal to the bit, on the same kind of device and
+    with the same number of threads. On a GPU that holds as far as its kernels are deterministic; those of cuDNN are
+    told to be. A module that keeps something outside of its own `state_dict` is on its own.
+
+    After an epoch that raised, the object is of no more use; a state from before can be loaded into a new one.
+
+    Attributes:
+        model: what is trained, in place. Meanwhile its tensors are on `device` and channels-last, which convolutions
+            prefer, depthwise ones most of all.
+        epoch: how many epochs are finished.
+        epochs: how many there shall be.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Split,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        loss: Loss | None = None,
+        device: torch.device | str = "cpu",
+        accumulate: int = 1,
+        deadline: float | None = None,
+    ) -> None:
+        """Move the model to the device; train nothing yet.
+
+        Args:
+            model: (n, c, h, w) -> (n, classes) logits.
+            data: what it is fitted on; it is moved to a GPU as a whole.
+            config: optimizer, schedule and the like.
+            seed: of the order of the images, of their augmentation, and of dropout and the like.
+            epochs: instead of `config.epochs`.
+            learning_rate: instead of `config.learning_rate`.
+            loss: instead of cross-entropy; with one, accuracy does not decide whether training has diverged.
+            device: cpu or cuda.
+            accumulate: parts that every batch goes through the network in, to need less memory. Their gradients add
+                up to that of the mean loss over the batch; but batch norm sees the smaller parts.
+            deadline: value of `time.monotonic()` that no batch may end after; None is no limit.
+
+        Raises:
+            UserError: the device can do no training, or not in `config.precision`.
+            ValueError: `accumulate` is below 1.
+        """
+        self._device = torch.device(device)
+        if self._device.type not in ("cpu", "cuda"):
+            raise UserError(f"networks are trained on cpu or cuda, not on {str(device)!r}.")
+        if accumulate < 1:
+            raise ValueError(f"accumulate={accumulate} must be 1 or more")
+        self._autocast_type = autocast_type(config.precision, self._device)
+        self._started = time.monotonic()
+        self._deadline = deadline
+        self._config = config
+        self._accumulate = accumulate
+        self.model = model
+        self.epoch = 0
+        self.epochs = config.epochs if epochs is None else epochs
+        # torch leaves this form of the call out of its types.
+        model.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._data = Split(data.images.to(self._device), data.labels.to(self._device))
+        # The last, smaller batch is left out: batch norm dislikes it.
+        self._batches = max(1, len(data) // config.batch_size)
+        self._seen = min(len(data), self._batches * config.batch_size)
+        self._criterion = _cross_entropy(config.label_smoothing) if loss is None else loss
+        self._guessing = Guessing.of(data.labels, self._seen) if loss is None else None
+        self._at_chance = 0  # the last so many epochs were no better than guessing
+        self._rate = config.learning_rate if learning_rate is None else learning_rate
+        self._factor = warm_cosine(self._batches, self.epochs, config.warmup_epochs)
+        self._optimizer = make_optimizer(model, config, self._rate)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._autocast_type is torch.float16)
+        self._order = torch.Generator().manual_seed(seed)
+        # A drawn seed, as under the same one images would be changed by the numbers that order them.
+        drawn = torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed))
+        self._augmentation = torch.Generator().manual_seed(int(drawn))
+        self._random = {"cpu": torch.Generator().manual_seed(seed).get_state()}  # of what draws inside the network
+        if self._device.type == "cuda":
+            self._random["cuda"] = torch.Generator(self._device).manual_seed(seed).get_state()
+        self._forward: Callable[[torch.Tensor], torch.Tensor] = model
+        if config.compile:
+            torch.compiler.reset()  # else the ninth network of a process counts as too many and is not compiled
+            self._forward = torch.compile(model)
+
+    def run_epoch(self) -> Epoch:
+        """Train for one more epoch; leave the model in training mode and the global generators as they were.
+
+        The learning rate rises linearly over `config.warmup_epochs` and falls along a cosine to zero; gradients are
+        clipped at norm 5.
+
+        Raises:
+            Diverged: the loss is not finite; or training accuracy was no better than guessing for
+                `config.chance_epochs` epochs in a row.
+            TimedOut: the deadline is over.
+        """
+        assert self.epoch < self.epochs, f"all {self.epochs} epochs are done"
+        number = self.epoch + 1
+        self.model.train()
+        order = torch.randperm(len(self._data), generator=self._order).to(self._device)
+        correct = torch.zeros((), dtype=torch.int64, device=self._device)  # read once: reading makes a GPU wait
+        total = 0.0
+        size = self._config.batch_size
+        with self._own_random_state(), _deterministic_cudnn():
+            for batch in range(self._batches):
+                for group in self._optimizer.param_groups:
+                    group["lr"] = self._rate * self._factor(self.epoch * self._batches + batch)
+                total += self._step(order[batch * size : (batch + 1) * size], correct)
+                if self._deadline is not None and time.monotonic() > self._deadline:
+                    seconds = time.monotonic() - self._started
+                    raise TimedOut(f"time was up in epoch {number} of {self.epochs} after {seconds:.0f} s of training")
+        self.epoch = number
+        done = Epoch(number, total / self._batches, 100 * int(correct) / self._seen)
+        self._check_chance(done)
+        return done
+
+    def _step(self, rows: torch.Tensor, correct: torch.Tensor) -> float:
+        """One step of the optimizer on the images of `rows`; their mean loss. Counts into `correct`."""
+        inputs = self._data.images[rows].contiguous(memory_format=torch.channels_last)
+        inputs = augment(inputs, self._config.augmentation, self._augmentation)
+        labels = self._data.labels[rows]
+        parts = min(self._accumulate, len(rows))
+        total = 0.0
+        chunks = zip(inputs.tensor_split(parts), labels.tensor_split(parts), strict=True)
+        for part, (images, targets) in enumerate(chunks):
+            with self._autocast():
+                logits = self._forward(images)
+            if self._autocast_type is not None:
+                logits = logits.float()
+            value = self._criterion(images, logits, targets) * (len(targets) / len(rows))
+            loss = value.item()
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss became {loss} in epoch {self.epoch + 1} of {self.epochs}; lower the learning rate"
+                )
+            if part == 0:  # no sooner: memory that is given back before a forward pass is slow to get again on a CPU
+                self._optimizer.zero_grad(set_to_none=True)
+            self._scaler.scale(value).backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+            correct += (logits.detach().argmax(1) == targets).sum()
+            total += loss
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return total
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self._autocast_type is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, self._autocast_type)
+
+    def _check_chance(self, done: Epoch) -> None:
+        limit = self._config.chance_epochs
+        if self._guessing is None or limit is None:
+            return
+        self._at_chance = self._at_chance + 1 if self._guessing.explains(done.accuracy_pct) else 0
+        if self._at_chance >= limit:
+            raise Diverged(
+                f"training accuracy was no better than guessing for {self._at_chance} epochs in a row "
+                f"({done.accuracy_pct:.1f} % in epoch {done.number} of {self.epochs}, and the most frequent label is "
+                f"{100 * self._guessing.share:.1f} % of the images); lower the learning rate, or raise "
+                f"training.chance_epochs"
+            )
+
+    @contextlib.contextmanager
+    def _own_random_state(self) -> Iterator[None]:
+        """Let the global generators be those of this training, and put them back after."""
+        devices = [self._cuda_index()] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.set_rng_state(self._random["cpu"])
+            for index in devices:
+                torch.cuda.set_rng_state(self._random["cuda"], index)
+            yield
+            self._random["cpu"] = torch.get_rng_state()
+            for index in devices:
+                self._random["cuda"] = torch.cuda.get_rng_state(index)
+
+    def _cuda_index(self) -> int:
+        return torch.cuda.current_device() if self._device.index is None else self._device.index
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All that the next epoch depends on, as contiguous tensors of their own on the CPU, by name.
+
+        Names are model.*, optimizer.PARAMETER.*, random.*, order, augmentation, epoch, at_chance, and scaler.* in fp16.
+        """
+        state: dict[str, torch.Tensor] = {
+            "epoch": torch.tensor(self.epoch),
+            "at_chance": torch.tensor(self._at_chance),
+            "order": self._order.get_state(),
+            "augmentation": self._augmentation.get_state(),
+        }
+        state |= {f"random.{name}": value for name, value in self._random.items()}
+        state |= {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            moments = self._optimizer.state.get(parameter, {})
+            state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
+        if self._scaler.is_enabled():
+            scaler = self._scaler.state_dict()
+            state["scaler.scale"] = torch.tensor(scaler["scale"], dtype=torch.float64)
+            state["scaler.growth_tracker"] = torch.tensor(scaler["_growth_tracker"])
+        return {
+            name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, value in state.items()
+        }
+
+    def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Go on after the epoch that `tensors`, from `state_dict`, were taken after.
+
+        A state from another kind of device is taken up, too, though not to the bit.
+
+        Raises:
+            ValueError: a tensor is missing, or is of an optimizer, a parameter or an epoch that this training lacks.
+            RuntimeError: the weights are not of this model.
+        """
+        missing = {"epoch", "at_chance", "order", "augmentation", "random.cpu"} - tensors.keys()
+        if missing:
+            raise ValueError(f"the state of a training lacks {', '.join(sorted(missing))}; it is not from state_dict")
+        if int(tensors["epoch"]) > self.epochs:
+            raise ValueError(f"the state is of epoch {int(tensors['epoch'])}, and this training has {self.epochs}")
+        self.model.load_state_dict(_below("model.", tensors))
+        self._load_optimizer(_below("optimizer.", tensors))
+        if self._scaler.is_enabled() and "scaler.scale" in tensors:
+            scaler = self._scaler.state_dict()
+            scaler["scale"] = float(tensors["scaler.scale"])
+            scaler["_growth_tracker"] = int(tensors["scaler.growth_tracker"])
+            self._scaler.load_state_dict(scaler)
+        self._order.set_state(tensors["order"])
+        self._augmentation.set_state(tensors["augmentation"])
+        self._random |= {name: value for name, value in _below("random.", tensors).items() if name in self._random}
+        self._at_chance = int(tensors["at_chance"])
+        self.epoch = int(tensors["epoch"])
+
+    def _load_optimizer(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        expected = {"momentum_buffer"} if self._config.optimizer == "sgd" else {"step", "exp_avg", "exp_avg_sq"}
+        parameters = dict(self.model.named_parameters())
+        self._optimizer.state.clear()
+        for key, value in tensors.items():
+            name, _, moment = key.rpartition(".")
+            if name not in parameters or moment not in expected:
+                raise ValueError(
+                    f"the state has {key} for another optimizer than this training's {self._config.optimizer}"
+                )
+            # The count of steps stays on the CPU; moments are laid out as their parameter, as sums may depend on it.
+            loaded = value.clone() if moment == "step" else torch.empty_like(parameters[name]).copy_(value)
+            self._optimizer.state[parameters[name]][moment] = loaded.detach()
+
+    def finish(self) -> nn.Module:
+        """The model on the CPU, contiguous and in eval mode; it can be trained no further by this object."""
+        self.model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # see __init__
+        return self.model.eval()
+
+
+def _cross_entropy(smoothing: float) -> Loss:
+    return lambda inputs, logits, labels: nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def _deterministic_cudnn() -> Iterator[None]:
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
