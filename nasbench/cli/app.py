@@ -8,7 +8,19 @@ from typing import NoReturn
 
 import typer
 
-from nasbench.cli import benchmark_controllers, data, draw, listing, model, profile, reproduce, search, zoo
+from nasbench.cli import (
+    benchmark_controllers,
+    chaos,
+    data,
+    draw,
+    listing,
+    model,
+    profile,
+    reproduce,
+    search,
+    status,
+    zoo,
+)
 from nasbench.cli.output import err
 from nasbench_registry import UserError
 
@@ -21,7 +33,7 @@ app = typer.Typer(
 )
 app.command()(search.search)
 app.command()(search.resume)
-app.command()(search.status)
+app.command()(status.status)
 app.command()(search.report)
 app.command()(profile.profile)
 app.command()(model.compress)
@@ -35,6 +47,7 @@ app.command()(draw.draw)
 app.command()(zoo.count)
 app.command("benchmark-spaces")(zoo.benchmark_spaces)
 app.command("benchmark-controllers")(benchmark_controllers.benchmark_controllers)
+app.command()(chaos.chaos)
 app.command("check-space")(listing.check_space_command)
 
 

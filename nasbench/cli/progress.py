@@ -6,14 +6,16 @@ import sys
 import time
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from nasbench.cli.output import err
+from nasbench.evaluation.outcomes import SCORED
+from nasbench.report import units
 from nasbench.study import Candidate, Study
 
 
 class SearchProgress:
-    """Phase, bar, best so far, counts, time left. Use as a context manager."""
+    """Phase, bar, outcomes, best so far, utilization, time left. Use as a context manager."""
 
     def __init__(self) -> None:
         self.lines = not sys.stderr.isatty()
@@ -21,13 +23,16 @@ class SearchProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[text]}"),
             console=err,
             disable=self.lines,
         )
         self.task: TaskID | None = None
         self.started = time.monotonic()
+        self._total = 0
+        self._begun: tuple[int, float] | None = None  # how much was done when this process began with it, and when
+        self._stopping = False
 
     def __enter__(self) -> SearchProgress:
         """Start showing."""
@@ -40,45 +45,83 @@ class SearchProgress:
         """Stop showing."""
         self.bar.stop()
 
-    def _line(self, text: str) -> None:
-        if self.lines:
-            err.print(
-                f"[{time.monotonic() - self.started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
-            )
-
     def phase(self, name: str, total: int) -> None:
         """A new part of the work begins."""
-        self.task = self.bar.add_task(name, total=total, text="")
+        self.task, self._total, self._begun = self.bar.add_task(name, total=total, left="", text=""), total, None
         self._line(f"{name}: {total} to do")
 
     def advance(self, done: int, text: str = "") -> None:
-        """So much of the part is done."""
-        assert self.task is not None, "phase() comes first"
-        self.bar.update(self.task, completed=done, text=text)
+        """So much of the part is done; the time left is told from the second call on."""
+        self._show(done, time_left(self._rest_s(done)), text)
         if text:
             self._line(text)
 
     def candidate(self, candidate: Candidate, study: Study) -> None:
         """A candidate finished."""
-        best = study.best
+        finished, hours = study.finished, study.experiment.search.max_hours
+        rest = self._rest_s(finished)
+        if hours is not None:
+            until = max(0.0, 3600 * hours - study.elapsed_s)
+            rest = until if rest is None else min(rest, until)
+        left = time_left(rest)
         # The counts come first: a narrow terminal cuts what comes last.
-        parts = [f"failed {study.count('failed')}", f"over a limit {study.count('infeasible')}"]
+        parts = [
+            f"{units.outcome(kind)} {count}"
+            for kind in ("stopped", *study.failures, "infeasible")
+            if (count := study.count(kind))
+        ]
         parts.append(f"front {len(study.front)}")
+        best = study.best
         if best is not None and best.scores:
             parts.append(f"best {best.scores[0]:.2f} ({_numbers(best)})")
+        if study.utilization is not None:
+            parts.append(f"training {100 * study.utilization:.0f} %")
         text = ", ".join(parts)
-        assert self.task is not None, "phase() comes first"
-        self.bar.update(self.task, completed=study.count("done"), text=text)
-        told = candidate.error or _numbers(candidate)
-        self._line(f"candidate {candidate.id} {candidate.status}: {told}; done {study.count('done')}, {text}")
+        self._show(finished, left, text)
+        came = f"candidate {candidate.id} {units.outcome(candidate.status)}" + " (from the cache)" * candidate.cached
+        told = _numbers(candidate) if candidate.status in SCORED else candidate.error
+        so_far = ", ".join(part for part in (f"done {study.count('done')} of {self._total}", text, left) if part)
+        self._line(f"{came}: {told}; {so_far}")
 
     def retry(self, number: int, status: str, error: str | None) -> None:
         """An attempt failed and is followed by another one."""
-        self._line(f"candidate {number} {status}, tried again: {error}")
+        self._line(f"candidate {number} {units.outcome(status)}, tried again: {error or 'no message'}", always=True)
 
     def stopping(self) -> None:
         """The user wants to stop."""
-        err.print("stopping after the running candidates finish; press Ctrl-C again to stop now")
+        if not self._stopping:
+            self._stopping = True
+            text = "stopping after the running candidates finish; press Ctrl-C again to stop now"
+            err.print(text, highlight=False, soft_wrap=True)
+
+    def _line(self, text: str, *, always: bool = False) -> None:
+        """A line in a log; above the bar of a terminal only if `always`."""
+        if self.lines or always:
+            err.print(
+                f"[{time.monotonic() - self.started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
+            )
+
+    def _show(self, done: int, left: str, text: str) -> None:
+        assert self.task is not None, "phase() comes first"
+        self.bar.update(self.task, completed=done, left=left, text=text)
+
+    def _rest_s(self, done: int) -> float | None:
+        """Seconds until all is done, at the rate of this process; None until something was done in it."""
+        if self._begun is None:
+            self._begun = done, time.monotonic()
+        before, moment = self._begun
+        if done <= before:
+            return None
+        return (time.monotonic() - moment) / (done - before) * max(0, self._total - done)
+
+
+def time_left(seconds: float | None) -> str:
+    """A rough time for people, ``12 min left``; empty where it is not known, or over."""
+    if seconds is None or seconds <= 0:
+        return ""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h left"
 
 
 def _numbers(candidate: Candidate) -> str:
@@ -86,4 +129,6 @@ def _numbers(candidate: Candidate) -> str:
     texts = [f"{metrics['val_acc_pct']:.2f} %"] if "val_acc_pct" in metrics else []
     if "latency_ms" in metrics:
         texts.append(f"{metrics['latency_ms']:.3f} ms")
+    if candidate.status == "stopped" and "epochs" in metrics:
+        texts.append(f"epoch {metrics['epochs']:.0f}")
     return ", ".join(texts)

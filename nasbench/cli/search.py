@@ -1,4 +1,4 @@
-"""search, resume, status, report: what is done with an experiment and its run folder."""
+"""search, resume, report: what is done with an experiment and its run folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from nasbench.cli.output import err, show
 from nasbench.cli.spaces import import_from
@@ -67,39 +66,6 @@ def resume(
         with folder.locked():
             folder.change(override)
     _run(folder, json)
-
-
-def status(run: Run, json: Json = False) -> None:
-    """Show how far a run is."""
-    folder = RunFolder(run).require()
-    import_from(folder.code_folder())
-    from nasbench.report import build_report
-
-    report = build_report(folder)
-    counts = {
-        name: sum(candidate["status"] == name for candidate in report["candidates"])
-        for name in ("done", "running", "failed", "infeasible")
-    }
-    scored = [candidate for candidate in report["candidates"] if candidate["compared"]]
-    best = max(scored, key=lambda candidate: candidate["scores"], default=None)
-    active = folder.is_locked()
-    state = "running" if active else report["status"]
-    told = {
-        "run": str(run),
-        "status": state,
-        "active": active,
-        "asked": report["experiment"]["search"]["candidates"],
-        **counts,
-        "front": report["front"],
-        "survivors": len(report["survivors"]),
-        "best": best,
-    }
-    table = Table(title=f"Run {run}", show_header=False)
-    for key, value in told.items():
-        if key == "best" and best is not None:
-            value = f"candidate {best['id']}: score {best['scores'][0]:.3f}, {best['architecture']}"
-        table.add_row(key, str(value))
-    show(told, table, as_json=json)
 
 
 def report(run: Run, json: Json = False) -> None:

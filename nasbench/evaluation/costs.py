@@ -24,7 +24,7 @@ def costs(
         model: as it is built; each module keeps its mode.
         task: what it was built for.
         experiment: whose device it is.
-        calibration: a fitted predictor, or measurements as JSON, to which one is fitted in about a millisecond; None
+        calibration: a fitted predictor, or measurements as JSON, to which one is fitted in 0.1 ms; None
             where nothing is predicted: then latency is measured, if the experiment needs it at all.
 
     Returns:

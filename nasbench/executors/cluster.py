@@ -50,7 +50,12 @@ def connected(experiment: Experiment, code_folder: Path) -> Iterator[None]:
     else:
         modules = [str(path) for path in user_code(code_folder)]
         try:
-            ray.init(address=address, runtime_env={"env_vars": variables, "py_modules": modules}, **common)
+            # Ray stumbles over an empty list of modules.
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": variables} | ({"py_modules": modules} if modules else {}),
+                **common,
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())[:300]
             raise UserError(

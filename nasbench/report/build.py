@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from nasbench.config import Experiment
 from nasbench.files import write_json, write_text
 from nasbench.hardware import Calibration
+from nasbench.report.accounting import compute, count_outcomes
 from nasbench.reward import pareto_front
 from nasbench.study import Candidate, RunFolder
 from nasbench.study.record import Record, comparable
 from search_spaces import SearchSpace, get_space
 
-PFS_DAY = 1e15 * 86_400  # operations of one petaflop/s-day
-
 
 def build_report(folder: RunFolder) -> dict[str, Any]:
-    """What a program reads of a run; see the section on report.json in the README."""
+    """What a program reads of a run; docs/report.md describes every key."""
     experiment = folder.require().experiment()
     space = get_space(experiment.space.name, **experiment.space.options)
-    record = Record(folder, experiment, space, mend=False)
-    candidates = [record.candidates[number] for number in sorted(record.candidates)]
+    candidates = read_candidates(folder, experiment, space)
     compared = {each.id: each.metrics for each in comparable(candidates, experiment.training.epochs)}
     survivors = [
         json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.survivors.glob("*/survivor.json"))
@@ -33,11 +31,12 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
         "experiment": experiment.model_dump(mode="json"),
         "environment": json.loads(folder.environment.read_text(encoding="utf-8")),
         "status": summary.get("status", "the search has not ended"),
-        "candidates": [_candidate(each, space) | {"compared": each.id in compared} for each in candidates],
+        "candidates": [describe(each, space) | {"compared": each.id in compared} for each in candidates],
         "front": pareto_front(experiment.objectives, compared),
         "survivors": sorted(survivors, key=lambda survivor: int(survivor["rank"])),
         "predictor": _predictor(folder),
-        "compute": _compute(candidates, survivors),
+        "outcomes": count_outcomes(candidates, experiment),
+        "compute": compute(candidates, survivors, experiment.executor.workers),
     }
 
 
@@ -51,14 +50,25 @@ def write_report(folder: RunFolder) -> dict[str, Any]:
     write_json(folder.report_json, report)
     write_html(report, folder.report_html)
     rows = [
-        {**{key: value for key, value in each.items() if key not in ("metrics", "scores")}, **each["metrics"]}
+        {key: value for key, value in each.items() if key not in ("metrics", "scores", "curve")}
+        | {"attempts": 1 + len(each["attempts"])}
+        | each["metrics"]
         for each in report["candidates"]
     ]
     write_text(folder.trials, pd.DataFrame(rows).to_csv(index=False))
     return report
 
 
-def _candidate(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
+def read_candidates(folder: RunFolder, experiment: Experiment, space: SearchSpace) -> list[Candidate]:
+    """Every candidate of a run, by number; nothing is written, so a search may go on meanwhile."""
+    if experiment.storage is None and not folder.journal.exists():
+        return []  # the search has not begun; latency is being measured
+    record = Record(folder, experiment, space, mend=False)
+    return [record.candidates[number] for number in sorted(record.candidates)]
+
+
+def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
+    """A candidate in JSON values."""
     return {
         "id": candidate.id,
         "architecture": space.format(candidate.arch),
@@ -67,9 +77,12 @@ def _candidate(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
         "scores": list(candidate.scores) if candidate.scores else None,
         "epochs": candidate.epochs,
         "seconds": candidate.seconds,
+        "training_seconds": candidate.training_seconds,
         "finished_s": candidate.finished_s,
         "error": candidate.error,
         "attempts": candidate.attempts,
+        "cached": candidate.cached,
+        "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},
     }
 
 
@@ -91,23 +104,4 @@ def _predictor(folder: RunFolder) -> dict[str, Any] | None:
         ),
         "measured_ms": held_out.measured_ms.tolist(),
         "predicted_ms": held_out.predicted_ms.tolist(),
-    }
-
-
-def _compute(candidates: list[Candidate], survivors: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of devices, and training operations of the candidates by the method of counting.
-
-    Operations: 2 per multiply-add, times 3 for the forward and backward pass (Amodei & Hernandez 2018), times images,
-    times epochs.
-    """
-    searching = sum(candidate.seconds for candidate in candidates)
-    compressing = sum(stage["seconds"] for survivor in survivors for stage in survivor["stages"])
-    operations = sum(candidate.metrics.get("training_operations", 0.0) for candidate in candidates)
-    wall = max((candidate.finished_s for candidate in candidates), default=0.0)
-    return {
-        "device_seconds": searching + compressing,
-        "search_device_seconds": searching,
-        "compression_device_seconds": compressing,
-        "wall_seconds": float(np.round(wall + compressing, 3)),
-        "pfs_days": operations / PFS_DAY,
     }

@@ -6,23 +6,26 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import plotly.graph_objects as go
 
+from nasbench.evaluation.outcomes import FAILURES
 from nasbench.report import units
 
 Record = Mapping[str, Any]
-Measure = Literal["accuracy", "latency", "size"]
 
-# Blue and vermilion of Okabe and Ito, which colour-blind readers tell apart.
-BLUE, RED, GREY, PALE, INK = "#0072b2", "#d55e00", "#8a929b", "#c9ced4", "#1c2126"
-EAGER = "searched, eager PyTorch"
+# Blue, vermilion and bluish green of Okabe and Ito, which colour-blind readers tell apart.
+BLUE, RED, GREEN, GREY, PALE, INK = "#0072b2", "#d55e00", "#009e73", "#8a929b", "#c9ced4", "#1c2126"
 SCORE = "score"
 SHORTER = "trained for fewer epochs"
+STOPPED = "stopped early"
+FAILED = "failed"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CANDIDATE = {"size": 7, "color": BLUE, "opacity": 0.45}
 SHORTER_CANDIDATE = {"symbol": "circle-open", "size": 5, "color": BLUE, "opacity": 0.45}
+STOPPED_CANDIDATE = {"symbol": "circle-open", "size": 5, "color": GREEN, "opacity": 0.7}
+SCORED = ("done", SHORTER, STOPPED)
 
 
 def pareto_front(report: Record) -> go.Figure:
@@ -40,15 +43,19 @@ def pareto_front(report: Record) -> go.Figure:
         candidate["id"]: (candidate, metric(candidate, across["metric"]), metric(candidate, up["metric"]))
         for candidate in report.get("candidates") or ()
     }
-    done = [point for point in points.values() if status(point[0]) in ("done", SHORTER) and None not in point[1:]]
+    done = [point for point in points.values() if status(point[0]) in SCORED and None not in point[1:]]
     if not done:
         return figure
     infeasible = [point for point in points.values() if point[0].get("status") == "infeasible" and point[1] is not None]
-    floor = _below([y for _, _, y in done + infeasible if y is not None])
+    seen = _in_view([(status(each), y) for each, _, y in done if y is not None])
+    floor = _below(seen + [y for _, _, y in infeasible if y is not None])
     drawn = [(candidate, x, floor if y is None else y) for candidate, x, y in infeasible]
-    shorter = [point for point in done if status(point[0]) == SHORTER]
-    _dots(figure, [point for point in done if point not in shorter], "candidate", CANDIDATE)
-    _dots(figure, shorter, SHORTER, SHORTER_CANDIDATE)
+    for kind, name, marker in (
+        ("done", "candidate", CANDIDATE),
+        (SHORTER, SHORTER, SHORTER_CANDIDATE),
+        (STOPPED, STOPPED, STOPPED_CANDIDATE),
+    ):
+        _dots(figure, [point for point in done if status(point[0]) == kind], name, marker)
     _dots(figure, drawn, "infeasible", {"symbol": "circle-open", "size": 7, "color": GREY})
 
     front = [points[key] for key in report.get("front") or () if key in points]
@@ -66,8 +73,9 @@ def pareto_front(report: Record) -> go.Figure:
             text=[str(ranks[point[0]["id"]]) for point in chosen], textfont={"color": "white", "size": 11}
         )
     _limit(figure, up, vertical=False)
-    figure.update_yaxes(title_text=_escape(units.label(up["metric"])))
-    _keep_in_view(figure, across, [x for _, x, _ in done], [x for _, x, _ in infeasible])
+    figure.update_yaxes(title_text=escape(units.label(up["metric"])))
+    outside = _zoom(figure, [y for _, _, y in done if y is not None], [*seen, *(y for _, _, y in drawn)])
+    _keep_in_view(figure, across, [x for _, x, _ in done], [x for _, x, _ in infeasible], outside)
     return figure
 
 
@@ -104,7 +112,7 @@ def distribution(report: Record) -> go.Figure:
             cliponaxis=False,
         )
     _limit(figure, objective, vertical=True)
-    figure.update_xaxes(title_text=_escape(units.label(objective["metric"])))
+    figure.update_xaxes(title_text=escape(units.label(objective["metric"])))
     figure.update_yaxes(title_text="candidates", rangemode="tozero")
     return figure
 
@@ -128,10 +136,12 @@ def best_so_far(report: Record) -> go.Figure:
     last = finished[-1][1]
     unit, divisor = ("s", 1) if last <= 180 else ("min", 60) if last <= 10_800 else ("h", 3600)
     finished = [(candidate, seconds / divisor, value) for candidate, seconds, value in finished]
-    by_status: dict[str, list[Any]] = {"done": [], SHORTER: [], "infeasible": [], "failed": []}
-    floor = _below([value for _, _, value in finished if value is not None])
+    by_status: dict[str, list[Any]] = {"done": [], SHORTER: [], STOPPED: [], "infeasible": [], FAILED: []}
+    valued = [(status(each), value) for each, _, value in finished if value is not None]
+    seen = _in_view(valued)
+    floor = _below(seen)
     for candidate, moment, value in finished:
-        if candidate.get("status") == "done" and value is None:
+        if status(candidate) in SCORED and value is None:
             continue
         by_status.setdefault(status(candidate), []).append((candidate, moment, floor if value is None else value))
     best = list(accumulate((value for _, _, value in by_status["done"]), max if goal == "max" else min))
@@ -148,88 +158,13 @@ def best_so_far(report: Record) -> go.Figure:
     )
     _dots(figure, by_status["done"], "candidate", CANDIDATE)
     _dots(figure, by_status[SHORTER], SHORTER, SHORTER_CANDIDATE)
+    _dots(figure, by_status[STOPPED], STOPPED, STOPPED_CANDIDATE)
     _dots(figure, by_status["infeasible"], "infeasible", {"symbol": "circle-open", "size": 7, "color": GREY})
-    _dots(figure, by_status["failed"], "failed", {"symbol": "x-thin-open", "size": 8, "color": INK})
-    figure.update_xaxes(title_text=f"time since the search began, {unit}", rangemode="tozero")
-    figure.update_yaxes(title_text=_escape(title))
-    return figure
-
-
-def stage_bars(survivor: Record, measure: Measure) -> go.Figure:
-    """One measure of a survivor, stage by stage: its value and its change since the last accepted stage.
-
-    Rejected stages are grey and hatched, and nothing is compared with them, because the recipe went on without them.
-    The latency panel begins with the searched model in eager PyTorch, which is not a stage.
-    """
-    figure = empty_figure(height=300)
-    rows = [(str(stage.get("name")), stage, value) for stage, value in stage_values(survivor, measure)]
-    if all(value is None for _, _, value in rows):
-        return figure
-    baseline = survivor.get("baseline") or {}
-    eager = units.median_ms(baseline.get("latency_ms")) if measure == "latency" else None
-    if eager is not None:
-        rows.insert(0, (EAGER, {"metrics": baseline, "accepted": True}, eager))
-    divisor, unit = 1.0, {"accuracy": "%", "latency": "ms", "size": "KiB"}[measure]
-    if measure == "size":
-        divisor, unit = units.size_unit(max(value for _, _, value in rows if value is not None))
-    write = units.percentage if measure == "accuracy" else units.significant
-    compare = units.points if measure == "accuracy" else units.relative
-
-    points = 11 if len(rows) <= 6 else 9  # of the labels, which stand side by side
-    texts, before = [], None
-    for name, stage, value in rows:
-        if value is None:
-            texts.append("")
-            continue
-        change = compare(value, before[1]) if before and _may_compare(measure, stage, before[0]) else ""
-        small = f"<br><span style='font-size:{points - 1}px'>{change}</span>" if change else ""
-        texts.append(write(value / divisor) + small)
-        if stage.get("accepted") and name != EAGER:
-            before = (stage, value)
-    kept = [bool(stage.get("accepted")) for _, stage, _ in rows]
-    colors = [PALE if not ok else GREY if name == EAGER else BLUE for (name, _, _), ok in zip(rows, kept, strict=True)]
-    values = [None if value is None else value / divisor for _, _, value in rows]
-    # The reference stands a little apart from the stages.
-    places = [place - 0.4 * (name == EAGER) for place, (name, _, _) in enumerate(rows)]
-    figure.add_trace(
-        go.Bar(
-            x=places,
-            y=values,
-            text=texts,
-            textposition="outside",
-            textangle=0,
-            constraintext="none",
-            cliponaxis=False,
-            textfont={"size": points},
-            marker={
-                "color": colors,
-                "line": {"color": GREY, "width": [0 if ok else 1 for ok in kept]},
-                "pattern": {"shape": ["" if ok else "/" for ok in kept], "fgcolor": GREY, "size": 5},
-            },
-            hovertext=[_stage_hover(name, stage, value, measure) for name, stage, value in rows],
-            hoverinfo="text",
-        )
-    )
-    names = [_escape(name).replace(", ", ",<br>") for name, _, _ in rows]
-    figure.update_xaxes(
-        tickvals=places,
-        ticktext=names,
-        tickangle=-40,
-        showgrid=False,
-        automargin=False,
-        range=[places[0] - 0.6, places[-1] + 0.6],
-    )
-    low, high = _bar_range([value for value in values if value is not None], zoom=measure == "accuracy")
-    title = f"{units.label(accuracy_metric(survivor))}" if measure == "accuracy" else f"{measure}, {unit}"
-    if low:
-        title += f" (axis: {low:g} to {high:g})"
-    figure.update_yaxes(range=[low, high])
-    figure.update_layout(
-        title={"text": title, "font": {"size": 13}, "x": 0.01, "y": 0.98, "yanchor": "top"},
-        margin={"t": 56, "l": 52, "r": 8, "b": 88},
-        bargap=0.25,
-        showlegend=False,
-    )
+    _dots(figure, by_status[FAILED], FAILED, {"symbol": "x-thin-open", "size": 8, "color": INK})
+    outside = _zoom(figure, [value for _, value in valued], [*seen, floor])
+    time = f"time since the search began, {unit}"
+    figure.update_xaxes(title_text=_with_outside(time, outside), rangemode="tozero")
+    figure.update_yaxes(title_text=escape(title))
     return figure
 
 
@@ -299,23 +234,15 @@ def progress_scores(report: Record) -> tuple[str, str, dict[int, float]]:
     return title, goal, {key: value for key, value in pairs if value is not None}
 
 
-def accuracy_metric(survivor: Record) -> str:
-    """The test accuracy if any stage has one, else the validation accuracy; never a mixture."""
-    stages = survivor.get("stages") or ()
-    tested = any(units.number((stage.get("metrics") or {}).get("test_acc_pct")) is not None for stage in stages)
-    return "test_acc_pct" if tested else "val_acc_pct"
-
-
-def stage_values(survivor: Record, measure: Measure) -> list[tuple[Record, float | None]]:
-    """Every stage of a survivor with its accuracy in percent, its median latency in ms, or its size in bytes."""
-    key = {"accuracy": accuracy_metric(survivor), "latency": "latency_ms", "size": "size_bytes"}[measure]
-    return [(stage, units.median_ms((stage.get("metrics") or {}).get(key))) for stage in survivor.get("stages") or ()]
-
-
 def status(candidate: Record) -> str:
-    """How a candidate ended; SHORTER if others were trained for more epochs, so that it is not compared with them."""
-    shorter = candidate.get("status") == "done" and candidate.get("compared") is False
-    return SHORTER if shorter else str(candidate.get("status"))
+    """How a candidate is drawn: FAILED for every kind of failure, else its outcome.
+
+    SHORTER if others were trained for more epochs, so that it is not compared with them; STOPPED likewise.
+    """
+    kind = str(candidate.get("status"))
+    if kind == "done":
+        return SHORTER if candidate.get("compared") is False else kind
+    return FAILED if kind in FAILURES else STOPPED if kind == "stopped" else kind
 
 
 def metric(candidate: Record, name: str) -> float | None:
@@ -366,13 +293,16 @@ def _dots(
 
 
 def _candidate_hover(candidate: Record) -> str:
-    rows = [f"<b>candidate {candidate['id']}</b> ({_escape(str(candidate.get('status')))})"]
-    rows += [_escape(line) for line in units.lines(str(candidate.get("architecture", "")))]
+    how = [units.outcome(str(candidate.get("status")))]
+    how += ["from the cache"] if candidate.get("cached") else []
+    how += [f"attempt {1 + len(candidate['attempts'])}"] if candidate.get("attempts") else []
+    rows = [f"<b>candidate {candidate['id']}</b> ({escape(', '.join(how))})"]
+    rows += [escape(line) for line in units.lines(str(candidate.get("architecture", "")))]
     for name in candidate.get("metrics") or {}:
         if (value := metric(candidate, name)) is not None:
-            rows.append(f"{_escape(str(name))}: {_written(str(name), value)}")
+            rows.append(f"{escape(str(name))}: {_written(str(name), value)}")
     if candidate.get("error"):
-        rows += [_escape(line) for line in units.lines(units.shorten(str(candidate["error"]), 160))]
+        rows += [escape(line) for line in units.lines(units.shorten(str(candidate["error"]), 160))]
     return "<br>".join(rows)
 
 
@@ -384,42 +314,37 @@ def _written(name: str, value: float) -> str:
     return units.count(value) if name in ("macs", "params") else units.significant(value)
 
 
-def _stage_hover(name: str, stage: Record, value: float | None, measure: Measure) -> str:
-    rows = [f"<b>{_escape(name)}</b>" + ("" if stage.get("accepted") else " (rejected)")]
-    if value is not None and measure != "latency":
-        rows.append(f"{value:.2f} %" if measure == "accuracy" else f"{value:,.0f} bytes")
-    latency = (stage.get("metrics") or {}).get("latency_ms")
-    if measure == "latency" and isinstance(latency, Mapping):
-        quantiles = [f"{key} {units.significant(units.number(latency.get(key)))}" for key in ("median", "p95", "iqr")]
-        rows.append(", ".join(quantiles) + " ms" + (" (unstable)" if latency.get("unstable") else ""))
-        told = [f"{key} {latency[key]}" for key in ("batch", "threads", "repeats") if latency.get(key) is not None]
-        told += [str(latency[key]) for key in ("runtime", "precision", "device") if latency.get(key)]
-        rows += [_escape(line) for line in units.lines(", ".join(told))]
-    if stage.get("reason"):
-        rows += [_escape(line) for line in units.lines(str(stage["reason"]))]
-    return "<br>".join(rows)
-
-
-def _may_compare(measure: Measure, stage: Record, before: Record) -> bool:
-    if measure != "latency":
-        return True
-    return units.comparable((stage.get("metrics") or {}).get("latency_ms"), before["metrics"].get("latency_ms"))
-
-
-def _bar_range(values: Sequence[float], *, zoom: bool) -> tuple[float, float]:
-    """From zero, or around the values on whole or tenth percents where differences are small against the values."""
-    low, high = min(values), max(values)
-    if not zoom:
-        return 0.0, 1.05 * high or 1.0
-    room = max(0.25 * (high - low), 0.3)
-    step = 1 if high - low > 2 else 0.1
-    return max(0.0, step * math.floor((low - room) / step)), min(100.0, step * math.ceil(high / step))
-
-
 def _below(values: Sequence[float]) -> float:
     """A level a little under all values, where things without a value of their own are drawn."""
     low, high = min(values), max(values)
     return low - (0.08 * (high - low) or 0.05 * abs(low) or 1.0)
+
+
+def _in_view(values: Sequence[tuple[str, float]]) -> list[float]:
+    """The values, by status, without those of fewer epochs that would squeeze the others together."""
+    full = [value for kind, value in values if kind not in (SHORTER, STOPPED)]
+    if not full:
+        return [value for _, value in values]
+    reach = max(full) - min(full) or 0.1 * abs(max(full)) or 1.0
+    return [value for _, value in values if min(full) - reach <= value <= max(full) + reach]
+
+
+def _zoom(figure: go.Figure, values: Sequence[float], seen: Sequence[float]) -> list[str]:
+    """Fit the upward axis to what should be seen if other values would stretch it; a note on those left outside."""
+    room = 0.06 * (max(seen) - min(seen)) or 1.0
+    low, high = min(seen) - room, max(seen) + room
+    outside = sum(not low <= value <= high for value in values)
+    if not outside:
+        return []
+    figure.update_yaxes(range=[low, high])
+    return [f"{outside} candidate{'s' * (outside != 1)} of fewer epochs"]
+
+
+def _with_outside(title: str, outside: Sequence[str]) -> str:
+    """An axis title with a line below it about what the axis leaves out."""
+    if not outside:
+        return title
+    return f"{title}<br><span style='font-size:11px'>outside this picture: {', '.join(outside)}</span>"
 
 
 def _limit(figure: go.Figure, objective: Record, *, vertical: bool) -> None:
@@ -436,12 +361,14 @@ def _limit(figure: go.Figure, objective: Record, *, vertical: bool) -> None:
         figure.add_hline(limit, line=line, annotation=note, annotation_position="bottom right")
 
 
-def _keep_in_view(figure: go.Figure, across: Record, done: Sequence[Any], infeasible: Sequence[Any]) -> None:
+def _keep_in_view(
+    figure: go.Figure, across: Record, done: Sequence[Any], infeasible: Sequence[Any], others: Sequence[str]
+) -> None:
     """Fit the axis to the feasible candidates, which far points would squeeze, and say below it what lies outside."""
     low, high = min(done), max(done)
     room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     reach = (low - (high - low) - room, high + (high - low) + room)
-    limit, outside = units.number(across.get("limit")), []
+    limit, outside = units.number(across.get("limit")), list(others)
     if limit is not None and reach[0] <= limit <= reach[1]:
         low, high = min(low, limit), max(high, limit)
         _limit(figure, across, vertical=True)
@@ -450,12 +377,10 @@ def _keep_in_view(figure: go.Figure, across: Record, done: Sequence[Any], infeas
     low, high = low - room, high + room
     if far := sum(not low <= x <= high for x in infeasible):
         outside.append(f"{far} infeasible candidate{'s' * (far != 1)}")
-    title = _escape(units.label(across["metric"]))
-    if outside:
-        title += f"<br><span style='font-size:11px'>outside this picture: {', '.join(outside)}</span>"
+    title = _with_outside(escape(units.label(across["metric"])), outside)
     figure.update_xaxes(range=[low, high], title_text=title)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Plotly reads a little HTML in its texts; it knows &lt; &gt; &amp; but not &quot;."""
     return html.escape(text, quote=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 from plotly.offline import get_plotlyjs
@@ -47,6 +48,8 @@ code, pre { font: .8125rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "L
 code { overflow-wrap: anywhere; }
 pre { background: var(--wash); border: 1px solid var(--line); border-radius: 4px; padding: .7rem .9rem; margin: .6rem 0;
   white-space: pre-wrap; overflow-wrap: anywhere; }
+.kinds td:first-child, .cost td:not(.text) { white-space: nowrap; }
+.cost { width: auto; }
 .facts { width: auto; }
 .facts td { text-align: left; overflow-wrap: anywhere; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 2rem; }
@@ -96,6 +99,28 @@ def document(title: str, body: str) -> str:
             "</html>\n",
         ]
     )
+
+
+def safe(value: object) -> str:
+    """The value as text that may stand in HTML."""
+    return html.escape(str(value))
+
+
+def section(title: str, body: str) -> str:
+    """A part of the page under a heading."""
+    return f"<section>\n<h2>{title}</h2>\n{body}\n</section>"
+
+
+def missing(sentence: str) -> str:
+    """What stands where there is nothing to show."""
+    return f'<p class="empty">{safe(sentence)}</p>'
+
+
+def facts_table(title: str, told: Mapping[str, object]) -> str:
+    """Names and values under a small heading."""
+    rows = "".join(f"<tr><td>{safe(key)}</td><td>{safe(value)}</td></tr>" for key, value in told.items())
+    table = f'<table class="facts"><tbody>{rows}</tbody></table>' if rows else missing("Not recorded.")
+    return f"<h3>{title}</h3>\n{table}"
 
 
 def plot(figure: Any, name: str, *, tools: bool = True) -> str:

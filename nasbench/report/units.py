@@ -89,6 +89,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def outcome(kind: str) -> str:
+    """A kind of outcome as people write it."""
+    return "stopped early" if kind == "stopped" else kind.replace("_", " ")
+
+
 def signed(value: float, decimals: int) -> str:
     """A difference with its sign; zero has none."""
     text = f"{value:+.{decimals}f}"

@@ -20,11 +20,13 @@ from nasbench.hardware import Calibration, calibrate
 from nasbench.models import Origin, save_model
 from nasbench.report import write_report
 from nasbench.search.disk import Disk
+from nasbench.search.feasibility import check_feasible
 from nasbench.search.interrupt import stoppable
 from nasbench.search.preflight import Prepared, prepare
 from nasbench.search.select import choose_survivors
 from nasbench.study import Candidate, RunFolder, Study
 from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
+from nasbench.tensorboard import Scalars
 from nasbench.training import train
 
 
@@ -54,11 +56,17 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     survivor.
 
     Raises:
-        UserError: the experiment cannot run.
+        UserError: the experiment cannot run, or nothing was found that meets its limits.
     """
     prepared = prepare(experiment)
     torch.set_num_threads(experiment.executor.threads)
+    begun = folder.journal.exists()  # then a candidate was handed out, and the limits were looked at
+    if not begun:  # what costs nothing to know comes before latency is measured
+        check_feasible(prepared.space, prepared.data.task, experiment, None, seed=experiment.seed)
     calibration = _calibration(experiment, folder, prepared, watcher)
+    if calibration is not None and not begun:
+        predictor = calibration.predictor()
+        check_feasible(prepared.space, prepared.data.task, experiment, predictor, seed=experiment.seed)
     study = Study(folder, experiment, prepared.space)
     _search(study, prepared, calibration, watcher)
     survivors = choose_survivors(study, experiment.survivors)
@@ -80,16 +88,24 @@ def _search(study: Study, prepared: Prepared, calibration: Calibration | None, w
         prepared.data,
     )
     disk = Disk(study)
+    scalars = Scalars(study, folder.tensorboard) if experiment.tensorboard else None
 
     def on_result(candidate: Candidate) -> None:
         disk.tidy(candidate.id)
+        if scalars is not None:
+            scalars.candidate(candidate)
+            scalars.progress()
         watcher.candidate(candidate, study)
 
     study.on_retry = lambda number, evaluated: watcher.retry(number, evaluated.status, evaluated.error)
     watcher.phase("search", experiment.search.candidates)
     watcher.advance(study.finished)
-    with stoppable(study, watcher.stopping):
-        get_executor(experiment.executor).run(study, evaluator, on_result)
+    try:
+        with stoppable(study, watcher.stopping):
+            get_executor(experiment.executor).run(study, evaluator, on_result)
+    finally:
+        if scalars is not None:
+            scalars.close()
 
 
 def _calibration(experiment: Experiment, folder: RunFolder, prepared: Prepared, watcher: Watcher) -> Calibration | None:

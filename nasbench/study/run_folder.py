@@ -61,6 +61,7 @@ class RunFolder:
         self.trials = path / "trials.csv"
         self.checkpoints = path / "checkpoints"
         self.survivors = path / "survivors"
+        self.tensorboard = path / "tensorboard"
         self.report_json = path / "report.json"
         self.report_html = path / "report.html"
 

@@ -292,7 +292,7 @@ class Training:
 
     def finish(self) -> nn.Module:
         """The model on the CPU, contiguous and in eval mode; it can be trained no further by this object."""
-        self.model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # see __init__
+        self.model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
         return self.model.eval()
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 
@@ -29,6 +28,11 @@ def cluster(monkeypatch):
     made.shutdown()
 
 
+def lines(log):
+    """The whole lines of the log of epochs."""
+    return [json.loads(line) for line in log.read_bytes().split(b"\n")[:-1]] if log.exists() else []
+
+
 def command(*words):
     return [sys.executable, "-c", "from nasbench.cli.app import main; main()", *words]
 
@@ -45,39 +49,31 @@ def test_a_user_space_is_searched_on_a_cluster_and_a_node_dies(cluster, user_fol
     (user_folder / "mine.yaml").write_text(yaml.safe_dump(asked))
     run = user_folder / "run"
     # The workers are started by the nodes, and PYTHONPATH is empty: they have the space only if it travels.
+    out, err = user_folder / "out.json", user_folder / "err.txt"
     process = subprocess.Popen(
         command("search", str(user_folder / "mine.yaml"), "--run", str(run), "--json"),
         env={**os.environ, "PYTHONPATH": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        stdout=out.open("w"),
+        stderr=err.open("w"),
     )
-    log = run / "checkpoints" / "epochs.log"
-    killed = threading.Event()
-
-    def kill_a_node():
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            workers = {json.loads(line)["process"] for line in log.read_text().splitlines()} if log.exists() else set()
-            if len(workers) >= 2 and len(list(log.parent.glob("*[0-9].safetensors"))) >= 3:
-                cluster.remove_node(cluster.nodes_of_workers[0], allow_graceful=False)
-                killed.set()
-                cluster.add_node(num_cpus=1)
-                return
-            time.sleep(0.05)
-
-    killer = threading.Thread(target=kill_a_node)
-    killer.start()
-    out, err = process.communicate(timeout=240)
-    killer.join()
+    log, killed = run / "checkpoints" / "epochs.log", False
+    while process.poll() is None and not killed:
+        workers = {line["process"] for line in lines(log)}
+        if len(workers) == 2 and len(list(log.parent.glob("*[0-9].safetensors"))) >= 3:
+            cluster.remove_node(cluster.nodes_of_workers[0], allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+            killed = True
+        time.sleep(0.05)
+    process.wait(timeout=240)
+    out, err = out.read_text(), err.read_text()
     assert process.returncode == 0, err
-    assert killed.is_set(), f"no node was killed: {err}"
+    assert killed, f"no node was killed: {err}"
     report = json.loads(out)
     assert report["status"] == "complete"
     assert Counter(candidate["status"] for candidate in report["candidates"]) == {"done": CANDIDATES}
     crashed = [each for each in report["candidates"] if each["attempts"]]
     assert [attempt["status"] for each in crashed for attempt in each["attempts"]] == ["crashed"], err
-    epochs = Counter((line["candidate"], line["epoch"]) for line in map(json.loads, log.read_text().splitlines()))
+    epochs = Counter((line["candidate"], line["epoch"]) for line in lines(log))
     assert set(epochs) == {(number, epoch) for number in range(CANDIDATES) for epoch in range(1, 26)}
     repeated = [key for key, count in epochs.items() if count > 1]
     assert len(repeated) <= 1, f"more than the epoch under way was trained twice: {repeated}"

@@ -14,6 +14,7 @@ from nasbench.files import write_text
 from nasbench.report import figures, units
 from nasbench.report.drawing import svg
 from nasbench.report.html import write_html
+from nasbench.report.stage_bars import EAGER, stage_bars
 from search_spaces.diagram import Node, chain
 
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|<wide>&co~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
@@ -302,7 +303,7 @@ def test_latencies_measured_differently_are_never_compared(report, tmp_path):
     _, page = render(report, tmp_path)
     summary = page.text.partition("The cost")[0]
     assert "times smaller" in summary and "faster" not in summary and "slower" not in summary
-    bars = figures.stage_bars(report["survivors"][0], "latency").data[0]
+    bars = stage_bars(report["survivors"][0], "latency").data[0]
     assert "<br>" not in bars.text[2] and "<br>" in bars.text[3]
 
 
@@ -323,7 +324,7 @@ def test_the_survivors_table_has_a_row_a_stage(report, tmp_path):
     assert len(rejected) == 1 and "no: test accuracy fell by 4.42 points" in rejected[0]
     pruned = next(row for row in rows if row.startswith("<tr><td>pruned"))
     assert "<small>\N{MINUS SIGN}1.12</small>" in pruned and "<small>\N{MINUS SIGN}29 %</small>" in pruned
-    assert page.text.count(figures.EAGER) == 2
+    assert page.text.count(EAGER) == 2
 
 
 def test_the_front_line_has_exactly_the_front_sorted(report):
@@ -403,7 +404,7 @@ def test_progress_of_a_pareto_reward_follows_the_first_maximised_objective(repor
 @pytest.mark.parametrize("measure", ["accuracy", "latency", "size"])
 def test_stage_bars_say_their_numbers(report, measure):
     chosen = report["survivors"][1]
-    bars = figures.stage_bars(chosen, measure).data[0]
+    bars = stage_bars(chosen, measure).data[0]
     key = {"accuracy": "test_acc_pct", "latency": "latency_ms", "size": "size_bytes"}[measure]
     values = [units.median_ms(one["metrics"][key]) / (1024 if measure == "size" else 1) for one in chosen["stages"]]
     if measure == "latency":
@@ -416,7 +417,7 @@ def test_stage_bars_say_their_numbers(report, measure):
 
 
 def test_stage_bars_compare_with_the_last_accepted_stage(report):
-    figure = figures.stage_bars(report["survivors"][1], "accuracy")
+    figure = stage_bars(report["survivors"][1], "accuracy")
     bars = figure.data[0]
     changes = [re.sub("<.*?>", " ", text.partition("<br>")[2]).strip() for text in bars.text]
     minus = "\N{MINUS SIGN}"
@@ -429,16 +430,16 @@ def test_stage_bars_compare_with_the_last_accepted_stage(report):
 
 
 def test_the_eager_baseline_is_a_bar_of_its_own(report):
-    first = figures.stage_bars(report["survivors"][0], "latency")
-    assert first.layout.xaxis.ticktext[0].replace("<br>", " ") == figures.EAGER
+    first = stage_bars(report["survivors"][0], "latency")
+    assert first.layout.xaxis.ticktext[0].replace("<br>", " ") == EAGER
     assert first.layout.yaxis.range[0] == 0
-    assert len(figures.stage_bars(report["survivors"][2], "latency").data[0].y) == 5
+    assert len(stage_bars(report["survivors"][2], "latency").data[0].y) == 5
 
 
 def test_a_step_used_twice_keeps_both_bars(report):
     stages = report["survivors"][0]["stages"]
     stages.insert(2, copy.deepcopy(stages[1]))
-    bars = figures.stage_bars(report["survivors"][0], "size")
+    bars = stage_bars(report["survivors"][0], "size")
     assert list(bars.layout.xaxis.ticktext[1:3]) == ["pruned", "pruned"] and len(bars.data[0].y) == 6
 
 
@@ -522,7 +523,7 @@ def test_survivors_in_progress_show_what_they_have(report, tmp_path):
     _, page = render(report, tmp_path)
     assert "No stage has been measured yet." in page.text
     assert "as searched; no later stage was accepted." in page.text
-    assert figures.stage_bars(report["survivors"][2], "latency").data[0].y[1] is None
+    assert stage_bars(report["survivors"][2], "latency").data[0].y[1] is None
 
 
 def test_a_failed_write_leaves_the_old_report(report, tmp_path):

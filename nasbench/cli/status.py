@@ -1,0 +1,127 @@
+"""How far a run is, from its files; a search that goes on in it is not disturbed."""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from safetensors import SafetensorError, safe_open
+
+from nasbench.cli.output import show
+from nasbench.cli.search import Json, Run
+from nasbench.cli.spaces import import_from
+from nasbench.evaluation.outcomes import FAILURES, OUTCOMES, SCORED
+from nasbench.study import Candidate, RunFolder
+
+if TYPE_CHECKING:
+    from nasbench.config import Experiment
+
+
+def status(run: Run, json: Json = False) -> None:
+    """Show how far a run is."""
+    folder = RunFolder(run).require()
+    import_from(folder.code_folder())
+    told = run_status(folder)
+    show(told, _table(told), as_json=json)
+
+
+def run_status(folder: RunFolder) -> dict[str, Any]:
+    """What `nasbench status --json` prints."""
+    from nasbench.report.accounting import utilization
+    from nasbench.report.build import describe, read_candidates
+    from nasbench.reward import pareto_front
+    from nasbench.study.record import comparable
+    from search_spaces import get_space
+
+    experiment = folder.experiment()
+    space = get_space(experiment.space.name, **experiment.space.options)
+    candidates = read_candidates(folder, experiment, space)
+    counts = {kind: sum(each.status == kind for each in candidates) for kind in ("running", *OUTCOMES)}
+    compared = comparable(candidates, experiment.training.epochs)
+    best = max((each for each in compared if each.scores), key=lambda each: each.scores or (), default=None)
+    active = folder.is_locked()
+    ended = json_.loads(folder.summary.read_text(encoding="utf-8"))["status"] if folder.summary.exists() else None
+    return {
+        "run": str(folder.path),
+        "status": "running" if active else ended or "the search has not ended",
+        "active": active,
+        "asked": experiment.search.candidates,
+        "done": counts["done"],
+        "stopped": counts["stopped"],
+        "running": counts["running"],
+        "failed": sum(counts[kind] for kind in FAILURES),
+        "infeasible": counts["infeasible"],
+        "outcomes": {kind: counts[kind] for kind in OUTCOMES if counts[kind]},
+        "cached": sum(each.cached for each in candidates),
+        "front": pareto_front(experiment.objectives, {each.id: each.metrics for each in compared}),
+        "survivors": len(list(folder.survivors.glob("*/survivor.json"))),
+        "best": None if best is None else describe(best, space),
+        "utilization": utilization(candidates, experiment.executor.workers),
+        "time_left_s": None if ended else search_left_s(candidates, experiment),
+        "training": [
+            {"id": each.id, "epoch": epoch_of(folder, each), "epochs": each.epochs or experiment.training.epochs}
+            for each in candidates
+            if each.status == "running"
+        ],
+    }
+
+
+def search_left_s(candidates: Sequence[Candidate], experiment: Experiment) -> float | None:
+    """Seconds of search until all candidates are finished or max_hours are over; None before the first one finished.
+
+    Compression of the survivors is not counted.
+    """
+    spent = max((each.finished_s for each in candidates), default=0.0)
+    finished = sum(each.status in SCORED for each in candidates)
+    rest = None if not finished else spent / finished * max(0, experiment.search.candidates - finished)
+    if rest is not None and experiment.search.max_hours is not None:
+        rest = min(rest, max(0.0, 3600 * experiment.search.max_hours - spent))
+    return rest
+
+
+def epoch_of(folder: RunFolder, candidate: Candidate) -> int | None:
+    """The last epoch that a running candidate is known to have finished, from its checkpoint or its curve."""
+    known = [int(epoch) for epoch in candidate.curve]
+    try:
+        with safe_open(_checkpoint(folder.checkpoints, candidate.id), framework="np") as file:
+            known.append(int((file.metadata() or {})["epoch"]))
+    except (OSError, SafetensorError, KeyError, ValueError):
+        pass  # it is not there yet, or not any more, or damaged
+    return max(known, default=None)
+
+
+def _checkpoint(folder: Path, number: int) -> Path:
+    from nasbench.evaluation.checkpoints import Checkpoints
+
+    return Checkpoints(folder).training(number)
+
+
+def _table(told: dict[str, Any]) -> Table:
+    from nasbench.cli.progress import time_left
+    from nasbench.report import units
+
+    best, share = told["best"], told["utilization"]
+    rows = {
+        "status": told["status"],
+        "candidates": f"{told['done'] + told['stopped']} of {told['asked']} finished, {told['running']} running",
+        "outcomes": ", ".join(f"{units.outcome(kind)} {count}" for kind, count in told["outcomes"].items()),
+        "from the cache": str(told["cached"] or ""),
+        "in training": ", ".join(
+            f"candidate {each['id']} at epoch {each['epoch'] or 0} of {each['epochs']}" for each in told["training"]
+        ),
+        "front": ", ".join(map(str, told["front"])),
+        "best": "",
+        "survivors": str(told["survivors"]),
+        "utilization": "" if share is None else f"{100 * share:.0f} % of the workers' time was training",
+        "time left": time_left(told["time_left_s"]),
+    }
+    if best is not None:
+        rows["best"] = f"candidate {best['id']}: score {best['scores'][0]:.3f}, {best['architecture']}"
+    table = Table(title=f"Run {told['run']}", show_header=False)
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
+    return table

@@ -1,0 +1,84 @@
+"""Why a worker ended without a report."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nasbench.evaluation import Evaluated
+from nasbench.evaluation.checkpoints import Checkpoints
+
+TUNE = "ray.tune.execution.tune_controller"
+
+
+@dataclass
+class Deaths:
+    """What is known of workers that ended: their last words on disk, and what Ray said.
+
+    Attributes:
+        checkpoints: of the run; a hanging worker leaves a note there.
+        minutes: after which a candidate is timed out.
+        said: Ray's exception for each trial, by the end of its id.
+    """
+
+    checkpoints: Checkpoints
+    minutes: float | None
+    said: dict[str, BaseException] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Listen to Tune's log, which alone tells of exceptions, and keep its tracebacks from the terminal."""
+        said = self.said
+
+        class Listener(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if record.exc_info and record.exc_info[1] is not None:
+                    said[record.getMessage().rpartition("_")[2]] = record.exc_info[1]
+
+        log, listener = logging.getLogger(TUNE), Listener(logging.ERROR)
+        log.addHandler(listener)
+        before, log.propagate = log.propagate, False
+        try:
+            yield
+        finally:
+            log.removeHandler(listener)
+            log.propagate = before
+
+    def explain(self, trial_id: str, number: int, seconds: float) -> Evaluated:
+        """What came of a candidate whose worker ended: timed out, out of memory, or crashed."""
+        notes = self.checkpoints.hang(number)
+        where = _where(notes)
+        notes.unlink(missing_ok=True)
+        exception = self.said.pop(trial_id.rpartition("_")[2], None)
+        if where is not None:
+            error = f"it hung {where}, longer than search.candidate_minutes={self.minutes:g}"
+            return Evaluated("timed_out", {}, error, seconds)
+        words = f"WorkerDied: {_first_sentence(exception)}"
+        if type(exception).__name__ == "OutOfMemoryError":  # Ray ends the worker that needs most before the system does
+            return Evaluated("out_of_memory", {}, words, seconds)
+        return Evaluated("crashed", {}, words, seconds)
+
+
+def _first_sentence(exception: BaseException | None) -> str:
+    text = " ".join(str(exception).split()) if exception is not None else ""
+    if not text:
+        return "the worker process or its machine ended before it reported"
+    return f"{type(exception).__name__}: {text}"[:300]
+
+
+def _where(notes: Path) -> str | None:
+    """The line at which the evaluating thread stood, from the traceback of a hanging worker; None if it wrote none."""
+    try:
+        text = notes.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    threads = [re.findall(r'File "([^"]+)", line (\d+) in (\S+)', thread) for thread in text.split("hread 0x")]
+    evaluating = [thread for thread in threads if any(function == "evaluate" for _, _, function in thread)]
+    if not evaluating:
+        return "somewhere" if text.strip() else None
+    file, line, function = evaluating[0][0]
+    return f"in {Path(file).name}, line {line}, {function}"

@@ -1,0 +1,97 @@
+"""What a search took: a sentence for the head of the page and a section with the parts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from nasbench.evaluation.outcomes import OUTCOMES, SCORED
+from nasbench.report import units
+from nasbench.report.page import missing, safe
+
+Record = Mapping[str, Any]
+
+
+def cost_sentence(report: Record) -> str:
+    """Candidates by outcome, wall time, device time and operations."""
+    candidates, compute = report.get("candidates") or (), report.get("compute") or {}
+    counts = Counter(candidate.get("status") for candidate in candidates)
+    told = ", ".join(f"{counts[kind]} {units.outcome(kind)}" for kind in (*OUTCOMES, "running") if counts[kind])
+    parts = [f"{len(candidates)} candidate{'s' * (len(candidates) != 1)}" + (f" ({told})" if told else "")]
+    wall, busy = units.number(compute.get("wall_seconds")), units.number(compute.get("device_seconds"))
+    parts += [f"{units.duration(wall)} of wall time"] if wall is not None else []
+    parts += [f"{units.duration(busy)} of device time"] if busy is not None else []
+    days = units.number(compute.get("pfs_days"))
+    parts += [f"{days:.2g} petaflop/s-days"] if days is not None else []
+    return f"The cost: {', '.join(parts)}."
+
+
+def cost(report: Record) -> str:
+    """Where the time went, and what share of it was training."""
+    compute = {key: units.number(value) for key, value in (report.get("compute") or {}).items()}
+    rows = [row for row in _rows(report, compute) if row[1] != units.MISSING]
+    if not rows:
+        return missing("No cost was recorded yet.")
+    lines = [
+        f'<tr><td>{name}</td><td>{safe(value)}</td><td class="text">{safe(meaning)}</td></tr>'
+        for name, value, meaning in rows
+    ]
+    table = f'<table class="cost"><tbody>\n{"".join(lines)}\n</tbody></table>'
+    if compute.get("utilization") is None:
+        return table
+    note = (
+        "Utilization is how much of the time the workers were training. What is missing to 100&nbsp;% went into "
+        "starting workers, building networks, counting and measuring what they cost, attempts that failed, and "
+        "waiting for the controller."
+    )
+    return f'{table}\n<p class="note">{note}</p>'
+
+
+def _rows(report: Record, compute: Mapping[str, float | None]) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of each part; MISSING as the value of what is not known or did not occur."""
+    lost = sum(units.number(row.get("seconds")) or 0.0 for row in _lost(report))
+    cached = sum(bool(candidate.get("cached")) for candidate in report.get("candidates") or ())
+    share, days = compute.get("utilization"), compute.get("pfs_days")
+    executor = (report.get("experiment") or {}).get("executor") or {}
+    workers = executor.get("workers") or 1
+    search, compression = compute.get("search_wall_seconds"), compute.get("compression_device_seconds")
+    return [
+        ("wall time", units.duration(compute.get("wall_seconds")), _parts(search, compression)),
+        (
+            "device time",
+            units.duration(compute.get("device_seconds")),
+            _parts(compute.get("search_device_seconds"), compression),
+        ),
+        (
+            "lost",
+            units.duration(lost) if lost else units.MISSING,
+            "of the device time of the search, to candidates without a result and to attempts that were repeated",
+        ),
+        ("training", units.duration(compute.get("training_seconds")), "of the device time, inside the training loop"),
+        (
+            "utilization",
+            units.MISSING if share is None else f"{100 * share:.0f} %",
+            f"training / ({workers} worker{'s' * (workers != 1)} x {units.duration(search)} of search)",
+        ),
+        (
+            "from the cache",
+            f"{cached:,}" if cached else units.MISSING,
+            f"candidate{'s' * (cached != 1)} that another run had trained; that training is not counted here",
+        ),
+        (
+            "operations",
+            units.MISSING if days is None else f"{days:.2g} petaflop/s-days",
+            "of the training of the candidates: 2 a MAC, times 3 for forward and backward, times images and epochs",
+        ),
+    ]
+
+
+def _lost(report: Record) -> list[Record]:
+    return [row for row in report.get("outcomes") or () if row["kind"] not in SCORED]
+
+
+def _parts(search: float | None, compression: float | None) -> str:
+    if search is None or compression is None:
+        return ""
+    return f"search {units.duration(search)}, compression {units.duration(compression)}"

@@ -1,0 +1,117 @@
+"""The learning curves of the candidates in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from nasbench.report import figures, units
+from nasbench.report.figures import BLUE, GREEN, GREY, INK, RED
+
+Record = Mapping[str, Any]
+Curve = list[tuple[int, float]]
+
+MOST = 400  # curves: more are neither seen apart nor drawn quickly
+LINES = {
+    "done": ("trained to the end", {"color": GREY, "width": 1}, 0.55),
+    figures.FAILED: ("failed", {"color": INK, "width": 1, "dash": "dot"}, 0.8),
+    "running": ("running", {"color": BLUE, "width": 1}, 0.6),
+    figures.STOPPED: ("stopped early", {"color": GREEN, "width": 1.2}, 0.8),
+}
+
+
+def learning_curves(report: Record) -> go.Figure:
+    """Validation accuracy by epoch; a dot ends what was stopped early, and the best candidate stands out."""
+    figure = figures.empty_figure(height=380)
+    shown = shown_curves(report)
+    if not shown:
+        return figure
+    best = _best(report)
+    for kind, (name, line, opacity) in LINES.items():
+        drawn = [each for each in shown if _kind(each) == kind and each["id"] != best]
+        _lines(figure, drawn, name, line, opacity)
+        if kind == figures.STOPPED:
+            _ends(figure, drawn)
+    _lines(figure, [each for each in shown if each["id"] == best], "best candidate", {"color": RED, "width": 2.5}, 1.0)
+    epochs = [epoch for each in shown for epoch, _ in curve(each)]
+    figure.update_xaxes(title_text="epoch", range=[min(epochs) - 0.3, max(epochs) + 0.3])
+    figure.update_xaxes(tickformat="d", dtick=1 if max(epochs) - min(epochs) <= 15 else None)
+    figure.update_yaxes(title_text=units.label("val_acc_pct"))
+    return figure
+
+
+def shown_curves(report: Record) -> list[Record]:
+    """The candidates whose curves are drawn: those of two points and more, thinned out evenly if there are too many."""
+    found = [each for each in report.get("candidates") or () if len(curve(each)) > 1]
+    if len(found) <= MOST:
+        return found
+    best = _best(report)
+    kept = {found[round(index * (len(found) - 1) / (MOST - 1))]["id"] for index in range(MOST)}
+    return [each for each in found if each["id"] in kept or each["id"] == best]
+
+
+def curve(candidate: Record) -> Curve:
+    """The epochs at which a candidate was validated, with its accuracy in percent."""
+    told = candidate.get("curve") or {}
+    points = [
+        (int(epoch), value) for epoch, told_value in told.items() if (value := units.number(told_value)) is not None
+    ]
+    return sorted(points)
+
+
+def _kind(candidate: Record) -> str:
+    """What is only trained for fewer epochs than others was trained to its end, too."""
+    kind = figures.status(candidate)
+    return "done" if kind == figures.SHORTER else kind
+
+
+def _best(report: Record) -> int | None:
+    _, goal, scores = figures.progress_scores(report)
+    done = {each["id"] for each in report.get("candidates") or () if figures.status(each) == "done"}
+    judged = {number: score for number, score in scores.items() if number in done}
+    return (max if goal == "max" else min)(judged, key=lambda number: judged[number], default=None)
+
+
+def _lines(figure: go.Figure, candidates: Sequence[Record], name: str, line: Record, opacity: float) -> None:
+    """All lines as one trace, with gaps between them: hundreds of traces would be slow."""
+    points = [
+        point for each in candidates for point in [*((each["id"], *at) for at in curve(each)), (None, None, None)]
+    ]
+    if not points:
+        return
+    figure.add_trace(
+        go.Scatter(
+            x=[epoch for _, epoch, _ in points],
+            y=[accuracy for _, _, accuracy in points],
+            customdata=[number for number, _, _ in points],
+            name=name,
+            mode="lines",
+            line=dict(line),
+            opacity=opacity,
+            connectgaps=False,
+            hovertemplate=_hover(name),
+        )
+    )
+
+
+def _ends(figure: go.Figure, candidates: Iterable[Record]) -> None:
+    ends = [(each["id"], *curve(each)[-1]) for each in candidates]
+    if ends:
+        figure.add_trace(
+            go.Scatter(
+                x=[epoch for _, epoch, _ in ends],
+                y=[accuracy for _, _, accuracy in ends],
+                customdata=[number for number, _, _ in ends],
+                name="stopped here",
+                mode="markers",
+                marker={"size": 6, "color": GREEN},
+                showlegend=False,
+                hovertemplate=_hover("stopped here"),
+            )
+        )
+
+
+def _hover(name: str) -> str:
+    return f"<b>candidate %{{customdata}}</b> ({name})<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>"
