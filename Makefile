@@ -36,5 +36,5 @@ $(VENV)/run.stamp: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,postgresql,dev]"
 	touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any
 
 from nasbench.config import Experiment
 from nasbench_registry import UserError
+
+KNOCK_S = 20.0
 
 
 @contextmanager
@@ -50,13 +53,14 @@ def connected(experiment: Experiment, code_folder: Path) -> Iterator[None]:
     else:
         modules = [str(path) for path in user_code(code_folder)]
         try:
+            _knock(address)
             # Ray stumbles over an empty list of modules.
             ray.init(
                 address=address,
                 runtime_env={"env_vars": variables} | ({"py_modules": modules} if modules else {}),
                 **common,
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())[:300]
             raise UserError(
                 f"there is no Ray cluster at ray.address {address!r}: {why}; start one with `ray start --head`."
@@ -66,6 +70,13 @@ def connected(experiment: Experiment, code_folder: Path) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError unless something listens at host:port; Ray itself would wait for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nasbench.config import Experiment
+from nasbench.evaluation import Evaluator
 from nasbench.evaluation.checkpoints import Checkpoints, save_weights
 from nasbench.evaluation.trained import Trained, fresh_model
 from nasbench.executors import get_executor
@@ -60,7 +61,7 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     """
     prepared = prepare(experiment)
     torch.set_num_threads(experiment.executor.threads)
-    begun = folder.journal.exists()  # then a candidate was handed out, and the limits were looked at
+    begun = folder.controller.exists()  # then a candidate was handed out, and the limits were looked at
     if not begun:  # what costs nothing to know comes before latency is measured
         check_feasible(prepared.space, prepared.data.task, experiment, None, seed=experiment.seed)
     calibration = _calibration(experiment, folder, prepared, watcher)
@@ -68,7 +69,10 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
         predictor = calibration.predictor()
         check_feasible(prepared.space, prepared.data.task, experiment, predictor, seed=experiment.seed)
     study = Study(folder, experiment, prepared.space)
-    _search(study, prepared, calibration, watcher)
+    evaluator = Trained(
+        experiment, calibration.to_json() if calibration else None, str(folder.checkpoints.resolve()), prepared.data
+    )
+    run_candidates(study, evaluator, watcher)
     survivors = choose_survivors(study, experiment.survivors)
     watcher.phase("compress", len(survivors) * (1 + len(prepared.recipe.steps)))
     for rank, candidate in enumerate(survivors, start=1):
@@ -79,14 +83,15 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     return write_report(folder)
 
 
-def _search(study: Study, prepared: Prepared, calibration: Calibration | None, watcher: Watcher) -> None:
+def run_candidates(study: Study, evaluator: Evaluator, watcher: Watcher) -> None:
+    """The search alone: every candidate of a study, with all that follows from an outcome.
+
+    Args:
+        study: of a run folder that the caller holds.
+        evaluator: what scores a candidate.
+        watcher: hears how it goes.
+    """
     experiment, folder = study.experiment, study.folder
-    evaluator = Trained(
-        experiment,
-        calibration.to_json() if calibration else None,
-        str(folder.checkpoints.resolve()),
-        prepared.data,
-    )
     disk = Disk(study)
     scalars = Scalars(study, folder.tensorboard) if experiment.tensorboard else None
 

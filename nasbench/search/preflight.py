@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from compression import Recipe, get_backend
 from nasbench.config import Experiment
@@ -10,6 +13,7 @@ from nasbench.config.experiment import Pareto
 from nasbench.data import ImageData, load_data
 from nasbench.hardware import Device
 from nasbench.study import make_controller
+from nasbench.study.storage import open_storage
 from nasbench_registry import UserError
 from search_spaces import SearchSpace, get_space
 
@@ -46,9 +50,10 @@ def prepare(experiment: Experiment) -> Prepared:
         missing = get_backend(name).why_unavailable()
         if missing:
             raise UserError(missing)
-    if experiment.executor.gpus > 0:
+    if experiment.executor.gpus > 0 and experiment.ray.address is None and not torch.cuda.is_available():
         raise UserError(
-            f"executor.gpus is {experiment.executor.gpus:g}, but candidates are trained on the CPU; set gpus: 0."
+            f"executor.gpus is {experiment.executor.gpus:g}, but torch finds no GPU on this machine; set gpus: 0, or "
+            f"connect to a cluster with ray.address."
         )
     if experiment.needs_latency and experiment.device.latency == "measured" and experiment.executor.workers > 1:
         raise UserError(
@@ -61,4 +66,6 @@ def prepare(experiment: Experiment) -> Prepared:
         raise UserError(
             f"training.batch_size is {batch}; {experiment.data.name} has {len(data.train)} training images."
         )
+    if experiment.storage is not None:
+        open_storage(experiment.storage, Path())
     return Prepared(data, space, device, recipe)

@@ -9,14 +9,13 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nasbench.config import Experiment
 from nasbench.evaluation import Evaluated, Trial
 from nasbench.study.run_folder import RunFolder
+from nasbench.study.storage import open_storage, patiently
 from search_spaces import Architecture, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -72,6 +71,8 @@ def comparable(candidates: Sequence[Candidate], full_epochs: int) -> list[Candid
 class Record:
     """Every candidate of a study, on disk before anything else hears of it.
 
+    In a storage that several runs share, the study has the name of the experiment and the id of the run in its name.
+
     Args:
         folder: of the run; its journal holds the record, unless the experiment names a storage.
         experiment: whose objectives become the values of an Optuna trial, with their directions.
@@ -80,17 +81,21 @@ class Record:
     """
 
     def __init__(self, folder: RunFolder, experiment: Experiment, space: SearchSpace, *, mend: bool = True) -> None:
-        if mend:
+        shared = experiment.storage is not None
+        if mend and not shared:
             _mend(folder.journal)
-        objectives, name = experiment.objectives, experiment.name
+        objectives = experiment.objectives
+        name = f"{experiment.name}-{folder.run_id}" if shared else experiment.name
         self.space, self.objectives = space, objectives
-        self._storage = JournalStorage(JournalFileBackend(str(folder.journal)))
+        self._storage = open_storage(experiment.storage, folder.journal)
         directions = [StudyDirection.MAXIMIZE if each.goal == "max" else StudyDirection.MINIMIZE for each in objectives]
-        studies = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
-        self._study = studies[name] if name in studies else self._storage.create_new_study(directions, name)
         self._ids: dict[int, int] = {}
         self.candidates: dict[int, Candidate] = {}
-        for trial in self._storage.get_all_trials(self._study, deepcopy=False):
+        studies = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
+        if name not in studies and not mend:
+            return  # nothing was handed out yet, and a reader makes nothing
+        self._study = studies[name] if name in studies else self._storage.create_new_study(directions, name)
+        for trial in self._trials():
             self._ids[trial.number] = trial._trial_id
             self.candidates[trial.number] = _candidate(trial, space)
             if mend and "outcome" in trial.user_attrs and not trial.state.is_finished():
@@ -115,9 +120,9 @@ class Record:
                 "epochs": trial.epochs,
             },
         )
-        trial_id = self._storage.create_new_trial(self._study, template_trial=template)
+        trial_id = patiently(lambda again: self._new_trial(trial.number, template, again))
         number = self._storage.get_trial_number_from_id(trial_id)
-        assert number == trial.number, f"the journal numbers candidate {trial.number} as {number}"
+        assert number == trial.number, f"the storage numbers candidate {trial.number} as {number}"
         self._ids[number] = trial_id
         self.candidates[number] = Candidate(number, trial.arch, trial.epochs)
 
@@ -125,14 +130,14 @@ class Record:
         """Write down the validation accuracy that a running candidate has after an epoch."""
         curve = self.candidates[number].curve
         if curve.get(str(epoch)) != value:
-            self._storage.set_trial_intermediate_value(self._ids[number], epoch, value)
+            patiently(lambda again: self._storage.set_trial_intermediate_value(self._ids[number], epoch, value))
             curve[str(epoch)] = value
 
     def attempt(self, number: int, evaluated: Evaluated) -> None:
         """Write down an attempt that another one will follow."""
         attempts = self.candidates[number].attempts
         attempts.append({"status": evaluated.status, "error": evaluated.error, "seconds": evaluated.seconds})
-        self._storage.set_trial_user_attr(self._ids[number], "attempts", attempts)
+        self._note(self._ids[number], "attempts", attempts)
 
     def finish(
         self, number: int, evaluated: Evaluated, scores: tuple[float, ...] | None, finished_s: float
@@ -143,9 +148,9 @@ class Record:
         for epoch, accuracy in evaluated.curve.items():
             self.report(number, int(epoch), accuracy)
         for name, value in evaluated.metrics.items():
-            self._storage.set_trial_user_attr(trial_id, name, value)
+            self._note(trial_id, name, value)
         # From here on the candidate is finished; if the process dies before the next line, `_close` is called later.
-        self._storage.set_trial_user_attr(trial_id, "outcome", outcome)
+        self._note(trial_id, "outcome", outcome)
         self._close(trial_id, outcome)
         candidate = self.candidates[number]
         _fill(candidate, outcome)
@@ -156,7 +161,23 @@ class Record:
         state = _STATES.get(outcome["status"], TrialState.FAIL)
         done = state == TrialState.COMPLETE
         values = [outcome["metrics"][objective.metric] for objective in self.objectives] if done else None
-        self._storage.set_trial_state_values(trial_id, state, values)
+
+        def close(again: bool) -> None:
+            if not (again and self._storage.get_trial(trial_id).state.is_finished()):
+                self._storage.set_trial_state_values(trial_id, state, values)
+
+        patiently(close)
+
+    def _new_trial(self, number: int, template: FrozenTrial, again: bool) -> int:
+        """The id of a new trial; it may be there already if the connection broke when it was made."""
+        there = [trial._trial_id for trial in self._trials() if trial.number == number] if again else []
+        return there[0] if there else self._storage.create_new_trial(self._study, template_trial=template)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(self._study, deepcopy=False)
+
+    def _note(self, trial_id: int, name: str, value: Any) -> None:
+        patiently(lambda again: self._storage.set_trial_user_attr(trial_id, name, value))
 
 
 _STATES = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}

@@ -272,28 +272,36 @@ class Study:
             "state": self._controller.state_dict(),
             "running": {number: _to_json(proposal) for number, proposal in self._running.items()},
             "twins": {number: [_to_json(each) for each in twins] for number, twins in self._twins.items()},
+            "known": len(self._known),  # candidates that this state is aware of: those numbered below
         }
         write_json(self.folder.controller, state)
 
     def _resume(self) -> None:
+        """Go on from what is on disk; the record may be ahead of the controller's state, which may even be lost."""
         for candidate in self.candidates:
             self._known[self._key(Proposal(candidate.arch, candidate.epochs))] = candidate.id
-        if not self.folder.controller.exists():
-            return
-        saved = json.loads(self.folder.controller.read_text(encoding="utf-8"))
-        self._controller.load_state_dict(saved["state"])
-        self._twins = {int(n): [self._proposal(each) for each in twins] for n, twins in saved["twins"].items()}
-        for text, saved_proposal in sorted(saved["running"].items(), key=lambda item: int(item[0])):
-            number = int(text)
-            self._running[number] = self._proposal(saved_proposal)
-            if number not in self.record.candidates:  # the process died between the two writes
-                self.record.create(self._trial(number))
-                self._known[self._key(self._running[number])] = number
-                self._again.append(number)
-            elif self.record.candidates[number].status == "running":
-                self._again.append(number)
-            else:
-                self._tell(number)
+        known = 0
+        if self.folder.controller.exists():
+            saved = json.loads(self.folder.controller.read_text(encoding="utf-8"))
+            known = saved.get("known", len(self.record.candidates))  # absent in runs of earlier versions
+            self._controller.load_state_dict(saved["state"])
+            self._twins = {int(n): [self._proposal(each) for each in twins] for n, twins in saved["twins"].items()}
+            for text, saved_proposal in sorted(saved["running"].items(), key=lambda item: int(item[0])):
+                self._take_up(int(text), self._proposal(saved_proposal))
+        for candidate in self.candidates:
+            if candidate.id >= known:
+                self._take_up(candidate.id, Proposal(candidate.arch, candidate.epochs))
+
+    def _take_up(self, number: int, proposal: Proposal) -> None:
+        """Hand out a candidate again that was running, or tell the controller what came of it."""
+        self._running[number] = proposal
+        if number not in self.record.candidates:  # the process died between the two writes
+            self.record.create(self._trial(number))
+            self._known[self._key(proposal)] = number
+        if self.record.candidates[number].status == "running":
+            self._again.append(number)
+        else:
+            self._tell(number)
 
 
 def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:

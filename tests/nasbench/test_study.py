@@ -146,6 +146,31 @@ def test_works_without_the_controllers_state(open_study):
     assert again.count("done") == 6
 
 
+@pytest.mark.parametrize("controller", CONTROLLERS.values(), ids=CONTROLLERS)
+@pytest.mark.parametrize("age", [0, 1, 3])
+def test_a_controllers_state_that_is_older_than_the_record_loses_nothing(open_study, controller, age):
+    """The two files of a run may be copied one after the other, or controller.json may be of last week's backup."""
+    asked = {"controller": controller, "search": {"candidates": 12}}
+    study = open_study(**asked)
+    old = None
+    for number in range(4):
+        if number == age and study.folder.controller.exists():
+            old = study.folder.controller.read_bytes()
+        trial = study.next_trial()
+        study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
+    left = study.next_trial()
+    before = results(study)
+    study.folder.controller.unlink()
+    if old is not None:
+        study.folder.controller.write_bytes(old)
+    again = open_study(**asked)
+    handed_out = drive(again)
+    assert results(again)[: left.number] == before[: left.number], "what had finished was changed"
+    assert handed_out[0] == left, "the one that was running comes first"
+    assert (again.count("done"), again.count("running")) == (12, 0)
+    assert len({(c.arch, c.epochs) for c in again.candidates}) == 12, "an architecture was evaluated twice"
+
+
 def test_running_candidates_are_handed_out_again_under_their_numbers(open_study):
     study = open_study()
     first, second = study.next_trial(), study.next_trial()

@@ -1,0 +1,93 @@
+"""Where the record of a study lies: a journal in the run folder, or any storage of Optuna that a URL names."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
+
+from nasbench_registry import UserError
+
+Result = TypeVar("Result")
+
+PATIENCE_S = 120.0  # a database that is restarted or moved comes back within this time
+LOST = (StorageInternalError, SQLAlchemyError, OSError)
+
+
+def open_storage(url: str | None, journal: Path) -> BaseStorage:
+    """The storage that an experiment names.
+
+    Args:
+        url: of SQLAlchemy, ``postgresql+psycopg://user:${PASSWORD}@host/database``, with environment variables to fill
+            in; None is the journal.
+        journal: the file of the journal; a process that was killed leaves it readable.
+
+    Raises:
+        UserError: a variable is not set, the driver of the database is not installed, or nothing answers there.
+    """
+    if url is None:
+        return JournalStorage(JournalFileBackend(str(journal)))
+    filled = _fill(url)
+    try:
+        # A connection that broke while nobody used it is replaced before it is used.
+        return RDBStorage(filled, engine_kwargs={"pool_pre_ping": True})
+    except ImportError as error:
+        raise UserError(
+            f"storage {url!r} needs the driver of its database ({_words(error)}); install it, for PostgreSQL with "
+            f"pip install 'nasbench-framework[postgresql]', and name it: postgresql+psycopg://..."
+        ) from None
+    except (*LOST, ValueError) as error:
+        raise UserError(f"storage {url!r} cannot be opened: {_words(error)}.") from None
+
+
+class StorageLost(Exception):
+    """The storage of a study does not answer any more; what it has is kept, and the run can be resumed."""
+
+
+def patiently(call: Callable[[bool], Result]) -> Result:
+    """The result of a call to a storage; called again while the connection to it is lost.
+
+    Args:
+        call: takes whether it was called before, for the connection may have broken after the storage had obeyed.
+
+    Raises:
+        StorageLost: the storage did not come back within `PATIENCE_S`.
+    """
+    end, wait, again = time.monotonic() + PATIENCE_S, 0.1, False
+    while True:
+        try:
+            return call(again)
+        except LOST as error:
+            if time.monotonic() + wait > end:
+                raise StorageLost(f"the storage of the study does not answer any more: {_words(error)}") from error
+            time.sleep(wait)
+            wait, again = min(2 * wait, 10.0), True
+
+
+def _fill(url: str) -> str:
+    """The URL with its environment variables; a value that is a part of it may hold any character."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found.group(1)
+        if name not in os.environ:
+            raise UserError(f"storage {url!r} needs the environment variable {name}, which is not set; set it.")
+        text = os.environ[name]
+        return text if found.group() == url else quote(text, safe="")
+
+    return re.sub(r"\$\{(\w+)\}", value, url)
+
+
+def _words(error: BaseException) -> str:
+    """The cause in one line, without the statement that SQLAlchemy adds and without the address with its password."""
+    cause = error.__cause__ or error
+    text = " ".join(str(cause).split()).partition(" [SQL:")[0].partition(" (Background on")[0]
+    return re.sub(r"://[^@\s]*@", "://...@", text)[:300].rstrip(".") or type(error).__name__
