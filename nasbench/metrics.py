@@ -16,3 +16,5 @@ METRICS: dict[str, str] = {
     "size_bytes": "bytes of the stored weights",
 }
 """What a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
+
+LARGER_IS_BETTER = frozenset({"val_acc_pct", "throughput_per_s"})

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from controllers import dominates
 from nasbench.config import Experiment
 from nasbench.config.experiment import ObjectiveConfig, Pareto, WeightedProduct
-from nasbench.metrics import METRICS, Metrics
+from nasbench.metrics import LARGER_IS_BETTER, METRICS, Metrics
 
 
 def scores(experiment: Experiment, metrics: Metrics) -> tuple[float, ...]:
@@ -23,9 +23,16 @@ def scores(experiment: Experiment, metrics: Metrics) -> tuple[float, ...]:
         return objectives
     if isinstance(reward, WeightedProduct):
         main = next(objective.metric for objective in experiment.objectives if objective.goal == "max")
-        factors = [(metrics[metric] / target) ** reward.exponent for metric, target in reward.target.items()]
+        factors = [_factor(reward, metric, metrics[metric]) for metric in reward.target]
         return (metrics[main] * math.prod(factors),)
     return objectives[:1]
+
+
+def _factor(reward: WeightedProduct, metric: str, value: float) -> float:
+    ratio = value / reward.target[metric]
+    meets = ratio >= 1 if metric in LARGER_IS_BETTER else ratio <= 1
+    alpha, beta = reward.exponent if isinstance(reward.exponent, tuple) else (reward.exponent, reward.exponent)
+    return float(ratio ** (alpha if meets else beta))
 
 
 def objective_scores(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> tuple[float, ...]:

@@ -67,11 +67,17 @@ class ObjectiveConfig(Strict):
 
 
 class WeightedProduct(Strict):
-    """MnasNet's reward: the metric to maximise times (metric / target) ** exponent for each target."""
+    """MnasNet's reward: the metric to maximise times (metric / target) ** exponent for each target.
+
+    Attributes:
+        target: of each metric; larger ones are worse, but for throughput.
+        exponent: one number, -0.07 is the paper's soft constraint; or two, its alpha for candidates that meet the
+            target and its beta for the others: [0, -1] is its hard constraint.
+    """
 
     name: Literal["weighted_product"]
     target: Annotated[dict[str, Positive], Field(min_length=1)]
-    exponent: float = -0.07
+    exponent: float | tuple[float, float] = -0.07
 
     @field_validator("target")
     @classmethod

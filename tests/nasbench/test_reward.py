@@ -28,7 +28,7 @@ def experiment(reward: dict, *objectives: dict) -> Experiment:
     )
 
 
-def weighted(target: dict, exponent: float = -0.07) -> dict:
+def weighted(target: dict, exponent: float | list[float] = -0.07) -> dict:
     return {"name": "weighted_product", "target": target, "exponent": exponent}
 
 
@@ -51,6 +51,15 @@ class TestWeightedProduct:
         gain = self.reward(76.0, latency / 2) / self.reward(76.0, latency)
         assert gain == pytest.approx(2**0.07)
         assert gain == pytest.approx(1.05, abs=0.001)  # how MnasNet chose its exponent
+
+    @pytest.mark.parametrize("value", [1.0, 2.0, 4.0])
+    def test_the_hard_form_takes_nothing_off_what_meets_its_target(self, value) -> None:
+        hard = experiment(weighted({"latency_ms": 2.0}, [0, -1]))
+        (score,) = scores(hard, {"val_acc_pct": 80.0, "latency_ms": value})
+        assert score == (80.0 if value <= 2.0 else 40.0)
+        fast = experiment(weighted({"throughput_per_s": 2.0}, [0, 1]))
+        (score,) = scores(fast, {"val_acc_pct": 80.0, "latency_ms": 1.0, "throughput_per_s": value})
+        assert score == (80.0 if value >= 2.0 else 40.0)
 
     def test_several_targets(self) -> None:
         both = experiment(weighted({"latency_ms": 2.0, "params": 1e6}))
