@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,10 @@ from nasbench.report.accounting import compute, count_outcomes
 from nasbench.reward import pareto_front
 from nasbench.study import Candidate, RunFolder
 from nasbench.study.record import Record, comparable
+from nasbench.study.remeasured import overlay
 from search_spaces import SearchSpace, get_space
+
+LISTS = ("metrics", "scores", "curve")  # of a candidate; they do not fit into a cell of trials.csv
 
 
 def build_report(folder: RunFolder) -> dict[str, Any]:
@@ -22,7 +26,9 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
     experiment = folder.require().experiment()
     space = get_space(experiment.space.name, **experiment.space.options)
     candidates = read_candidates(folder, experiment, space)
-    compared = {each.id: each.metrics for each in comparable(candidates, experiment.training.epochs)}
+    measured = read_remeasured(folder)
+    certain = overlay(comparable(candidates, experiment.training.epochs), measured, experiment)
+    compared = {each.id: each.metrics for each in certain}
     survivors = [
         json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.survivors.glob("*/survivor.json"))
     ]
@@ -31,10 +37,13 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
         "experiment": experiment.model_dump(mode="json"),
         "environment": json.loads(folder.environment.read_text(encoding="utf-8")),
         "status": summary.get("status", "the search has not ended"),
-        "candidates": [describe(each, space) | {"compared": each.id in compared} for each in candidates],
+        "candidates": [
+            describe(each, space) | {"compared": each.id in compared, "measured_latency_ms": measured.get(each.id)}
+            for each in candidates
+        ],
         "front": pareto_front(experiment.objectives, compared),
         "survivors": sorted(survivors, key=lambda survivor: int(survivor["rank"])),
-        "predictor": _predictor(folder),
+        "predictor": _predictor(folder, candidates, measured),
         "outcomes": count_outcomes(candidates, experiment),
         "compute": compute(candidates, survivors, experiment.executor.workers),
     }
@@ -50,8 +59,9 @@ def write_report(folder: RunFolder) -> dict[str, Any]:
     write_json(folder.report_json, report)
     write_html(report, folder.report_html)
     rows = [
-        {key: value for key, value in each.items() if key not in ("metrics", "scores", "curve")}
+        {key: value for key, value in each.items() if key not in LISTS}
         | {"attempts": 1 + len(each["attempts"])}
+        | {"measured_latency_ms": (each["measured_latency_ms"] or {}).get("median")}
         | each["metrics"]
         for each in report["candidates"]
     ]
@@ -65,6 +75,13 @@ def read_candidates(folder: RunFolder, experiment: Experiment, space: SearchSpac
         return []  # the search has not begun; latency is being measured
     record = Record(folder, experiment, space, mend=False)
     return [record.candidates[number] for number in sorted(record.candidates)]
+
+
+def read_remeasured(folder: RunFolder) -> dict[int, dict[str, Any]]:
+    """The latencies that were measured after the search, by the number of the candidate."""
+    if not folder.remeasured.exists():
+        return {}
+    return {int(number): each for number, each in json.loads(folder.remeasured.read_text(encoding="utf-8")).items()}
 
 
 def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
@@ -86,7 +103,9 @@ def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
     }
 
 
-def _predictor(folder: RunFolder) -> dict[str, Any] | None:
+def _predictor(
+    folder: RunFolder, candidates: Sequence[Candidate], measured: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any] | None:
     if not folder.calibration.exists():
         return None
     calibration = Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
@@ -104,4 +123,9 @@ def _predictor(folder: RunFolder) -> dict[str, Any] | None:
         ),
         "measured_ms": held_out.measured_ms.tolist(),
         "predicted_ms": held_out.predicted_ms.tolist(),
+        "chosen": [
+            {"id": each.id, "predicted_ms": each.metrics["latency_ms"], "measured_ms": measured[each.id]["median"]}
+            for each in candidates
+            if each.id in measured
+        ],
     }

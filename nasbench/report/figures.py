@@ -169,8 +169,12 @@ def best_so_far(report: Record) -> go.Figure:
 
 
 def predictor(predicted: Record) -> go.Figure:
-    """Predicted against measured latency of the held-out architectures; a perfect predictor is the diagonal."""
+    """Predicted against measured latency; a perfect predictor is the diagonal.
+
+    Held-out architectures, and the front and the survivors, which were measured when the search was over.
+    """
     figure = empty_figure(height=420)
+    chosen = predicted.get("chosen") or ()
     pairs = [
         (measured, guess)
         for one, other in zip(predicted.get("measured_ms") or (), predicted.get("predicted_ms") or (), strict=False)
@@ -178,7 +182,8 @@ def predictor(predicted: Record) -> go.Figure:
     ]
     if not pairs:
         return figure
-    ends = [min(map(min, pairs)), max(map(max, pairs))]
+    shown = [*pairs, *((each["measured_ms"], each["predicted_ms"]) for each in chosen)]
+    ends = [min(map(min, shown)), max(map(max, shown))]
     room = 0.05 * (ends[1] - ends[0]) or 0.05 * abs(ends[1]) or 1.0
     ends = [ends[0] - room, ends[1] + room]
     figure.add_trace(
@@ -201,6 +206,18 @@ def predictor(predicted: Record) -> go.Figure:
             hovertemplate="measured %{x:.3~g} ms<br>predicted %{y:.3~g} ms<extra></extra>",
         )
     )
+    if chosen:
+        figure.add_trace(
+            go.Scatter(
+                x=[each["measured_ms"] for each in chosen],
+                y=[each["predicted_ms"] for each in chosen],
+                customdata=[each["id"] for each in chosen],
+                mode="markers",
+                name="front and survivors",
+                marker={"color": RED, "size": 9, "symbol": "diamond"},
+                hovertemplate="candidate %{customdata}<br>measured %{x:.3~g}, predicted %{y:.3~g} ms<extra></extra>",
+            )
+        )
     figure.update_xaxes(title_text="measured latency, ms", range=ends)
     figure.update_yaxes(title_text="predicted latency, ms", range=ends)
     return figure
@@ -246,7 +263,12 @@ def status(candidate: Record) -> str:
 
 
 def metric(candidate: Record, name: str) -> float | None:
-    """One metric of a candidate, None where it has none."""
+    """One metric of a candidate, None where it has none; latency as it was measured after the search, if it was."""
+    measured = candidate.get("measured_latency_ms")
+    if measured and name == "latency_ms":
+        return units.median_ms(measured)
+    if measured and name == "throughput_per_s":
+        return float(1000 * measured["batch"] / measured["median"])
     return units.median_ms((candidate.get("metrics") or {}).get(name))
 
 

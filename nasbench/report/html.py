@@ -320,8 +320,23 @@ def _predictor(report: Record) -> str:
     facts += [f"n = {safe(told['n'])}"] if told.get("n") is not None else []
     text = f"<p>{safe(told.get('name') or 'Predictor')}: {', '.join(facts) or 'no figures of merit'}.</p>"
     protocol = f"Held out: {safe(told['protocol'])}" if told.get("protocol") else "What was held out is not recorded."
+    text += _chosen(told.get("chosen") or ())
     empty = "No pair of measured and predicted latency was kept."
     return f"{text}\n{_plot(figures.predictor(told), 'predictor', protocol, empty, square=True)}"
+
+
+def _chosen(chosen: Sequence[Record]) -> str:
+    """How far predictions were off where it mattered."""
+    if not chosen:
+        return ""
+    errors = sorted(100 * abs(each["predicted_ms"] / each["measured_ms"] - 1) for each in chosen)
+    who = f"{len(chosen)} candidate{'s' * (len(chosen) > 1)} on the front or among the survivors"
+    return (
+        f"<p>{who} {'were' if len(chosen) > 1 else 'was'} measured when the search was over, "
+        f"in turn; the front of this report is that of the measured latencies. Their predictions were off by "
+        f"{units.significant(errors[len(errors) // 2])} % in the middle and {units.significant(errors[-1])} % at most."
+        f"</p>"
+    )
 
 
 def _reproduce(report: Record) -> str:

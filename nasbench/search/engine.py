@@ -24,6 +24,7 @@ from nasbench.search.disk import Disk
 from nasbench.search.feasibility import check_feasible
 from nasbench.search.interrupt import stoppable
 from nasbench.search.preflight import Prepared, prepare
+from nasbench.search.remeasure import remeasure
 from nasbench.search.select import choose_survivors
 from nasbench.study import Candidate, RunFolder, Study
 from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
@@ -73,7 +74,11 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
         experiment, calibration.to_json() if calibration else None, str(folder.checkpoints.resolve()), prepared.data
     )
     run_candidates(study, evaluator, watcher)
-    survivors = choose_survivors(study, experiment.survivors)
+    measured = {}
+    if experiment.needs_latency and experiment.device.latency == "predicted":
+        watcher.phase("measure the front", len(study.front))
+        measured = remeasure(study, prepared, lambda done, total: watcher.advance(done))
+    survivors = choose_survivors(study, experiment.survivors, measured)
     watcher.phase("compress", len(survivors) * (1 + len(prepared.recipe.steps)))
     for rank, candidate in enumerate(survivors, start=1):
         _survivor(experiment, folder, prepared, study, candidate, rank, watcher)
@@ -179,7 +184,7 @@ def _survivor(
         "rank": rank,
         "candidate": candidate.id,
         "architecture": prepared.space.format(candidate.arch),
-        "predicted_latency_ms": candidate.metrics.get("latency_ms"),
+        "predicted_latency_ms": study.record.candidates[candidate.id].metrics.get("latency_ms"),
         "baseline": {"runtime": "eager", "latency_ms": eager.to_json()},
         "stages": described,
     }

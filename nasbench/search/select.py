@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from nasbench.reward import broken_limit, pareto_front
 from nasbench.study import Candidate, Study
+from nasbench.study.remeasured import overlay
 
 
-def choose_survivors(study: Study, number: int) -> list[Candidate]:
+def choose_survivors(
+    study: Study, number: int, measured: Mapping[int, Mapping[str, Any]] | None = None
+) -> list[Candidate]:
     """Up to `number` done candidates, the best first; only those that were trained for the most epochs.
 
     With one score: the front in the order of the score, filled up with the best of the others if it is too short.
     With several: members of the front spread evenly along the first objective, both of its ends included.
+
+    Args:
+        study: that they are chosen from.
+        number: of survivors.
+        measured: latencies that were measured after the search, as JSON, by the number of the candidate; who breaks a
+            hard limit by them does not survive.
     """
-    done = [candidate for candidate in study.comparable if candidate.scores]
-    front = set(study.front)
+    objectives = study.experiment.objectives
+    candidates = overlay(study.comparable, measured or {}, study.experiment)
+    done = [each for each in candidates if each.scores and broken_limit(objectives, each.metrics) is None]
+    front = set(pareto_front(objectives, {each.id: each.metrics for each in done}))
     if done and len(done[0].scores or ()) == 1:
         return sorted(done, key=lambda c: (c.id in front, c.scores, -c.id), reverse=True)[:number]
     members = sorted((c for c in done if c.id in front), key=lambda c: (c.scores, -c.id), reverse=True)

@@ -57,6 +57,7 @@ class RunFolder:
         self.journal = path / "study.journal"
         self.controller = path / "controller.json"
         self.calibration = path / "predictor.json"
+        self.remeasured = path / "remeasured.json"
         self.summary = path / "summary.json"
         self.trials = path / "trials.csv"
         self.checkpoints = path / "checkpoints"

@@ -10,8 +10,10 @@ from random import Random
 import pytest
 import yaml
 
+from nasbench.evaluation import FAILURES, OUTCOMES
 from nasbench.files import write_text
 from nasbench.report import figures, units
+from nasbench.report.curves import learning_curves
 from nasbench.report.drawing import svg
 from nasbench.report.html import write_html
 from nasbench.report.stage_bars import EAGER, stage_bars
@@ -20,10 +22,10 @@ from search_spaces.diagram import Node, chain
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|<wide>&co~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
 LAYERS = ("ghost_module_k3_w0.75", "inverted_residual_se_k5_w1.0", "shuffle_unit_k5_w0.5", "convolution_k3_w1.0")
 ERRORS = (
-    "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB <device 0>",
-    "RuntimeError: Given groups=3, weight of size [8, 1, 3, 3], expected input[1, 8, 4, 4] to have 3 channels",
-    "TimeoutError: epoch 4 took longer than 600 s",
-    None,
+    ("out_of_memory", "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB <device 0>"),
+    ("failed", "RuntimeError: Given groups=3, weight of size [8, 1, 3, 3], expected input to have 3 channels"),
+    ("timed_out", "time was up in epoch 4 of 12 after 600 s of training"),
+    ("failed", None),
 )
 
 
@@ -55,15 +57,35 @@ def candidate(number, rng):
         "scores": None,
         "error": None,
         "metrics": {},
+        "curve": {},
+        "attempts": [],
     }
     if number % 6 == 5:
-        return common | {"status": "failed", "error": ERRORS[number // 6 % len(ERRORS)]}
+        kind, error = ERRORS[number // 6 % len(ERRORS)]
+        attempts = [{"status": kind, "error": error, "seconds": 3.0}] if kind == "out_of_memory" else []
+        return common | {"status": kind, "error": error, "attempts": attempts}
     cost = {"latency_ms": round(0.4 + macs / 2.2e6 + rng.uniform(0, 0.2), 3), "macs": macs, "params": macs // 38}
     if number % 7 == 4:
         return common | {"status": "infeasible", "metrics": cost | {"latency_ms": 3.1 + number / 3}}
     accuracy = round(98.9 - 5 * 4e5 / macs - rng.uniform(0, 1.5) - 6 / (number + 2), 3)
     metrics = {"val_acc_pct": accuracy, **cost, "latency_std_ms": 0.05, "size_bytes": 4 * macs // 38 + 9000}
-    return common | {"status": "done", "metrics": metrics, "scores": [accuracy * cost["latency_ms"] ** -0.07]}
+    curve = {"4": accuracy - 9, "8": accuracy - 2, "12": accuracy}
+    score = accuracy * cost["latency_ms"] ** -0.07
+    return common | {"status": "done", "metrics": metrics, "scores": [score], "curve": curve}
+
+
+def outcome(kind, meaning, candidates):
+    """A row of the outcomes as the report carries it."""
+    ended = [one for one in candidates if one["status"] == kind]
+    return {
+        "kind": kind,
+        "count": len(ended),
+        "meaning": meaning,
+        "retries": sum(len(one["attempts"]) for one in ended),
+        "recovered": 0,
+        "counts": None if kind in ("done", "stopped") else kind != "infeasible",
+        "seconds": sum(one["seconds"] for one in ended),
+    }
 
 
 def stage(name, rank, *, accuracy, ms, size, params, macs, precision="float32", accepted=True, reason=None):
@@ -181,7 +203,15 @@ def make_report():
             "measured_ms": measured,
             "predicted_ms": [round(ms * rng.uniform(0.9, 1.1), 3) for ms in measured],
         },
-        "compute": {"device_seconds": 5200.0, "pfs_days": 2.13e-6, "wall_seconds": 2700.0},
+        "outcomes": [outcome(kind, meaning, candidates) for kind, meaning in OUTCOMES.items()],
+        "compute": {
+            "device_seconds": 5200.0,
+            "training_seconds": 4100.0,
+            "search_wall_seconds": 2500.0,
+            "utilization": 0.82,
+            "pfs_days": 2.13e-6,
+            "wall_seconds": 2700.0,
+        },
     }
 
 
@@ -242,7 +272,7 @@ def test_the_page_is_self_contained_and_escaped(report, tmp_path):
     assert page.loads == []
     assert re.search(r"@import|url\(", source.partition("<style>")[2].partition("</style>")[0]) is None
     assert source.count('id="plotly-js"') == 1
-    assert source.count('"showSendToCloud": false') == len(plots(page)) == 12
+    assert source.count('"showSendToCloud": false') == len(plots(page)) == 13
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
     for survivor in report["survivors"]:
         assert f"<code>{escape(survivor['architecture'])}</code>" in source
@@ -276,10 +306,10 @@ def test_the_sections_stand_in_order_with_all_their_plots(report, tmp_path):
     source, page = render(report, tmp_path)
     titles = [unescape(title) for title in re.findall(r"<h2>(.*?)</h2>", source)]
     assert [title.split()[0] for title in titles] == [
-        *("Survivors,", "Pareto", "Best", "What", "Latency", "Failures", "How"),
+        *("Survivors,", "Pareto", "Best", "Learning", "What", "Latency", "Failures", "Cost", "How"),
     ]
     panels = [f"stages-{rank}-{measure}" for rank in (1, 2, 3) for measure in ("accuracy", "latency", "size")]
-    assert plots(page) == ["front", "progress", *panels, "predictor"]
+    assert plots(page) == ["front", "progress", "curves", *panels, "predictor"]
 
 
 def test_the_summary_tells_measured_ratios(report, tmp_path):
@@ -292,7 +322,8 @@ def test_the_summary_tells_measured_ratios(report, tmp_path):
     assert "97.25 % test accuracy, 0.500 ms, 40.0 KiB (onnxruntime, int8) as compiled" in page.text
     assert "3.0 times faster, 2.5 times smaller, \N{MINUS SIGN}0.25 percentage points of accuracy" in page.text
     assert "eager PyTorch (6.00 ms) it is 12 times faster" in page.text
-    assert "36 candidates (26 done, 6 failed, 4 infeasible), 45 min of wall time, 87 min of device time" in page.text
+    assert "36 candidates (26 done, 2 out of memory, 1 timed out, 3 failed, 4 infeasible), 45 min of wall" in page.text
+    assert "87 min of device time" in page.text
     assert "2.1e-06 petaflop/s-days" in page.text
 
 
@@ -457,9 +488,51 @@ def test_the_predictor_is_drawn_against_the_diagonal(report, tmp_path):
 def test_failures_are_counted_by_kind(report, tmp_path):
     source, _ = render(report, tmp_path)
     section = source.partition("<h2>Failures</h2>")[2].partition("</section>")[0]
-    rows = re.findall(r"<tr><td>(.*?)</td><td>(\d+)</td>", section)
-    assert rows == [("RuntimeError", "4"), ("TimeoutError", "1"), ("no message", "1")]
-    assert "candidate 5: " in section and "&lt;device 0&gt;" in section
+    kinds, _, messages = section.partition("<h3>Messages</h3>")
+    rows = re.findall(r"<tr><td>([^<]*)</td><td class=\"text\">[^<]*</td><td>(\d+)</td><td>([^<]*)</td>", kinds)
+    dash = "\N{EN DASH}"
+    assert rows == [
+        ("out of memory", "2", "2"),
+        ("timed out", "1", dash),
+        ("failed", "3", dash),
+        ("infeasible", "4", dash),
+    ]
+    told = re.findall(r"<tr><td>([^<]*)</td><td>(\d+)</td><td class=\"text\">([^<]*)</td>", messages)
+    # A candidate that was tried twice is named once, and its message counts twice.
+    assert told == [
+        ("out of memory", "4", "5, 29"),
+        ("failed", "2", "11, 35"),
+        ("failed", "1", "23"),
+        ("timed out", "1", "17"),
+        ("infeasible", "4", "4, 18, 25, 32"),
+    ]
+    assert "&lt;device 0&gt;" in section and "no message" in section
+
+
+def test_learning_curves_and_the_cost_are_told(report, tmp_path):
+    report["candidates"][0] |= {"status": "stopped", "curve": {"4": 61.0, "8": 70.5}}
+    figure = learning_curves(report)
+    stopped, ends = trace(figure, "stopped early"), trace(figure, "stopped here")
+    assert list(stopped.x) == [4, 8, None] and list(stopped.y) == [61.0, 70.5, None]
+    assert (list(ends.x), list(ends.y)) == ([8], [70.5])
+    assert len(trace(figure, "best candidate").x) == 4
+    _, page = render(report, tmp_path)
+    assert "utilization 82 % training / (2 workers x 42 min of search)" in page.text
+
+
+def test_measured_latencies_stand_where_they_are_known(report, tmp_path):
+    chosen = report["front"][0]
+    one = next(each for each in report["candidates"] if each["id"] == chosen)
+    predicted = one["metrics"]["latency_ms"]
+    one["measured_latency_ms"] = latency(1.25 * predicted)
+    report["predictor"]["chosen"] = [{"id": chosen, "predicted_ms": predicted, "measured_ms": 1.25 * predicted}]
+    drawn = trace(figures.pareto_front(report), "Pareto front")
+    assert any(x == pytest.approx(1.25 * predicted) for x in drawn.x)
+    dot = trace(figures.predictor(report["predictor"]), "front and survivors")
+    assert (dot.x[0], dot.y[0]) == (1.25 * predicted, predicted)
+    _, page = render(report, tmp_path)
+    assert "1 candidate on the front or among the survivors was measured" in page.text
+    assert "off by 20.0 % in the middle" in page.text
 
 
 def test_reproduction_holds_the_command_and_the_experiment(report, tmp_path):
@@ -475,13 +548,14 @@ def without(**parts):
 
 
 def only_failures(report):
-    report["candidates"] = [one for one in report["candidates"] if one["status"] == "failed"]
+    report["candidates"] = [one for one in report["candidates"] if one["status"] in FAILURES]
     report.update(front=[], survivors=[])
 
 
 def not_numbers(report):
     for one in report["candidates"]:
         one["metrics"] = dict.fromkeys(one["metrics"], float("nan"))
+        one["curve"] = dict.fromkeys(one["curve"], float("nan"))
         one["scores"] = [float("nan")] if one["scores"] else None
     for one in report["survivors"]:
         for each in one["stages"]:
@@ -496,8 +570,16 @@ def not_numbers(report):
     [
         (without(survivors=[]), ["Found no survivor yet.", "No survivor has been compressed yet."], "stages-"),
         (without(predictor=None), ["No latency predictor was used"], "predictor"),
-        (without(candidates=[], front=[], survivors=[]), ["No candidate has been tried yet.", "0 candidates"], "front"),
-        (only_failures, ["No candidate has a score yet.", "6 candidates (6 failed)"], "progress"),
+        (
+            without(candidates=[], front=[], survivors=[], outcomes=[]),
+            ["No candidate has been tried yet.", "0 candidates"],
+            "front",
+        ),
+        (
+            only_failures,
+            ["No candidate has a score yet.", "6 candidates (2 out of memory, 1 timed out, 3 failed)"],
+            "progress",
+        ),
         (not_numbers, ["No candidate is done with both objectives", "No stage of this survivor has been"], "front"),
         (without(status="search ended early: 8 <failures>"), ["Status: search ended early: 8 <failures>"], "nothing"),
     ],
@@ -508,12 +590,12 @@ def test_missing_parts_become_a_sentence(report, tmp_path, change, sentences, mi
     for sentence in sentences:
         assert sentence in page.text
     assert not any(name.startswith(missing) for name in plots(page))
-    assert source.count("<h2>") == 7
+    assert source.count("<h2>") == 8 + ("curves" in plots(page))
 
 
 def test_an_empty_report_is_still_a_page(tmp_path):
     source, page = render({}, tmp_path)
-    assert plots(page) == [] and source.count("<h2>") == 7 and source.count('class="empty"') == 7
+    assert plots(page) == [] and source.count("<h2>") == 8 and source.count('class="empty"') == 8
 
 
 def test_survivors_in_progress_show_what_they_have(report, tmp_path):

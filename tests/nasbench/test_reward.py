@@ -148,6 +148,7 @@ class TestFront:
 class FinishedStudy:
     """What `choose_survivors` reads of a study."""
 
+    experiment: Experiment
     candidates: list[Candidate]
     front: list[int]
 
@@ -168,7 +169,7 @@ def finished(reward: dict, points: list[tuple[float, float] | None]) -> Finished
         metrics = {"val_acc_pct": point[0], "latency_ms": point[1]}
         candidates.append(Candidate(number, arch, None, "done", metrics, scores(asked, metrics)))
     front = pareto_front(asked.objectives, {c.id: c.metrics for c in candidates if c.status == "done"})
-    return FinishedStudy(candidates, front)
+    return FinishedStudy(asked, candidates, front)
 
 
 def chosen(study: FinishedStudy, number: int) -> list[int]:
