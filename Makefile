@@ -12,8 +12,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 search: $(VENV)/run.stamp
 	$(VENV)/bin/nasbench search experiments/quickstart.yaml
 
+# The slow tests start several processes of their own, so they come one after another.
 test: lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .

@@ -12,7 +12,7 @@ import numpy as np
 from nasbench.config.experiment import ObjectiveConfig
 from nasbench.evaluation.costs import paper_costs
 from nasbench.evaluation.trained import fresh_model
-from nasbench.hardware import LatencyPredictor
+from nasbench.hardware import NetworkPredictor
 from nasbench.hardware.calibrate import distinct_sample
 from nasbench.reward import broken_limit
 from nasbench_registry import UserError
@@ -82,11 +82,11 @@ def profile_space(
     *,
     samples: int,
     seed: int,
-    predictor: LatencyPredictor | None = None,
+    predictor: NetworkPredictor | None = None,
     batch: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SpaceProfile:
-    """Cost up to `samples` distinct random architectures, each with its peak activation memory.
+    """Cost up to `samples` distinct random architectures, each with its peak activation memory and the bytes it moves.
 
     Args:
         space: what is profiled.
@@ -107,7 +107,7 @@ def profile_space(
     for done, arch in enumerate(archs, start=1):
         try:
             model = fresh_model(space, arch, task, seed)
-            costed.append((arch, paper_costs(model, task, predictor, batch=batch, peak=True)))
+            costed.append((arch, paper_costs(model, task, predictor, arch=arch, batch=batch, peak=True, traffic=True)))
         except Exception as error:  # one network that cannot be built is a finding, not the end
             failed[space.format(arch)] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         on_progress(done, len(archs))

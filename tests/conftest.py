@@ -12,6 +12,14 @@ from nasbench.cli.app import main
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what this machine has no hardware or no rights for; a skipped test in CI means that data are missing."""
+    left_out = [item for item in items if not all(mark.args[0] for mark in item.iter_markers("only_where"))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture
 def data_file():
     """A file below the folder that NASBENCH_DATA names when the test begins; skips where it names none."""

@@ -9,7 +9,11 @@ from typing import NoReturn
 import typer
 
 from nasbench.cli import (
+    benchmark,
     benchmark_controllers,
+    benchmark_engine,
+    benchmark_schedulers,
+    calibrate,
     chaos,
     data,
     draw,
@@ -36,9 +40,10 @@ app.command()(search.resume)
 app.command()(status.status)
 app.command()(search.report)
 app.command()(profile.profile)
+app.command()(calibrate.calibrate)
 app.command()(model.compress)
 app.command()(model.export)
-app.command()(model.benchmark)
+app.command()(benchmark.benchmark)
 app.command()(reproduce.reproduce)
 app.add_typer(data.app, name="data")
 app.command("list")(listing.list_)
@@ -47,6 +52,8 @@ app.command()(draw.draw)
 app.command()(zoo.count)
 app.command("benchmark-spaces")(zoo.benchmark_spaces)
 app.command("benchmark-controllers")(benchmark_controllers.benchmark_controllers)
+app.command("benchmark-engine")(benchmark_engine.benchmark_engine)
+app.command("benchmark-schedulers")(benchmark_schedulers.benchmark_schedulers)
 app.command()(chaos.chaos)
 app.command("check-space")(listing.check_space_command)
 

@@ -54,12 +54,29 @@ def _tables() -> list[dict[str, Any]]:
     return rows
 
 
+def _devices() -> list[dict[str, Any]]:
+    from nasbench.hardware import DEVICES
+
+    return [
+        {"name": name, "summary": kind.summary, "source": kind.source, "why_unavailable": kind.why_missing()}
+        for name, kind in DEVICES.items()
+    ]
+
+
+def _predictors() -> list[dict[str, Any]]:
+    from nasbench.hardware import PREDICTORS
+
+    return [{"name": name, "summary": kind.summary, "source": kind.source} for name, kind in PREDICTORS.items()]
+
+
 KINDS: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
     "spaces": lambda: _registered(spaces),
     "controllers": lambda: _registered(controllers),
     "steps": lambda: _registered(steps),
     "backends": lambda: _registered(backends),
     "datasets": _datasets,
+    "devices": _devices,
+    "predictors": _predictors,
     "tables": _tables,
 }
 

@@ -13,6 +13,11 @@ from nasbench.files import finite
 err = Console(stderr=True)
 
 
+def tell(text: str) -> None:
+    """Print a line for people."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def show(value: Any, table: RenderableType | str, *, as_json: bool) -> None:
     """Print one JSON document, or the table for people."""
     if as_json:

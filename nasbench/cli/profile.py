@@ -20,6 +20,7 @@ from nasbench.config import load_experiment
 from nasbench.evaluation.costs import LATENCY
 
 if TYPE_CHECKING:
+    from nasbench.config import Experiment
     from nasbench.hardware import Calibration, Device
     from nasbench.space_profile import SpaceProfile
     from search_spaces import SearchSpace, Task
@@ -43,21 +44,24 @@ def profile(
     asked = load_experiment(experiment, override or [], seed)
     import_from(experiment.resolve().parent)
     from nasbench.data import load_data
-    from nasbench.hardware import Device
+    from nasbench.hardware import get_device
+    from nasbench.search.preflight import stored_calibration
     from nasbench.space_profile import profile_space, to_json
     from nasbench_registry import UserError
     from search_spaces import get_space
 
     space = get_space(asked.space.name, **asked.space.options)
-    device = Device.from_config(asked.device)
+    device = get_device(asked.device)
     predicted = latency or asked.needs_latency
     missing = device.why_unavailable() if predicted else None
     if missing:
         raise UserError(missing)
     task = load_data(asked.data.name, **asked.data.options).task
+    calibration = stored_calibration(asked, task, device) if predicted else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        calibration = _calibrate(bar, space, task, device, asked.device.samples, asked.seed) if predicted else None
+        if predicted and calibration is None:
+            calibration = _calibrate(bar, space, task, device, asked)
         step = bar.add_task("counting", total=samples)
         started = time.perf_counter()
         found = profile_space(
@@ -66,7 +70,7 @@ def profile(
             asked.objectives,
             samples=samples,
             seed=asked.seed,
-            predictor=calibration.predictor() if calibration else None,
+            predictor=calibration.predictor(space) if calibration else None,
             batch=device.batch,
             on_progress=lambda done, total: bar.update(step, completed=done, total=total),
         )
@@ -81,29 +85,31 @@ def profile(
         "asked": samples,
         "seconds": seconds,
         **to_json(found),
-        "latency": _held_out(calibration) if calibration else None,
+        "latency": _held_out(calibration, space) if calibration else None,
     }
     show(result, _table(found, result), as_json=json)
 
 
-def _calibrate(bar: Progress, space: SearchSpace, task: Task, device: Device, samples: int, seed: int) -> Calibration:
+def _calibrate(bar: Progress, space: SearchSpace, task: Task, device: Device, asked: Experiment) -> Calibration:
     from nasbench.hardware import calibrate
 
-    step = bar.add_task(f"measuring latency on {device.runtime}", total=samples)
+    step = bar.add_task(f"measuring latency on {device.runtime}", total=asked.device.samples)
     return calibrate(
         space,
         task,
         device,
-        samples=samples,
-        seed=seed,
+        samples=asked.device.samples,
+        seed=asked.seed,
+        predictor=asked.device.predictor,
         on_progress=lambda done, total: bar.update(step, completed=done, total=total),
     )
 
 
-def _held_out(calibration: Calibration) -> dict[str, Any]:
-    held = calibration.predictor().hold_out(calibration.work, calibration.latency_ms)
+def _held_out(calibration: Calibration, space: SearchSpace) -> dict[str, Any]:
+    held = calibration.hold_out(space)
     return {
         "predicted": True,
+        "predictor": calibration.method,
         "spearman": held.spearman,
         "median_error_pct": held.median_error_pct,
         "n": held.n,
@@ -176,8 +182,10 @@ def readable(metric: str, value: float) -> str:
     """A cost with three digits that matter and its unit: 1.24 M, 312 KiB, 0.612 ms."""
     from nasbench.report.units import count, significant, size
 
-    if metric.endswith("_bytes"):
+    if metric.endswith("_bytes") or metric == "bytes_moved":
         return size(value)
+    if metric == "flops_per_byte":
+        return significant(value)
     return f"{significant(value)} ms" if metric.endswith("_ms") else count(value)
 
 

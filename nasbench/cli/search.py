@@ -5,28 +5,35 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasbench.cli.output import err, show
+from nasbench.cli.output import err, show, tell
 from nasbench.cli.spaces import import_from
 from nasbench.config import load_experiment
+from nasbench.evaluation.outcomes import FAILURES
+from nasbench.remote_folder import shown
 from nasbench.study import RunFolder
+from nasbench.study.remote import open_run
 from nasbench.study.run_folder import to_yaml
+from nasbench.study.storage import StorageLost
 
 if TYPE_CHECKING:
     from nasbench.config import Experiment
     from nasbench.search.plan import Estimate
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Run = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
+Run = Annotated[str, typer.Argument(help="The folder of a run, or its URL.", show_default=False)]
 
 
 def search(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
-    run: Annotated[Path | None, typer.Option(help="Folder of the run [runs/NAME-TIME].", show_default=False)] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Folder of the run, or a URL [runs/NAME-TIME].", show_default=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
     override: Annotated[
         list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")
@@ -46,9 +53,9 @@ def search(
     from nasbench.search import prepare
 
     prepare(asked)  # before a folder is made
-    folder = RunFolder(run or Path("runs") / f"{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    folder.start(asked, code_folder, shlex.join(["nasbench", *sys.argv[1:]]))
-    _run(folder, json)
+    folder = open_run(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}", tell)
+    command = shlex.join(["nasbench", *map(shown, sys.argv[1:])])
+    _run(folder, json, lambda: folder.start(asked, code_folder, command))
 
 
 def resume(
@@ -60,46 +67,60 @@ def resume(
     json: Json = False,
 ) -> None:
     """Go on with a search that was interrupted or killed; -o changes where it runs and when it ends."""
-    folder = RunFolder(run).require()
+    folder = open_run(run, tell).require()
     import_from(folder.code_folder())
-    if override:
-        with folder.locked():
-            folder.change(override)
-    _run(folder, json)
+    _run(folder, json, lambda: folder.change(override) if override else None)
 
 
 def report(run: Run, json: Json = False) -> None:
     """Write report.json, report.html and trials.csv again from what the run holds."""
-    folder = RunFolder(run).require()
+    folder = open_run(run, tell).require()
     import_from(folder.code_folder())
     from nasbench.report import survivors_table, write_report
 
-    written = write_report(folder)
+    with folder.held_if_free():
+        written = write_report(folder)
     err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True)
     show(written, survivors_table(written), as_json=json)
 
 
-def _run(folder: RunFolder, json: bool) -> None:
+def _run(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
+    """Hold the folder, begin, and search to the end."""
     from nasbench.cli.progress import SearchProgress
-    from nasbench.report import survivors_table
+    from nasbench.report import survivors_table, units
     from nasbench.search import run_search
 
-    err.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
     try:
-        with folder.locked(), SearchProgress() as progress:
-            written = run_search(folder.experiment(), folder, progress)
+        with folder.locked():
+            begin()
+            tell(f"run folder: {folder.name}")
+            with SearchProgress() as progress:
+                written = run_search(folder.experiment(), folder, progress)
     except KeyboardInterrupt:
-        err.print(f"stopped; nothing that finished is lost. Go on with: nasbench resume {folder.path}", soft_wrap=True)
+        err.print(f"stopped; nothing that finished is lost. Go on with: nasbench resume {folder.name}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except StorageLost as error:
+        tell(f"{error}; nothing that it has is lost. Go on when it is back with: nasbench resume {folder.name}")
         raise typer.Exit(1) from None
     show(written, survivors_table(written), as_json=json)
     err.print(f"status: {written['status']}", soft_wrap=True, highlight=False)
     err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True, highlight=False)
-    failed = [candidate for candidate in written["candidates"] if candidate["status"] == "failed"]
-    done = any(candidate["status"] == "done" for candidate in written["candidates"])
-    if not done or len(failed) > written["experiment"]["search"]["max_failures"]:
+    if _came_to_nothing(written):
+        failed = [each for each in written["candidates"] if each["status"] in (*FAILURES, "infeasible")]
         if failed:
-            err.print(f"last failure: {failed[-1]['error']}", soft_wrap=True, highlight=False, markup=False)
+            last = max(failed, key=lambda each: float(each["finished_s"]))
+            text = f"last failure: candidate {last['id']} {units.outcome(last['status'])}: {last['error']}"
+            err.print(text, soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(1)
+
+
+def _came_to_nothing(written: Mapping[str, Any]) -> bool:
+    """Whether no candidate is done, or the search ended because more failed than search.max_failures."""
+    if not any(row["count"] for row in written["outcomes"] if row["kind"] == "done"):
+        return True
+    counted = sum(row["count"] for row in written["outcomes"] if row["counts"])
+    allowed: int = written["experiment"]["search"]["max_failures"]
+    return bool(written["status"] != "complete" and counted > allowed)
 
 
 def _plan(asked: Any, json: bool) -> None:

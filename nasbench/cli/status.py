@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
-from safetensors import SafetensorError, safe_open
 
-from nasbench.cli.output import show
+from nasbench.cli.output import show, tell
 from nasbench.cli.search import Json, Run
 from nasbench.cli.spaces import import_from
 from nasbench.evaluation.outcomes import FAILURES, OUTCOMES, SCORED
 from nasbench.study import Candidate, RunFolder
+from nasbench.study.remote import open_run
 
 if TYPE_CHECKING:
     from nasbench.config import Experiment
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def status(run: Run, json: Json = False) -> None:
     """Show how far a run is."""
-    folder = RunFolder(run).require()
+    folder = open_run(run, tell).require()
     import_from(folder.code_folder())
     told = run_status(folder)
     show(told, _table(told), as_json=json)
@@ -45,7 +44,7 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
     active = folder.is_locked()
     ended = json_.loads(folder.summary.read_text(encoding="utf-8"))["status"] if folder.summary.exists() else None
     return {
-        "run": str(folder.path),
+        "run": folder.name,
         "status": "running" if active else ended or "the search has not ended",
         "active": active,
         "asked": experiment.search.candidates,
@@ -85,18 +84,8 @@ def search_left_s(candidates: Sequence[Candidate], experiment: Experiment) -> fl
 def epoch_of(folder: RunFolder, candidate: Candidate) -> int | None:
     """The last epoch that a running candidate is known to have finished, from its checkpoint or its curve."""
     known = [int(epoch) for epoch in candidate.curve]
-    try:
-        with safe_open(_checkpoint(folder.checkpoints, candidate.id), framework="np") as file:
-            known.append(int((file.metadata() or {})["epoch"]))
-    except (OSError, SafetensorError, KeyError, ValueError):
-        pass  # it is not there yet, or not any more, or damaged
-    return max(known, default=None)
-
-
-def _checkpoint(folder: Path, number: int) -> Path:
-    from nasbench.evaluation.checkpoints import Checkpoints
-
-    return Checkpoints(folder).training(number)
+    kept = folder.checkpoints.epoch(candidate.id)
+    return max([*known, *([] if kept is None else [kept])], default=None)
 
 
 def _table(told: dict[str, Any]) -> Table:

@@ -33,7 +33,7 @@ def blocks(
     seconds: Annotated[float, typer.Option(min=0.01, help="Budget of each measurement.")] = 0.3,
     json: Json = False,
 ) -> None:
-    """Compare block modules on one input shape: params, MACs, peak activation memory, measured latency."""
+    """Compare block modules on one input shape: params, MACs, FLOPs per byte, peak memory, measured latency."""
     from nasbench.hardware import Device
     from nasbench.hardware.block_costs import block_costs
 
@@ -57,19 +57,20 @@ def blocks(
     )
     table = Table(title=f"{input_shape} to {outputs or shape[0]} channels, kernel {kernel}, stride {stride}")
     table.add_column("block")
-    for column in ("params", "MACs", "of them attention", "peak KiB", "median ms", "95 % interval"):
+    for column in ("params", "MACs", "of them attention", "FLOPs/byte", "peak KiB", "median ms", "95 % interval"):
         table.add_column(column, justify="right")
     table.add_column("what it is", overflow="fold")
     for row in rows:
-        latency = row.latency
+        latency, counted = row.latency, row.cost
         assert latency is not None, "a device was given"
-        share = f"{100 * row.attention_macs / row.macs:.1f} %" if row.attention_macs else ""
+        share = f"{100 * counted.attention_macs / counted.macs:.1f} %" if counted.attention_macs else ""
         table.add_row(
             row.block,
-            f"{row.params:,}",
-            f"{row.macs:,}",
+            f"{counted.params:,}",
+            f"{counted.macs:,}",
             share,
-            f"{row.peak_activation_bytes / 1024:,.0f}",
+            f"{counted.flops_per_byte:.2f}",
+            f"{counted.peak_activation_bytes / 1024:,.0f}",
             f"{latency.median:.3f}{' (unstable)' if latency.unstable else ''}",
             f"{latency.low:.3f} - {latency.high:.3f}",
             zoo[row.block].summary,
@@ -80,8 +81,8 @@ def blocks(
     result: list[dict[str, Any]] = []
     for name, made in zoo.items():
         about_block = {"summary": made.summary, "source": made.source}
-        counted = next((row.to_json() for row in rows if row.block == name), None)
-        result.append((counted or {"block": name, "reason": left_out.get(name)}) | about_block)
+        known = next((row.to_json() for row in rows if row.block == name), None)
+        result.append((known or {"block": name, "reason": left_out.get(name)}) | about_block)
     for name, reason in left_out.items():
         err.print(f"left out: {name}: {reason}", soft_wrap=True, highlight=False)
     show(result, table, as_json=json)

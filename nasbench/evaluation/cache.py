@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
-import os
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nasbench.config import Experiment
+from nasbench.evaluation.checkpoints import Checkpoints, save_weights
 from nasbench.evaluation.evaluator import Trial
 from nasbench.files import write_json
 from search_spaces import SearchSpace
@@ -35,41 +37,27 @@ class Cache:
     folder: Path
 
     def find(
-        self, experiment: Experiment, space: SearchSpace, trial: Trial, weights: Path | None
+        self, experiment: Experiment, space: SearchSpace, trial: Trial, checkpoints: Checkpoints | None
     ) -> dict[str, Any] | None:
-        """The stored metrics of a trial, or None; its weights are copied to `weights` if they are there."""
+        """The stored metrics of a trial, or None; its weights are copied to `checkpoints` if they are there."""
         place = self._place(experiment, space, trial)
         try:
             stored: dict[str, Any] = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         # Another notation of the same network may name its tensors differently.
-        if weights is not None and stored["picks"] == list(trial.arch.picks):
-            aside = weights.with_name(f".{weights.name}.{os.getpid()}.tmp")
-            weights.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(place.with_suffix(".safetensors"), aside)
-                aside.replace(weights)
-            except FileNotFoundError:
-                aside.unlink(missing_ok=True)
+        if checkpoints is not None and stored["picks"] == list(trial.arch.picks):
+            with contextlib.suppress(FileNotFoundError):
+                checkpoints.copy_weights(trial, place.with_suffix(".safetensors"))
         metrics: dict[str, Any] = stored["metrics"]
         return metrics
 
     def store(
-        self,
-        experiment: Experiment,
-        space: SearchSpace,
-        trial: Trial,
-        metrics: dict[str, float],
-        weights: Path | None,
+        self, experiment: Experiment, space: SearchSpace, trial: Trial, metrics: dict[str, float], model: nn.Module
     ) -> None:
-        """Keep the metrics that training gave, and a copy of the weights."""
+        """Keep the metrics that training gave, and the weights."""
         place = self._place(experiment, space, trial)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if weights is not None and weights.exists():
-            aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-            shutil.copyfile(weights, aside)
-            aside.replace(place.with_suffix(".safetensors"))
+        save_weights(model, place.with_suffix(".safetensors"))
         write_json(place.with_suffix(".json"), {"picks": list(trial.arch.picks), "metrics": metrics})
 
     def _place(self, experiment: Experiment, space: SearchSpace, trial: Trial) -> Path:

@@ -1,48 +1,80 @@
-"""Weights and states of training on disk: safetensors, whole or not there."""
+"""Weights and states of training of the candidates of a run: safetensors, whole or not there."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import logging
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from nasbench.evaluation.evaluator import Trial
+from nasbench.evaluation.tensor_files import LocalTensors, RemoteTensors, TensorFiles, Tensors, save_tensors
+from nasbench.remote_folder import RemoteError, RemoteFolder, is_url
 
 LOG = "epochs.log"
+DAMAGED = (SafetensorError, KeyError, ValueError)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The files of the candidates of a run.
+    """The files of the candidates of a run, in a folder that all of its workers reach.
+
+    On a remote folder, what cannot be written is given up with a warning, for it only saves time: a candidate goes on,
+    and a survivor without weights is trained again.
 
     Attributes:
         folder: that holds them.
     """
 
-    folder: Path
+    folder: Path | RemoteFolder
 
-    def weights(self, number: int) -> Path:
-        """Where the weights of a trained candidate lie."""
-        return self.folder / f"{number:05d}.safetensors"
+    @classmethod
+    def at(cls, place: str) -> Checkpoints:
+        """Those of a folder or of a URL."""
+        return cls(RemoteFolder(place) if is_url(place) else Path(place))
 
-    def training(self, number: int) -> Path:
-        """Where the state of a candidate in training lies, from which it goes on after an interruption."""
-        return self.folder / f"{number:05d}.training.safetensors"
+    @property
+    def place(self) -> str:
+        """The folder as text that means the same in every process: absolute, or a URL."""
+        return str(self.folder.absolute()) if isinstance(self.folder, Path) else self.folder.url
 
-    def hang(self, number: int) -> Path:
-        """Where a worker writes at which line a candidate hangs, before it ends itself."""
-        return self.folder / f"{number:05d}.hang.txt"
+    @property
+    def remote(self) -> bool:
+        """Whether the folder is behind a URL."""
+        return isinstance(self.folder, RemoteFolder)
+
+    @property
+    def _files(self) -> TensorFiles:
+        return LocalTensors(self.folder) if isinstance(self.folder, Path) else RemoteTensors(self.folder)
+
+    def weights(self, number: int) -> str:
+        """The name of the file with the weights of a trained candidate."""
+        return f"{number:05d}.safetensors"
+
+    def training(self, number: int) -> str:
+        """The name of the file with the state of a candidate in training, from which it goes on if interrupted."""
+        return f"{number:05d}.training.safetensors"
 
     def log(self, trial: Trial, epoch: int) -> None:
-        """Note that an epoch of training was finished; the log tells what was trained, and whether twice."""
+        """Note that an epoch of training was finished; the log tells what was trained, and whether twice.
+
+        Only in a local folder: an object store cannot append to a file.
+        """
+        if not isinstance(self.folder, Path):
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"candidate": trial.number, "epoch": epoch, "attempt": trial.attempt, "process": os.getpid()})
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
@@ -56,41 +88,119 @@ class Checkpoints:
             tensors: the state.
             about: JSON values; `epoch` is the number of finished epochs.
         """
-        kept = {"of": json.dumps(_identity(trial)), "epoch": str(about["epoch"]), "about": json.dumps(about)}
-        _save(tensors, self.training(trial.number), kept)
+        kept = {"of": _identity(trial), "epoch": str(about["epoch"]), "about": json.dumps(about)}
+        self._save(self.training(trial.number), tensors, kept)
 
-    def load_training(self, trial: Trial) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """The state and what was kept with it; None if there is none of this very trial that can be read."""
+    def load_training(self, trial: Trial) -> tuple[Tensors, dict[str, Any]] | None:
+        """The state and what was kept with it; None if there is none of this very trial that can be read.
+
+        Raises:
+            RemoteError: the folder cannot be reached, or this machine may not read it.
+        """
         try:
-            with safe_open(self.training(trial.number), framework="pt") as file:
-                kept = file.metadata() or {}
-                if kept.get("of") != json.dumps(_identity(trial)):
-                    return None
-                return {name: file.get_tensor(name) for name in file.keys()}, json.loads(kept["about"])  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError):
+            tensors, kept = self._files.load(self.training(trial.number))
+            return (tensors, json.loads(kept["about"])) if kept.get("of") == _identity(trial) else None
+        except RemoteError:
+            raise
+        except (OSError, *DAMAGED):
             return None
 
-    def save_weights(self, number: int, model: nn.Module) -> None:
+    def epoch(self, number: int) -> int | None:
+        """The last epoch whose state was kept of a candidate in training; None if there is none, or it is damaged."""
+        try:
+            return int(self._files.about(self.training(number))["epoch"])
+        except (OSError, *DAMAGED):
+            return None
+
+    def save_weights(self, trial: Trial, model: nn.Module) -> None:
         """Keep the weights of a trained candidate; the state of its training is not needed any more."""
-        save_weights(model, self.weights(number))
-        self.training(number).unlink(missing_ok=True)
+        self._save(self.weights(trial.number), _tensors(model), {"of": _network(trial)})
+        self._remove(self.training(trial.number))
+
+    def copy_weights(self, trial: Trial, file: Path) -> None:
+        """Keep weights that lie in a local file; FileNotFoundError if it is not there."""
+        self._save(self.weights(trial.number), load_file(file), {"of": _network(trial)})
+
+    def load_weights(self, trial: Trial) -> Tensors | None:
+        """The weights of a trained candidate; None if there are none of this very network that can be read."""
+        try:
+            tensors, kept = self._files.load(self.weights(trial.number))
+        except (OSError, *DAMAGED):
+            return None
+        return tensors if kept.get("of", _network(trial)) == _network(trial) else None  # absent in earlier versions
+
+    # ---- what becomes of the files
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, by name; RemoteError if the folder cannot be reached."""
+        return self._files.sizes()
+
+    def remove_weights(self, number: int) -> None:
+        """Give up the weights of a candidate."""
+        self._remove(self.weights(number))
+
+    def forget(self, number: int, there: Collection[str]) -> None:
+        """Remove what only an unfinished candidate needs, as far as it is among the names that are there."""
+        for name in (self.training(number), self.hang(number).name):
+            if name in there:
+                self._remove(name)
+
+    # ---- the last words of a worker
+
+    def hang(self, number: int) -> Path:
+        """Where a worker writes at which line a candidate hangs, before it ends itself; on its machine."""
+        name = f"{number:05d}.hang.txt"
+        if isinstance(self.folder, Path):
+            return self.folder / name
+        own = hashlib.sha256(self.folder.url.encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"nasbench-hang-{own}" / name
+
+    def send_hang(self, number: int) -> None:
+        """Take what was written there to where other machines can read it."""
+        if not isinstance(self.folder, Path):
+            self.folder.upload(self.hang(number).name, self.hang(number), patient=False)
+
+    def take_hang(self, number: int) -> str:
+        """What was written there, empty if nothing was; it is removed."""
+        note = self.hang(number)
+        try:
+            text = note.read_text(encoding="utf-8", errors="replace")
+            note.unlink()
+        except FileNotFoundError:
+            text = ""
+        if isinstance(self.folder, RemoteFolder):
+            with contextlib.suppress(OSError):
+                text = self.folder.read(note.name, patient=False).decode("utf-8", errors="replace")
+            self._remove(note.name)
+        return text
+
+    def _save(self, name: str, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:
+        try:
+            self._files.save(name, tensors, about)
+        except RemoteError as error:
+            log.warning("%s is not kept: %s", name, error)
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._files.remove(name)
+        except RemoteError as error:
+            log.warning("%s is not removed: %s", name, error)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the weights of a network aside, then rename, so that the file is whole or not there."""
-    _save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+    save_tensors(_tensors(model), path)
 
 
-def _save(tensors: Mapping[str, torch.Tensor], path: Path, about: dict[str, str] | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(dict(tensors), aside, about)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+def _tensors(model: nn.Module) -> Tensors:
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
-def _identity(trial: Trial) -> list[Any]:
+def _network(trial: Trial) -> str:
+    """What makes two networks the same before they are trained."""
+    return json.dumps([list(trial.arch.picks), trial.seed])
+
+
+def _identity(trial: Trial) -> str:
     """What makes two trainings the same; a retry with smaller parts of a batch goes on with the state."""
-    return [list(trial.arch.picks), trial.epochs, trial.seed]
+    return json.dumps([list(trial.arch.picks), trial.epochs, trial.seed])

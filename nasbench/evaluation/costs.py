@@ -2,46 +2,77 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from nasbench.config import Experiment
-from nasbench.hardware import Calibration, Device, LatencyPredictor, cost, work
-from nasbench.hardware.memory import peak_activation_bytes
-from search_spaces import Task
+from nasbench.evaluation.evaluator import InfeasibleError
+from nasbench.hardware import Calibration, NetworkPredictor, NotInTable, cost, get_device
+from search_spaces import Architecture, SearchSpace, Task, get_space
 
 LATENCY = ("latency_ms", "throughput_per_s")
 
 
 def costs(
-    model: nn.Module, task: Task, experiment: Experiment, calibration: Mapping[str, Any] | LatencyPredictor | None
+    space: SearchSpace,
+    arch: Architecture,
+    model: nn.Module,
+    task: Task,
+    experiment: Experiment,
+    calibration: Mapping[str, Any] | NetworkPredictor | None,
 ) -> dict[str, float]:
     """The costs of a candidate of an experiment: those of `paper_costs`, and latency as the experiment wants it.
 
     Args:
-        model: as it is built; each module keeps its mode.
+        space: that the architecture belongs to.
+        arch: the architecture.
+        model: its network, as it is built; each module keeps its mode.
         task: what it was built for.
         experiment: whose device it is.
-        calibration: a fitted predictor, or measurements as JSON, to which one is fitted in 0.1 ms; None
-            where nothing is predicted: then latency is measured, if the experiment needs it at all.
+        calibration: a fitted predictor, or measurements as JSON, to which one is fitted; None where nothing is
+            predicted: then latency is measured, if the experiment needs it at all.
 
     Returns:
         macs, params, size_bytes, and with a latency latency_ms and throughput_per_s, with a prediction
         latency_std_ms too.
+
+    Raises:
+        InfeasibleError: latency is that of a table, which does not have this architecture.
     """
     if isinstance(calibration, Mapping):
-        calibration = Calibration.from_json(calibration).predictor()
-    device = Device.from_config(experiment.device)
-    known = paper_costs(model, task, calibration, batch=device.batch)
+        calibration = _fitted(json.dumps(calibration), experiment.space.model_dump_json())
+    device = get_device(experiment.device)
+    known = paper_costs(model, task, calibration, arch=arch, batch=device.batch)
     if calibration is None and experiment.needs_latency:
-        known |= _latency(device.latency(model, task).median, device.batch)
+        try:
+            compiled = device.candidate(space, arch, model, task)
+        except NotInTable as missing:
+            raise InfeasibleError(f"latency_ms is not known: {missing}") from None
+        known |= _latency(device.measure(compiled, task).median, device.batch)
     return known
 
 
+@functools.lru_cache(maxsize=2)  # a worker asks for the same one again and again
+def _fitted(calibration: str, space: str) -> NetworkPredictor:
+    """A predictor from measurements of a space, both as JSON."""
+    named = json.loads(space)
+    made = get_space(named.pop("name"), **named)
+    return Calibration.from_json(json.loads(calibration)).predictor(made)
+
+
 def paper_costs(
-    model: nn.Module, task: Task, predictor: LatencyPredictor | None = None, *, batch: int = 1, peak: bool = False
+    model: nn.Module,
+    task: Task,
+    predictor: NetworkPredictor | None = None,
+    *,
+    arch: Architecture | None = None,
+    batch: int = 1,
+    peak: bool = False,
+    traffic: bool = False,
 ) -> dict[str, float]:
     """The costs that need no measurement of this network.
 
@@ -49,8 +80,10 @@ def paper_costs(
         model: as it is built; each module keeps its mode.
         task: what it was built for.
         predictor: of the latency of one batch; None predicts none.
+        arch: the architecture, which the predictor reads, too.
         batch: images in one inference of the device that the predictor was fitted for.
-        peak: whether to run the network once for peak_memory_bytes, the most bytes of activations of one image.
+        peak: whether to add peak_memory_bytes, the most bytes of activations of one image.
+        traffic: whether to add bytes_moved and flops_per_byte.
 
     Returns:
         macs, params, size_bytes, and with a predictor latency_ms, latency_std_ms and throughput_per_s.
@@ -58,10 +91,13 @@ def paper_costs(
     counted = cost(model, task)
     known: dict[str, float] = {"macs": counted.macs, "params": counted.params, "size_bytes": counted.size_bytes}
     if peak:
-        known["peak_memory_bytes"] = peak_activation_bytes(model, task)
+        known["peak_memory_bytes"] = counted.peak_activation_bytes
+    if traffic:
+        known |= {"bytes_moved": counted.bytes_moved, "flops_per_byte": counted.flops_per_byte}
     if predictor is not None:
-        mean, std = predictor.predict(work(model, task)[None])
-        known |= _latency(float(mean[0]), batch) | {"latency_std_ms": float(std[0])}
+        assert arch is not None, "a predictor reads the architecture"
+        mean_ms, std_ms = predictor.predict(arch, model, task)
+        known |= _latency(mean_ms, batch) | {"latency_std_ms": std_ms}
     return known
 
 

@@ -19,6 +19,7 @@ from nasbench.evaluation.cache import Cache
 from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.costs import costs
 from nasbench.evaluation.evaluator import InfeasibleError, InvalidNetwork, Report, Trial
+from nasbench.hardware.compute import compute_by_operations
 from nasbench.metrics import Metrics
 from nasbench.reward import broken_limit
 from nasbench.training import Training, score
@@ -37,7 +38,7 @@ class Trained:
         experiment: what was asked.
         calibration: measured architectures as JSON, from which latency is predicted; None where latency is measured
             or not needed.
-        checkpoints: the folder for the weights and for states of training; None keeps none.
+        checkpoints: the folder or URL for the weights and for states of training; None keeps none.
         data: the images; None loads them. Processes on one machine share one copy of what is given here under Ray.
     """
 
@@ -54,6 +55,7 @@ class Trained:
             InfeasibleError: it breaks a hard limit.
             Diverged: its loss stopped being finite, or it does no better than guessing.
             TimedOut: it takes longer than search.candidate_minutes.
+            RemoteError: checkpoints are behind a URL that cannot be read.
         """
         started = time.monotonic()
         config = self.experiment
@@ -61,12 +63,11 @@ class Trained:
         data = self.data or load_data(config.data.name, **config.data.options)
         space = get_space(config.space.name, **config.space.options)
         model = checked_model(space, trial.arch, data.task, trial.seed)
-        metrics = costs(model, data.task, config, self.calibration)
+        metrics = costs(space, trial.arch, model, data.task, config, self.calibration)
         self._check(metrics)
-        place = None if self.checkpoints is None else Checkpoints(Path(self.checkpoints))
+        place = None if self.checkpoints is None else Checkpoints.at(self.checkpoints)
         cache = None if config.cache is None else Cache(Path(config.cache).expanduser())
-        weights = None if place is None else place.weights(trial.number)
-        known = None if cache is None else cache.find(config, space, trial, weights)
+        known = None if cache is None else cache.find(config, space, trial, place)
         if known is not None:
             metrics |= known | {"cached": 1.0}
         else:
@@ -74,10 +75,10 @@ class Trained:
             deadline = None if limit is None else started + 60 * limit
             trained = self._train(model, data, trial, report, metrics, place, deadline)
             if place is not None:
-                place.save_weights(trial.number, model)
+                place.save_weights(trial, model)
             if cache is not None and trained["epochs"] == (trial.epochs or config.training.epochs):
                 about = {name: value for name, value in trained.items() if name != "training_seconds"}
-                cache.store(config, space, trial, about, weights)
+                cache.store(config, space, trial, about, model)
             metrics |= trained
         self._check(metrics)
         return metrics
@@ -156,8 +157,8 @@ class Trained:
 
     @staticmethod
     def _spent(metrics: Metrics, epochs: int, images: int) -> dict[str, float]:
-        # two operations a multiply-add; the backward pass costs twice the forward one
-        return {"epochs": float(epochs), "training_operations": 2 * 3 * metrics["macs"] * images * epochs}
+        operations = compute_by_operations(metrics["macs"], images, epochs).operations
+        return {"epochs": float(epochs), "training_operations": operations}
 
     def _check(self, metrics: Metrics) -> None:
         broken = broken_limit(self.experiment.objectives, metrics)

@@ -12,7 +12,7 @@ from pathlib import Path
 from nasbench.evaluation import Evaluated
 from nasbench.evaluation.checkpoints import Checkpoints
 
-TUNE = "ray.tune.execution.tune_controller"
+TUNE = ("ray.tune.execution.tune_controller", "ray.tune.tune")  # both tell of trials that failed; the record does, too
 
 
 @dataclass
@@ -39,20 +39,21 @@ class Deaths:
                 if record.exc_info and record.exc_info[1] is not None:
                     said[record.getMessage().rpartition("_")[2]] = record.exc_info[1]
 
-        log, listener = logging.getLogger(TUNE), Listener(logging.ERROR)
-        log.addHandler(listener)
-        before, log.propagate = log.propagate, False
+        logs, listener = [logging.getLogger(name) for name in TUNE], Listener(logging.ERROR)
+        before = [log.propagate for log in logs]
+        for log in logs:
+            log.addHandler(listener)
+            log.propagate = False
         try:
             yield
         finally:
-            log.removeHandler(listener)
-            log.propagate = before
+            for log, propagate in zip(logs, before, strict=True):
+                log.removeHandler(listener)
+                log.propagate = propagate
 
     def explain(self, trial_id: str, number: int, seconds: float) -> Evaluated:
         """What came of a candidate whose worker ended: timed out, out of memory, or crashed."""
-        notes = self.checkpoints.hang(number)
-        where = _where(notes)
-        notes.unlink(missing_ok=True)
+        where = _where(self.checkpoints.take_hang(number))
         exception = self.said.pop(trial_id.rpartition("_")[2], None)
         if where is not None:
             error = f"it hung {where}, longer than search.candidate_minutes={self.minutes:g}"
@@ -70,12 +71,8 @@ def _first_sentence(exception: BaseException | None) -> str:
     return f"{type(exception).__name__}: {text}"[:300]
 
 
-def _where(notes: Path) -> str | None:
+def _where(text: str) -> str | None:
     """The line at which the evaluating thread stood, from the traceback of a hanging worker; None if it wrote none."""
-    try:
-        text = notes.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
     threads = [re.findall(r'File "([^"]+)", line (\d+) in (\S+)', thread) for thread in text.split("hread 0x")]
     evaluating = [thread for thread in threads if any(function == "evaluate" for _, _, function in thread)]
     if not evaluating:

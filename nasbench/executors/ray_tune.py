@@ -32,7 +32,7 @@ class RayTune(Executor):
         # the only process that runs serves them all, and the others never come to be.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.config.workers)
         experiment = study.experiment
-        worker = Worker(evaluator, experiment, Checkpoints(study.folder.checkpoints.resolve()))
+        worker = Worker(evaluator, experiment, Checkpoints.at(study.folder.checkpoints.place))
         deaths = Deaths(worker.checkpoints, experiment.search.candidate_minutes)
         with (
             contextlib.redirect_stdout(sys.stderr),  # Ray tells of lost machines on standard output
@@ -55,6 +55,11 @@ class RayTune(Executor):
                 ),
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
             )
-            tuner.fit()
+            try:
+                tuner.fit()
+            except tune.TuneError as error:
+                if error.__context__ is None:
+                    raise
+                raise error.__context__ from None  # what the study raised while Tune told it of something
         if study.stop_reason is None:
             raise RuntimeError("Ray Tune ended although the search had not; resume it")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import faulthandler
 import json
 import math
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nasbench.config import Experiment
@@ -20,6 +21,7 @@ from nasbench.reward import scores
 
 GRACE = 1.2  # a candidate that has not noticed its own deadline after so much more time, plus these seconds, hangs
 GRACE_S = 10.0
+TELL_S = 30.0  # for what a hanging candidate leaves to reach a remote folder
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def run_trial(config: dict[str, Any], worker: Worker) -> None:
             send(so_far)  # a candidate that is stopped here does not come back
         return True
 
-    with _watched(worker.checkpoints.hang(trial.number), worker.limit_s):
+    with _watched(worker.checkpoints, trial.number, worker.limit_s):
         evaluated = evaluate(worker.evaluator, trial, report)
     send(evaluated)
 
@@ -76,16 +78,33 @@ def _score(experiment: Experiment, evaluated: Evaluated) -> float:
 
 
 @contextmanager
-def _watched(notes: Path, limit_s: float | None) -> Iterator[None]:
-    """End this process if the candidate hangs, after writing down where; works while the interpreter is locked, too."""
+def _watched(checkpoints: Checkpoints, number: int, limit_s: float | None) -> Iterator[None]:
+    """End this process if the candidate hangs, after writing down where; works while the interpreter is locked, too.
+
+    What is written down goes to a remote folder only if the interpreter is not locked.
+    """
     if limit_s is None:
         yield
         return
+    notes = checkpoints.hang(number)
     notes.parent.mkdir(parents=True, exist_ok=True)
     with notes.open("w") as file:
-        faulthandler.dump_traceback_later(limit_s, file=file, exit=True)
+
+        def tell() -> None:
+            faulthandler.dump_traceback(file)
+            try:
+                checkpoints.send_hang(number)
+            finally:
+                os._exit(1)
+
+        timer = threading.Timer(limit_s, tell)
+        timer.daemon = True
+        if checkpoints.remote:
+            timer.start()
+        faulthandler.dump_traceback_later(limit_s + (TELL_S if checkpoints.remote else 0), file=file, exit=True)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
+            timer.cancel()
     notes.unlink(missing_ok=True)

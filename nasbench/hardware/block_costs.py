@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from compression.surgery import inference
-from nasbench.hardware.cost import cost
+from nasbench.hardware.cost import Cost, cost
 from nasbench.hardware.device import Device
 from nasbench.hardware.measure import Latency
-from nasbench.hardware.memory import peak_activation_bytes
 from nasbench_registry import UserError
 from search_spaces import Task
 from search_spaces.blocks import Block
@@ -26,19 +25,13 @@ class BlockCost:
     Attributes:
         block: its name.
         output_shape: (channels, height, width).
-        params: parameters, as deployed.
-        macs: multiply-adds of one image.
-        attention_macs: those of them that are products of attention.
-        peak_activation_bytes: the largest sum of live activations, one float32 image.
+        cost: of one float32 image.
         latency: measured; None without a device.
     """
 
     block: str
     output_shape: tuple[int, ...]
-    params: int
-    macs: int
-    attention_macs: int
-    peak_activation_bytes: int
+    cost: Cost
     latency: Latency | None
 
     def to_json(self) -> dict[str, Any]:
@@ -48,10 +41,7 @@ class BlockCost:
         return {
             "block": self.block,
             "output_shape": list(self.output_shape),
-            "params": self.params,
-            "macs": self.macs,
-            "attention_macs": self.attention_macs,
-            "peak_activation_bytes": self.peak_activation_bytes,
+            **self.cost.to_json(),
             "latency_ms": numbers,
             "protocol": protocol,
         }
@@ -99,9 +89,5 @@ def block_costs(
     for name, network in networks.items():
         with inference(network):
             shape = tuple(network(torch.zeros(1, *task.input_shape)).shape[1:])
-        counted = cost(network, task)
-        peak = peak_activation_bytes(network, task)
-        rows.append(
-            BlockCost(name, shape, counted.params, counted.macs, counted.attention_macs, peak, measured.get(name))
-        )
+        rows.append(BlockCost(name, shape, cost(network, task), measured.get(name)))
     return rows, left_out

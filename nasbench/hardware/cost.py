@@ -1,16 +1,14 @@
-"""What a network costs on paper: multiply-adds, parameters, bytes.
+"""What a network costs on paper: multiply-adds, operations, parameters, bytes, memory.
 
 One multiply-add is one MAC and two FLOPs. fvcore calls MACs "flops"; the names here say what is counted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -19,8 +17,10 @@ from torch import nn
 from compression.reparameterization import reparameterize
 from compression.step import device_of
 from compression.surgery import inference
+from nasbench.hardware.memory import attention_in_parts, traffic
 from search_spaces import Task
 
+FLOPS_PER_MAC = 2
 _ATTENTION = "scaled_dot_product_attention"
 
 
@@ -33,6 +33,8 @@ class Cost:
         attention_macs: those of `macs` in the two products of attention, which some papers leave out.
         params: parameters.
         size_bytes: bytes of parameters and buffers.
+        peak_activation_bytes: the most bytes of activations that live at a time, see `peak_activation_bytes`.
+        bytes_moved: what operators read and write if they run one by one, see `traffic`.
         uncounted: operators that are not known to be free and were not counted, with how often they occur.
     """
 
@@ -40,12 +42,29 @@ class Cost:
     attention_macs: int
     params: int
     size_bytes: int
+    peak_activation_bytes: int
+    bytes_moved: int
     uncounted: dict[str, int]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: a multiply-add is two of them, a multiplication and an addition."""
+        return FLOPS_PER_MAC * self.macs
+
+    @property
+    def flops_per_byte(self) -> float:
+        """Arithmetic intensity, the x axis of a roofline (Williams et al. 2009); 0 where nothing is moved."""
+        return self.flops / self.bytes_moved if self.bytes_moved else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number by name, those that follow from others included."""
+        return asdict(self) | {"flops": self.flops, "flops_per_byte": self.flops_per_byte}
 
 
 def cost(model: nn.Module, task: Task) -> Cost:
-    """Count with fvcore; each module keeps its mode.
+    """Everything that is known of a network without training or timing it; the network is left as it was.
 
+    Multiply-adds are counted with fvcore, bytes and memory are those of a network that runs once on an empty image.
     Normalization is left out, as it folds into convolutions and published numbers leave it out, and so are pooling
     and interpolation. Operators that fvcore does not know are in `uncounted`: additions, products of two maps and
     most activations, which multiply nothing that the field counts. It holds ReLU, reshapes and the like to be free.
@@ -56,17 +75,20 @@ def cost(model: nn.Module, task: Task) -> Cost:
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     deployed = reparameterize(model)
     image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
-    with inference(deployed), _attention_in_parts(), warnings.catch_warnings():
+    with inference(deployed), attention_in_parts(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         analysis = FlopCountAnalysis(deployed, image)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis.set_op_handle(**_HANDLERS)
         by_operator, uncounted = analysis.by_operator(), dict(analysis.unsupported_ops())
+    moved = traffic(deployed, task)
     return Cost(
         macs=int(sum(by_operator.values())),
         attention_macs=int(by_operator[_ATTENTION]),
         params=sum(parameter.numel() for parameter in deployed.parameters()),
         size_bytes=_bytes(deployed),
+        peak_activation_bytes=moved.peak_activation_bytes,
+        bytes_moved=moved.bytes_moved,
         uncounted=uncounted,
     )
 
@@ -78,17 +100,6 @@ def stored_bytes(model: nn.Module) -> int:
 
 def _bytes(model: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-
-
-@contextlib.contextmanager
-def _attention_in_parts() -> Iterator[None]:
-    """Let `nn.MultiheadAttention` run as linear layers and a product, not as one operator that hides them."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _free(inputs: list[Any], outputs: list[Any]) -> int:

@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+PARTS = 6  # of a run, from which the interval of a median is read
+TURN = 5  # calls of one model before the next has its turn; thirty repeats are then six turns, one for each part
 TIGHT = 0.02  # half-width of the median's interval, relative to the median, at which repeating ends
 UNSTABLE = 0.10  # ... and above which a measurement is marked
+CHECKS = 20  # how often in a budget it is looked whether the interval is tight
+
+Timer = Callable[[Callable[[], object]], float]
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Latency:
         median: of the repeats.
         p95: 95th percentile.
         iqr: interquartile range.
-        low: lower end of the 95 % interval of the median (by order statistics).
+        low: lower end of the 95 % interval of the median, see `median_interval`.
         high: its upper end.
         repeats: timed calls.
         warmup: calls before them.
@@ -33,6 +38,7 @@ class Latency:
         precision: of its arithmetic.
         device: the name of the processor.
         unstable: whether the interval of the median stayed wider than 10 % to either side.
+        clock: what governs the clock of the processor, see `nasbench.hardware.clock`; None if the machine does not say.
     """
 
     median: float
@@ -48,6 +54,7 @@ class Latency:
     precision: str
     device: str
     unstable: bool
+    clock: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
@@ -59,6 +66,13 @@ class Latency:
         return 1000 * self.batch / self.median
 
 
+def wall_seconds(call: Callable[[], object]) -> float:
+    """Seconds from the call to its return."""
+    before = time.perf_counter()
+    call()
+    return time.perf_counter() - before
+
+
 def time_calls(
     call: Callable[[], object],
     *,
@@ -67,6 +81,7 @@ def time_calls(
     max_repeats: int = 20_000,
     warmup: int = 10,
     warmup_s: float = 0.05,
+    timer: Timer = wall_seconds,
 ) -> tuple[npt.NDArray[np.float64], int]:
     """Seconds of repeated calls, and the number of calls that warmed up before them.
 
@@ -81,6 +96,7 @@ def time_calls(
         max_repeats=max_repeats,
         warmup=warmup,
         warmup_s=warmup_s,
+        timer=timer,
     )
     return timed[""]
 
@@ -93,7 +109,8 @@ def time_in_turn(
     max_repeats: int = 20_000,
     warmup: int = 10,
     warmup_s: float = 0.05,
-    turn: int = 10,
+    turn: int = TURN,
+    timer: Timer = wall_seconds,
 ) -> dict[str, tuple[npt.NDArray[np.float64], int]]:
     """As `time_calls`, for several calls that take turns, so that what the machine does meanwhile hits all alike.
 
@@ -105,26 +122,26 @@ def time_in_turn(
         warmup: calls of each before the first timed one, at least.
         warmup_s: seconds of them, at least.
         turn: timed calls of one before the next has its turn; one more, which finds the caches cold, is not timed.
+        timer: makes a call and gives the seconds that it took.
     """
     warmed = {name: _warm_up(call, warmup, warmup_s) for name, call in calls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     collecting = gc.isenabled()
     gc.disable()
     try:
-        start, repeats = time.perf_counter(), 0
+        start, repeats, check_s = time.perf_counter(), 0, budget_s / 2
         while repeats < max_repeats:
             for name, call in calls.items():
                 if len(calls) > 1:
                     call()
                 for _ in range(min(turn, max_repeats - repeats)):
-                    before = time.perf_counter()
-                    call()
-                    seconds[name].append(time.perf_counter() - before)
+                    seconds[name].append(timer(call))
             repeats += turn
             spent = time.perf_counter() - start
-            if repeats < min_repeats or spent < budget_s / 2:
+            if repeats < min_repeats or spent < check_s:
                 continue
-            if spent > budget_s or all(_spread(np.array(times)) < TIGHT for times in seconds.values()):
+            check_s = spent + budget_s / CHECKS
+            if spent >= budget_s or all(_spread(np.array(times)) < TIGHT for times in seconds.values()):
                 break
     finally:
         if collecting:
@@ -141,12 +158,20 @@ def _warm_up(call: Callable[[], object], calls: int, seconds: float) -> int:
 
 
 def median_interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % interval of the median, by the binomial distribution of how many values lie below it."""
-    n = len(values)
-    ordered = np.sort(values)
-    reach = 0.98 * np.sqrt(n)  # 1.96 standard deviations of a binomial(n, 1/2)
-    low = max(0, int(np.floor((n - 1) / 2 - reach)))  # (n - 1) / 2: with the correction for continuity
-    return float(ordered[low]), float(ordered[n - 1 - low])
+    """An interval of the median of values in the order of their time: that of the medians of six parts of the run.
+
+    The median of a part is as likely above the true one as below it. If the parts are independent, all six are on the
+    same side in 2 of 2^6 cases, so the extremes cover it in 96.9 %, whatever the distribution. Only parts, a sixth of
+    the run each, have to be independent, not calls: noise of a shared machine comes in bursts of many calls, and order
+    statistics of the calls give intervals that are far too narrow. What changes more slowly than a run lasts, no
+    interval can tell from within it.
+
+    Args:
+        values: (n,) in the order in which they were measured; below six of them it covers less.
+    """
+    parts = np.array_split(values, min(PARTS, len(values)))
+    medians = [float(np.median(part)) for part in (*parts, values)]  # all values too, for parts may differ in length
+    return min(medians), max(medians)
 
 
 def _spread(values: npt.NDArray[np.float64]) -> float:
@@ -163,8 +188,9 @@ def summarise(
     runtime: str,
     precision: str,
     device: str,
+    clock: Mapping[str, Any] | None = None,
 ) -> Latency:
-    """The latency in timed calls."""
+    """The latency in timed calls, which are in the order of their time."""
     values = seconds * 1000
     low, high = median_interval(values)
     quartiles = np.percentile(values, [25, 75])
@@ -182,4 +208,5 @@ def summarise(
         precision=precision,
         device=device,
         unstable=_spread(values) > UNSTABLE,
+        clock=clock,
     )

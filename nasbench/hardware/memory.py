@@ -1,12 +1,17 @@
-"""How much memory the activations of a network need.
+"""How much memory the activations of a network need, and how many bytes its operators move.
 
 On a microcontroller it is the peak of the activations that decides whether a network runs at all (MCUNet, Lin et al.
-2020, arXiv 2007.10319).
+2020, arXiv 2007.10319). Where arithmetic is cheap, it is the bytes that decide the latency (Roofline, Williams et al.
+2009).
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -20,6 +25,45 @@ from compression.reparameterization import reparameterize
 from compression.step import device_of
 from compression.surgery import inference
 from search_spaces import Task
+
+# They only reserve memory, or pass on what they are given, although torch does not call the last one a view.
+_MOVE_NOTHING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes of one inference of one image.
+
+    Attributes:
+        peak_activation_bytes: see `peak_activation_bytes`.
+        bytes_moved: see `traffic`.
+    """
+
+    peak_activation_bytes: int
+    bytes_moved: int
+
+
+def traffic(model: nn.Module, task: Task) -> Traffic:
+    """Run a network once on an empty image, as it is deployed, and watch the tensors that its operators take and make.
+
+    `bytes_moved` adds up, over every operator of PyTorch that runs, the bytes of each tensor that it is given (images,
+    activations, weights, running averages; one that is given twice counts once) and of each that it makes. Views move
+    nothing; a value that is broadcast by a stride of zero is one value; an operator that works in place reads and
+    writes. It is the least that running the operators one by one takes through memory: caches and fusion make it less,
+    a workspace inside an operator, or one that reads its input several times, more.
+
+    Args:
+        model: on any device; left as it was.
+        task: its input shape.
+    """
+    deployed = reparameterize(dequantize(model) if is_quantized(model) else model)
+    image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
+    watch = _Tensors([*deployed.parameters(), *deployed.buffers()])
+    with inference(deployed), attention_in_parts(), watch:
+        watch.see([image])
+        logits = deployed(image)
+        watch.see(tree_leaves(logits))
+    return Traffic(watch.peak(), watch.moved)
 
 
 def peak_activation_bytes(model: nn.Module, task: Task) -> int:
@@ -38,14 +82,18 @@ def peak_activation_bytes(model: nn.Module, task: Task) -> int:
         model: on any device; left as it was.
         task: its input shape.
     """
-    deployed = reparameterize(dequantize(model) if is_quantized(model) else model)
-    image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
-    lifetimes = _Lifetimes([*deployed.parameters(), *deployed.buffers()])
-    with inference(deployed), lifetimes:
-        lifetimes.see([image])
-        logits = deployed(image)
-        lifetimes.see(tree_leaves(logits))
-    return lifetimes.peak()
+    return traffic(model, task).peak_activation_bytes
+
+
+@contextlib.contextmanager
+def attention_in_parts() -> Iterator[None]:
+    """Let `nn.MultiheadAttention` run as linear layers and a product, not as one operator that hides them."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _reference(tensor: torch.Tensor) -> StorageWeakRef:
@@ -53,8 +101,20 @@ def _reference(tensor: torch.Tensor) -> StorageWeakRef:
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]  # torch does not annotate it
 
 
-class _Lifetimes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it
-    """Notes between which two operators each piece of memory is needed.
+def _touched(tensor: torch.Tensor) -> int:
+    """Bytes of the values that a tensor shows; those that a stride of zero repeats are there once."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return math.prod(size for size, stride in sizes if stride or not size) * tensor.element_size()
+
+
+def _moved(values: Any) -> int:
+    """Bytes of all different tensors among these."""
+    tensors = (value for value in tree_leaves(values) if isinstance(value, torch.Tensor))
+    return sum(_touched(tensor) for tensor in {id(tensor): tensor for tensor in tensors}.values())
+
+
+class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it
+    """Notes what each operator moves, and between which two operators each piece of memory is needed.
 
     Python itself holds a tensor for longer, as each enclosing module's call keeps its arguments; so what counts is
     the last operator that takes a tensor, not when its memory is given back.
@@ -65,6 +125,7 @@ class _Lifetimes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch d
 
     def __init__(self, weights: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        self.moved = 0
         self._weights = {_reference(tensor) for tensor in weights}
         self._lives: dict[StorageWeakRef, tuple[int, int, int]] = {}
         self._now = 0
@@ -74,6 +135,8 @@ class _Lifetimes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch d
         result = func(*args, **(kwargs or {}))
         self._now += 1
         self.see(tree_leaves((args, kwargs, result)))
+        if not func.is_view and func.overloadpacket.__name__ not in _MOVE_NOTHING:
+            self.moved += _moved((args, kwargs)) + _moved(result)
         return result
 
     def see(self, values: list[Any]) -> None:
@@ -88,8 +151,8 @@ class _Lifetimes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch d
 
     def peak(self) -> int:
         """The most bytes that are needed at one time."""
-        return max(self._totals())
-
-    def _totals(self) -> Iterator[int]:
-        for moment in range(self._now + 1):
-            yield sum(size for first, last, size in self._lives.values() if first <= moment <= last)
+        changes = [0] * (self._now + 2)
+        for first, last, size in self._lives.values():
+            changes[first] += size
+            changes[last + 1] -= size
+        return max(accumulate(changes))

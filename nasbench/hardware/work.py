@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from compression.reparameterization import reparameterize
 from compression.step import device_of
 from compression.surgery import inference
+from nasbench.hardware.operators import Operator, operator_of
 from search_spaces import Task
 
 WORK = (
@@ -49,20 +51,26 @@ def work(model: nn.Module, task: Task) -> npt.NDArray[np.float64]:
     that need the values of this image, such as layer norm, `activations` the values that go through a smooth function,
     `elements` the values that operators write.
     """
+    return work_and_operators(model, task)[0]
+
+
+def work_and_operators(model: nn.Module, task: Task) -> tuple[npt.NDArray[np.float64], Counter[Operator]]:
+    """`work`, and how often each convolution and linear layer runs, from the same single run of the network."""
     deployed = reparameterize(model)
     watch = _Operators()
     with inference(deployed), watch:
         deployed(torch.zeros(1, *task.input_shape, device=device_of(deployed)))
     watch.totals["params"] = sum(parameter.numel() for parameter in deployed.parameters())
-    return np.array([watch.totals[name] for name in WORK])
+    return np.array([watch.totals[name] for name in WORK]), watch.operators
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it
-    """Adds up what each operator does."""
+    """Adds up what each operator does, and counts those that can be measured alone."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self.totals = dict.fromkeys(WORK, 0.0)
+        self.operators: Counter[Operator] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -77,6 +85,9 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch d
         totals = self.totals
         totals["operators"] += 1
         totals["elements"] += out.numel()
+        operator = operator_of(name, args, out)
+        if operator is not None:
+            self.operators[operator] += 1
         if name == "convolution":
             weight, groups = args[1], args[8]
             macs = out.numel() * weight[0].numel()

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nasbench.config import Experiment
+from nasbench.config.experiment import ExecutorConfig
 from nasbench.evaluation.outcomes import OUTCOMES, SCORED
+from nasbench.hardware.compute import ASSUMED_UTILIZATION, Compute, compute_by_time
 from nasbench.study import Candidate
-
-PFS_DAY = 1e15 * 86_400  # operations of one petaflop/s-day
 
 
 def count_outcomes(candidates: Sequence[Candidate], experiment: Experiment) -> list[dict[str, Any]]:
@@ -46,28 +46,46 @@ def count_outcomes(candidates: Sequence[Candidate], experiment: Experiment) -> l
 
 
 def compute(
-    candidates: Sequence[Candidate], survivors: Sequence[Mapping[str, Any]], workers: int
-) -> dict[str, float | None]:
-    """Seconds of devices, and training operations of the candidates by the method of counting.
+    candidates: Sequence[Candidate],
+    survivors: Sequence[Mapping[str, Any]],
+    executor: ExecutorConfig,
+    peak: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Seconds of devices, and the compute of training the candidates by both methods of `nasbench.hardware.compute`.
 
-    Operations: 2 per multiply-add, times 3 for the forward and backward pass (Amodei & Hernandez 2018), times images,
-    times epochs. What was found in the shared cache was not trained, and counts with the time to find it.
+    What was found in the shared cache was not trained, and counts with the time to find it.
+
+    Args:
+        candidates: of the search.
+        survivors: with their stages.
+        executor: what a candidate is trained on: a share of GPUs, or threads of a CPU, which are one device together.
+        peak: of that device, as `nasbench.search.peak` keeps it; None if it was not measured.
     """
     searching = sum(candidate.seconds for candidate in candidates)
     searching += sum(attempt["seconds"] for candidate in candidates for attempt in candidate.attempts)
     compressing = sum(stage["seconds"] for survivor in survivors for stage in survivor["stages"])
     trained = [candidate for candidate in candidates if not candidate.cached]
-    operations = sum(candidate.metrics.get("training_operations", 0.0) for candidate in trained)
+    counted = Compute(sum(candidate.metrics.get("training_operations", 0.0) for candidate in trained))
+    training_s = sum(candidate.training_seconds for candidate in trained)
+    devices_s = training_s * (executor.gpus or 1)
+    flops_per_s = (peak or {}).get("flops_per_s")
+    possible = devices_s * flops_per_s if flops_per_s else None
     wall = max((candidate.finished_s for candidate in candidates), default=0.0)
     return {
         "device_seconds": searching + compressing,
         "search_device_seconds": searching,
         "compression_device_seconds": compressing,
-        "training_seconds": sum(candidate.training_seconds for candidate in trained),
-        "utilization": utilization(candidates, workers),
+        "training_seconds": training_s,
+        "utilization": utilization(candidates, executor.workers),
         "wall_seconds": float(np.round(wall + compressing, 3)),
         "search_wall_seconds": wall,
-        "pfs_days": operations / PFS_DAY,
+        "operations": counted.operations,
+        "pfs_days": counted.pfs_days,
+        "training_device_seconds": devices_s,
+        "peak": None if peak is None else dict(peak),
+        "assumed_utilization": ASSUMED_UTILIZATION,
+        "pfs_days_by_time": compute_by_time(devices_s, flops_per_s).pfs_days if flops_per_s else None,
+        "measured_utilization": counted.operations / possible if possible else None,
     }
 
 

@@ -36,16 +36,16 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
     return {
         "experiment": experiment.model_dump(mode="json"),
         "environment": json.loads(folder.environment.read_text(encoding="utf-8")),
-        "status": summary.get("status", "the search has not ended"),
+        "status": summary.get("status") or "the search has not ended",
         "candidates": [
             describe(each, space) | {"compared": each.id in compared, "measured_latency_ms": measured.get(each.id)}
             for each in candidates
         ],
         "front": pareto_front(experiment.objectives, compared),
         "survivors": sorted(survivors, key=lambda survivor: int(survivor["rank"])),
-        "predictor": _predictor(folder, candidates, measured),
+        "predictor": _predictor(folder, space, candidates, measured),
         "outcomes": count_outcomes(candidates, experiment),
-        "compute": compute(candidates, survivors, experiment.executor.workers),
+        "compute": compute(candidates, survivors, experiment.executor, _peak(folder)),
     }
 
 
@@ -103,23 +103,31 @@ def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
     }
 
 
+def _peak(folder: RunFolder) -> dict[str, Any] | None:
+    """What the device that trained does at best; None in runs of earlier versions, and before a search begins."""
+    return json.loads(folder.peak.read_text(encoding="utf-8")) if folder.peak.exists() else None
+
+
 def _predictor(
-    folder: RunFolder, candidates: Sequence[Candidate], measured: Mapping[int, Mapping[str, Any]]
+    folder: RunFolder, space: SearchSpace, candidates: Sequence[Candidate], measured: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any] | None:
     if not folder.calibration.exists():
         return None
     calibration = Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
-    held_out = calibration.predictor().hold_out(calibration.work, calibration.latency_ms)
+    held_out = calibration.hold_out(space)
     protocol = calibration.protocol
     return {
-        "name": calibration.predictor().name,
+        "name": calibration.method,
         "spearman": held_out.spearman,
         "median_error_pct": held_out.median_error_pct,
+        "within_10_pct": held_out.within_10_pct,
+        "coverage_pct": held_out.coverage_pct,
         "n": held_out.n,
         "protocol": (
             f"five-fold cross-validation: each of {held_out.n} architectures is predicted by a fit without it; "
             f"{protocol['runtime']}, {protocol['precision']}, batch {protocol['batch']}, "
-            f"{protocol['threads']} thread(s), {protocol['device']}, median of {protocol['repeats']} calls"
+            f"{protocol['threads']} thread(s), {protocol['device']}, median of {protocol['repeats']} calls or more, "
+            f"{protocol['order']}"
         ),
         "measured_ms": held_out.measured_ms.tolist(),
         "predicted_ms": held_out.predicted_ms.tolist(),

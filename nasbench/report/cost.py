@@ -28,9 +28,11 @@ def cost_sentence(report: Record) -> str:
 
 
 def cost(report: Record) -> str:
-    """Where the time went, and what share of it was training."""
-    compute = {key: units.number(value) for key, value in (report.get("compute") or {}).items()}
-    rows = [row for row in _rows(report, compute) if row[1] != units.MISSING]
+    """Where the time went, what share of it was training, and the compute of training by counting and by time."""
+    known = report.get("compute") or {}
+    compute = {key: units.number(value) for key, value in known.items()}
+    rows = [*_rows(report, compute), *_compute_rows(compute, known.get("peak") or {})]
+    rows = [row for row in rows if row[1] != units.MISSING]
     if not rows:
         return missing("No cost was recorded yet.")
     lines = [
@@ -52,7 +54,7 @@ def _rows(report: Record, compute: Mapping[str, float | None]) -> list[tuple[str
     """Name, value and meaning of each part; MISSING as the value of what is not known or did not occur."""
     lost = sum(units.number(row.get("seconds")) or 0.0 for row in _lost(report))
     cached = sum(bool(candidate.get("cached")) for candidate in report.get("candidates") or ())
-    share, days = compute.get("utilization"), compute.get("pfs_days")
+    share = compute.get("utilization")
     executor = (report.get("experiment") or {}).get("executor") or {}
     workers = executor.get("workers") or 1
     search, compression = compute.get("search_wall_seconds"), compute.get("compression_device_seconds")
@@ -79,10 +81,31 @@ def _rows(report: Record, compute: Mapping[str, float | None]) -> list[tuple[str
             f"{cached:,}" if cached else units.MISSING,
             f"candidate{'s' * (cached != 1)} that another run had trained; that training is not counted here",
         ),
+    ]
+
+
+def _compute_rows(compute: Mapping[str, float | None], peak: Record) -> list[tuple[str, str, str]]:
+    """Training compute by both methods of Amodei & Hernandez (2018), and the utilization that makes them equal."""
+    counted, timed = compute.get("pfs_days"), compute.get("pfs_days_by_time")
+    reached, best = compute.get("measured_utilization"), units.number(peak.get("flops_per_s"))
+    assumed, seconds = compute.get("assumed_utilization"), compute.get("training_device_seconds")
+    at_best = "" if best is None else f"{units.count(best)}FLOP/s"
+    return [
         (
-            "operations",
-            units.MISSING if days is None else f"{days:.2g} petaflop/s-days",
+            "compute, by operations",
+            units.MISSING if counted is None else f"{counted:.2g} petaflop/s-days",
             "of the training of the candidates: 2 a MAC, times 3 for forward and backward, times images and epochs",
+        ),
+        (
+            "compute, by time",
+            units.MISSING if timed is None else f"{timed:.2g} petaflop/s-days",
+            f"{units.duration(seconds)} of devices in training x {at_best} at best x {assumed}, assumed to be used",
+        ),
+        (
+            "used of the best",
+            units.MISSING if reached is None else f"{100 * reached:.2g} %",
+            f"by operations / (devices in training x {at_best}), the fastest product of two {peak.get('size')}x"
+            f"{peak.get('size')} matrices in {peak.get('precision')} on {peak.get('device')}",
         ),
     ]
 

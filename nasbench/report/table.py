@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from nasbench.report.units import number
+
 
 def survivors_table(report: Mapping[str, Any]) -> Table:
     """One row a survivor and stage: accuracy, latency, size, cost, and what the gate said."""
@@ -32,7 +34,7 @@ def survivors_table(report: Mapping[str, Any]) -> Table:
         eager = survivor.get("baseline")
         if eager:
             latency = eager["latency_ms"]
-            row = [f"{latency['median']:.3f}", f"{latency['p95']:.3f}", "", "", "", latency["runtime"]]
+            row = [*_milliseconds(latency), "", "", "", latency["runtime"]]
             table.add_row(f"#{survivor['rank']} (candidate {survivor['candidate']})", "eager PyTorch", "", "", *row)
         for index, stage in enumerate(survivor["stages"]):
             table.add_row("", *_row(stage), end_section=index == len(survivor["stages"]) - 1)
@@ -45,14 +47,20 @@ def _row(stage: Mapping[str, Any]) -> list[str]:
     if not metrics:
         return [name, "", "", "", "", "", "", "", (stage["reason"] or "")[:60]]
     latency = metrics["latency_ms"]
+    runtime = f"{latency['runtime']} {latency['precision']}" if latency else (metrics.get("latency_reason") or "")[:60]
     return [
         name,
         f"{metrics['test_acc_pct']:.2f}",
         f"{metrics['val_acc_pct']:.2f}",
-        f"{latency['median']:.3f}",
-        f"{latency['p95']:.3f}",
+        *_milliseconds(latency),
         f"{metrics['size_bytes'] / 1024:.1f}",
         f"{metrics['params']:,}",
         f"{metrics['macs']:,}",
-        f"{latency['runtime']} {latency['precision']}",
+        runtime,
     ]
+
+
+def _milliseconds(latency: Mapping[str, Any] | None) -> list[str]:
+    """Median and 95th percentile; empty where the device did not tell."""
+    told = [None, None] if latency is None else [latency["median"], latency["p95"]]
+    return ["" if number(value) is None else f"{value:.3f}" for value in told]

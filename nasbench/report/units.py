@@ -58,10 +58,10 @@ def percentage(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """Parameters and MACs: 950, 12.3 k, 1.24 M, 3.10 G."""
+    """Parameters, MACs and operations: 950, 12.3 k, 1.24 M, 3.10 G, 5.10 T."""
     if value is None:
         return MISSING
-    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for factor, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{significant(value / factor)} {suffix}"
     return f"{value:.0f}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from nasbench.evaluation.checkpoints import Checkpoints
+from nasbench.remote_folder import RemoteError
 from nasbench.search.select import choose_survivors
 from nasbench.study import Study
 
@@ -20,41 +21,51 @@ class Disk:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.checkpoints = Checkpoints(study.folder.checkpoints)
-        for candidate in study.candidates:
-            if candidate.status != "running":
-                self._forget(candidate.id)
+        self.checkpoints = study.folder.checkpoints
+        with contextlib.suppress(RemoteError):
+            there = self.checkpoints.sizes()
+            for candidate in study.candidates:
+                if candidate.status != "running":
+                    self.checkpoints.forget(candidate.id, there)
 
     def tidy(self, number: int) -> None:
-        """Call it when a candidate finished: its state of training goes, and so do weights beyond the best ones."""
-        self._forget(number)
+        """Call it when a candidate finished: its state of training goes, and so do weights beyond the best ones.
+
+        While a remote folder cannot be reached nothing happens: the next candidate's turn will do.
+        """
+        with contextlib.suppress(RemoteError):
+            there = self.checkpoints.sizes()
+            self.checkpoints.forget(number, there)
+            self._limit(there)
+
+    def _limit(self, there: dict[str, int]) -> None:
         keep, limit = self.study.experiment.checkpoints.keep, self.study.experiment.search.max_disk_gb
-        there = self._weights()
-        if keep is not None and len(there) > keep:
-            there = self._give_up(there, len(there) - keep)
-        if limit is None:
+        if limit is None and (keep is None or len(there) <= keep):
             return
-        used = folder_bytes(self.study.folder.path)
-        while used > limit * GB and there:
-            there = self._give_up(there, 1)
-            used = folder_bytes(self.study.folder.path)
-        if used > limit * GB:
+        sizes = self._weights(there)
+        excess = 0 if keep is None else len(sizes) - keep
+        used = 0.0 if limit is None else self._used(there)
+        for number, size in sizes.items():
+            if excess <= 0 and (limit is None or used <= limit * GB):
+                return
+            self.checkpoints.remove_weights(number)
+            excess, used = excess - 1, used - size
+        if limit is not None and used > limit * GB:
             self.study.stop(f"the run folder holds {used / GB:.3g} GB, more than search.max_disk_gb={limit:g}")
 
-    def _forget(self, number: int) -> None:
-        self.checkpoints.training(number).unlink(missing_ok=True)
-        self.checkpoints.hang(number).unlink(missing_ok=True)
+    def _used(self, there: dict[str, int]) -> float:
+        """Bytes of the run folder; checkpoints behind a URL are a part of it that lies elsewhere."""
+        return folder_bytes(self.study.folder.path) + (sum(there.values()) if self.checkpoints.remote else 0)
 
-    def _weights(self) -> list[int]:
-        """The finished candidates whose weights are there, the one that is needed least first."""
-        done = [c for c in self.study.candidates if c.status != "running" and self.checkpoints.weights(c.id).exists()]
+    def _weights(self, there: dict[str, int]) -> dict[int, int]:
+        """Bytes of the weights of finished candidates, those first that are needed least."""
+        names = {c.id: self.checkpoints.weights(c.id) for c in self.study.candidates if c.status != "running"}
         ranks = {c.id: rank for rank, c in enumerate(choose_survivors(self.study, len(self.study.candidates)))}
-        return sorted((c.id for c in done), key=lambda number: (-ranks.get(number, len(ranks)), number))
-
-    def _give_up(self, there: list[int], count: int) -> list[int]:
-        for number in there[:count]:
-            self.checkpoints.weights(number).unlink(missing_ok=True)
-        return there[count:]
+        kept = sorted(
+            (number for number, name in names.items() if name in there),
+            key=lambda number: (-ranks.get(number, len(ranks)), number),
+        )
+        return {number: there[names[number]] for number in kept}
 
 
 def folder_bytes(folder: Path) -> int:

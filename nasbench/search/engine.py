@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from nasbench.config import Experiment
-from nasbench.evaluation import Evaluator
-from nasbench.evaluation.checkpoints import Checkpoints, save_weights
+from nasbench.evaluation import Evaluator, Trial
+from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.trained import Trained, fresh_model
 from nasbench.executors import get_executor
 from nasbench.files import write_json
@@ -23,6 +21,7 @@ from nasbench.report import write_report
 from nasbench.search.disk import Disk
 from nasbench.search.feasibility import check_feasible
 from nasbench.search.interrupt import stoppable
+from nasbench.search.peak import keep_peak
 from nasbench.search.preflight import Prepared, prepare
 from nasbench.search.remeasure import remeasure
 from nasbench.search.select import choose_survivors
@@ -61,17 +60,20 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
         UserError: the experiment cannot run, or nothing was found that meets its limits.
     """
     prepared = prepare(experiment)
+    if folder.summary.exists():  # it ended before, and goes on
+        write_json(folder.summary, {"status": None})
     torch.set_num_threads(experiment.executor.threads)
     begun = folder.controller.exists()  # then a candidate was handed out, and the limits were looked at
     if not begun:  # what costs nothing to know comes before latency is measured
         check_feasible(prepared.space, prepared.data.task, experiment, None, seed=experiment.seed)
     calibration = _calibration(experiment, folder, prepared, watcher)
     if calibration is not None and not begun:
-        predictor = calibration.predictor()
+        predictor = calibration.predictor(prepared.space)
         check_feasible(prepared.space, prepared.data.task, experiment, predictor, seed=experiment.seed)
+    keep_peak(experiment, folder)
     study = Study(folder, experiment, prepared.space)
     evaluator = Trained(
-        experiment, calibration.to_json() if calibration else None, str(folder.checkpoints.resolve()), prepared.data
+        experiment, calibration.to_json() if calibration else None, folder.checkpoints.place, prepared.data
     )
     run_candidates(study, evaluator, watcher)
     measured = {}
@@ -82,6 +84,7 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     watcher.phase("compress", len(survivors) * (1 + len(prepared.recipe.steps)))
     for rank, candidate in enumerate(survivors, start=1):
         _survivor(experiment, folder, prepared, study, candidate, rank, watcher)
+        folder.push()
     reason = study.stop_reason or "complete"
     status = "complete" if reason == "complete" else f"search ended early: {reason}"
     write_json(folder.summary, {"status": status})
@@ -104,8 +107,8 @@ def run_candidates(study: Study, evaluator: Evaluator, watcher: Watcher) -> None
         disk.tidy(candidate.id)
         if scalars is not None:
             scalars.candidate(candidate)
-            scalars.progress()
         watcher.candidate(candidate, study)
+        folder.push()
 
     study.on_retry = lambda number, evaluated: watcher.retry(number, evaluated.status, evaluated.error)
     watcher.phase("search", experiment.search.candidates)
@@ -124,15 +127,16 @@ def _calibration(experiment: Experiment, folder: RunFolder, prepared: Prepared, 
     if folder.calibration.exists():
         return Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
     watcher.phase("measure latency", experiment.device.samples)
-    calibration = calibrate(
+    calibration = prepared.calibration or calibrate(
         prepared.space,
         prepared.data.task,
         prepared.device,
         samples=experiment.device.samples,
         seed=experiment.seed,
+        predictor=experiment.device.predictor,
+        on_phase=lambda name, total: watcher.phase(f"measure latency: {name}", total),
         on_progress=lambda done, total: watcher.advance(done),
     )
-    calibration.predictor()  # an error about too few measurements belongs here, not into a worker
     write_json(folder.calibration, calibration.to_json())
     return calibration
 
@@ -165,7 +169,8 @@ def _survivor(
         on_stage=lambda name: watcher.advance(begun + next(passed), f"survivor {rank}: {name}"),
     )
     watcher.advance(begun + steps, f"survivor {rank}: measuring")
-    metrics, eager = measure_stages(stages, bench, prepared.device)
+    known = functools.partial(prepared.device.candidate, prepared.space, candidate.arch)
+    metrics, eager = measure_stages(stages, bench, prepared.device, known)
     described = save_stages(
         folder.path,
         place,
@@ -185,7 +190,7 @@ def _survivor(
         "candidate": candidate.id,
         "architecture": prepared.space.format(candidate.arch),
         "predicted_latency_ms": study.record.candidates[candidate.id].metrics.get("latency_ms"),
-        "baseline": {"runtime": "eager", "latency_ms": eager.to_json()},
+        "baseline": None if eager is None else {"runtime": "eager", "latency_ms": eager.to_json()},
         "stages": described,
     }
     write_json(file, survivor)  # last: a survivor is finished when this file is there
@@ -203,13 +208,15 @@ def origin_of(experiment: Experiment, prepared: Prepared) -> Origin:
 
 
 def _trained_model(
-    experiment: Experiment, checkpoints: Path, prepared: Prepared, candidate: Candidate, seed: int
+    experiment: Experiment, checkpoints: Checkpoints, prepared: Prepared, candidate: Candidate, seed: int
 ) -> nn.Module:
     """The network with the weights of the search; trained again, in the same way, if they are not there."""
     model = fresh_model(prepared.space, candidate.arch, prepared.data.task, seed)
-    path = Checkpoints(checkpoints).weights(candidate.id)
-    if not path.exists():
+    trial = Trial(candidate.id, candidate.arch, candidate.epochs, seed)
+    weights = checkpoints.load_weights(trial)
+    if weights is None:
         train(model, prepared.data.train, experiment.training, seed=seed, epochs=candidate.epochs)
-        save_weights(model, path)
-    model.load_state_dict(load_file(path))
+        checkpoints.save_weights(trial, model)
+    else:
+        model.load_state_dict(weights)
     return model.eval()

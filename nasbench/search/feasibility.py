@@ -14,7 +14,7 @@ from nasbench.config import Experiment
 from nasbench.config.experiment import ObjectiveConfig
 from nasbench.evaluation.costs import LATENCY, paper_costs
 from nasbench.evaluation.trained import fresh_model
-from nasbench.hardware import LatencyPredictor
+from nasbench.hardware import NetworkPredictor
 from nasbench.metrics import Metrics
 from nasbench.reward import broken_limit
 from nasbench_registry import UserError
@@ -56,7 +56,7 @@ def check_feasible(
     space: SearchSpace,
     task: Task,
     experiment: Experiment,
-    predictor: LatencyPredictor | None,
+    predictor: NetworkPredictor | None,
     *,
     seed: int,
     budget_s: float = 8.0,
@@ -88,7 +88,7 @@ def check_feasible(
 
     def known_costs(arch: Architecture) -> Metrics:
         model = fresh_model(space, arch, task, seed)
-        return paper_costs(model, task, predictor, batch=experiment.device.batch, peak=peak)
+        return paper_costs(model, task, predictor, arch=arch, batch=experiment.device.batch, peak=peak)
 
     hunt = _Hunt(space, limits, known_costs, np.random.default_rng(seed))
     found = hunt.sample() or hunt.descend(budget_s)

@@ -13,7 +13,7 @@ from nasbench.config import Experiment
 from nasbench.data import ImageData, Split
 from nasbench.evaluation.costs import paper_costs
 from nasbench.evaluation.trained import fresh_model
-from nasbench.hardware import Device
+from nasbench.hardware import get_device
 from nasbench.hardware.calibrate import distinct_sample
 from nasbench.training import score, train
 from nasbench_registry import UserError
@@ -140,9 +140,10 @@ def _pilot(
     score(model, few)
     validation_s = (time.perf_counter() - begun) * len(data.val) / len(few)
     compile_s = 0.0
-    if experiment.needs_latency:
+    runtime = get_device(experiment.device)
+    if experiment.needs_latency and runtime.times_networks:
         begun = time.perf_counter()
-        Device.from_config(experiment.device).compile(model, data.task)
+        runtime.compile(model, data.task)
         compile_s = time.perf_counter() - begun
     return Pilot(
         architecture=space.format(arch),

@@ -79,7 +79,7 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
     pilots = sampled.pilots
     compile_s = min(pilot.compile_seconds for pilot in pilots)  # the first one also loads the runtime
     measured = experiment.needs_latency and experiment.device.latency == "measured"
-    predicted = experiment.needs_latency and not measured
+    predicted = experiment.needs_latency and not measured and prepared.calibration is None
     epochs = experiment.training.epochs
     each_s = float(np.mean([pilot.seconds(epochs, _validations(experiment)) for pilot in pilots]))
     each_s += compile_s + MEASURED_S if measured else 0.0

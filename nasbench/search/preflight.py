@@ -11,21 +11,27 @@ from compression import Recipe, get_backend
 from nasbench.config import Experiment
 from nasbench.config.experiment import Pareto
 from nasbench.data import ImageData, load_data
-from nasbench.hardware import Device
+from nasbench.hardware import Calibration, Device, get_device
+from nasbench.hardware.stored import Setting, load_calibration
 from nasbench.study import make_controller
 from nasbench.study.storage import open_storage
 from nasbench_registry import UserError
-from search_spaces import SearchSpace, get_space
+from search_spaces import SearchSpace, Task, get_space
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The parts of an experiment, made and checked."""
+    """The parts of an experiment, made and checked.
+
+    Attributes:
+        calibration: the stored one that the experiment names; None if it names none.
+    """
 
     data: ImageData
     space: SearchSpace
     device: Device
     recipe: Recipe
+    calibration: Calibration | None = None
 
 
 def prepare(experiment: Experiment) -> Prepared:
@@ -42,20 +48,23 @@ def prepare(experiment: Experiment) -> Prepared:
             f"controller {experiment.controller.name!r} takes one score, and reward 'pareto' gives "
             f"{len(experiment.objectives)}; use reward weighted_product or scalar, or another controller."
         )
-    device = Device.from_config(experiment.device)
+    device = get_device(experiment.device)
     recipe = Recipe.parse(list(experiment.recipe))
-    wanted = {device.runtime} if experiment.needs_latency or experiment.survivors else set()
-    wanted |= {step.options()["backend"] for step in recipe.steps if step.name == "compile"}
-    for name in sorted(wanted):
-        missing = get_backend(name).why_unavailable()
+    backends = {step.options()["backend"] for step in recipe.steps if step.name == "compile"}
+    unavailable = [get_backend(name).why_unavailable() for name in sorted(backends)]
+    if experiment.needs_latency or experiment.survivors:
+        unavailable.insert(0, device.why_unavailable())
+    for missing in unavailable:
         if missing:
             raise UserError(missing)
+    device.check(space)
     if experiment.executor.gpus > 0 and experiment.ray.address is None and not torch.cuda.is_available():
         raise UserError(
             f"executor.gpus is {experiment.executor.gpus:g}, but torch finds no GPU on this machine; set gpus: 0, or "
             f"connect to a cluster with ray.address."
         )
-    if experiment.needs_latency and experiment.device.latency == "measured" and experiment.executor.workers > 1:
+    timed = experiment.needs_latency and experiment.device.latency == "measured" and device.times_networks
+    if timed and experiment.executor.workers > 1:
         raise UserError(
             f"device.latency is 'measured' with executor.workers={experiment.executor.workers}, and training "
             f"beside a measurement spoils it; use 1 worker, or device.latency: predicted."
@@ -68,4 +77,12 @@ def prepare(experiment: Experiment) -> Prepared:
         )
     if experiment.storage is not None:
         open_storage(experiment.storage, Path())
-    return Prepared(data, space, device, recipe)
+    return Prepared(data, space, device, recipe, stored_calibration(experiment, data.task, device))
+
+
+def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Calibration | None:
+    """The calibration that an experiment names, None if it names none; UserError if it does not hold for it."""
+    if experiment.device.calibration is None:
+        return None
+    setting = Setting.of(experiment.space.name, experiment.space.options, task, device)
+    return load_calibration(Path(experiment.device.calibration).expanduser(), setting)

@@ -9,7 +9,7 @@ from typing import Any
 from compression import CompiledModel
 from nasbench.evaluation.trained import fresh_model
 from nasbench.files import write_json
-from nasbench.hardware import Latency
+from nasbench.hardware import Latency, NotInTable
 from nasbench.reward import pareto_front
 from nasbench.search.preflight import Prepared
 from nasbench.search.select import choose_survivors
@@ -42,17 +42,22 @@ def remeasure(study: Study, prepared: Prepared, on_progress: Callable[[int, int]
     task = prepared.data.task
     compiled: dict[int, CompiledModel] = {}
     measured: dict[int, Latency] = {}
-    while missing := wanted(study, _to_json(measured)) - compiled.keys():
+    unknown: set[int] = set()  # what a table of latencies does not have stays predicted
+    while missing := wanted(study, _to_json(measured)) - compiled.keys() - unknown:
         for number in sorted(missing):
             arch = study.record.candidates[number].arch
             model = fresh_model(prepared.space, arch, task, study.seed_of(arch)).eval()
-            compiled[number] = prepared.device.compile(model, task)
+            try:
+                compiled[number] = prepared.device.candidate(prepared.space, arch, model, task)
+            except NotInTable:
+                unknown.add(number)
+                continue
             on_progress(len(compiled), len(compiled.keys() | missing))
         named = {str(number): model for number, model in compiled.items()}
         timed = prepared.device.measure_in_turn(named, task, budget_s=SECONDS_EACH)
         measured = {int(name): latency for name, latency in timed.items()}
     result = _to_json(measured)
-    write_json(study.folder.remeasured, result)
+    write_json(study.folder.remeasured, {str(number): latency for number, latency in result.items()})
     return result
 
 

@@ -15,10 +15,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nasbench.config import Experiment
 from nasbench.evaluation import Evaluated, Trial
 from nasbench.study.run_folder import RunFolder
-from nasbench.study.storage import open_storage, patiently
+from nasbench.study.storage import open_storage, patiently, together
 from search_spaces import Architecture, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+METRIC_NAMES = "study:metric_names"  # where Optuna and its dashboard look for the names of objectives
 
 
 @dataclass
@@ -95,6 +97,9 @@ class Record:
         if name not in studies and not mend:
             return  # nothing was handed out yet, and a reader makes nothing
         self._study = studies[name] if name in studies else self._storage.create_new_study(directions, name)
+        names = [each.metric for each in objectives]
+        if mend and self._storage.get_study_system_attrs(self._study).get(METRIC_NAMES) != names:
+            self._storage.set_study_system_attr(self._study, METRIC_NAMES, names)
         for trial in self._trials():
             self._ids[trial.number] = trial._trial_id
             self.candidates[trial.number] = _candidate(trial, space)
@@ -145,12 +150,13 @@ class Record:
         """Write down what came of a candidate."""
         trial_id = self._ids[number]
         outcome = evaluated.to_json() | {"scores": list(scores) if scores else None, "finished_s": finished_s}
-        for epoch, accuracy in evaluated.curve.items():
-            self.report(number, int(epoch), accuracy)
-        for name, value in evaluated.metrics.items():
-            self._note(trial_id, name, value)
-        # From here on the candidate is finished; if the process dies before the next line, `_close` is called later.
-        self._note(trial_id, "outcome", outcome)
+        with together(self._storage):
+            for epoch, accuracy in evaluated.curve.items():
+                self.report(number, int(epoch), accuracy)
+            for name, value in evaluated.metrics.items():
+                self._note(trial_id, name, value)
+            self._note(trial_id, "outcome", outcome)
+        # Now the candidate is finished; if the process dies before the next line, `_close` is called later.
         self._close(trial_id, outcome)
         candidate = self.candidates[number]
         _fill(candidate, outcome)

@@ -19,6 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from nasbench.config import Experiment, override, parse_experiment, read_yaml
+from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.files import write_json, write_text
 from nasbench.hardware import processor_name
 from nasbench_registry import UserError
@@ -38,6 +39,7 @@ PACKAGES = (
 )
 
 
+CHECKPOINTS = "checkpoints"
 CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard")
 """Sections of an experiment that a resumed run may change."""
 
@@ -47,20 +49,26 @@ class RunFolder:
 
     Args:
         path: the folder.
+
+    Attributes:
+        name: what the user calls it.
+        checkpoints: weights and states of training, which workers on other machines reach, too.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = str(path)
         self._lock = path / ".lock"
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.journal = path / "study.journal"
         self.controller = path / "controller.json"
         self.calibration = path / "predictor.json"
+        self.peak = path / "peak.json"
         self.remeasured = path / "remeasured.json"
         self.summary = path / "summary.json"
         self.trials = path / "trials.csv"
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.survivors = path / "survivors"
         self.tensorboard = path / "tensorboard"
         self.report_json = path / "report.json"
@@ -74,7 +82,7 @@ class RunFolder:
     def require(self) -> RunFolder:
         """This folder, if a search was started here; UserError if not."""
         if not self.exists:
-            raise UserError(f"{self.path} is no run folder, for it has no config.yaml; give the folder of a search.")
+            raise UserError(f"{self.name} is no run folder, for it has no config.yaml; give the folder of a search.")
         return self
 
     def experiment(self) -> Experiment:
@@ -92,7 +100,7 @@ class RunFolder:
         for key in type(before).model_fields:
             if key not in CHANGEABLE and getattr(before, key) != getattr(after, key):
                 raise UserError(
-                    f"{key} of {self.path} cannot be changed any more, for results depend on it; a resumed run may "
+                    f"{key} of {self.name} cannot be changed any more, for results depend on it; a resumed run may "
                     f"change {', '.join(CHANGEABLE)}."
                 )
         write_text(self.config, to_yaml(after))
@@ -131,7 +139,7 @@ class RunFolder:
                     there.splitlines(), text.splitlines(), "this run", "this experiment", lineterm="", n=0
                 )
                 raise UserError(
-                    f"{self.path} holds a run of another experiment; choose another --run folder, or undo:\n"
+                    f"{self.name} holds a run of another experiment; choose another --run folder, or undo:\n"
                     + "\n".join(difference)
                 )
             return
@@ -150,11 +158,19 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(f"another process works in {self.path}; wait for it, or stop it first.") from None
+            raise UserError(f"another process works in {self.name}; wait for it, or stop it first.") from None
         try:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def held_if_free(self) -> Iterator[None]:
+        """While something is written that does no harm to a search: nothing to do here."""
+        yield
+
+    def push(self) -> None:
+        """Called whenever something was finished: nothing to do, for the files are where they belong."""
 
 
 def to_yaml(experiment: Experiment) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasbench_registry import UserError
@@ -35,7 +36,7 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         UserError: a variable is not set, the driver of the database is not installed, or nothing answers there.
     """
     if url is None:
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return Journal(journal)
     filled = _fill(url)
     try:
         # A connection that broke while nobody used it is replaced before it is used.
@@ -47,6 +48,53 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         ) from None
     except (*LOST, ValueError) as error:
         raise UserError(f"storage {url!r} cannot be opened: {_words(error)}.") from None
+
+
+class Journal(JournalStorage):
+    """Optuna's storage in a journal file, whose entries can be written together.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.entries = _Entries(path)
+        super().__init__(self.entries)
+
+
+def together(storage: BaseStorage) -> AbstractContextManager[None]:
+    """What is written into a journal in the context is written at its end, at once; a database is left to itself.
+
+    Each write waits for the disk, and meanwhile a worker waits for its next candidate.
+    """
+    return storage.entries.together() if isinstance(storage, Journal) else nullcontext()
+
+
+class _Entries(BaseJournalBackend):
+    """The lines of a journal file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = JournalFileBackend(str(path))
+        self._held: list[dict[str, Any]] | None = None
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self._file.read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if self._held is None:
+            self._file.append_logs(logs)
+        else:
+            self._held += logs
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        held = self._held = []
+        try:
+            yield
+        finally:
+            self._held = None
+            if held:
+                patiently(lambda again: self._file.append_logs(held))
 
 
 class StorageLost(Exception):

@@ -12,13 +12,15 @@ from typing import Any
 
 from torch import nn
 
-from compression import CompiledModel, Recipe, Step, get_backend
+from compression import CompiledModel, Recipe, Step
 from compression.quantization.modules import dequantize, is_quantized
 from nasbench.config.experiment import GateConfig
-from nasbench.hardware import Device, Latency, cost
+from nasbench.hardware import Device, Latency, NotInTable, cost
 from nasbench.hardware.cost import stored_bytes
 from nasbench.models import Origin
 from nasbench.survivors.workbench import Workbench, judge
+from nasbench_registry import UserError
+from search_spaces import Task
 
 SEARCHED = "searched"
 BASELINE = "searched, eager"
@@ -107,24 +109,49 @@ def run_recipe(
     return stages
 
 
-def measure_stages(stages: Sequence[Stage], bench: Workbench, device: Device) -> tuple[list[dict[str, Any]], Latency]:
-    """Metrics of every stage, and the latency of the searched network in eager PyTorch.
+def measure_stages(
+    stages: Sequence[Stage],
+    bench: Workbench,
+    device: Device,
+    candidate: Callable[[nn.Module, Task], CompiledModel] | None = None,
+) -> tuple[list[dict[str, Any]], Latency | None]:
+    """Metrics of every stage, and the latency of the searched network in eager PyTorch, where the device has that.
 
     A network is compiled for the device's runtime, in int8 if it is quantized; a compiled stage runs as it is. All
-    of them, and the eager baseline, are timed in turn, so their ratios hold. The test images are read here, when
-    every decision has been taken.
+    of them, and the eager baseline, are timed in turn, so their ratios hold. A stage that the device cannot time has no
+    latency, and `latency_reason` instead. The test images are read here, when every decision has been taken.
+
+    Args:
+        stages: of one survivor; the first is the searched network.
+        bench: data and judging.
+        device: that is deployed to.
+        candidate: `Device.candidate` of the searched architecture; None compiles its network like any other.
     """
     task = bench.data.task
     calibration = bench.context().calibration
     deployed: dict[str, CompiledModel] = {}
+    reasons: dict[str, str] = {}
     for stage in stages:
-        if isinstance(stage.model, CompiledModel):
-            deployed[stage.name] = stage.model
-        elif stage.model is not None:
-            precision = "int8" if is_quantized(stage.model) else "fp32"
-            deployed[stage.name] = device.compile(stage.model, task, precision, calibration)
-    eager = get_backend("eager", threads=device.threads)
-    deployed[BASELINE] = eager.compile(stages[0].network, bench.data.train.images[: device.batch])
+        if stage.model is None:
+            continue
+        try:
+            if isinstance(stage.model, CompiledModel):
+                made = stage.model
+            elif stage is stages[0] and candidate is not None:
+                made = candidate(stage.model, task)
+            else:
+                precision = "int8" if is_quantized(stage.model) else "fp32"
+                made = device.compile(stage.model, task, precision, calibration)
+            missing = device.why_not(made)
+        except (UserError, NotInTable) as error:
+            missing = str(error)
+        if missing is None:
+            deployed[stage.name] = made
+        else:
+            reasons[stage.name] = missing
+    eager = device.baseline(stages[0].network, task)
+    if eager is not None:
+        deployed[BASELINE] = eager
     latencies = device.measure_in_turn(deployed, task, budget_s=MEASURE_S)
     metrics: list[dict[str, Any]] = []
     for stage in stages:
@@ -134,6 +161,13 @@ def measure_stages(stages: Sequence[Stage], bench: Workbench, device: Device) ->
         float_network = dequantize(stage.network) if is_quantized(stage.network) else stage.network
         counted = cost(float_network, task)
         size = stage.model.bytes if isinstance(stage.model, CompiledModel) else stored_bytes(stage.model)
+        latency = latencies.get(stage.name)
+        timed: dict[str, Any] = {
+            "latency_ms": None if latency is None else latency.to_json(),
+            "throughput_per_s": None if latency is None else latency.throughput_per_s,
+        }
+        if latency is None:
+            timed["latency_reason"] = reasons[stage.name]
         metrics.append(
             {
                 "val_acc_pct": stage.val_acc_pct,
@@ -141,11 +175,10 @@ def measure_stages(stages: Sequence[Stage], bench: Workbench, device: Device) ->
                 "params": counted.params,
                 "macs": counted.macs,
                 "size_bytes": size,
-                "latency_ms": latencies[stage.name].to_json(),
-                "throughput_per_s": latencies[stage.name].throughput_per_s,
+                **timed,
             }
         )
-    return metrics, latencies[BASELINE]
+    return metrics, latencies.get(BASELINE)
 
 
 def save_stages(

@@ -275,7 +275,50 @@ def test_a_search_in_which_all_fails_says_why_and_exits_with_1(nasbench, write):
     assert code == 1
     assert "2 candidates failed, more than search.max_failures=1" in report["status"]
     assert all("Diverged" in candidate["error"] for candidate in report["candidates"])
+    assert f"last failure: candidate 1 diverged: {report['candidates'][1]['error']}" in err.splitlines()
     assert "Traceback" not in err
+
+
+WIDE_FAIL = """
+from my_space import Tiny
+
+
+class WideFail(Tiny):
+    name = "wide_fail"
+
+    def build(self, arch, task):
+        if self.choices(arch)["width"] == 32:
+            raise ValueError("too wide")
+        return super().build(arch, task)
+"""
+
+
+@pytest.mark.parametrize(
+    ("search", "counts", "expected", "status"),
+    [
+        ({"candidates": 6, "max_failures": 1}, True, 1, "2 candidates failed, more than search.max_failures=1"),
+        ({"candidates": 6, "max_failures": 1}, False, 0, "complete"),
+        ({"candidates": 6, "max_failures": 9}, True, 0, "complete"),
+        ({"candidates": 100, "max_failures": 9}, True, 0, "proposals were all known already"),
+    ],
+)
+def test_exit_code_1_only_if_the_search_ended_because_of_failures(
+    nasbench, user_folder, search, counts, expected, status
+):
+    """Some designs are done in each case, and some are `invalid`, which is a failure of another name."""
+    (user_folder / "wide_fail.py").write_text(WIDE_FAIL)
+    asked = experiment_of(
+        space="wide_fail:WideFail", controller="random", search=search, outcomes={"invalid": {"counts": counts}}
+    )
+    (user_folder / "mine.yaml").write_text(yaml.safe_dump(asked))
+    code, out, err = nasbench("search", user_folder / "mine.yaml", "--run", "run", "--json")
+    report = json.loads(out)
+    rows = {row["kind"]: row["count"] for row in report["outcomes"]}
+    assert code == expected, err
+    assert rows["done"] > 0 and rows["invalid"] > 1
+    assert report["status"].endswith(status)
+    last = [line.partition(" invalid: ")[2] for line in err.splitlines() if line.startswith("last failure: candidate")]
+    assert last == ["the network cannot be built: ValueError: too wide"] * expected
 
 
 def test_a_limit_is_checked_before_training(nasbench, write):

@@ -47,7 +47,7 @@ def test_a_small_space_is_gone_through_as_a_whole(nasbench, write):
     found = json.loads(out)
     assert (found["architectures"], found["exhaustive"], found["asked"]) == (6, True, 50)
     rows = {row["metric"]: row for row in found["costs"]}
-    assert list(rows) == ["macs", "params", "size_bytes", "peak_memory_bytes"]
+    assert list(rows) == ["macs", "params", "size_bytes", "peak_memory_bytes", "bytes_moved", "flops_per_byte"]
     row = rows["macs"]
     assert (row["quantiles"]["min"], row["quantiles"]["max"]) == (macs[0], macs[-1])
     assert row["quantiles"]["median"] == (macs[2] + macs[3]) / 2
@@ -58,6 +58,8 @@ def test_a_small_space_is_gone_through_as_a_whole(nasbench, write):
     assert rows["size_bytes"]["share_within"] is None
     peaks = [peak_activation_bytes(model, TASK) for model in models]
     assert rows["peak_memory_bytes"]["quantiles"]["max"] == max(peaks)
+    intensities = sorted(each.flops / each.bytes_moved for each in counted)
+    assert rows["flops_per_byte"]["quantiles"]["min"] == intensities[0]
     joint = sum(each.macs <= limits["macs"] and each.params <= limits["params"] for each in counted)
     assert found["feasible"]["architectures"] == joint
     assert found["feasible"]["low"] == found["feasible"]["high"] == found["feasible"]["share"] == joint / 6

@@ -175,7 +175,7 @@ class TestTrained:
 
     def test_the_checkpoint_is_the_network_that_was_judged(self, trained) -> None:
         _, folder, result, _ = trained
-        path = Checkpoints(folder).weights(TRIAL.number)
+        path = folder / Checkpoints(folder).weights(TRIAL.number)
         assert sorted(folder.iterdir()) == [path, folder / "epochs.log"]
         data = load_data("digits")
         model = fresh_model(get_space("mobile", **SPACE), ARCH, data.task, seed=999)
@@ -193,7 +193,7 @@ class TestTrained:
         again = evaluate(copied, pickle.loads(pickle.dumps(TRIAL)))
         assert again.metrics == result.metrics
         assert torch.equal(torch.get_rng_state(), state)
-        weights = [load_file(Checkpoints(place).weights(TRIAL.number)) for place in (folder, tmp_path)]
+        weights = [Checkpoints(place).load_weights(TRIAL) for place in (folder, tmp_path)]
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
     def test_the_seed_decides(self) -> None:
@@ -249,7 +249,7 @@ class TestTrained:
     def test_under_the_limit_it_is(self, tmp_path) -> None:
         asked = experiment({"metric": "macs", "goal": "min", "limit": 1e9})
         assert evaluate(Trained(asked, None, str(tmp_path)), TRIAL).status == "done"
-        assert Checkpoints(tmp_path).weights(TRIAL.number).exists()
+        assert Checkpoints(tmp_path).load_weights(TRIAL)
 
     def test_a_limit_on_accuracy_is_known_afterwards(self) -> None:
         asked = experiment({"metric": "val_acc_pct", "goal": "max", "limit": 100})

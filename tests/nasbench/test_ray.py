@@ -5,8 +5,10 @@ import signal
 
 import pytest
 
+from controllers import SearchFinished
 from nasbench.executors import get_executor
 from nasbench.study import RunFolder, Study
+from nasbench_registry import UserError
 from search_spaces import get_space
 
 pytestmark = pytest.mark.slow
@@ -31,8 +33,16 @@ def test_failures_of_every_kind_are_recorded_and_the_search_goes_on(tmp_path, sm
     heard = []
     retried = []
     study.on_retry = lambda number, evaluated: retried.append((number, evaluated.status))
-    get_executor(experiment.executor).run(study, evaluator, heard.append)
-    assert study.stop_reason == "complete"
+
+    def hear(candidate):
+        heard.append(candidate)
+        if len(heard) == 11:
+            raise UserError("another machine took the run over.")
+
+    with pytest.raises(UserError, match="^another machine took the run over.$"):  # not Tune's error, which wraps it
+        get_executor(experiment.executor).run(study, evaluator, hear)
+    with pytest.raises(SearchFinished, match="complete"):
+        study.next_trial()
     assert (study.count("done"), study.count("running")) == (8, 0)
     assert study.failures == {"diverged": 1, "crashed": 1, "failed": 1}
     assert sorted(retried) == [(2, "crashed"), (2, "crashed"), (5, "crashed")]

@@ -834,7 +834,7 @@ class TestDeadline:
             train(network(), few, TrainingConfig(epochs=2), seed=0, deadline=time.monotonic() - 1)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.only_where(torch.cuda.is_available())
 class TestGpu:
     @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
     def test_learns_digits(self, precision, digits) -> None:

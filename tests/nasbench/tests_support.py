@@ -1,5 +1,9 @@
 """What several test files of this folder share."""
 
+import subprocess
+import sys
+import time
+
 RECIPE = [
     {"prune": {"ratio": 0.3, "epochs": 2}},
     {"distill": {"epochs": 2}},
@@ -20,3 +24,80 @@ def experiment_of(**changes):
         "search": {"candidates": 6},
         "survivors": 0,
     } | changes
+
+
+# A user's file: candidates that wait in their second epoch, and write down who waits. A file called `open` lets all go
+# on, one called `pass` the first that finds it; one called `stop` is a second Ctrl-C.
+GATED = """
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from search_spaces import Decision, SearchSpace
+
+HERE = Path(__file__).parent
+
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.batches = 0
+        self.passed = False
+
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled():
+            if (HERE / "stop").exists():
+                raise KeyboardInterrupt
+            self.batches += 1
+            if self.batches > 20 and not self.passed:  # digits have 17 batches of 64
+                self.wait()
+        return x
+
+    def wait(self):
+        waits = HERE / f"waits.{os.getpid()}"
+        while not (self.passed or (HERE / "open").exists()):
+            waits.touch()
+            time.sleep(0.01)
+            try:
+                (HERE / "pass").unlink()
+            except FileNotFoundError:
+                continue
+            waits.unlink()
+            self.passed = True
+
+
+class Gated(SearchSpace):
+    name = "gated"
+    decisions = (Decision("width", tuple(range(4, 16))), Decision("kernel", (1, 3)))
+
+    def build(self, arch, task):
+        width, kernel = self.choices(arch).values()
+        body = nn.Sequential(nn.Conv2d(task.input_shape[0], width, kernel), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+        return nn.Sequential(Gate(), body, nn.Flatten(), nn.Linear(4 * width, task.classes))
+"""
+
+
+def write_gated(folder):
+    """Write `GATED` into a folder; what this process has imported from another one is forgotten."""
+    sys.modules.pop("gated", None)
+    (folder / "gated.py").write_text(GATED)
+
+
+def nasbench_process(*words, log):
+    """The command line in a process group of its own, as a shell starts it; what it says goes into the file `log`."""
+    with log.open("a") as file:
+        command = [sys.executable, "-c", "from nasbench.cli.app import main; main()", *map(str, words)]
+        return subprocess.Popen(command, cwd=log.parent, start_new_session=True, stdout=file, stderr=file)
+
+
+def wait_until(reached, process, log):
+    """Wait until `reached` gives something true, which it returns; fail if the process ends before."""
+    deadline = time.monotonic() + 120
+    while not (found := reached()):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    return found

@@ -1,0 +1,104 @@
+"""benchmark-schedulers: what early stopping gains in the same time."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from nasbench.cli.output import err, show
+from nasbench.cli.search import Json
+from nasbench.cli.spaces import import_from
+from nasbench.config import load_experiment
+from nasbench.files import write_json
+
+if TYPE_CHECKING:
+    from nasbench.stress.scheduler_gain import SchedulerGain
+
+
+def benchmark_schedulers(
+    experiment: Annotated[
+        Path, typer.Argument(help="What is searched, such as experiments/asha.yaml.", show_default=False)
+    ],
+    schedulers: Annotated[
+        str, typer.Option(help="Names, with none for the searches that stop nothing early.")
+    ] = "none,asha,median_stopping,hyperband",
+    seeds: Annotated[int, typer.Option(min=1, help="Searches with each scheduler.")] = 5,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Of each search.")] = 5.0,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the runs [runs/schedulers-TIME]; one that is there is completed.", show_default=False
+        ),
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=9")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Search for the same time with and without schedulers that stop candidates early; compare what was found."""
+    from nasbench.stress.scheduler_gain import scheduler_gain
+
+    asked = load_experiment(experiment, override or [])
+    code_folder = experiment.resolve().parent
+    import_from(code_folder)
+    folder = run or Path("runs") / f"schedulers-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = [name.strip() for name in schedulers.split(",") if name.strip()]
+    try:
+        found = scheduler_gain(
+            asked,
+            folder,
+            schedulers=names,
+            seeds=seeds,
+            minutes=minutes,
+            code_folder=code_folder,
+            on_event=lambda text: err.print(text, markup=False, highlight=False, soft_wrap=True),
+        )
+    except KeyboardInterrupt:
+        words = [*sys.argv[1:], *(() if run else ("--run", str(folder)))]
+        again = shlex.join(["nasbench", *words])
+        err.print(f"stopped; nothing that finished is lost. Go on with: {again}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from None
+    told = {"experiment": asked.model_dump(mode="json"), **found.to_json()}
+    write_json(folder / "benchmark.json", told)
+    show(told, _table(found), as_json=json)
+
+
+def _table(found: SchedulerGain) -> Table:
+    walls = [each.wall_s / 60 for each in found.searches]
+    table = Table(
+        title=f"searches of {found.minutes:g} minutes, {len(found.seeds)} seeds (mean +- std)",
+        caption=(
+            f"gain: best accuracy minus that without a scheduler, seed by seed, +- its standard error. After "
+            f"{found.minutes:g} minutes no candidate is handed out, and those that run are finished: the searches took "
+            f"{min(walls):.2f} to {max(walls):.2f} minutes."
+        ),
+    )
+    table.add_column("scheduler")
+    for heading in ("best val. acc. %", "gain", "candidates", "stopped early", "epochs", "utilization %", "minutes"):
+        table.add_column(heading, justify="right")
+    for name in found.schedulers:
+        gain = found.gain(name)
+        error = None if gain is None else gain.standard_error
+        table.add_row(
+            name,
+            _text(found, name, "best_val_acc_pct", 2),
+            "-" if gain is None else f"{gain.mean:+.2f}" + ("" if error is None else f" +- {error:.2f}"),
+            *(_text(found, name, what, 0) for what in ("candidates", "stopped", "epochs")),
+            _text(found, name, "utilization_pct", 1),
+            _text(found, name, "wall_s", 2, 1 / 60),
+        )
+    return table
+
+
+def _text(found: SchedulerGain, scheduler: str, name: str, decimals: int, factor: float = 1.0) -> str:
+    spread = found.spread(scheduler, name)
+    if spread is None:
+        return "-"
+    text = f"{factor * spread.mean:,.{decimals}f}"
+    return text if spread.std is None else f"{text} +- {factor * spread.std:,.{decimals}f}"

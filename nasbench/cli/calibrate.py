@@ -1,0 +1,173 @@
+"""calibrate: measure a sample of a space on a device, and keep a latency predictor for it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from nasbench.cli.output import err, show
+from nasbench.cli.search import Json
+from nasbench.cli.spaces import import_from, read_shape
+from nasbench.config import key_value, parse_experiment
+from nasbench_registry import UserError
+from search_spaces import Task, get_space
+
+if TYPE_CHECKING:
+    from nasbench.hardware.predictors import HeldOut
+
+FIGURES = {
+    "spearman": ("rank correlation", "{:.3f}"),
+    "median_error_pct": ("median error %", "{:.1f}"),
+    "within_10_pct": ("within 10 %, %", "{:.0f}"),
+    "coverage_pct": ("inside the 95 % interval, %", "{:.0f}"),
+}
+
+
+def calibrate(
+    space: Annotated[str, typer.Option(help="Name of the space, or module:Class.", show_default=False)],
+    space_option: Annotated[
+        list[str] | None, typer.Option(help="key=value, an option of the space; may be given again.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu | cuda | table | command")] = "cpu",
+    device_option: Annotated[
+        list[str] | None, typer.Option(help="key=value of the device: file=F.csv, command='...', timeout_s=90.")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="What runs the networks [onnxruntime; eager on cuda].", show_default=False)
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 1,
+    samples: Annotated[int, typer.Option(min=10, help="Architectures that are measured.")] = 100,
+    predictor: Annotated[str, typer.Option(help="work | lookup | trees | gp | auto, the best of them.")] = "auto",
+    check: Annotated[int, typer.Option(min=0, help="Fresh random architectures to check it on.")] = 0,
+    data: Annotated[str, typer.Option(help="The data set whose images the networks take.")] = "digits",
+    input_shape: Annotated[
+        str | None, typer.Option(help="C,H,W of the images, in place of a data set.", show_default=False)
+    ] = None,
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes, with --input-shape.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the sample and of the weights.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to keep it in [calibrations/SPACE-DEVICE-RUNTIME].", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts."""
+    import_from()
+    from nasbench.data import load_data
+    from nasbench.hardware import PREDICTORS, get_device
+    from nasbench.hardware.calibrate import check_on_fresh, measure_sample
+    from nasbench.hardware.calibration import AUTO, decide
+    from nasbench.hardware.stored import Setting, save_calibration
+    from nasbench_registry import one_of
+
+    one_of("predictor", predictor, (*PREDICTORS, AUTO))
+    options = dict(key_value(text, "--space-option", "layers=1") for text in space_option or ())
+    made = get_space(space, **options)
+    written = dict(key_value(text, "--device-option", "file=latencies.csv") for text in device_option or ())
+    chosen_runtime = runtime or ("onnxruntime" if device in ("cpu", "command") else "eager")
+    settings = {"name": device, "runtime": chosen_runtime, "threads": threads, "batch": batch, **written}
+    # An experiment has the words for every mistake; the controller plays no part.
+    config = parse_experiment({"name": "calibrate", "space": space, "controller": "random", "device": settings}).device
+    target = get_device(config)
+    missing = target.why_unavailable()
+    if missing:
+        raise UserError(missing)
+    target.check(made)
+    task = load_data(data).task if input_shape is None else Task(read_shape(input_shape), classes)
+
+    started = time.perf_counter()
+    with _phases() as (phase, progress):
+        measured = measure_sample(
+            made,
+            task,
+            target,
+            samples=samples,
+            seed=seed,
+            predictor=predictor,
+            on_phase=phase,
+            on_progress=progress,
+        )
+        phase("fitting", 0)
+        calibration, looked_at = decide(measured, made, predictor, seed=seed)
+        fresh = None
+        if check:
+            phase("measuring fresh networks", check)
+            fresh = check_on_fresh(calibration, made, task, target, count=check, seed=seed + 1, on_progress=progress)
+    folder = out or Path("calibrations") / f"{space.replace(':', '.')}-{device}-{target.runtime}"
+    found: dict[str, Any] = {
+        "predictor": calibration.method,
+        "measured": len(calibration.architectures),
+        "measured_operators": None if calibration.operators is None else len(calibration.operators.ms),
+        "seconds": time.perf_counter() - started,
+        "cross_validation": {name: _figures(held_out, seed) for name, held_out in looked_at.items()},
+        "check": None if fresh is None else _figures(fresh, seed),
+    }
+    setting = Setting.of(space, options, task, target)
+    save_calibration(folder, calibration, setting, found)
+    result = {
+        "space": {"name": space, **options},
+        "input_shape": list(task.input_shape),
+        "classes": task.classes,
+        "device": config.model_dump(mode="json"),
+        "protocol": dict(calibration.protocol),
+        **found,
+        "folder": str(folder),
+    }
+    show(result, _table(result), as_json=json)
+
+
+def _figures(held_out: HeldOut, seed: int) -> dict[str, Any]:
+    return {"n": held_out.n, **held_out.figures(seed=seed)}
+
+
+def _table(result: Mapping[str, Any]) -> Group:
+    protocol = result["protocol"]
+    table = Table(
+        title=f"{result['measured']} networks of {result['space']['name']}, {protocol['runtime']}, "
+        f"{protocol['threads']} thread(s), batch {protocol['batch']}, {protocol['device']}"
+    )
+    for column in ("predictor", "judged on", *(words for words, _ in FIGURES.values())):
+        table.add_column(column, justify="left" if column in ("predictor", "judged on") else "right")
+    rows = [(name, "held out", each) for name, each in result["cross_validation"].items()]
+    if result["check"]:
+        rows.append((result["predictor"], "fresh ones", result["check"]))
+    for name, how, figures in rows:
+        chosen = f"[b]{name}[/]" if name == result["predictor"] else name
+        table.add_row(
+            chosen, f"{figures['n']} {how}", *(_cell(figures[key], text) for key, (_, text) in FIGURES.items())
+        )
+    device = {key: value for key, value in result["device"].items() if value is not None}
+    kept = ("name", "runtime", "threads", "batch", "file", "command")
+    named = ", ".join(f"{key}: {device[key]}" for key in kept if key in device)
+    use = f"In an experiment: device: {{{named}, calibration: {result['folder']}}}"
+    return Group(table, Text(f"Intervals are 95 %, by the bootstrap. {result['seconds']:.0f} s.\n{use}"))
+
+
+def _cell(figure: Mapping[str, float], text: str) -> str:
+    return f"{text.format(figure['value'])} ({text.format(figure['low'])} to {text.format(figure['high'])})"
+
+
+@contextlib.contextmanager
+def _phases() -> Iterator[tuple[Any, Any]]:
+    """Begin a part of the work, and go on with it, on a bar for each part."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+
+        def phase(name: str, total: int) -> None:
+            for task in bar.tasks:
+                bar.update(task.id, visible=False)
+            bar.add_task(name, total=total or None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(bar.tasks[-1].id, completed=done, total=total)
+
+        yield phase, progress

@@ -1,0 +1,145 @@
+"""How well latencies are predicted that a predictor was not fitted on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
+
+from nasbench.hardware.predictors.contract import LatencyPredictor, Networks
+
+Floats = npt.NDArray[np.float64]
+
+FOLDS = 5
+DRAWS = 1000  # of the bootstrap
+TWO_SIGMAS = 1.959964  # to either side: 95 % of a normal distribution
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of networks that were measured and not fitted on.
+
+    Attributes:
+        measured_ms: (n,).
+        predicted_ms: (n,).
+        std_ms: (n,) standard deviations that came with the predictions.
+    """
+
+    measured_ms: Floats
+    predicted_ms: Floats
+    std_ms: Floats
+
+    @property
+    def n(self) -> int:
+        """Number of networks."""
+        return len(self.measured_ms)
+
+    @property
+    def spearman(self) -> float:
+        """Rank correlation."""
+        return _spearman(self.measured_ms, self.predicted_ms)
+
+    @property
+    def median_error_pct(self) -> float:
+        """Median of |predicted - measured| / measured, in percent."""
+        return 100 * float(np.median(self._errors))
+
+    @property
+    def within_10_pct(self) -> float:
+        """Share of networks whose error is at most 10 % of what was measured, in percent."""
+        return 100 * float(np.mean(self._errors <= 0.1))
+
+    @property
+    def coverage_pct(self) -> float:
+        """Share of networks that were measured inside of the 95 % interval of their prediction, in percent."""
+        return 100 * float(np.mean(self._deviations <= TWO_SIGMAS))
+
+    @property
+    def _errors(self) -> Floats:
+        errors: Floats = np.abs(self.predicted_ms / self.measured_ms - 1)
+        return errors
+
+    @property
+    def _deviations(self) -> Floats:
+        deviations: Floats = np.abs(self.measured_ms - self.predicted_ms) / np.maximum(self.std_ms, 1e-12)
+        return deviations
+
+    def scale(self) -> float:
+        """What deviations have to be multiplied by for 95 % of networks to lie inside of their intervals.
+
+        The quantile of the absolute residuals in units of the deviation, as in conformal prediction (Lei et al. 2018,
+        Distribution-free predictive inference for regression), with its correction for few networks.
+        """
+        rank = min(self.n, math.ceil(0.95 * (self.n + 1)))
+        return float(np.sort(self._deviations)[rank - 1]) / TWO_SIGMAS
+
+    def scaled(self, factor: float | Floats) -> HeldOut:
+        """The same with other deviations."""
+        return HeldOut(self.measured_ms, self.predicted_ms, factor * self.std_ms)
+
+    def subset(self, rows: npt.NDArray[np.int64]) -> HeldOut:
+        """Some of the networks, also several times."""
+        return HeldOut(self.measured_ms[rows], self.predicted_ms[rows], self.std_ms[rows])
+
+    def figures(self, *, seed: int = 0) -> dict[str, dict[str, float]]:
+        """Every figure of merit with its 95 % interval, by the bootstrap over networks (Efron 1979)."""
+        rng = np.random.default_rng(seed)
+        drawn = [self.subset(rng.integers(self.n, size=self.n)) for _ in range(DRAWS)]
+        found = {}
+        for name in ("spearman", "median_error_pct", "within_10_pct", "coverage_pct"):
+            # A sample that holds one network alone has no ranks.
+            low, high = np.nanquantile([getattr(each, name) for each in drawn], [0.025, 0.975])
+            found[name] = {"value": float(getattr(self, name)), "low": float(low), "high": float(high)}
+        return found
+
+
+def cross_validate(
+    make: Callable[[], LatencyPredictor], networks: Networks, latency_ms: Floats, *, seed: int = 0
+) -> HeldOut:
+    """Each network is predicted by a fit without it; in five parts.
+
+    Args:
+        make: a new predictor.
+        networks: that were measured.
+        latency_ms: (n,) of each.
+        seed: of the parts.
+
+    Returns:
+        The predictions; their deviations are as the predictors give them.
+    """
+    predicted, std = np.empty(len(latency_ms)), np.empty(len(latency_ms))
+    for part, rest in _folds(len(latency_ms), seed):
+        fitted = make().fit(networks[rest], latency_ms[rest])
+        predicted[part], std[part] = fitted.predict(networks[part])
+    return HeldOut(latency_ms, predicted, std)
+
+
+def calibrated(held_out: HeldOut, *, seed: int = 0) -> HeldOut:
+    """The deviations in each part multiplied by the `scale` that the other parts give.
+
+    So the coverage is that of networks on which neither the predictor nor the scale was fitted.
+    """
+    factors = np.empty(held_out.n)
+    for part, rest in _folds(held_out.n, seed):
+        factors[part] = held_out.subset(rest).scale()
+    return held_out.scaled(factors)
+
+
+def best(candidates: Mapping[str, HeldOut]) -> str:
+    """The name of the one with the highest rank correlation; of equal ones, that with the smaller median error."""
+    return max(candidates, key=lambda name: (candidates[name].spearman, -candidates[name].median_error_pct))
+
+
+def _folds(n: int, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    order = np.random.default_rng(seed).permutation(n)
+    return [(part, np.setdiff1d(order, part)) for part in np.array_split(order, FOLDS)]
+
+
+def _spearman(one: Floats, other: Floats) -> float:
+    if len(np.unique(one)) < 2 or len(np.unique(other)) < 2:
+        return float("nan")
+    return float(spearmanr(one, other).statistic)
