@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what this machine has no hardware or no rights for; a skipped test in CI means that data are missing."""
+    """Leave out what this machine has no hardware or rights for; a test that CI skips means that data are missing."""
     left_out = [item for item in items if not all(mark.args[0] for mark in item.iter_markers("only_where"))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

@@ -122,7 +122,7 @@ class Record:
             user_attrs={
                 "architecture": self.space.format(trial.arch),
                 "picks": list(trial.arch.picks),
-                "epochs": trial.epochs,
+                "asked_epochs": trial.epochs,  # beside the metric `epochs`, how many there were
             },
         )
         trial_id = patiently(lambda again: self._new_trial(trial.number, template, again))
@@ -194,7 +194,7 @@ def _candidate(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Candidate
     candidate = Candidate(
         trial.number,
         space.architecture(attributes["picks"]),
-        attributes["epochs"],
+        attributes["asked_epochs"],
         curve={str(epoch): value for epoch, value in trial.intermediate_values.items()},
         attempts=list(attributes.get("attempts", ())),
     )

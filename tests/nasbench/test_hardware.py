@@ -10,7 +10,7 @@ from torch import nn
 
 from compression.quantization.static_int8 import quantize_static
 from nasbench.config.experiment import DeviceConfig
-from nasbench.hardware import WORK, Calibration, Device, LatencyPredictor, calibrate, cost, processor_name, work
+from nasbench.hardware import WORK, Device, calibrate, cost, get_device, processor_name, work
 from nasbench.hardware.calibrate import distinct_sample
 from nasbench.hardware.measure import median_interval, summarise, time_calls, time_in_turn
 from nasbench.hardware.memory import peak_activation_bytes
@@ -355,119 +355,7 @@ class TestSummarise:
         assert summarise(restless, **FACTS).unstable is True
 
 
-PRICES = np.array(
-    [0.004, 0.02, 1e-6, 0.03, 5e-6, 0.01, 2e-6, 0.04, 0.0, 0.01, 1e-6, 2e-6, 0.0, 0.05]
-)  # of each kind of work, and the constant
-
-
-def synthetic(n: int, seed: int, size: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Work of n networks, and what it costs at `PRICES`."""
-    rng = np.random.default_rng(seed)
-    typical = size * np.array([30, 10, 1e6, 5, 1e5, 8, 1e5, 2, 3, 4, 1e4, 1e5, 5e4])
-    rows = typical * rng.uniform(0.3, 2.0, (n, len(WORK)))
-    return rows, np.hstack([rows, np.ones((n, 1))]) @ PRICES
-
-
-class TestLatencyPredictor:
-    def test_finds_the_prices(self) -> None:
-        rows, latency_ms = synthetic(40, 0)
-        predictor = LatencyPredictor().fit(rows, latency_ms)
-        contributions = np.array([*rows.mean(axis=0), 1]) * (predictor.prices - PRICES)
-        np.testing.assert_allclose(contributions, 0, atol=1e-8)
-        assert predictor.relative_std < 1e-8
-
-    def test_goes_on_outside_of_what_was_measured(self) -> None:
-        predictor = LatencyPredictor().fit(*synthetic(40, 0))
-        rows, latency_ms = synthetic(10, 1, size=100)
-        mean, std = predictor.predict(rows)
-        np.testing.assert_allclose(mean, latency_ms, rtol=1e-6)
-        assert mean.shape == std.shape == (10,)
-
-    def test_never_predicts_less_than_nothing(self) -> None:
-        rows, latency_ms = synthetic(15, 2)
-        rng = np.random.default_rng(3)
-        noise = latency_ms * rng.lognormal(0, 1, 15)  # a machine that does what it likes
-        predictor = LatencyPredictor().fit(rows, noise)
-        assert (predictor.prices >= 0).all()
-        mean, std = predictor.predict(np.vstack([synthetic(50, 4, size=0.01)[0], np.zeros(len(WORK))]))
-        assert (mean >= 0).all()
-        assert (std >= 0).all()
-
-    def test_work_that_is_always_zero_does_no_harm(self) -> None:
-        rows, latency_ms = synthetic(30, 0)
-        rows[:, 4] = 0
-        latency_ms = np.hstack([rows, np.ones((30, 1))]) @ PRICES
-        mean, _ = LatencyPredictor().fit(rows, latency_ms).predict(rows)
-        np.testing.assert_allclose(mean, latency_ms, rtol=1e-6)
-
-    def test_its_deviation_is_the_scatter(self) -> None:
-        rows, latency_ms = synthetic(2000, 5)
-        noisy = latency_ms * (1 + 0.05 * np.random.default_rng(6).normal(size=2000))
-        predictor = LatencyPredictor().fit(rows, noisy)
-        mean, std = predictor.predict(rows)
-        # The standard deviation of 2,000 draws is known to 0.05 / sqrt(4000); six sigmas.
-        np.testing.assert_allclose(std / mean, 0.05, atol=6 * 0.05 / np.sqrt(4000))
-
-    def test_hold_out_is_honest(self) -> None:
-        rows, latency_ms = synthetic(200, 7)
-        noise = 0.10 * np.random.default_rng(8).normal(size=200)
-        held = LatencyPredictor().hold_out(rows, latency_ms * (1 + noise))
-        # The median of |normal| is 0.674 sigma; its standard error is sqrt(1/4n) / density = 1.26 * 0.5 sigma / sqrt(n)
-        # times about 1.25. Eight prices fitted on 160 rows add a few percent of that.
-        error = 100 * 0.10 * 0.674
-        tolerance = 6 * 100 * 0.10 * 0.787 / np.sqrt(200)
-        assert error - tolerance < held.median_error_pct < error + tolerance
-        assert held.n == len(held.measured_ms) == len(held.predicted_ms) == 200
-        assert 0.8 < held.spearman < 1
-
-    def test_hold_out_does_not_see_what_it_predicts(self) -> None:
-        rng = np.random.default_rng(9)
-        rows, _ = synthetic(100, 9)
-        held = LatencyPredictor().hold_out(rows, rng.lognormal(0, 0.5, 100))  # nothing to be learnt from
-        # Under chance, a rank correlation has standard deviation 1 / sqrt(n - 1); fits without a part lean negative.
-        assert held.spearman < 3 / np.sqrt(99)
-
-    def test_hold_out_changes_nothing_and_repeats(self) -> None:
-        predictor = LatencyPredictor().fit(*synthetic(40, 0))
-        prices = predictor.prices.copy()
-        rows, latency_ms = synthetic(40, 1)
-        latency_ms *= np.random.default_rng(0).uniform(0.9, 1.1, 40)
-        first, again = (predictor.hold_out(rows, latency_ms, seed=3) for _ in range(2))
-        np.testing.assert_array_equal(first.predicted_ms, again.predicted_ms)
-        np.testing.assert_array_equal(predictor.prices, prices)
-
-    @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
-    def test_a_latency_that_is_none(self, bad) -> None:
-        rows, latency_ms = synthetic(20, 0)
-        latency_ms[7] = bad
-        with pytest.raises(UserError, match=f"positive numbers of milliseconds, not {bad}"):
-            LatencyPredictor().fit(rows, latency_ms)
-
-    def test_too_few_or_ill_shaped(self) -> None:
-        rows, latency_ms = synthetic(20, 0)
-        for work_rows, values in ((rows[:9], latency_ms[:9]), (rows[:, :-1], latency_ms), (rows[:-1], latency_ms)):
-            with pytest.raises(UserError, match="needs 10 or more measurements"):
-                LatencyPredictor().fit(work_rows, values)
-
-
-class TestCalibration:
-    def test_json_round_trip(self) -> None:
-        rows, latency_ms = synthetic(20, 0)
-        calibration = Calibration([f"a{n}" for n in range(20)], rows, latency_ms, {"batch": 1, "order": "in turn"})
-        again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
-        assert list(again.architectures) == list(calibration.architectures)
-        assert again.protocol == calibration.protocol
-        np.testing.assert_array_equal(again.work, rows)
-        np.testing.assert_array_equal(again.latency_ms, latency_ms)
-        np.testing.assert_array_equal(again.predictor().prices, calibration.predictor().prices)
-
-    def test_other_kinds_of_work_are_refused(self) -> None:
-        rows, latency_ms = synthetic(20, 0)
-        stored = Calibration([], rows, latency_ms, {}).to_json()
-        stored["work"]["columns"][0] = "layers"
-        with pytest.raises(UserError, match=r"delete predictor\.json"):
-            Calibration.from_json(stored)
-
+class TestCalibrate:
     def test_measures_distinct_architectures(self) -> None:
         space = get_space("mobile", widths=[8, 16], layers=1, blocks=["convolution", "identity"])
         task = Task((1, 8, 8), 10)
@@ -475,7 +363,7 @@ class TestCalibration:
         device = Device("eager", threads=1, batch=2)
         calibration = calibrate(space, task, device, samples=12, seed=0, on_progress=lambda *at: heard.append(at))
         assert torch.equal(torch.get_rng_state(), state)
-        assert heard == [(done, 12) for done in range(1, 13)]
+        assert heard[-12:] == [(done, 12) for done in range(1, 13)]  # after the pool that they are chosen from
         assert len(calibration.architectures) == len(calibration.latency_ms) == 12
         archs = [space.parse(text) for text in calibration.architectures]
         assert len({space.canonical(arch) for arch in archs}) == 12
@@ -502,12 +390,12 @@ class TestCalibration:
 class TestDevice:
     def test_unknown_runtime(self) -> None:
         with pytest.raises(UserError, match=r"unknown backend 'onnxruntim'.*Did you mean 'onnxruntime'"):
-            Device.from_config(DeviceConfig(runtime="onnxruntim"))
+            get_device(DeviceConfig(runtime="onnxruntim"))
         with pytest.raises(UserError, match="Did you mean 'eager'"):
             Device("eagre").compile(Small(), TASK)
 
     def test_from_config(self) -> None:
-        device = Device.from_config(DeviceConfig(runtime="eager", threads=2, batch=3))
+        device = get_device(DeviceConfig(runtime="eager", threads=2, batch=3))
         assert device == Device("eager", 2, 3)
         assert device.why_unavailable() is None
 

@@ -12,7 +12,6 @@ from nasbench.search import prepare
 from nasbench.search.pilots import run_pilots
 from nasbench.search.plan import estimate
 
-
 LATENCY = {
     "objectives": [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "goal": "min"}],
     "reward": {"name": "scalar"},

@@ -231,6 +231,17 @@ def test_a_small_space_ends_when_everything_is_known(open_study):
     assert study.stop_reason == "the last 1000 proposals were all known already"
 
 
+def test_the_epochs_that_were_trained_are_not_taken_for_those_that_were_asked_for(open_study):
+    study = open_study(training={"epochs": 9})
+    trial = study.next_trial()
+    metrics = metrics_of(trial) | {"epochs": 4.0}
+    study.finish(trial.number, Evaluated("stopped", metrics, "stopped by the scheduler after epoch 4", 1.0))
+    again = open_study(training={"epochs": 9})
+    (candidate,) = again.candidates
+    assert (candidate.epochs, candidate.metrics["epochs"]) == (None, 4.0)
+    assert again._hand_out(Proposal(trial.arch)) is None, "the same proposal is answered from the record"
+
+
 def test_results_of_unknown_candidates_are_ignored(open_study):
     study = open_study()
     trial = study.next_trial()

@@ -9,7 +9,7 @@ import numpy as np
 from nasbench.hardware.predictors.contract import Floats, LatencyPredictor, Networks, log_normal
 from nasbench.hardware.predictors.prices import Prices
 
-BAGS = 8
+BAGS = 5
 
 
 class BoostedTrees(LatencyPredictor):
