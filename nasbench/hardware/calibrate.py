@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from compression import CompiledModel
 from nasbench.hardware.calibration import AUTO, Calibration, decide, described
 from nasbench.hardware.device import Device
 from nasbench.hardware.measure import Latency
@@ -20,6 +21,7 @@ from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task
 
 SECONDS_EACH = 0.15
+TOGETHER = 100  # networks that are in memory at a time
 
 Progress = Callable[[int, int], None]
 
@@ -81,9 +83,14 @@ def measure_sample(
     """
     phase = on_phase or (lambda name, total: None)
     progress = on_progress or (lambda done, total: None)
-    pool = _random(space, device, POOL * samples, np.random.default_rng(seed))
-    phase("counting", len(pool))
-    seen = [work_and_operators(model, task) for model in _networks(space, pool, task, seed, progress)]
+    failures: list[str] = []
+    drawn = _random(space, device, POOL * samples, np.random.default_rng(seed))
+    phase("counting", len(drawn))
+    pool, seen = [], []
+    for arch, (model, _) in _networks(space, drawn, task, seed, failures, progress):
+        pool.append(arch)
+        seen.append(work_and_operators(model, task))
+    _require(seen, space, failures)
     taken = choose_sample(np.array([row for row, _ in seen]), samples)
     operators = None
     if device.times_networks and (predictor == "lookup" or (predictor == AUTO and device.measures_many)):
@@ -91,14 +98,17 @@ def measure_sample(
         operators = measure_operators(device, [used for _, used in seen], seed=seed, on_progress=progress)
     phase("measuring networks", len(taken))
     archs = [pool[index] for index in taken]
-    latencies = measure_archs(space, task, device, archs, seed=seed, on_progress=progress)
+    latencies = measure_archs(space, task, device, archs, seed=seed, failures=failures, on_progress=progress)
+    _require(latencies, space, failures)
+    known = [found for arch, found in zip(pool, seen, strict=True) if arch in latencies]
+    measured = [arch for arch in pool if arch in latencies]
     return Calibration(
-        [space.format(arch) for arch in archs],
-        np.array([seen[index][0] for index in taken]),
-        np.array([latency.median for latency in latencies]),
-        _protocol(latencies, seed),
+        [space.format(arch) for arch in measured],
+        np.array([row for row, _ in known]),
+        np.array([latencies[arch].median for arch in measured]),
+        _protocol([latencies[arch] for arch in measured], device, seed),
         operators,
-        None if operators is None else np.array([operators.row(seen[index][1]) for index in taken]),
+        None if operators is None else np.array([operators.row(used) for _, used in known]),
     )
 
 
@@ -131,11 +141,13 @@ def check_on_fresh(
     fresh = [arch for arch in found if space.canonical(arch) not in seen][:count]
     if not fresh:
         raise UserError(f"all {len(seen)} networks that there are were measured; none is left to check on.")
-    predictor = calibration.predictor(space)
-    networks = ((model, task) for model in _networks(space, fresh, task, seed, lambda done, total: None))
-    predicted_ms, std_ms = predictor.predict_many(fresh, *described(networks, calibration.operators))
-    latencies = measure_archs(space, task, device, fresh, seed=seed, on_progress=on_progress)
-    return HeldOut(np.array([latency.median for latency in latencies]), predicted_ms, std_ms)
+    failures: list[str] = []
+    latencies = measure_archs(space, task, device, fresh, seed=seed, failures=failures, on_progress=on_progress)
+    _require(latencies, space, failures)
+    built = _networks(space, list(latencies), task, seed, failures, lambda done, total: None)
+    columns = described((network for _, network in built), calibration.operators)
+    predicted_ms, std_ms = calibration.predictor(space).predict_many(list(latencies), *columns)
+    return HeldOut(np.array([latency.median for latency in latencies.values()]), predicted_ms, std_ms)
 
 
 def measure_archs(
@@ -145,9 +157,12 @@ def measure_archs(
     archs: Sequence[Architecture],
     *,
     seed: int,
+    failures: list[str],
     on_progress: Progress = lambda done, total: None,
-) -> list[Latency]:
-    """Latencies of architectures with fresh weights, each compiled first and then measured in rounds with the others.
+) -> dict[Architecture, Latency]:
+    """Latencies of architectures with fresh weights: `TOGETHER` are compiled, and then measured in rounds.
+
+    What cannot be built or compiled is passed over, for in a search it is an outcome, too.
 
     Args:
         space: that they belong to.
@@ -155,23 +170,64 @@ def measure_archs(
         device: where they run.
         archs: to measure.
         seed: of the weights, and of the order in which they take turns.
+        failures: gets a line for each that is passed over.
         on_progress: called with the number of compiled architectures and of all.
+
+    Raises:
+        UserError: the device cannot be used.
     """
-    built = _networks(space, archs, task, seed, on_progress)
-    compiled = [(device.candidate(space, arch, model, task), task) for arch, model in zip(archs, built, strict=True)]
-    return device.measure_quietly(compiled, budget_s=SECONDS_EACH, seed=seed)
+    latencies: dict[Architecture, Latency] = {}
+    compiled: dict[Architecture, tuple[CompiledModel, Task]] = {}
+
+    def measure() -> None:
+        timed = device.measure_quietly(list(compiled.values()), budget_s=SECONDS_EACH, seed=seed)
+        latencies.update(zip(compiled, timed, strict=True))
+        compiled.clear()
+
+    for arch, (model, _) in _networks(space, archs, task, seed, failures, on_progress):
+        try:
+            compiled[arch] = device.candidate(space, arch, model, task), task
+        except UserError:
+            raise
+        except Exception as error:
+            failures.append(_words(space, arch, error))
+        if len(compiled) == TOGETHER:
+            measure()
+    measure()
+    return latencies
 
 
 def _networks(
-    space: SearchSpace, archs: Sequence[Architecture], task: Task, seed: int, on_progress: Progress
-) -> Iterator[nn.Module]:
-    """The networks one by one; the global generator is touched only while one is built."""
+    space: SearchSpace,
+    archs: Sequence[Architecture],
+    task: Task,
+    seed: int,
+    failures: list[str],
+    on_progress: Progress,
+) -> Iterator[tuple[Architecture, tuple[nn.Module, Task]]]:
+    """Architectures with their networks, one by one; the global generator is touched only while one is built."""
     for done, arch in enumerate(archs, start=1):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = space.build(arch, task).eval()
-        yield model
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = space.build(arch, task).eval()
+            with torch.no_grad():
+                model(torch.zeros(1, *task.input_shape))
+        except Exception as error:  # it may fail in any way
+            failures.append(_words(space, arch, error))
+        else:
+            yield arch, (model, task)
         on_progress(done, len(archs))
+
+
+def _words(space: SearchSpace, arch: Architecture, error: Exception) -> str:
+    return f"{space.format(arch)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _require(found: Collection[object], space: SearchSpace, failures: Sequence[str]) -> None:
+    if not found:
+        first = failures[0] if failures else "there is none"
+        raise UserError(f"no network of space {space.name!r} could be built and compiled: {first}.")
 
 
 def _random(space: SearchSpace, device: Device, count: int, rng: np.random.Generator) -> list[Architecture]:
@@ -182,11 +238,11 @@ def _random(space: SearchSpace, device: Device, count: int, rng: np.random.Gener
     return [known[index] for index in rng.permutation(len(known))[:count]]
 
 
-def _protocol(latencies: Sequence[Latency], seed: int) -> dict[str, Any]:
+def _protocol(latencies: Sequence[Latency], device: Device, seed: int) -> dict[str, Any]:
     facts = latencies[0].to_json()
     kept = {key: facts[key] for key in ("batch", "threads", "runtime", "precision", "device", "warmup")}
     fewest = min(latency.repeats for latency in latencies)
-    return kept | {"repeats": fewest, "order": "in rounds, the quietest tenth", "seed": seed}
+    return kept | {"repeats": fewest, "order": device.order, "seed": seed}
 
 
 def distinct_sample(space: SearchSpace, samples: int, rng: np.random.Generator) -> list[Architecture]:

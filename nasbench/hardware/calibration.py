@@ -22,6 +22,7 @@ from search_spaces import Architecture, SearchSpace, Task
 Floats = npt.NDArray[np.float64]
 
 AUTO = "auto"
+LEAST = 10  # measured networks
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,14 @@ def decide(
         seed: of the cross-validation.
 
     Raises:
-        UserError: there is no such predictor, or it cannot be fitted on these measurements.
+        UserError: there are fewer than 10 measurements, no such predictor, or it cannot be fitted on them.
     """
     networks, latency_ms = calibration.networks(space), calibration.latency_ms
+    if len(networks) < LEAST:
+        raise UserError(
+            f"a latency predictor needs {LEAST} or more measured networks, not {len(networks)}; if there are no more, "
+            f"measure each candidate with device.latency: measured."
+        )
     names = calibration.methods() if method == AUTO else [one_of("predictor", method, (*PREDICTORS, AUTO))]
     raw = {
         name: cross_validate(functools.partial(get_predictor, name), networks, latency_ms, seed=seed) for name in names

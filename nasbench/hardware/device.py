@@ -49,6 +49,7 @@ class Device:
         source: where it is documented.
         times_networks: whether it can time any network; if not, it knows some architectures only.
         measures_many: whether a network is measured within a second, so that hundreds of operators can be, too.
+        order: how `measure_quietly` goes about it, in a few words.
     """
 
     runtime: str = "eager"
@@ -60,6 +61,7 @@ class Device:
     source: ClassVar[str] = "docs/devices.md"
     times_networks: ClassVar[bool] = True
     measures_many: ClassVar[bool] = True
+    order: ClassVar[str] = "in rounds, the quietest twentieth"
 
     @classmethod
     def why_missing(cls) -> str | None:

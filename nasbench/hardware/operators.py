@@ -30,6 +30,7 @@ COLUMNS = (*(f"{kind}_ms" for kind in KINDS), "measured_operators")
 """What a table says of a network: milliseconds of its operators by kind, and how many they are."""
 
 SECONDS_EACH = 0.05
+TOGETHER = 200  # operators that are in memory at a time
 MOST = 800  # operators that a table measures; the others are judged by their nearest relative
 
 
@@ -174,16 +175,18 @@ def measure_operators(
     for each in used:
         total.update(each)
     operators = [operator for operator, _ in total.most_common(MOST)]
-    networks: list[tuple[nn.Module, Task]] = [(_Scale(), Task((1, 1, 8), 2))]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        networks += [(operator.network().eval(), Task(operator.inputs, 2)) for operator in operators]
-    compiled = []
-    for done, (network, task) in enumerate(networks, start=1):
-        compiled.append((device.compile(network, task), task))
-        on_progress(done, len(networks))
-    timed = device.measure_quietly(compiled, budget_s=SECONDS_EACH, seed=seed)
-    medians = [latency.median for latency in timed]
+    medians: list[float] = []
+    for start in range(0, 1 + len(operators), TOGETHER):
+        compiled = []
+        for operator in [None, *operators][start : start + TOGETHER]:
+            task = Task(operator.inputs if operator else (1, 1, 8), 2)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = operator.network() if operator else _Scale()
+            compiled.append((device.compile(network.eval(), task), task))
+            on_progress(start + len(compiled), 1 + len(operators))
+        timed = device.measure_quietly(compiled, budget_s=SECONDS_EACH, seed=seed)
+        medians += [latency.median for latency in timed]
     return OperatorTable(dict(zip(operators, medians[1:], strict=True)), medians[0])
 
 

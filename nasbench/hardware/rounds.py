@@ -20,7 +20,9 @@ Seconds = npt.NDArray[np.float64]
 
 ROUNDS = 20  # that the budget is divided into
 LEAST = 6  # rounds, whatever the budget
-QUIET = 0.1  # share of the turns of a model that count, the quietest ones
+QUIET = 0.05  # share of the turns of a model that count, the quietest ones
+SETTLED = 0.03  # how much slower than the quietest turn the third one may be
+PATIENCE = 4  # times the budget, while more than a tenth of the models are not settled
 
 
 def time_in_rounds(
@@ -34,7 +36,8 @@ def time_in_rounds(
 
     In every round each model has one turn, in a new random order, so that no model always follows the same one. Turns
     are equally long, so the fastest models, on which a disturbance weighs most, are called most often. The first call
-    of a turn finds the caches cold and is not timed.
+    of a turn finds the caches cold and is not timed. The busier the machine, the rarer are quiet moments: if too many
+    models have not met three that agree, rounds go on beyond the budget, up to `PATIENCE` times of it.
 
     Args:
         calls: one for each model.
@@ -47,19 +50,32 @@ def time_in_rounds(
     """
     rng = np.random.default_rng(seed)
     turns: list[list[Seconds]] = [[] for _ in calls]
+    medians: list[list[float]] = [[] for _ in calls]
     slice_s = budget_s / (ROUNDS * max(1, len(calls)))
     collecting = gc.isenabled()
     gc.disable()
     try:
         start, rounds = time.perf_counter(), 0
-        while rounds < LEAST or time.perf_counter() - start < budget_s:
+        while True:
             for index in rng.permutation(len(calls)):
-                turns[index].append(_turn(calls[index], slice_s, timer))
+                turn = _turn(calls[index], slice_s, timer)
+                turns[index].append(turn)
+                medians[index].append(float(np.median(turn)))
             rounds += 1
+            spent = time.perf_counter() - start
+            if rounds < LEAST or spent < budget_s:
+                continue
+            if spent >= PATIENCE * budget_s or _settled(medians):
+                break
     finally:
         if collecting:
             gc.enable()
     return turns
+
+
+def _settled(medians: Sequence[Sequence[float]]) -> bool:
+    quietest = np.sort(np.array(medians), axis=1)
+    return bool(np.mean(quietest[:, 2] > (1 + SETTLED) * quietest[:, 0]) <= 0.1)
 
 
 def _turn(call: Callable[[], object], slice_s: float, timer: Timer) -> Seconds:
@@ -72,7 +88,7 @@ def _turn(call: Callable[[], object], slice_s: float, timer: Timer) -> Seconds:
 
 
 def quiet_seconds(turns: Sequence[Seconds]) -> Seconds:
-    """The calls of the quietest turns: the tenth with the lowest medians, two at least, in the order of their time."""
+    """The calls of the quietest turns: the twentieth part with the lowest medians, two at least; as they were timed."""
     count = min(len(turns), max(2, round(QUIET * len(turns))))
     chosen = sorted(np.argsort([np.median(turn) for turn in turns], kind="stable")[:count])
     return np.concatenate([turns[index] for index in chosen])

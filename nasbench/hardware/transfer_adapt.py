@@ -43,9 +43,7 @@ class Belief:
     noise_variance: float
 
 
-def adapt(
-    families: Mapping[Scale, tuple[Family, Floats]], features: Floats, relative: Floats
-) -> dict[Scale, Belief]:
+def adapt(families: Mapping[Scale, tuple[Family, Floats]], features: Floats, relative: Floats) -> dict[Scale, Belief]:
     """The beliefs after measurements.
 
     Args:
@@ -134,7 +132,8 @@ def _robust(between: Floats, wrong: Floats, noise_square: Floats) -> tuple[Float
     log_t = -0.5 * np.log(noise_square) - (DEGREES + 1) / 2 * np.log1p(residual_square / (DEGREES * noise_square))
     log_t += gammaln((DEGREES + 1) / 2) - gammaln(DEGREES / 2) - 0.5 * np.log(DEGREES / 2)
     corrected = log_t + 0.5 * np.log(noise_variance) + 0.5 * residual_square / noise_variance
-    return log_normal + corrected.sum(axis=1), precision, pull
+    log_likelihood: Floats = log_normal + corrected.sum(axis=1)
+    return log_likelihood, precision, pull
 
 
 def with_offset(features: Floats) -> Floats:

@@ -14,9 +14,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
-def choose(
-    covariance: Floats, candidates: Floats, noise_variance: Floats, everywhere: Floats, count: int
-) -> list[int]:
+def choose(covariance: Floats, candidates: Floats, noise_variance: Floats, everywhere: Floats, count: int) -> list[int]:
     """Rows of the candidates to measure, in order; none twice.
 
     Args:

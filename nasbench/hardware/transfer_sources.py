@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-DEGREES = 4.0  # of freedom of the noise
+DEGREES = 3.0  # of freedom of the noise
 ROUNDS = 30
 POOLED = 1.0  # how many devices the group variances of all devices are worth beside those of a device of its own
 SMALLEST_NOISE, SMALLEST_VARIANCE = 1e-3, 1e-8

@@ -116,6 +116,7 @@ def _predictor(
     calibration = Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
     held_out = calibration.hold_out(space)
     protocol = calibration.protocol
+    calls = f"median of {protocol['repeats']} calls or more, " if protocol["repeats"] else ""
     return {
         "name": calibration.method,
         "spearman": held_out.spearman,
@@ -126,8 +127,7 @@ def _predictor(
         "protocol": (
             f"five-fold cross-validation: each of {held_out.n} architectures is predicted by a fit without it; "
             f"{protocol['runtime']}, {protocol['precision']}, batch {protocol['batch']}, "
-            f"{protocol['threads']} thread(s), {protocol['device']}, median of {protocol['repeats']} calls or more, "
-            f"{protocol['order']}"
+            f"{protocol['threads']} thread(s), {protocol['device']}, {calls}{protocol['order']}"
         ),
         "measured_ms": held_out.measured_ms.tolist(),
         "predicted_ms": held_out.predicted_ms.tolist(),

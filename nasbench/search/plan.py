@@ -15,6 +15,7 @@ from controllers import controllers
 from nasbench.config import Experiment
 from nasbench.hardware import processor_name
 from nasbench.hardware.calibrate import SECONDS_EACH
+from nasbench.hardware.operators import MOST
 from nasbench.search.pilots import Pilot, run_pilots
 from nasbench.search.preflight import Prepared
 from nasbench.survivors.stages import MEASURE_S
@@ -150,6 +151,11 @@ def _warnings(
         yield (
             f"search.candidate_minutes={search.candidate_minutes:g} is less than a candidate takes, {each_s / 60:.2g} "
             f"minutes: most will be timed out."
+        )
+    if made.calibration_hours and experiment.device.predictor in ("lookup", "auto"):
+        yield (
+            f"device.predictor {experiment.device.predictor!r} measures up to {MOST} operators of the space before the "
+            f"search, too: some minutes more for the calibration."
         )
     if experiment.ray.address is not None:
         yield f"the pilots ran on this machine, not on the cluster at {experiment.ray.address}."

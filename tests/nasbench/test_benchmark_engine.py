@@ -10,10 +10,12 @@ import yaml
 from tests_support import experiment_of
 
 from nasbench.config import parse_experiment
+from nasbench.evaluation import Evaluated
 from nasbench.executors.cluster import connected
 from nasbench.stress.engine_speed import EngineSpeed, comparison, plan
 from nasbench.stress.scheduler_gain import SchedulerGain, Searched, timed
 from nasbench.stress.ways import Evaluation, Pass
+from nasbench.study import RunFolder, Study
 from nasbench_registry import UserError
 from search_spaces import get_space
 
@@ -140,6 +142,21 @@ def test_searches_of_the_same_time_are_completed_when_asked_again(nasbench, tmp_
         assert one["wall_s"] == max(each["finished_s"] for each in candidates) > 0.06 * 60
         assert one["stopped"] == 0 or one["scheduler"] == "asha"
         assert report["status"].startswith("search ended early: search.max_hours=")
+
+
+def test_a_result_waits_for_the_disk_a_few_times_and_not_once_for_each_metric(tmp_path, monkeypatch):
+    experiment = parse_experiment(short())
+    folder = RunFolder(tmp_path / "run")
+    folder.start(experiment, tmp_path, "test")
+    study = Study(folder, experiment, get_space("mobile", **experiment.space.options))
+    trial, waits, really = study.next_trial(), [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: waits.append(really(file)))
+    metrics = {"val_acc_pct": 90.0, **{f"m{index}": float(index) for index in range(20)}}
+    study.finish(trial.number, Evaluated("done", metrics, None, 1.0, curve={"1": 80.0, "2": 90.0}))
+    assert 2 <= len(waits) <= 4  # the result, the state of the trial, the controller
+    monkeypatch.undo()
+    again = Study(folder, experiment, study.space).candidates[0]
+    assert (again.metrics, again.curve) == (metrics, {"1": 80.0, "2": 90.0})
 
 
 def searched(scheduler, seed, best):

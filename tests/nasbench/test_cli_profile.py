@@ -85,7 +85,7 @@ def test_latency_is_predicted_and_its_error_told(nasbench, write):
     rows = {row["metric"]: row["quantiles"] for row in found["costs"]}
     assert rows["latency_ms"]["max"] == pytest.approx(1000 / rows["throughput_per_s"]["min"])
     assert found["latency"]["n"] == 12 and found["latency"]["median_error_pct"] > 0
-    assert found["latency"]["protocol"]["order"] == "in turn"
+    assert found["latency"]["protocol"]["order"] == "in rounds, the quietest twentieth"
 
 
 def test_the_table(nasbench, write):

@@ -125,7 +125,7 @@ def test_a_space_that_cannot_be_built_is_left_to_the_search(monkeypatch):
 
 def test_limits_on_predicted_latency_are_checked_with_a_predictor():
     calibration = calibrate(MOBILE, TASK, Device(), samples=10, seed=0)
-    predictor = calibration.predictor()
+    predictor = calibration.predictor(MOBILE)
     limit = float(np.median(calibration.latency_ms))
     found = check_feasible(MOBILE, TASK, limited(latency_ms=("min", limit)), predictor, seed=0)
     assert found.costs["latency_ms"] <= limit
@@ -134,15 +134,16 @@ def test_limits_on_predicted_latency_are_checked_with_a_predictor():
 
 
 def test_costs_are_those_of_the_parts():
-    model = fresh_model(MOBILE, MOBILE.sample(np.random.default_rng(0)), TASK, 0)
+    arch = MOBILE.sample(np.random.default_rng(0))
+    model = fresh_model(MOBILE, arch, TASK, 0)
     counted = cost(model, TASK)
     on_paper = {"macs": counted.macs, "params": counted.params, "size_bytes": counted.size_bytes}
     asked = limited(latency_ms=("min", 1.0))
-    assert costs(model, TASK, limited(), None) == on_paper
+    assert costs(MOBILE, arch, model, TASK, limited(), None) == on_paper
     assert paper_costs(model, TASK, peak=True) == on_paper | {"peak_memory_bytes": peak_activation_bytes(model, TASK)}
     calibration = calibrate(MOBILE, TASK, Device(), samples=10, seed=0)
-    stored = costs(model, TASK, asked, calibration.to_json())
-    assert stored == costs(model, TASK, asked, calibration.predictor())
+    stored = costs(MOBILE, arch, model, TASK, asked, calibration.to_json())
+    assert stored == costs(MOBILE, arch, model, TASK, asked, calibration.predictor(MOBILE))
     assert stored["throughput_per_s"] == pytest.approx(1000 / stored["latency_ms"])
-    measured = costs(model, TASK, asked, None)
+    measured = costs(MOBILE, arch, model, TASK, asked, None)
     assert set(measured) == {*on_paper, "latency_ms", "throughput_per_s"}

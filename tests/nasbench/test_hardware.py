@@ -374,7 +374,7 @@ class TestCalibrate:
         assert (protocol["batch"], protocol["threads"], protocol["precision"]) == (2, 1, "fp32")
         assert protocol["runtime"] == f"eager {torch.__version__}"
         assert protocol["device"] == processor_name() != ""
-        assert protocol["repeats"] >= 30
+        assert protocol["repeats"] >= 2  # a call in each of the two quietest turns, however busy the machine is
         assert json.loads(json.dumps(calibration.to_json())) == calibration.to_json()
 
     def test_a_sample_is_decided_by_its_generator_and_ends_with_a_small_space(self) -> None:

@@ -48,6 +48,7 @@ class CommandDevice(Device):
     name: ClassVar[str] = "command"
     summary: ClassVar[str] = "a command that measures an exported network, on another machine say"
     measures_many: ClassVar[bool] = False
+    order: ClassVar[str] = "one after the other"
 
     def why_not(self, compiled: CompiledModel) -> str | None:
         """It takes files of its own runtime."""

@@ -48,6 +48,7 @@ class TableDevice(Device):
     summary: ClassVar[str] = "a CSV file with the latency of each architecture"
     times_networks: ClassVar[bool] = False
     measures_many: ClassVar[bool] = False
+    order: ClassVar[str] = "looked up"
 
     def why_unavailable(self) -> str | None:
         """Why the file cannot be read, or None."""

@@ -17,7 +17,7 @@ from search_spaces import Architecture, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 
-LEAST = 10  # measurements
+LEAST = 8  # measurements; those that a cross-validation of ten leaves
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class LatencyPredictor(ABC):
         """Fit on measured networks, whose latencies (n,) are in milliseconds; returns the predictor.
 
         Raises:
-            UserError: there are fewer than 10 measurements, one is not a positive number, or something is missing that
+            UserError: there are fewer than 8 measurements, one is not a positive number, or something is missing that
                 this predictor reads.
         """
         if latency_ms.ndim != 1 or len(latency_ms) < LEAST or len(networks) != len(latency_ms):
