@@ -120,11 +120,10 @@ def _robust(between: Floats, wrong: Floats, noise_square: Floats) -> tuple[Float
     k = len(wrong)
     noise_variance = np.repeat(noise_square, k, axis=1)
     for _ in range(ROUNDS):
-        precision = np.linalg.inv(between + noise_variance[:, :, None] * np.eye(k))
-        pull = precision @ wrong
+        pull = np.linalg.inv(between + noise_variance[:, :, None] * np.eye(k)) @ wrong
         residual_square = (noise_variance * pull) ** 2
         noise_variance = noise_square * (DEGREES + residual_square / noise_square) / (DEGREES + 1)
-    precision = np.linalg.inv(between + noise_variance[:, :, None] * np.eye(k))
+    precision: Floats = np.linalg.inv(between + noise_variance[:, :, None] * np.eye(k))
     pull = precision @ wrong
     residual_square = (noise_variance * pull) ** 2
     # The likelihood of normal noise with these variances, corrected by how much likelier the t distribution makes it.
