@@ -123,7 +123,7 @@ def _robust(between: Floats, wrong: Floats, noise_square: Floats) -> tuple[Float
         pull = np.linalg.inv(between + noise_variance[:, :, None] * np.eye(k)) @ wrong
         residual_square = (noise_variance * pull) ** 2
         noise_variance = noise_square * (DEGREES + residual_square / noise_square) / (DEGREES + 1)
-    precision: Floats = np.linalg.inv(between + noise_variance[:, :, None] * np.eye(k))
+    precision = np.linalg.inv(between + noise_variance[:, :, None] * np.eye(k)).astype(np.float64, copy=False)
     pull = precision @ wrong
     residual_square = (noise_variance * pull) ** 2
     # The likelihood of normal noise with these variances, corrected by how much likelier the t distribution makes it.
