@@ -314,7 +314,7 @@ class TestCuda:
         with pytest.raises(UserError, match="compile the network with this device"):
             device.measure(artefact, TASK)
 
-    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    @pytest.mark.only_where(not torch.cuda.is_available())
     def test_without_a_gpu(self, survivor) -> None:
         asked = parse_experiment(experiment_of(device={"name": "cuda"}, objectives=LATENCY, reward={"name": "scalar"}))
         with pytest.raises(UserError, match="torch finds no GPU"):
@@ -322,7 +322,7 @@ class TestCuda:
         with pytest.raises(UserError, match="torch finds no GPU"):
             get_device(asked.device).compile(survivor[0][0].network, TASK)
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+    @pytest.mark.only_where(torch.cuda.is_available())
     def test_with_a_gpu(self, survivor) -> None:
         stages, bench = survivor
         metrics, eager = measure_stages(stages, bench, CudaDevice("torch_compile"))
