@@ -10,6 +10,7 @@ from nasbench.hardware.devices import DEVICES, NotInTable, get_device
 from nasbench.hardware.energy import Energy
 from nasbench.hardware.measure import Latency
 from nasbench.hardware.predictors import PREDICTORS, LatencyPredictor
+from nasbench.hardware.transfer import TransferPredictor
 from nasbench.hardware.work import WORK, work
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NetworkPredictor",
     "NotInTable",
     "Ratio",
+    "TransferPredictor",
     "calibrate",
     "compute_by_operations",
     "compute_by_time",
