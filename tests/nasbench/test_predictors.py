@@ -123,6 +123,17 @@ class TestEveryPredictor:
         assert HeldOut(latency_ms[fresh], mean, scale * std).coverage_pct > 95 - tolerance
         assert np.median(scale * std / mean) < 0.4  # and not by being as wide as the world
 
+    def test_few_networks_that_many_prices_meet_exactly_do_not_make_it_sure(self, name) -> None:
+        rows, latency_ms = synthetic(216, 3)
+        latency_ms *= np.exp(0.1 * np.random.default_rng(3).normal(size=216))
+        rng = np.random.default_rng(4)
+        networks = Networks(rows, np.abs(rng.normal(size=(216, len(COLUMNS)))), (rng.random((216, 8)),))
+        learnt, fresh = np.arange(16), np.arange(16, 216)
+        mean, std = get_predictor(name).fit(networks[learnt], latency_ms[learnt]).predict(networks[fresh])
+        # Unscaled: the noise of 0.1 at least, however well 20 prices fit 16 networks.
+        assert 0.08 < np.median(std / mean) < 0.6
+        assert HeldOut(latency_ms[fresh], mean, std).coverage_pct > 75
+
 
 def test_a_lookup_needs_a_table() -> None:
     rows, latency_ms = synthetic(20, 0)

@@ -16,9 +16,10 @@ class BoostedTrees(LatencyPredictor):
     """A sum of prices, and boosted trees for the logarithm of what they are wrong by.
 
     Friedman 2001 (Greedy function approximation), in the histogram form of scikit-learn. Several boosters, each on a
-    bootstrap sample (Breiman 1996, Bagging predictors), are averaged; the deviation is their disagreement, and the
-    scatter of each measurement around the boosters that did not see it. Deviation: the trees correct the prices, since
-    alone they cannot go beyond the latencies that they saw, and rank 100 networks worse than the prices do.
+    bootstrap sample (Breiman 1996, Bagging predictors), are averaged; the deviation is their disagreement, the scatter
+    of each measurement around the boosters that did not see it, and what the prices owe to being fitted to it.
+    Deviation: the trees correct the prices, since alone they cannot go beyond the latencies that they saw, and rank 100
+    networks worse than the prices do.
 
     Every random choice is fixed, so that a refit on the same measurements is the same predictor.
     """
@@ -51,7 +52,7 @@ class BoostedTrees(LatencyPredictor):
         """See `LatencyPredictor`."""
         columns, log_price = self._columns(networks)
         each = np.array([booster.predict(columns) for booster in self._boosters])
-        return log_normal(log_price + each.mean(axis=0), each.var(axis=0) + self._noise)
+        return log_normal(log_price + each.mean(axis=0), each.var(axis=0) + self._noise + self._prices.optimism)
 
     def _columns(self, networks: Networks) -> tuple[Floats, Floats]:
         log_price = np.log(np.maximum(self._prices.total(networks.priced), 1e-9))

@@ -21,7 +21,8 @@ class GaussianProcess(LatencyPredictor):
     encoding, every one with a scale and a weight that the marginal likelihood chooses. Deviation: the mean of the
     process is the sum of prices, not a constant, so that it goes on sensibly outside of what was measured.
 
-    Deviations are those of a measurement: of the process, and of the noise besides.
+    Deviations are those of a measurement: of the process, of the noise, and of the prices as far as they were fitted to
+    the very networks that the process sees.
     """
 
     name: ClassVar[str] = "gp"
@@ -43,7 +44,7 @@ class GaussianProcess(LatencyPredictor):
         posterior.observe(range(len(self._seen)), self._points(self._seen))
         mean = self._middle + self._unit * posterior.mean(self._values) + self._log_price(networks)
         variance = posterior.deviation() ** 2 + self.kernel.noise + SMALLEST_NOISE
-        return log_normal(mean, self._unit**2 * variance)
+        return log_normal(mean, self._unit**2 * variance + self._prices.optimism)
 
     def _points(self, networks: Networks) -> tuple[Floats, ...]:
         columns, seen = _groups(networks), _groups(self._seen)
