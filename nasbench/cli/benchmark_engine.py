@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.output import show, tell
+from nasbench.cli.search import Json, Override
 from nasbench.cli.spaces import import_from
 from nasbench.config import load_experiment
 from nasbench.files import write_json
 
 if TYPE_CHECKING:
     from nasbench.stress.engine_speed import EngineSpeed
-    from nasbench.stress.statistics import Spread
 
 LABELS = {"engine": "nasbench", "ray_tune": "Ray Tune alone", "loop": "loop"}
 COLUMNS = {
@@ -39,9 +38,7 @@ def benchmark_engine(
         Path | None, typer.Option(help="Folder for the runs [runs/engine-TIME].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")
-    ] = None,
+    override: Override = None,
     json: Json = False,
 ) -> None:
     """Evaluate the same candidates by the engine, by Ray Tune alone and by a loop; show what orchestration costs."""
@@ -58,7 +55,7 @@ def benchmark_engine(
         workers=workers,
         rounds=rounds,
         code_folder=code_folder,
-        on_event=lambda text: err.print(text, markup=False, highlight=False, soft_wrap=True),
+        on_event=tell,
     )
     told = {"experiment": asked.model_dump(mode="json"), **found.to_json()}
     write_json(folder / "benchmark.json", told)
@@ -66,15 +63,15 @@ def benchmark_engine(
 
 
 def _table(found: EngineSpeed) -> Table:
-    from nasbench.stress.statistics import Spread
+    from nasbench.stress.statistics import Spread, text
 
     overhead, each = Spread.of(found.overhead_pct), Spread.of(found.overhead_ms_per_candidate)
     same = f"{found.candidates - len(found.different)} of {found.candidates}"
     table = Table(
         title=f"{found.candidates} candidates with {found.workers} workers, {len(found.rounds)} rounds (mean +- std)",
         caption=(
-            f"orchestration overhead of nasbench over Ray Tune alone: {_text(overhead, 1)} % of wall time, "
-            f"{_text(each, 0)} ms per candidate. Wall time is from the beginning of the first candidate on a worker to "
+            f"orchestration overhead of nasbench over Ray Tune alone: {text(overhead, 1)} % of wall time, "
+            f"{text(each, 0)} ms per candidate. Wall time is from the beginning of the first candidate on a worker to "
             f"the last result in the driver; start-up of Ray and its workers comes before that and is shown apart. "
             f"{same} candidates were trained to the same loss, to the bit, in all passes."
         ),
@@ -83,12 +80,5 @@ def _table(found: EngineSpeed) -> Table:
     for heading, _ in COLUMNS.values():
         table.add_column(heading, justify="right")
     for way, label in LABELS.items():
-        table.add_row(label, *(_text(found.spread(way, name), decimals) for name, (_, decimals) in COLUMNS.items()))
+        table.add_row(label, *(text(found.spread(way, name), decimals) for name, (_, decimals) in COLUMNS.items()))
     return table
-
-
-def _text(spread: Spread | None, decimals: int) -> str:
-    if spread is None:
-        return "-"
-    text = f"{spread.mean:,.{decimals}f}"
-    return text if spread.std is None else f"{text} +- {spread.std:,.{decimals}f}"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.output import err, show, tell
+from nasbench.cli.search import Json, Override
 from nasbench.cli.spaces import import_from
 from nasbench.config import load_experiment
 from nasbench.files import write_json
@@ -36,9 +36,7 @@ def benchmark_schedulers(
             help="Folder of the runs [runs/schedulers-TIME]; one that is there is completed.", show_default=False
         ),
     ] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=9")
-    ] = None,
+    override: Override = None,
     json: Json = False,
 ) -> None:
     """Search for the same time with and without schedulers that stop candidates early; compare what was found."""
@@ -57,7 +55,7 @@ def benchmark_schedulers(
             seeds=seeds,
             minutes=minutes,
             code_folder=code_folder,
-            on_event=lambda text: err.print(text, markup=False, highlight=False, soft_wrap=True),
+            on_event=tell,
         )
     except KeyboardInterrupt:
         words = [*sys.argv[1:], *(() if run else ("--run", str(folder)))]
@@ -70,6 +68,8 @@ def benchmark_schedulers(
 
 
 def _table(found: SchedulerGain) -> Table:
+    from nasbench.stress.statistics import text
+
     walls = [each.wall_s / 60 for each in found.searches]
     table = Table(
         title=f"searches of {found.minutes:g} minutes, {len(found.seeds)} seeds (mean +- std)",
@@ -87,18 +87,10 @@ def _table(found: SchedulerGain) -> Table:
         error = None if gain is None else gain.standard_error
         table.add_row(
             name,
-            _text(found, name, "best_val_acc_pct", 2),
+            text(found.spread(name, "best_val_acc_pct"), 2),
             "-" if gain is None else f"{gain.mean:+.2f}" + ("" if error is None else f" +- {error:.2f}"),
-            *(_text(found, name, what, 0) for what in ("candidates", "stopped", "epochs")),
-            _text(found, name, "utilization_pct", 1),
-            _text(found, name, "wall_s", 2, 1 / 60),
+            *(text(found.spread(name, what), 0) for what in ("candidates", "stopped", "epochs")),
+            text(found.spread(name, "utilization_pct"), 1),
+            text(found.spread(name, "wall_s"), 2, factor=1 / 60),
         )
     return table
-
-
-def _text(found: SchedulerGain, scheduler: str, name: str, decimals: int, factor: float = 1.0) -> str:
-    spread = found.spread(scheduler, name)
-    if spread is None:
-        return "-"
-    text = f"{factor * spread.mean:,.{decimals}f}"
-    return text if spread.std is None else f"{text} +- {factor * spread.std:,.{decimals}f}"

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from nasbench.cli.output import err, show
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+from nasbench.cli.output import err, show, tell
+from nasbench.cli.search import Json, Override
 
 
 def chaos(
@@ -20,9 +19,7 @@ def chaos(
     faults: Annotated[int, typer.Option(min=1, help="How often something is killed.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of what is killed when.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Folder for the runs [runs/chaos-TIME].", show_default=False)] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")
-    ] = None,
+    override: Override = None,
     json: Json = False,
 ) -> None:
     """Kill workers, the driver and nodes of a search at random moments; compare it with an undisturbed run."""
@@ -38,7 +35,7 @@ def chaos(
         faults=faults,
         seed=seed,
         overrides=override or [],
-        on_event=lambda text: err.print(text, markup=False, highlight=False, soft_wrap=True),
+        on_event=tell,
     )
     table = Table(
         title=f"{faults} faults in a search of {candidates} candidates",

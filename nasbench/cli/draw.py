@@ -14,7 +14,7 @@ from nasbench.cli.output import show
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
 from nasbench.files import write_text
-from nasbench.hardware import cost
+from nasbench.hardware import counts
 from nasbench.report.drawing import svg
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
@@ -43,7 +43,7 @@ def draw(
     arch = read_architecture(found, architecture)
     text = found.format(arch)
     write_text(out, svg(found.diagram(arch, task), title=f"{found.name}: {text}"))
-    counted = cost(found.build(arch, task), task)
+    counted = counts(found.build(arch, task), task)
     result = {
         "file": str(out),
         "space": space,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.search import Json, Override
 from nasbench.cli.spaces import import_from
 from nasbench.config import load_experiment
 from nasbench.evaluation.costs import LATENCY
@@ -35,9 +35,7 @@ def profile(
         bool, typer.Option("--latency", help="Predict latency, also if the experiment does not need it.")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o space.layers=1")
-    ] = None,
+    override: Override = None,
     json: Json = False,
 ) -> None:
     """Show what the networks of a space cost before training, and what share of them meets the limits."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nasbench.search.plan import Estimate
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Override = Annotated[list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")]
 Run = Annotated[str, typer.Argument(help="The folder of a run, or its URL.", show_default=False)]
 
 
@@ -35,9 +36,7 @@ def search(
         str | None, typer.Option(help="Folder of the run, or a URL [runs/NAME-TIME].", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")
-    ] = None,
+    override: Override = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, estimate hours and disk, keep nothing.")
     ] = False,

@@ -13,6 +13,7 @@ from nasbench.cli.search import Json, Run
 from nasbench.cli.spaces import import_from
 from nasbench.evaluation.outcomes import FAILURES, OUTCOMES, SCORED
 from nasbench.study import Candidate, RunFolder
+from nasbench.study.record import comparable, search_seconds, utilization
 from nasbench.study.remote import open_run
 
 if TYPE_CHECKING:
@@ -29,10 +30,8 @@ def status(run: Run, json: Json = False) -> None:
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
     """What `nasbench status --json` prints."""
-    from nasbench.report.accounting import utilization
     from nasbench.report.build import describe, read_candidates
     from nasbench.reward import pareto_front
-    from nasbench.study.record import comparable
     from search_spaces import get_space
 
     experiment = folder.experiment()
@@ -73,7 +72,7 @@ def search_left_s(candidates: Sequence[Candidate], experiment: Experiment) -> fl
 
     Compression of the survivors is not counted.
     """
-    spent = max((each.finished_s for each in candidates), default=0.0)
+    spent = search_seconds(candidates)
     finished = sum(each.status in SCORED for each in candidates)
     rest = None if not finished else spent / finished * max(0, experiment.search.candidates - finished)
     if rest is not None and experiment.search.max_hours is not None:

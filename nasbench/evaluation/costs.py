@@ -11,7 +11,7 @@ from torch import nn
 
 from nasbench.config import Experiment
 from nasbench.evaluation.evaluator import InfeasibleError
-from nasbench.hardware import Calibration, NetworkPredictor, NotInTable, cost, get_device
+from nasbench.hardware import Calibration, Cost, NetworkPredictor, NotInTable, cost, counts, get_device
 from search_spaces import Architecture, SearchSpace, Task, get_space
 
 LATENCY = ("latency_ms", "throughput_per_s")
@@ -88,12 +88,13 @@ def paper_costs(
     Returns:
         macs, params, size_bytes, and with a predictor latency_ms, latency_std_ms and throughput_per_s.
     """
-    counted = cost(model, task)
+    counted = cost(model, task) if peak or traffic else counts(model, task)
     known: dict[str, float] = {"macs": counted.macs, "params": counted.params, "size_bytes": counted.size_bytes}
-    if peak:
-        known["peak_memory_bytes"] = counted.peak_activation_bytes
-    if traffic:
-        known |= {"bytes_moved": counted.bytes_moved, "flops_per_byte": counted.flops_per_byte}
+    if isinstance(counted, Cost):
+        if peak:
+            known["peak_memory_bytes"] = counted.peak_activation_bytes
+        if traffic:
+            known |= {"bytes_moved": counted.bytes_moved, "flops_per_byte": counted.flops_per_byte}
     if predictor is not None:
         assert arch is not None, "a predictor reads the architecture"
         mean_ms, std_ms = predictor.predict(arch, model, task)

@@ -4,7 +4,7 @@ from nasbench.hardware.calibrate import calibrate
 from nasbench.hardware.calibration import Calibration, NetworkPredictor
 from nasbench.hardware.compare import Comparison, Ratio
 from nasbench.hardware.compute import Compute, compute_by_operations, compute_by_time
-from nasbench.hardware.cost import Cost, cost
+from nasbench.hardware.cost import Cost, Counts, cost, counts
 from nasbench.hardware.device import Device, processor_name
 from nasbench.hardware.devices import DEVICES, NotInTable, get_device
 from nasbench.hardware.energy import Energy
@@ -21,6 +21,7 @@ __all__ = [
     "Comparison",
     "Compute",
     "Cost",
+    "Counts",
     "Device",
     "Energy",
     "Latency",
@@ -33,6 +34,7 @@ __all__ = [
     "compute_by_operations",
     "compute_by_time",
     "cost",
+    "counts",
     "get_device",
     "processor_name",
     "work",

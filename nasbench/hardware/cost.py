@@ -25,16 +25,14 @@ _ATTENTION = "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Costs of one image, of the network as it is deployed: with its branches merged, see `reparameterize`.
+class Counts:
+    """What is counted of one image, of the network as it is deployed: with its branches merged, see `reparameterize`.
 
     Attributes:
         macs: multiply-adds of convolutions, linear layers, matrix products and attention, as papers count them.
         attention_macs: those of `macs` in the two products of attention, which some papers leave out.
         params: parameters.
         size_bytes: bytes of parameters and buffers.
-        peak_activation_bytes: the most bytes of activations that live at a time, see `peak_activation_bytes`.
-        bytes_moved: what operators read and write if they run one by one, see `traffic`.
         uncounted: operators that are not known to be free and were not counted, with how often they occur.
     """
 
@@ -42,14 +40,25 @@ class Cost:
     attention_macs: int
     params: int
     size_bytes: int
-    peak_activation_bytes: int
-    bytes_moved: int
     uncounted: dict[str, int]
 
     @property
     def flops(self) -> int:
         """Floating-point operations: a multiply-add is two of them, a multiplication and an addition."""
         return FLOPS_PER_MAC * self.macs
+
+
+@dataclass(frozen=True)
+class Cost(Counts):
+    """What is counted, and what a run of the network shows.
+
+    Attributes:
+        peak_activation_bytes: the most bytes of activations that live at a time, see `peak_activation_bytes`.
+        bytes_moved: what operators read and write if they run one by one, see `traffic`.
+    """
+
+    peak_activation_bytes: int
+    bytes_moved: int
 
     @property
     def flops_per_byte(self) -> float:
@@ -64,7 +73,20 @@ class Cost:
 def cost(model: nn.Module, task: Task) -> Cost:
     """Everything that is known of a network without training or timing it; the network is left as it was.
 
-    Multiply-adds are counted with fvcore, bytes and memory are those of a network that runs once on an empty image.
+    It is what `counts` gives, and bytes and memory of a network that runs once on an empty image.
+    """
+    deployed = reparameterize(model)
+    moved = traffic(deployed, task)
+    return Cost(
+        **vars(counts(deployed, task)),
+        peak_activation_bytes=moved.peak_activation_bytes,
+        bytes_moved=moved.bytes_moved,
+    )
+
+
+def counts(model: nn.Module, task: Task) -> Counts:
+    """Multiply-adds and parameters, counted with fvcore; the network is left as it was.
+
     Normalization is left out, as it folds into convolutions and published numbers leave it out, and so are pooling
     and interpolation. Operators that fvcore does not know are in `uncounted`: additions, products of two maps and
     most activations, which multiply nothing that the field counts. It holds ReLU, reshapes and the like to be free.
@@ -81,14 +103,11 @@ def cost(model: nn.Module, task: Task) -> Cost:
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis.set_op_handle(**_HANDLERS)
         by_operator, uncounted = analysis.by_operator(), dict(analysis.unsupported_ops())
-    moved = traffic(deployed, task)
-    return Cost(
+    return Counts(
         macs=int(sum(by_operator.values())),
         attention_macs=int(by_operator[_ATTENTION]),
         params=sum(parameter.numel() for parameter in deployed.parameters()),
         size_bytes=_bytes(deployed),
-        peak_activation_bytes=moved.peak_activation_bytes,
-        bytes_moved=moved.bytes_moved,
         uncounted=uncounted,
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,6 +74,18 @@ def wall_seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - before
 
 
+@contextlib.contextmanager
+def no_collecting() -> Iterator[None]:
+    """Let the garbage collector rest."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def time_calls(
     call: Callable[[], object],
     *,
@@ -126,9 +139,7 @@ def time_in_turn(
     """
     warmed = {name: _warm_up(call, warmup, warmup_s) for name, call in calls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with no_collecting():
         start, repeats, check_s = time.perf_counter(), 0, budget_s / 2
         while repeats < max_repeats:
             for name, call in calls.items():
@@ -143,9 +154,6 @@ def time_in_turn(
             check_s = spent + budget_s / CHECKS
             if spent >= budget_s or all(_spread(np.array(times)) < TIGHT for times in seconds.values()):
                 break
-    finally:
-        if collecting:
-            gc.enable()
     return {name: (np.array(times), warmed[name]) for name, times in seconds.items()}
 
 

@@ -7,14 +7,13 @@ here it is the median of the calls in the quietest turns, since a single call ha
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from nasbench.hardware.measure import Timer, wall_seconds
+from nasbench.hardware.measure import Timer, no_collecting, wall_seconds
 
 Seconds = npt.NDArray[np.float64]
 
@@ -52,9 +51,7 @@ def time_in_rounds(
     turns: list[list[Seconds]] = [[] for _ in calls]
     medians: list[list[float]] = [[] for _ in calls]
     slice_s = budget_s / (ROUNDS * max(1, len(calls)))
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with no_collecting():
         start, rounds = time.perf_counter(), 0
         while True:
             for index in rng.permutation(len(calls)):
@@ -67,9 +64,6 @@ def time_in_rounds(
                 continue
             if spent >= PATIENCE * budget_s or _settled(medians):
                 break
-    finally:
-        if collecting:
-            gc.enable()
     return turns
 
 

@@ -12,6 +12,7 @@ from nasbench.config.experiment import ExecutorConfig
 from nasbench.evaluation.outcomes import OUTCOMES, SCORED
 from nasbench.hardware.compute import ASSUMED_UTILIZATION, Compute, compute_by_time
 from nasbench.study import Candidate
+from nasbench.study.record import search_seconds, utilization
 
 
 def count_outcomes(candidates: Sequence[Candidate], experiment: Experiment) -> list[dict[str, Any]]:
@@ -70,7 +71,7 @@ def compute(
     devices_s = training_s * (executor.gpus or 1)
     flops_per_s = (peak or {}).get("flops_per_s")
     possible = devices_s * flops_per_s if flops_per_s else None
-    wall = max((candidate.finished_s for candidate in candidates), default=0.0)
+    wall = search_seconds(candidates)
     return {
         "device_seconds": searching + compressing,
         "search_device_seconds": searching,
@@ -87,10 +88,3 @@ def compute(
         "pfs_days_by_time": compute_by_time(devices_s, flops_per_s).pfs_days if flops_per_s else None,
         "measured_utilization": counted.operations / possible if possible else None,
     }
-
-
-def utilization(candidates: Sequence[Candidate], workers: int) -> float | None:
-    """Seconds of training in all workers together / (workers x seconds of search); None before the first outcome."""
-    wall = max((candidate.finished_s for candidate in candidates), default=0.0)
-    spent = sum(candidate.training_seconds for candidate in candidates if not candidate.cached)
-    return spent / (workers * wall) if wall else None

@@ -126,7 +126,6 @@ def _calibration(experiment: Experiment, folder: RunFolder, prepared: Prepared, 
         return None
     if folder.calibration.exists():
         return Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
-    watcher.phase("measure latency", experiment.device.samples)
     calibration = prepared.calibration or calibrate(
         prepared.space,
         prepared.data.task,

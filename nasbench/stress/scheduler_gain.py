@@ -16,7 +16,7 @@ from nasbench.stress.chaos import epochs_log
 from nasbench.stress.silent import Silent
 from nasbench.stress.statistics import Spread
 from nasbench.study import RunFolder
-from nasbench.study.record import comparable
+from nasbench.study.record import comparable, search_seconds, utilization
 from nasbench_registry import UserError, one_of
 from search_spaces import get_space
 
@@ -199,8 +199,6 @@ def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
     candidates = read_candidates(run, experiment, get_space(experiment.space.name, **experiment.space.options))
     accuracies = [each.metrics["val_acc_pct"] for each in comparable(candidates, experiment.training.epochs)]
     done, stopped = (sum(each.status == status for each in candidates) for status in ("done", "stopped"))
-    wall_s = max((each.finished_s for each in candidates), default=0.0)
-    trained_s = sum(each.training_seconds for each in candidates)
     return Searched(
         scheduler=scheduler,
         seed=seed,
@@ -210,8 +208,8 @@ def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
         stopped=stopped,
         failed=len(candidates) - done - stopped,
         epochs=len(epochs_log(run.path)),
-        wall_s=wall_s,
-        utilization_pct=100 * trained_s / (experiment.executor.workers * wall_s) if wall_s else 0.0,
+        wall_s=search_seconds(candidates),
+        utilization_pct=100 * (utilization(candidates, experiment.executor.workers) or 0.0),
     )
 
 

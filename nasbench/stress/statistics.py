@@ -35,3 +35,11 @@ class Spread:
     def standard_error(self) -> float | None:
         """Of the mean; None for a single value."""
         return None if self.std is None else self.std / math.sqrt(self.n)
+
+
+def text(spread: Spread | None, decimals: int, *, factor: float = 1.0) -> str:
+    """Mean and standard deviation for people, ``1.25 +- 0.03``, times a factor that changes their unit."""
+    if spread is None:
+        return "-"
+    mean = f"{factor * spread.mean:,.{decimals}f}"
+    return mean if spread.std is None else f"{mean} +- {factor * spread.std:,.{decimals}f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,21 @@ def comparable(candidates: Sequence[Candidate], full_epochs: int) -> list[Candid
     done = [candidate for candidate in candidates if candidate.status == "done"]
     most = max((candidate.epochs or full_epochs for candidate in done), default=0)
     return [candidate for candidate in done if (candidate.epochs or full_epochs) == most]
+
+
+def search_seconds(candidates: Iterable[Candidate]) -> float:
+    """Seconds of search until the last outcome, pauses between resumes left out; 0 before the first."""
+    return max((candidate.finished_s for candidate in candidates), default=0.0)
+
+
+def utilization(candidates: Collection[Candidate], workers: int) -> float | None:
+    """Seconds of training in all workers together / (workers x seconds of search); None before the first outcome.
+
+    What is in training now is not counted yet, and what was found in the shared cache was not trained.
+    """
+    wall = search_seconds(candidates)
+    spent = sum(candidate.training_seconds for candidate in candidates if not candidate.cached)
+    return spent / (workers * wall) if wall else None
 
 
 class Record:

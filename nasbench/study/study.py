@@ -15,7 +15,7 @@ from nasbench.config import Experiment
 from nasbench.evaluation import FAILURES, SCORED, Evaluated, Trial
 from nasbench.files import write_json
 from nasbench.reward import pareto_front, scores
-from nasbench.study.record import Candidate, Record, comparable
+from nasbench.study.record import Candidate, Record, comparable, search_seconds, utilization
 from nasbench.study.run_folder import RunFolder
 from search_spaces import Architecture, SearchSpace
 
@@ -54,7 +54,7 @@ class Study:
         self._stopped_for: str | None = None
         self._controller = make_controller(experiment, space)
         self._resume()
-        self._earlier_s = max((candidate.finished_s for candidate in self.candidates), default=0.0)
+        self._earlier_s = search_seconds(self.candidates)
         self._started = time.monotonic()
 
     # ---- what the run looks like
@@ -107,13 +107,8 @@ class Study:
 
     @property
     def utilization(self) -> float | None:
-        """Seconds of training in all workers together / (workers x seconds of search); None before the first outcome.
-
-        Candidates that are in training now are not counted yet.
-        """
-        spent = sum(candidate.training_seconds for candidate in self.record.candidates.values())
-        latest = max((candidate.finished_s for candidate in self.record.candidates.values()), default=0.0)
-        return spent / (self.experiment.executor.workers * latest) if latest else None
+        """What share of the workers' time was training so far; None before the first outcome."""
+        return utilization(self.record.candidates.values(), self.experiment.executor.workers)
 
     def seed_of(self, arch: Architecture) -> int:
         """The seed of an architecture's weights and training: the same in whatever order candidates come."""

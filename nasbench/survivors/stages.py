@@ -15,7 +15,7 @@ from torch import nn
 from compression import CompiledModel, Recipe, Step
 from compression.quantization.modules import dequantize, is_quantized
 from nasbench.config.experiment import GateConfig
-from nasbench.hardware import Device, Latency, NotInTable, cost
+from nasbench.hardware import Device, Latency, NotInTable, counts
 from nasbench.hardware.cost import stored_bytes
 from nasbench.models import Origin
 from nasbench.survivors.workbench import Workbench, judge
@@ -159,7 +159,7 @@ def measure_stages(
             metrics.append({})
             continue
         float_network = dequantize(stage.network) if is_quantized(stage.network) else stage.network
-        counted = cost(float_network, task)
+        counted = counts(float_network, task)
         size = stage.model.bytes if isinstance(stage.model, CompiledModel) else stored_bytes(stage.model)
         latency = latencies.get(stage.name)
         timed: dict[str, Any] = {

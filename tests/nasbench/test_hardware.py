@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests_support import Attending
 from torch import nn
 
 from compression.quantization.static_int8 import quantize_static
@@ -87,15 +88,6 @@ class TestCost:
         assert cost(Cross(), TASK).macs == 2 * 5 * 7 * 4 + 2 * 5 * 7 * 6
 
     def test_attention_of_torch_is_not_hidden(self) -> None:
-        class Attending(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
-
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                tokens = x.flatten(2).transpose(1, 2)
-                return self.attention(tokens, tokens, tokens, need_weights=False)[0]
-
         before = torch.backends.mha.get_fastpath_enabled()
         assert cost(Attending(), Task((16, 8, 6), 2)).macs == 48 * 16 * 4 * 16 + 2 * 48 * 48 * 16
         assert torch.backends.mha.get_fastpath_enabled() is before

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binom
+from tests_support import Attending
 from torch import nn
 
 from nasbench.cli.profile import readable
@@ -162,15 +163,6 @@ class TestTraffic:
         assert cost(Odd(), TASK).bytes_moved == image_bytes(3, 3) * 3 + 4 * 3
 
     def test_attention_has_its_parts(self) -> None:
-        class Attending(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
-
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                tokens = x.flatten(2).transpose(1, 2)
-                return self.attention(tokens, tokens, tokens, need_weights=False)[0]
-
         counted = cost(Attending(), Task((16, 8, 6), 2))
         # At least: tokens into three projections and out of them, into the product, out of it, and through the last.
         assert counted.bytes_moved >= image_bytes(16) * (1 + 3 + 3 + 1 + 1 + 1) + 4 * (4 * 16 * 16 + 4 * 16)

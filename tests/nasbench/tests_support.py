@@ -4,6 +4,9 @@ import subprocess
 import sys
 import time
 
+import torch
+from torch import nn
+
 RECIPE = [
     {"prune": {"ratio": 0.3, "epochs": 2}},
     {"distill": {"epochs": 2}},
@@ -101,3 +104,15 @@ def wait_until(reached, process, log):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
     return found
+
+
+class Attending(nn.Module):
+    """Self-attention of torch itself over the pixels of images (n, 16, h, w)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0]

@@ -7,18 +7,16 @@ import math
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import nn
 
 from compression import CompiledModel
-from nasbench.hardware.device import Device
-from nasbench.hardware.devices.told import UNKNOWN, told_latency
+from nasbench.hardware.devices.told import UNKNOWN, ToldDevice, told_latency
 from nasbench.hardware.measure import Latency, summarise
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -28,7 +26,7 @@ NO_FILE = ("eager",)  # runtimes whose artefact cannot run by itself
 
 
 @dataclass(frozen=True)
-class CommandDevice(Device):
+class CommandDevice(ToldDevice):
     """A command measures the file that a network is compiled to, and prints what it measured as JSON.
 
     The network is compiled here, for `runtime`; the artefact is stored, and its path takes the place of ``{model}`` in
@@ -47,7 +45,6 @@ class CommandDevice(Device):
 
     name: ClassVar[str] = "command"
     summary: ClassVar[str] = "a command that measures an exported network, on another machine say"
-    measures_many: ClassVar[bool] = False
     order: ClassVar[str] = "one after the other"
 
     def why_not(self, compiled: CompiledModel) -> str | None:
@@ -61,10 +58,6 @@ class CommandDevice(Device):
     def machine(self) -> str:
         """The command, for nothing else is known before it runs."""
         return f"command {self.command}"
-
-    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
-        """There is none: PyTorch has no file that the command could run."""
-        return None
 
     def measure(self, compiled: CompiledModel, task: Task, budget_s: float = 0.5) -> Latency:
         """What the command measures; how long it takes is up to it.
@@ -94,18 +87,6 @@ class CommandDevice(Device):
             median_ms, repeats = self._milliseconds(latency.get("median"), "median"), int(latency.get("repeats", 0))
             return told_latency(median_ms, p95_ms=p95_ms, iqr_ms=iqr_ms, repeats=repeats, **about)
         return told_latency(self._milliseconds(latency, "latency_ms"), **about)
-
-    def measure_in_turn(
-        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5
-    ) -> dict[str, Latency]:
-        """One command after the other."""
-        return {name: self.measure(model, task) for name, model in compiled.items()}
-
-    def measure_quietly(
-        self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
-    ) -> list[Latency]:
-        """One command after the other."""
-        return [self.measure(model, task) for model, task in compiled]
 
     def _run(self, file: Path, task: Task) -> Mapping[str, Any]:
         values = (file, self.batch, self.threads, ",".join(map(str, task.input_shape)))

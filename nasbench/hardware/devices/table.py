@@ -17,8 +17,7 @@ from torch import nn
 from compression import CompiledModel
 from compression.compilation.eager import EagerModel
 from compression.reparameterization import reparameterize
-from nasbench.hardware.device import Device
-from nasbench.hardware.devices.told import told_latency
+from nasbench.hardware.devices.told import ToldDevice, told_latency
 from nasbench.hardware.measure import Latency
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task
@@ -31,7 +30,7 @@ class NotInTable(LookupError):
 
 
 @dataclass(frozen=True)
-class TableDevice(Device):
+class TableDevice(ToldDevice):
     """A CSV file with a line for each architecture: `architecture`, in the notation of its space, and `latency_ms`.
 
     A measurement is a lookup. An architecture that is not in the file has the latency of those in it that build the
@@ -47,7 +46,6 @@ class TableDevice(Device):
     name: ClassVar[str] = "table"
     summary: ClassVar[str] = "a CSV file with the latency of each architecture"
     times_networks: ClassVar[bool] = False
-    measures_many: ClassVar[bool] = False
     order: ClassVar[str] = "looked up"
 
     def why_unavailable(self) -> str | None:
@@ -109,10 +107,6 @@ class TableDevice(Device):
         """Impossible without the architecture; UserError."""
         raise UserError(f"{self._only}; give the architecture.")
 
-    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
-        """There is none."""
-        return None
-
     def measure(self, compiled: CompiledModel, task: Task, budget_s: float = 0.5) -> Latency:
         """The latency of what `candidate` gave; UserError for anything else."""
         if not isinstance(compiled, KnownModel):
@@ -120,18 +114,6 @@ class TableDevice(Device):
         return told_latency(
             compiled.latency_ms, batch=self.batch, threads=self.threads, runtime="table", device=self.machine
         )
-
-    def measure_in_turn(
-        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5
-    ) -> dict[str, Latency]:
-        """As `measure`."""
-        return {name: self.measure(model, task) for name, model in compiled.items()}
-
-    def measure_quietly(
-        self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
-    ) -> list[Latency]:
-        """As `measure`."""
-        return [self.measure(model, task) for model, task in compiled]
 
     @property
     def _version(self) -> tuple[Path, int]:

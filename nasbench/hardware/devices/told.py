@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
+from torch import nn
+
+from compression import CompiledModel
+from nasbench.hardware.device import Device
 from nasbench.hardware.measure import Latency
+from search_spaces import Task
 
 UNKNOWN = math.nan
 """A number of the protocol that was not told; JSON null."""
@@ -38,3 +46,26 @@ def told_latency(
         device=device,
         unstable=False,
     )
+
+
+@dataclass(frozen=True)
+class ToldDevice(Device):
+    """A device whose latencies come from elsewhere, one network at a time: there are no calls here to take turns."""
+
+    measures_many: ClassVar[bool] = False
+
+    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
+        """There is none: PyTorch does not run there."""
+        return None
+
+    def measure_in_turn(
+        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5
+    ) -> dict[str, Latency]:
+        """As `measure`, one after the other."""
+        return {name: self.measure(model, task) for name, model in compiled.items()}
+
+    def measure_quietly(
+        self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
+    ) -> list[Latency]:
+        """As `measure`, one after the other."""
+        return [self.measure(model, task) for model, task in compiled]

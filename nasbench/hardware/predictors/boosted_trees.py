@@ -55,5 +55,5 @@ class BoostedTrees(LatencyPredictor):
         return log_normal(log_price + each.mean(axis=0), each.var(axis=0) + self._noise + self._prices.optimism)
 
     def _columns(self, networks: Networks) -> tuple[Floats, Floats]:
-        log_price = np.log(np.maximum(self._prices.total(networks.priced), 1e-9))
+        log_price = self._prices.log_total(networks.priced)
         return np.hstack([networks.priced, *networks.encoding, log_price[:, None]]), log_price

@@ -31,7 +31,7 @@ class GaussianProcess(LatencyPredictor):
 
     def _fit(self, networks: Networks, latency_ms: Floats) -> None:
         self._seen, self._prices = networks, Prices(networks.priced, latency_ms)
-        wrong = np.log(latency_ms) - self._log_price(networks)
+        wrong = np.log(latency_ms) - self._prices.log_total(networks.priced)
         self._middle, self._unit = float(wrong.mean()), max(float(wrong.std()), 1e-6)
         self._values = (wrong - self._middle) / self._unit
         points = self._points(networks)
@@ -42,17 +42,13 @@ class GaussianProcess(LatencyPredictor):
         """See `LatencyPredictor`."""
         posterior = Posterior(self.kernel, self._points(networks))
         posterior.observe(range(len(self._seen)), self._points(self._seen))
-        mean = self._middle + self._unit * posterior.mean(self._values) + self._log_price(networks)
+        mean = self._middle + self._unit * posterior.mean(self._values) + self._prices.log_total(networks.priced)
         variance = posterior.deviation() ** 2 + self.kernel.noise + SMALLEST_NOISE
         return log_normal(mean, self._unit**2 * variance + self._prices.optimism)
 
     def _points(self, networks: Networks) -> tuple[Floats, ...]:
         columns, seen = _groups(networks), _groups(self._seen)
         return tuple(standardized(each, like) for each, like in zip(columns, seen, strict=True))
-
-    def _log_price(self, networks: Networks) -> Floats:
-        logs: Floats = np.log(np.maximum(self._prices.total(networks.priced), 1e-9))
-        return logs
 
 
 def _groups(networks: Networks) -> tuple[Floats, ...]:

@@ -10,7 +10,6 @@ from scipy.optimize import nnls
 
 Floats = npt.NDArray[np.float64]
 
-
 PARTS = 10
 
 
@@ -33,10 +32,8 @@ class Prices:
     def __init__(self, columns: Floats, latency_ms: Floats) -> None:
         full = _with_constant(columns)
         self.values = _fitted(full, latency_ms)
-        order = np.random.default_rng(0).permutation(len(full))
         left_out = np.empty(len(full))
-        for part in np.array_split(order, PARTS):
-            rest = np.setdiff1d(order, part)
+        for part, rest in folds(len(full), PARTS, seed=0):
             left_out[part] = full[part] @ _fitted(full[rest], latency_ms[rest])
         variance = float(np.mean((left_out / latency_ms - 1) ** 2))
         self.relative_std = math.sqrt(variance)
@@ -46,6 +43,11 @@ class Prices:
         """(n,) milliseconds of columns (n, k)."""
         sums: Floats = _with_constant(columns) @ self.values
         return sums
+
+    def log_total(self, columns: Floats) -> Floats:
+        """(n,) logarithms of these totals."""
+        logs: Floats = np.log(np.maximum(self.total(columns), 1e-9))
+        return logs
 
 
 def _fitted(full: Floats, latency_ms: Floats) -> Floats:
@@ -57,3 +59,9 @@ def _fitted(full: Floats, latency_ms: Floats) -> Floats:
 
 def _with_constant(columns: Floats) -> Floats:
     return np.hstack([columns, np.ones((len(columns), 1))])
+
+
+def folds(n: int, parts: int, *, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """The row numbers of each part of a cross-validation of n rows, and those of the rest."""
+    order = np.random.default_rng(seed).permutation(n)
+    return [(part, np.setdiff1d(order, part)) for part in np.array_split(order, parts)]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from nasbench.hardware.predictors.contract import LatencyPredictor, Networks
+from nasbench.hardware.predictors.prices import folds
 
 Floats = npt.NDArray[np.float64]
 
@@ -117,7 +118,7 @@ def cross_validate(
         The predictions; their deviations are as the predictors give them.
     """
     predicted, std = np.empty(len(latency_ms)), np.empty(len(latency_ms))
-    for part, rest in _folds(len(latency_ms), seed):
+    for part, rest in folds(len(latency_ms), FOLDS, seed=seed):
         fitted = make().fit(networks[rest], latency_ms[rest])
         predicted[part], std[part] = fitted.predict(networks[part])
     return HeldOut(latency_ms, predicted, std)
@@ -129,7 +130,7 @@ def calibrated(held_out: HeldOut, *, seed: int = 0) -> HeldOut:
     So the coverage is that of networks on which neither the predictor nor the scale was fitted.
     """
     factors = np.empty(held_out.n)
-    for part, rest in _folds(held_out.n, seed):
+    for part, rest in folds(held_out.n, FOLDS, seed=seed):
         factors[part] = held_out.subset(rest).scale()
     return held_out.scaled(factors)
 
@@ -137,11 +138,6 @@ def calibrated(held_out: HeldOut, *, seed: int = 0) -> HeldOut:
 def best(candidates: Mapping[str, HeldOut]) -> str:
     """The name of the one with the highest rank correlation; of equal ones, that with the smaller median error."""
     return max(candidates, key=lambda name: (candidates[name].spearman, -candidates[name].median_error_pct))
-
-
-def _folds(n: int, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    order = np.random.default_rng(seed).permutation(n)
-    return [(part, np.setdiff1d(order, part)) for part in np.array_split(order, FOLDS)]
 
 
 def _rank_correlations(one: Floats, other: Floats) -> Floats:

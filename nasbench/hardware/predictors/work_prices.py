@@ -11,7 +11,7 @@ from nasbench.hardware.predictors.prices import Prices
 class WorkPrices(LatencyPredictor):
     """The kinds of work are those of `nasbench.hardware.work.WORK`; see `Prices` for how they get their price.
 
-    The deviation is the scatter of the measurements around the fit, as a share of the mean.
+    The deviation is the scatter of measurements around fits without them, as a share of the mean.
 
     Attributes:
         prices: after `fit`.
