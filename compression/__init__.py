@@ -7,7 +7,7 @@ is deployed. Works on any `torch.nn.Module` that takes images; knows no search s
 from compression.compilation.backend import Backend, CompiledModel
 from compression.recipe import Recipe, StepResult
 from compression.registry import BACKENDS, STEPS, backends, get_backend, get_step, steps
-from compression.step import Context, Finetune, Loss, Step
+from compression.step import Context, Finetune, Loss, OnBatch, Step
 
 __all__ = [
     "BACKENDS",
@@ -17,6 +17,7 @@ __all__ = [
     "Context",
     "Finetune",
     "Loss",
+    "OnBatch",
     "Recipe",
     "Step",
     "StepResult",

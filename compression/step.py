@@ -18,14 +18,31 @@ from nasbench_registry import UserError
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """loss(inputs (n, c, h, w), logits (n, classes), labels (n,)) -> scalar tensor, in place of cross-entropy."""
 
+OnBatch = Callable[[int, int], None]
+"""on_batch(steps done, steps in all), after each step of the optimizer."""
+
 
 class Finetune(Protocol):
     """Trains a model in place on the training images of the experiment."""
 
     def __call__(
-        self, model: nn.Module, loss: Loss | None = None, *, epochs: int, learning_rate: float | None = None
+        self,
+        model: nn.Module,
+        loss: Loss | None = None,
+        *,
+        epochs: int,
+        learning_rate: float | None = None,
+        on_batch: OnBatch | None = None,
     ) -> None:
-        """Train `model` for `epochs`; None as loss is cross-entropy, None as rate is the experiment's own."""
+        """Train `model` for `epochs`.
+
+        Args:
+            model: trained in place, and left in evaluation mode.
+            loss: None is cross-entropy.
+            epochs: of training.
+            learning_rate: None is the experiment's own.
+            on_batch: called after each step of the optimizer, with the steps done and all there will be.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +56,9 @@ class Context:
         evaluate: validation accuracy of a network or of a compiled model, in percent.
         seed: decides every random choice of a step.
         teacher: the network a student learns from; a `Recipe` fills in the model that it started from.
+        labels: (m,) class indices of `calibration`, for what needs the gradient of the loss; None if there are none.
+        latency_ms: median latency of a network, or of a compiled model, as it would be deployed; None where nothing can
+            be measured.
     """
 
     example_inputs: Tensor
@@ -47,6 +67,8 @@ class Context:
     evaluate: Callable[[nn.Module | CompiledModel], float]
     seed: int
     teacher: nn.Module | None = None
+    labels: Tensor | None = None
+    latency_ms: Callable[[nn.Module | CompiledModel], float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("example_inputs", "calibration"):
@@ -56,6 +78,11 @@ class Context:
                     f"{name} has shape {tuple(value.shape)} and type {value.dtype}; "
                     f"give at least one image as a (n, c, h, w) float tensor."
                 )
+        if self.labels is not None and self.labels.shape != self.calibration.shape[:1]:
+            raise UserError(
+                f"labels have shape {tuple(self.labels.shape)} for {len(self.calibration)} calibration images; "
+                f"give one class index for each."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,7 +157,7 @@ def _survivor(
         watcher.advance(begun + 1 + steps)
         return
     seed = study.seed_of(candidate.arch)
-    bench = Workbench(prepared.data, experiment.training, seed)
+    bench = Workbench(prepared.data, experiment.training, seed, prepared.device)
     model = _trained_model(experiment, folder.checkpoints, prepared, candidate, seed)
     passed = iter(range(1, 1 + steps))
     stages = run_recipe(

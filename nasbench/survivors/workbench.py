@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from compression import CompiledModel, Context, Loss
+from compression import CompiledModel, Context, Loss, OnBatch
+from compression.quantization.modules import is_quantized
 from compression.surgery import inference
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import ImageData, Split
+from nasbench.hardware import Device
 from nasbench.training import Score, score, train
 
 CALIBRATION_IMAGES = 256
@@ -24,14 +26,17 @@ class Workbench:
         data: training images fit and calibrate, validation images judge.
         training: how fine-tuning goes where a step does not say.
         seed: of every random choice.
+        device: where a step may measure what it made; None where it cannot.
     """
 
     data: ImageData
     training: TrainingConfig
     seed: int
+    device: Device | None = None
 
     def context(self, teacher: nn.Module | None = None) -> Context:
         """The context of a recipe; `teacher` is what distillation learns from."""
+        measurable = self.device is not None and self.device.times_networks
         return Context(
             example_inputs=self.data.train.images[:1],
             calibration=self.data.train.images[:CALIBRATION_IMAGES],
@@ -39,10 +44,18 @@ class Workbench:
             evaluate=self.validate,
             seed=self.seed,
             teacher=teacher,
+            labels=self.data.train.labels[:CALIBRATION_IMAGES],
+            latency_ms=self.latency_ms if measurable else None,
         )
 
     def finetune(
-        self, model: nn.Module, loss: Loss | None = None, *, epochs: int, learning_rate: float | None = None
+        self,
+        model: nn.Module,
+        loss: Loss | None = None,
+        *,
+        epochs: int,
+        learning_rate: float | None = None,
+        on_batch: OnBatch | None = None,
     ) -> None:
         """Train in place on the training images; see `nasbench.training.train`."""
         train(
@@ -53,11 +66,30 @@ class Workbench:
             epochs=epochs,
             learning_rate=learning_rate,
             loss=loss,
+            on_batch=on_batch,
         )
 
     def validate(self, model: nn.Module | CompiledModel) -> float:
         """Validation accuracy in percent."""
         return judge(model, self.data.val).accuracy_pct
+
+    def deploy(self, model: nn.Module | CompiledModel) -> CompiledModel:
+        """The model as the device's runtime runs it, in int8 if it is quantized; a compiled model as it is.
+
+        Raises:
+            UserError: the runtime cannot compile it.
+        """
+        assert self.device is not None, "a workbench without a device cannot deploy"
+        if isinstance(model, CompiledModel):
+            return model
+        calibration = self.data.train.images[:CALIBRATION_IMAGES]
+        precision = "int8" if is_quantized(model) else "fp32"
+        return self.device.compile(model, self.data.task, precision, calibration)
+
+    def latency_ms(self, model: nn.Module | CompiledModel) -> float:
+        """Median latency of the model as the device's runtime runs it, in milliseconds."""
+        assert self.device is not None, "a workbench without a device cannot measure"
+        return self.device.measure(self.deploy(model), self.data.task).median
 
 
 def judge(model: nn.Module | CompiledModel, split: Split) -> Score:

@@ -9,7 +9,7 @@ from torch import nn
 
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import Split
-from nasbench.training.training import Loss, Training
+from nasbench.training.training import Loss, OnBatch, Training
 
 
 def train(
@@ -25,6 +25,7 @@ def train(
     device: torch.device | str = "cpu",
     accumulate: int = 1,
     deadline: float | None = None,
+    on_batch: OnBatch | None = None,
 ) -> int:
     """Train in place, in an order of the images that only `seed` decides; leave the model on the CPU, in eval mode.
 
@@ -40,6 +41,7 @@ def train(
         device: see `Training`, as for the following.
         accumulate: parts that a batch is divided into.
         deadline: value of `time.monotonic()` that no batch may end after.
+        on_batch: called after each step of the optimizer, with the steps done and all there will be.
 
     Returns:
         The number of epochs that were trained.
@@ -60,6 +62,7 @@ def train(
         device=device,
         accumulate=accumulate,
         deadline=deadline,
+        on_batch=on_batch,
     )
     going = True
     while going and training.epoch < training.epochs:

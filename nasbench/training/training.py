@@ -23,6 +23,9 @@ from nasbench_registry import UserError
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """loss(inputs (n, c, h, w), logits (n, classes), labels (n,)) -> scalar tensor, the mean over the images."""
 
+OnBatch = Callable[[int, int], None]
+"""on_batch(steps done, steps in all), after each step of the optimizer."""
+
 MAX_GRADIENT_NORM = 5.0
 
 
@@ -71,6 +74,7 @@ class Training:
         device: torch.device | str = "cpu",
         accumulate: int = 1,
         deadline: float | None = None,
+        on_batch: OnBatch | None = None,
     ) -> None:
         """Move the model to the device; train nothing yet.
 
@@ -86,6 +90,7 @@ class Training:
             accumulate: parts that every batch goes through the network in, to need less memory. Their gradients add
                 up to that of the mean loss over the batch; but batch norm sees the smaller parts.
             deadline: value of `time.monotonic()` that no batch may end after; None is no limit.
+            on_batch: called after each step; what it changes outside of the model, a resumed training does not know.
 
         Raises:
             UserError: the device can do no training, or not in `config.precision`.
@@ -99,6 +104,7 @@ class Training:
         self._autocast_type = autocast_type(config.precision, self._device)
         self._started = time.monotonic()
         self._deadline = deadline
+        self._on_batch = on_batch
         self._config = config
         self._accumulate = accumulate
         self.model = model
@@ -152,6 +158,8 @@ class Training:
                 for group in self._optimizer.param_groups:
                     group["lr"] = self._rate * self._factor(self.epoch * self._batches + batch)
                 total += self._step(order[batch * size : (batch + 1) * size], correct)
+                if self._on_batch is not None:
+                    self._on_batch(self.epoch * self._batches + batch + 1, self.epochs * self._batches)
                 if self._deadline is not None and time.monotonic() > self._deadline:
                     seconds = time.monotonic() - self._started
                     raise TimedOut(f"time was up in epoch {number} of {self.epochs} after {seconds:.0f} s of training")

@@ -41,17 +41,22 @@ def digits() -> Digits:
     )
 
 
-def train(model: nn.Module, digits: Digits, loss=None, *, epochs: int, learning_rate: float | None = None) -> None:
+def train(
+    model: nn.Module, digits: Digits, loss=None, *, epochs: int, learning_rate: float | None = None, on_batch=None
+) -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate or 0.003)
     model.train()
-    for _ in range(epochs):
-        for batch in torch.randperm(len(digits.train_images)).split(64):
+    steps = -(-len(digits.train_images) // 64)
+    for epoch in range(epochs):
+        for index, batch in enumerate(torch.randperm(len(digits.train_images)).split(64)):
             inputs, labels = digits.train_images[batch], digits.train_labels[batch]
             logits = model(inputs)
             value = nn.functional.cross_entropy(logits, labels) if loss is None else loss(inputs, logits, labels)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
+            if on_batch is not None:
+                on_batch(epoch * steps + index + 1, epochs * steps)
     model.eval()
 
 
@@ -70,8 +75,8 @@ def accuracy(model: nn.Module | CompiledModel, images: Tensor, labels: Tensor) -
 
 @pytest.fixture(scope="session")
 def context(digits: Digits) -> Context:
-    def finetune(model, loss=None, *, epochs, learning_rate=None):
-        train(model, digits, loss, epochs=epochs, learning_rate=learning_rate)
+    def finetune(model, loss=None, *, epochs, learning_rate=None, on_batch=None):
+        train(model, digits, loss, epochs=epochs, learning_rate=learning_rate, on_batch=on_batch)
 
     return Context(
         example_inputs=digits.train_images[:4],
@@ -79,6 +84,7 @@ def context(digits: Digits) -> Context:
         finetune=finetune,
         evaluate=lambda model: accuracy(model, digits.val_images, digits.val_labels),
         seed=0,
+        labels=digits.train_labels[:256],
     )
 
 
