@@ -13,7 +13,7 @@ from compression.surgery import inference
 
 
 def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
-    """Multiply-adds of convolutions, linear layers and attention for one image, also of layers whose result goes unread.
+    """Multiply-adds of convolutions, linear layers and attention for one image, read or not read by what follows.
 
     Args:
         model: left as it was; branches that merge for deployment are counted merged.

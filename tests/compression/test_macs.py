@@ -13,7 +13,7 @@ from search_spaces import Task, get_space, spaces
 def test_agrees_with_the_count_of_reports(name) -> None:
     assert name in spaces.names()
     space, task = get_space(name), Task((3, 32, 32), 10)
-    for seed in (1, 2):  # seed 0 of nasbench201 has a convolution whose result is multiplied by zero
+    for seed in (4, 5):  # cells of nasbench201 that have no convolution without a way to the output
         network = space.build(space.sample(np.random.default_rng(seed)), task)
         found = count_macs(network, torch.zeros(2, *task.input_shape))
         assert found == counts(network, task).macs > 0
