@@ -1,111 +1,20 @@
-"""CP: what the factors are, what the layers compute, and which layers are left alone."""
+"""The step: its note, which layers are left alone, and networks that compute the same as before."""
 
 import copy
+import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tensorly.cp_tensor import cp_to_tensor
-from tensorly.decomposition import parafac
 from torch import nn
 
 from compression import get_step
-from compression.decomposition.cp import cp_factors, cp_layers, decompose_convolution
+from compression.decomposition.candidates import find_candidates
+from compression.decomposition.decompose import METHODS
 from nasbench_registry import UserError
-
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1},
-    {"kernel_size": 3, "stride": 2, "padding": 1, "bias": False},
-    {"kernel_size": (5, 3), "stride": (1, 2), "padding": (2, 0), "dilation": (1, 2)},
-    {"kernel_size": (1, 3), "stride": (2, 1), "padding": (1, 1)},
-    {"kernel_size": (4, 3), "padding": "same"},
-    {"kernel_size": 3, "padding": "valid"},
-]
-
-
-def low_rank_convolution(rank: int, **geometry) -> nn.Conv2d:
-    torch.manual_seed(0)
-    layer = nn.Conv2d(6, 8, **geometry)
-    factors = [torch.randn(size, rank) for size in layer.weight.shape]
-    with torch.no_grad():
-        layer.weight.copy_(torch.einsum("or,ir,hr,wr->oihw", *factors))
-    return layer
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_a_weight_of_that_rank_is_reproduced(geometry) -> None:
-    layer = low_rank_convolution(2, **geometry)
-    small, error = decompose_convolution(layer, 3, seed=0)
-    assert error < 1e-3
-    images = torch.randn(3, 6, 11, 9)
-    with torch.no_grad():
-        expected = layer(images)
-        torch.testing.assert_close(small(images), expected, rtol=0, atol=5e-3 * expected.abs().max().item())
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_layers_compute_the_convolution_with_the_product_of_their_weights(geometry) -> None:
-    """Exact for any weights, low rank or not: also at the border, where padding counts."""
-    torch.manual_seed(1)
-    layer = nn.Conv2d(6, 8, **geometry)
-    layers = cp_layers(layer, 5)
-    first, *middle, last = (m.weight.detach() for m in layers)
-    kernel = torch.ones(5, *layer.kernel_size)
-    for weight in middle:
-        kernel = kernel * weight[:, 0]
-    product = torch.einsum("or,rhw,ri->oihw", last[:, :, 0, 0], kernel, first[:, :, 0, 0])
-    same = copy.deepcopy(layer)
-    with torch.no_grad():
-        same.weight.copy_(product)
-        if layer.bias is not None:
-            same.bias.copy_(layers[-1].bias)
-        images = torch.randn(3, 6, 11, 9)
-        torch.testing.assert_close(layers(images), same(images), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.filterwarnings("ignore:Trying to compute SVD")
-@pytest.mark.parametrize("rank", [1, 4, 12])
-def test_error_is_the_norm_of_the_difference_and_no_worse_than_tensorly(rank) -> None:
-    weight = np.random.default_rng(0).standard_normal((8, 6, 3, 3))
-    factors, error = cp_factors(weight, rank, seed=0)
-    rebuilt = np.einsum("or,ir,hr,wr->oihw", *factors)
-    assert error == pytest.approx(np.linalg.norm(weight - rebuilt) / np.linalg.norm(weight), rel=1e-9)
-    _, errors = parafac(weight, rank, n_iter_max=100, random_state=0, return_errors=True)
-    assert error <= float(errors[-1]) * 1.02
-
-
-def test_error_is_the_one_tensorly_reports_for_the_same_factors() -> None:
-    weight = np.random.default_rng(1).standard_normal((5, 4, 3, 3))
-    factors, error = cp_factors(weight, 6, seed=3)
-    rebuilt = cp_to_tensor((np.ones(6), factors))
-    _, errors = parafac(weight, 6, n_iter_max=1, init=(np.ones(6), factors), return_errors=True)
-    assert error == pytest.approx(np.linalg.norm(weight - rebuilt) / np.linalg.norm(weight), rel=1e-9)
-    assert float(errors[0]) == pytest.approx(error, rel=0.01)
-
-
-def test_scale_is_spread_evenly() -> None:
-    factors, _ = cp_factors(np.random.default_rng(0).standard_normal((8, 6, 3, 3)) * 1e4, 4, seed=0)
-    norms = np.stack([np.linalg.norm(factor, axis=0) for factor in factors])
-    np.testing.assert_allclose(norms, np.broadcast_to(norms[0], norms.shape), rtol=1e-9)
-
-
-def test_more_components_leave_less_error() -> None:
-    weight = np.random.default_rng(2).standard_normal((8, 8, 3, 3))
-    errors = [cp_factors(weight, rank, seed=0)[1] for rank in (1, 4, 16, 48)]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[0] > 0.5 > errors[-1]
-
-
-def test_a_weight_of_zeros_and_one_of_a_single_number() -> None:
-    factors, error = cp_factors(np.zeros((4, 3, 3, 3)), 2, seed=0)
-    assert error == 0 and all(np.isfinite(factor).all() for factor in factors)
-    sparse = np.zeros((4, 3, 3, 3))
-    sparse[1, 2, 0, 0] = 5.0
-    factors, error = cp_factors(sparse, 2, seed=0)
-    np.testing.assert_allclose(np.einsum("or,ir,hr,wr->oihw", *factors), sparse, atol=1e-3)
-    assert error < 1e-3
+from search_spaces import Task, get_space
 
 
 def test_note_is_true(plain, context) -> None:
@@ -129,7 +38,7 @@ def test_what_does_not_pay_is_left_alone(_trained, context) -> None:
     assert set(note["layers"]) == {"stem.0"}
     assert note["left_alone"]["grouped.0"] == "it has 4 groups"
     assert note["left_alone"]["blocks.0.expand.0"] == "its kernel is 1x1"
-    with pytest.raises(UserError, match="100 components have"):
+    with pytest.raises(UserError, match="rank 100 has 2300 weights, no fewer than its 144"):
         get_step("decompose", rank=100).apply(_trained("residual"), context)
 
 
@@ -153,3 +62,117 @@ def test_finetuning_recovers_accuracy(plain, context) -> None:
     tuned, _ = get_step("decompose", ratio=0.5, epochs=2).apply(plain, context)
     assert context.evaluate(tuned) > context.evaluate(raw)
     assert context.evaluate(tuned) > context.evaluate(plain) - 3
+
+
+def test_exactly_one_rule_decides() -> None:
+    assert get_step("decompose").ratio == 0.5
+    assert get_step("decompose", rank=4).ratio is None
+    with pytest.raises(UserError, match="ratio 0.5, energy 0.9, but only one"):
+        get_step("decompose", ratio=0.5, energy=0.9)
+
+
+def test_excluded_layers_are_left_alone(plain, context) -> None:
+    step = get_step("decompose", method="svd", exclude=["features.[03]", "classifier"])
+    _, note = step.apply(plain, context)
+    assert set(note["layers"]) == {"features.6", "hidden"}
+    assert {note["left_alone"][name] for name in ("features.0", "features.3", "classifier")} == {"it is excluded"}
+    _, note = get_step("decompose", method="svd", exclude=["features"]).apply(plain, context)
+    assert set(note["layers"]) == {"hidden", "classifier"}
+    with pytest.raises(UserError, match="Did you mean 'classifier'"):
+        get_step("decompose", exclude=["clasifier"]).apply(plain, context)
+
+
+class Awkward(nn.Module):
+    """Layers whose weights are read by something else than their own forward pass, or not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(64, 16)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(16, 64))
+        self.tied = nn.Linear(16, 64, bias=False)
+        self.same = nn.Linear(16, 64, bias=False)
+        self.same.weight = self.tied.weight
+        self.unused = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.encoder(self.embed(x.flatten(2)))
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return self.head(self.normed(x) + self.tied(x) + self.same(x)).mean(1)
+
+
+def test_layers_that_are_more_than_modules_are_left_alone(context) -> None:
+    torch.manual_seed(0)
+    model = Awkward().eval()
+    small, note = get_step("decompose", method="svd").apply(model, context)
+    assert set(note["layers"]) == {"embed", "head"}
+    left = note["left_alone"]
+    assert left["encoder.linear1"] == left["unused"] == "no image passes it as a module"
+    assert left["attention.out_proj"] == "a NonDynamicallyQuantizableLinear is no plain Linear"
+    assert left["tied"] == left["same"] == "it shares its weight with another module"
+    assert "no plain Linear" in left["normed"]
+    with torch.no_grad():
+        assert small(context.example_inputs).shape == (4, 10)
+    assert small.train()(context.example_inputs).requires_grad
+
+
+def test_frozen_weights_stay_frozen(plain, context) -> None:
+    model = copy.deepcopy(plain)
+    model.features[3].weight.requires_grad_(False)
+    small, _ = get_step("decompose", method="tucker").apply(model, context)
+    assert not any(parameter.requires_grad for parameter in small.features[3].parameters())
+    assert all(parameter.requires_grad for parameter in small.features[6].parameters())
+
+
+def test_a_module_with_two_names_is_replaced_under_both(context) -> None:
+    torch.manual_seed(0)
+    shared = nn.Conv2d(8, 8, 3, padding=1)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), shared, nn.ReLU(), shared, nn.Flatten(), nn.Linear(8 * 36, 10))
+    small, note = get_step("decompose", method="svd", exclude=["0", "5"]).apply(model, context)
+    assert set(note["layers"]) == {"1"} and small[1] is small[3]
+    assert note["macs"][0] - note["macs"][1] == 2 * 36 * (
+        shared.weight.numel() - sum(m.weight.numel() for m in small[1])
+    )
+
+
+SPACES = {
+    "mobile": {"layers": 3},
+    "resnet": {"blocks": ["basic"], "depths": [1], "widths": [[8], [8], [16]]},
+    "vit": {"embeddings": [16], "depths": [1], "heads": [2], "head_width": 8},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("space", SPACES)
+def test_networks_of_low_rank_compute_the_same(context, space, method) -> None:
+    """Weights are made to have the ranks that the step then finds; 1e-4 of the largest logit."""
+    found, task = get_space(space, **SPACES[space]), Task((1, 8, 8), 10)
+    torch.manual_seed(0)
+    network = found.build(found.sample(np.random.default_rng(4)), task).eval()
+    candidates, _ = find_candidates(network, METHODS[method], (), context.example_inputs, seed=0)
+    for candidate in candidates:
+        layer = candidate.layer
+        _, product = METHODS[method].factors(layer, METHODS[method].same(layer, 2), 0)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(product.reshape(layer.weight.shape)))
+    small, note = get_step("decompose", method=method, rank=3).apply(network, context)
+    assert note["layers"]
+    with torch.no_grad():
+        expected, logits = network(context.calibration[:8]), small(context.calibration[:8])
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4 * max(1.0, expected.abs().max().item()))
+    restored = get_step("decompose", method=method).restore(network, json.loads(json.dumps(note)))
+    restored.load_state_dict(small.state_dict(), strict=True)
+    with torch.no_grad():
+        assert torch.equal(restored(context.calibration[:8]), logits)
+
+
+def test_the_example_of_the_documentation(capsys) -> None:
+    text = (Path(__file__).parents[2] / "docs/decomposition.md").read_text()
+    (script,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile(script, "docs/decomposition.md", "exec"), {})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [words[0] for words in lines[1:]] == ["cp", "tucker", "tt", "svd"]
+    for words in lines[1:]:
+        assert float(words[1]) > 70 and 0.38 < float(words[3]) <= 0.4

@@ -1,0 +1,141 @@
+"""A layer as a chain of smaller ones.
+
+Every method writes a convolution as small convolutions in a row, each of which does the vertical part of the kernel,
+the horizontal part, both or neither: a 3x3 convolution of stride two, by CP with rank 8, is
+
+    1x1 16 -> 8  |  3x1, stride (2, 1), on each of the 8  |  1x3, stride (1, 2), on each of the 8  |  1x1 8 -> 32
+
+A part is done once, with its own kernel size, stride, padding and dilation. Only the last link has a bias, so zero
+padding commutes with whatever comes before it. A linear layer is a chain of linear layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+Layer = nn.Conv2d | nn.Linear
+
+
+@dataclass(frozen=True)
+class Link:
+    """One small layer.
+
+    Attributes:
+        inputs: channels.
+        outputs: channels.
+        vertical: it does the rows of the kernel.
+        horizontal: it does the columns of the kernel.
+        depthwise: each channel by itself.
+    """
+
+    inputs: int
+    outputs: int
+    vertical: bool = False
+    horizontal: bool = False
+    depthwise: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """Sizes of the maps that go in and out of a layer for one image; a linear layer's positions are a column."""
+
+    rows: int
+    columns: int
+    rows_out: int
+    columns_out: int
+
+
+def kernel_size(layer: Layer) -> tuple[int, int]:
+    """Height and width; one pixel for a linear layer."""
+    if isinstance(layer, nn.Linear):
+        return 1, 1
+    return layer.kernel_size[0], layer.kernel_size[1]
+
+
+def channels(layer: Layer) -> tuple[int, int]:
+    """In and out."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return layer.in_channels, layer.out_channels
+
+
+def weight_shape(layer: Layer, link: Link) -> tuple[int, ...]:
+    """The shape of a link's weight."""
+    if isinstance(layer, nn.Linear):
+        return link.outputs, link.inputs
+    height, width = kernel_size(layer)
+    inputs = 1 if link.depthwise else link.inputs
+    return link.outputs, inputs, height if link.vertical else 1, width if link.horizontal else 1
+
+
+def build(layer: Layer, links: Sequence[Link]) -> nn.Sequential:
+    """The small layers, with unset weights, where `layer` is, of its type, mode and bias.
+
+    What is learned in `layer` is learned in them, and what is frozen stays frozen.
+    """
+    place = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    made: list[nn.Module] = []
+    for link in links:
+        bias = layer.bias is not None and link is links[-1]
+        if isinstance(layer, nn.Linear):
+            made.append(nn.Linear(link.inputs, link.outputs, bias=bias, **place))
+            continue
+        done = (link.vertical, link.horizontal)
+        padding = layer.padding
+        if not isinstance(padding, str):
+            padding = _pair(padding, done, 0)
+        elif not any(done):
+            padding = (0, 0)
+        made.append(
+            nn.Conv2d(
+                link.inputs,
+                link.outputs,
+                _pair(layer.kernel_size, done, 1),
+                stride=_pair(layer.stride, done, 1),
+                padding=padding,
+                dilation=_pair(layer.dilation, done, 1),
+                groups=link.inputs if link.depthwise else 1,
+                bias=bias,
+                **place,  # type: ignore[arg-type]  # a device and a type, which the dict hides
+            )
+        )
+    chain = nn.Sequential(*made).train(layer.training).requires_grad_(layer.weight.requires_grad)
+    if layer.bias is not None:
+        chain[-1].bias.requires_grad_(layer.bias.requires_grad)
+    return chain
+
+
+def count_weights(layer: Layer, links: Sequence[Link]) -> int:
+    """Weights of a chain, without the bias."""
+    return sum(_size(weight_shape(layer, link)) for link in links)
+
+
+def count_macs(layer: Layer, links: Sequence[Link], calls: Sequence[Call]) -> int:
+    """Multiply-adds of a chain for one image, summed over the calls of the layer."""
+    total = 0
+    for call in calls:
+        rows, columns = call.rows, call.columns
+        for link in links:
+            rows = call.rows_out if link.vertical else rows
+            columns = call.columns_out if link.horizontal else columns
+            total += _size(weight_shape(layer, link)) * rows * columns
+    return total
+
+
+def layer_macs(layer: Layer, calls: Sequence[Call]) -> int:
+    """Multiply-adds of the layer as it is."""
+    return sum(layer.weight.numel() * call.rows_out * call.columns_out for call in calls)
+
+
+def _pair(values: tuple[int, ...], done: tuple[bool, bool], otherwise: int) -> tuple[int, int]:
+    return values[0] if done[0] else otherwise, values[1] if done[1] else otherwise
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
