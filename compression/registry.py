@@ -10,10 +10,12 @@ from compression.compilation.backend import Backend
 from compression.compilation.compile import Compile
 from compression.compilation.eager import Eager
 from compression.compilation.onnxruntime import OnnxRuntime
-from compression.decomposition.cp import Decompose
-from compression.distillation.soft_targets import Distill
+from compression.decomposition.decompose import Decompose
+from compression.distillation.distill import Distill
+from compression.pruning.layers import DropLayers
 from compression.pruning.structured import Prune
 from compression.quantization.static_int8 import Quantize
+from compression.sparsity.sparsify import Sparsify
 from compression.step import Step
 from nasbench_registry import Registry, UserError, check_options
 
@@ -21,6 +23,8 @@ T = TypeVar("T")
 
 STEPS: dict[str, type[Step]] = {
     "prune": Prune,
+    "drop_layers": DropLayers,
+    "sparsify": Sparsify,
     "decompose": Decompose,
     "distill": Distill,
     "quantize": Quantize,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.compilation.backend import CompiledModel
+from compression.zeros import zeros_kept
 from nasbench_registry import UserError
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -45,6 +46,33 @@ class Finetune(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class _KeepingZeros:
+    """Fine-tuning under which the marked zeros of a network stay zero; here, so that no step has to think of it."""
+
+    train: Finetune
+
+    def __call__(
+        self,
+        model: nn.Module,
+        loss: Loss | None = None,
+        *,
+        epochs: int,
+        learning_rate: float | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> None:
+        with zeros_kept(model) as set_to_zero:
+
+            def after_batch(done: int, total: int) -> None:
+                if on_batch is not None:
+                    on_batch(done, total)
+                if set_to_zero is not None:
+                    set_to_zero()
+
+            watched = after_batch if set_to_zero is not None else on_batch
+            self.train(model, loss, epochs=epochs, learning_rate=learning_rate, on_batch=watched)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """Everything a step may use besides the model; injected, so that no step knows a training loop.
@@ -52,13 +80,16 @@ class Context:
     Attributes:
         example_inputs: one batch as the network takes it, (n, c, h, w) float32.
         calibration: real training images, (m, c, h, w) float32, from which value ranges are read.
-        finetune: trains a model in place.
+        finetune: trains a model in place; whatever is given here, zeros that `sparsify` made stay zeros under it.
         evaluate: validation accuracy of a network or of a compiled model, in percent.
         seed: decides every random choice of a step.
         teacher: the network a student learns from; a `Recipe` fills in the model that it started from.
         labels: (m,) class indices of `calibration`, for what needs the gradient of the loss; None if there are none.
         latency_ms: median latency of a network, or of a compiled model, as it would be deployed; None where nothing can
             be measured.
+        images_recur: fine-tuning shows the same images unchanged in each epoch, so that what a teacher says about them
+            need be computed only once; False where they are augmented.
+        load_teacher: reads the network in a folder, for a teacher that is named by its path; None where none can be.
     """
 
     example_inputs: Tensor
@@ -69,6 +100,8 @@ class Context:
     teacher: nn.Module | None = None
     labels: Tensor | None = None
     latency_ms: Callable[[nn.Module | CompiledModel], float] | None = None
+    images_recur: bool = False
+    load_teacher: Callable[[str], nn.Module] | None = None
 
     def __post_init__(self) -> None:
         for name in ("example_inputs", "calibration"):
@@ -83,6 +116,8 @@ class Context:
                 f"labels have shape {tuple(self.labels.shape)} for {len(self.calibration)} calibration images; "
                 f"give one class index for each."
             )
+        if not isinstance(self.finetune, _KeepingZeros):
+            object.__setattr__(self, "finetune", _KeepingZeros(self.finetune))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +143,8 @@ class Step(ABC):
         """Return the smaller model and a note.
 
         The model that comes in is left exactly as it was: weights, mode and structure. The note is JSON, says
-        what was done and holds what `restore` needs. The global random generators are left as they were.
+        what was done and holds what `restore` needs; times that were measured stand under `measured`, as they are never
+        the same twice. The global random generators are left as they were.
 
         Raises:
             UserError: the options do not fit this network.

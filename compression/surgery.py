@@ -8,13 +8,19 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from compression.zeros import pass_mark
+
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Put `new` wherever `old` is, under each of its names; returns the network, which is `new` if `old` was all."""
+    """Put `new` wherever `old` is, under each of its names; returns the network, which is `new` if `old` was all.
+
+    A weight of the same name and shape in both stays sparse if it was: see `compression.zeros`.
+    """
+    pass_mark(old, new)
     if model is old:
         return new
     for parent in list(model.modules()):
-        for name, child in parent.named_children():
+        for name, child in list(parent._modules.items()):  # named_children() leaves out a second name
             if child is old:
                 setattr(parent, name, new)
     return model

@@ -15,6 +15,7 @@ from nasbench.hardware import Calibration, Device, get_device
 from nasbench.hardware.stored import Setting, load_calibration
 from nasbench.study import make_controller
 from nasbench.study.storage import open_storage
+from nasbench.survivors import Workbench
 from nasbench_registry import UserError
 from search_spaces import SearchSpace, Task, get_space
 
@@ -75,6 +76,8 @@ def prepare(experiment: Experiment) -> Prepared:
         raise UserError(
             f"training.batch_size is {batch}; {experiment.data.name} has {len(data.train)} training images."
         )
+    for folder in filter(None, (step.options().get("teacher") for step in recipe.steps)):
+        Workbench(data, experiment.training, experiment.seed).load_teacher(folder)
     if experiment.storage is not None:
         open_storage(experiment.storage, Path())
     return Prepared(data, space, device, recipe, stored_calibration(experiment, data.task, device))

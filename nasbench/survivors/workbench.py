@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,7 +15,9 @@ from compression.surgery import inference
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import ImageData, Split
 from nasbench.hardware import Device
+from nasbench.models import load_model
 from nasbench.training import Score, score, train
+from nasbench_registry import UserError
 
 CALIBRATION_IMAGES = 256
 
@@ -37,6 +41,7 @@ class Workbench:
     def context(self, teacher: nn.Module | None = None) -> Context:
         """The context of a recipe; `teacher` is what distillation learns from."""
         measurable = self.device is not None and self.device.times_networks
+        augmentation = self.training.augmentation
         return Context(
             example_inputs=self.data.train.images[:1],
             calibration=self.data.train.images[:CALIBRATION_IMAGES],
@@ -46,6 +51,8 @@ class Workbench:
             teacher=teacher,
             labels=self.data.train.labels[:CALIBRATION_IMAGES],
             latency_ms=self.latency_ms if measurable else None,
+            images_recur=not (augmentation.crop or augmentation.flip or augmentation.cutout),
+            load_teacher=self.load_teacher,
         )
 
     def finetune(
@@ -68,6 +75,27 @@ class Workbench:
             loss=loss,
             on_batch=on_batch,
         )
+
+    def load_teacher(self, folder: str) -> nn.Module:
+        """The network in a model folder, which was trained on images like those here.
+
+        Raises:
+            UserError: the folder holds no such network.
+        """
+        stored = load_model(Path(folder).expanduser())
+        if stored.task != self.data.task:
+            raise UserError(
+                f"the teacher in {folder} was made for {stored.task}, and the data here are {self.data.task}; "
+                f"take a teacher for these data."
+            )
+        for name, ours in (("mean", self.data.mean), ("std", self.data.std)):
+            theirs = stored.origin.normalization.get(name)
+            if theirs is not None and not np.allclose(theirs, ours, atol=1e-4):
+                raise UserError(
+                    f"the teacher in {folder} knows images with {name} {list(theirs)}, and those here have "
+                    f"{list(ours)}; take a teacher that was trained on the same data set."
+                )
+        return stored.model
 
     def validate(self, model: nn.Module | CompiledModel) -> float:
         """Validation accuracy in percent."""

@@ -37,6 +37,7 @@ RECIPES = {
     "pruned": [{"prune": {"ratio": 0.4}}],
     "distilled": [{"distill": {"epochs": 1}}],
     "decomposed": [{"decompose": {"ratio": 0.7}}],
+    "sparsified": [{"sparsify": {"sparsity": 0.8, "epochs": 1}}],
     "quantized": [{"quantize": {}}],
     "all": [{"prune": {"ratio": 0.3, "epochs": 1}}, {"decompose": {"ratio": 0.8}}, {"quantize": {}}],
 }
