@@ -48,6 +48,8 @@ class DeviceConfig(Strict):
         samples: architectures measured to fit the predictor.
         predictor: what is fitted; `auto` is the one that ranks held-out architectures best. `lookup` and `auto` also
             measure the operators of the space one by one.
+        unsure_pct: a prediction is replaced by a measurement if its standard deviation is more than so many percent of
+            it, or if a limit lies in its 95 % interval; the predictor learns from these. null never measures.
         calibration: a folder of ``nasbench calibrate``, whose measurements are used in place of new ones.
     """
 
@@ -61,6 +63,7 @@ class DeviceConfig(Strict):
     latency: Literal["predicted", "measured"] = "predicted"
     samples: Annotated[int, Field(ge=10)] = 40
     predictor: Literal["work", "lookup", "trees", "gp", "auto"] = "work"
+    unsure_pct: Positive | None = 25.0
     calibration: str | None = None
 
     @model_validator(mode="after")

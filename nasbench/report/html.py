@@ -320,16 +320,33 @@ def _predictor(report: Record) -> str:
     facts += [f"n = {safe(told['n'])}"] if told.get("n") is not None else []
     text = f"<p>{safe(told.get('name') or 'Predictor')}: {', '.join(facts) or 'no figures of merit'}.</p>"
     protocol = f"Held out: {safe(told['protocol'])}" if told.get("protocol") else "What was held out is not recorded."
-    text += _chosen(told.get("chosen") or ())
+    text += _unsure(told.get("unsure") or ()) + _chosen(told.get("chosen") or ())
     empty = "No pair of measured and predicted latency was kept."
     return f"{text}\n{_plot(figures.predictor(told), 'predictor', protocol, empty, square=True)}"
+
+
+def _unsure(unsure: Sequence[Record]) -> str:
+    """How often a search did not believe its predictor, and how far that was off then."""
+    if not unsure:
+        return ""
+    errors = _errors_pct(unsure)
+    return (
+        f"<p>{len(unsure)} candidate{'s were' if len(unsure) > 1 else ' was'} measured during the search, where the "
+        f"prediction was unsure: it was off by {units.significant(errors[len(errors) // 2])} % in the middle. "
+        f"The predictor was fitted again with what was measured.</p>"
+    )
+
+
+def _errors_pct(pairs: Sequence[Record]) -> list[float]:
+    """Of predictions, in percent of what was measured, in ascending order."""
+    return sorted(100 * abs(each["predicted_ms"] / each["measured_ms"] - 1) for each in pairs)
 
 
 def _chosen(chosen: Sequence[Record]) -> str:
     """How far predictions were off where it mattered."""
     if not chosen:
         return ""
-    errors = sorted(100 * abs(each["predicted_ms"] / each["measured_ms"] - 1) for each in chosen)
+    errors = _errors_pct(chosen)
     who = f"{len(chosen)} candidate{'s' * (len(chosen) > 1)} on the front or among the survivors"
     return (
         f"<p>{who} {'were' if len(chosen) > 1 else 'was'} measured when the search was over, "
