@@ -414,3 +414,8 @@ class Experiment(Strict):
     def needs_latency(self) -> bool:
         """Whether candidates need a latency."""
         return bool(self.needed_metrics & {"latency_ms", "throughput_per_s"})
+
+    @property
+    def needs_energy(self) -> bool:
+        """Whether candidates need the energy of an inference."""
+        return "energy_mj" in self.needed_metrics

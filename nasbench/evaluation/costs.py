@@ -14,6 +14,7 @@ from nasbench.hardware import Cost, NetworkPredictor, NotInTable, cost, counts, 
 from search_spaces import Architecture, SearchSpace, Task
 
 LATENCY = ("latency_ms", "throughput_per_s")
+ENERGY_S = 1.0  # of inferences whose energy is counted
 
 
 def costs(
@@ -25,7 +26,7 @@ def costs(
     calibration: Mapping[str, Any] | None,
     learned: Learned = (),
 ) -> dict[str, float]:
-    """The costs of a candidate of an experiment: those of `paper_costs`, and latency as the experiment wants it.
+    """The costs of a candidate of an experiment: those of `paper_costs`, and what the experiment wants of the device.
 
     A prediction that is not sure enough, see `nasbench.evaluation.latency.unsure`, is replaced by a measurement.
 
@@ -40,16 +41,21 @@ def costs(
         learned: measured earlier in the search, to which the predictor is fitted as well.
 
     Returns:
-        macs, params, size_bytes, and with a latency latency_ms and throughput_per_s; with a prediction latency_std_ms
-        too, and with a measurement in its place latency_predicted_ms.
+        macs, params, size_bytes; peak_memory_bytes and energy_mj if the experiment reads them; with a latency
+        latency_ms and throughput_per_s; with a prediction latency_std_ms too, and with a measurement in its place
+        latency_predicted_ms.
 
     Raises:
         InfeasibleError: latency is that of a table, which does not have this architecture.
     """
-    device = get_device(experiment.device)
+    device, peak = get_device(experiment.device), "peak_memory_bytes" in experiment.needed_metrics
+    energy: dict[str, float] = {}
+    if experiment.needs_energy:
+        compiled = device.candidate(space, arch, model, task)
+        energy = {"energy_mj": device.energy(compiled, task, seconds=ENERGY_S).energy_mj}
     if calibration is not None:
         setting = Setting.of(experiment, task, calibration)
-        known = paper_costs(model, task, predictor(setting, learned), arch=arch, batch=device.batch)
+        known = energy | paper_costs(model, task, predictor(setting, learned), arch=arch, batch=device.batch, peak=peak)
         guess_ms, std_ms = known["latency_ms"], known["latency_std_ms"]
         if unsure(guess_ms, std_ms, device.batch, experiment.objectives, experiment.device.unsure_pct):
             latency_ms = measured_ms(setting, arch, model)
@@ -57,7 +63,7 @@ def costs(
                 del known["latency_std_ms"]
                 known |= _latency(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
         return known
-    known = paper_costs(model, task)
+    known = energy | paper_costs(model, task, peak=peak)
     if experiment.needs_latency:
         try:
             compiled = device.candidate(space, arch, model, task)
