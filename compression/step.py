@@ -95,10 +95,15 @@ class Step(ABC):
         not_after: names of the steps that it must not follow.
         summary: one line for a listing.
         source: the paper.
+        saves: whether it promises to save time or bytes, so that one that does neither is rolled back; what wins
+            accuracy back promises nothing of the kind.
+        advice: what to change where it saved nothing.
     """
 
     name: ClassVar[str]
     stage: ClassVar[str]
+    saves: ClassVar[bool] = True
+    advice: ClassVar[str] = "leave the step out of the recipe"
     not_after: ClassVar[frozenset[str]] = frozenset()
     summary: ClassVar[str]
     source: ClassVar[str]

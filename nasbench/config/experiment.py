@@ -314,9 +314,16 @@ SchedulerConfig = Annotated[Asha | Hyperband | MedianStopping, Field(discriminat
 
 
 class GateConfig(Strict):
-    """When a compression step is rolled back: validation accuracy this many points below the searched model."""
+    """When a compression step is rolled back.
+
+    Attributes:
+        max_val_acc_drop_pct: if validation accuracy is more points than this below the searched model.
+        must_save: if it promised to save time or bytes, and its artefact is neither faster than the one before, beyond
+            noise, nor smaller by a hundredth. Only where the device times networks itself.
+    """
 
     max_val_acc_drop_pct: Annotated[float, Field(ge=0)] = 5.0
+    must_save: bool = True
 
 
 class Experiment(Strict):

@@ -158,7 +158,8 @@ def _survivors(report: Record) -> str:
         bodies.append("<tbody>\n" + "\n".join(rows) + "\n</tbody>")
     note = (
         "Small print: the difference from the first stage of the survivor, in percentage points for accuracy and in "
-        "percent elsewhere. Rejected stages are grey; the recipe went on without them."
+        "percent elsewhere; latency as a multiple of that in eager PyTorch, timed in turn, with its 95 % interval. "
+        "Rejected stages are grey; the recipe went on without them."
     )
     table = f'<table class="stages"><thead><tr>{head}</tr></thead>\n' + "\n".join(bodies) + "\n</table>"
     return f'<div class="scroll">{table}</div>\n<p class="note">{note}</p>'
@@ -185,10 +186,10 @@ def _stage_row(survivor: Record, stage: Record, first: Record) -> str:
         start = {}
     key = accuracy_metric(survivor)
     accuracy, before = units.number(metrics.get(key)), units.number(start.get(key))
-    cells = [
-        _with_small(units.percentage(accuracy), units.points(accuracy, before)),
-        _latency(metrics.get("latency_ms"), start.get("latency_ms")),
-    ]
+    latency = _latency(metrics.get("latency_ms"), start.get("latency_ms"))
+    if of_eager := metrics.get("of_eager"):
+        latency += f"<small>{_ratio(of_eager)} of eager</small>"
+    cells = [_with_small(units.percentage(accuracy), units.points(accuracy, before)), latency]
     for name, write in (
         ("size_bytes", units.size),
         ("params", units.count),
@@ -202,6 +203,10 @@ def _stage_row(survivor: Record, stage: Record, first: Record) -> str:
     verdict = "yes" if accepted else "no"
     if reason:
         verdict += f": {safe(reason)}" if not accepted else f"<small>{safe(reason)}</small>"
+    if stage.get("advice"):
+        verdict += f"<small>To help: {safe(stage['advice'])}.</small>"
+    if saving := (stage.get("saving") or {}).get("latency"):
+        verdict += f"<small>{_ratio(saving)} times the latency of the stage before</small>"
     return _row(str(stage.get("name")), cells, _runtime(metrics), verdict, rejected=not accepted)
 
 
@@ -212,6 +217,12 @@ def _row(name: str, cells: Sequence[str], runtime: str, verdict: str, *, rejecte
         f"<tr{kind}><td>{safe(name)}</td>{numbers}"
         f'<td class="text">{runtime or units.MISSING}</td><td class="text verdict">{verdict}</td></tr>'
     )
+
+
+def _ratio(ratio: Record) -> str:
+    """A ratio of latencies with its 95 % interval."""
+    value, low, high = (units.significant(units.number(ratio.get(key))) for key in ("ratio", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def _latency(latency: object, before: object) -> str:
