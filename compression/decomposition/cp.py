@@ -168,10 +168,6 @@ class Decompose(Step):
         "ICLR 2015, arXiv:1412.6553"
     )
 
-    advice: ClassVar[str] = (
-        "lower rank or ratio: several small layers pay for their calls and their memory only where they do much less"
-    )
-
     method: str = "cp"
     ratio: float = 0.5
     rank: int | None = None

@@ -63,8 +63,6 @@ class Distill(Step):
     summary: ClassVar[str] = "knowledge distillation with soft targets"
     source: ClassVar[str] = "Hinton et al., Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531"
 
-    saves: ClassVar[bool] = False
-
     temperature: float = 4.0
     alpha: float = 0.9
     epochs: int

@@ -45,10 +45,6 @@ class Prune(Step):
     summary: ClassVar[str] = "structured pruning of channels, each cut checked numerically"
     source: ClassVar[str] = "Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023, arXiv:2301.12900"
 
-    advice: ClassVar[str] = (
-        "raise ratio, or set round_to: 8, for kernels work on channels by the eight and what is left over costs as much"
-    )
-
     importance: str = "l2"
     ratio: float
     round_to: int | None = None
