@@ -130,10 +130,15 @@ class Step(ABC):
         not_after: names of the steps that it must not follow.
         summary: one line for a listing.
         source: the paper.
+        saves: whether it promises to save time or bytes, so that one that does neither is rolled back; what wins
+            accuracy back promises nothing of the kind.
+        advice: what to change where it saved nothing.
     """
 
     name: ClassVar[str]
     stage: ClassVar[str]
+    saves: ClassVar[bool] = True
+    advice: ClassVar[str] = "leave the step out of the recipe"
     not_after: ClassVar[frozenset[str]] = frozenset()
     summary: ClassVar[str]
     source: ClassVar[str]
@@ -157,6 +162,10 @@ class Step(ABC):
         Needs no data; `load_state_dict` of the weights of the stepped model then makes it complete. `model` is
         left as it was.
         """
+
+    def bytes_promised(self, size_bytes: int, note: dict[str, Any]) -> int:
+        """Bytes of the network in the form that the step promises, given those of its weights as they are stored."""
+        return size_bytes
 
     def options(self) -> dict[str, Any]:
         """The fields as a JSON object, as a recipe would write them."""

@@ -14,6 +14,8 @@ METRICS: dict[str, str] = {
     "macs": "multiply-adds of one image (one multiply-add = 1 MAC = 2 FLOPs)",
     "params": "trainable parameters",
     "size_bytes": "bytes of the stored weights",
+    "peak_memory_bytes": "most bytes of activations that one image needs at a time, float32, batch norm folded",
+    "energy_mj": "energy of one inference of the target device's batch, millijoules, measured; idle power included",
 }
 """What a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
 

@@ -32,6 +32,8 @@ class Compile(Step):
     summary: ClassVar[str] = "make the artefact that is deployed, with one of the backends"
     source: ClassVar[str] = "documented by each backend"
 
+    saves: ClassVar[bool] = False  # it is what the stages before are judged by, where the device has the same runtime
+
     backend: str = "onnxruntime"
     precision: str | None = None
     threads: int = 1

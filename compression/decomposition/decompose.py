@@ -78,6 +78,11 @@ class Decompose(Step):
     summary: ClassVar[str] = "CP, Tucker-2, tensor train or SVD of convolutions and linear layers"
     source: ClassVar[str] = "; ".join(f"{method.name}: {method.source}" for method in METHODS.values())
 
+    advice: ClassVar[str] = (
+        "keep less of each layer, or set max_latency_ms: several small layers pay for their calls and their memory only "
+        "where they do much less"
+    )
+
     method: str = "cp"
     ratio: float | None = None
     rank: int | None = None

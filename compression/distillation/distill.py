@@ -76,6 +76,8 @@ class Distill(Step):
         "relational: Park et al. 2019, arXiv:1904.05068"
     )
 
+    saves: ClassVar[bool] = False
+
     method: str = "soft_targets"
     temperature: float | None = None
     alpha: float | None = None

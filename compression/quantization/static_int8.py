@@ -108,6 +108,8 @@ class Quantize(Step):
         "Inference, CVPR 2018, arXiv:1712.05877"
     )
 
+    advice: ClassVar[str] = "set device.runtime to a backend with int8 kernels, such as onnxruntime"
+
     precision: str = "int8"
     method: str = "static"
     calibration_images: int = 128

@@ -64,6 +64,8 @@ class Sparsify(Step):
         "arXiv:2005.07683; Mishra et al., Accelerating Sparse Deep Neural Networks, 2021, arXiv:2104.08378"
     )
 
+    advice: ClassVar[str] = "raise sparsity: below about a half, the indices of compressed sparse rows cost what they save"
+
     importance: str = "magnitude"
     sparsity: float | None = None
     pattern: str | None = None
@@ -156,6 +158,10 @@ class Sparsify(Step):
             "left_alone": left_alone,
             "measured": compare_kernels(made, weights, inputs),
         }
+
+    def bytes_promised(self, size_bytes: int, note: dict[str, Any]) -> int:
+        """With the sparse layers stored as compressed sparse rows."""
+        return size_bytes - int(note["dense_bytes"]) + int(note["csr_bytes"])
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`; the layers keep their zeros from then on, so the weights have to be loaded first."""

@@ -44,8 +44,8 @@ def compress(
         written = written["recipe"]
     steps = Recipe.parse(written)
     stored = load_model(model)
-    bench = workbench(stored, model, seed)
     device = _device(runtime, 1, 1)
+    bench = workbench(stored, model, seed, device)
     stages = run_recipe(
         stored.model,
         steps,
@@ -82,7 +82,8 @@ def compress(
             if numbers
             else ["", "", "", "", ""]
         )
-        table.add_row(stage["name"], "yes" if stage["accepted"] else f"no: {stage['reason']}", *row)
+        why = f"no: {stage['reason']}" + (f"; to help: {stage['advice']}" if stage["advice"] else "")
+        table.add_row(stage["name"], "yes" if stage["accepted"] else why, *row)
     show(result, table, as_json=json)
 
 
@@ -124,7 +125,7 @@ def export(
     show(result, _facts(result, f"{backend} {wanted}"), as_json=json)
 
 
-def workbench(stored: StoredModel, folder: Path, seed: int) -> Workbench:
+def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | None = None) -> Workbench:
     """Data, training and judging of a stored model.
 
     Raises:
@@ -139,7 +140,7 @@ def workbench(stored: StoredModel, folder: Path, seed: int) -> Workbench:
         raise UserError(
             f"{folder} was made for {stored.task}, and its data set now gives {data.task}; use the same data."
         )
-    return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed)
+    return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed, device)
 
 
 def _space_name(folder: Path) -> str:

@@ -88,7 +88,7 @@ def _list(json: bool) -> None:
         told.add_column(column, overflow="fold")
     result = []
     for table in tables:
-        run = [row.name for row in table.rows if row.controller]
+        run = [row.name for row in table.rows if row.reason is None]
         columns = [column.name for column in table.columns]
         result.append(
             {
@@ -121,7 +121,8 @@ def _printed(result: Reproduction) -> RenderableType:
         if before not in (None, cell.row):
             table.add_section()
         digits = precision(cell.column)
-        paper = pair(cell.paper, cell.paper_std, digits) + (f" [{cell.trust}]" if cell.trust else "")
+        paper = pair(cell.paper, cell.paper_std, digits) + ("*" if cell.note else "")
+        paper += f" [{cell.trust}]" if cell.trust else ""
         measured = pair(cell.measured, cell.std, digits)
         difference = None
         if cell.measured is not None and cell.paper is not None and not cell.stopped:
@@ -151,6 +152,7 @@ def _printed(result: Reproduction) -> RenderableType:
     for cell in result.cells:
         if cell.stopped:
             lines.append(f"{cell.row}, {cell.column}: {cell.stopped} of {cell.n} searches were stopped: a bound.")
+    lines += dict.fromkeys(f"* {cell.row}, {cell.column}: {cell.note}." for cell in result.cells if cell.note)
     return Group(table, *(escape(line) for line in lines))
 
 

@@ -48,6 +48,8 @@ class DeviceConfig(Strict):
         samples: architectures measured to fit the predictor.
         predictor: what is fitted; `auto` is the one that ranks held-out architectures best. `lookup` and `auto` also
             measure the operators of the space one by one.
+        unsure_pct: a prediction is replaced by a measurement if its standard deviation is more than so many percent of
+            it, or if a limit lies in its 95 % interval; the predictor learns from these. null never measures.
         calibration: a folder of ``nasbench calibrate``, whose measurements are used in place of new ones.
     """
 
@@ -61,6 +63,7 @@ class DeviceConfig(Strict):
     latency: Literal["predicted", "measured"] = "predicted"
     samples: Annotated[int, Field(ge=10)] = 40
     predictor: Literal["work", "lookup", "trees", "gp", "auto"] = "work"
+    unsure_pct: Positive | None = 25.0
     calibration: str | None = None
 
     @model_validator(mode="after")
@@ -311,9 +314,16 @@ SchedulerConfig = Annotated[Asha | Hyperband | MedianStopping, Field(discriminat
 
 
 class GateConfig(Strict):
-    """When a compression step is rolled back: validation accuracy this many points below the searched model."""
+    """When a compression step is rolled back.
+
+    Attributes:
+        max_val_acc_drop_pct: if validation accuracy is more points than this below the searched model.
+        must_save: if it promised to save time or bytes, and its artefact is neither faster than the one before, beyond
+            noise, nor smaller by a hundredth. Only where the device times networks itself.
+    """
 
     max_val_acc_drop_pct: Annotated[float, Field(ge=0)] = 5.0
+    must_save: bool = True
 
 
 class Experiment(Strict):
@@ -411,3 +421,8 @@ class Experiment(Strict):
     def needs_latency(self) -> bool:
         """Whether candidates need a latency."""
         return bool(self.needed_metrics & {"latency_ms", "throughput_per_s"})
+
+    @property
+    def needs_energy(self) -> bool:
+        """Whether candidates need the energy of an inference."""
+        return "energy_mj" in self.needed_metrics

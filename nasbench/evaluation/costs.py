@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +9,12 @@ from torch import nn
 
 from nasbench.config import Experiment
 from nasbench.evaluation.evaluator import InfeasibleError
-from nasbench.hardware import Calibration, Cost, NetworkPredictor, NotInTable, cost, counts, get_device
-from search_spaces import Architecture, SearchSpace, Task, get_space
+from nasbench.evaluation.latency import Learned, Setting, measured_ms, predictor, unsure
+from nasbench.hardware import Cost, NetworkPredictor, NotInTable, cost, counts, get_device
+from search_spaces import Architecture, SearchSpace, Task
 
 LATENCY = ("latency_ms", "throughput_per_s")
+ENERGY_S = 1.0  # of inferences whose energy is counted
 
 
 def costs(
@@ -23,9 +23,12 @@ def costs(
     model: nn.Module,
     task: Task,
     experiment: Experiment,
-    calibration: Mapping[str, Any] | NetworkPredictor | None,
+    calibration: Mapping[str, Any] | None,
+    learned: Learned = (),
 ) -> dict[str, float]:
-    """The costs of a candidate of an experiment: those of `paper_costs`, and latency as the experiment wants it.
+    """The costs of a candidate of an experiment: those of `paper_costs`, and what the experiment wants of the device.
+
+    A prediction that is not sure enough, see `nasbench.evaluation.latency.unsure`, is replaced by a measurement.
 
     Args:
         space: that the architecture belongs to.
@@ -33,35 +36,41 @@ def costs(
         model: its network, as it is built; each module keeps its mode.
         task: what it was built for.
         experiment: whose device it is.
-        calibration: a fitted predictor, or measurements as JSON, to which one is fitted; None where nothing is
-            predicted: then latency is measured, if the experiment needs it at all.
+        calibration: measurements as JSON, to which a predictor is fitted; None where nothing is predicted: then
+            latency is measured, if the experiment needs it at all.
+        learned: measured earlier in the search, to which the predictor is fitted as well.
 
     Returns:
-        macs, params, size_bytes, and with a latency latency_ms and throughput_per_s, with a prediction
-        latency_std_ms too.
+        macs, params, size_bytes; peak_memory_bytes and energy_mj if the experiment reads them; with a latency
+        latency_ms and throughput_per_s; with a prediction latency_std_ms too, and with a measurement in its place
+        latency_predicted_ms.
 
     Raises:
         InfeasibleError: latency is that of a table, which does not have this architecture.
     """
-    if isinstance(calibration, Mapping):
-        calibration = _fitted(json.dumps(calibration), experiment.space.model_dump_json())
-    device = get_device(experiment.device)
-    known = paper_costs(model, task, calibration, arch=arch, batch=device.batch)
-    if calibration is None and experiment.needs_latency:
+    device, peak = get_device(experiment.device), "peak_memory_bytes" in experiment.needed_metrics
+    energy: dict[str, float] = {}
+    if experiment.needs_energy:
+        compiled = device.candidate(space, arch, model, task)
+        energy = {"energy_mj": device.energy(compiled, task, seconds=ENERGY_S).energy_mj}
+    if calibration is not None:
+        setting = Setting.of(experiment, task, calibration)
+        known = energy | paper_costs(model, task, predictor(setting, learned), arch=arch, batch=device.batch, peak=peak)
+        guess_ms, std_ms = known["latency_ms"], known["latency_std_ms"]
+        if unsure(guess_ms, std_ms, device.batch, experiment.objectives, experiment.device.unsure_pct):
+            latency_ms = measured_ms(setting, arch, model)
+            if latency_ms is not None:
+                del known["latency_std_ms"]
+                known |= _latency(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
+        return known
+    known = energy | paper_costs(model, task, peak=peak)
+    if experiment.needs_latency:
         try:
             compiled = device.candidate(space, arch, model, task)
         except NotInTable as missing:
             raise InfeasibleError(f"latency_ms is not known: {missing}") from None
         known |= _latency(device.measure(compiled, task).median, device.batch)
     return known
-
-
-@functools.lru_cache(maxsize=2)  # a worker asks for the same one again and again
-def _fitted(calibration: str, space: str) -> NetworkPredictor:
-    """A predictor from measurements of a space, both as JSON."""
-    named = json.loads(space)
-    made = get_space(named.pop("name"), **named)
-    return Calibration.from_json(json.loads(calibration)).predictor(made)
 
 
 def paper_costs(

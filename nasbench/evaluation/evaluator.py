@@ -29,6 +29,8 @@ class Trial:
         epochs: the fidelity asked for; None is the full budget.
         seed: of its weights and of the order of its images; depends on the architecture, not on the number.
         attempt: how many attempts came before this one.
+        learned: architectures in the notation of the space whose latency was measured during the search, with
+            milliseconds; the latency predictor is fitted on them, too.
         accumulate: parts into which each batch is divided, to need less memory; their gradients are added up.
     """
 
@@ -38,6 +40,7 @@ class Trial:
     seed: int
     attempt: int = 0
     accumulate: int = 1
+    learned: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, the architecture as JSON."""
@@ -46,7 +49,8 @@ class Trial:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
         """What `to_json` gave."""
-        return cls(**{**data, "arch": Architecture.from_json(data["arch"])})
+        learned = tuple((text, latency_ms) for text, latency_ms in data.get("learned", ()))
+        return cls(**{**data, "arch": Architecture.from_json(data["arch"]), "learned": learned})
 
 
 class Evaluator(Protocol):
@@ -61,7 +65,15 @@ class Evaluator(Protocol):
 
 
 class InfeasibleError(Exception):
-    """The candidate breaks a hard limit; that is no failure of the machinery."""
+    """The candidate breaks a hard limit; that is no failure of the machinery.
+
+    Attributes:
+        metrics: what was known of it.
+    """
+
+    def __init__(self, message: str, metrics: Metrics | None = None) -> None:
+        super().__init__(message)
+        self.metrics: Metrics = metrics or {}
 
 
 class InvalidNetwork(Exception):
@@ -131,7 +143,7 @@ def evaluate(evaluator: Evaluator, trial: Trial, report: Callable[[int, Evaluate
         metrics = evaluator(trial, on_epoch)
         done = result("done", metrics) if stopped_after is None else result("stopped", metrics, _stopped(stopped_after))
     except Exception as error:  # a candidate may fail in any way; the search must not
-        return result(_kind(error), {}, _words(error))
+        return result(_kind(error), error.metrics if isinstance(error, InfeasibleError) else {}, _words(error))
     broken = [name for name, value in done.metrics.items() if not math.isfinite(value)]
     if broken:
         return result("diverged", {}, f"Diverged: {', '.join(broken)} is not a finite number")

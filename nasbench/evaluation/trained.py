@@ -63,7 +63,7 @@ class Trained:
         data = self.data or load_data(config.data.name, **config.data.options)
         space = get_space(config.space.name, **config.space.options)
         model = checked_model(space, trial.arch, data.task, trial.seed)
-        metrics = costs(space, trial.arch, model, data.task, config, self.calibration)
+        metrics = costs(space, trial.arch, model, data.task, config, self.calibration, trial.learned)
         self._check(metrics)
         place = None if self.checkpoints is None else Checkpoints.at(self.checkpoints)
         cache = None if config.cache is None else Cache(Path(config.cache).expanduser())
@@ -163,7 +163,7 @@ class Trained:
     def _check(self, metrics: Metrics) -> None:
         broken = broken_limit(self.experiment.objectives, metrics)
         if broken:
-            raise InfeasibleError(broken)
+            raise InfeasibleError(broken, metrics)
 
 
 def fresh_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:

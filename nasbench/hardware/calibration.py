@@ -62,6 +62,23 @@ class Calibration:
         fitted = get_predictor(self.method).fit(self.networks(space), self.latency_ms)
         return NetworkPredictor(space, fitted, self.operators, self.std_scale)
 
+    def extended(self, architectures: Sequence[str], work: Floats, table: Floats, latency_ms: Floats) -> Calibration:
+        """The calibration with further measurements, described as its own; what its predictor is stays as it is.
+
+        Args:
+            architectures: (k) in the notation of the space.
+            work: (k, len(WORK)), as `described` gives it.
+            table: (k, len(COLUMNS)), as `described` gives it; (k, 0) if no operators were measured.
+            latency_ms: (k,).
+        """
+        return dataclasses.replace(
+            self,
+            architectures=[*self.architectures, *architectures],
+            work=np.vstack([self.work, work]),
+            table=None if self.table is None else np.vstack([self.table, table]),
+            latency_ms=np.concatenate([self.latency_ms, latency_ms]),
+        )
+
     def hold_out(self, space: SearchSpace, *, seed: int = 0) -> HeldOut:
         """Cross-validate the predictor in five parts; deviations are scaled by what the other parts ask for."""
         return decide(self, space, self.method, seed=seed)[1][self.method]

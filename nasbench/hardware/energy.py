@@ -71,6 +71,33 @@ class Meter(ABC):
         """Millijoules between two readings."""
 
 
+class NoMeter(Meter):
+    """Of a device that is not of this machine.
+
+    Args:
+        device: its name.
+    """
+
+    about = "nothing"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def why_unavailable(self) -> str | None:
+        """Always a reason."""
+        return (
+            f"device {self.device!r} tells latencies only; energy is measured on devices cpu and cuda of this machine."
+        )
+
+    def read(self) -> Sequence[int]:
+        """There is nothing to read."""
+        raise UserError(str(self.why_unavailable()))
+
+    def spent_mj(self, before: Sequence[int], after: Sequence[int]) -> float:
+        """There is nothing to read."""
+        raise UserError(str(self.why_unavailable()))
+
+
 class Rapl(Meter):
     """Running average power limit: the counters of the processor packages of Intel and AMD, as Linux shows them.
 

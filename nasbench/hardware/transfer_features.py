@@ -23,7 +23,7 @@ from search_spaces import Architecture, SearchSpace
 Floats = npt.NDArray[np.float64]
 
 DIRECTIONS = 4  # whose products are features
-COMPONENTS = 96  # at most, of a group
+COMPONENTS = 256  # at most, of a group
 SMALLEST_DEVIATION = 0.1  # a column that hardly ever changes is not blown up by more than its inverse
 
 

@@ -132,8 +132,21 @@ def _predictor(
         "measured_ms": held_out.measured_ms.tolist(),
         "predicted_ms": held_out.predicted_ms.tolist(),
         "chosen": [
-            {"id": each.id, "predicted_ms": each.metrics["latency_ms"], "measured_ms": measured[each.id]["median"]}
+            {
+                "id": each.id,
+                "predicted_ms": each.metrics.get("latency_predicted_ms", each.metrics["latency_ms"]),
+                "measured_ms": measured[each.id]["median"],
+            }
             for each in candidates
             if each.id in measured
+        ],
+        "unsure": [
+            {
+                "id": each.id,
+                "predicted_ms": each.metrics["latency_predicted_ms"],
+                "measured_ms": each.metrics["latency_ms"],
+            }
+            for each in candidates
+            if "latency_predicted_ms" in each.metrics
         ],
     }

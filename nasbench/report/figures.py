@@ -171,10 +171,11 @@ def best_so_far(report: Record) -> go.Figure:
 def predictor(predicted: Record) -> go.Figure:
     """Predicted against measured latency; a perfect predictor is the diagonal.
 
-    Held-out architectures, and the front and the survivors, which were measured when the search was over.
+    Held-out architectures; candidates that the search measured because their predictions were unsure; and the front and
+    the survivors, which were measured when the search was over.
     """
     figure = empty_figure(height=420)
-    chosen = predicted.get("chosen") or ()
+    chosen, unsure = predicted.get("chosen") or (), predicted.get("unsure") or ()
     pairs = [
         (measured, guess)
         for one, other in zip(predicted.get("measured_ms") or (), predicted.get("predicted_ms") or (), strict=False)
@@ -182,7 +183,7 @@ def predictor(predicted: Record) -> go.Figure:
     ]
     if not pairs:
         return figure
-    shown = [*pairs, *((each["measured_ms"], each["predicted_ms"]) for each in chosen)]
+    shown = [*pairs, *((each["measured_ms"], each["predicted_ms"]) for each in (*unsure, *chosen))]
     ends = [min(map(min, shown)), max(map(max, shown))]
     room = 0.05 * (ends[1] - ends[0]) or 0.05 * abs(ends[1]) or 1.0
     ends = [ends[0] - room, ends[1] + room]
@@ -206,18 +207,25 @@ def predictor(predicted: Record) -> go.Figure:
             hovertemplate="measured %{x:.3~g} ms<br>predicted %{y:.3~g} ms<extra></extra>",
         )
     )
-    if chosen:
-        figure.add_trace(
-            go.Scatter(
-                x=[each["measured_ms"] for each in chosen],
-                y=[each["predicted_ms"] for each in chosen],
-                customdata=[each["id"] for each in chosen],
-                mode="markers",
-                name="front and survivors",
-                marker={"color": RED, "size": 9, "symbol": "diamond"},
-                hovertemplate="candidate %{customdata}<br>measured %{x:.3~g}, predicted %{y:.3~g} ms<extra></extra>",
+    kinds = {
+        "measured during the search": (unsure, {"color": GREEN, "size": 7, "symbol": "triangle-up"}),
+        "front and survivors": (chosen, {"color": RED, "size": 9, "symbol": "diamond"}),
+    }
+    for name, (found, marker) in kinds.items():
+        if found:
+            figure.add_trace(
+                go.Scatter(
+                    x=[each["measured_ms"] for each in found],
+                    y=[each["predicted_ms"] for each in found],
+                    customdata=[each["id"] for each in found],
+                    mode="markers",
+                    name=name,
+                    marker=marker,
+                    hovertemplate=(
+                        "candidate %{customdata}<br>measured %{x:.3~g}, predicted %{y:.3~g} ms<extra></extra>"
+                    ),
+                )
             )
-        )
     figure.update_xaxes(title_text="measured latency, ms", range=ends)
     figure.update_yaxes(title_text="predicted latency, ms", range=ends)
     return figure

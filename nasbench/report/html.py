@@ -158,7 +158,8 @@ def _survivors(report: Record) -> str:
         bodies.append("<tbody>\n" + "\n".join(rows) + "\n</tbody>")
     note = (
         "Small print: the difference from the first stage of the survivor, in percentage points for accuracy and in "
-        "percent elsewhere. Rejected stages are grey; the recipe went on without them."
+        "percent elsewhere; latency as a multiple of that in eager PyTorch, timed in turn, with its 95 % interval. "
+        "Rejected stages are grey; the recipe went on without them."
     )
     table = f'<table class="stages"><thead><tr>{head}</tr></thead>\n' + "\n".join(bodies) + "\n</table>"
     return f'<div class="scroll">{table}</div>\n<p class="note">{note}</p>'
@@ -185,10 +186,10 @@ def _stage_row(survivor: Record, stage: Record, first: Record) -> str:
         start = {}
     key = accuracy_metric(survivor)
     accuracy, before = units.number(metrics.get(key)), units.number(start.get(key))
-    cells = [
-        _with_small(units.percentage(accuracy), units.points(accuracy, before)),
-        _latency(metrics.get("latency_ms"), start.get("latency_ms")),
-    ]
+    latency = _latency(metrics.get("latency_ms"), start.get("latency_ms"))
+    if of_eager := metrics.get("of_eager"):
+        latency += f"<small>{_ratio(of_eager)} of eager</small>"
+    cells = [_with_small(units.percentage(accuracy), units.points(accuracy, before)), latency]
     for name, write in (
         ("size_bytes", units.size),
         ("params", units.count),
@@ -202,6 +203,10 @@ def _stage_row(survivor: Record, stage: Record, first: Record) -> str:
     verdict = "yes" if accepted else "no"
     if reason:
         verdict += f": {safe(reason)}" if not accepted else f"<small>{safe(reason)}</small>"
+    if stage.get("advice"):
+        verdict += f"<small>To help: {safe(stage['advice'])}.</small>"
+    if saving := (stage.get("saving") or {}).get("latency"):
+        verdict += f"<small>{_ratio(saving)} times the latency of the stage before</small>"
     return _row(str(stage.get("name")), cells, _runtime(metrics), verdict, rejected=not accepted)
 
 
@@ -212,6 +217,12 @@ def _row(name: str, cells: Sequence[str], runtime: str, verdict: str, *, rejecte
         f"<tr{kind}><td>{safe(name)}</td>{numbers}"
         f'<td class="text">{runtime or units.MISSING}</td><td class="text verdict">{verdict}</td></tr>'
     )
+
+
+def _ratio(ratio: Record) -> str:
+    """A ratio of latencies with its 95 % interval."""
+    value, low, high = (units.significant(units.number(ratio.get(key))) for key in ("ratio", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def _latency(latency: object, before: object) -> str:
@@ -320,16 +331,33 @@ def _predictor(report: Record) -> str:
     facts += [f"n = {safe(told['n'])}"] if told.get("n") is not None else []
     text = f"<p>{safe(told.get('name') or 'Predictor')}: {', '.join(facts) or 'no figures of merit'}.</p>"
     protocol = f"Held out: {safe(told['protocol'])}" if told.get("protocol") else "What was held out is not recorded."
-    text += _chosen(told.get("chosen") or ())
+    text += _unsure(told.get("unsure") or ()) + _chosen(told.get("chosen") or ())
     empty = "No pair of measured and predicted latency was kept."
     return f"{text}\n{_plot(figures.predictor(told), 'predictor', protocol, empty, square=True)}"
+
+
+def _unsure(unsure: Sequence[Record]) -> str:
+    """How often a search did not believe its predictor, and how far that was off then."""
+    if not unsure:
+        return ""
+    errors = _errors_pct(unsure)
+    return (
+        f"<p>{len(unsure)} candidate{'s were' if len(unsure) > 1 else ' was'} measured during the search, where the "
+        f"prediction was unsure: it was off by {units.significant(errors[len(errors) // 2])} % in the middle. "
+        f"The predictor was fitted again with what was measured.</p>"
+    )
+
+
+def _errors_pct(pairs: Sequence[Record]) -> list[float]:
+    """Of predictions, in percent of what was measured, in ascending order."""
+    return sorted(100 * abs(each["predicted_ms"] / each["measured_ms"] - 1) for each in pairs)
 
 
 def _chosen(chosen: Sequence[Record]) -> str:
     """How far predictions were off where it mattered."""
     if not chosen:
         return ""
-    errors = sorted(100 * abs(each["predicted_ms"] / each["measured_ms"] - 1) for each in chosen)
+    errors = _errors_pct(chosen)
     who = f"{len(chosen)} candidate{'s' * (len(chosen) > 1)} on the front or among the survivors"
     return (
         f"<p>{who} {'were' if len(chosen) > 1 else 'was'} measured when the search was over, "

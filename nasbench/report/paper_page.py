@@ -10,11 +10,23 @@ import plotly.graph_objects as go
 
 from nasbench.files import write_text
 from nasbench.report import figures, page, units
-from nasbench.tabular.paper_table import TRUST, Queries, Row, TableColumn
+from nasbench.tabular.paper_table import TRUST, Row, TableColumn
+from nasbench.tabular.protocols import Queries
 from nasbench.tabular.reproduce import BAND, Cell, Reproduction
 
 # The colours of Okabe and Ito that are dark enough for a line.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2126")
+SHOWN = {
+    "spearman": "rank correlation",
+    "spearman_all": "rank correlation over all cells",
+    "measurements": "cells measured",
+    "adapt_s": "seconds to adapt",
+    "predict_s": "seconds to predict all cells",
+    "test_acc_pct": "test accuracy, %",
+    "latency_ms": "latency, ms",
+    "limits_met": "limits met",
+    "accuracy_queries": "accuracies queried",
+}
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 STYLE = """<style>
@@ -45,7 +57,7 @@ def write_paper_page(result: Reproduction, path: Path, command: str) -> None:
             f'<p class="status">{_text(table.paper)}, arXiv {_text(table.arxiv)}; {_text(table.table)}</p>',
             f'<p class="summary">{_text(table.protocol.text)}</p>\n</header>',
             f"<section>\n<h2>Their numbers and ours</h2>\n{_table(result)}\n{_legend(result)}\n</section>",
-            f"<section>\n<h2>Best so far</h2>\n{_curves(result)}\n</section>",
+            f"<section>\n<h2>Best so far</h2>\n{_curves(result)}\n</section>" if result.optima else "",
             f"<section>\n<h2>What to know</h2>\n{_notes(result)}\n</section>",
             f"<section>\n<h2>How to reproduce</h2>\n<pre>{_text(command)}</pre>",
             f'<p class="note">Seeds 0 to {result.seeds - 1} of each row, {units.duration(result.wall_s)} in all. The '
@@ -65,7 +77,10 @@ def pair(mean: float | None, std: float | None, digits: int) -> str:
 
 def precision(column: str) -> int:
     """Decimals that a column is printed with."""
-    return 2 if column.endswith("_pct") else 1
+    for ending, digits in (("_pct", 2), ("_spearman", 3), ("_s", 3), ("_ms", 2)):
+        if column.endswith(ending):
+            return digits
+    return 1
 
 
 def signed(value: float | None, digits: int) -> str:
@@ -105,6 +120,10 @@ def _table(result: Reproduction) -> str:
 
 def column_title(column: TableColumn) -> str:
     """The heading of a column in words."""
+    if column.shows is not None:
+        where = ", ".join(column.devices) if len(column.devices) == 1 else f"{len(column.devices)} devices"
+        limit = "" if column.limit_ms is None else f" \N{LESS-THAN OR EQUAL TO} {column.limit_ms:g} ms"
+        return f"{where}{limit}: {SHOWN[column.shows]}"
     names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
     if column.budget_s is None:
         return f"{names[column.search]}, queries"
@@ -114,7 +133,7 @@ def column_title(column: TableColumn) -> str:
 def _paper(cell: Cell) -> str:
     if cell.paper is None:
         return MISSING
-    mean = pair(cell.paper, None, precision(cell.column))
+    mean = pair(cell.paper, None, precision(cell.column)) + ("*" if cell.note else "")
     return f"{mean}<sup>{_text(cell.trust)}</sup>{_spread(cell.paper_std, cell)}"
 
 
@@ -150,6 +169,11 @@ def _legend(result: Reproduction) -> str:
     if stopped:
         told = ", ".join(f"{cell.row} {cell.column}: {cell.stopped} of {cell.n}" for cell in stopped)
         parts.append(f"Stopped before the best cell was found, so that the mean is a lower bound: {told}.")
+    noted: dict[str, list[str]] = {}
+    for cell in result.cells:
+        if cell.note:
+            noted.setdefault(f"{cell.row}: {cell.note}", []).append(cell.column)
+    parts += [f"* {_text(note)} ({_text(', '.join(columns))})." for note, columns in noted.items()]
     return "\n".join(f'<p class="note">{part}</p>' for part in parts)
 
 
@@ -244,15 +268,15 @@ def _notes(result: Reproduction) -> str:
         if row.reason:
             reasons.setdefault(row.reason, []).append(row.name)
     items += [f"Not run: <b>{_text(', '.join(names))}</b>: {_text(why)}." for why, names in reasons.items()]
-    run = [row for row in rows if row.controller]
+    run = [row for row in rows if row.reason is None]
     lines = [f"<tr><td>{_text(row.name)}</td><td><code>{_text(_settings(row))}</code></td></tr>" for row in run]
     settings = f'<h3>Settings</h3>\n<table class="facts"><tbody>{"".join(lines)}</tbody></table>' if lines else ""
     return f"{_list(items)}\n{settings}"
 
 
 def _settings(row: Row) -> str:
-    """The controller of a row as it would be called."""
-    controller = dict(row.controller or {})
+    """The controller or the method of a row as it would be called."""
+    controller = dict(row.controller or row.method or {})
     name = controller.pop("name")
     options = [f"{key}={value}" for key, value in controller.items()]
     options += [f"space {key}={value}" for key, value in row.space.items()]

@@ -18,6 +18,7 @@ METRICS = {
     "params": ("parameters", ""),
     "size_bytes": ("size", "bytes"),
     "peak_memory_bytes": ("peak memory", "bytes"),
+    "energy_mj": ("energy", "mJ"),
     "val_loss": ("validation loss", ""),
     "train_loss": ("training loss", ""),
 }

@@ -70,6 +70,15 @@ def prepare(experiment: Experiment) -> Prepared:
             f"device.latency is 'measured' with executor.workers={experiment.executor.workers}, and training "
             f"beside a measurement spoils it; use 1 worker, or device.latency: predicted."
         )
+    if experiment.needs_energy:
+        missing = device.meter.why_unavailable()
+        if missing:
+            raise UserError(f"energy_mj cannot be measured: {missing}")
+        if experiment.executor.workers > 1:
+            raise UserError(
+                f"energy_mj is counted for the whole machine, and executor.workers is {experiment.executor.workers}; "
+                f"use 1 worker."
+            )
     data = load_data(experiment.data.name, **experiment.data.options)
     batch = experiment.training.batch_size
     if batch > len(data.train):

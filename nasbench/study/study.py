@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from nasbench.study.run_folder import RunFolder
 from search_spaces import Architecture, SearchSpace
 
 MAX_REPEATS = 1000  # proposals in a row that were all known already: the controller has seen what it can reach
+REFIT = 5  # the latency predictor learns from so many measured candidates at a time
 MAX_INFEASIBLE = 200  # candidates in a row over a hard limit: nothing, or next to nothing, meets it
 
 
@@ -246,7 +248,16 @@ class Study:
 
     def _give(self, number: int) -> Trial:
         self._out.add(number)
-        return self._trial(number)
+        return dataclasses.replace(self._trial(number), learned=self._learned())
+
+    def _learned(self) -> tuple[tuple[str, float], ...]:
+        """What was measured of candidates because the latency predictor was not sure, a few at a time."""
+        found = [
+            (self.space.format(each.arch), each.metrics["latency_ms"])
+            for each in self.candidates
+            if "latency_predicted_ms" in each.metrics
+        ]
+        return tuple(found[: len(found) // REFIT * REFIT])
 
     def _trial(self, number: int) -> Trial:
         proposal = self._running[number]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nasbench.config.experiment import GateConfig
 from nasbench.hardware import Device, Latency, NotInTable, counts
 from nasbench.hardware.cost import stored_bytes
 from nasbench.models import Origin
+from nasbench.survivors.gate import Saving, saving
 from nasbench.survivors.workbench import Workbench, judge
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -41,6 +42,9 @@ class Stage:
         seconds: the step took.
         val_acc_pct: validation accuracy, None if it failed.
         options: of the step.
+        deployed: what the device runs of it; None where it was not compiled yet, or cannot be.
+        saving: against the stage before; None where that was not measured.
+        advice: what would help where it saved nothing.
     """
 
     name: str
@@ -52,6 +56,15 @@ class Stage:
     seconds: float
     val_acc_pct: float | None
     options: dict[str, Any]
+    deployed: CompiledModel | None = None
+    saving: Saving | None = None
+    advice: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the artefact, or of the weights as they are deployed."""
+        assert self.model is not None, "a stage that failed has no size"
+        return self.model.bytes if isinstance(self.model, CompiledModel) else stored_bytes(self.model)
 
 
 def run_recipe(
@@ -63,10 +76,10 @@ def run_recipe(
     before: Sequence[tuple[Step, dict[str, Any]]] = (),
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> list[Stage]:
-    """The stages from the searched network to the last step; only validation data decide.
+    """The stages from the searched network to the last step; only validation data and the device decide.
 
-    A step that raises, or that costs more validation accuracy than the gate allows, is rolled back with its reason,
-    and the next step goes on from the stage before it.
+    A step that raises, that costs more validation accuracy than the gate allows, or that saves neither time nor bytes
+    where it promised to, is rolled back with its reason, and the next step goes on from the stage before it.
 
     Args:
         model: the trained network; left as it was.
@@ -102,11 +115,31 @@ def run_recipe(
                     f"validation accuracy {accuracy:.2f} % is {first - accuracy:.2f} points below the searched model; "
                     f"gate.max_val_acc_drop_pct allows {gate.max_val_acc_drop_pct:g}"
                 )
+            elif gate.must_save:
+                _weigh(current, stage, step, bench)
         stage.seconds = time.perf_counter() - started
         stages.append(stage)
         if stage.accepted:
             current = stage
     return stages
+
+
+def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench) -> None:
+    """Measure what a step saved, and refuse it if that is nothing though it promised something."""
+    device = bench.device
+    if device is None or not (device.times_networks and device.measures_many):
+        return
+    try:
+        artefacts = [each.deployed or bench.deploy(each.model) for each in (before, stage) if each.model is not None]
+    except UserError:
+        return  # the report says why it has no latency
+    before.deployed, stage.deployed = artefacts
+    sizes = (before.size_bytes, step.bytes_promised(stage.size_bytes, stage.steps[-1][1]))
+    stage.saving = saving(device, bench.data.task, before.deployed, stage.deployed, sizes)
+    if step.saves and not stage.saving.worth_it:
+        stage.accepted = False
+        stage.reason = stage.saving.reason
+        stage.advice = step.advice
 
 
 def measure_stages(
@@ -137,6 +170,8 @@ def measure_stages(
         try:
             if isinstance(stage.model, CompiledModel):
                 made = stage.model
+            elif stage.deployed is not None:
+                made = stage.deployed
             elif stage is stages[0] and candidate is not None:
                 made = candidate(stage.model, task)
             else:
@@ -152,7 +187,7 @@ def measure_stages(
     eager = device.baseline(stages[0].network, task)
     if eager is not None:
         deployed[BASELINE] = eager
-    latencies = device.measure_in_turn(deployed, task, budget_s=MEASURE_S)
+    latencies, ratios = _in_turn(device, deployed, task)
     metrics: list[dict[str, Any]] = []
     for stage in stages:
         if stage.model is None:
@@ -160,7 +195,6 @@ def measure_stages(
             continue
         float_network = dequantize(stage.network) if is_quantized(stage.network) else stage.network
         counted = counts(float_network, task)
-        size = stage.model.bytes if isinstance(stage.model, CompiledModel) else stored_bytes(stage.model)
         latency = latencies.get(stage.name)
         timed: dict[str, Any] = {
             "latency_ms": None if latency is None else latency.to_json(),
@@ -174,11 +208,22 @@ def measure_stages(
                 "test_acc_pct": judge(stage.model, bench.data.test).accuracy_pct,
                 "params": counted.params,
                 "macs": counted.macs,
-                "size_bytes": size,
+                "size_bytes": stage.size_bytes,
                 **timed,
+                "of_eager": ratios.get(stage.name),
             }
         )
     return metrics, latencies.get(BASELINE)
+
+
+def _in_turn(
+    device: Device, deployed: Mapping[str, CompiledModel], task: Task
+) -> tuple[dict[str, Latency], dict[str, dict[str, float]]]:
+    """Latencies, and those as multiples of the eager baseline's with intervals, where there is one."""
+    if BASELINE not in deployed or not device.measures_many:
+        return device.measure_in_turn(deployed, task, budget_s=MEASURE_S), {}
+    found = device.compare({BASELINE: deployed[BASELINE], **deployed}, task, MEASURE_S)
+    return dict(found.latencies), {name: ratio.to_json() for name, ratio in found.ratios.items()}
 
 
 def save_stages(
@@ -214,6 +259,8 @@ def save_stages(
                 "artefact": None if stage.model is None else folder.relative_to(root).as_posix(),
                 "metrics": numbers,
                 "options": stage.options,
+                "saving": None if stage.saving is None else stage.saving.to_json(),
+                "advice": stage.advice,
             }
         )
     return described

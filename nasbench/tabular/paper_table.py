@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 import nasbench
 from controllers import Controller, get_controller
 from nasbench.config import read_yaml
+from nasbench.tabular.latencies import DEVICES, SOURCE
 from nasbench.tabular.oracles import IMAGES
+from nasbench.tabular.protocols import SHOWN, LatencyLimit, LatencyRanking, Queries, Strict, TimeBudget
 from nasbench.tabular.registry import TABLES
 from nasbench_registry import UserError, one_of, unknown
 from search_spaces import get_space
@@ -25,11 +27,7 @@ TRUST: dict[Trust, str] = {
 }
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Published(_Strict):
+class Published(Strict):
     """One number of the paper.
 
     Attributes:
@@ -45,20 +43,26 @@ class Published(_Strict):
     trust: Trust
 
 
-class TableColumn(_Strict):
+class TableColumn(Strict):
     """What one column measures.
 
     Attributes:
         name: with its unit, such as "cifar10_test_acc_pct".
-        search: the data set on which the search is scored.
+        search: the data set on which the search is scored; not for protocols of latency.
         read: the data set whose test accuracy after 200 epochs is read off; without it, that of `search`.
         budget_s: simulated seconds of a search; only for the protocol "time_budget".
+        shows: what is read off by a protocol of latency, see `LatencyRanking` and `LatencyLimit`.
+        devices: over which it is averaged, or which it counts; only for protocols of latency.
+        limit_ms: of the search on the device; only for the protocol "latency_limit".
     """
 
     name: str
-    search: str
+    search: str = ""
     read: str | None = None
     budget_s: Annotated[float, Field(gt=0)] | None = None
+    shows: str | None = None
+    devices: tuple[str, ...] = ()
+    limit_ms: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def read_dataset(self) -> str:
@@ -66,41 +70,13 @@ class TableColumn(_Strict):
         return self.read or self.search
 
 
-class TimeBudget(_Strict):
-    """A search spends simulated seconds; its best cell by 12-epoch validation accuracy is read off.
-
-    Attributes:
-        read: "interpolated": linearly in time, between the best cells before and behind the end of the budget, as
-            NATS-Bench does; "last": the best cell among the evaluations that end within the budget.
-        text: the protocol in words.
-    """
-
-    kind: Literal["time_budget"]
-    read: Literal["interpolated", "last"]
-    text: str
-
-
-class Queries(_Strict):
-    """A search queries test accuracies after 200 epochs until it meets the best one of the table.
-
-    Repeated queries are free, so what is counted are different cells.
-
-    Attributes:
-        max_queries: a search that needs more is counted as having needed so many, and reported as stopped.
-        text: the protocol in words.
-    """
-
-    kind: Literal["queries"]
-    max_queries: Annotated[int, Field(ge=1)]
-    text: str
-
-
-class Row(_Strict):
-    """A line of the table: a controller that is run, or the reason why nothing is.
+class Row(Strict):
+    """A line of the table: a controller or a method that is run, or the reason why nothing is.
 
     Attributes:
         name: as in the paper.
         controller: its name and options.
+        method: its name and options; in tables of latency, where there are no controllers.
         space: options of the space.
         runs: behind the paper's numbers, if known.
         deviation: where our run differs from the paper's.
@@ -112,6 +88,7 @@ class Row(_Strict):
 
     name: str
     controller: dict[str, Any] | None = None
+    method: dict[str, Any] | None = None
     space: dict[str, Any] = Field(default_factory=dict)
     runs: int | None = None
     deviation: str | None = None
@@ -122,14 +99,19 @@ class Row(_Strict):
 
     @model_validator(mode="after")
     def _run_or_reason(self) -> Row:
-        if (self.controller is None) == (self.reason is None):
-            raise ValueError(f"row {self.name!r} needs either a controller or a reason why it is not run.")
-        if self.controller is not None and "name" not in self.controller:
-            raise ValueError(f"the controller of row {self.name!r} has no name.")
+        given = {"controller": self.controller, "method": self.method, "reason": self.reason}
+        if sum(value is not None for value in given.values()) != 1:
+            raise ValueError(
+                f"row {self.name!r} needs either a controller or a reason why it is not run, or a method in a table of "
+                f"latencies."
+            )
+        for kind, value in (("controller", self.controller), ("method", self.method)):
+            if value is not None and "name" not in value:
+                raise ValueError(f"the {kind} of row {self.name!r} has no name.")
         return self
 
 
-class PaperTable(_Strict):
+class PaperTable(Strict):
     """A file of `experiments/tables`.
 
     Attributes:
@@ -154,7 +136,7 @@ class PaperTable(_Strict):
     table: str
     benchmark: str
     seeds: Annotated[int, Field(ge=1)]
-    protocol: Annotated[TimeBudget | Queries, Field(discriminator="kind")]
+    protocol: Annotated[TimeBudget | Queries | LatencyRanking | LatencyLimit, Field(discriminator="kind")]
     sources: dict[str, str]
     notes: tuple[str, ...] = ()
     columns: Annotated[tuple[TableColumn, ...], Field(min_length=1)]
@@ -162,23 +144,54 @@ class PaperTable(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> PaperTable:
-        one_of("table", self.benchmark, TABLES)
+        searched = isinstance(self.protocol, TimeBudget | Queries)
+        one_of("table", self.benchmark, TABLES if searched else [SOURCE.name])
         for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
             if len(set(names)) != len(names):
                 raise ValueError(f"two {kind}s have the same name.")
-        timed = isinstance(self.protocol, TimeBudget)
         for column in self.columns:
-            one_of("data set", column.search, IMAGES)
-            one_of("data set", column.read_dataset, IMAGES)
-            if timed != (column.budget_s is not None):
-                raise ValueError(
-                    f"column {column.name!r}: budget_s belongs to the protocol time_budget, and only to it."
-                )
+            if searched:
+                self._check_search(column)
+            else:
+                self._check_latency(column)
+        if isinstance(self.protocol, LatencyRanking | LatencyLimit):
+            for device in self.protocol.known_devices:
+                one_of("device", device, DEVICES)
         for row in self.rows:
+            if (row.method if searched else row.controller) is not None:
+                raise ValueError(
+                    f"row {row.name!r}: tables of latency have methods, all others have controllers; this protocol is "
+                    f"{self.protocol.kind}."
+                )
             for column_name, value in row.published.items():
                 one_of("column", column_name, [column.name for column in self.columns])
                 one_of("source", value.source, self.sources)
         return self
+
+    def _check_search(self, column: TableColumn) -> None:
+        one_of("data set", column.search, IMAGES)
+        one_of("data set", column.read_dataset, IMAGES)
+        if isinstance(self.protocol, TimeBudget) != (column.budget_s is not None):
+            raise ValueError(f"column {column.name!r}: budget_s belongs to the protocol time_budget, and only to it.")
+        if column.shows is not None or column.devices or column.limit_ms is not None:
+            raise ValueError(f"column {column.name!r}: shows, devices and limit_ms belong to protocols of latency.")
+
+    def _check_latency(self, column: TableColumn) -> None:
+        if column.search or column.read or column.budget_s:
+            raise ValueError(
+                f"column {column.name!r}: search, read and budget_s do not belong to protocols of latency."
+            )
+        one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
+        for device in column.devices:
+            one_of("device", device, DEVICES)
+        if not column.devices:
+            raise ValueError(f"column {column.name!r} has no devices.")
+        one_cell = column.shows in ("test_acc_pct", "latency_ms")
+        if one_cell != (column.limit_ms is not None) or (one_cell and len(column.devices) > 1):
+            raise ValueError(
+                f"column {column.name!r}: columns that show test_acc_pct or latency_ms have one device and a limit_ms, "
+                f"others have no limit."
+            )
 
     def select(self, names: list[str] | None) -> tuple[Row, ...]:
         """The rows of these names, in the order of the table; all without names. UserError for an unknown one."""

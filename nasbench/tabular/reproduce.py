@@ -7,15 +7,17 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from nasbench.tabular.latency_tables import check_method, measure_row
 from nasbench.tabular.oracles import full_training_oracle, validation_oracle
-from nasbench.tabular.paper_table import PaperTable, Queries, Row, TableColumn, make_controller
+from nasbench.tabular.paper_table import PaperTable, Row, TableColumn, make_controller
+from nasbench.tabular.protocols import LatencyLimit, LatencyRanking, Queries, TimeBudget
 from nasbench.tabular.registry import load_table
 from nasbench.tabular.simulate import Trace, simulate
 
@@ -42,6 +44,7 @@ class Cell:
         stopped: runs that were stopped before they were done, so that `measured` is too low; None where that cannot be.
         difference_se: measured less paper, in standard errors of the difference; None if one of them is unknown.
         reason: why there is no run.
+        note: what to know about the published number.
     """
 
     row: str
@@ -57,6 +60,7 @@ class Cell:
     stopped: int | None = None
     difference_se: float | None = None
     reason: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,9 @@ class Reproduction:
         table: what was asked.
         seeds: searches of a row.
         cells: row by row.
-        curves: by (row, column).
-        optima: the best test accuracy in the benchmark that a column can reach, in percent, by column.
+        curves: by (row, column); none for tables of latencies.
+        optima: the best test accuracy in the benchmark that a column can reach, in percent, by column; none for tables
+            of latencies.
         wall_s: seconds that it took.
     """
 
@@ -149,20 +154,18 @@ def reproduce(
         on_progress: called with (row, searches done, all searches).
 
     Raises:
-        UserError: the data are missing, or a controller or an option of a row does not exist.
+        UserError: the data are missing, or a controller, a method or an option of a row does not exist.
     """
     started = time.perf_counter()
     count = seeds or table.seeds
-    benchmark = load_table(table.benchmark)
-    optima = {
-        column.name: float(benchmark.column(dataset=column.read_dataset, split="test", epochs=200).max())
-        for column in table.columns
-    }
     chosen = table.rows if rows is None else rows
+    optima = {} if _of_latency(table) else _optima(table)
     for row in chosen:
         if row.controller is not None:
             make_controller(row, table.benchmark, 0)
-    jobs = [job for row in chosen if row.controller is not None for job in _jobs(table, row, count, workers)]
+        elif row.method is not None:
+            check_method(table, row)
+    jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers)]
     total, done = sum(len(job.seeds) for job in jobs), 0
     results: list[_Done] = []
     for result in _run_all(jobs, workers):
@@ -176,9 +179,21 @@ def reproduce(
         for column in table.columns:
             parts = [result for result in results if result.job.row.name == row.name and column.name in result.values]
             cells.append(_cell(table, row, column, parts))
-            if parts:
+            if parts and parts[0].curves:
                 curves[row.name, column.name] = _curve(table, row, column, parts)
     return Reproduction(table, count, tuple(cells), curves, optima, time.perf_counter() - started)
+
+
+def _of_latency(table: PaperTable) -> bool:
+    return isinstance(table.protocol, LatencyRanking | LatencyLimit)
+
+
+def _optima(table: PaperTable) -> dict[str, float]:
+    benchmark = load_table(table.benchmark)
+    return {
+        column.name: float(benchmark.column(dataset=column.read_dataset, split="test", epochs=200).max())
+        for column in table.columns
+    }
 
 
 def _jobs(table: PaperTable, row: Row, seeds: int, workers: int) -> Iterator[_Job]:
@@ -210,6 +225,17 @@ def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[_Done]:
 
 def _run(job: _Job) -> _Done:
     """The searches of a job, one after the other."""
+    return _run_method(job) if _of_latency(job.table) else _run_controller(job)
+
+
+def _run_method(job: _Job) -> _Done:
+    started = time.perf_counter()
+    by_seed = [measure_row(job.table, job.row, seed) for seed in job.seeds]
+    values = {column.name: [each[column.name] for each in by_seed] for column in job.columns}
+    return _Done(job, values, {}, 0, time.perf_counter() - started)
+
+
+def _run_controller(job: _Job) -> _Done:
     table = load_table(job.table.benchmark)
     started = time.perf_counter()
     search, budget_s, protocol = job.columns[0].search, job.columns[0].budget_s, job.table.protocol
@@ -230,7 +256,7 @@ def _run(job: _Job) -> _Done:
             position = used.astype(np.float64)
             read = {name: float(limit if trace.rows[-1] != optimum else used[-1]) for name in tests}
         else:
-            assert budget_s is not None, "PaperTable checks this"
+            assert isinstance(protocol, TimeBudget) and budget_s is not None, "PaperTable checks this"
             trace = simulate(controller, validation_oracle(table, dataset=search), budget_s=budget_s)
             position = trace.ended_s
             best = incumbents(trace)
@@ -296,8 +322,9 @@ def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Don
     paper_std = said.std if said else None
     source = table.sources[said.source] if said else None
     trust = said.trust if said else None
+    note = _over_limit(table, row, column) if said else None
     if not parts:
-        return Cell(row.name, column.name, paper, paper_std, source, trust, reason=row.reason)
+        return Cell(row.name, column.name, paper, paper_std, source, trust, reason=row.reason, note=note)
     values = np.array([value for part in parts for value in part.values[column.name]])
     measured, std, n = float(values.mean()), float(values.std()), len(values)
     stopped = sum(part.stopped for part in parts) if isinstance(table.protocol, Queries) else None
@@ -306,7 +333,20 @@ def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Don
         error = math.sqrt(std**2 / n + paper_std**2 / row.runs)
         difference = (measured - paper) / error if error > 0 else None
     seconds = sum(part.seconds for part in parts)
-    return Cell(row.name, column.name, paper, paper_std, source, trust, measured, std, n, seconds, stopped, difference)
+    published = Cell(row.name, column.name, paper, paper_std, source, trust, note=note)
+    return replace(
+        published, measured=measured, std=std, n=n, seconds=seconds, stopped=stopped, difference_se=difference
+    )
+
+
+def _over_limit(table: PaperTable, row: Row, column: TableColumn) -> str | None:
+    """That the published cell breaks the limit of its column, if it does."""
+    for other in table.columns:
+        if other.shows == "latency_ms" and (other.devices, other.limit_ms) == (column.devices, column.limit_ms):
+            latency = row.published.get(other.name)
+            if latency is not None and other.limit_ms is not None and latency.mean > other.limit_ms:
+                return f"the published cell takes {latency.mean:g} ms, over the limit of {other.limit_ms:g} ms"
+    return None
 
 
 def _curve(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Done]) -> Curve:

@@ -114,7 +114,12 @@ class TestCalibration:
         # What a candidate of an experiment is told is this prediction.
         latency = {"metric": "latency_ms", "goal": "min"}
         asked = parse_experiment(
-            experiment_of(space={"name": "mobile", **OPTIONS}, objectives=[latency], reward={"name": "scalar"})
+            experiment_of(
+                space={"name": "mobile", **OPTIONS},
+                device={"unsure_pct": None},
+                objectives=[latency],
+                reward={"name": "scalar"},
+            )
         )
         known = costs(space, arch, model, TASK, asked, json.loads(json.dumps(decided.to_json())))
         assert (known["latency_ms"], known["latency_std_ms"]) == predicted
@@ -256,7 +261,7 @@ def test_the_command_and_an_experiment_that_uses_what_it_kept(nasbench, tmp_path
 
     changes = {
         "space": {"name": "mobile", **OPTIONS},
-        "device": {"calibration": "kept"},
+        "device": {"calibration": "kept", "unsure_pct": None},
         "objectives": [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "goal": "min"}],
         "reward": {"name": "scalar"},
         "controller": "random",

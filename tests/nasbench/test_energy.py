@@ -2,11 +2,20 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
+from tests_support import experiment_of
 
+from nasbench.config import parse_experiment
+from nasbench.evaluation import Trial, evaluate
+from nasbench.evaluation.trained import Trained
+from nasbench.hardware import Device
+from nasbench.hardware.cost import cost
 from nasbench.hardware.energy import Nvml, Rapl, measure_energy
+from nasbench.search import prepare
 from nasbench_registry import UserError
+from search_spaces import get_space
 
 RANGE = 262_143_328_850  # microjoules, of a desktop processor
 
@@ -102,3 +111,49 @@ def test_a_counter_for_root_only(tmp_path) -> None:
 @pytest.mark.only_where(not torch.cuda.is_available())
 def test_no_gpu_no_counter() -> None:
     assert "finds no GPU" in Nvml().why_unavailable()
+
+
+OBJECTIVES = [
+    {"metric": "val_acc_pct", "goal": "max"},
+    {"metric": "energy_mj", "goal": "min"},
+    {"metric": "peak_memory_bytes", "goal": "min"},
+]
+
+
+def asked(**changes):
+    return parse_experiment(experiment_of(objectives=OBJECTIVES, reward={"name": "scalar"}, **changes))
+
+
+def test_a_search_may_read_energy_and_peak_memory(tmp_path, monkeypatch) -> None:
+    """Every inference uses 1.5 mJ in each of two packages: the counters are files, all else is what a search runs."""
+    machine = Machine(tmp_path)
+    monkeypatch.setattr("nasbench.evaluation.costs.ENERGY_S", 0.02)
+    monkeypatch.setattr(Rapl.__init__, "__defaults__", (tmp_path,))
+    real = Device._call
+
+    def call(self, compiled, task):
+        run = real(self, compiled, task)
+        return lambda: (run(), machine.use(1_500))
+
+    monkeypatch.setattr(Device, "_call", call)
+    experiment = asked(executor={"name": "inline"})
+    prepared = prepare(experiment)
+    arch = prepared.space.sample(np.random.default_rng(0))
+    outcome = evaluate(Trained(experiment), Trial(0, arch, None, 1))
+    assert outcome.status == "done", outcome.error
+    assert outcome.metrics["energy_mj"] == pytest.approx(3.0)
+    task = prepared.data.task
+    assert outcome.metrics["peak_memory_bytes"] == cost(prepared.space.build(arch, task), task).peak_activation_bytes
+    with pytest.raises(UserError, match="energy_mj is counted for the whole machine, and executor.workers is 2"):
+        prepare(asked(executor={"name": "ray", "workers": 2}))
+
+
+def test_an_experiment_without_a_counter_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Rapl.__init__, "__defaults__", (tmp_path / "none",))
+    with pytest.raises(UserError, match="energy_mj cannot be measured: there is no energy counter of a processor"):
+        prepare(asked())
+    file = tmp_path / "latencies.csv"
+    space = get_space("mobile", widths=[8, 16], layers=1)
+    file.write_text(f"architecture,latency_ms\n{space.format(space.sample(np.random.default_rng(0)))},1\n")
+    with pytest.raises(UserError, match="device 'table' tells latencies only"):
+        prepare(asked(device={"name": "table", "file": str(file)}))

@@ -152,7 +152,7 @@ class TestTrained:
         result = trained[2]
         assert result.status == "done"
         metrics = result.metrics
-        assert set(METRICS) <= set(metrics)
+        assert set(METRICS) - {"peak_memory_bytes", "energy_mj"} <= set(metrics)
         task = load_data("digits").task
         counted = cost(get_space("mobile", **SPACE).build(ARCH, task), task)
         assert (metrics["macs"], metrics["params"]) == (counted.macs, counted.params)

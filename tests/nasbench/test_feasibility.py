@@ -142,8 +142,9 @@ def test_costs_are_those_of_the_parts():
     assert costs(MOBILE, arch, model, TASK, limited(), None) == on_paper
     assert paper_costs(model, TASK, peak=True) == on_paper | {"peak_memory_bytes": peak_activation_bytes(model, TASK)}
     calibration = calibrate(MOBILE, TASK, Device(), samples=10, seed=0)
-    stored = costs(MOBILE, arch, model, TASK, asked, calibration.to_json())
-    assert stored == costs(MOBILE, arch, model, TASK, asked, calibration.predictor(MOBILE))
+    believed = asked.model_copy(update={"device": asked.device.model_copy(update={"unsure_pct": None})})
+    stored = costs(MOBILE, arch, model, TASK, believed, calibration.to_json())
+    assert stored == paper_costs(model, TASK, calibration.predictor(MOBILE), arch=arch)
     assert stored["throughput_per_s"] == pytest.approx(1000 / stored["latency_ms"])
     measured = costs(MOBILE, arch, model, TASK, asked, None)
     assert set(measured) == {*on_paper, "latency_ms", "throughput_per_s"}

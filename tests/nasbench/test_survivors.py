@@ -1,8 +1,10 @@
 """A trained network through a recipe: what is accepted, what is rolled back, and what is measured of every stage."""
 
+import copy
 import dataclasses
 import functools
 import json
+from typing import ClassVar
 
 import pytest
 import torch
@@ -13,9 +15,11 @@ from compression.quantization.modules import is_quantized
 from nasbench.config.experiment import GateConfig, TrainingConfig
 from nasbench.data import load_data
 from nasbench.evaluation.trained import fresh_model
-from nasbench.hardware import Device, cost
+from nasbench.hardware import Device, Ratio, cost
+from nasbench.hardware.cost import stored_bytes
 from nasbench.models import Origin, load_model, save_model
 from nasbench.survivors import Workbench, judge, measure_stages, run_recipe, save_stages
+from nasbench.survivors.gate import Saving
 from search_spaces import get_space
 
 SPACE = {"widths": [16, 32], "layers": 2}
@@ -218,6 +222,62 @@ class TestGate:
         assert pruned.accepted
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slow(Step):
+    """Gives the network with more work behind it: as large as before, and slower."""
+
+    repeats: int = 60
+    name: ClassVar[str] = "slow"
+    stage: ClassVar[str] = "slowed"
+    summary: ClassVar[str] = "more work"
+    source: ClassVar[str] = "none"
+    advice: ClassVar[str] = "set repeats: 0"
+
+    def apply(self, model, context):
+        return nn.Sequential(copy.deepcopy(model), *(nn.Softsign() for _ in range(self.repeats))), {}
+
+    def restore(self, model, note):
+        return nn.Sequential(copy.deepcopy(model), *(nn.Softsign() for _ in range(self.repeats)))
+
+
+class TestSavings:
+    """Each step is measured against the stage before it, on the device."""
+
+    @pytest.fixture
+    def on_device(self, bench):
+        return dataclasses.replace(bench, device=Device("eager"))
+
+    def test_what_saves_neither_time_nor_bytes_is_rolled_back(self, searched, on_device, untouched) -> None:
+        recipe = Recipe((Slow(), *steps({"prune": {"ratio": 0.5}})))
+        _, slowed, pruned = run_recipe(searched, recipe, on_device, LENIENT)
+        assert slowed.accepted is False and slowed.advice == "set repeats: 0"
+        assert slowed.saving.latency.low > 1 and slowed.saving.bytes[0] == slowed.saving.bytes[1]
+        for words in ("saves neither time nor bytes", f"{slowed.saving.latency.ratio:.2f} times", "timed in turn"):
+            assert words in slowed.reason
+        assert pruned.accepted and [step.name for step, _ in pruned.steps] == ["prune"]
+        assert pruned.saving.bytes[1] < 0.8 * pruned.saving.bytes[0] == 0.8 * stored_bytes(searched)
+
+    def test_where_nothing_was_promised_or_asked_for_it_stays(self, searched, bench, on_device, untouched) -> None:
+        class Honest(Slow):
+            saves: ClassVar[bool] = False
+
+        _, kept = run_recipe(searched, Recipe((Honest(),)), on_device, LENIENT)
+        assert kept.accepted and kept.saving.latency.low > 1 and kept.advice is None
+        lenient = LENIENT.model_copy(update={"must_save": False})
+        for where, gate in ((on_device, lenient), (bench, LENIENT)):
+            _, kept = run_recipe(searched, Recipe((Slow(),)), where, gate)
+            assert kept.accepted and kept.saving is None
+
+    def test_a_faster_network_of_the_same_size_is_worth_it(self) -> None:
+        def found(ratio, before, after):
+            return Saving(Ratio(*ratio), (before, after)).worth_it
+
+        assert found((0.9, 0.85, 0.99), 100, 100)
+        assert not found((0.9, 0.85, 1.01), 100, 100)
+        assert found((1.3, 1.2, 1.4), 1000, 990)
+        assert not found((1.0, 0.9, 1.1), 1000, 991)
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("step", "name", "reason"),
@@ -274,7 +334,10 @@ class TestMeasuring:
                 "size_bytes",
                 "latency_ms",
                 "throughput_per_s",
+                "of_eager",
             }
+            ratio = numbers["of_eager"]
+            assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
             assert numbers["val_acc_pct"] == stage.val_acc_pct
             assert numbers["test_acc_pct"] == judge(stage.model, bench.data.test).accuracy_pct
             assert numbers["throughput_per_s"] == pytest.approx(1000 / numbers["latency_ms"]["median"])

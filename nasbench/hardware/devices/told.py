@@ -11,6 +11,7 @@ from torch import nn
 
 from compression import CompiledModel
 from nasbench.hardware.device import Device
+from nasbench.hardware.energy import Meter, NoMeter
 from nasbench.hardware.measure import Latency
 from search_spaces import Task
 
@@ -53,6 +54,11 @@ class ToldDevice(Device):
     """A device whose latencies come from elsewhere, one network at a time: there are no calls here to take turns."""
 
     measures_many: ClassVar[bool] = False
+
+    @property
+    def meter(self) -> Meter:
+        """There is none: it is another machine, or none at all."""
+        return NoMeter(self.name)
 
     def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
         """There is none: PyTorch does not run there."""

@@ -1,0 +1,92 @@
+"""How the numbers of a paper's table come about: what is run, and what is read off."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """A part of the file of a table; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TimeBudget(Strict):
+    """A search spends simulated seconds; its best cell by 12-epoch validation accuracy is read off.
+
+    Attributes:
+        read: "interpolated": linearly in time, between the best cells before and behind the end of the budget, as
+            NATS-Bench does; "last": the best cell among the evaluations that end within the budget.
+        text: the protocol in words.
+    """
+
+    kind: Literal["time_budget"]
+    read: Literal["interpolated", "last"]
+    text: str
+
+
+class Queries(Strict):
+    """A search queries test accuracies after 200 epochs until it meets the best one of the table.
+
+    Repeated queries are free, so what is counted are different cells.
+
+    Attributes:
+        max_queries: a search that needs more is counted as having needed so many, and reported as stopped.
+        text: the protocol in words.
+    """
+
+    kind: Literal["queries"]
+    max_queries: Annotated[int, Field(ge=1)]
+    text: str
+
+
+class LatencyRanking(Strict):
+    """Methods predict the latency of cells on new devices; how well they rank them is read off.
+
+    A column shows the rank correlation over the query cells ("spearman") or over all cells ("spearman_all"); how many
+    cells of a device were measured ("measurements"); or seconds for adapting to a device ("adapt_s") and for predicting
+    all cells ("predict_s"). Of several devices it shows the mean.
+
+    Attributes:
+        known_devices: whose latencies a method may know.
+        pool: cells 0 to `pool` - 1 may be measured, on known and on new devices.
+        query: first cell and end of the query cells.
+        dropped: share of the fastest query cells of a device, and of the slowest, that are left out.
+        text: the protocol in words.
+    """
+
+    kind: Literal["latency_ranking"]
+    known_devices: Annotated[tuple[str, ...], Field(min_length=1)]
+    pool: Annotated[int, Field(ge=10)]
+    query: tuple[int, int]
+    dropped: Annotated[float, Field(ge=0, lt=0.5)]
+    text: str
+
+
+class LatencyLimit(Strict):
+    """Methods search an accurate cell under a latency limit on a new device; its measured numbers are read off.
+
+    A column shows the test accuracy after 200 epochs ("test_acc_pct") or the latency ("latency_ms") of the cell found
+    for its device and limit; how many limits of the table are met ("limits_met"); or, as means over all devices and
+    limits, how many cells were measured ("measurements") and had their accuracy queried ("accuracy_queries").
+
+    Attributes:
+        known_devices: whose latencies a method may know.
+        pool: cells 0 to `pool` - 1 may be measured before the search.
+        dataset: whose accuracies are searched and read.
+        text: the protocol in words.
+    """
+
+    kind: Literal["latency_limit"]
+    known_devices: Annotated[tuple[str, ...], Field(min_length=1)]
+    pool: Annotated[int, Field(ge=10)]
+    dataset: str
+    text: str
+
+
+SHOWN = {
+    "latency_ranking": ("spearman", "spearman_all", "measurements", "adapt_s", "predict_s"),
+    "latency_limit": ("test_acc_pct", "latency_ms", "limits_met", "measurements", "accuracy_queries"),
+}
