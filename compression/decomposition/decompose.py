@@ -79,8 +79,8 @@ class Decompose(Step):
     source: ClassVar[str] = "; ".join(f"{method.name}: {method.source}" for method in METHODS.values())
 
     advice: ClassVar[str] = (
-        "keep less of each layer, or set max_latency_ms: several small layers pay for their calls and their memory only "
-        "where they do much less"
+        "keep less of each layer, or set max_latency_ms: several small layers pay for their calls and their memory "
+        "only where they do much less"
     )
 
     method: str = "cp"

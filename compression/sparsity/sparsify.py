@@ -64,7 +64,7 @@ class Sparsify(Step):
         "arXiv:2005.07683; Mishra et al., Accelerating Sparse Deep Neural Networks, 2021, arXiv:2104.08378"
     )
 
-    advice: ClassVar[str] = "raise sparsity: below about a half, the indices of compressed sparse rows cost what they save"
+    advice: ClassVar[str] = "raise sparsity: below about a half, the indices of sparse rows cost what they save"
 
     importance: str = "magnitude"
     sparsity: float | None = None
