@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -169,7 +170,8 @@ class Step(ABC):
 
     def options(self) -> dict[str, Any]:
         """The fields as a JSON object, as a recipe would write them."""
-        return dataclasses.asdict(self)
+        fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # tuples become lists
+        return fields
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""Removing weights: whole channels."""
+"""Removing weights: whole channels, attention heads, residual blocks."""

@@ -11,6 +11,7 @@ from torch import nn
 _SIZES = (
     *("in_channels", "out_channels", "groups", "in_features", "out_features"),
     *("num_features", "num_channels", "num_groups", "num_parameters", "normalized_shape"),
+    *("heads", "num_heads"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from compression import CompiledModel
@@ -42,7 +42,7 @@ class Saving:
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
-        return asdict(self)
+        return {"latency": self.latency.to_json(), "bytes": list(self.bytes)}
 
 
 def saving(device: Device, task: Task, before: CompiledModel, after: CompiledModel, sizes: tuple[int, int]) -> Saving:
