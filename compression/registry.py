@@ -14,7 +14,7 @@ from compression.decomposition.decompose import Decompose
 from compression.distillation.distill import Distill
 from compression.pruning.layers import DropLayers
 from compression.pruning.structured import Prune
-from compression.quantization.static_int8 import Quantize
+from compression.quantization.quantize import Quantize
 from compression.sparsity.sparsify import Sparsify
 from compression.step import Step
 from nasbench_registry import Registry, UserError, check_options

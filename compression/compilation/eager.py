@@ -99,7 +99,7 @@ class Eager(Backend):
     ) -> CompiledModel:
         compiled = copy.deepcopy(model).cpu()
         if precision == "int8" and not is_quantized(compiled):
-            compiled, _ = quantize_static(compiled, needs_calibration(self.name, calibration))
+            compiled, _ = quantize_static(dequantize(compiled), needs_calibration(self.name, calibration))
         elif precision == "fp32" and is_quantized(compiled):
             compiled = dequantize(compiled)
         return EagerModel(compiled.eval().requires_grad_(False), precision, self.threads)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from torch import Tensor, nn
 
 from compression.compilation.backend import (
@@ -23,7 +19,9 @@ from compression.compilation.backend import (
     as_images,
     needs_calibration,
 )
-from compression.compilation.onnx_export import INPUT, export_onnx, quiet
+from compression.compilation.onnx_export import export_onnx
+from compression.compilation.onnx_int8 import quantize_onnx
+from compression.compilation.onnx_weights import store_weights
 from compression.quantization.modules import dequantize, is_quantized
 from nasbench_registry import UserError, one_of
 
@@ -106,8 +104,10 @@ class OnnxRuntime(Backend):
 
     Int8 is its own static quantization: Q/DQ nodes, one scale for each output channel of signed weights, unsigned
     inputs (signed ones are slower than float on x86), ranges from the extremes over the calibration images. A
-    network from the step `quantize` keeps its int8 weights exactly; ranges of inputs are read again, since the
-    runtime also rounds between layers that the step leaves in float.
+    network from the step `quantize` keeps its int8 weights and the ranges of its layers' inputs; those of what the
+    runtime rounds besides are read from the images. Dynamic layers become dynamic ones of the runtime, and layers of a
+    partly quantized network stay float if they are; see `quantize_onnx`. Weights in int4, fp16 and bf16, or in int8
+    without inputs, are stored so in the file and become float32 when it is opened; see `store_weights`.
 
     Attributes:
         threads: a call may use.
@@ -141,9 +141,11 @@ class OnnxRuntime(Backend):
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
         images = needs_calibration(self.name, calibration) if precision == "int8" else None
-        artefact = export_onnx(dequantize(model) if is_quantized(model) else model, example_inputs)
+        artefact = export_onnx(dequantize(model), example_inputs)
         if images is not None:
-            artefact = _quantize(artefact, images.numpy())
+            artefact = quantize_onnx(artefact, images.numpy(), model)
+        if images is None or is_quantized(model):
+            artefact = store_weights(artefact, model)
         artefact = _tagged(artefact, precision)
         return OnnxRuntimeModel(artefact, precision, self.threads, self.graph_optimization)
 
@@ -170,42 +172,3 @@ def _tagged(artefact: bytes, precision: str) -> bytes:
     model = onnx.load_from_string(artefact)
     onnx.helper.set_model_props(model, {_PRECISION_KEY: precision})
     return bytes(model.SerializeToString())
-
-
-@contextlib.contextmanager
-def _batches(images: Images, size: int = 32) -> Iterator[Any]:
-    """A calibration reader of ONNX Runtime over these images."""
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
-        def __init__(self) -> None:
-            self.batches = iter(np.array_split(images, max(1, len(images) // size)))
-
-        def get_next(self) -> dict[str, Images] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {INPUT: batch}
-
-    yield Reader()
-
-
-def _quantize(artefact: bytes, images: Images) -> bytes:
-    """The int8 form of a float ONNX file, with ranges from the images."""
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory() as folder, quiet(logging.WARNING), _batches(images) as reader:
-        source, prepared, target = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
-        source.write_bytes(artefact)
-        # Symbolic shapes are for networks with more than the batch left open; it needs sympy and much time.
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(target),
-            reader,
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-        )
-        return target.read_bytes()

@@ -9,6 +9,7 @@ are not rounded, since the next layer rounds its input.
 from __future__ import annotations
 
 import copy
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,24 @@ def input_range(low: float, high: float) -> tuple[float, int]:
     return scale, min(255, max(0, round(-low / scale)))
 
 
-class _Quantized(nn.Module):
+class Reduced(nn.Module):
+    """A layer, or a whole network, whose weights are stored in fewer bits.
+
+    Attributes:
+        integer: whether it computes with integers, so that a backend should run it in int8.
+    """
+
+    integer: ClassVar[bool] = False
+
+    def to_float(self) -> nn.Module:
+        """The ordinary float32 module with the weights that this one stands for."""
+        raise NotImplementedError
+
+
+class _Quantized(Reduced):
     """Buffers and arithmetic common to both layers."""
+
+    integer: ClassVar[bool] = True
 
     weight_int8: Tensor
     weight_scale: Tensor
@@ -71,6 +88,20 @@ class _Quantized(nn.Module):
         return (values - zero_point) * self.input_scale
 
 
+def convolution_shape(layer: nn.Conv2d) -> dict[str, Any]:
+    """The arguments, bias apart, that make a convolution like this one."""
+    return {
+        "in_channels": layer.in_channels,
+        "out_channels": layer.out_channels,
+        "kernel_size": layer.kernel_size,
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+        "padding_mode": layer.padding_mode,
+    }
+
+
 class QuantizedConv2d(_Quantized):
     """A convolution with int8 weights; (n, in_channels, h, w) to (n, out_channels, h', w').
 
@@ -80,19 +111,10 @@ class QuantizedConv2d(_Quantized):
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
-        self.shape = {
-            "in_channels": layer.in_channels,
-            "out_channels": layer.out_channels,
-            "kernel_size": layer.kernel_size,
-            "stride": layer.stride,
-            "padding": layer.padding,
-            "dilation": layer.dilation,
-            "groups": layer.groups,
-            "padding_mode": layer.padding_mode,
-        }
+        self.shape = convolution_shape(layer)
         self._set_buffers(layer.weight, layer.bias)
         # Only pads, strides and dilates: the weight is passed in. Kept out of the submodules, as it has no state.
-        object.__setattr__(self, "_geometry", nn.Conv2d(**self.shape, bias=False, device="meta"))  # type: ignore[arg-type]  # the values come from a Conv2d
+        object.__setattr__(self, "_geometry", nn.Conv2d(**self.shape, bias=False, device="meta"))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n, in_channels, h, w) to (n, out_channels, h', w'), float32."""
@@ -103,7 +125,7 @@ class QuantizedConv2d(_Quantized):
     def to_float(self) -> nn.Conv2d:
         """An ordinary convolution with the weights on the int8 grid."""
         device = self.weight_int8.device
-        layer = nn.Conv2d(**self.shape, bias=self.bias is not None, device=device)  # type: ignore[arg-type]  # the values come from a Conv2d
+        layer = nn.Conv2d(**self.shape, bias=self.bias is not None, device=device)
         _fill(layer, self)
         return layer
 
@@ -146,14 +168,28 @@ def quantized_like(layer: nn.Conv2d | nn.Linear) -> QuantizedConv2d | QuantizedL
 
 
 def is_quantized(model: nn.Module) -> bool:
-    """Whether any layer has int8 weights."""
-    return any(isinstance(module, _Quantized) for module in model.modules())
+    """Whether any layer computes in int8, so that a backend should; weights alone in fewer bits do not count."""
+    return any(isinstance(module, Reduced) and module.integer for module in model.modules())
+
+
+def is_reduced(model: nn.Module) -> bool:
+    """Whether the step `quantize` made any part of it, in whatever precision."""
+    return any(isinstance(module, Reduced) for module in model.modules())
 
 
 def dequantize(model: nn.Module) -> nn.Module:
-    """A copy with ordinary layers whose weights lie on the int8 grid, for a backend with integer kernels of its own."""
+    """The network with ordinary float32 layers, whose weights lie on the grid of the fewer bits.
+
+    Args:
+        model: left as it was.
+
+    Returns:
+        A copy; or `model` itself, not copied, if it has nothing but ordinary layers.
+    """
+    if not is_reduced(model):
+        return model
     model = copy.deepcopy(model)
     for module in list(model.modules()):
-        if isinstance(module, QuantizedConv2d | QuantizedLinear):
+        if isinstance(module, Reduced):
             model = replace_module(model, module, module.to_float())
     return model

@@ -22,6 +22,7 @@ from nasbench.cli import (
     profile,
     reproduce,
     search,
+    sensitivity,
     status,
     zoo,
 )
@@ -43,6 +44,7 @@ app.command()(profile.profile)
 app.command()(calibrate.calibrate)
 app.command()(model.compress)
 app.command()(model.export)
+app.command("sensitivity")(sensitivity.sensitivity_command)
 app.command()(benchmark.benchmark)
 app.command()(reproduce.reproduce)
 app.add_typer(data.app, name="data")

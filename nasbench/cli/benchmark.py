@@ -91,7 +91,7 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int) -> list[_R
     quantized = is_quantized(stored.model)
     precision = "int8" if quantized else "fp32"
     calibration = workbench(stored, folder, 0).context().calibration if quantized else None
-    counted = cost(dequantize(stored.model) if quantized else stored.model, task)
+    counted = cost(dequantize(stored.model), task)
     rows = []
     for name in backends or ["eager", "onnxruntime"]:
         compiler = get_backend(name, threads=threads)

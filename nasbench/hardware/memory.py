@@ -20,7 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from compression.quantization.modules import dequantize, is_quantized
+from compression.quantization.modules import dequantize
 from compression.reparameterization import reparameterize
 from compression.step import device_of
 from compression.surgery import inference
@@ -56,7 +56,7 @@ def traffic(model: nn.Module, task: Task) -> Traffic:
         model: on any device; left as it was.
         task: its input shape.
     """
-    deployed = reparameterize(dequantize(model) if is_quantized(model) else model)
+    deployed = reparameterize(dequantize(model))
     image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
     watch = _Tensors([*deployed.parameters(), *deployed.buffers()])
     with inference(deployed), attention_in_parts(), watch:

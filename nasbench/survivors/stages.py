@@ -193,8 +193,7 @@ def measure_stages(
         if stage.model is None:
             metrics.append({})
             continue
-        float_network = dequantize(stage.network) if is_quantized(stage.network) else stage.network
-        counted = counts(float_network, task)
+        counted = counts(dequantize(stage.network), task)
         latency = latencies.get(stage.name)
         timed: dict[str, Any] = {
             "latency_ms": None if latency is None else latency.to_json(),

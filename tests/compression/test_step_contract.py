@@ -23,11 +23,22 @@ OPTIONS = {
     "quantize": {"calibration_images": 64},
     "compile": {},
 }
+# Further ways of a step that have code of their own.
+VARIANTS = {
+    "quantize: entropy": {"calibration": "entropy"},
+    "quantize: qat": {"method": "qat"},
+    "quantize: dynamic": {"method": "dynamic"},
+    "quantize: weight_only": {"method": "weight_only", "symmetric": False},
+    "quantize: int4": {"precision": "int4"},
+    "quantize: fp16": {"precision": "fp16"},
+    "quantize: bf16": {"precision": "bf16"},
+    "quantize: mixed": {"precision": "mixed", "max_size_bytes": 25_000, "calibration_images": 64},
+}
 
 
-@pytest.fixture(params=sorted(STEPS))
+@pytest.fixture(params=[*sorted(STEPS), *VARIANTS])
 def step(request) -> Step:
-    return get_step(request.param, **OPTIONS[request.param])
+    return get_step(request.param.split(":")[0], **(OPTIONS | VARIANTS)[request.param])
 
 
 @pytest.fixture
@@ -178,8 +189,17 @@ def test_missing_option_is_named() -> None:
         ("decompose", {"max_latency_ms": 0}),
         ("decompose", {"exclude": "classifier"}),
         ("quantize", {"precision": "int3"}),
-        ("quantize", {"method": "dynamic"}),
+        ("quantize", {"method": "dynamo"}),
+        ("quantize", {"precision": "int4", "method": "static"}),
+        ("quantize", {"calibration": "kl"}),
+        ("quantize", {"percentile": 50}),
         ("quantize", {"calibration_images": 0}),
+        ("quantize", {"group_size": 7}),
+        ("quantize", {"symmetric": "no"}),
+        ("quantize", {"method": "qat", "epochs": 0}),
+        ("quantize", {"precision": "mixed"}),
+        ("quantize", {"max_size_bytes": 1000}),
+        ("quantize", {"precision": "mixed", "max_acc_drop_pct": -1}),
         ("compile", {"backend": "onnxruntim"}),
         ("compile", {"precision": "int3"}),
         ("compile", {"threads": 0}),

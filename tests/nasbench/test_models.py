@@ -39,6 +39,11 @@ RECIPES = {
     "decomposed": [{"decompose": {"ratio": 0.7}}],
     "sparsified": [{"sparsify": {"sparsity": 0.8, "epochs": 1}}],
     "quantized": [{"quantize": {}}],
+    "trained in int8": [{"quantize": {"method": "qat"}}],
+    "dynamic": [{"quantize": {"method": "dynamic"}}],
+    "int4": [{"quantize": {"precision": "int4", "symmetric": False}}],
+    "bf16": [{"quantize": {"precision": "bf16"}}],
+    "mixed": [{"quantize": {"precision": "mixed", "max_acc_drop_pct": 1.0}}],
     "all": [{"prune": {"ratio": 0.3, "epochs": 1}}, {"decompose": {"ratio": 0.8}}, {"quantize": {}}],
 }
 ORIGIN = Origin({"name": "digits"}, {"epochs": 1}, {"mean": [0.3], "std": [0.4]}, {"val_acc_pct": 90.0})
@@ -119,7 +124,8 @@ def test_round_trip(name, stage, make, images, tmp_path) -> None:
     assert (stored.arch, stored.task) == (made.arch, made.task)
     assert [step for step, _ in stored.steps] == [step for step, _ in made.steps]
     assert stored.origin == ORIGIN
-    assert is_quantized(stored.model) == (stage in ("quantized", "all"))
+    assert is_quantized(stored.model) == is_quantized(made.model)
+    assert is_quantized(stored.model) or stage not in ("quantized", "trained in int8", "dynamic", "all")
 
     # What was loaded can be saved again.
     dataclasses.replace(made, model=stored.model, steps=list(stored.steps)).save(tmp_path / "again")

@@ -1,0 +1,186 @@
+"""sensitivity: what each layer of a stored model bears."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from compression.quantization.modules import is_reduced
+from compression.sensitivity import TECHNIQUES, Sensitivity, sensitivity
+from nasbench.cli.model import Model, workbench
+from nasbench.cli.output import err, show, tell
+from nasbench.cli.search import Json
+from nasbench.data import Split
+from nasbench.models import load_model
+from nasbench.report import units
+from nasbench.report.sensitivity_page import setting_text, write_sensitivity_page
+from nasbench.survivors.workbench import judge
+from nasbench_registry import UserError, one_of
+
+ALL = "all"
+
+
+def sensitivity_command(
+    model: Model,
+    technique: Annotated[str, typer.Option(help="prune | decompose | quantize | all")] = ALL,
+    ratios: Annotated[str, typer.Option(help="Shares of the channels to remove.")] = "0.25,0.5,0.75",
+    shares: Annotated[str, typer.Option(help="Shares of the weights that a decomposition keeps.")] = "0.75,0.5,0.25",
+    bits: Annotated[str, typer.Option(help="Bits of the weights; inputs are not rounded.")] = "8,6,4,3,2",
+    importance: Annotated[str, typer.Option(help="Of channels, as in the step prune.")] = "l2",
+    method: Annotated[str, typer.Option(help="Of decomposition: cp | tucker | tt | svd.")] = "svd",
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Validation images to judge on [all].", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    html: Annotated[Path | None, typer.Option(help="Draw it in this page.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Validation accuracy with one layer at a time pruned, decomposed, or in fewer bits; without fine-tuning."""
+    if technique != ALL:
+        one_of("technique", technique, (*TECHNIQUES, ALL))
+    asked = {
+        "prune": _numbers("--ratios", ratios, float, "0.25,0.5,0.75"),
+        "decompose": _numbers("--shares", shares, float, "0.75,0.5,0.25"),
+        "quantize": _numbers("--bits", bits, int, "8,4,2"),
+    }
+    stored = load_model(model)
+    if is_reduced(stored.model):
+        raise UserError(f"{model} is quantized already; take the stage before it.")
+    bench = workbench(stored, model, seed)
+    judged = _some(bench.data.val, images, seed)
+    context = dataclasses.replace(bench.context(), evaluate=lambda network: judge(network, judged).accuracy_pct)
+    baseline = judge(stored.model, judged).accuracy_pct
+    found = []
+    with _progress() as advance:
+        for name, settings in asked.items():
+            if technique in (name, ALL):
+                found.append(
+                    sensitivity(
+                        stored.model,
+                        context,
+                        name,
+                        settings,
+                        importance=importance,
+                        method=method,
+                        on_progress=lambda done, total, name=name: advance(name, done, total),  # type: ignore[misc]  # the name is bound now
+                    )
+                )
+    if not any(each.layers for each in found):
+        reasons = "; ".join(f"{layer}: {reason}" for each in found for layer, reason in each.left_out.items())
+        raise UserError(f"no layer of {model} can be changed ({reasons or 'it has no convolution or linear layer'}).")
+    result = {
+        "model": str(model),
+        "architecture": str(stored.arch),
+        "data": bench.data.name,
+        "images": len(judged),
+        "validation_images": len(bench.data.val),
+        "seed": seed,
+        "importance": importance,
+        "method": method,
+        "val_acc_pct": baseline,
+        "techniques": [_described(each, asked[each.technique], baseline) for each in found],
+    }
+    if html is not None:
+        names = [name for name, _ in stored.model.named_modules()]
+        write_sensitivity_page(result, names, html, shlex.join(["nasbench", *sys.argv[1:]]))
+        tell(f"drawn in {html}")
+    show(result, _tables(result), as_json=json)
+
+
+def _numbers(option: str, text: str, kind: type[float], example: str) -> list[float]:
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} is {text!r}; give numbers separated by commas, such as {example}.") from None
+    return list(dict.fromkeys(found))
+
+
+def _some(split: Split, count: int | None, seed: int) -> Split:
+    """So many images by chance, for the images of a data set may lie in the order of their classes."""
+    if count is None or count >= len(split):
+        return split
+    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def _described(found: Sensitivity, settings: Sequence[float], baseline: float) -> dict[str, Any]:
+    return {
+        "technique": found.technique,
+        "setting": TECHNIQUES[found.technique],
+        "settings": list(settings),
+        "layers": [
+            {
+                "layer": layer.layer,
+                "coupled": list(layer.coupled),
+                "weights": layer.weights,
+                "tried": [
+                    {
+                        **dataclasses.asdict(each),
+                        "drop_pct": None if each.val_acc_pct is None else baseline - each.val_acc_pct,
+                    }
+                    for each in layer.tried
+                ],
+            }
+            for layer in found.layers
+        ],
+        "left_out": found.left_out,
+    }
+
+
+def _tables(result: Mapping[str, Any]) -> Group:
+    shown: list[Table | Text] = []
+    for found in result["techniques"]:
+        how = {"prune": result["importance"], "decompose": result["method"]}.get(found["technique"])
+        table = Table(title=found["technique"] + (f" ({how})" if how else ""))
+        table.add_column("layer")
+        table.add_column("weights", justify="right")
+        for setting in found["settings"]:
+            table.add_column(f"{setting_text(found['technique'], setting)}", justify="right")
+        for layer in found["layers"]:
+            name = layer["layer"] + (f" and {len(layer['coupled'])} more" if layer["coupled"] else "")
+            table.add_row(name, f"{layer['weights']:,}", *(_cell(each) for each in layer["tried"]))
+        shown.append(table)
+        if found["left_out"]:
+            reasons = "\n".join(f"  {layer}: {reason}" for layer, reason in found["left_out"].items())
+            shown.append(Text(f"Left as they are:\n{reasons}"))
+    shown.append(
+        Text(
+            f"Validation accuracy in percent, and its change from {result['val_acc_pct']:.2f}, with only this layer "
+            f"changed and no fine-tuning; {result['images']:,} images, so that one is "
+            f"{100 / result['images']:.2g} points."
+        )
+    )
+    return Group(*shown)
+
+
+def _cell(tried: Mapping[str, Any]) -> str:
+    if tried["val_acc_pct"] is None:
+        return "\N{EN DASH}"
+    return f"{tried['val_acc_pct']:.2f} ({units.signed(-tried['drop_pct'], 2)})"
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar for each technique on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
+
+        yield advance

@@ -1,0 +1,227 @@
+"""What each layer of a network bears, as one page: a map of layers and settings for each technique."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from nasbench.files import write_text
+from nasbench.report import figures, page, units
+from nasbench.report.figures import FONT, GREY, INK
+
+Record = Mapping[str, Any]
+
+HEAD = 78
+TITLES = {"prune": "pruned", "decompose": "decomposed", "quantize": "weights in fewer bits"}
+ROW, LONGEST = 22, 34  # height of a layer in pixels; characters of its name
+TICKS = (0, 1, 5, 10, 25, 50, 100)
+# From white to the vermilion of Okabe and Ito and on to a dark red: light is good, in print too.
+SCALE = ((0.0, "#ffffff"), (0.35, "#fbd3b4"), (0.7, "#d55e00"), (1.0, "#6b2400"))
+STYLE = """<style>
+.bears td { white-space: nowrap; }
+.bears td small { display: inline; }
+.bears td.text { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+.wide { overflow-x: auto; }
+.wide > div { min-width: 54rem; }
+</style>"""
+
+
+def write_sensitivity_page(result: Record, names: Sequence[str], path: Path, command: str) -> None:
+    """Write the page whole or not at all.
+
+    Args:
+        result: as `nasbench sensitivity --json` prints it.
+        names: of all modules of the network, in its order.
+        path: the file.
+        command: that made it.
+    """
+    figure = sensitivity_figure(result, names)
+    what = "\n".join(
+        f"<h3>{page.safe(each['technique'])}</h3>\n{_table(each)}" for each in result["techniques"] if each["layers"]
+    )
+    left = "\n".join(_left_out(each) for each in result["techniques"] if each["left_out"])
+    body = "\n".join(
+        [
+            STYLE,
+            f"<header>\n<h1>What each layer bears</h1>\n<p class='status'>{page.safe(result['model'])}</p>",
+            f"<p class='summary'>{_summary(result)}</p>\n</header>",
+            page.section(
+                "Accuracy lost",
+                f'<figure>\n<div class="wide">{page.plot(figure, "sensitivity", tools=False)}</div>\n'
+                "<figcaption>Points of validation accuracy that are lost if only this layer is changed, and nothing is "
+                "trained afterwards. An empty place: the technique does not change this layer, or not by itself. The "
+                "losses of several layers do not add up.</figcaption>\n</figure>",
+            ),
+            page.section("The numbers", f"{_hint(result)}\n{what}"),
+            page.section("Left as they are", left or page.missing("Every layer can be changed in every way.")),
+            page.section(
+                "How to reproduce", f"<pre>{page.safe(command)}</pre>\n<pre>{page.safe(result['architecture'])}</pre>"
+            ),
+        ]
+    )
+    write_text(path, page.document(f"Sensitivity of {result['model']}", body))
+
+
+def sensitivity_figure(result: Record, names: Sequence[str]) -> go.Figure:
+    """A panel for each technique: a row for each layer, a column for each setting, coloured by the accuracy lost."""
+    techniques = [each for each in result["techniques"] if each["layers"]]
+    rows = _in_order({layer["layer"] for each in techniques for layer in each["layers"]}, names)
+    lost = [
+        max(tried["drop_pct"], 0.0)
+        for each in techniques
+        for layer in each["layers"]
+        for tried in layer["tried"]
+        if tried["drop_pct"] is not None
+    ]
+    top = max([1.0, *lost])
+    figure = make_subplots(
+        rows=1,
+        cols=len(techniques),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        column_widths=[len(each["settings"]) for each in techniques],
+    )
+    for column, each in enumerate(techniques, start=1):
+        figure.add_trace(_map(each, rows), row=1, col=column)
+        title = f"<b>{TITLES[each['technique']]}</b><br>{each['setting']}"
+        figure.update_xaxes(
+            title={"text": title, "font": {"size": 12}, "standoff": 8},
+            type="category",
+            side="top",
+            showgrid=False,
+            ticks="",
+            row=1,
+            col=column,
+        )
+    figure.update_yaxes(
+        tickvals=rows,
+        ticktext=[figures.escape(units.shorten(name, LONGEST)) for name in rows],
+        autorange="reversed",
+        type="category",
+        showgrid=False,
+        ticks="",
+        automargin=True,
+    )
+    ticks = [tick for tick in TICKS if tick < 0.8 * top] + [top]
+    figure.update_layout(
+        template="none",
+        height=max(HEAD + 12 + ROW * len(rows), 240),
+        margin={"l": 60, "r": 12, "t": HEAD, "b": 12},
+        font={"family": FONT, "size": 12, "color": INK},
+        plot_bgcolor="#f1f3f5",
+        dragmode=False,
+        coloraxis={
+            "colorscale": [list(step) for step in SCALE],
+            "cmin": 0,
+            "cmax": math.sqrt(top),
+            "colorbar": {
+                "title": {"text": "points lost", "side": "right"},
+                "tickvals": [math.sqrt(tick) for tick in ticks],
+                "ticktext": [f"{tick:.0f}" if tick in TICKS else f"{tick:.1f}" for tick in ticks],
+                "thickness": 12,
+                "lenmode": "pixels",
+                "len": min(200, max(ROW * len(rows), 150)),
+                "y": 1,
+                "yanchor": "top",
+                "outlinecolor": GREY,
+            },
+        },
+    )
+    return figure
+
+
+def setting_text(technique: str, setting: float) -> str:
+    """As a column is called: ``25 %``, ``4 bits``."""
+    return f"{setting:.0f} bits" if technique == "quantize" else f"{100 * setting:g} %"
+
+
+def _map(found: Record, rows: Sequence[str]) -> go.Heatmap:
+    layers = {layer["layer"]: layer for layer in found["layers"]}
+    colors, texts, hovers = [], [], []
+    for name in rows:
+        tried = layers[name]["tried"] if name in layers else [None] * len(found["settings"])
+        drops = [None if each is None else each["drop_pct"] for each in tried]
+        # The root makes room for small losses, which are those one has to choose between.
+        colors.append([None if drop is None else math.sqrt(max(drop, 0.0)) for drop in drops])
+        texts.append(["" if drop is None else units.signed(drop, 1) if drop < 0 else f"{drop:.1f}" for drop in drops])
+        hovers.append([_hover(layers.get(name), each) for each in tried])
+    return go.Heatmap(
+        x=[setting_text(found["technique"], setting) for setting in found["settings"]],
+        y=list(rows),
+        z=colors,
+        text=texts,
+        customdata=hovers,
+        texttemplate="%{text}",
+        textfont={"size": 11},
+        hovertemplate="<b>%{y}</b><br>%{customdata}<extra></extra>",
+        hoverongaps=False,
+        xgap=2,
+        ygap=2,
+        coloraxis="coloraxis",
+    )
+
+
+def _hover(layer: Record | None, tried: Record | None) -> str:
+    if layer is None or tried is None:
+        return ""
+    if tried["val_acc_pct"] is None:
+        return figures.escape(tried["reason"])
+    coupled = "".join(f"<br>with {figures.escape(name)}" for name in layer["coupled"])
+    return f"{tried['val_acc_pct']:.2f} %, {layer['weights']:,} weights{coupled}"
+
+
+def _in_order(layers: set[str], names: Sequence[str]) -> list[str]:
+    """In the order of the network; a merged layer stands where the parts were that it is made of."""
+    order = {name: index for index, name in enumerate(names)}
+
+    def place(name: str) -> tuple[int, str]:
+        known = name
+        while known not in order and "." in known:
+            known = known.rpartition(".")[0]
+        return order.get(known, -1), name
+
+    return sorted(layers, key=place)
+
+
+def _summary(result: Record) -> str:
+    part = "all" if result["images"] == result["validation_images"] else f"{result['images']:,}"
+    return (
+        f"The network has <b>{result['val_acc_pct']:.2f} %</b> on {part} of the {result['validation_images']:,} "
+        f"validation images of {page.safe(result['data'])}. One image is {100 / result['images']:.2g} points: losses "
+        f"of a few images mean little."
+    )
+
+
+def _hint(result: Record) -> str:
+    return (
+        "<p class='note'>Validation accuracy in percent, and its change. Channels by importance "
+        f"{page.safe(result['importance'])}, with the layers that are coupled to them; decomposition by "
+        f"{page.safe(result['method'])}; bits of the weights only, one scale for each output channel.</p>"
+    )
+
+
+def _table(found: Record) -> str:
+    heads = "".join(f"<th>{setting_text(found['technique'], each)}</th>" for each in found["settings"])
+    lines = []
+    for layer in found["layers"]:
+        also = f" <small>with {page.safe(', '.join(layer['coupled']))}</small>" if layer["coupled"] else ""
+        cells = "".join(f"<td>{_cell(each)}</td>" for each in layer["tried"])
+        name = f"<td class='text'>{page.safe(layer['layer'])}{also}</td>"
+        lines.append(f"<tr>{name}<td>{layer['weights']:,}</td>{cells}</tr>")
+    head = f"<thead><tr><th class='text'>layer</th><th>weights</th>{heads}</tr></thead>"
+    return f"<div class='scroll'><table class='bears'>{head}\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+
+
+def _cell(tried: Record) -> str:
+    if tried["val_acc_pct"] is None:
+        return f"<span title='{page.safe(tried['reason'])}'>\N{EN DASH}</span>"
+    return f"{tried['val_acc_pct']:.2f} <small>{units.signed(-tried['drop_pct'], 2)}</small>"
+
+
+def _left_out(found: Record) -> str:
+    return page.facts_table(page.safe(found["technique"]), found["left_out"])
