@@ -50,13 +50,14 @@ def write_paper_page(result: Reproduction, path: Path, command: str) -> None:
         command: that made it, for the reader who wants to run it again.
     """
     table = result.table
+    numbers = "Their numbers and ours" if table.published else "Numbers"
     body = "\n".join(
         [
             STYLE,
             f"<header>\n<h1>{_text(table.title)}</h1>",
             f'<p class="status">{_text(table.paper)}, {_text(table.where)}</p>',
             f'<p class="summary">{_text(table.protocol.text)}</p>\n</header>',
-            f"<section>\n<h2>{'Their numbers and ours' if table.published else 'Numbers'}</h2>\n{_table(result)}\n{_legend(result)}\n</section>",
+            f"<section>\n<h2>{numbers}</h2>\n{_table(result)}\n{_legend(result)}\n</section>",
             f"<section>\n<h2>Best so far</h2>\n{_curves(result)}\n</section>" if result.optima else "",
             f"<section>\n<h2>What to know</h2>\n{_notes(result)}\n</section>",
             f"<section>\n<h2>How to reproduce</h2>\n<pre>{_text(command)}</pre>",
@@ -134,7 +135,8 @@ def _ours(result: Reproduction, rows: Sequence[str], cells: Mapping[tuple[str, s
         inside = f"<td>{_text(row)}</td>" + "".join(f'<td class="measured">{_measured(cell)}</td>' for cell in found)
         lines.append(f"<tr>{inside}<td>{max(cell.n for cell in found) or MISSING}</td></tr>")
     body = "\n".join(lines)
-    return f'<div class="scroll"><table class="paper"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    made = f'<table class="paper"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
+    return f'<div class="scroll">{made}</div>'
 
 
 def column_title(column: TableColumn) -> str:
@@ -177,10 +179,12 @@ def _legend(result: Reproduction) -> str:
     marks = "; ".join(
         f"<sup>{mark}</sup> {text}" for mark, text in TRUST.items() if mark in {trust for trust, _ in used}
     )
-    parts = [
-        "Means, and below them standard deviations over the searches. Difference: measured less paper; below it, in "
-        "standard errors (SE) of that difference, where the paper says how its runs spread."
-    ]
+    parts = ["Means, and below them standard deviations over the seeds."]
+    if result.table.published:
+        parts[0] += (
+            " Difference: measured less paper; below it, in standard errors (SE) of that difference, where the paper says "
+            "how its runs spread."
+        )
     if marks:
         sources = "; ".join(f"<sup>{trust}</sup> {_text(source)}" for trust, source in sorted(used, key=str))
         parts.append(f"Trust in the published numbers: {marks}. They come from: {sources}.")
