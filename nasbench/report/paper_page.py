@@ -182,8 +182,8 @@ def _legend(result: Reproduction) -> str:
     parts = ["Means, and below them standard deviations over the seeds."]
     if result.table.published:
         parts[0] += (
-            " Difference: measured less paper; below it, in standard errors (SE) of that difference, where the paper says "
-            "how its runs spread."
+            " Difference: measured less paper; below it, in standard errors (SE) of that difference, where the paper "
+            "says how its runs spread."
         )
     if marks:
         sources = "; ".join(f"<sup>{trust}</sup> {_text(source)}" for trust, source in sorted(used, key=str))
