@@ -36,6 +36,12 @@ def reproduce(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes [one a CPU].", show_default=False)] = None,
     rows: Annotated[str | None, typer.Option(help="Only these rows: --rows REA,RANDOM", show_default=False)] = None,
+    run_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", help="Keep each finished seed of a row here, and go on from it; where networks are trained."
+        ),
+    ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write the numbers to this file.", show_default=False)
     ] = None,
@@ -63,6 +69,7 @@ def reproduce(
             seeds=seeds,
             rows=chosen,
             workers=count,
+            keep=run_folder,
             on_progress=lambda row, done, total: bar.update(task, description=row, completed=done, total=total),
         )
     if csv_file is not None:
@@ -103,7 +110,13 @@ def _list(json: bool) -> None:
                 "seeds": table.seeds,
             }
         )
-        told.add_row(table.name, table.title, f"{table.paper} ({table.arxiv})", ", ".join(run), ", ".join(columns))
+        told.add_row(
+            table.name,
+            table.title,
+            f"{table.paper} ({table.arxiv})" if table.arxiv else table.paper,
+            ", ".join(run),
+            ", ".join(columns),
+        )
     show(result, told, as_json=json)
 
 
@@ -111,7 +124,9 @@ def _printed(result: Reproduction) -> RenderableType:
     from nasbench.report.paper_page import pair, precision, signed, standard_errors
     from nasbench.tabular.paper_table import TRUST
 
-    table = Table(title=f"{result.table.title} (arXiv {result.table.arxiv}; {result.table.table})")
+    table = Table(title=f"{result.table.title} ({result.table.where})")
+    if not result.table.published:
+        return _ours(result, table)
     table.add_column("row")
     table.add_column("column")
     for column in ("paper", "measured", "difference", "n", "seconds"):
@@ -162,3 +177,20 @@ def _write(path: Path, write: Callable[[], None]) -> None:
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}.") from None
     err.print(f"wrote {path}", soft_wrap=True, highlight=False)
+
+
+def _ours(result: Reproduction, table: Table) -> RenderableType:
+    """A table that no paper has: a line for each row."""
+    from nasbench.report.paper_page import pair, precision
+
+    table.add_column("row")
+    columns = [column.name for column in result.table.columns]
+    for column in columns:
+        table.add_column(column, justify="right")
+    found = {(cell.row, cell.column): cell for cell in result.cells}
+    for row in dict.fromkeys(cell.row for cell in result.cells):
+        cells = [found[row, column] for column in columns]
+        table.add_row(row, *(pair(cell.measured, cell.std, precision(cell.column)) for cell in cells))
+    told = [f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; mean +- standard deviation."]
+    told += [f"not run: {row.name}: {row.reason}." for row in result.table.rows if row.reason]
+    return Group(table, *(escape(line) for line in told))

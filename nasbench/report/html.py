@@ -188,7 +188,8 @@ def _stage_row(survivor: Record, stage: Record, first: Record) -> str:
     accuracy, before = units.number(metrics.get(key)), units.number(start.get(key))
     latency = _latency(metrics.get("latency_ms"), start.get("latency_ms"))
     if of_eager := metrics.get("of_eager"):
-        latency += f"<small>{_ratio(of_eager)} of eager</small>"
+        times, interval = _ratio(of_eager)
+        latency += f"<small>{times} of eager</small><small>{interval}</small>"
     cells = [_with_small(units.percentage(accuracy), units.points(accuracy, before)), latency]
     for name, write in (
         ("size_bytes", units.size),
@@ -206,7 +207,8 @@ def _stage_row(survivor: Record, stage: Record, first: Record) -> str:
     if stage.get("advice"):
         verdict += f"<small>To help: {safe(stage['advice'])}.</small>"
     if saving := (stage.get("saving") or {}).get("latency"):
-        verdict += f"<small>{_ratio(saving)} times the latency of the stage before</small>"
+        times, interval = _ratio(saving)
+        verdict += f"<small>{times} of the latency of the stage before {interval}</small>"
     return _row(str(stage.get("name")), cells, _runtime(metrics), verdict, rejected=not accepted)
 
 
@@ -219,10 +221,10 @@ def _row(name: str, cells: Sequence[str], runtime: str, verdict: str, *, rejecte
     )
 
 
-def _ratio(ratio: Record) -> str:
-    """A ratio of latencies with its 95 % interval."""
+def _ratio(ratio: Record) -> tuple[str, str]:
+    """A ratio of latencies, and its 95 % interval."""
     value, low, high = (units.significant(units.number(ratio.get(key))) for key in ("ratio", "low", "high"))
-    return f"{value} ({low} to {high})"
+    return value, f"({low} to {high})"
 
 
 def _latency(latency: object, before: object) -> str:

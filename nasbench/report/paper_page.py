@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -50,13 +50,14 @@ def write_paper_page(result: Reproduction, path: Path, command: str) -> None:
         command: that made it, for the reader who wants to run it again.
     """
     table = result.table
+    numbers = "Their numbers and ours" if table.published else "Numbers"
     body = "\n".join(
         [
             STYLE,
             f"<header>\n<h1>{_text(table.title)}</h1>",
-            f'<p class="status">{_text(table.paper)}, arXiv {_text(table.arxiv)}; {_text(table.table)}</p>',
+            f'<p class="status">{_text(table.paper)}, {_text(table.where)}</p>',
             f'<p class="summary">{_text(table.protocol.text)}</p>\n</header>',
-            f"<section>\n<h2>Their numbers and ours</h2>\n{_table(result)}\n{_legend(result)}\n</section>",
+            f"<section>\n<h2>{numbers}</h2>\n{_table(result)}\n{_legend(result)}\n</section>",
             f"<section>\n<h2>Best so far</h2>\n{_curves(result)}\n</section>" if result.optima else "",
             f"<section>\n<h2>What to know</h2>\n{_notes(result)}\n</section>",
             f"<section>\n<h2>How to reproduce</h2>\n<pre>{_text(command)}</pre>",
@@ -75,9 +76,13 @@ def pair(mean: float | None, std: float | None, digits: int) -> str:
     return f"{mean:,.{digits}f}{spread}"
 
 
+DECIMALS = {"_pct": 2, "_spearman": 3, "_s": 3, "_ms": 2, "_latency": 2, "_bytes": 0, "macs": 0}
+"""By the unit at the end of a column's name."""
+
+
 def precision(column: str) -> int:
     """Decimals that a column is printed with."""
-    for ending, digits in (("_pct", 2), ("_spearman", 3), ("_s", 3), ("_ms", 2)):
+    for ending, digits in DECIMALS.items():
         if column.endswith(ending):
             return digits
     return 1
@@ -97,6 +102,8 @@ def _table(result: Reproduction) -> str:
     table = result.table
     cells = {(cell.row, cell.column): cell for cell in result.cells}
     rows = list(dict.fromkeys(cell.row for cell in result.cells))
+    if not table.published:
+        return _ours(result, rows, cells)
     group = '<th class="text" rowspan="2">Method</th>'
     heads = ""
     for column in table.columns:
@@ -116,6 +123,20 @@ def _table(result: Reproduction) -> str:
         lines.append(f"<tr{unrun}>{inside}</tr>")
     head = f"<thead><tr>{group}</tr><tr>{heads}</tr></thead>"
     return f'<div class="scroll"><table class="paper">{head}\n<tbody>\n' + "\n".join(lines) + "\n</tbody></table></div>"
+
+
+def _ours(result: Reproduction, rows: Sequence[str], cells: Mapping[tuple[str, str], Cell]) -> str:
+    """A table without numbers of a paper: one column for each of ours."""
+    names = [column.name for column in result.table.columns]
+    head = '<th class="text">Row</th>' + "".join(f"<th>{_text(name)}</th>" for name in (*names, "n"))
+    lines = []
+    for row in rows:
+        found = [cells[row, name] for name in names]
+        inside = f"<td>{_text(row)}</td>" + "".join(f'<td class="measured">{_measured(cell)}</td>' for cell in found)
+        lines.append(f"<tr>{inside}<td>{max(cell.n for cell in found) or MISSING}</td></tr>")
+    body = "\n".join(lines)
+    made = f'<table class="paper"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
+    return f'<div class="scroll">{made}</div>'
 
 
 def column_title(column: TableColumn) -> str:
@@ -158,10 +179,12 @@ def _legend(result: Reproduction) -> str:
     marks = "; ".join(
         f"<sup>{mark}</sup> {text}" for mark, text in TRUST.items() if mark in {trust for trust, _ in used}
     )
-    parts = [
-        "Means, and below them standard deviations over the searches. Difference: measured less paper; below it, in "
-        "standard errors (SE) of that difference, where the paper says how its runs spread."
-    ]
+    parts = ["Means, and below them standard deviations over the seeds."]
+    if result.table.published:
+        parts[0] += (
+            " Difference: measured less paper; below it, in standard errors (SE) of that difference, where the paper "
+            "says how its runs spread."
+        )
     if marks:
         sources = "; ".join(f"<sup>{trust}</sup> {_text(source)}" for trust, source in sorted(used, key=str))
         parts.append(f"Trust in the published numbers: {marks}. They come from: {sources}.")

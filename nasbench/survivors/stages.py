@@ -74,6 +74,7 @@ def run_recipe(
     gate: GateConfig,
     *,
     before: Sequence[tuple[Step, dict[str, Any]]] = (),
+    teacher: nn.Module | None = None,
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> list[Stage]:
     """The stages from the searched network to the last step; only validation data and the device decide.
@@ -87,12 +88,13 @@ def run_recipe(
         bench: data, training and judging.
         gate: what a step may cost.
         before: steps that were applied to `model` earlier.
+        teacher: of distillation; None is `model`.
         on_stage: called with the name of each stage before it begins.
     """
     first = bench.validate(model)
     stages = [Stage(SEARCHED, model, model, list(before), True, None, 0.0, first, {})]
     current = stages[0]
-    context = bench.context(teacher=model)
+    context = bench.context(teacher=model if teacher is None else teacher)
     seen = Counter({SEARCHED: 1})
     for step in recipe.steps:
         seen[step.stage] += 1

@@ -12,7 +12,7 @@ from controllers import Controller, get_controller
 from nasbench.config import read_yaml
 from nasbench.tabular.latencies import DEVICES, SOURCE
 from nasbench.tabular.oracles import IMAGES
-from nasbench.tabular.protocols import SHOWN, LatencyLimit, LatencyRanking, Queries, Strict, TimeBudget
+from nasbench.tabular.protocols import SHOWN, Compression, LatencyLimit, LatencyRanking, Queries, Strict, TimeBudget
 from nasbench.tabular.registry import TABLES
 from nasbench_registry import UserError, one_of, unknown
 from search_spaces import get_space
@@ -118,9 +118,9 @@ class PaperTable(Strict):
         name: what a user types; the name of the file.
         title: one line.
         paper: authors, year, title.
-        arxiv: its number.
+        arxiv: its number; empty for an experiment of our own.
         table: which table of it.
-        benchmark: the tabular benchmark that answers.
+        benchmark: the tabular benchmark that answers; empty where networks are trained.
         seeds: searches of each row, if the user asks for no other number.
         protocol: how a search runs and is read.
         sources: where numbers were read, by a short key.
@@ -132,26 +132,39 @@ class PaperTable(Strict):
     name: str
     title: str
     paper: str
-    arxiv: str
+    arxiv: str = ""
     table: str
-    benchmark: str
+    benchmark: str = ""
     seeds: Annotated[int, Field(ge=1)]
-    protocol: Annotated[TimeBudget | Queries | LatencyRanking | LatencyLimit, Field(discriminator="kind")]
-    sources: dict[str, str]
+    protocol: Annotated[TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression, Field(discriminator="kind")]
+    sources: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     columns: Annotated[tuple[TableColumn, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
+    @property
+    def where(self) -> str:
+        """Which table of which paper, in words."""
+        return f"arXiv {self.arxiv}; {self.table}" if self.arxiv else self.table
+
+    @property
+    def published(self) -> bool:
+        """Whether there are numbers to compare with."""
+        return any(row.published for row in self.rows)
+
     @model_validator(mode="after")
     def _consistent(self) -> PaperTable:
         searched = isinstance(self.protocol, TimeBudget | Queries)
-        one_of("table", self.benchmark, TABLES if searched else [SOURCE.name])
+        if not isinstance(self.protocol, Compression):
+            one_of("table", self.benchmark, TABLES if searched else [SOURCE.name])
         for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
             if len(set(names)) != len(names):
                 raise ValueError(f"two {kind}s have the same name.")
         for column in self.columns:
             if searched:
                 self._check_search(column)
+            elif isinstance(self.protocol, Compression):
+                self._check_compression(column)
             else:
                 self._check_latency(column)
         if isinstance(self.protocol, LatencyRanking | LatencyLimit):
@@ -192,6 +205,11 @@ class PaperTable(Strict):
                 f"column {column.name!r}: columns that show test_acc_pct or latency_ms have one device and a limit_ms, "
                 f"others have no limit."
             )
+
+    def _check_compression(self, column: TableColumn) -> None:
+        if column.search or column.read or column.budget_s or column.devices or column.limit_ms:
+            raise ValueError(f"column {column.name!r}: in a table of recipes, columns have a name and shows, no more.")
+        one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
 
     def select(self, names: list[str] | None) -> tuple[Row, ...]:
         """The rows of these names, in the order of the table; all without names. UserError for an unknown one."""

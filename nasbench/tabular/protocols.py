@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -86,7 +86,46 @@ class LatencyLimit(Strict):
     text: str
 
 
+class Compression(Strict):
+    """A trained network goes through recipes; what would be deployed is measured.
+
+    A column shows test or validation accuracy of the artefact ("test_acc_pct", "val_acc_pct"), multiply-adds and
+    parameters of the network ("macs", "params"), bytes of its weights in the form that the last step promises, and
+    those of the artefact ("stored_bytes", "artefact_bytes"), its median latency ("latency_ms"), that as a multiple of
+    the first network's, trained and compiled for the same runtime and timed in turn ("of_dense_latency"), or seconds
+    that the steps took ("seconds").
+
+    Attributes:
+        data: name and options of the data set.
+        space: name and options of the space that the networks are of.
+        networks: architectures in the notation of the space, by the names that rows use; the first is the dense one and
+            the teacher.
+        training: as in an experiment file; of the networks, and of fine-tuning where a step says nothing else.
+        runtime: backend that runs the artefacts, with one thread and one image at a time.
+        text: the protocol in words.
+    """
+
+    kind: Literal["compression"]
+    data: dict[str, Any]
+    space: dict[str, Any]
+    networks: Annotated[dict[str, str], Field(min_length=1)]
+    training: dict[str, Any]
+    runtime: str = "onnxruntime"
+    text: str
+
+
 SHOWN = {
+    "compression": (
+        "test_acc_pct",
+        "val_acc_pct",
+        "macs",
+        "params",
+        "stored_bytes",
+        "artefact_bytes",
+        "latency_ms",
+        "of_dense_latency",
+        "seconds",
+    ),
     "latency_ranking": ("spearman", "spearman_all", "measurements", "adapt_s", "predict_s"),
     "latency_limit": ("test_acc_pct", "latency_ms", "limits_met", "measurements", "accuracy_queries"),
 }

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from nasbench.files import write_json
+from nasbench.tabular.compression_rows import measure_recipe, recipe_method
 from nasbench.tabular.latency_tables import check_method, measure_row
 from nasbench.tabular.oracles import full_training_oracle, validation_oracle
 from nasbench.tabular.paper_table import PaperTable, Row, TableColumn, make_controller
-from nasbench.tabular.protocols import LatencyLimit, LatencyRanking, Queries, TimeBudget
+from nasbench.tabular.protocols import Compression, Queries, TimeBudget
 from nasbench.tabular.registry import load_table
 from nasbench.tabular.simulate import Trace, simulate
+from nasbench_registry import UserError
 
 Vector = npt.NDArray[np.float64]
 POINTS = 160  # of a curve
@@ -88,9 +94,9 @@ class Reproduction:
         table: what was asked.
         seeds: searches of a row.
         cells: row by row.
-        curves: by (row, column); none for tables of latencies.
-        optima: the best test accuracy in the benchmark that a column can reach, in percent, by column; none for tables
-            of latencies.
+        curves: by (row, column); none for tables that search nothing.
+        optima: the best test accuracy in the benchmark that a column can reach, in percent, by column; none for
+            tables that search nothing.
         wall_s: seconds that it took.
     """
 
@@ -119,12 +125,13 @@ class Reproduction:
 
 @dataclass(frozen=True)
 class _Job:
-    """Some seeds of a row, on one data set and budget; what all of `columns` read off."""
+    """Some seeds of a row, on one data set and budget; what all of `columns` read off, and where it is kept."""
 
     table: PaperTable
     row: Row
     columns: tuple[TableColumn, ...]
     seeds: range
+    keep: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,7 @@ def reproduce(
     seeds: int | None = None,
     rows: Sequence[Row] | None = None,
     workers: int = 1,
+    keep: Path | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Reproduction:
     """Run every row of a table, with the seeds 0, 1, ...; the same seeds give the same numbers with any workers.
@@ -151,6 +159,8 @@ def reproduce(
         seeds: searches of a row; without it, as many as the table says.
         rows: of the table; all without it.
         workers: processes; with one, everything happens in this one.
+        keep: a folder in which each seed of a row is kept as soon as it is done, and found again by a later call that
+            asks the same; only for tables whose rows train networks.
         on_progress: called with (row, searches done, all searches).
 
     Raises:
@@ -159,13 +169,18 @@ def reproduce(
     started = time.perf_counter()
     count = seeds or table.seeds
     chosen = table.rows if rows is None else rows
-    optima = {} if _of_latency(table) else _optima(table)
+    if keep is not None and not isinstance(table.protocol, Compression):
+        raise UserError(f"table {table.name!r} trains nothing that would have to be kept; leave out --run.")
+    optima = _optima(table) if _searched(table) else {}
     for row in chosen:
         if row.controller is not None:
             make_controller(row, table.benchmark, 0)
         elif row.method is not None:
-            check_method(table, row)
-    jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers)]
+            if isinstance(table.protocol, Compression):
+                recipe_method(table.protocol, row.method)
+            else:
+                check_method(table, row)
+    jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers, keep)]
     total, done = sum(len(job.seeds) for job in jobs), 0
     results: list[_Done] = []
     for result in _run_all(jobs, workers):
@@ -184,8 +199,8 @@ def reproduce(
     return Reproduction(table, count, tuple(cells), curves, optima, time.perf_counter() - started)
 
 
-def _of_latency(table: PaperTable) -> bool:
-    return isinstance(table.protocol, LatencyRanking | LatencyLimit)
+def _searched(table: PaperTable) -> bool:
+    return isinstance(table.protocol, TimeBudget | Queries)
 
 
 def _optima(table: PaperTable) -> dict[str, float]:
@@ -196,7 +211,7 @@ def _optima(table: PaperTable) -> dict[str, float]:
     }
 
 
-def _jobs(table: PaperTable, row: Row, seeds: int, workers: int) -> Iterator[_Job]:
+def _jobs(table: PaperTable, row: Row, seeds: int, workers: int, keep: Path | None) -> Iterator[_Job]:
     seeds = min(seeds, row.max_seeds or seeds)
     step = max(1, math.ceil(seeds / (8 * workers)))
     searches: dict[tuple[str, float | None], list[TableColumn]] = {}
@@ -204,7 +219,7 @@ def _jobs(table: PaperTable, row: Row, seeds: int, workers: int) -> Iterator[_Jo
         searches.setdefault((column.search, column.budget_s), []).append(column)
     for columns in searches.values():
         for start in range(0, seeds, step):
-            yield _Job(table, row, tuple(columns), range(start, min(start + step, seeds)))
+            yield _Job(table, row, tuple(columns), range(start, min(start + step, seeds)), keep)
 
 
 def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[_Done]:
@@ -225,14 +240,32 @@ def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[_Done]:
 
 def _run(job: _Job) -> _Done:
     """The searches of a job, one after the other."""
-    return _run_method(job) if _of_latency(job.table) else _run_controller(job)
+    return _run_controller(job) if _searched(job.table) else _run_method(job)
 
 
 def _run_method(job: _Job) -> _Done:
     started = time.perf_counter()
-    by_seed = [measure_row(job.table, job.row, seed) for seed in job.seeds]
+    by_seed = [_measured(job.table, job.row, seed, job.keep) for seed in job.seeds]
     values = {column.name: [each[column.name] for each in by_seed] for column in job.columns}
     return _Done(job, values, {}, 0, time.perf_counter() - started)
+
+
+def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
+    """The value of every column."""
+    if not isinstance(table.protocol, Compression):
+        return measure_row(table, row, seed)
+    assert row.method is not None, "the row is run"
+    asked = {"protocol": table.protocol.model_dump(mode="json"), "method": row.method, "seed": seed}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    file = None if keep is None else keep / f"{key}.json"
+    if file is not None and file.exists():
+        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["found"]
+    else:
+        found = measure_recipe(table.protocol, row.method, seed)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"row": row.name, **asked, "found": found})
+    return {column.name: found[str(column.shows)] for column in table.columns}
 
 
 def _run_controller(job: _Job) -> _Done:
