@@ -17,7 +17,9 @@ from nasbench.cli.search import Json
 from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
 from nasbench.data import DATASETS
 from nasbench.network_checks import NETWORK_CHECKS
+from nasbench.tabular.compression_rows import compression_missing
 from nasbench.tabular.paper_table import load_paper_table, table_files
+from nasbench.tabular.protocols import Compression
 from nasbench.tabular.sources import SOURCES
 from nasbench_registry import Registry, one_of
 from search_spaces import check_space, spaces
@@ -48,8 +50,11 @@ def _tables() -> list[dict[str, Any]]:
     rows = []
     for name in table_files():
         table = load_paper_table(name)
-        source = f"{table.paper}, arXiv {table.arxiv}"
-        missing = SOURCES[table.benchmark].why_unavailable()
+        source = f"{table.paper}, arXiv {table.arxiv}" if table.arxiv else table.paper
+        if isinstance(table.protocol, Compression):
+            missing = compression_missing(table.protocol)
+        else:
+            missing = SOURCES[table.benchmark].why_unavailable()
         rows.append({"name": name, "summary": table.title, "source": source, "why_unavailable": missing})
     return rows
 

@@ -62,6 +62,17 @@ def recipe_method(protocol: Compression, method: Mapping[str, Any]) -> RecipeMet
     return made
 
 
+def compression_missing(protocol: Compression) -> str | None:
+    """Why nothing can be measured here, a runtime or the images that are missing; None if nothing is."""
+    missing = Device(protocol.runtime).why_unavailable()
+    if missing is None:
+        try:
+            load_data(**protocol.data)
+        except UserError as error:
+            missing = str(error)
+    return missing
+
+
 def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) -> dict[str, float]:
     """Everything that a column may show of a row, for one seed.
 

@@ -9,7 +9,7 @@ from compression import get_backend
 from nasbench.hardware import counts
 from nasbench.tabular import compression_rows
 from nasbench.tabular import reproduce as reproducing
-from nasbench.tabular.compression_rows import measure_recipe, trained
+from nasbench.tabular.compression_rows import compression_missing, measure_recipe, trained
 from nasbench.tabular.paper_table import load_paper_table
 from nasbench.tabular.reproduce import reproduce
 from nasbench_registry import UserError
@@ -114,6 +114,13 @@ def test_a_step_that_fails_says_which(cache, tmp_path, monkeypatch) -> None:
     method = {"name": "recipe", "recipe": [{"decompose": {"rank": 10_000}}]}
     with pytest.raises(UserError, match="the recipe of a row fails: decomposed: UserError: decompose makes no"):
         measure_recipe(protocol, method, 0)
+
+
+def test_what_is_missing_is_told(cache, tmp_path) -> None:
+    protocol = load_paper_table(written(tmp_path)).protocol
+    assert compression_missing(protocol) is None
+    absent = protocol.model_copy(update={"data": {"name": "image_folder", "path": str(tmp_path / "none")}})
+    assert "none" in compression_missing(absent)
 
 
 def test_only_what_trains_is_kept(tmp_path) -> None:
