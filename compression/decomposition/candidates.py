@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from compression.decomposition.links import Call, Layer, count_macs, count_weights, layer_macs
 from compression.decomposition.method import Method, Ranks
+from compression.exclude import excluded
 from compression.surgery import inference
-from nasbench_registry import unknown
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def find_candidates(
         UserError: an entry of `exclude` fits no module.
     """
     kinds = (nn.Conv2d, nn.Linear) if method.linear else (nn.Conv2d,)
-    excluded = _excluded(model, exclude)
+    fixed = excluded("decompose", model, exclude)
     owners: dict[int, int] = {}
     for module in model.modules():
         for parameter in module._parameters.values():
@@ -75,7 +74,7 @@ def find_candidates(
         if not isinstance(layer, kinds):
             continue
         reason = _unfit(layer) or method.refuses(layer)
-        if name in excluded:
+        if name in fixed:
             reason = "it is excluded"
         elif reason is None and owners[id(layer.weight)] > 1:
             reason = "it shares its weight with another module"
@@ -91,18 +90,6 @@ def find_candidates(
         else:
             left_alone[name] = "no image passes it as a module"
     return candidates, left_alone
-
-
-def _excluded(model: nn.Module, exclude: Sequence[str]) -> set[str]:
-    """Names of the modules that `exclude` covers."""
-    names = [name for name, _ in model.named_modules() if name]
-    excluded: set[str] = set()
-    for pattern in exclude:
-        fitting = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-        if not fitting:
-            raise unknown("module", pattern, names, where="in decompose exclude")
-        excluded.update(name for name in names for outer in fitting if f"{name}.".startswith(f"{outer}."))
-    return excluded
 
 
 def _unfit(layer: Layer) -> str | None:

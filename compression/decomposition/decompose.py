@@ -27,6 +27,7 @@ from compression.decomposition.ranks import (
 from compression.decomposition.svd import SVD
 from compression.decomposition.tensor_train import TensorTrain
 from compression.decomposition.tucker import Tucker
+from compression.exclude import check_exclude
 from compression.macs import count_macs
 from compression.reparameterization import reparameterize
 from compression.step import Context, Step, count_parameters, device_of, seeded
@@ -107,10 +108,7 @@ class Decompose(Step):
         check_number("decompose max_latency_ms", self.max_latency_ms, above=0, optional=True)
         check_number("decompose epochs", self.epochs, at_least=0, integer=True)
         check_number("decompose learning_rate", self.learning_rate, above=0, optional=True)
-        listed: object = self.exclude
-        if not isinstance(listed, list | tuple) or not all(isinstance(pattern, str) for pattern in listed):
-            raise UserError(f"decompose exclude is {listed!r}; give a list of module names, such as [classifier].")
-        object.__setattr__(self, "exclude", tuple(self.exclude))
+        object.__setattr__(self, "exclude", check_exclude("decompose", self.exclude))
         given = [option for option in _RULES if getattr(self, option) is not None]
         if len(given) > 1:
             values = ", ".join(f"{option} {getattr(self, option)!r}" for option in given)

@@ -21,35 +21,33 @@ def nothing(model: nn.Module, context: Context, images: int) -> Evidence:
     return {}
 
 
-@torch.enable_grad()
 def gradients(model: nn.Module, context: Context, images: int) -> Evidence:
     """Gradient of the mean cross-entropy over so many calibration images, in evaluation mode; of each parameter.
 
     Raises:
         UserError: the calibration images have no labels.
     """
-    total: Evidence = {}
-    count = min(images, len(context.calibration))
-    for inputs, labels, network in _labelled(model, context, images, batch=32):
-        loss = nn.functional.cross_entropy(network(inputs), labels, reduction="sum") / count
-        for name, gradient in _backward(network, loss):
-            total[name] = total.get(name, 0) + gradient
-    return total
+    return _mean_power(model, context, images, batch=32, power=1)
 
 
-@torch.enable_grad()
 def fisher(model: nn.Module, context: Context, images: int) -> Evidence:
     """Mean over so many calibration images of the squared gradient of the cross-entropy of one; of each parameter.
 
     Raises:
         UserError: the calibration images have no labels.
     """
+    return _mean_power(model, context, images, batch=1, power=2)
+
+
+@torch.enable_grad()
+def _mean_power(model: nn.Module, context: Context, images: int, *, batch: int, power: int) -> Evidence:
+    """Powers of the gradient of a batch's summed cross-entropy, added up and divided by the number of images."""
     total: Evidence = {}
     count = min(images, len(context.calibration))
-    for inputs, labels, network in _labelled(model, context, images, batch=1):
-        loss = nn.functional.cross_entropy(network(inputs), labels)
+    for inputs, labels, network in _labelled(model, context, images, batch=batch):
+        loss = nn.functional.cross_entropy(network(inputs), labels, reduction="sum")
         for name, gradient in _backward(network, loss):
-            total[name] = total.get(name, 0) + gradient.pow(2) / count
+            total[name] = total.get(name, 0) + gradient.pow(power) / count
     return total
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from compression.exclude import excluded
 from compression.pruning.check import OUTPUT, Probe
 from compression.pruning.heads import find_heads
 from compression.pruning.plan import Cut, plan_cuts, restrict
 from compression.pruning.ties import Tie, units
-from nasbench_registry import UserError, nearest
 
 ROOTS = (nn.modules.conv._ConvNd, nn.Linear)
 EXCLUDED = "it is excluded"
@@ -86,7 +85,7 @@ def find_groups(
     Raises:
         UserError: an entry of `exclude` fits no module.
     """
-    excluded = _excluded(probe.model, exclude)
+    fixed = excluded("prune", probe.model, exclude)
     order = {name: index for index, (name, _) in enumerate(probe.model.named_modules())}
     groups: list[ChannelGroup] = []
     left_out: dict[str, str] = {}
@@ -125,7 +124,7 @@ def find_groups(
         tried.update(group.layer for group in pending)
         sound = []
         for group in _tied(pending):
-            hit = next((member for member in group.members if member in excluded), None)
+            hit = next((member for member in group.members if member in fixed), None)
             if hit is None:
                 sound.append(group)
             else:
@@ -213,20 +212,3 @@ def _unite(parts: Sequence[ChannelGroup]) -> ChannelGroup | None:
         blocks=sum(part == 0 for part, _ in found[0]),
         parts=tuple(parts) if len(parts) > 1 else (),
     )
-
-
-def _excluded(model: nn.Module, patterns: Sequence[str]) -> set[str]:
-    """Names of all modules that an entry fits, and of those inside of them."""
-    names = [name for name, _ in model.named_modules() if name]
-    found: set[str] = set()
-    for pattern in patterns:
-        hits = fnmatch.filter(names, pattern)
-        if not hits:
-            guess = nearest(pattern, names)
-            hint = f" Did you mean {guess!r}?" if guess else ""
-            raise UserError(
-                f"prune exclude {pattern!r} fits no module of the network; give names as named_modules() has them, or "
-                f"patterns such as 'blocks.*'.{hint}"
-            )
-        found.update(name for name in names if any(name == hit or name.startswith(f"{hit}.") for hit in hits))
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compression.checks import check_number
+from compression.exclude import check_exclude
 from compression.pruning.groups import ROOTS
 from compression.pruning.importances import IMPORTANCES
 from compression.pruning.rounds import Ranking, Round
@@ -100,7 +101,7 @@ class Prune(Step):
         check_number("prune epochs", self.epochs, at_least=0, integer=True)
         check_number("prune learning_rate", self.learning_rate, above=0, optional=True)
         check_number("prune calibration_images", self.calibration_images, at_least=1, integer=True)
-        object.__setattr__(self, "exclude", _checked_names("prune exclude", self.exclude))
+        object.__setattr__(self, "exclude", check_exclude("prune", self.exclude))
 
     def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """See `Step.apply`.
@@ -187,12 +188,6 @@ class Prune(Step):
     @property
     def _ranking(self) -> Ranking:
         return Ranking(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Ranking)})
-
-
-def _checked_names(option: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
-        raise UserError(f"{option} is {value!r}; give a list of names of modules, such as [stem, 'blocks.*'].")
-    return tuple(value)
 
 
 def _changed_layers(before: nn.Module, after: nn.Module, shapes: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from compression.checks import check_number
+from compression.exclude import check_exclude
 from compression.reparameterization import reparameterize
 from compression.sparsity.csr import compare_kernels, stored_bytes, to_csr
 from compression.sparsity.gradual import Gradual
 from compression.sparsity.masks import keep_globally, keep_n_of_m, keep_per_layer, parse_pattern
 from compression.sparsity.scores import magnitude_scores, snip_scores
-from compression.sparsity.weights import Weight, check_exclude, find_weights
+from compression.sparsity.weights import Weight, find_weights
 from compression.step import Context, Step, count_parameters, device_of, seeded
 from compression.zeros import keep_zeros
 from nasbench_registry import UserError, one_of
@@ -88,7 +89,7 @@ class Sparsify(Step):
         check_number("sparsify frequency", self.frequency, at_least=1, integer=True, optional=True)
         check_number("sparsify epochs", self.epochs, at_least=0, integer=True)
         check_number("sparsify learning_rate", self.learning_rate, above=0, optional=True)
-        object.__setattr__(self, "exclude", check_exclude(self.exclude))
+        object.__setattr__(self, "exclude", check_exclude("sparsify", self.exclude))
         if self.pattern is not None:
             parse_pattern(self.pattern)
         self._check_together()

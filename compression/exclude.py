@@ -1,0 +1,47 @@
+"""Modules that a step leaves as they are, by their names."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from torch import nn
+
+from nasbench_registry import UserError, nearest
+
+
+def check_exclude(step: str, value: object) -> tuple[str, ...]:
+    """The option `exclude` of a step as a tuple; UserError if it is no list of names."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
+        raise UserError(
+            f"{step} exclude is {value!r}; give a list of names of modules, such as [classifier, 'blocks.*']."
+        )
+    return tuple(value)
+
+
+def excluded(step: str, model: nn.Module, patterns: Sequence[str]) -> dict[str, str]:
+    """The modules that are left as they are, each with the first pattern that covers it.
+
+    Args:
+        step: whose option it is.
+        model: any network.
+        patterns: names of modules, or patterns of names as in `fnmatch`; modules inside of them are covered, too.
+
+    Raises:
+        UserError: a pattern fits no module.
+    """
+    names = [name for name, _ in model.named_modules()]
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        hits = fnmatch.filter(names, pattern)
+        if not hits:
+            guess = nearest(pattern, [name for name in names if name])
+            hint = f" Did you mean {guess!r}?" if guess else ""
+            raise UserError(
+                f"{pattern!r} in {step} exclude fits no module of the network; give names as named_modules() has them, "
+                f"or patterns such as 'blocks.*'.{hint}"
+            )
+        for name in names:
+            if any(name == hit or name.startswith(f"{hit}.") for hit in hits):
+                found.setdefault(name, pattern)
+    return found
