@@ -24,6 +24,7 @@ from compression.pruning.groups import ROOTS
 from compression.pruning.importances import IMPORTANCES
 from compression.pruning.ranking import choose
 from compression.pruning.rounds import Ranking, Round
+from compression.quantization.modules import per_channel, weight_levels
 from compression.reparameterization import reparameterize
 from compression.step import Context, device_of, seeded
 from compression.surgery import inference, replace_module
@@ -173,11 +174,8 @@ def fake_quantize(weight: Tensor, bits: int) -> Tensor:
 
     Levels run from -(2^(bits - 1) - 1) to 2^(bits - 1) - 1: of 2 bits, three are used.
     """
-    top = 2 ** (bits - 1) - 1
-    scale = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-12) / top
-    scale = scale.view(-1, *[1] * (weight.ndim - 1))
-    rounded: Tensor = torch.clamp(torch.round(weight.detach() / scale), -top, top) * scale
-    return rounded
+    levels, scale = weight_levels(weight, bits)
+    return levels * per_channel(scale, weight.ndim)
 
 
 def _prunable(model: nn.Module, context: Context, importance: str) -> _Found:

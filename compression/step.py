@@ -192,3 +192,8 @@ def device_of(model: nn.Module) -> torch.device:
 def count_parameters(model: nn.Module) -> int:
     """Number of learned values."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_bytes(model: nn.Module) -> int:
+    """Bytes of the tensors of the network, as they are stored."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())

@@ -11,35 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compression.quantization.modules import Reduced, quantize_weight
+from compression.quantization.modules import Int8Weights
 
 
-class DynamicLinear(Reduced):
+class DynamicLinear(Int8Weights):
     """A linear layer with int8 weights and inputs; (..., in_features) to (..., out_features).
 
     Args:
-        layer: the layer whose shape it takes; its values come with `set_values` or a state_dict.
+        layer: the layer whose shape it takes; its values come with `set_weights` or a state_dict.
     """
-
-    integer = True
-    weight_int8: Tensor
-    weight_scale: Tensor
-    bias: Tensor | None
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        device = layer.weight.device
-        self.register_buffer("weight_int8", torch.zeros(layer.weight.shape, dtype=torch.int8, device=device))
-        self.register_buffer("weight_scale", torch.ones(len(layer.weight), device=device))
-        self.register_buffer("bias", None if layer.bias is None else torch.zeros(len(layer.weight), device=device))
-
-    def set_values(self, layer: nn.Linear) -> None:
-        """Take over the weights of `layer`."""
-        values, scale = quantize_weight(layer.weight)
-        self.weight_int8.copy_(values)
-        self.weight_scale.copy_(scale)
-        if self.bias is not None:
-            self.bias.copy_(layer.bias.detach())
+        self._set_buffers(layer.weight, layer.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features), float32."""
@@ -48,17 +32,3 @@ class DynamicLinear(Reduced):
         zero_point = torch.round(-low / scale).clamp(0, 255)
         rounded = (torch.clamp(torch.round(inputs / scale) + zero_point, 0, 255) - zero_point) * scale
         return functional.linear(rounded, self.dequantized_weight(), self.bias)
-
-    def dequantized_weight(self) -> Tensor:
-        """The float32 weight, each value a multiple of its channel's scale."""
-        return self.weight_int8.float() * self.weight_scale[:, None]
-
-    def to_float(self) -> nn.Linear:
-        """An ordinary linear layer with the weights on the int8 grid."""
-        outputs, inputs = self.weight_int8.shape
-        layer = nn.Linear(inputs, outputs, bias=self.bias is not None, device=self.weight_int8.device)
-        with torch.no_grad():
-            layer.weight.copy_(self.dequantized_weight())
-            if self.bias is not None:
-                layer.bias.copy_(self.bias)
-        return layer.train(self.training)

@@ -118,7 +118,7 @@ def put(model: nn.Module, entries: Mapping[str, Entry], *, with_values: bool = T
             assert isinstance(layer, nn.Linear), f"{name} is no linear layer"
             dynamic = DynamicLinear(layer)
             if with_values:
-                dynamic.set_values(layer)
+                dynamic.set_weights(layer)
             made = dynamic
         else:
             options = {key: value for key, value in entry.items() if key != "kind"}

@@ -18,11 +18,32 @@ from torch.nn import functional
 from compression.surgery import replace_module
 
 
+def top_level(bits: int) -> int:
+    """The largest of the levels that lie symmetric around zero: 127 of 8 bits, 1 of 2."""
+    return (1 << (bits - 1)) - 1
+
+
+def channel_scales(weight: Tensor, bits: int = 8) -> Tensor:
+    """(out_channels,) what one level is worth, so that the largest weight of a channel is the top level."""
+    return weight.detach().flatten(1).abs().amax(dim=1).clamp(min=1e-12) / top_level(bits)
+
+
+def weight_levels(weight: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
+    """Levels of the shape and type of `weight`, symmetric around zero, and the scales (out_channels,)."""
+    scale, top = channel_scales(weight, bits), top_level(bits)
+    shaped = per_channel(scale, weight.ndim)
+    return torch.clamp(torch.round(weight.detach() / shaped), -top, top), scale
+
+
+def per_channel(scale: Tensor, dimensions: int) -> Tensor:
+    """(out_channels,) as (out_channels, 1, ...), to be multiplied with a weight of so many dimensions."""
+    return scale.view(-1, *[1] * (dimensions - 1))
+
+
 def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Int8 values from -127 to 127 of the shape of `weight`, and the scales (out_channels,)."""
-    scale = weight.detach().flatten(1).abs().amax(dim=1).clamp(min=1e-12) / 127
-    shaped = scale.view(-1, *[1] * (weight.ndim - 1))
-    return torch.clamp(torch.round(weight.detach() / shaped), -127, 127).to(torch.int8), scale
+    levels, scale = weight_levels(weight)
+    return levels.to(torch.int8), scale
 
 
 def input_range(low: float, high: float) -> tuple[float, int]:
@@ -46,40 +67,58 @@ class Reduced(nn.Module):
         raise NotImplementedError
 
 
-class _Quantized(Reduced):
-    """Buffers and arithmetic common to both layers."""
+class Int8Weights(Reduced):
+    """Buffers of a layer with int8 weights that computes with integers."""
 
     integer: ClassVar[bool] = True
 
     weight_int8: Tensor
     weight_scale: Tensor
-    input_scale: Tensor
-    input_zero_point: Tensor
     bias: Tensor | None
 
     def _set_buffers(self, weight: Tensor, bias: Tensor | None) -> None:
         device = weight.device
         self.register_buffer("weight_int8", torch.zeros(weight.shape, dtype=torch.int8, device=device))
         self.register_buffer("weight_scale", torch.ones(len(weight), device=device))
-        self.register_buffer("input_scale", torch.ones((), device=device))
-        self.register_buffer("input_zero_point", torch.zeros((), dtype=torch.uint8, device=device))
         self.register_buffer("bias", None if bias is None else torch.zeros(len(weight), device=device))
 
-    def set_values(self, layer: nn.Conv2d | nn.Linear, low: float, high: float) -> None:
-        """Take over the weights of `layer`, whose inputs lie between `low` and `high`."""
+    def set_weights(self, layer: nn.Conv2d | nn.Linear) -> None:
+        """Take over the weights of `layer`."""
         values, scale = quantize_weight(layer.weight)
-        input_scale, zero_point = input_range(low, high)
         self.weight_int8.copy_(values)
         self.weight_scale.copy_(scale)
-        self.input_scale.fill_(input_scale)
-        self.input_zero_point.fill_(zero_point)
         if self.bias is not None and layer.bias is not None:
             self.bias.copy_(layer.bias.detach())
 
     def dequantized_weight(self) -> Tensor:
         """The float32 weight, each value a multiple of its channel's scale."""
-        shape = (-1, *[1] * (self.weight_int8.ndim - 1))
-        return self.weight_int8.float() * self.weight_scale.view(shape)
+        return self.weight_int8.float() * per_channel(self.weight_scale, self.weight_int8.ndim)
+
+    def to_float(self) -> nn.Conv2d | nn.Linear:
+        """An ordinary linear layer with the weights on the int8 grid; convolutions have a form of their own."""
+        outputs, inputs = self.weight_int8.shape
+        layer = nn.Linear(inputs, outputs, bias=self.bias is not None, device=self.weight_int8.device)
+        _fill(layer, self)
+        return layer
+
+
+class _Quantized(Int8Weights):
+    """Inputs with a fixed range, for both kinds of layers."""
+
+    input_scale: Tensor
+    input_zero_point: Tensor
+
+    def _set_buffers(self, weight: Tensor, bias: Tensor | None) -> None:
+        super()._set_buffers(weight, bias)
+        self.register_buffer("input_scale", torch.ones((), device=weight.device))
+        self.register_buffer("input_zero_point", torch.zeros((), dtype=torch.uint8, device=weight.device))
+
+    def set_values(self, layer: nn.Conv2d | nn.Linear, low: float, high: float) -> None:
+        """Take over the weights of `layer`, whose inputs lie between `low` and `high`."""
+        self.set_weights(layer)
+        input_scale, zero_point = input_range(low, high)
+        self.input_scale.fill_(input_scale)
+        self.input_zero_point.fill_(zero_point)
 
     def round_input(self, inputs: Tensor) -> Tensor:
         """The inputs as uint8 can hold them."""
@@ -145,15 +184,8 @@ class QuantizedLinear(_Quantized):
         """(..., in_features) to (..., out_features), float32."""
         return functional.linear(self.round_input(inputs), self.dequantized_weight(), self.bias)
 
-    def to_float(self) -> nn.Linear:
-        """An ordinary linear layer with the weights on the int8 grid."""
-        outputs, inputs = self.weight_int8.shape
-        layer = nn.Linear(inputs, outputs, bias=self.bias is not None, device=self.weight_int8.device)
-        _fill(layer, self)
-        return layer
 
-
-def _fill(layer: nn.Conv2d | nn.Linear, source: _Quantized) -> None:
+def _fill(layer: nn.Conv2d | nn.Linear, source: Int8Weights) -> None:
     with torch.no_grad():
         layer.weight.copy_(source.dequantized_weight())
         if layer.bias is not None and source.bias is not None:

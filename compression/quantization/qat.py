@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compression.quantization.calibration import Range
-from compression.quantization.modules import input_range
+from compression.quantization.modules import channel_scales, input_range
 from compression.surgery import replace_module
 
 _MOMENTUM = 0.99
@@ -51,7 +51,7 @@ class FakeQuantized(nn.Module):
         scale, zero_point = input_range(float(self.low), float(self.high))
         rounded = torch.fake_quantize_per_tensor_affine(inputs, scale, zero_point, 0, 255)
         weight = self.layer.weight
-        scales = weight.detach().flatten(1).abs().amax(dim=1).clamp(min=1e-12) / 127
+        scales = channel_scales(weight)
         zeros = torch.zeros_like(scales, dtype=torch.int32)
         weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -127, 127)
         if isinstance(self.layer, nn.Conv2d):

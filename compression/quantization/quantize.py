@@ -16,7 +16,6 @@ from compression.quantization.layers import Prepared, entry_of, prepare, put
 from compression.quantization.modules import is_reduced
 from compression.quantization.qat import put_fakes, take_out_fakes
 from compression.quantization.sensitivity import Options, choose, entries_of
-from compression.quantization.static_int8 import quantize_static
 from compression.reparameterization import reparameterize
 from compression.step import Context, Step, device_of, seeded
 from nasbench_registry import UserError, one_of
@@ -130,10 +129,7 @@ class Quantize(Step):
             return made, {**about, "folded": folded}
         images = context.calibration[: self.calibration_images]
         about["calibration_images"] = len(images)
-        if self.method == "static":
-            made, note = quantize_static(model, images, self.calibration, self.percentile)
-            return made, {**about, **note}
-        ranges = self.method in ("qat", "sensitivity")
+        ranges = self.method in ("static", "qat", "sensitivity")
         prepared, images = prepare(model, images, self.calibration if ranges else "min_max", self.percentile)
         more: dict[str, Any] = {}
         left_float = list(prepared.left_float)
@@ -147,7 +143,8 @@ class Quantize(Step):
             more["choices"] = choices
             left_float += [name for name, choice in choices.items() if choice == "fp32"]
         else:
-            kind = {"qat": "static", "dynamic": "dynamic", "weight_only": self.precision}[str(self.method)]
+            kinds = {"static": "static", "qat": "static", "dynamic": "dynamic", "weight_only": self.precision}
+            kind = kinds[str(self.method)]
             found = prepared.layers()
             chosen = [name for name, layer in found.items() if kind != "dynamic" or isinstance(layer, nn.Linear)]
             if not chosen:

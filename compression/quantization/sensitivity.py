@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compression.quantization.layers import Entry, Prepared, entry_of, prepare, put
-from compression.step import Context
+from compression.step import Context, count_bytes
 from compression.surgery import inference
 from nasbench_registry import UserError, one_of
 
@@ -104,7 +104,7 @@ def measure(
     labels = None if context.labels is None else context.labels[: len(images)].to(images.device)
     before = context.evaluate(prepared.model)
     reference = _logits(prepared.model, images)
-    size = bytes_of(prepared.model)
+    size = count_bytes(prepared.model)
     found = []
     for name in prepared.ranges:
         for precision in precisions:
@@ -119,7 +119,7 @@ def measure(
                     acc_drop_pct=before - accuracy,
                     loss=None if labels is None else float(functional.cross_entropy(logits, labels)),
                     divergence=_divergence(reference, logits),
-                    saved_bytes=size - bytes_of(made),
+                    saved_bytes=size - count_bytes(made),
                 )
             )
     return found
@@ -170,7 +170,7 @@ def choose(
     note: dict[str, Any] = {"sensitivity": [vars(entry) for entry in table]}
     choices = dict.fromkeys(prepared.ranges, "fp32")
     if max_size_bytes is not None:
-        size = bytes_of(prepared.model)
+        size = count_bytes(prepared.model)
         saved = {(entry.layer, entry.precision): entry.saved_bytes for entry in table}
         for layer, precision in moves:
             if size <= max_size_bytes:
@@ -238,11 +238,6 @@ def _ordered(table: Sequence[Sensitivity]) -> list[tuple[str, str]]:
             harm, saved = entry.divergence, entry.saved_bytes
     weighted.sort(key=lambda move: (move[0], move[1], PRECISIONS.index(move[3])))
     return [(layer, precision) for _, _, layer, precision in weighted]
-
-
-def bytes_of(model: nn.Module) -> int:
-    """Bytes of the tensors of the network."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:

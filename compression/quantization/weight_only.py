@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compression.quantization.modules import Reduced, convolution_shape
+from compression.quantization.modules import Reduced, convolution_shape, top_level
 
 
 def quantize_groups(weight: Tensor, bits: int, group_size: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,7 +37,7 @@ def quantize_groups(weight: Tensor, bits: int, group_size: int, symmetric: bool)
     rows = functional.pad(rows, (0, groups * size - rows.shape[1])).view(len(rows), groups, size)
     top = 2**bits - 1
     if symmetric:
-        scale = rows.abs().amax(2).clamp(min=1e-12) / (2 ** (bits - 1) - 1)
+        scale = rows.abs().amax(2).clamp(min=1e-12) / top_level(bits)
         zero_point = torch.full_like(scale, 2 ** (bits - 1))
     else:
         low, high = rows.amin(2).clamp(max=0), rows.amax(2).clamp(min=0)

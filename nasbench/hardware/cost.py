@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from compression.reparameterization import reparameterize
-from compression.step import device_of
+from compression.step import count_bytes, device_of
 from compression.surgery import inference
 from nasbench.hardware.memory import attention_in_parts, traffic
 from search_spaces import Task
@@ -107,18 +107,14 @@ def counts(model: nn.Module, task: Task) -> Counts:
         macs=int(sum(by_operator.values())),
         attention_macs=int(by_operator[_ATTENTION]),
         params=sum(parameter.numel() for parameter in deployed.parameters()),
-        size_bytes=_bytes(deployed),
+        size_bytes=count_bytes(deployed),
         uncounted=uncounted,
     )
 
 
 def stored_bytes(model: nn.Module) -> int:
     """Bytes of the tensors of the network as it is deployed."""
-    return _bytes(reparameterize(model))
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    return count_bytes(reparameterize(model))
 
 
 def _free(inputs: list[Any], outputs: list[Any]) -> int:

@@ -18,8 +18,8 @@ from compression.quantization.cast import HalfNetwork
 from compression.quantization.dynamic import DynamicLinear
 from compression.quantization.modules import dequantize, is_quantized, is_reduced
 from compression.quantization.qat import FakeQuantized, put_fakes, take_out_fakes
-from compression.quantization.sensitivity import bytes_of
 from compression.quantization.weight_only import WeightOnly, pack, quantize_groups, unpack
+from compression.step import count_bytes
 from nasbench_registry import UserError
 
 ONNX = get_backend("onnxruntime")
@@ -246,7 +246,7 @@ def test_bytes_are_what_bits_groups_and_biases_take(bits, symmetric, context) ->
     # 9 inputs make one group of 9, filled up to 10; 576 make 18 groups of 32, and 1024 make 32.
     values = 64 * 10 + 64 * 576 + 10 * 1024
     groups = 64 * 1 + 64 * 18 + 10 * 32
-    assert bytes_of(made) == values * bits // 8 + groups * (4 if symmetric else 5) + 4 * (64 + 64 + 10)
+    assert count_bytes(made) == values * bits // 8 + groups * (4 if symmetric else 5) + 4 * (64 + 64 + 10)
 
 
 @needs_onnx
@@ -256,7 +256,7 @@ def test_the_file_is_as_small_as_the_weights(method, context) -> None:
     model = nn.Sequential(nn.Conv2d(1, 128, 3), nn.ReLU(), nn.Conv2d(128, 128, 3), nn.Flatten(), nn.Linear(2048, 10))
     made, _ = get_step("quantize", **METHODS[method]).apply(model.eval(), context)
     compiled = ONNX.compile(made, context.example_inputs)
-    assert bytes_of(made) < compiled.bytes < bytes_of(made) + 8000
+    assert count_bytes(made) < compiled.bytes < count_bytes(made) + 8000
     with torch.no_grad():
         expected = made(context.calibration[:9]).numpy()
     np.testing.assert_allclose(compiled(context.calibration[:9].numpy()), expected, atol=1e-5)
@@ -282,7 +282,7 @@ def test_dynamic_takes_the_range_of_its_batch() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(16, 5)
     made = DynamicLinear(layer)
-    made.set_values(layer)
+    made.set_weights(layer)
     for size in (0.01, 100.0):  # no range that was fixed beforehand would fit both
         inputs = torch.randn(8, 16) * size
         relative = (made(inputs) - layer(inputs)).abs().max() / (layer(inputs) - layer.bias).abs().max()
@@ -302,7 +302,7 @@ def _context_for(network):
 def test_sixteen_bits_are_half_the_bytes_and_take_float32(precision, trained, context, digits) -> None:
     made, note = get_step("quantize", precision=precision).apply(trained, context)
     assert all(type(module) is not nn.BatchNorm2d for module in made.modules()) and note["folded"]
-    assert bytes_of(made) == bytes_of(dequantize(made)) / 2
+    assert count_bytes(made) == count_bytes(dequantize(made)) / 2
     logits = made(digits.val_images)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, dequantize(made)(digits.val_images), atol=1e-4, rtol=1e-4)

@@ -10,8 +10,9 @@ from torch import nn
 from compression import get_backend, get_step
 from compression.quantization.layers import prepare
 from compression.quantization.modules import QuantizedConv2d, QuantizedLinear
-from compression.quantization.sensitivity import Options, bytes_of, sensitivity, with_choices
+from compression.quantization.sensitivity import Options, sensitivity, with_choices
 from compression.quantization.weight_only import WeightOnly
+from compression.step import count_bytes
 from nasbench_registry import UserError
 
 ONNX = get_backend("onnxruntime")
@@ -39,7 +40,7 @@ def test_each_layer_alone(plain, context, digits) -> None:
             expected = nn.functional.cross_entropy(made(images), context.labels)
         assert entry.loss == pytest.approx(float(expected), rel=1e-4)
         assert entry.divergence >= -1e-6
-        assert entry.saved_bytes == bytes_of(prepared.model) - bytes_of(made)
+        assert entry.saved_bytes == count_bytes(prepared.model) - count_bytes(made)
     unlabelled = sensitivity(plain, dataclasses.replace(context, labels=None), ["int8"])
     assert [entry.loss for entry in unlabelled] == [None] * 5
 
@@ -68,9 +69,9 @@ def test_the_layer_that_suffers_most_is_told_and_spared(plain, context) -> None:
 
 @pytest.mark.parametrize("share", [0.75, 0.5, 0.25])
 def test_bytes_under_a_limit(share, trained, context) -> None:
-    limit = int(share * bytes_of(trained))
+    limit = int(share * count_bytes(trained))
     made, note = get_step("quantize", precision="mixed", max_size_bytes=limit).apply(trained, context)
-    assert bytes_of(made) <= limit
+    assert count_bytes(made) <= limit
     kinds = {"fp32": nn.Module, "int8": QuantizedConv2d | QuantizedLinear, "int4": WeightOnly}
     for layer, choice in note["choices"].items():
         assert isinstance(made.get_submodule(layer), kinds[choice])
