@@ -11,7 +11,7 @@ import numpy as np
 
 from nasbench.config.experiment import ObjectiveConfig
 from nasbench.evaluation.costs import paper_costs
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import NetworkPredictor
 from nasbench.hardware.calibrate import distinct_sample
 from nasbench.reward import broken_limit

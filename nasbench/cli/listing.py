@@ -17,7 +17,6 @@ from nasbench.cli.search import Json
 from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
 from nasbench.data import DATASETS
 from nasbench.network_checks import NETWORK_CHECKS
-from nasbench.tabular.compression_rows import compression_missing
 from nasbench.tabular.paper_table import load_paper_table, table_files
 from nasbench.tabular.protocols import Compression
 from nasbench.tabular.sources import SOURCES
@@ -47,6 +46,8 @@ def _datasets() -> list[dict[str, Any]]:
 
 def _tables() -> list[dict[str, Any]]:
     """The tables of papers that `nasbench reproduce` measures again."""
+    from nasbench.tabular.compression_rows import compression_missing
+
     rows = []
     for name in table_files():
         table = load_paper_table(name)

@@ -25,7 +25,6 @@ from nasbench.cli.search import Json
 from nasbench.data import Split
 from nasbench.models import load_model
 from nasbench.report import units
-from nasbench.report.sensitivity_page import setting_text, write_sensitivity_page
 from nasbench.survivors.workbench import judge
 from nasbench_registry import UserError, one_of
 
@@ -93,6 +92,8 @@ def sensitivity_command(
         "techniques": [_described(each, asked[each.technique], baseline) for each in found],
     }
     if html is not None:
+        from nasbench.report.sensitivity_page import write_sensitivity_page
+
         names = [name for name, _ in stored.model.named_modules()]
         write_sensitivity_page(result, names, html, shlex.join(["nasbench", *sys.argv[1:]]))
         tell(f"drawn in {html}")
@@ -140,6 +141,8 @@ def _described(found: Sensitivity, settings: Sequence[float], baseline: float) -
 
 
 def _tables(result: Mapping[str, Any]) -> Group:
+    from nasbench.report.sensitivity_page import setting_text
+
     shown: list[Table | Text] = []
     for found in result["techniques"]:
         how = {"prune": result["importance"], "decompose": result["method"]}.get(found["technique"])

@@ -29,7 +29,7 @@ def fashion_mnist(*, train_images: int | None = None) -> ImageData:
     Raises:
         UserError: the files are not there, or `train_images` is out of range.
     """
-    folder = _folder()
+    folder = fashion_folder()
     raw = [_read(folder / f"{file}-ubyte.gz") for file in FILES]
     images, test_images = _scaled(raw[0]), _scaled(raw[2])
     labels, test_labels = raw[1].astype(np.int64), raw[3].astype(np.int64)
@@ -42,7 +42,8 @@ def fashion_mnist(*, train_images: int | None = None) -> ImageData:
     return make_data("fashion_mnist", train, (images[val], labels[val]), (test_images, test_labels), CLASSES)
 
 
-def _folder() -> Path:
+def fashion_folder() -> Path:
+    """Where the four files are; UserError if they are nowhere."""
     places = [DEBIAN, *(folder / "fashion-mnist" for folder in data_folders())]
     for place in places:
         if all((place / f"{file}-ubyte.gz").exists() for file in FILES):

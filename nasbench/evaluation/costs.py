@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from compression import CompiledModel
 from nasbench.config import Experiment
 from nasbench.evaluation.evaluator import InfeasibleError
 from nasbench.evaluation.latency import Learned, Setting, measured_ms, predictor, unsure
@@ -49,16 +51,20 @@ def costs(
         InfeasibleError: latency is that of a table, which does not have this architecture.
     """
     device, peak = get_device(experiment.device), "peak_memory_bytes" in experiment.needed_metrics
+
+    @functools.cache  # energy and latency are of one artefact
+    def compiled() -> CompiledModel:
+        return device.candidate(space, arch, model, task)
+
     energy: dict[str, float] = {}
     if experiment.needs_energy:
-        compiled = device.candidate(space, arch, model, task)
-        energy = {"energy_mj": device.energy(compiled, task, seconds=ENERGY_S).energy_mj}
+        energy = {"energy_mj": device.energy(compiled(), task, seconds=ENERGY_S).energy_mj}
     if calibration is not None:
         setting = Setting.of(experiment, task, calibration)
         known = energy | paper_costs(model, task, predictor(setting, learned), arch=arch, batch=device.batch, peak=peak)
         guess_ms, std_ms = known["latency_ms"], known["latency_std_ms"]
         if unsure(guess_ms, std_ms, device.batch, experiment.objectives, experiment.device.unsure_pct):
-            latency_ms = measured_ms(setting, arch, model)
+            latency_ms = measured_ms(setting, compiled)
             if latency_ms is not None:
                 del known["latency_std_ms"]
                 known |= _latency(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
@@ -66,10 +72,10 @@ def costs(
     known = energy | paper_costs(model, task, peak=peak)
     if experiment.needs_latency:
         try:
-            compiled = device.candidate(space, arch, model, task)
+            measured = device.measure(compiled(), task)
         except NotInTable as missing:
             raise InfeasibleError(f"latency_ms is not known: {missing}") from None
-        known |= _latency(device.measure(compiled, task).median, device.batch)
+        known |= _latency(measured.median, device.batch)
     return known
 
 

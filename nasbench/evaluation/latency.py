@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
+import numpy as np
 
 from compression import CompiledModel
 from nasbench.config import Experiment
 from nasbench.config.experiment import DeviceConfig, ObjectiveConfig
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Calibration, Device, NetworkPredictor, NotInTable, get_device
 from nasbench.hardware.beside import measure_beside
 from nasbench.hardware.calibration import described
-from search_spaces import Architecture, SearchSpace, Task, get_space
+from nasbench.hardware.predictors.validation import TWO_SIGMAS
+from search_spaces import SearchSpace, Task, get_space
 
 Learned = tuple[tuple[str, float], ...]
 """Architectures in the notation of the space that were measured during a search, with milliseconds."""
 
-TWO_SIGMAS = 1.96
 QUARTILES = (0.25, 0.5, 0.75)  # of the calibration's latencies, where the anchors are
 
 
@@ -50,9 +50,15 @@ class Setting:
         )
 
 
+@functools.lru_cache(maxsize=4)  # a worker asks for the same one again and again
 def predictor(setting: Setting, learned: Learned = ()) -> NetworkPredictor:
     """The predictor of a setting, fitted also on what was learned during the search."""
-    return _predictor(setting, learned)
+    calibration = _calibration(setting.calibration)
+    if learned:
+        texts, latencies = zip(*learned, strict=True)
+        work, table = zip(*(_described(setting, text) for text in texts), strict=True)
+        calibration = calibration.extended(texts, np.array(work), np.array(table), np.array(latencies))
+    return calibration.predictor(_space(setting.space))
 
 
 def unsure(
@@ -78,43 +84,32 @@ def unsure(
     )
 
 
-def measured_ms(setting: Setting, arch: Architecture, model: nn.Module) -> float | None:
+def measured_ms(setting: Setting, compiled: Callable[[], CompiledModel]) -> float | None:
     """The latency of a candidate, measured; None where this machine or table cannot tell it.
 
     Where calls are timed, it takes turns with three networks of the calibration, so that candidates in training beside
     it do not count; on another machine than that of the calibration nothing is measured.
+
+    Args:
+        setting: of the search.
+        compiled: gives the candidate as its device runs it; called only if it is needed.
     """
-    space, device = _space(setting.space), _device(setting.device)
-    calibration = _calibration(setting.calibration)
-    if calibration.protocol.get("device") != device.machine:
+    device = _device(setting.device)
+    if _calibration(setting.calibration).protocol.get("device") != device.machine:
         return None
     try:
-        compiled = device.candidate(space, arch, model, setting.task)
+        candidate = compiled()
     except NotInTable:
         return None
-    anchors = _anchors(setting) if device.measures_many else ()
-    return measure_beside(device, compiled, setting.task, anchors)
-
-
-@functools.lru_cache(maxsize=4)  # a worker asks for the same one again and again
-def _predictor(setting: Setting, learned: Learned) -> NetworkPredictor:
-    space, calibration = _space(setting.space), _calibration(setting.calibration)
-    if learned:
-        rows = [_described(setting, text) for text, _ in learned]
-        calibration = calibration.extended(
-            [text for text, _ in learned],
-            torch.tensor([work for work, _ in rows], dtype=torch.float64).numpy(),
-            torch.tensor([table for _, table in rows], dtype=torch.float64).numpy(),
-            torch.tensor([latency for _, latency in learned], dtype=torch.float64).numpy(),
-        )
-    return calibration.predictor(space)
+    return measure_beside(device, candidate, setting.task, _anchors(setting) if device.measures_many else ())
 
 
 @functools.lru_cache(maxsize=4096)
 def _described(setting: Setting, text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What predictors read of an architecture."""
-    arch = _space(setting.space).parse(text)
-    work, table = described([(_network(setting, arch), setting.task)], _calibration(setting.calibration).operators)
+    space = _space(setting.space)
+    network = fresh_model(space, space.parse(text), setting.task, 0).eval()
+    work, table = described([(network, setting.task)], _calibration(setting.calibration).operators)
     return tuple(work[0].tolist()), tuple(table[0].tolist())
 
 
@@ -126,15 +121,9 @@ def _anchors(setting: Setting) -> tuple[tuple[CompiledModel, float], ...]:
     found = []
     for row in dict.fromkeys(int(order[int(share * (len(order) - 1))]) for share in QUARTILES):
         arch = space.parse(calibration.architectures[row])
-        compiled = device.candidate(space, arch, _network(setting, arch), setting.task)
+        compiled = device.candidate(space, arch, fresh_model(space, arch, setting.task, 0).eval(), setting.task)
         found.append((compiled, float(calibration.latency_ms[row])))
     return tuple(found)
-
-
-def _network(setting: Setting, arch: Architecture) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return _space(setting.space).build(arch, setting.task).eval()
 
 
 @functools.lru_cache(maxsize=2)

@@ -19,6 +19,7 @@ from nasbench.evaluation.cache import Cache
 from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.costs import costs
 from nasbench.evaluation.evaluator import InfeasibleError, InvalidNetwork, Report, Trial
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware.compute import compute_by_operations
 from nasbench.metrics import Metrics
 from nasbench.reward import broken_limit
@@ -164,13 +165,6 @@ class Trained:
         broken = broken_limit(self.experiment.objectives, metrics)
         if broken:
             raise InfeasibleError(broken, metrics)
-
-
-def fresh_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:
-    """A new network whose weights only `seed` decides; the global generator stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return space.build(arch, task)
 
 
 def checked_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:

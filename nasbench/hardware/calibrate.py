@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from compression import CompiledModel
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware.calibration import AUTO, Calibration, decide, described
 from nasbench.hardware.device import Device
 from nasbench.hardware.measure import Latency
@@ -208,9 +209,7 @@ def _networks(
     """Architectures with their networks, one by one; the global generator is touched only while one is built."""
     for done, arch in enumerate(archs, start=1):
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                model = space.build(arch, task).eval()
+            model = fresh_model(space, arch, task, seed).eval()
             with torch.no_grad():
                 model(torch.zeros(1, *task.input_shape))
         except Exception as error:  # it may fail in any way

@@ -12,9 +12,10 @@ from torch import nn
 from nasbench.config import Experiment
 from nasbench.evaluation import Evaluator, Trial
 from nasbench.evaluation.checkpoints import Checkpoints
-from nasbench.evaluation.trained import Trained, fresh_model
+from nasbench.evaluation.trained import Trained
 from nasbench.executors import get_executor
 from nasbench.files import write_json
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Calibration, calibrate
 from nasbench.models import Origin, save_model
 from nasbench.report import write_report

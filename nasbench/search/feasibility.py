@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nasbench.config import Experiment
 from nasbench.config.experiment import ObjectiveConfig
 from nasbench.evaluation.costs import LATENCY, paper_costs
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import NetworkPredictor
 from nasbench.metrics import Metrics
 from nasbench.reward import broken_limit

@@ -12,7 +12,7 @@ import torch
 from nasbench.config import Experiment
 from nasbench.data import ImageData, Split
 from nasbench.evaluation.costs import paper_costs
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import get_device
 from nasbench.hardware.calibrate import distinct_sample
 from nasbench.training import score, train

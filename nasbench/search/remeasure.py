@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from compression import CompiledModel
-from nasbench.evaluation.trained import fresh_model
 from nasbench.files import write_json
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Latency, NotInTable
 from nasbench.reward import pareto_front
 from nasbench.search.preflight import Prepared

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from compression import CompiledModel, Recipe, Step
-from compression.quantization.modules import dequantize, is_quantized
+from compression.quantization.modules import dequantize
 from nasbench.config.experiment import GateConfig
 from nasbench.hardware import Device, Latency, NotInTable, counts
 from nasbench.hardware.cost import stored_bytes
@@ -65,6 +65,14 @@ class Stage:
         """Of the artefact, or of the weights as they are deployed."""
         assert self.model is not None, "a stage that failed has no size"
         return self.model.bytes if isinstance(self.model, CompiledModel) else stored_bytes(self.model)
+
+    @property
+    def promised_bytes(self) -> int:
+        """Those of `size_bytes` in the form that the last step promises."""
+        if isinstance(self.model, CompiledModel) or not self.steps:
+            return self.size_bytes
+        step, note = self.steps[-1]
+        return step.bytes_promised(self.size_bytes, note)
 
 
 def run_recipe(
@@ -136,7 +144,7 @@ def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench) -> None:
     except UserError:
         return  # the report says why it has no latency
     before.deployed, stage.deployed = artefacts
-    sizes = (before.size_bytes, step.bytes_promised(stage.size_bytes, stage.steps[-1][1]))
+    sizes = (before.size_bytes, stage.promised_bytes)
     stage.saving = saving(device, bench.data.task, before.deployed, stage.deployed, sizes)
     if step.saves and not stage.saving.worth_it:
         stage.accepted = False
@@ -162,23 +170,19 @@ def measure_stages(
         device: that is deployed to.
         candidate: `Device.candidate` of the searched architecture; None compiles its network like any other.
     """
-    task = bench.data.task
-    calibration = bench.context().calibration
+    task, there = bench.data.task, dataclasses.replace(bench, device=device)
     deployed: dict[str, CompiledModel] = {}
     reasons: dict[str, str] = {}
     for stage in stages:
         if stage.model is None:
             continue
         try:
-            if isinstance(stage.model, CompiledModel):
-                made = stage.model
-            elif stage.deployed is not None:
+            if stage.deployed is not None:
                 made = stage.deployed
-            elif stage is stages[0] and candidate is not None:
+            elif stage is stages[0] and candidate is not None and isinstance(stage.model, nn.Module):
                 made = candidate(stage.model, task)
             else:
-                precision = "int8" if is_quantized(stage.model) else "fp32"
-                made = device.compile(stage.model, task, precision, calibration)
+                made = there.deploy(stage.model)
             missing = device.why_not(made)
         except (UserError, NotInTable) as error:
             missing = str(error)

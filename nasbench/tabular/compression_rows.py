@@ -13,12 +13,12 @@ from typing import Any
 from filelock import FileLock
 from torch import nn
 
-from compression import CompiledModel, Recipe
-from compression.quantization.modules import dequantize, is_quantized
+from compression import Recipe
+from compression.quantization.modules import dequantize
 from nasbench.config.experiment import GateConfig, TrainingConfig
-from nasbench.data import load_data
+from nasbench.data import load_data, why_missing
 from nasbench.data.folders import data_folders
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Device, counts
 from nasbench.models import load_model, save_model
 from nasbench.survivors import Workbench, judge, run_recipe
@@ -64,13 +64,7 @@ def recipe_method(protocol: Compression, method: Mapping[str, Any]) -> RecipeMet
 
 def compression_missing(protocol: Compression) -> str | None:
     """Why nothing can be measured here, a runtime or the images that are missing; None if nothing is."""
-    missing = Device(protocol.runtime).why_unavailable()
-    if missing is None:
-        try:
-            load_data(**protocol.data)
-        except UserError as error:
-            missing = str(error)
-    return missing
+    return Device(protocol.runtime).why_unavailable() or why_missing(**protocol.data)
 
 
 def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) -> dict[str, float]:
@@ -94,18 +88,13 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
     found = bench.device.compare(
         {DENSE: bench.deploy(dense), ROW: artefact}, bench.data.task, SECONDS_EACH, rounds=ROUNDS
     )
-    network = dequantize(last.network) if is_quantized(last.network) else last.network
-    counted = counts(network, bench.data.task)
-    stored = last.size_bytes
-    if last.steps and not isinstance(last.model, CompiledModel):
-        step, note = last.steps[-1]
-        stored = step.bytes_promised(stored, note)
+    counted = counts(dequantize(last.network), bench.data.task)
     return {
         "test_acc_pct": judge(artefact, bench.data.test).accuracy_pct,
         "val_acc_pct": bench.validate(artefact),
         "macs": counted.macs,
         "params": counted.params,
-        "stored_bytes": stored,
+        "stored_bytes": last.promised_bytes,
         "artefact_bytes": artefact.bytes,
         "latency_ms": found.latencies[ROW].median,
         "of_dense_latency": found.ratios[ROW].ratio,

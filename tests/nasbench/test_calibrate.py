@@ -12,7 +12,7 @@ from torch import nn
 
 from nasbench.config import parse_experiment
 from nasbench.evaluation.costs import costs
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import WORK, Calibration, Device, calibrate
 from nasbench.hardware.calibrate import check_on_fresh, measure_sample
 from nasbench.hardware.calibration import decide

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from tests_support import experiment_of
 
 from nasbench.cli.profile import sparkline
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import cost
 from nasbench.hardware.memory import peak_activation_bytes
 from nasbench.space_profile import wilson

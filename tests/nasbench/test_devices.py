@@ -17,7 +17,8 @@ from nasbench.config import parse_experiment
 from nasbench.config.experiment import DeviceConfig, GateConfig, TrainingConfig
 from nasbench.data import load_data
 from nasbench.evaluation import Trial, evaluate
-from nasbench.evaluation.trained import Trained, fresh_model
+from nasbench.evaluation.trained import Trained
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import DEVICES, Device, NotInTable, calibrate, get_device
 from nasbench.hardware.devices import CommandDevice, CudaDevice, TableDevice
 from nasbench.hardware.devices.cuda import GpuModel

@@ -13,7 +13,8 @@ from nasbench.config import parse_experiment
 from nasbench.data import load_data
 from nasbench.evaluation import Evaluated, InfeasibleError, InvalidNetwork, Trial, evaluate
 from nasbench.evaluation.checkpoints import Checkpoints
-from nasbench.evaluation.trained import Trained, fresh_model
+from nasbench.evaluation.trained import Trained
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Calibration, cost, get_device, work
 from nasbench.metrics import METRICS
 from nasbench.training import Diverged, TimedOut, score

@@ -9,7 +9,7 @@ from torch import nn
 
 from nasbench.config import parse_experiment
 from nasbench.evaluation.costs import costs, paper_costs
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Device, calibrate, cost
 from nasbench.hardware.memory import peak_activation_bytes
 from nasbench.search import feasibility

@@ -15,7 +15,7 @@ from compression import Context, Recipe, Step, get_backend
 from compression.quantization.modules import is_quantized
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import load_data
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import cost
 from nasbench.models import Origin, load_compiled, load_model, read_description, save_model
 from nasbench.survivors import Workbench

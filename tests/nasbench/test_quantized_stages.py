@@ -13,7 +13,7 @@ from compression import Recipe, get_backend
 from compression.quantization.modules import dequantize, is_quantized
 from nasbench.config.experiment import GateConfig, TrainingConfig
 from nasbench.data import load_data
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Device, cost
 from nasbench.models import Origin
 from nasbench.models import save_model as save

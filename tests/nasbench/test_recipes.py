@@ -16,7 +16,7 @@ from nasbench.cli.app import app
 from nasbench.config import read_yaml
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import load_data
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.models import Origin, save_model
 from nasbench.survivors import Workbench
 from search_spaces import get_space

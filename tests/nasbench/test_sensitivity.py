@@ -12,7 +12,7 @@ from compression.sensitivity import fake_quantize, sensitivity
 from nasbench.cli.app import app
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import load_data
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.models import Origin, load_model, save_model
 from nasbench.survivors import Workbench
 from nasbench_registry import UserError

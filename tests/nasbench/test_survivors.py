@@ -14,7 +14,7 @@ from compression import CompiledModel, Context, Recipe, Step, get_backend
 from compression.quantization.modules import is_quantized
 from nasbench.config.experiment import GateConfig, TrainingConfig
 from nasbench.data import load_data
-from nasbench.evaluation.trained import fresh_model
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Device, Ratio, cost
 from nasbench.hardware.cost import stored_bytes
 from nasbench.models import Origin, load_model, save_model

@@ -1,5 +1,6 @@
 """Where a search does not believe its latency predictor: it measures, and the predictor learns from that."""
 
+import functools
 import json
 
 import numpy as np
@@ -12,7 +13,8 @@ from nasbench.config.experiment import ObjectiveConfig
 from nasbench.evaluation import Trial, evaluate
 from nasbench.evaluation.costs import costs
 from nasbench.evaluation.latency import Setting, measured_ms, predictor, unsure
-from nasbench.evaluation.trained import Trained, fresh_model
+from nasbench.evaluation.trained import Trained
+from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Device, calibrate
 from nasbench.hardware.beside import measure_beside
 from nasbench.hardware.devices import TableDevice
@@ -112,9 +114,10 @@ def test_nothing_is_measured_on_another_machine_or_where_nothing_is_known(table)
     experiment = parse_experiment(experiment_of(**asked(device)))
     text = next(iter(latencies))
     model = fresh_model(MOBILE, MOBILE.parse(text), TASK, 0)
-    assert measured_ms(Setting.of(experiment, TASK, calibration), MOBILE.parse(text), model) == latencies[text]
+    compiled = functools.partial(device.candidate, MOBILE, MOBILE.parse(text), model, TASK)
+    assert measured_ms(Setting.of(experiment, TASK, calibration), compiled) == latencies[text]
     elsewhere = calibration | {"protocol": calibration["protocol"] | {"device": "another machine"}}
-    assert measured_ms(Setting.of(experiment, TASK, elsewhere), MOBILE.parse(text), model) is None
+    assert measured_ms(Setting.of(experiment, TASK, elsewhere), compiled) is None
     unknown = next(
         arch for arch in iter(lambda: MOBILE.sample(np.random.default_rng()), None) if not known(arch, device)
     )

@@ -1,0 +1,15 @@
+"""A network whose weights only a seed decides."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from search_spaces import Architecture, SearchSpace, Task
+
+
+def fresh_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:
+    """A new network whose weights only `seed` decides; the global generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return space.build(arch, task)
