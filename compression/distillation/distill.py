@@ -149,7 +149,6 @@ class Distill(Step):
             context.finetune(trained, loss, epochs=self.epochs, learning_rate=self.learning_rate)
             after = context.evaluate(student)
         note = {**self.options(), **weights, **({"layers": layers} if on_features else {})}
-        note |= {name: list(ours) for name, ours in note.items() if isinstance(ours, tuple)}
         return student, note | {"val_acc_pct": [before, after]}
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
-from nasbench.hardware import TransferPredictor, cost
+from nasbench.hardware import TransferPredictor, counts
+from nasbench.hardware.predictors.contract import standardized
 from nasbench.tabular.latencies import NewDevice, device_latencies, latency_cells
 from nasbench_registry import UserError, check_options, one_of
 from search_spaces import Task
@@ -123,9 +124,11 @@ class Ridge:
         """See `RankingMethod`."""
         cells = latency_cells()
         space = NASBench201()
-        known = standardized(np.stack([log_latency(device_latencies(name)) for name in task.known_devices], axis=1))
+        logs = np.stack([log_latency(device_latencies(name)) for name in task.known_devices], axis=1)
+        known = standardized(logs, logs)
         _, _, directions = np.linalg.svd(known[: task.pool], full_matrices=False)
-        columns = standardized(np.hstack([known @ directions[: self.components].T, space.option_counts(cells)]))
+        columns = np.hstack([known @ directions[: self.components].T, space.option_counts(cells)])
+        columns = standardized(columns, columns)
         if self.choice == "random":
             rows = drawn(task, self.measurements)
         else:
@@ -210,7 +213,7 @@ def cell_macs() -> Vector:
     space, task, cells = NASBench201(), Task((3, 32, 32), 10), latency_cells()
     options = len(space.decisions[0].options)
     alone = [space.architecture([0, 0, 0, pick, 0, 0]) for pick in range(options)]  # from input to output
-    macs = np.array([cost(space.build(arch, task), task).macs for arch in alone], dtype=np.float64)
+    macs = np.array([counts(space.build(arch, task), task).macs for arch in alone], dtype=np.float64)
     total: Vector = macs[0] + space.option_counts(cells) @ (macs - macs[0])
     return total
 
@@ -231,9 +234,3 @@ def log_latency(latency_ms: Vector) -> Vector:
     """Logarithms; a latency near zero, which some tables have, counts as a twentieth of the median."""
     logs: Vector = np.log(np.maximum(latency_ms, np.median(latency_ms) / 20))
     return logs
-
-
-def standardized(columns: Vector) -> Vector:
-    """Columns with the mean 0 and the deviation 1."""
-    scaled: Vector = (columns - columns.mean(axis=0)) / columns.std(axis=0)
-    return scaled

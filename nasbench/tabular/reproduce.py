@@ -356,8 +356,9 @@ def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Don
     source = table.sources[said.source] if said else None
     trust = said.trust if said else None
     note = _over_limit(table, row, column) if said else None
+    cell = Cell(row.name, column.name, paper, paper_std, source, trust, note=note)
     if not parts:
-        return Cell(row.name, column.name, paper, paper_std, source, trust, reason=row.reason, note=note)
+        return replace(cell, reason=row.reason)
     values = np.array([value for part in parts for value in part.values[column.name]])
     measured, std, n = float(values.mean()), float(values.std()), len(values)
     stopped = sum(part.stopped for part in parts) if isinstance(table.protocol, Queries) else None
@@ -366,10 +367,7 @@ def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Don
         error = math.sqrt(std**2 / n + paper_std**2 / row.runs)
         difference = (measured - paper) / error if error > 0 else None
     seconds = sum(part.seconds for part in parts)
-    published = Cell(row.name, column.name, paper, paper_std, source, trust, note=note)
-    return replace(
-        published, measured=measured, std=std, n=n, seconds=seconds, stopped=stopped, difference_se=difference
-    )
+    return replace(cell, measured=measured, std=std, n=n, seconds=seconds, stopped=stopped, difference_se=difference)
 
 
 def _over_limit(table: PaperTable, row: Row, column: TableColumn) -> str | None:
