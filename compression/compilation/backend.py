@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +24,13 @@ Images = NDArray[np.float32]
 
 
 class CompiledModel(ABC):
-    """A network as it would be deployed."""
+    """A network as it would be deployed.
+
+    Attributes:
+        options: of the backend that made or loaded it, with which `get_backend` makes that backend again.
+    """
+
+    options: Mapping[str, Any] = {}
 
     @abstractmethod
     def __call__(self, images: Images) -> Images:
@@ -43,7 +51,11 @@ class CompiledModel(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """JSON: backend, version, precision, threads, and operator counts where they are known."""
+        """JSON: backend, version, precision, threads; where they are known, how many operators there are of each kind.
+
+        `operators` are those of the network as it was given to the runtime, `operators_optimized` those that it runs
+        after fusing and folding.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +67,9 @@ class Backend(ABC):
         summary: one line for a listing.
         source: where it is documented.
         precisions: those that it can compile to.
+        artefact: name of the file that `CompiledModel.save` writes into a folder.
+        packages: import names without which it does not run.
+        extra: of this project, that installs them.
         threads: a call may use.
     """
 
@@ -62,6 +77,9 @@ class Backend(ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]
+    artefact: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
 
     threads: int = 1
 
@@ -69,9 +87,19 @@ class Backend(ABC):
         check_number(f"{self.name} threads", self.threads, at_least=1, integer=True)
 
     @classmethod
-    @abstractmethod
     def why_unavailable(cls) -> str | None:
-        """What is missing on this machine and how to get it; None if nothing is."""
+        """What is missing on this machine and how to get it; None if nothing is. By default it asks for `packages`."""
+        missing = [package for package in cls.packages if importlib.util.find_spec(package) is None]
+        if not missing:
+            return None
+        return (
+            f"backend {cls.name!r} needs {', '.join(missing)}, which is not installed; "
+            f"run: pip install 'nasbench-framework[{cls.extra}]'"
+        )
+
+    def options(self) -> dict[str, Any]:
+        """The fields by name: JSON."""
+        return dataclasses.asdict(self)
 
     def compile(
         self,
@@ -98,7 +126,9 @@ class Backend(ABC):
         if missing:
             raise UserError(missing)
         one_of(f"precision of backend {self.name!r}", precision, self.precisions)
-        return self._compile(reparameterize(model), example_inputs, precision, calibration)
+        compiled = self._compile(reparameterize(model), example_inputs, precision, calibration)
+        compiled.options = self.options()
+        return compiled
 
     @abstractmethod
     def _compile(
@@ -106,7 +136,6 @@ class Backend(ABC):
     ) -> CompiledModel:
         """Compile; availability and precision are checked, branches merged. `model` must be left as it was."""
 
-    @abstractmethod
     def load(self, path: Path | str) -> CompiledModel:
         """Load what `CompiledModel.save` wrote.
 
@@ -114,8 +143,22 @@ class Backend(ABC):
             path: the folder or the file that was given to `save`.
 
         Raises:
-            UserError: nothing is there, or the artefact cannot run by itself.
+            UserError: the backend is not installed, nothing is there, or the artefact cannot run by itself.
         """
+        missing = self.why_unavailable()
+        if missing:
+            raise UserError(missing)
+        file = artefact_path(path, self.artefact)
+        if not file.is_file():
+            suffix = Path(self.artefact).suffix
+            raise UserError(f"there is no file {file}; give the folder or the {suffix} file that was saved.")
+        compiled = self._load(file)
+        compiled.options = self.options()
+        return compiled
+
+    @abstractmethod
+    def _load(self, file: Path) -> CompiledModel:
+        """Load a file that is there."""
 
 
 def artefact_path(path: Path | str, filename: str) -> Path:
@@ -133,6 +176,29 @@ def as_images(images: Images) -> Images:
     if images.ndim != 4 or len(images) == 0:
         raise UserError(f"images have shape {images.shape}; give (n, c, h, w) with n of at least 1.")
     return np.ascontiguousarray(images, dtype=np.float32)
+
+
+def in_batches(run: Callable[[Images], Images], images: Images, batch: int) -> Images:
+    """Any number of images through a runtime that takes `batch` at a time; the last ones are filled up with zeros.
+
+    Args:
+        run: (batch, c, h, w) to (batch, classes); what it returns may be overwritten by the next call.
+        images: (n, c, h, w), contiguous float32.
+        batch: of the artefact.
+
+    Returns:
+        Logits (n, classes).
+    """
+    if len(images) == batch:
+        return run(images)
+    logits = []
+    for start in range(0, len(images), batch):
+        piece = images[start : start + batch]
+        count = len(piece)
+        if count < batch:
+            piece = np.concatenate([piece, np.zeros((batch - count, *piece.shape[1:]), np.float32)])
+        logits.append(np.array(run(piece)[:count]))
+    return np.concatenate(logits)
 
 
 def needs_calibration(backend: str, calibration: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import nn
@@ -22,6 +22,7 @@ class Compile(Step):
         backend: its name, as in `compression.backends`.
         precision: one of the backend's; None is "int8" for a quantized network and "fp32" for any other.
         threads: a call of the compiled model may use.
+        backend_options: others of the backend's, by name, such as {graph_optimization: extended}.
 
     The note is `describe()` of the compiled model and its size in `bytes`.
     """
@@ -37,9 +38,15 @@ class Compile(Step):
     backend: str = "onnxruntime"
     precision: str | None = None
     threads: int = 1
+    backend_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_number("compile threads", self.threads, at_least=1, integer=True)
+        if not isinstance(self.backend_options, dict) or "threads" in self.backend_options:
+            raise UserError(
+                f"compile backend_options are {self.backend_options!r}; give options of backend {self.backend!r} as "
+                f"{{option: value}}, and threads beside them."
+            )
         made = self._backend()
         if self.precision is not None:
             one_of(f"precision of backend {self.backend!r}", self.precision, made.precisions)
@@ -47,7 +54,7 @@ class Compile(Step):
     def _backend(self) -> Backend:
         from compression.registry import get_backend  # the registry imports this file for its table
 
-        return get_backend(self.backend, threads=self.threads)
+        return get_backend(self.backend, threads=self.threads, **self.backend_options)
 
     def apply(self, model: nn.Module, context: Context) -> tuple[CompiledModel, dict[str, Any]]:
         """See `Step.apply`.

@@ -88,11 +88,7 @@ class Eager(Backend):
     summary: ClassVar[str] = "PyTorch without compilation; int8 is simulated"
     source: ClassVar[str] = "https://pytorch.org"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
-
-    @classmethod
-    def why_unavailable(cls) -> str | None:
-        """Always there."""
-        return None
+    artefact: ClassVar[str] = _FILE
 
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
@@ -104,13 +100,8 @@ class Eager(Backend):
             compiled = dequantize(compiled)
         return EagerModel(compiled.eval().requires_grad_(False), precision, self.threads)
 
-    def load(self, path: Path | str) -> CompiledModel:
-        """Impossible: the file holds weights without a structure.
-
-        Raises:
-            UserError: always.
-        """
+    def _load(self, file: Path) -> CompiledModel:
         raise UserError(
-            f"{artefact_path(path, _FILE)} of backend 'eager' holds weights only; "
-            f"build the network, load them into it and call `compile` again."
+            f"{file} of backend 'eager' holds weights only; build the network, load them into it and call `compile` "
+            f"again."
         )

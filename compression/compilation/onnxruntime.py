@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from compression.compilation.onnx_export import export_onnx
 from compression.compilation.onnx_int8 import quantize_onnx
 from compression.compilation.onnx_weights import store_weights
 from compression.quantization.modules import dequantize, is_quantized
-from nasbench_registry import UserError, one_of
+from nasbench_registry import one_of
 
 _FILE = "model.onnx"
 _LEVELS = {
@@ -118,24 +117,15 @@ class OnnxRuntime(Backend):
     summary: ClassVar[str] = "ONNX Runtime, CPU provider; int8 with Q/DQ nodes"
     source: ClassVar[str] = "https://onnxruntime.ai"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    artefact: ClassVar[str] = _FILE
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
+    extra: ClassVar[str] = "onnx"
 
     graph_optimization: str = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("graph_optimization", self.graph_optimization, _LEVELS)
-
-    @classmethod
-    def why_unavailable(cls) -> str | None:
-        """Names the missing packages."""
-        wanted = ("onnx", "onnxscript", "onnxruntime")
-        missing = [package for package in wanted if importlib.util.find_spec(package) is None]
-        if not missing:
-            return None
-        return (
-            f"backend 'onnxruntime' needs {', '.join(missing)}, which is not installed; "
-            f"run: pip install 'nasbench-framework[onnx]'"
-        )
 
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
@@ -149,14 +139,7 @@ class OnnxRuntime(Backend):
         artefact = _tagged(artefact, precision)
         return OnnxRuntimeModel(artefact, precision, self.threads, self.graph_optimization)
 
-    def load(self, path: Path | str) -> CompiledModel:
-        """See `Backend.load`."""
-        missing = self.why_unavailable()
-        if missing:
-            raise UserError(missing)
-        file = artefact_path(path, _FILE)
-        if not file.is_file():
-            raise UserError(f"there is no file {file}; give the folder or the .onnx file that was saved.")
+    def _load(self, file: Path) -> CompiledModel:
         import onnx
 
         artefact = file.read_bytes()

@@ -92,7 +92,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, CompiledModel):
         file = model.save(folder)
-        about: dict[str, Any] = {"compiled": model.describe() | {"file": file.name}}
+        about: dict[str, Any] = {"compiled": model.describe() | {"file": file.name, "options": dict(model.options)}}
     else:
         file = folder / WEIGHTS
         save_weights(model, file)
@@ -150,7 +150,8 @@ def load_compiled(folder: Path) -> CompiledModel:
     if "compiled" not in about:
         raise UserError(f"{folder} holds no compiled artefact; compile it with nasbench export.")
     compiled = about["compiled"]
-    return get_backend(compiled["backend"], threads=compiled["threads"]).load(folder / compiled["file"])
+    options = compiled.get("options") or {"threads": compiled["threads"]}
+    return get_backend(compiled["backend"], **options).load(folder / compiled["file"])
 
 
 def read_description(folder: Path) -> dict[str, Any]:
