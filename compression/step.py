@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -134,10 +134,13 @@ class Step(ABC):
         saves: whether it promises to save time or bytes, so that one that does neither is rolled back; what wins
             accuracy back promises nothing of the kind.
         advice: what to change where it saved nothing.
+        nothing: values of options with which it would do nothing. A recipe refuses them, and leaves the step out where
+            they are one of several that a search chooses from.
     """
 
     name: ClassVar[str]
     stage: ClassVar[str]
+    nothing: ClassVar[Mapping[str, Any]] = {}
     saves: ClassVar[bool] = True
     advice: ClassVar[str] = "leave the step out of the recipe"
     not_after: ClassVar[frozenset[str]] = frozenset()

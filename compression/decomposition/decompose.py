@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -75,6 +76,7 @@ class Decompose(Step):
 
     name: ClassVar[str] = "decompose"
     stage: ClassVar[str] = "decomposed"
+    nothing: ClassVar[Mapping[str, Any]] = {"ratio": 0, "macs_ratio": 0}
     not_after: ClassVar[frozenset[str]] = frozenset({"sparsify", "quantize", "compile"})
     summary: ClassVar[str] = "CP, Tucker-2, tensor train or SVD of convolutions and linear layers"
     source: ClassVar[str] = "; ".join(f"{method.name}: {method.source}" for method in METHODS.values())

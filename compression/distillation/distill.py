@@ -67,6 +67,7 @@ class Distill(Step):
 
     name: ClassVar[str] = "distill"
     stage: ClassVar[str] = "distilled"
+    nothing: ClassVar[Mapping[str, Any]] = {"epochs": 0}
     not_after: ClassVar[frozenset[str]] = frozenset({"quantize", "compile"})
     summary: ClassVar[str] = "knowledge distillation: soft targets, decoupled, hints, attention, relations"
     source: ClassVar[str] = (

@@ -12,8 +12,10 @@ from compression.step import Context, device_of
 from compression.surgery import inference
 from nasbench_registry import UserError
 
+BATCH = 16  # images whose gradient is one sample of it
+
 Evidence = dict[str, Tensor]
-"""By the name of a parameter (gradients), or of a module (activations of its input channels)."""
+"""By the name of a parameter (squared gradients), or of a module (activations of its input channels)."""
 
 
 def nothing(model: nn.Module, context: Context, images: int) -> Evidence:
@@ -21,13 +23,15 @@ def nothing(model: nn.Module, context: Context, images: int) -> Evidence:
     return {}
 
 
-def gradients(model: nn.Module, context: Context, images: int) -> Evidence:
-    """Gradient of the mean cross-entropy over so many calibration images, in evaluation mode; of each parameter.
+def squared_gradients(model: nn.Module, context: Context, images: int) -> Evidence:
+    """Mean over small batches of so many calibration images of the squared gradient of their mean cross-entropy.
+
+    In evaluation mode; of each parameter.
 
     Raises:
         UserError: the calibration images have no labels.
     """
-    return _mean_power(model, context, images, batch=32, power=1)
+    return _mean_square(model, context, images, batch=BATCH)
 
 
 def fisher(model: nn.Module, context: Context, images: int) -> Evidence:
@@ -36,18 +40,18 @@ def fisher(model: nn.Module, context: Context, images: int) -> Evidence:
     Raises:
         UserError: the calibration images have no labels.
     """
-    return _mean_power(model, context, images, batch=1, power=2)
+    return _mean_square(model, context, images, batch=1)
 
 
 @torch.enable_grad()
-def _mean_power(model: nn.Module, context: Context, images: int, *, batch: int, power: int) -> Evidence:
-    """Powers of the gradient of a batch's summed cross-entropy, added up and divided by the number of images."""
+def _mean_square(model: nn.Module, context: Context, images: int, *, batch: int) -> Evidence:
+    """Squared gradients of the mean cross-entropy of a batch, each batch with the weight of its images."""
     total: Evidence = {}
     count = min(images, len(context.calibration))
     for inputs, labels, network in _labelled(model, context, images, batch=batch):
-        loss = nn.functional.cross_entropy(network(inputs), labels, reduction="sum")
+        loss = nn.functional.cross_entropy(network(inputs), labels)
         for name, gradient in _backward(network, loss):
-            total[name] = total.get(name, 0) + gradient.pow(power) / count
+            total[name] = total.get(name, 0) + gradient.pow(2) * (len(labels) / count)
     return total
 
 

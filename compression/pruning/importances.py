@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compression.pruning.evidence import Evidence, fisher, gradients, mean_activations, nothing
+from compression.pruning.evidence import Evidence, fisher, mean_activations, nothing, squared_gradients
 from compression.pruning.plan import Cut
 from compression.step import Context
 
@@ -170,10 +170,11 @@ def taylor(candidate: Candidate) -> Tensor:
     """Sum of (g w)^2 over all parameters that produce a channel: weights, biases, and the scale and shift of its norm.
 
     Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771, eq. 8 (Taylor-FO):
-    g is the gradient of the mean cross-entropy over the calibration images. Deviation: one large batch, where the
-    paper averages over batches of training.
+    g is the gradient of the mean cross-entropy of a batch of 16 calibration images, and the mean is over the batches, as
+    the paper averages over batches of training: over all images at once, the gradient of a trained network all but
+    cancels. Deviation: no weight moves meanwhile.
     """
-    return candidate.sums([((g * w).pow(2).sum(1), cut) for w, g, cut in _with_evidence(candidate)])
+    return candidate.sums([((s * w.pow(2)).sum(1), cut) for w, s, cut in _with_evidence(candidate)])
 
 
 def obd(candidate: Candidate) -> Tensor:
@@ -245,7 +246,7 @@ IMPORTANCES: dict[str, Importance] = {
     "l2": Importance(score=l2),
     "bn_scale": Importance(score=bn_scale, comparable=True),
     "fpgm": Importance(score=fpgm),
-    "taylor": Importance(score=taylor, measure=gradients, comparable=True),
+    "taylor": Importance(score=taylor, measure=squared_gradients, comparable=True),
     "obd": Importance(score=obd, measure=fisher, comparable=True),
     "lamp": Importance(score=lamp, comparable=True),
     "activation": Importance(score=activation, measure=mean_activations),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,6 +44,7 @@ class DropLayers(Step):
 
     name: ClassVar[str] = "drop_layers"
     stage: ClassVar[str] = "shortened"
+    nothing: ClassVar[Mapping[str, Any]] = {"count": 0, "ratio": 0}
     not_after: ClassVar[frozenset[str]] = frozenset({"quantize", "compile"})
     summary: ClassVar[str] = "residual blocks that change little are dropped"
     source: ClassVar[str] = "Elkerdawy et al., To Filter Prune, or to Layer Prune, ACCV 2020, arXiv:2007.05667"

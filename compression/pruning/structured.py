@@ -60,6 +60,7 @@ class Prune(Step):
 
     name: ClassVar[str] = "prune"
     stage: ClassVar[str] = "pruned"
+    nothing: ClassVar[Mapping[str, Any]] = {"ratio": 0, "macs_ratio": 0}
     not_after: ClassVar[frozenset[str]] = frozenset({"quantize", "compile"})
     summary: ClassVar[str] = "structured pruning of channels and attention heads, each cut checked numerically"
     source: ClassVar[str] = "Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023, arXiv:2301.12900"
@@ -81,7 +82,7 @@ class Prune(Step):
     learning_rate: float | None = None
     exclude: tuple[str, ...] = ()
     heads: bool = False
-    calibration_images: int = 64
+    calibration_images: int = 256
 
     def __post_init__(self) -> None:
         one_of("importance", self.importance, IMPORTANCES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -62,6 +63,7 @@ class Quantize(Step):
 
     name: ClassVar[str] = "quantize"
     stage: ClassVar[str] = "quantized"
+    nothing: ClassVar[Mapping[str, Any]] = {"precision": "fp32"}
     not_after: ClassVar[frozenset[str]] = frozenset({"quantize", "compile"})
     summary: ClassVar[str] = "int8 (static, dynamic, trained), weights in int8 or int4, fp16, bf16, or mixed by layer"
     source: ClassVar[str] = (

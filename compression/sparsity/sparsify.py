@@ -57,6 +57,7 @@ class Sparsify(Step):
 
     name: ClassVar[str] = "sparsify"
     stage: ClassVar[str] = "sparsified"
+    nothing: ClassVar[Mapping[str, Any]] = {"sparsity": 0}
     not_after: ClassVar[frozenset[str]] = frozenset({"quantize", "compile"})
     summary: ClassVar[str] = "unstructured pruning of weights by magnitude, SNIP or movement, or N of M"
     source: ClassVar[str] = (
