@@ -175,6 +175,10 @@ class DecisionSpace:
                 f"decisions have {self.layout.sizes} options."
             )
 
+    def network_key(self, arch: Architecture) -> tuple[int, ...]:
+        """The same for all points that build the same network: the picks of the canonical architecture."""
+        return self.canonical(arch).picks
+
     def choices(self, arch: Architecture) -> dict[str, Any]:
         """The chosen option of every decision that matters, by the name of the decision."""
         self.require_valid(arch)

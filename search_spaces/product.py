@@ -55,6 +55,10 @@ class ProductSpace(SearchSpace):
         """The network of the first factor."""
         return self.network.build(self.split(arch)[0], task)
 
+    def network_key(self, arch: Architecture) -> tuple[int, ...]:
+        """That of the first factor: the others do not change the network that `build` gives."""
+        return self.network.network_key(self.split(arch)[0])
+
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
         """That of the first factor."""
         return self.network.diagram(self.split(arch)[0], task)

@@ -43,12 +43,12 @@ def profile(
     import_from(experiment.resolve().parent)
     from nasbench.data import load_data
     from nasbench.hardware import get_device
+    from nasbench.joint.space import experiment_space, network_space
     from nasbench.search.preflight import stored_calibration
     from nasbench.space_profile import profile_space, to_json
     from nasbench_registry import UserError
-    from search_spaces import get_space
 
-    space = get_space(asked.space.name, **asked.space.options)
+    space = network_space(experiment_space(asked))
     device = get_device(asked.device)
     predicted = latency or asked.needs_latency
     missing = device.why_unavailable() if predicted else None

@@ -136,7 +136,7 @@ def _plan(asked: Any, json: bool) -> None:
         "images": {part: len(getattr(prepared.data, part)) for part in ("train", "val", "test")},
         "input_shape": list(prepared.data.task.input_shape),
         "classes": prepared.data.task.classes,
-        "stages": ["searched", *(step.stage for step in prepared.recipe.steps)],
+        "stages": ["searched", *dict.fromkeys(step.stage for each in prepared.recipes() for step in each.steps)],
         "estimate": made.to_json(),
     }
     if json:

@@ -30,12 +30,12 @@ def status(run: Run, json: Json = False) -> None:
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
     """What `nasbench status --json` prints."""
+    from nasbench.joint.space import experiment_space
     from nasbench.report.build import describe, read_candidates
     from nasbench.reward import pareto_front
-    from search_spaces import get_space
 
     experiment = folder.experiment()
-    space = get_space(experiment.space.name, **experiment.space.options)
+    space = experiment_space(experiment)
     candidates = read_candidates(folder, experiment, space)
     counts = {kind: sum(each.status == kind for each in candidates) for kind in ("running", *OUTCOMES)}
     compared = comparable(candidates, experiment.training.epochs)

@@ -326,6 +326,22 @@ class GateConfig(Strict):
     must_save: bool = True
 
 
+class JointConfig(Strict):
+    """Stages that may end a candidate early where the recipe leaves something to choose.
+
+    Attributes:
+        proxy: a zero-cost proxy of the untrained network; null looks at none.
+        proxy_keep: the share of candidates that it lets through.
+        short_epochs: after so many epochs validation accuracy is compared; null trains everyone to the end.
+        short_keep: the share of candidates that go on.
+    """
+
+    proxy: Literal["naswot", "synflow"] | None = None
+    proxy_keep: Annotated[float, Field(gt=0, le=1)] = 0.7
+    short_epochs: Count | None = None
+    short_keep: Annotated[float, Field(gt=0, le=1)] = 0.7
+
+
 class Experiment(Strict):
     """One experiment file.
 
@@ -358,7 +374,8 @@ class Experiment(Strict):
     cache: str | None = None
     tensorboard: bool = True
     survivors: Annotated[int, Field(ge=0)] = 3
-    recipe: tuple[dict[str, dict[str, Any] | None], ...] = ()
+    recipe: tuple[dict[str, dict[str, Any] | list[Any] | None], ...] = ()
+    joint: JointConfig = JointConfig()
     gate: GateConfig = GateConfig()
 
     @field_validator("data", "space", "controller", mode="before")

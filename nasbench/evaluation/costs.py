@@ -67,7 +67,7 @@ def costs(
             latency_ms = measured_ms(setting, compiled)
             if latency_ms is not None:
                 del known["latency_std_ms"]
-                known |= _latency(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
+                known |= latency_and_throughput(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
         return known
     known = energy | paper_costs(model, task, peak=peak)
     if experiment.needs_latency:
@@ -75,7 +75,7 @@ def costs(
             measured = device.measure(compiled(), task)
         except NotInTable as missing:
             raise InfeasibleError(f"latency_ms is not known: {missing}") from None
-        known |= _latency(measured.median, device.batch)
+        known |= latency_and_throughput(measured.median, device.batch)
     return known
 
 
@@ -113,9 +113,10 @@ def paper_costs(
     if predictor is not None:
         assert arch is not None, "a predictor reads the architecture"
         mean_ms, std_ms = predictor.predict(arch, model, task)
-        known |= _latency(mean_ms, batch) | {"latency_std_ms": std_ms}
+        known |= latency_and_throughput(mean_ms, batch) | {"latency_std_ms": std_ms}
     return known
 
 
-def _latency(milliseconds: float, batch: int) -> dict[str, float]:
+def latency_and_throughput(milliseconds: float, batch: int) -> dict[str, float]:
+    """The metrics that follow from the milliseconds of a batch."""
     return {"latency_ms": milliseconds, "throughput_per_s": 1000 * batch / milliseconds}

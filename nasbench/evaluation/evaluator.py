@@ -18,6 +18,9 @@ from search_spaces import Architecture
 Report = Callable[[int, Metrics], bool]
 """report(epoch, metrics) -> keep going?"""
 
+Earlier = tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
+"""Candidates in the notation of the space, each with metrics that are known of it."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -31,6 +34,7 @@ class Trial:
         attempt: how many attempts came before this one.
         learned: architectures in the notation of the space whose latency was measured during the search, with
             milliseconds; the latency predictor is fitted on them, too.
+        earlier: what stages of the search found of the candidates before this one, where recipes are searched, too.
         accumulate: parts into which each batch is divided, to need less memory; their gradients are added up.
     """
 
@@ -41,6 +45,7 @@ class Trial:
     attempt: int = 0
     accumulate: int = 1
     learned: tuple[tuple[str, float], ...] = ()
+    earlier: Earlier = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, the architecture as JSON."""
@@ -50,7 +55,11 @@ class Trial:
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
         """What `to_json` gave."""
         learned = tuple((text, latency_ms) for text, latency_ms in data.get("learned", ()))
-        return cls(**{**data, "arch": Architecture.from_json(data["arch"]), "learned": learned})
+        earlier = tuple(
+            (text, tuple((name, value) for name, value in known)) for text, known in data.get("earlier", ())
+        )
+        arch = Architecture.from_json(data["arch"])
+        return cls(**{**data, "arch": arch, "learned": learned, "earlier": earlier})
 
 
 class Evaluator(Protocol):

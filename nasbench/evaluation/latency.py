@@ -101,7 +101,7 @@ def measured_ms(setting: Setting, compiled: Callable[[], CompiledModel]) -> floa
         candidate = compiled()
     except NotInTable:
         return None
-    return measure_beside(device, candidate, setting.task, _anchors(setting) if device.measures_many else ())
+    return measure_beside(device, candidate, setting.task, anchors(setting) if device.measures_many else ())
 
 
 @functools.lru_cache(maxsize=4096)
@@ -114,7 +114,7 @@ def _described(setting: Setting, text: str) -> tuple[tuple[float, ...], tuple[fl
 
 
 @functools.lru_cache(maxsize=2)
-def _anchors(setting: Setting) -> tuple[tuple[CompiledModel, float], ...]:
+def anchors(setting: Setting) -> tuple[tuple[CompiledModel, float], ...]:
     """Networks of the calibration, compiled, with what was measured of them while nothing else ran."""
     space, device, calibration = _space(setting.space), _device(setting.device), _calibration(setting.calibration)
     order = calibration.latency_ms.argsort(kind="stable")

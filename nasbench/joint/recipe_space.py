@@ -78,8 +78,8 @@ class RecipeSpace(DecisionSpace):
         entries: the recipe as it stands in an experiment file.
 
     Raises:
-        UserError: nothing is to be chosen, a name or an option is wrong, with the nearest one, or an option occurs in no
-            valid recipe.
+        UserError: nothing is to be chosen, a name or an option is wrong, with the nearest one, or an option occurs in
+            no valid recipe.
     """
 
     name = NAME
@@ -196,8 +196,8 @@ def _place(entry: Any, position: int, decisions: list[Decision]) -> _Place:
         alternatives = entry[CHOICE]
         if not isinstance(alternatives, list | tuple) or not alternatives:
             raise UserError(
-                f"entry {position} of the recipe chooses from {alternatives!r}; give a list of steps, where null leaves "
-                f"the place empty."
+                f"entry {position} of the recipe chooses from {alternatives!r}; give a list of steps, where null "
+                f"leaves the place empty."
             )
         names = _names(alternatives)
         decision = f"step{position}"
@@ -241,8 +241,8 @@ def _named(entry: Any, position: int) -> tuple[str, dict[str, Any]]:
         return entry, {}
     if not isinstance(entry, Mapping) or len(entry) != 1:
         raise UserError(
-            f"entry {position} of the recipe is {entry!r}; give one step with its options, such as prune: {{ratio: 0.4}}, "
-            f"or a choice of steps."
+            f"entry {position} of the recipe is {entry!r}; give one step with its options, such as prune: "
+            f"{{ratio: 0.4}}, or a choice of steps."
         )
     name, options = next(iter(entry.items()))
     if not isinstance(options, Mapping | None):

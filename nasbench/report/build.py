@@ -11,12 +11,13 @@ import pandas as pd
 from nasbench.config import Experiment
 from nasbench.files import write_json, write_text
 from nasbench.hardware import Calibration
+from nasbench.joint.space import experiment_space, network_space
 from nasbench.report.accounting import compute, count_outcomes
 from nasbench.reward import pareto_front
 from nasbench.study import Candidate, RunFolder
 from nasbench.study.record import Record, comparable
 from nasbench.study.remeasured import overlay
-from search_spaces import SearchSpace, get_space
+from search_spaces import SearchSpace
 
 LISTS = ("metrics", "scores", "curve")  # of a candidate; they do not fit into a cell of trials.csv
 
@@ -24,7 +25,7 @@ LISTS = ("metrics", "scores", "curve")  # of a candidate; they do not fit into a
 def build_report(folder: RunFolder) -> dict[str, Any]:
     """What a program reads of a run; docs/report.md describes every key."""
     experiment = folder.require().experiment()
-    space = get_space(experiment.space.name, **experiment.space.options)
+    space = experiment_space(experiment)
     candidates = read_candidates(folder, experiment, space)
     measured = read_remeasured(folder)
     certain = overlay(comparable(candidates, experiment.training.epochs), measured, experiment)
@@ -114,7 +115,7 @@ def _predictor(
     if not folder.calibration.exists():
         return None
     calibration = Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
-    held_out = calibration.hold_out(space)
+    held_out = calibration.hold_out(network_space(space))
     protocol = calibration.protocol
     calls = f"median of {protocol['repeats']} calls or more, " if protocol["repeats"] else ""
     return {

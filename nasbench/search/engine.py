@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from compression import Recipe
 from nasbench.config import Experiment
+from nasbench.data import ImageData
 from nasbench.evaluation import Evaluator, Trial
 from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.trained import Trained
@@ -17,6 +20,8 @@ from nasbench.executors import get_executor
 from nasbench.files import write_json
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Calibration, calibrate
+from nasbench.joint.evaluate import ANY, Joint
+from nasbench.joint.space import JointSpace
 from nasbench.models import Origin, save_model
 from nasbench.report import write_report
 from nasbench.search.disk import Disk
@@ -24,12 +29,15 @@ from nasbench.search.feasibility import check_feasible
 from nasbench.search.interrupt import stoppable
 from nasbench.search.peak import keep_peak
 from nasbench.search.preflight import Prepared, prepare
-from nasbench.search.remeasure import remeasure
+from nasbench.search.remeasure import remeasure, remeasure_artefacts
 from nasbench.search.select import choose_survivors
 from nasbench.study import Candidate, RunFolder, Study
+from nasbench.study.run_folder import ARTEFACTS, SHARED
 from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
 from nasbench.tensorboard import Scalars
 from nasbench.training import train
+from nasbench_registry import UserError
+from search_spaces import Architecture
 
 
 class Watcher(Protocol):
@@ -65,26 +73,35 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
         write_json(folder.summary, {"status": None})
     torch.set_num_threads(experiment.executor.threads)
     begun = folder.controller.exists()  # then a candidate was handed out, and the limits were looked at
-    if not begun:  # what costs nothing to know comes before latency is measured
+    joint = isinstance(prepared.space, JointSpace)
+    # What a network costs before it is compressed breaks no limit of an artefact.
+    if not begun and not joint:  # what costs nothing to know comes before latency is measured
         check_feasible(prepared.space, prepared.data.task, experiment, None, seed=experiment.seed)
     calibration = _calibration(experiment, folder, prepared, watcher)
-    if calibration is not None and not begun:
+    if calibration is not None and not begun and not joint:
         predictor = calibration.predictor(prepared.space)
         check_feasible(prepared.space, prepared.data.task, experiment, predictor, seed=experiment.seed)
     keep_peak(experiment, folder)
     study = Study(folder, experiment, prepared.space)
-    evaluator = Trained(
-        experiment, calibration.to_json() if calibration else None, folder.checkpoints.place, prepared.data
-    )
+    known = calibration.to_json() if calibration else None
+    evaluator: Evaluator = Trained(experiment, known, folder.checkpoints.place, prepared.data)
+    if joint:
+        evaluator = joint_evaluator(experiment, folder, known, prepared.data)
     run_candidates(study, evaluator, watcher)
     measured = {}
-    if experiment.needs_latency and experiment.device.latency == "predicted":
+    if joint or (experiment.needs_latency and experiment.device.latency == "predicted"):
         watcher.phase("measure the front", len(study.front))
-        measured = remeasure(study, prepared, lambda done, total: watcher.advance(done))
+        measured = (remeasure_artefacts if joint else remeasure)(
+            study, prepared, lambda done, total: watcher.advance(done)
+        )
     survivors = choose_survivors(study, experiment.survivors, measured)
-    watcher.phase("compress", len(survivors) * (1 + len(prepared.recipe.steps)))
+    recipes = [_recipe(prepared, candidate) for candidate in survivors]
+    watcher.phase("compress", sum(1 + len(recipe.steps) for recipe in recipes))
+    begun_steps = 0
     for rank, candidate in enumerate(survivors, start=1):
-        _survivor(experiment, folder, prepared, study, candidate, rank, watcher)
+        recipe = recipes[rank - 1]
+        _survivor(experiment, folder, prepared, study, candidate, rank, recipe, begun_steps, watcher)
+        begun_steps += 1 + len(recipe.steps)
         folder.push()
     reason = study.stop_reason or "complete"
     status = "complete" if reason == "complete" else f"search ended early: {reason}"
@@ -128,7 +145,7 @@ def _calibration(experiment: Experiment, folder: RunFolder, prepared: Prepared, 
     if folder.calibration.exists():
         return Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
     calibration = prepared.calibration or calibrate(
-        prepared.space,
+        prepared.network_space,
         prepared.data.task,
         prepared.device,
         samples=experiment.device.samples,
@@ -148,12 +165,14 @@ def _survivor(
     study: Study,
     candidate: Candidate,
     rank: int,
+    recipe: Recipe,
+    begun: int,
     watcher: Watcher,
 ) -> None:
     place = folder.survivors / str(rank)
     file = place / "survivor.json"
-    steps = len(prepared.recipe.steps)
-    begun = (rank - 1) * (1 + steps)
+    steps = len(recipe.steps)
+    arch = _network(prepared, candidate)
     if file.exists() and json.loads(file.read_text(encoding="utf-8"))["candidate"] == candidate.id:
         watcher.advance(begun + 1 + steps)
         return
@@ -163,13 +182,13 @@ def _survivor(
     passed = iter(range(1, 1 + steps))
     stages = run_recipe(
         model,
-        prepared.recipe,
+        recipe,
         bench,
-        experiment.gate,
+        ANY if isinstance(prepared.space, JointSpace) else experiment.gate,
         on_stage=lambda name: watcher.advance(begun + next(passed), f"survivor {rank}: {name}"),
     )
     watcher.advance(begun + steps, f"survivor {rank}: measuring")
-    known = functools.partial(prepared.device.candidate, prepared.space, candidate.arch)
+    known = functools.partial(prepared.device.candidate, prepared.network_space, arch)
     metrics, eager = measure_stages(stages, bench, prepared.device, known)
     described = save_stages(
         folder.path,
@@ -180,7 +199,7 @@ def _survivor(
             save_model,
             space=experiment.space.name,
             space_options=experiment.space.options,
-            arch=candidate.arch,
+            arch=arch,
             task=prepared.data.task,
         ),
         origin=origin_of(experiment, prepared),
@@ -189,6 +208,7 @@ def _survivor(
         "rank": rank,
         "candidate": candidate.id,
         "architecture": prepared.space.format(candidate.arch),
+        "recipe": recipe.to_json(),
         "predicted_latency_ms": study.record.candidates[candidate.id].metrics.get("latency_ms"),
         "baseline": None if eager is None else {"runtime": "eager", "latency_ms": eager.to_json()},
         "stages": described,
@@ -207,12 +227,44 @@ def origin_of(experiment: Experiment, prepared: Prepared) -> Origin:
     )
 
 
+def _recipe(prepared: Prepared, candidate: Candidate) -> Recipe:
+    """That of the experiment, or the candidate's own."""
+    space = prepared.space
+    return space.recipes.recipe(space.halves(candidate.arch)[1]) if isinstance(space, JointSpace) else prepared.recipe
+
+
+def _network(prepared: Prepared, candidate: Candidate) -> Architecture:
+    """The architecture, without a recipe."""
+    space = prepared.space
+    return space.halves(candidate.arch)[0] if isinstance(space, JointSpace) else candidate.arch
+
+
+def joint_evaluator(
+    experiment: Experiment, folder: RunFolder, calibration: Mapping[str, Any] | None, data: ImageData
+) -> Joint:
+    """The evaluator of a search over recipes, too; what candidates share lies in the run folder."""
+    if folder.checkpoints.remote:
+        raise UserError(
+            f"{folder.name} is behind a URL, and a search over recipes shares files between its candidates; "
+            f"run it in a folder."
+        )
+    return Joint(
+        experiment,
+        calibration,
+        folder.checkpoints.place,
+        str(folder.path.absolute() / SHARED),
+        str(folder.path.absolute() / ARTEFACTS),
+        data,
+    )
+
+
 def _trained_model(
     experiment: Experiment, checkpoints: Checkpoints, prepared: Prepared, candidate: Candidate, seed: int
 ) -> nn.Module:
     """The network with the weights of the search; trained again, in the same way, if they are not there."""
-    model = fresh_model(prepared.space, candidate.arch, prepared.data.task, seed)
-    trial = Trial(candidate.id, candidate.arch, candidate.epochs, seed)
+    arch = _network(prepared, candidate)
+    model = fresh_model(prepared.network_space, arch, prepared.data.task, seed)
+    trial = Trial(candidate.id, arch, candidate.epochs, seed)
     weights = checkpoints.load_weights(trial)
     if weights is None:
         train(model, prepared.data.train, experiment.training, seed=seed, epochs=candidate.epochs)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from compression import Recipe
 from controllers import controllers
 from nasbench.config import Experiment
 from nasbench.hardware import processor_name
 from nasbench.hardware.calibrate import SECONDS_EACH
 from nasbench.hardware.operators import MOST
+from nasbench.joint.space import JointSpace
 from nasbench.search.pilots import Pilot, run_pilots
 from nasbench.search.preflight import Prepared
 from nasbench.survivors.stages import MEASURE_S
@@ -76,7 +78,9 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
     executor, search = experiment.executor, experiment.search
     with_gpu = executor.gpus > 0 and torch.cuda.is_available()
     with _threads(executor.threads):
-        sampled = run_pilots(experiment, prepared.space, prepared.data, torch.device("cuda" if with_gpu else "cpu"))
+        sampled = run_pilots(
+            experiment, prepared.network_space, prepared.data, torch.device("cuda" if with_gpu else "cpu")
+        )
     pilots = sampled.pilots
     compile_s = min(pilot.compile_seconds for pilot in pilots)  # the first one also loads the runtime
     measured = experiment.needs_latency and experiment.device.latency == "measured"
@@ -93,9 +97,11 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
 
     epoch_s = float(np.mean([pilot.seconds_per_epoch for pilot in pilots]))
     validation_s = float(np.mean([pilot.seconds_per_validation for pilot in pilots]))
-    steps = prepared.recipe.steps
-    tuned = sum(step.options().get("epochs", 0) * (TEACHER if step.name == "distill" else 1) for step in steps)
-    stages = 1 + len(steps)
+    recipes = prepared.recipes()
+    tuned = float(np.mean([_tuned_epochs(recipe) for recipe in recipes]))
+    stages = 1 + max(len(recipe.steps) for recipe in recipes)
+    if isinstance(prepared.space, JointSpace):  # each candidate is compressed; that networks recur is not reckoned with
+        each_s += crowded * (tuned * epoch_s + validation_s + compile_s + MEASURED_S)
     survivor_s = tuned * epoch_s + stages * (validation_s + compile_s + MEASURE_S)
 
     fixed = sampled.size_bytes * stages * experiment.survivors
@@ -123,6 +129,13 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
         warnings=(),
     )
     return replace(made, warnings=tuple(_warnings(experiment, made, fixed, sampled.size_bytes, with_gpu)))
+
+
+def _tuned_epochs(recipe: Recipe) -> float:
+    """Epochs of fine-tuning, in units of one without a teacher."""
+    return float(
+        sum(step.options().get("epochs", 0) * (TEACHER if step.name == "distill" else 1) for step in recipe.steps)
+    )
 
 
 def _validations(experiment: Experiment) -> int:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from compression import Recipe, get_backend
+from controllers import controllers
 from nasbench.config import Experiment
 from nasbench.config.experiment import Pareto
 from nasbench.data import ImageData, load_data
 from nasbench.hardware import Calibration, Device, get_device
 from nasbench.hardware.stored import Setting, load_calibration
+from nasbench.joint.space import JointSpace, experiment_space, network_space
+from nasbench.remote_folder import is_url
 from nasbench.study import make_controller
 from nasbench.study.storage import open_storage
 from nasbench.survivors import Workbench
 from nasbench_registry import UserError
-from search_spaces import SearchSpace, Task, get_space
+from search_spaces import SearchSpace, Task
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Prepared:
     """The parts of an experiment, made and checked.
 
     Attributes:
+        space: of architectures, or of architectures together with recipes.
+        recipe: of the survivors; an empty one where recipes are searched.
         calibration: the stored one that the experiment names; None if it names none.
     """
 
@@ -34,6 +40,18 @@ class Prepared:
     recipe: Recipe
     calibration: Calibration | None = None
 
+    @property
+    def network_space(self) -> SearchSpace:
+        """The space of architectures alone."""
+        return network_space(self.space)
+
+    def recipes(self, samples: int = 64) -> list[Recipe]:
+        """The recipe, or a sample of those that are searched."""
+        if not isinstance(self.space, JointSpace):
+            return [self.recipe]
+        rng = np.random.default_rng(0)
+        return [self.space.recipes.recipe(self.space.recipes.sample(rng)) for _ in range(samples)]
+
 
 def prepare(experiment: Experiment) -> Prepared:
     """Make the parts of an experiment.
@@ -41,7 +59,7 @@ def prepare(experiment: Experiment) -> Prepared:
     Raises:
         UserError: a name, an option or a combination is not allowed, data are missing, or a runtime is not installed.
     """
-    space = get_space(experiment.space.name, **experiment.space.options)
+    space = experiment_space(experiment)
     controller = make_controller(experiment, space)
     several = isinstance(experiment.reward, Pareto) and len(experiment.objectives) > 1
     if several and not controller.multi_objective:
@@ -50,15 +68,21 @@ def prepare(experiment: Experiment) -> Prepared:
             f"{len(experiment.objectives)}; use reward weighted_product or scalar, or another controller."
         )
     device = get_device(experiment.device)
-    recipe = Recipe.parse(list(experiment.recipe))
-    backends = {step.options()["backend"] for step in recipe.steps if step.name == "compile"}
+    joint = isinstance(space, JointSpace)
+    recipe = Recipe(()) if joint else Recipe.parse(list(experiment.recipe))
+    if isinstance(space, JointSpace):
+        backends, teachers = set(space.recipes.backends()), space.recipes.teachers()
+        _check_joint(experiment, device)
+    else:
+        backends = {step.options()["backend"] for step in recipe.steps if step.name == "compile"}
+        teachers = [step.options()["teacher"] for step in recipe.steps if step.options().get("teacher")]
     unavailable = [get_backend(name).why_unavailable() for name in sorted(backends)]
-    if experiment.needs_latency or experiment.survivors:
+    if experiment.needs_latency or experiment.survivors or joint:
         unavailable.insert(0, device.why_unavailable())
     for missing in unavailable:
         if missing:
             raise UserError(missing)
-    device.check(space)
+    device.check(network_space(space))
     if experiment.executor.gpus > 0 and experiment.ray.address is None and not torch.cuda.is_available():
         raise UserError(
             f"executor.gpus is {experiment.executor.gpus:g}, but torch finds no GPU on this machine; set gpus: 0, or "
@@ -85,11 +109,35 @@ def prepare(experiment: Experiment) -> Prepared:
         raise UserError(
             f"training.batch_size is {batch}; {experiment.data.name} has {len(data.train)} training images."
         )
-    for folder in filter(None, (step.options().get("teacher") for step in recipe.steps)):
+    for folder in teachers:
         Workbench(data, experiment.training, experiment.seed).load_teacher(folder)
     if experiment.storage is not None:
         open_storage(experiment.storage, Path())
     return Prepared(data, space, device, recipe, stored_calibration(experiment, data.task, device))
+
+
+def _check_joint(experiment: Experiment, device: Device) -> None:
+    """What a search over recipes, too, cannot do."""
+    if not (device.times_networks and device.measures_many):
+        raise UserError(
+            f"the recipe leaves something to choose, so that artefacts are measured during the search, and device "
+            f"{experiment.device.name!r} cannot do that; use cpu, or write a recipe without choices."
+        )
+    if experiment.scheduler is not None:
+        raise UserError(
+            f"scheduler {experiment.scheduler.name!r} judges networks before they are compressed, and the recipe "
+            f"leaves something to choose; leave scheduler out, and set joint.short_epochs to end training early."
+        )
+    if controllers.find(experiment.controller.name).multi_fidelity:
+        raise UserError(
+            f"controller {experiment.controller.name!r} compares candidates after fewer epochs, and the recipe leaves "
+            f"something to choose; use another controller, and set joint.short_epochs to end training early."
+        )
+    for metric in ("energy_mj", "peak_memory_bytes"):
+        if metric in experiment.needed_metrics:
+            raise UserError(f"{metric} is not known of artefacts, and the recipe leaves something to choose; drop it.")
+    if is_url(experiment.cache or ""):
+        raise UserError(f"cache is {experiment.cache!r}; a search over recipes needs a folder.")
 
 
 def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Calibration | None:

@@ -40,6 +40,8 @@ PACKAGES = (
 
 
 CHECKPOINTS = "checkpoints"
+SHARED, ARTEFACTS = "shared", "artefacts"
+"""Folders of a search over recipes, too: what its candidates have in common, and what came of each."""
 CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard")
 """Sections of an experiment that a resumed run may change."""
 

@@ -14,7 +14,9 @@ import numpy as np
 from controllers import Controller, Outcome, Proposal, SearchFinished, controllers, get_controller
 from nasbench.config import Experiment
 from nasbench.evaluation import FAILURES, SCORED, Evaluated, Trial
+from nasbench.evaluation.evaluator import Earlier
 from nasbench.files import write_json
+from nasbench.joint.space import JointSpace
 from nasbench.reward import pareto_front, scores
 from nasbench.study.record import Candidate, Record, comparable, search_seconds, utilization
 from nasbench.study.run_folder import RunFolder
@@ -22,6 +24,7 @@ from search_spaces import Architecture, SearchSpace
 
 MAX_REPEATS = 1000  # proposals in a row that were all known already: the controller has seen what it can reach
 REFIT = 5  # the latency predictor learns from so many measured candidates at a time
+STAGED = ("latency_ms", "proxy_score", "short_val_acc_pct")  # what a stage of a joint search compares
 MAX_INFEASIBLE = 200  # candidates in a row over a hard limit: nothing, or next to nothing, meets it
 
 
@@ -114,8 +117,7 @@ class Study:
 
     def seed_of(self, arch: Architecture) -> int:
         """The seed of an architecture's weights and training: the same in whatever order candidates come."""
-        picks = self.space.canonical(arch).picks
-        return int(np.random.SeedSequence([self.experiment.seed, *picks]).generate_state(1)[0])
+        return int(np.random.SeedSequence([self.experiment.seed, *self.space.network_key(arch)]).generate_state(1)[0])
 
     # ---- what an executor calls
 
@@ -248,7 +250,18 @@ class Study:
 
     def _give(self, number: int) -> Trial:
         self._out.add(number)
-        return dataclasses.replace(self._trial(number), learned=self._learned())
+        trial = self._trial(number)
+        if isinstance(self.space, JointSpace):
+            return dataclasses.replace(trial, earlier=self._earlier())
+        return dataclasses.replace(trial, learned=self._learned())
+
+    def _earlier(self) -> Earlier:
+        """What the stages of a joint search found of the candidates so far."""
+        return tuple(
+            (self.space.format(each.arch), tuple((name, each.metrics[name]) for name in STAGED if name in each.metrics))
+            for each in self.candidates
+            if each.status in ("done", "infeasible")
+        )
 
     def _learned(self) -> tuple[tuple[str, float], ...]:
         """What was measured of candidates because the latency predictor was not sure, a few at a time."""

@@ -1,0 +1,51 @@
+"""The latency of an artefact, predicted from those that were measured before it in the search."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from nasbench.evaluation.evaluator import Earlier
+from nasbench.fresh_model import fresh_model
+from nasbench.hardware.predictors import PREDICTORS, Networks
+from nasbench.hardware.work import work
+from nasbench.joint.space import JointSpace
+from search_spaces import Architecture, Task
+
+LEAST = 12  # measured artefacts before a prediction is made
+REFIT = 4  # it learns from so many further ones at a time
+
+
+def predict_artefact(space: JointSpace, arch: Architecture, task: Task, earlier: Earlier) -> tuple[float, float] | None:
+    """Mean and standard deviation of the latency in milliseconds; None while too few artefacts were measured.
+
+    A Gaussian process over the choices of architecture and recipe corrects what the work of the uncompressed network
+    says, see `nasbench.hardware.predictors`. It is fitted again with every few artefacts.
+
+    Args:
+        space: of the search.
+        arch: an architecture with its recipe.
+        task: that networks are built for.
+        earlier: what is known of candidates before it.
+    """
+    measured = [(text, dict(known)["latency_ms"]) for text, known in earlier if "latency_ms" in dict(known)]
+    if len(measured) < LEAST:
+        return None
+    measured = measured[: len(measured) // REFIT * REFIT]
+    texts, latencies = zip(*measured, strict=True)
+    archs = [space.parse(text) for text in texts]
+    fitted = PREDICTORS["gp"]().fit(_networks(space, archs, task), np.array(latencies))
+    mean, deviation = fitted.predict(_networks(space, [arch], task))
+    return float(mean[0]), float(deviation[0])
+
+
+def _networks(space: JointSpace, archs: list[Architecture], task: Task) -> Networks:
+    rows = np.array([_work(space, space.halves(arch)[0], task) for arch in archs])
+    return Networks.of(space, archs, rows, np.zeros((len(archs), 0)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _work(space: JointSpace, network: Architecture, task: Task) -> tuple[float, ...]:
+    model = fresh_model(space.network, network, task, 0).eval()
+    return tuple(work(model, task).tolist())
