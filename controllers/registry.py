@@ -16,6 +16,7 @@ from controllers.predictor_evolution import PredictorEvolution
 from controllers.random import Random
 from controllers.regularized_evolution import RegularizedEvolution
 from controllers.reinforce import Reinforce
+from controllers.sequential import Sequential
 from nasbench_registry import Registry, check_options
 from search_spaces import SearchSpace
 
@@ -33,6 +34,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "optuna_nsga3": OptunaNSGA3,
     "bayesian": Bayesian,
     "predictor_evolution": PredictorEvolution,
+    "sequential": Sequential,
 }
 
 # mypy has no type for "the class object of an abstract class" other than through this ignore.

@@ -61,6 +61,11 @@ def prepare(experiment: Experiment) -> Prepared:
     """
     space = experiment_space(experiment)
     controller = make_controller(experiment, space)
+    if experiment.controller.name == "sequential" and not isinstance(space, JointSpace):
+        raise UserError(
+            "controller 'sequential' decides a recipe step by step, and this one leaves nothing to choose; write an "
+            "option of the recipe as {choice: [...]}."
+        )
     several = isinstance(experiment.reward, Pareto) and len(experiment.objectives) > 1
     if several and not controller.multi_objective:
         raise UserError(
