@@ -15,6 +15,7 @@ from nasbench.cli import (
     benchmark_schedulers,
     calibrate,
     chaos,
+    compare,
     data,
     draw,
     listing,
@@ -40,6 +41,7 @@ app.command()(search.search)
 app.command()(search.resume)
 app.command()(status.status)
 app.command()(search.report)
+app.command()(compare.compare)
 app.command()(profile.profile)
 app.command()(calibrate.calibrate)
 app.command()(model.compress)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 
+import numpy as np
+
 from nasbench.config import Experiment
 from nasbench.joint.recipe_space import RecipeSpace, has_choice
-from search_spaces import Architecture, SearchSpace, get_space
+from search_spaces import Architecture, NoValidArchitecture, SearchSpace, get_space
+from search_spaces.core import MAX_TRIES
 from search_spaces.product import ProductSpace
 
 
 class JointSpace(ProductSpace):
     """Architectures of a space, each with a recipe.
+
+    What is trained once is worth several recipes. So a mutation changes one decision of the network or, as often, one
+    of the recipe, however many decisions each has; and in half of the crossovers the network of one parent, which is
+    trained already, gets the recipe of the other.
 
     Args:
         network: the space of architectures.
@@ -29,6 +37,26 @@ class JointSpace(ProductSpace):
         """The architecture, as the representative of all that build its network, and the point of the recipes."""
         network, recipe = self.split(arch)
         return self.network.canonical(network), recipe
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
+        """A valid point in which exactly one decision, of the network or of the recipe, takes another option."""
+        halves = list(self.split(arch))
+        first = int(rng.integers(2))
+        for index in (first, 1 - first):
+            with contextlib.suppress(NoValidArchitecture):
+                return self.join(
+                    [*halves[:index], self.factors[index].mutate(halves[index], rng), *halves[index + 1 :]]
+                )
+        raise NoValidArchitecture(f"space {self.name!r} has a single point; there is nothing to mutate.")
+
+    def crossover(
+        self, a: Architecture, b: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES
+    ) -> Architecture:
+        """The network of one parent with the recipe of the other, or every decision from one of both."""
+        if rng.random() < 0.5:
+            return super().crossover(a, b, rng, max_tries)
+        first, second = (a, b) if rng.random() < 0.5 else (b, a)
+        return self.join([self.split(first)[0], self.split(second)[1]])
 
 
 def experiment_space(experiment: Experiment) -> SearchSpace:
