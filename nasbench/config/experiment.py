@@ -350,6 +350,8 @@ class Experiment(Strict):
         storage: URL of an Optuna storage that holds the record for a team; environment variables are filled in, so
             that a password stays out of the file. Null is a journal in the run folder.
         cache: a folder shared by runs, in which what was trained once is found again.
+        baseline: a controller that searches with the same budget when the search is over, to know what the controller
+            was worth; null searches once.
         tensorboard: whether scalars are written into the run folder.
     """
 
@@ -372,6 +374,7 @@ class Experiment(Strict):
     outcomes: OutcomesConfig = OutcomesConfig()
     storage: str | None = None
     cache: str | None = None
+    baseline: Literal["random"] | None = None
     tensorboard: bool = True
     survivors: Annotated[int, Field(ge=0)] = 3
     recipe: tuple[dict[str, dict[str, Any] | list[Any] | None], ...] = ()

@@ -13,10 +13,12 @@ from nasbench.files import write_json, write_text
 from nasbench.hardware import Calibration
 from nasbench.joint.space import experiment_space, network_space
 from nasbench.report.accounting import compute, count_outcomes
+from nasbench.report.baseline import compare_with_baseline, hypervolume_over_time
 from nasbench.reward import pareto_front
 from nasbench.study import Candidate, RunFolder
 from nasbench.study.record import Record, comparable
 from nasbench.study.remeasured import overlay
+from nasbench.study.run_folder import baseline_folder
 from search_spaces import SearchSpace
 
 LISTS = ("metrics", "scores", "curve")  # of a candidate; they do not fit into a cell of trials.csv
@@ -45,6 +47,8 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
         "front": pareto_front(experiment.objectives, compared),
         "survivors": sorted(survivors, key=lambda survivor: int(survivor["rank"])),
         "predictor": _predictor(folder, space, candidates, measured),
+        "hypervolume": hypervolume_over_time(certain, experiment),
+        "baseline": _baseline(folder, space, candidates, experiment),
         "outcomes": count_outcomes(candidates, experiment),
         "compute": compute(candidates, survivors, experiment.executor, _peak(folder)),
     }
@@ -102,6 +106,16 @@ def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
         "cached": candidate.cached,
         "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},
     }
+
+
+def _baseline(
+    folder: RunFolder, space: SearchSpace, candidates: Sequence[Candidate], experiment: Experiment
+) -> dict[str, Any] | None:
+    """The comparison with the baseline; None if none was asked for, or it has not begun."""
+    inner = baseline_folder(folder)
+    if experiment.baseline is None or not inner.exists:
+        return None
+    return compare_with_baseline(candidates, read_candidates(inner, inner.experiment(), space), experiment)
 
 
 def _peak(folder: RunFolder) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from nasbench.joint.evaluate import ANY, Joint
 from nasbench.joint.space import JointSpace
 from nasbench.models import Origin, save_model
 from nasbench.report import write_report
+from nasbench.search.baseline import run_baseline
 from nasbench.search.disk import Disk
 from nasbench.search.feasibility import check_feasible
 from nasbench.search.interrupt import stoppable
@@ -84,10 +85,15 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     keep_peak(experiment, folder)
     study = Study(folder, experiment, prepared.space)
     known = calibration.to_json() if calibration else None
-    evaluator: Evaluator = Trained(experiment, known, folder.checkpoints.place, prepared.data)
-    if joint:
-        evaluator = joint_evaluator(experiment, folder, known, prepared.data)
-    run_candidates(study, evaluator, watcher)
+
+    def evaluator(asked: Experiment, place: RunFolder) -> Evaluator:
+        if joint:
+            return joint_evaluator(asked, place, known, prepared.data)
+        return Trained(asked, known, place.checkpoints.place, prepared.data)
+
+    run_candidates(study, evaluator(experiment, folder), watcher)
+    if experiment.baseline is not None:
+        run_baseline(experiment, folder, prepared.space, evaluator, run_candidates, watcher)
     measured = {}
     if joint or (experiment.needs_latency and experiment.device.latency == "predicted"):
         watcher.phase("measure the front", len(study.front))

@@ -116,6 +116,11 @@ def prepare(experiment: Experiment) -> Prepared:
         )
     for folder in teachers:
         Workbench(data, experiment.training, experiment.seed).load_teacher(folder)
+    if experiment.baseline is not None and experiment.storage is not None:
+        raise UserError(
+            f"baseline is {experiment.baseline!r} with storage {experiment.storage!r}: the record of a baseline lies "
+            f"in the run folder; leave storage out, or search at random in a run of its own and use nasbench compare."
+        )
     if experiment.storage is not None:
         open_storage(experiment.storage, Path())
     return Prepared(data, space, device, recipe, stored_calibration(experiment, data.task, device))

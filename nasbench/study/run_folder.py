@@ -40,6 +40,7 @@ PACKAGES = (
 
 
 CHECKPOINTS = "checkpoints"
+BASELINE = "baseline"
 SHARED, ARTEFACTS = "shared", "artefacts"
 """Folders of a search over recipes, too: what its candidates have in common, and what came of each."""
 CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard")
@@ -173,6 +174,11 @@ class RunFolder:
 
     def push(self) -> None:
         """Called whenever something was finished: nothing to do, for the files are where they belong."""
+
+
+def baseline_folder(folder: RunFolder) -> RunFolder:
+    """The folder of the baseline of a run, inside its own."""
+    return RunFolder(folder.path / BASELINE)
 
 
 def to_yaml(experiment: Experiment) -> str:

@@ -1,0 +1,110 @@
+"""What a controller was worth: its search against one at random with the same budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench.comparison.hypervolume import Scale, growth
+from nasbench.config import Experiment
+from nasbench.reward import broken_limit
+from nasbench.study import Candidate
+from nasbench.study.record import comparable
+
+RESAMPLED = 100  # random searches, made of the candidates of one
+CONFIDENCE = 0.95
+
+Curve = npt.NDArray[np.float64]
+
+
+def hypervolume_over_time(candidates: Sequence[Candidate], experiment: Experiment) -> dict[str, Any] | None:
+    """The hypervolume after each candidate that is done; None with a single objective, or without such candidates."""
+    done = _done(candidates, experiment)
+    if len(experiment.objectives) < 2 or not done:
+        return None
+    scale = Scale.of(experiment.objectives, [each.metrics for each in done])
+    values = growth(scale.points([each.metrics for each in done]))
+    return {"seconds": [each.finished_s for each in done], "values": values, **scale.to_json()}
+
+
+def compare_with_baseline(
+    candidates: Sequence[Candidate], baseline: Sequence[Candidate], experiment: Experiment
+) -> dict[str, Any] | None:
+    """The best so far of a search beside that of a random one; None while either has no candidate that is done.
+
+    With one score it is the best score, with several the hypervolume on a common scale. A random search draws its
+    candidates independently, so that others like it are made by drawing from those it had, with replacement: their mean
+    and the middle 95 % of them are the band that the search is compared with.
+
+    Args:
+        candidates: of the search.
+        baseline: of the random search.
+        experiment: of the search.
+    """
+    ours, theirs = _done(candidates, experiment), _done(baseline, experiment)
+    if not ours or not theirs:
+        return None
+    several = len(ours[0].scores or ()) > 1
+    scale = Scale.of(experiment.objectives, [each.metrics for each in (*ours, *theirs)])
+
+    def curve(chosen: Sequence[Candidate | None]) -> Curve:
+        """Best so far; None stands for a candidate that came to nothing."""
+        if several:
+            points = scale.points([each.metrics for each in chosen if each is not None])
+            grown = iter(growth(points))
+            values, last = [], 0.0
+            for each in chosen:
+                last = last if each is None else next(grown)
+                values.append(last)
+            return np.array(values)
+        scores = [-np.inf if each is None or not each.scores else each.scores[0] for each in chosen]
+        return np.maximum.accumulate(np.array(scores, dtype=np.float64))
+
+    drawn = _with_failures(baseline, theirs)
+    rng = np.random.default_rng(0)
+    others = np.array(
+        [curve([drawn[index] for index in rng.integers(len(drawn), size=len(drawn))]) for _ in range(RESAMPLED)]
+    )
+    floor = min((each.scores[0] for each in theirs if each.scores), default=0.0)
+    others = np.where(np.isfinite(others), others, 0.0 if several else floor)  # nothing done yet
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(others, [tail, 100 - tail], axis=0)
+    own = curve(_with_failures(candidates, ours))
+    own = np.where(np.isfinite(own), own, 0.0 if several else floor)
+    at = np.minimum(np.arange(len(drawn)), len(own) - 1)
+    better = bool(own[-1] > high[-1])
+    measure = "hypervolume" if several else "score"
+    return {
+        "controller": experiment.baseline,
+        "measure": measure,
+        "candidates": len(drawn),
+        "count": list(range(1, len(drawn) + 1)),
+        "mean": others.mean(axis=0).tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "search": own[at].tolist(),
+        "better": better,
+        "statement": (
+            f"{experiment.controller.name} reached a {measure} of {own[-1]:.4g} with {len(own)} candidates; "
+            f"{experiment.baseline} search with the same budget reached {others[:, -1].mean():.4g} on average with "
+            f"{len(drawn)} (95 % interval {low[-1]:.4g} to {high[-1]:.4g}): "
+            + ("the controller was better." if better else "the controller was not better than chance allows.")
+        ),
+    }
+
+
+def _done(candidates: Sequence[Candidate], experiment: Experiment) -> list[Candidate]:
+    """Those that are done and meet the limits, in the order in which they finished."""
+    done = comparable(candidates, experiment.training.epochs)
+    fine = [each for each in done if each.scores and broken_limit(experiment.objectives, each.metrics) is None]
+    return sorted(fine, key=lambda each: each.finished_s)
+
+
+def _with_failures(candidates: Sequence[Candidate], done: Sequence[Candidate]) -> list[Candidate | None]:
+    """All that finished, in their order; None for what came to nothing."""
+    fine = {each.id for each in done}
+    finished = sorted((each for each in candidates if each.status != "running"), key=lambda each: each.finished_s)
+    return [each if each.id in fine else None for each in finished]
