@@ -14,7 +14,7 @@ from scipy import stats
 
 from nasbench.comparison.hypervolume import Scale, growth
 from nasbench.config import Experiment
-from nasbench.joint.space import experiment_space
+from nasbench.joint.space import JointSpace, experiment_space
 from nasbench.report.build import describe, read_candidates, read_remeasured
 from nasbench.reward import broken_limit, pareto_front
 from nasbench.study import Candidate, RunFolder
@@ -108,7 +108,9 @@ def _grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
     several = len({run.experiment.name for run in runs}) > 1
     for members in kinds.values():
         asked = members[0].experiment
-        label = f"{asked.name}, {asked.controller.name}" if several else asked.controller.name
+        joint = isinstance(members[0].space, JointSpace) and asked.controller.name != "sequential"
+        way = f"joint {asked.controller.name}" if joint else asked.controller.name
+        label = f"{asked.name}, {way}" if several else way
         labels[_free(label, labels)] = members
     return labels
 
