@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -160,9 +161,9 @@ class Joint:
             return
         mean_ms, std_ms = guess
         known["latency_predicted_ms"] = mean_ms
-        least_ms = mean_ms - TWO_SIGMAS * std_ms
-        if least_ms <= 0:
-            return
+        # The logarithm is normal, see `nasbench.hardware.predictors.contract.log_normal`.
+        variance = math.log1p((std_ms / mean_ms) ** 2)
+        least_ms = mean_ms * math.exp(-variance / 2 - TWO_SIGMAS * math.sqrt(variance))
         broken = broken_limit(
             self.experiment.objectives, latency_and_throughput(least_ms, self.experiment.device.batch)
         )

@@ -271,8 +271,12 @@ def _step(entry: Any, position: int, decisions: list[Decision], *, label: str, w
         if none and len(path) == 1:
             left_out[decision.name] = none
             kept = tuple(value for value in values if value not in none)
-            if kept:
-                conditions[decision.name] = kept
+            if not kept:
+                raise UserError(
+                    f"{name} {'.'.join(path)} chooses only from {values}, with which the step does nothing; leave the "
+                    f"step out, or add an option."
+                )
+            conditions[decision.name] = kept
     made = _Step(name, options, tuple(fields), left_out)
     if not fields:
         get_step(name, **options)  # for its errors
