@@ -1,4 +1,5 @@
-# make search | test | lint | clean. Everything happens in .venv, with the versions of constraints.txt.
+# make search | test | lint | clean: everything happens in .venv, with the versions of constraints.txt.
+# make litert: .venv-litert, an environment of its own that converts networks to TFLite files.
 VENV := .venv
 PY := $(VENV)/bin/python
 
@@ -7,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then \
 	echo $$python; break; fi; done)
 
-.PHONY: search test lint clean
+.PHONY: search test lint litert clean
 
 search: $(VENV)/run.stamp
 	$(VENV)/bin/nasbench search experiments/quickstart.yaml
@@ -23,8 +24,19 @@ lint: $(VENV)/dev.stamp
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+litert: .venv-litert/run.stamp
+
+# Torch brings what it needs, on any machine; of the others' dependencies most are for language models, and left out.
+.venv-litert/run.stamp: constraints-litert.txt
+	@if [ -z "$(PYTHON)" ]; then \
+	echo "No Python from 3.11 to 3.13 was found: name one: make PYTHON=/path/to/python3.12 litert" >&2; exit 1; fi
+	$(PYTHON) -m venv --clear .venv-litert
+	.venv-litert/bin/python -m pip install --quiet --constraint constraints-litert.txt torch
+	.venv-litert/bin/python -m pip install --quiet --no-deps --requirement constraints-litert.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .venv-litert .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 
 $(VENV)/bin/python:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -38,5 +50,5 @@ $(VENV)/run.stamp: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,postgresql,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,openvino,tvm,litert,executorch,postgresql,dev]"
 	touch $@

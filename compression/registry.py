@@ -6,10 +6,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from compression.compilation.aot_inductor import AotInductor
 from compression.compilation.backend import Backend
 from compression.compilation.compile import Compile
 from compression.compilation.eager import Eager
+from compression.compilation.executorch import ExecuTorch
+from compression.compilation.litert import LiteRt
 from compression.compilation.onnxruntime import OnnxRuntime
+from compression.compilation.openvino import OpenVino
+from compression.compilation.tensorrt import TensorRt
+from compression.compilation.torch_compile import TorchCompile
+from compression.compilation.tvm_backend import Tvm
 from compression.decomposition.decompose import Decompose
 from compression.distillation.distill import Distill
 from compression.pruning.layers import DropLayers
@@ -33,7 +40,14 @@ STEPS: dict[str, type[Step]] = {
 
 BACKENDS: dict[str, type[Backend]] = {
     "eager": Eager,
+    "torch_compile": TorchCompile,
+    "aot_inductor": AotInductor,
+    "executorch": ExecuTorch,
     "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
+    "tvm": Tvm,
+    "litert": LiteRt,
+    "tensorrt": TensorRt,
 }
 
 steps: Registry[Step] = Registry("step", Step, STEPS, group="nasbench.steps")  # type: ignore[type-abstract]  # only compared with

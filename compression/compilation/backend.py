@@ -70,6 +70,9 @@ class Backend(ABC):
         artefact: name of the file that `CompiledModel.save` writes into a folder.
         packages: import names without which it does not run.
         extra: of this project, that installs them.
+        usage: a few lines of Python that run the artefact without this project: from `images` (n, c, h, w) float32 to
+            `logits` (n, classes); with the fields {file}, {threads} and {arithmetic}, which is bf16 or
+            f32, to be filled in. Empty where the artefact does not run by itself.
         threads: a call may use.
     """
 
@@ -80,6 +83,7 @@ class Backend(ABC):
     artefact: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
+    usage: ClassVar[str] = ""
 
     threads: int = 1
 
@@ -96,6 +100,11 @@ class Backend(ABC):
             f"backend {cls.name!r} needs {', '.join(missing)}, which is not installed; "
             f"run: pip install 'nasbench-framework[{cls.extra}]'"
         )
+
+    @classmethod
+    def why_not_loadable(cls) -> str | None:
+        """As `why_unavailable`, for running what was saved, which may need less than making it."""
+        return cls.why_unavailable()
 
     def options(self) -> dict[str, Any]:
         """The fields by name: JSON."""
@@ -145,7 +154,7 @@ class Backend(ABC):
         Raises:
             UserError: the backend is not installed, nothing is there, or the artefact cannot run by itself.
         """
-        missing = self.why_unavailable()
+        missing = self.why_not_loadable()
         if missing:
             raise UserError(missing)
         file = artefact_path(path, self.artefact)

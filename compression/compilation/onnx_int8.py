@@ -38,7 +38,7 @@ class _Wanted:
     plain: set[bytes] = field(default_factory=set)
 
 
-def quantize_onnx(artefact: bytes, images: Images, model: nn.Module) -> bytes:
+def quantize_onnx(artefact: bytes, images: Images, model: nn.Module, *, signed: bool = False) -> bytes:
     """The int8 form of an exported network.
 
     Nodes are told apart by the values of their weights, for names do not survive the export. A network without
@@ -50,6 +50,8 @@ def quantize_onnx(artefact: bytes, images: Images, model: nn.Module) -> bytes:
         artefact: the ONNX file of the float network, see `dequantize`.
         images: (m, c, h, w), for ranges that the layers do not give.
         model: the network.
+        signed: inputs in int8 around zero and biases in float32, as graphics processors want them, which takes half of
+            the levels from inputs that are never negative; else in uint8 with a zero point.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -62,7 +64,7 @@ def quantize_onnx(artefact: bytes, images: Images, model: nn.Module) -> bytes:
         if wanted.dynamic:
             _dynamic(prepared, target, wanted)
         else:
-            _static(prepared, target, reader, wanted)
+            _static(prepared, target, reader, wanted, signed)
         return target.read_bytes()
 
 
@@ -118,7 +120,7 @@ def _dynamic(prepared: Path, target: Path, wanted: _Wanted) -> None:
     )
 
 
-def _static(prepared: Path, target: Path, reader: Any, wanted: _Wanted) -> None:
+def _static(prepared: Path, target: Path, reader: Any, wanted: _Wanted, signed: bool) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -132,14 +134,18 @@ def _static(prepared: Path, target: Path, reader: Any, wanted: _Wanted) -> None:
         reader,
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        activation_type=QuantType.QUInt8,
+        activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
         op_types_to_quantize=list(_PARTLY) if partly else None,
         nodes_to_exclude=[node.name for node in weighted if keys.get(node.name) not in wanted.ranges]
         if partly
         else None,
-        extra_options={"TensorQuantOverrides": _overrides(model, keys, wanted)},
+        extra_options={
+            "TensorQuantOverrides": _overrides(model, keys, wanted),
+            "ActivationSymmetric": signed,
+            "QuantizeBias": not signed,
+        },
     )
 
 

@@ -19,12 +19,14 @@ from nasbench.cli import (
     data,
     draw,
     listing,
+    matrix,
     model,
     profile,
     reproduce,
     search,
     sensitivity,
     status,
+    tune,
     zoo,
 )
 from nasbench.cli.output import err
@@ -46,6 +48,8 @@ app.command()(profile.profile)
 app.command()(calibrate.calibrate)
 app.command()(model.compress)
 app.command()(model.export)
+app.command()(matrix.matrix)
+app.command()(tune.tune)
 app.command("sensitivity")(sensitivity.sensitivity_command)
 app.command()(benchmark.benchmark)
 app.command()(reproduce.reproduce)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from compression import CompiledModel, get_backend
+from compression.compilation.child import ChildError
 from compression.quantization.modules import dequantize, is_quantized
-from nasbench.cli.model import workbench
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
-from nasbench.hardware import Cost, Device, cost
+from nasbench.hardware import Cost, Device, cost, processor_name
+from nasbench.hardware.clock import clock
 from nasbench.hardware.compare import agreement
 from nasbench.models import load_compiled, load_model, read_description
 from nasbench.report.units import count, significant, size
+from nasbench.survivors.stored import workbench
 from nasbench_registry import UserError
 from search_spaces import Task
 
@@ -35,6 +38,7 @@ class _Row:
     compiled: CompiledModel
     task: Task
     cost: Cost | None
+    precision: str
 
     @property
     def name(self) -> str:
@@ -49,44 +53,131 @@ def benchmark(
         list[str] | None, typer.Option(help="A backend; may be given again [eager, onnxruntime].", show_default=False)
     ] = None,
     batch: Annotated[str, typer.Option(help="Batch sizes, comma-separated.")] = "1",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    threads: Annotated[str, typer.Option(help="Threads of one inference, comma-separated.")] = "1",
+    streams: Annotated[
+        str | None,
+        typer.Option(
+            help="Request streams at a time, comma-separated: each a process. [timed alone]", show_default=False
+        ),
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(min=0, help="Pick the best throughput with a p95 below this.", show_default=False)
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Budget of each measurement.")] = 1.0,
     rounds: Annotated[int, typer.Option(min=1, help="Measure everything so often, and tell whether it agrees.")] = 1,
     energy: Annotated[bool, typer.Option("--energy", help="Also millijoules an inference, 3 s each.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with the curves.", show_default=False)] = None,
     json: Json = False,
 ) -> None:
     """Measure latency and throughput of stored models; all models and backends are timed in turn."""
-    try:
-        batches = [int(text) for text in batch.split(",")]
-    except ValueError:
-        batches = [0]
-    if min(batches) < 1:
-        raise UserError(f"--batch is {batch!r}; give numbers from 1, separated by commas, such as 1,8,32.")
+    batches, counts = _numbers("--batch", batch), _numbers("--threads", threads)
+    at_once = None if streams is None else _numbers("--streams", streams)
+    if at_once and (energy or rounds > 1):
+        raise UserError("--streams measures several processes at a time; leave --energy and --rounds out.")
     missing = Device().meter.why_unavailable() if energy else None
     if missing:
         raise UserError(f"--energy: {missing}")
-    rows = [row for folder in model for row in _rows(folder, backend, threads)]
+    entries: list[dict[str, Any]] = []
+    rows: list[_Row] = []
+    told: set[str] = set()
+    for thread_count, images in itertools.product(counts, batches):
+        rows = [row for folder in model for row in _rows(folder, backend, thread_count, images, told)]
+        _check_shapes(rows)
+        if at_once is None:
+            entries += _measure(rows, Device("eager", thread_count, images), seconds, rounds, energy)
+        else:
+            entries += [
+                _measure_streams(row, number, thread_count, images, seconds) for row in rows for number in at_once
+            ]
+    if max_latency_ms is not None:
+        _pick(entries, max_latency_ms)
+    if html is not None:
+        from nasbench.report.throughput_page import write_throughput_page
+
+        write_throughput_page(entries, html, max_latency_ms)
+        err.print(f"page: {html.resolve()}", soft_wrap=True, highlight=False)
+    show(entries, _shown(rows, entries, max_latency_ms), as_json=json)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Comma-separated whole numbers from 1."""
+    try:
+        found = list(dict.fromkeys(int(each) for each in text.split(",")))
+    except ValueError:
+        found = [0]
+    if min(found) < 1:
+        raise UserError(f"{option} is {text!r}; give numbers from 1, separated by commas, such as 1,8,32.")
+    return found
+
+
+def _check_shapes(rows: Sequence[_Row]) -> None:
     shapes = {row.task.input_shape for row in rows}
     if len(shapes) > 1:
         raise UserError(
             f"the models take images of {' and '.join('x'.join(map(str, shape)) for shape in sorted(shapes))}; "
             f"compare models of one shape."
         )
-    entries = [
-        entry for size in batches for entry in _measure(rows, Device("eager", threads, size), seconds, rounds, energy)
-    ]
-    show(entries, _shown(rows, entries, threads), as_json=json)
 
 
-def _rows(folder: Path, backends: Sequence[str] | None, threads: int) -> list[_Row]:
-    """A stored model in every backend that was asked for and can run it."""
+def _pick(entries: Sequence[dict[str, Any]], max_latency_ms: float) -> None:
+    """Mark, for each model and backend, the entry with the most images a second among those below the limit."""
+    for entry in entries:
+        entry["picked"] = False
+    ways: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in entries:
+        if entry["latency_ms"]["p95"] <= max_latency_ms:
+            ways.setdefault((entry["model"], entry["backend"]), []).append(entry)
+    for fine in ways.values():
+        max(fine, key=lambda entry: float(entry["throughput_per_s"]))["picked"] = True
+
+
+def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds: float) -> dict[str, Any]:
+    """An entry for so many request streams at a time."""
+    from nasbench.deployment.setting import Setting
+    from nasbench.deployment.streams import measure_streams
+
+    setting = None
+    if row.cost is not None:  # a network, not an artefact
+        setting = Setting.of(row.backend, row.precision, {"threads": threads}, batch).to_json()
+    try:
+        found = measure_streams(Path(row.model), setting, streams, batch=batch, seconds=seconds)
+    except ChildError as error:
+        raise UserError(f"{row.name} with {streams} streams cannot be measured: {error}.") from None
+    facts = row.compiled.describe()
+    return {
+        "model": row.model,
+        "backend": row.backend,
+        "batch": batch,
+        "threads": threads,
+        "streams": streams,
+        "precision": facts["precision"],
+        "latency_ms": {"median": found.median_ms, "p95": found.p95_ms},
+        "throughput_per_s": found.throughput_per_s,
+        "ratio": None,
+        "cost": None if row.cost is None else row.cost.to_json(),
+        "protocol": {
+            "repeats": found.requests,
+            "seconds": found.seconds,
+            "batch": batch,
+            "threads": threads,
+            "runtime": f"{facts['backend']} {facts['version']}",
+            "device": processor_name(),
+            "clock": clock(),
+            "order": "a process for each stream, all at the same time; each asks again when it is answered",
+        },
+    }
+
+
+def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int, told: set[str]) -> list[_Row]:
+    """A stored model in every backend that was asked for and can run it, compiled for so many images at a time."""
     about = read_description(folder)
     task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
     if "compiled" in about:
         name = str(about["compiled"]["backend"])
         if backends and list(backends) != [name]:
             raise UserError(f"{folder} holds an artefact of backend {name!r}; it cannot run on {', '.join(backends)}.")
-        return [_Row(str(folder), name, load_compiled(folder), task, None)]
+        made = load_compiled(folder)
+        return [_Row(str(folder), name, made, task, None, str(made.describe()["precision"]))]
     stored = load_model(folder)
     quantized = is_quantized(stored.model)
     precision = "int8" if quantized else "fp32"
@@ -97,10 +188,12 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int) -> list[_R
         compiler = get_backend(name, threads=threads)
         missing = compiler.why_unavailable()
         if missing and not backends:
-            err.print(f"left out: {missing}", soft_wrap=True)
+            if missing not in told:
+                err.print(f"left out: {missing}", soft_wrap=True)
+                told.add(missing)
             continue
-        made = compiler.compile(stored.model, torch.zeros(1, *task.input_shape), precision, calibration)
-        rows.append(_Row(str(folder), name, made, task, counted))
+        made = compiler.compile(stored.model, torch.zeros(batch, *task.input_shape), precision, calibration)
+        rows.append(_Row(str(folder), name, made, task, counted, precision))
     return rows
 
 
@@ -119,6 +212,8 @@ def _measure(rows: Sequence[_Row], device: Device, seconds: float, rounds: int, 
             "model": row.model,
             "backend": row.backend,
             "batch": device.batch,
+            "threads": device.threads,
+            "streams": None,
             "precision": latency.precision,
             "latency_ms": numbers,
             "throughput_per_s": latency.throughput_per_s,
@@ -143,11 +238,15 @@ def _measure(rows: Sequence[_Row], device: Device, seconds: float, rounds: int, 
     return entries
 
 
-def _shown(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], threads: int) -> Group:
+def _shown(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], max_latency_ms: float | None) -> Group:
     several = len({row.model for row in rows}) > 1
+    threads = sorted({int(entry["threads"]) for entry in entries})
+    if entries[0]["streams"] is not None:
+        return Group(_streams_table(rows, entries, several), Text("\n".join(_picked(entries, max_latency_ms))))
     rounds, energy = "rounds" in entries[0], "energy" in entries[0]
-    table = Table(title=f"{'' if several else rows[0].model + ' at '}{threads} thread(s)")
-    columns = [*(["model"] if several else []), "backend", "precision", "batch", "median ms", "95 % interval", "p95 ms"]
+    table = Table(title=f"{'' if several else rows[0].model + ' at '}{', '.join(map(str, threads))} thread(s)")
+    columns = [*(["model"] if several else []), "backend", "precision", *(["threads"] if len(threads) > 1 else [])]
+    columns += ["batch", "median ms", "95 % interval", "p95 ms"]
     columns += [
         "images/s",
         "of the first",
@@ -163,6 +262,7 @@ def _shown(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], threads: 
             *([entry["model"]] if several else []),
             entry["backend"],
             entry["precision"],
+            *([str(entry["threads"])] if len(threads) > 1 else []),
             str(entry["batch"]),
             f"{latency_ms['median']:.3f}",
             f"{latency_ms['low']:.3f} - {latency_ms['high']:.3f}",
@@ -174,7 +274,49 @@ def _shown(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], threads: 
             f"{protocol['repeats']:,}",
             "no" if protocol["unstable"] else "yes",
         )
-    return Group(table, Text("\n".join(_remarks(rows, entries))))
+    return Group(table, Text("\n".join([*_remarks(rows, entries), *_picked(entries, max_latency_ms)])))
+
+
+def _streams_table(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], several: bool) -> Table:
+    table = Table(title="" if several else rows[0].model)
+    columns = [*(["model"] if several else []), "backend", "precision", "threads", "batch", "streams", "median ms"]
+    for column in (*columns, "p95 ms", "images/s", "requests"):
+        text = column in ("model", "backend", "precision")
+        table.add_column(column, justify="left" if text else "right", no_wrap=column != "model", overflow="fold")
+    for entry in entries:
+        table.add_row(
+            *([entry["model"]] if several else []),
+            entry["backend"],
+            entry["precision"],
+            str(entry["threads"]),
+            str(entry["batch"]),
+            str(entry["streams"]),
+            f"{entry['latency_ms']['median']:.3f}",
+            f"{entry['latency_ms']['p95']:.3f}",
+            f"{entry['throughput_per_s']:,.0f}",
+            f"{entry['protocol']['repeats']:,}",
+        )
+    return table
+
+
+def _picked(entries: Sequence[Mapping[str, Any]], max_latency_ms: float | None) -> list[str]:
+    """What to deploy below a limit."""
+    if max_latency_ms is None:
+        return []
+    several = len({entry["model"] for entry in entries}) > 1
+    told = []
+    for name, backend in dict.fromkeys((entry["model"], entry["backend"]) for entry in entries):
+        what = f"{name} on {backend}" if several else str(backend)
+        best = next((e for e in entries if e["picked"] and (e["model"], e["backend"]) == (name, backend)), None)
+        if best is None:
+            told.append(f"{what}: nothing has a p95 of {max_latency_ms:g} ms at most.")
+            continue
+        streams = "" if best["streams"] is None else f", {best['streams']} stream(s)"
+        told.append(
+            f"{what} within {max_latency_ms:g} ms: batch {best['batch']}, {best['threads']} thread(s){streams}: "
+            f"{best['throughput_per_s']:,.0f} images/s with a p95 of {best['latency_ms']['p95']:.3f} ms."
+        )
+    return told
 
 
 def _share(value: float | None) -> str:

@@ -14,13 +14,13 @@ from compression.quantization.modules import is_quantized
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
 from nasbench.config import read_yaml
-from nasbench.config.experiment import GateConfig, TrainingConfig
-from nasbench.data import load_data
+from nasbench.config.experiment import GateConfig
 from nasbench.files import write_json
 from nasbench.hardware import Device
-from nasbench.models import StoredModel, load_model, read_description, save_model
+from nasbench.models import load_model, read_description, save_model
 from nasbench.models.store import Origin
-from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
+from nasbench.survivors import measure_stages, run_recipe, save_stages
+from nasbench.survivors.stored import workbench
 from nasbench_registry import UserError
 
 Model = Annotated[Path, typer.Argument(help="A model folder, such as RUN/survivors/1/searched.", show_default=False)]
@@ -123,24 +123,6 @@ def export(
         **{key: value for key, value in compiled.describe().items() if key != "bytes"},
     }
     show(result, _facts(result, f"{backend} {wanted}"), as_json=json)
-
-
-def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | None = None) -> Workbench:
-    """Data, training and judging of a stored model.
-
-    Raises:
-        UserError: its folder names no data set, or one that now gives other images.
-    """
-    origin = stored.origin
-    if not origin.data:
-        raise UserError(f"{folder / 'model.json'} names no data set, so the model cannot be trained or judged here.")
-    options = {key: value for key, value in origin.data.items() if key != "name"}
-    data = load_data(origin.data["name"], **options)
-    if data.task != stored.task:
-        raise UserError(
-            f"{folder} was made for {stored.task}, and its data set now gives {data.task}; use the same data."
-        )
-    return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed, device)
 
 
 def _space_name(folder: Path) -> str:

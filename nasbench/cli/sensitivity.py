@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,12 +18,12 @@ from rich.text import Text
 
 from compression.quantization.modules import is_reduced
 from compression.sensitivity import TECHNIQUES, Sensitivity, sensitivity
-from nasbench.cli.model import Model, workbench
+from nasbench.cli.model import Model
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.search import Json
-from nasbench.data import Split
 from nasbench.models import load_model
 from nasbench.report import units
+from nasbench.survivors.stored import some_of, workbench
 from nasbench.survivors.workbench import judge
 from nasbench_registry import UserError, one_of
 
@@ -58,7 +57,7 @@ def sensitivity_command(
     if is_reduced(stored.model):
         raise UserError(f"{model} is quantized already; take the stage before it.")
     bench = workbench(stored, model, seed)
-    judged = _some(bench.data.val, images, seed)
+    judged = some_of(bench.data.val, images, seed)
     context = dataclasses.replace(bench.context(), evaluate=lambda network: judge(network, judged).accuracy_pct)
     baseline = judge(stored.model, judged).accuracy_pct
     found = []
@@ -106,14 +105,6 @@ def _numbers(option: str, text: str, kind: type[float], example: str) -> list[fl
     except ValueError:
         raise UserError(f"{option} is {text!r}; give numbers separated by commas, such as {example}.") from None
     return list(dict.fromkeys(found))
-
-
-def _some(split: Split, count: int | None, seed: int) -> Split:
-    """So many images by chance, for the images of a data set may lie in the order of their classes."""
-    if count is None or count >= len(split):
-        return split
-    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
-    return Split(split.images[chosen], split.labels[chosen])
 
 
 def _described(found: Sensitivity, settings: Sequence[float], baseline: float) -> dict[str, Any]:

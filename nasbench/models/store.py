@@ -15,6 +15,7 @@ from torch import nn
 from compression import CompiledModel, Recipe, Step, get_backend, get_step
 from nasbench.evaluation.checkpoints import save_weights
 from nasbench.files import write_json
+from nasbench.models.deployment import write_deployment
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task, get_space
 
@@ -76,6 +77,8 @@ def save_model(
 ) -> Path:
     """Write a model into a folder: its weights, or its artefact if it is compiled, and `model.json`.
 
+    Beside an artefact stand a README that says how to run it without this project, and checksums.
+
     Args:
         folder: made if it is not there.
         model: the network, or the compiled model.
@@ -111,6 +114,8 @@ def save_model(
         "metrics": dict(origin.metrics),
     }
     write_json(folder / DESCRIPTION, description)
+    if isinstance(model, CompiledModel):
+        write_deployment(folder, description)
     return file
 
 

@@ -11,9 +11,13 @@ import pandas as pd
 from nasbench.config import Experiment
 from nasbench.files import write_json, write_text
 from nasbench.hardware import Calibration
-from nasbench.joint.space import experiment_space, network_space
+from nasbench.joint.space import JointSpace, experiment_space, network_space
 from nasbench.report.accounting import compute, count_outcomes
+from nasbench.report.artefact_predictor import artefact_predictor
 from nasbench.report.baseline import compare_with_baseline, hypervolume_over_time
+from nasbench.report.early import early_ends
+from nasbench.report.figures import HELD_OUT
+from nasbench.report.importance import importance
 from nasbench.reward import pareto_front
 from nasbench.study import Candidate, RunFolder
 from nasbench.study.record import Record, comparable
@@ -21,14 +25,19 @@ from nasbench.study.remeasured import overlay
 from nasbench.study.run_folder import baseline_folder
 from search_spaces import SearchSpace
 
-LISTS = ("metrics", "scores", "curve")  # of a candidate; they do not fit into a cell of trials.csv
+LISTS = ("metrics", "scores", "curve", "network", "recipe")  # what does not fit a cell of trials.csv, or stands there
 
 
 def build_report(folder: RunFolder) -> dict[str, Any]:
     """What a program reads of a run; docs/report.md describes every key."""
     experiment = folder.require().experiment()
     space = experiment_space(experiment)
-    candidates = read_candidates(folder, experiment, space)
+    return _build(folder, experiment, space, read_candidates(folder, experiment, space))
+
+
+def _build(
+    folder: RunFolder, experiment: Experiment, space: SearchSpace, candidates: Sequence[Candidate]
+) -> dict[str, Any]:
     measured = read_remeasured(folder)
     certain = overlay(comparable(candidates, experiment.training.epochs), measured, experiment)
     compared = {each.id: each.metrics for each in certain}
@@ -36,9 +45,14 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
         json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.survivors.glob("*/survivor.json"))
     ]
     summary = json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.exists() else {}
+    shares, chance = importance(comparable(candidates, experiment.training.epochs), space, experiment.objectives)
     return {
         "experiment": experiment.model_dump(mode="json"),
         "environment": json.loads(folder.environment.read_text(encoding="utf-8")),
+        "space": {
+            "architectures": network_space(space).size,
+            "recipes": space.recipes.size if isinstance(space, JointSpace) else None,
+        },
         "status": summary.get("status") or "the search has not ended",
         "candidates": [
             describe(each, space) | {"compared": each.id in compared, "measured_latency_ms": measured.get(each.id)}
@@ -49,18 +63,27 @@ def build_report(folder: RunFolder) -> dict[str, Any]:
         "predictor": _predictor(folder, space, candidates, measured),
         "hypervolume": hypervolume_over_time(certain, experiment),
         "baseline": _baseline(folder, space, candidates, experiment),
+        "importance": shares,
+        "importance_by_chance": chance,
         "outcomes": count_outcomes(candidates, experiment),
+        "early_ends": early_ends(candidates),
         "compute": compute(candidates, survivors, experiment.executor, _peak(folder)),
     }
 
 
 def write_report(folder: RunFolder) -> dict[str, Any]:
-    """Build the report; draw the survivors; write report.json, report.html and trials.csv."""
+    """Build the report; draw the survivors and the front; write report.json, report.html and trials.csv."""
+    from nasbench.report.front_drawings import draw_front
     from nasbench.report.html import write_html
     from nasbench.report.survivor_drawings import draw_survivors
 
-    report = build_report(folder)
+    experiment = folder.require().experiment()
+    space = experiment_space(experiment)
+    candidates = read_candidates(folder, experiment, space)
+    report = _build(folder, experiment, space, candidates)
     report["survivors"] = draw_survivors(folder.path, report["survivors"])
+    front = [each for each in candidates if each.id in set(report["front"])]
+    report["drawings"] = draw_front(folder.path, front, space, experiment, report["survivors"])
     write_json(folder.report_json, report)
     write_html(report, folder.report_html)
     rows = [
@@ -94,6 +117,7 @@ def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
     return {
         "id": candidate.id,
         "architecture": space.format(candidate.arch),
+        **_halves(space, candidate),
         "status": candidate.status,
         "metrics": candidate.metrics,
         "scores": list(candidate.scores) if candidate.scores else None,
@@ -106,6 +130,14 @@ def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
         "cached": candidate.cached,
         "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},
     }
+
+
+def _halves(space: SearchSpace, candidate: Candidate) -> dict[str, Any]:
+    """The network and the recipe of a candidate by themselves; without a recipe of its own, that is None."""
+    if not isinstance(space, JointSpace):
+        return {"network": space.format(candidate.arch), "recipe": None}
+    network, point = space.split(candidate.arch)
+    return {"network": space.network.format(network), "recipe": space.recipes.entries(point)}
 
 
 def _baseline(
@@ -126,14 +158,17 @@ def _peak(folder: RunFolder) -> dict[str, Any] | None:
 def _predictor(
     folder: RunFolder, space: SearchSpace, candidates: Sequence[Candidate], measured: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any] | None:
+    if isinstance(space, JointSpace):
+        return artefact_predictor(candidates)
     if not folder.calibration.exists():
         return None
     calibration = Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
-    held_out = calibration.hold_out(network_space(space))
+    held_out = calibration.hold_out(space)
     protocol = calibration.protocol
     calls = f"median of {protocol['repeats']} calls or more, " if protocol["repeats"] else ""
     return {
         "name": calibration.method,
+        "what": HELD_OUT,
         "spearman": held_out.spearman,
         "median_error_pct": held_out.median_error_pct,
         "within_10_pct": held_out.within_10_pct,

@@ -79,7 +79,7 @@ def _rows(report: Record, compute: Mapping[str, float | None]) -> list[tuple[str
         (
             "from the cache",
             f"{cached:,}" if cached else units.MISSING,
-            f"candidate{'s' * (cached != 1)} that another run had trained; that training is not counted here",
+            f"candidate{'s' * (cached != 1)} trained before, by this run or another; that is not counted again",
         ),
     ]
 

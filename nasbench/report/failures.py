@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nasbench.evaluation.outcomes import SCORED
@@ -26,7 +26,28 @@ def failures(report: Record) -> str:
     ]
     if not kinds:
         return missing("No candidate failed." if candidates else "No candidate has been tried yet.")
-    return f"{_kinds(kinds)}\n{_messages(report)}"
+    return f"{_kinds(kinds)}\n{_early(report)}\n{_messages(report)}"
+
+
+def _early(report: Record) -> str:
+    """At which stage candidates were ended because they broke a limit, or were among the worst."""
+    rows = [
+        f"<tr><td>{safe(row['stage'])}</td><td>{row['count']}</td>"
+        f"<td>{safe(units.duration(units.number(row.get('seconds'))))}</td>"
+        f'<td class="text">{_numbers(row["candidates"])}</td></tr>'
+        for row in report.get("early_ends") or ()
+    ]
+    if not rows:
+        return ""
+    head = '<tr><th>Ended by</th><th>Candidates</th><th>Device time</th><th class="text">Which</th></tr>'
+    table = f'<table class="kinds"><thead>{head}</thead>\n<tbody>{"".join(rows)}</tbody></table>'
+    note = "From cheap to expensive: what a stage ends does not pay for the stages after it."
+    return f'<h3>Infeasible candidates, by stage</h3>\n<div class="scroll">{table}</div>\n<p class="note">{note}</p>'
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """The first of them, and whether there are others."""
+    return ", ".join(map(str, numbers[:IDS])) + ", \N{HORIZONTAL ELLIPSIS}" * (len(numbers) > IDS)
 
 
 def _kinds(kinds: list[Record]) -> str:
@@ -62,7 +83,7 @@ def _messages(report: Record) -> str:
     rows = []
     for (kind, _), found in order[:MESSAGES]:
         numbers = list(dict.fromkeys(number for number, _ in found))
-        named = ", ".join(str(number) for number in numbers[:IDS]) + ", \N{HORIZONTAL ELLIPSIS}" * (len(numbers) > IDS)
+        named = _numbers(numbers)
         message = found[0][1]
         rows.append(
             f'<tr><td>{safe(units.outcome(kind))}</td><td>{len(found)}</td><td class="text">{named}</td>'

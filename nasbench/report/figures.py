@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from nasbench.evaluation.outcomes import FAILURES
 from nasbench.report import units
+from nasbench.report.recipe_text import recipe_steps
 
 Record = Mapping[str, Any]
 
@@ -21,6 +22,7 @@ SCORE = "score"
 SHORTER = "trained for fewer epochs"
 STOPPED = "stopped early"
 FAILED = "failed"
+HELD_OUT = "held-out architecture"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CANDIDATE = {"size": 7, "color": BLUE, "opacity": 0.45}
 SHORTER_CANDIDATE = {"symbol": "circle-open", "size": 5, "color": BLUE, "opacity": 0.45}
@@ -28,14 +30,18 @@ STOPPED_CANDIDATE = {"symbol": "circle-open", "size": 5, "color": GREEN, "opacit
 SCORED = ("done", SHORTER, STOPPED)
 
 
-def pareto_front(report: Record) -> go.Figure:
-    """All candidates over the first two objectives that trade off, the front as a step line, survivors by rank.
+def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> go.Figure:
+    """All candidates over two objectives that trade off, the front as a step line, survivors by rank.
 
     The line runs along what is attainable, never through it. With three objectives or more the front is a surface, so
     its members are marked but not joined.
+
+    Args:
+        report: the content of ``report.json``.
+        axes: the objectives across and up, by default those of `objective_axes`.
     """
     figure = empty_figure(height=420)
-    axes = objective_axes(report)
+    axes = axes or objective_axes(report)
     if axes is None:
         return figure
     across, up = axes
@@ -134,7 +140,7 @@ def best_so_far(report: Record) -> go.Figure:
     if not done:
         return figure
     last = finished[-1][1]
-    unit, divisor = ("s", 1) if last <= 180 else ("min", 60) if last <= 10_800 else ("h", 3600)
+    unit, divisor = time_unit(last)
     finished = [(candidate, seconds / divisor, value) for candidate, seconds, value in finished]
     by_status: dict[str, list[Any]] = {"done": [], SHORTER: [], STOPPED: [], "infeasible": [], FAILED: []}
     valued = [(status(each), value) for each, _, value in finished if value is not None]
@@ -171,8 +177,8 @@ def best_so_far(report: Record) -> go.Figure:
 def predictor(predicted: Record) -> go.Figure:
     """Predicted against measured latency; a perfect predictor is the diagonal.
 
-    Held-out architectures; candidates that the search measured because their predictions were unsure; and the front and
-    the survivors, which were measured when the search was over.
+    Held-out architectures, or artefacts of a search over recipes; candidates that the search measured because their
+    predictions were unsure; and the front and the survivors, which were measured when the search was over.
     """
     figure = empty_figure(height=420)
     chosen, unsure = predicted.get("chosen") or (), predicted.get("unsure") or ()
@@ -202,7 +208,7 @@ def predictor(predicted: Record) -> go.Figure:
             x=[measured for measured, _ in pairs],
             y=[guess for _, guess in pairs],
             mode="markers",
-            name="held-out architecture",
+            name=str(predicted.get("what") or HELD_OUT),
             marker={"color": BLUE, "size": 7, "opacity": 0.6},
             hovertemplate="measured %{x:.3~g} ms<br>predicted %{y:.3~g} ms<extra></extra>",
         )
@@ -244,6 +250,12 @@ def objective_axes(report: Record) -> tuple[Record, Record] | None:
     return next((objective for objective in others if objective["goal"] == "min"), others[0]), up
 
 
+def further_axes(report: Record) -> list[tuple[Record, Record]]:
+    """The objectives that `objective_axes` leaves out, each with the one that is drawn up."""
+    axes = objective_axes(report)
+    return [] if axes is None else [(each, axes[1]) for each in _objectives(report) if each not in axes]
+
+
 def progress_scores(report: Record) -> tuple[str, str, dict[int, float]]:
     """What progress is judged by: its axis title, ``max`` or ``min``, and the value of every candidate that has one."""
     candidates = report.get("candidates") or ()
@@ -278,6 +290,11 @@ def metric(candidate: Record, name: str) -> float | None:
     if measured and name == "throughput_per_s":
         return float(1000 * measured["batch"] / measured["median"])
     return units.median_ms((candidate.get("metrics") or {}).get(name))
+
+
+def time_unit(last_s: float) -> tuple[str, int]:
+    """The unit in which an axis of time that ends after so many seconds is read well, and its seconds."""
+    return ("s", 1) if last_s <= 180 else ("min", 60) if last_s <= 10_800 else ("h", 3600)
 
 
 def _objectives(report: Record) -> Sequence[Record]:
@@ -318,6 +335,7 @@ def _dots(
                 marker=dict(marker),
                 hovertext=[_candidate_hover(candidate) for candidate, _, _ in points],
                 hoverinfo="text",
+                customdata=[candidate["id"] for candidate, _, _ in points],  # what a click shows more of
             )
         )
 
@@ -327,16 +345,21 @@ def _candidate_hover(candidate: Record) -> str:
     how += ["from the cache"] if candidate.get("cached") else []
     how += [f"attempt {1 + len(candidate['attempts'])}"] if candidate.get("attempts") else []
     rows = [f"<b>candidate {candidate['id']}</b> ({escape(', '.join(how))})"]
-    rows += [escape(line) for line in units.lines(str(candidate.get("architecture", "")))]
+    architecture = candidate.get("network") or candidate.get("architecture", "")
+    rows += [escape(line) for line in units.lines(str(architecture))]
+    if candidate.get("recipe") is not None:
+        steps = recipe_steps(candidate["recipe"]) or ["recipe: no step"]
+        rows += [f"<i>{escape(line)}</i>" for step in steps for line in units.lines(step)]
     for name in candidate.get("metrics") or {}:
         if (value := metric(candidate, name)) is not None:
-            rows.append(f"{escape(str(name))}: {_written(str(name), value)}")
+            rows.append(f"{escape(str(name))}: {written(str(name), value)}")
     if candidate.get("error"):
         rows += [escape(line) for line in units.lines(units.shorten(str(candidate["error"]), 160))]
     return "<br>".join(rows)
 
 
-def _written(name: str, value: float) -> str:
+def written(name: str, value: float) -> str:
+    """A metric as people write it."""
     if name.endswith("_pct"):
         return units.percentage(value)
     if name.endswith("_bytes"):

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from nasbench.files import write_text
 from nasbench.report import figures, page, units
-from nasbench.report.cost import cost, cost_sentence
+from nasbench.report.cost import cost
 from nasbench.report.curves import learning_curves, shown_curves
 from nasbench.report.failures import failures
-from nasbench.report.page import facts_table, missing, safe, section
+from nasbench.report.front_page import front_members, survivor_drawing
+from nasbench.report.importance_bars import importance_section
+from nasbench.report.over_time import against_baseline, hypervolume_over_time
+from nasbench.report.overview import overview, runtime
+from nasbench.report.page import missing, safe, section
+from nasbench.report.recipe_text import recipe_steps
+from nasbench.report.reproduce import reproduce
 from nasbench.report.stage_bars import EAGER, Measure, accuracy_metric, stage_bars
 
 Record = Mapping[str, Any]
-
-ABOUT_THE_RUN = ("started", "command", "seed", "commit", "machine", "cores")
 
 
 def write_html(report: Record, path: Path) -> None:
@@ -35,99 +35,19 @@ def write_html(report: Record, path: Path) -> None:
     """
     name = str((report.get("experiment") or {}).get("name") or "search")
     sections = [
-        _head(report, name),
+        overview(report, name),
         section("Survivors, stage by stage", f"{_survivors(report)}\n{_drawings(report, path.parent)}"),
-        section("Pareto front" if figures.objective_axes(report) else "Objective", _front(report)),
+        section("Pareto front" if figures.objective_axes(report) else "Objective", _front(report, path.parent)),
         section("Best so far", _progress(report)),
+        section("What mattered", importance_section(report)),
         *([section("Learning curves", _curves(report))] if shown_curves(report) else []),
         section("What each stage changed", _stages(report)),
         section("Latency predictor", _predictor(report)),
         section("Failures", failures(report)),
         section("Cost", cost(report)),
-        section("How to reproduce", _reproduce(report)),
+        section("How to reproduce", reproduce(report)),
     ]
     write_text(path, page.document(f"{name} - search report", "\n".join(sections)))
-
-
-def _head(report: Record, name: str) -> str:
-    status = str(report.get("status") or "unknown")
-    early = "" if status == "complete" else " early"
-    return (
-        f'<header>\n<h1>{safe(name)}</h1>\n<p class="status{early}">Status: {safe(status)}</p>\n'
-        f'<p class="summary">{_asked(report)} {_found(report)} {cost_sentence(report)}</p>\n</header>'
-    )
-
-
-def _asked(report: Record) -> str:
-    experiment = report.get("experiment") or {}
-    goals = []
-    for objective in experiment.get("objectives") or ():
-        words, unit = units.METRICS.get(objective["metric"], (objective["metric"], ""))
-        limit = units.number(objective.get("limit"))
-        bound = "at least" if objective["goal"] == "max" else "at most"
-        within = "" if limit is None else f" ({bound} {units.significant(limit)} {unit})".replace(" )", ")")
-        goals.append(f"{'high' if objective['goal'] == 'max' else 'low'} {safe(words)}{within}")
-    device = experiment.get("device") or {}
-    threads, batch = device.get("threads"), device.get("batch")
-    details = [f"{safe(threads)} thread{'s' * (threads != 1)}"] if threads is not None else []
-    details += [f"batch {safe(batch)}"] if batch is not None else []
-    details += [safe(device["runtime"])] if device.get("runtime") else []
-    where = f"{_part(experiment, 'device')}{' (' + ', '.join(details) + ')' if details else ''}"
-    return (
-        f"Asked for {' and '.join(goals) or 'no objective'} on the device {where}: the controller "
-        f"{_part(experiment, 'controller')} searched the space {_part(experiment, 'space')} on the data "
-        f"{_part(experiment, 'data')}."
-    )
-
-
-def _found(report: Record) -> str:
-    survivors = sorted((s for s in report.get("survivors") or () if s.get("stages")), key=lambda s: s["rank"])
-    if not survivors:
-        return "Found no survivor yet."
-    best = survivors[0]
-    first = best["stages"][0]
-    kept = [stage for stage in best["stages"] if stage.get("accepted")]
-    who = f"The best survivor (candidate {safe(best['candidate'])})"
-    if not kept or kept[-1] is first:
-        return f"{who} has {_described(best, first)} as {safe(first['name'])}; no later stage was accepted."
-    last = kept[-1]
-    key = accuracy_metric(best)
-    before, now = first.get("metrics") or {}, last.get("metrics") or {}
-    changes = [_faster(now.get("latency_ms"), before.get("latency_ms"))]
-    sizes = (units.number(now.get("size_bytes")), units.number(before.get("size_bytes")))
-    changes.append(units.times(*sizes, "smaller", "larger", "as large as before"))
-    points = units.points(units.number(now.get(key)), units.number(before.get(key)))
-    changes.append(f"{points} percentage points of accuracy" if points else "")
-    told = ", ".join(change for change in changes if change)
-    sentence = (
-        f"{who} went from {_described(best, first)} as {safe(first['name'])} to {_described(best, last)} as "
-        f"{safe(last['name'])}{': ' if told else ''}{told}."
-    )
-    eager = (best.get("baseline") or {}).get("latency_ms")
-    if gain := _faster(now.get("latency_ms"), eager):
-        known = units.significant(units.median_ms(eager))
-        sentence += f" Against the searched model in eager PyTorch ({known} ms) it is {gain}."
-    if any(isinstance(one, Mapping) and one.get("unstable") for one in (now.get("latency_ms"), eager)):
-        sentence += " The timing was unstable; do not trust small differences."
-    return sentence
-
-
-def _faster(now: object, before: object) -> str:
-    """The ratio of two measured latencies; empty where they were not measured alike."""
-    if not isinstance(now, Mapping) or not isinstance(before, Mapping) or not units.comparable(now, before):
-        return ""
-    return units.times(units.median_ms(now), units.median_ms(before), "faster", "slower", "as fast")
-
-
-def _described(survivor: Record, stage: Record) -> str:
-    metrics = stage.get("metrics") or {}
-    key = accuracy_metric(survivor)
-    accuracy, latency = units.number(metrics.get(key)), units.median_ms(metrics.get("latency_ms"))
-    size = units.number(metrics.get("size_bytes"))
-    parts = [f"{units.percentage(accuracy)}&nbsp;% {units.METRICS[key][0]}"] if accuracy is not None else []
-    parts += [f"{units.significant(latency)}&nbsp;ms"] if latency is not None else []
-    parts += [units.size(size).replace(" ", "&nbsp;")] if size is not None else []
-    return f"<b>{', '.join(parts) or 'no measurements'}</b>" + (f" ({how})" if (how := _runtime(metrics)) else "")
 
 
 def _survivors(report: Record) -> str:
@@ -150,7 +70,7 @@ def _survivors(report: Record) -> str:
         baseline = survivor.get("baseline") or {}
         if units.median_ms(baseline.get("latency_ms")) is not None:
             cells = ["", _latency(baseline["latency_ms"], None), "", "", "", ""]
-            rows.append(_row(EAGER, cells, _runtime(baseline), "for reference"))
+            rows.append(_row(EAGER, cells, runtime(baseline), "for reference"))
         stages = survivor.get("stages") or []
         rows += [_stage_row(survivor, stage, stages[0]) for stage in stages]
         if not stages:
@@ -175,7 +95,7 @@ def _drawings(report: Record, root: Path) -> str:
             drawn = (root / name).read_text(encoding="utf-8")
             parts.append(
                 f'<details class="drawing"{" open" * (not parts)}><summary>The architecture of {safe(who)}</summary>\n'
-                f'<div class="scroll">{drawn}</div></details>'
+                f'<div class="scroll" id="{survivor_drawing(survivor["rank"])}">{drawn}</div></details>'
             )
     return "\n".join(parts)
 
@@ -209,7 +129,7 @@ def _stage_row(survivor: Record, stage: Record, first: Record) -> str:
     if saving := (stage.get("saving") or {}).get("latency"):
         times, interval = _ratio(saving)
         verdict += f"<small>{times} of the latency of the stage before {interval}</small>"
-    return _row(str(stage.get("name")), cells, _runtime(metrics), verdict, rejected=not accepted)
+    return _row(str(stage.get("name")), cells, runtime(metrics), verdict, rejected=not accepted)
 
 
 def _row(name: str, cells: Sequence[str], runtime: str, verdict: str, *, rejected: bool = False) -> str:
@@ -244,31 +164,35 @@ def _with_small(text: str, small: str) -> str:
     return f"{safe(text)}<small>{safe(small)}</small>" if small else safe(text)
 
 
-def _runtime(metrics: Record) -> str:
-    latency = metrics.get("latency_ms")
-    told = latency if isinstance(latency, Mapping) else {}
-    words = [told.get("runtime") or metrics.get("runtime"), told.get("precision") or metrics.get("precision")]
-    return ", ".join(safe(word) for word in words if word)
-
-
-def _front(report: Record) -> str:
+def _front(report: Record, root: Path) -> str:
     objectives = (report.get("experiment") or {}).get("objectives") or ()
     axes = figures.objective_axes(report)
     if axes is None:
         note = "The search has one objective, so there is no front: this is how the candidates are spread over it."
-        return _plot(figures.distribution(report), "objective", note, "No candidate is done with a value to draw.")
-    caption = "Hover or tap a point for its architecture."
+        drawn = _plot(figures.distribution(report), "objective", note, "No candidate is done with a value to draw.")
+        return f"{drawn}\n{front_members(report, root)}"
+    caption = "Point at a candidate for its numbers; click or tap it to see more."
     if len(objectives) > 2:
         caption = (
             f"The front of all {len(objectives)} objectives, seen from two of them: its members need not lie on "
             f"the edge of this picture. {caption}"
         )
+    empty = "No candidate is done with both objectives to draw."
+    parts = [_plot(figures.pareto_front(report), "front", _at_the_edge(report, axes) + caption, empty)]
+    for other in figures.further_axes(report):
+        figure, words = figures.pareto_front(report, other), units.METRICS.get(other[0]["metric"], ("",))[0]
+        caption = f"{_at_the_edge(report, other)}The same front, seen from {safe(words or other[0]['metric'])}."
+        parts.append(_plot(figure, f"front-{other[0]['metric']}", caption, empty))
+    return "\n".join([*parts, front_members(report, root)])
+
+
+def _at_the_edge(report: Record, axes: tuple[Record, Record]) -> str:
+    """That candidates without a value stand at the lower edge, if there are any."""
     across, up = (objective["metric"] for objective in axes)
     infeasible = [c for c in report.get("candidates") or () if c.get("status") == "infeasible"]
-    if any(figures.metric(c, up) is None and figures.metric(c, across) is not None for c in infeasible):
-        words = units.METRICS.get(up, (up, ""))[0]
-        caption = f"Infeasible candidates without {safe(words)} stand at the lower edge. {caption}"
-    return _plot(figures.pareto_front(report), "front", caption, "No candidate is done with both objectives to draw.")
+    if not any(figures.metric(c, up) is None and figures.metric(c, across) is not None for c in infeasible):
+        return ""
+    return f"Infeasible candidates without {safe(units.METRICS.get(up, (up, ''))[0])} stand at the lower edge. "
 
 
 def _progress(report: Record) -> str:
@@ -284,7 +208,20 @@ def _progress(report: Record) -> str:
         caption = (
             f"{caption} Candidates that were stopped early are drawn with what they had reached; they do not count."
         )
-    return _plot(figures.best_so_far(report), "progress", caption, "No candidate has a score yet.")
+    parts = [_plot(figures.best_so_far(report), "progress", caption, "No candidate has a score yet.")]
+    if report.get("hypervolume"):
+        note = (
+            "Hypervolume: what the candidates so far dominate, between the worst value of every objective (0) and the "
+            "best of all of them at once (1). Costs count by their logarithms."
+        )
+        parts.append(_plot(hypervolume_over_time(report), "hypervolume", note, "No hypervolume was recorded."))
+    if told := report.get("baseline"):
+        note = (
+            f"{safe(told['statement'])} The band holds the middle 95&nbsp;% of searches made of the candidates of the "
+            f"{safe(told['controller'])} one, drawn with replacement."
+        )
+        parts.append(_plot(against_baseline(report), "baseline", note, "The baseline has no candidate yet."))
+    return "\n".join(parts)
 
 
 def _curves(report: Record) -> str:
@@ -303,9 +240,11 @@ def _stages(report: Record) -> str:
     if not survivors:
         return missing("No survivor has been compressed yet.")
     parts = [
-        '<p class="note">Every bar is a measured value; the small number is the change since the last accepted stage '
-        "(percentage points for accuracy, percent for latency and size). Rejected stages are grey and hatched. "
-        "Latency and size start at zero; accuracy does not, and says its range.</p>"
+        '<p class="note">From where it began to the result: green is a change for the better, red for the worse, since '
+        "the last accepted stage, in percentage points for accuracy and in percent for latency and size. Latency and "
+        "size are multiples and start at zero; accuracy does not. Lines at the ends of bars are 95&nbsp;% intervals of "
+        "ratios that were timed in turn; a change that stays within its interval is grey. Rejected stages are grey and "
+        "hatched; the recipe went on without them.</p>"
     ]
     for survivor in survivors:
         drawn = [
@@ -315,7 +254,7 @@ def _stages(report: Record) -> str:
         ]
         head = (
             f"<h3>Survivor {safe(survivor['rank'])}, candidate {safe(survivor['candidate'])}</h3>\n"
-            f'<p class="note"><code>{safe(survivor.get("architecture", ""))}</code></p>'
+            f"{_what(report, survivor)}"
         )
         panels = '<div class="panels">\n' + "\n".join(drawn) + "\n</div>"
         body = panels if drawn else missing("No stage of this survivor has been measured yet.")
@@ -323,16 +262,31 @@ def _stages(report: Record) -> str:
     return "\n".join(parts)
 
 
+def _what(report: Record, survivor: Record) -> str:
+    """The architecture of a survivor, and its recipe where recipes were searched."""
+    candidates: Sequence[Record] = report.get("candidates") or ()
+    chosen = next((one for one in candidates if one["id"] == survivor["candidate"]), {**survivor, "recipe": None})
+    if chosen.get("recipe") is None:
+        return f'<p class="note"><code>{safe(survivor.get("architecture", ""))}</code></p>'
+    steps = "; ".join(safe(step) for step in recipe_steps(chosen["recipe"])) or "no step"
+    return f'<p class="note"><code>{safe(chosen.get("network", ""))}</code><br>{steps}</p>'
+
+
 def _predictor(report: Record) -> str:
     told = report.get("predictor")
     if not told:
+        if (report.get("space") or {}).get("recipes"):
+            return missing(
+                "No artefact has both a predicted and a measured latency: predictions begin after a dozen measurements."
+            )
         return missing("No latency predictor was used: latencies were measured, or are no objective.")
     error, rank = units.number(told.get("median_error_pct")), units.number(told.get("spearman"))
     facts = [f"Spearman rank correlation {rank:.3f}"] if rank is not None else []
     facts += [f"median error {units.significant(error)} %"] if error is not None else []
     facts += [f"n = {safe(told['n'])}"] if told.get("n") is not None else []
     text = f"<p>{safe(told.get('name') or 'Predictor')}: {', '.join(facts) or 'no figures of merit'}.</p>"
-    protocol = f"Held out: {safe(told['protocol'])}" if told.get("protocol") else "What was held out is not recorded."
+    how = "Held out: " if told.get("what", figures.HELD_OUT) == figures.HELD_OUT else "Compared: "
+    protocol = f"{how}{safe(told['protocol'])}" if told.get("protocol") else "What was held out is not recorded."
     text += _unsure(told.get("unsure") or ()) + _chosen(told.get("chosen") or ())
     empty = "No pair of measured and predicted latency was kept."
     return f"{text}\n{_plot(figures.predictor(told), 'predictor', protocol, empty, square=True)}"
@@ -369,42 +323,9 @@ def _chosen(chosen: Sequence[Record]) -> str:
     )
 
 
-def _reproduce(report: Record) -> str:
-    environment, experiment = report.get("environment") or {}, report.get("experiment") or {}
-    if not environment and not experiment:
-        return missing("Neither the environment nor the experiment was recorded.")
-    facts = {key: environment[key] for key in ABOUT_THE_RUN if environment.get(key) is not None}
-    facts.setdefault("seed", experiment.get("seed", "not recorded"))
-    command = facts.pop("command", None)
-    if isinstance(command, Sequence) and not isinstance(command, str):
-        command = shlex.join(str(word) for word in command)
-    versions: dict[str, object] = {}
-    for key, value in environment.items():
-        if isinstance(value, Mapping):
-            versions |= value
-        elif key not in ABOUT_THE_RUN:
-            versions[key] = value
-    plain = json.loads(json.dumps(experiment, default=str))
-    written = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
-    return "\n".join(
-        [
-            f"<pre>{safe(command)}</pre>" if command else missing("The command was not recorded."),
-            f'<div class="columns"><div>{facts_table("The run", facts)}</div>',
-            f"<div>{facts_table('Versions', versions)}</div></div>",
-            f"<h3>The experiment, resolved</h3>\n<pre>{safe(written)}</pre>",
-        ]
-    )
-
-
 def _plot(figure: Any, name: str, caption: str, empty: str, *, square: bool = False) -> str:
     """The figure with its caption (HTML), or the sentence that says why there is none."""
     if not figure.data:
         return missing(empty)
     kind = ' class="square"' if square else ""
     return f"<figure{kind}>\n{page.plot(figure, name)}\n<figcaption>{caption}</figcaption>\n</figure>"
-
-
-def _part(experiment: Record, key: str) -> str:
-    part = experiment.get(key)
-    name = part.get("name") if isinstance(part, Mapping) else part
-    return f"<b>{safe(name or 'unnamed')}</b>"

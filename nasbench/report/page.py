@@ -21,6 +21,28 @@ p { margin: .4rem 0 .8rem; max-width: 50rem; overflow-wrap: anywhere; }
 .status { color: var(--soft); margin: 0 0 1rem; }
 .status.early { color: var(--warn); font-weight: 600; }
 .summary { font-size: 1.05rem; }
+dl.summary { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .45rem 1rem; font-size: 1rem; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+.cards { display: grid; gap: .6rem; margin: 1rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(min(12rem, 100%), 1fr)); }
+.card { background: var(--wash); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem; }
+.card b { display: block; font-size: 1.6rem; line-height: 1.2; }
+.card span { display: block; }
+.card small { color: var(--soft); }
+.shown.full { border: 1px solid var(--line); border-radius: 6px; padding: .2rem .9rem .6rem; margin: .8rem 0; }
+.shown h3 { margin-top: .6rem; }
+.shown svg { display: block; }
+.recipe { font-size: .875rem; }
+.front tr.on td { background: #eaf2f9; }
+.front code { font-size: .75rem; }
+.front td:last-child { min-width: 13rem; }
+.front td { white-space: nowrap; }
+.front td.text { white-space: normal; }
+button { font: inherit; color: #00588a; background: #fff; border: 1px solid #9fb6c6; border-radius: 4px;
+  cursor: pointer; min-width: 2.75rem; padding: .25rem .6rem; }
+button[aria-pressed="true"] { color: #fff; background: #0072b2; border-color: #0072b2; }
+button:focus-visible, summary:focus-visible { outline: 3px solid #d55e00; outline-offset: 2px; }
 .empty, figcaption, .note { color: var(--soft); }
 figcaption, .note { font-size: .875rem; max-width: 50rem; }
 figure { margin: .6rem 0; min-width: 0; }
@@ -54,7 +76,11 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: 4px
 .facts td { text-align: left; overflow-wrap: anywhere; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 2rem; }
 @media screen and (max-width: 52rem) { .panels { grid-template-columns: minmax(0, 1fr); } }
-@media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } .summary { font-size: 1rem; } }
+@media screen and (max-width: 40rem) { .front .text { display: none; } .cost td:not(.text) { white-space: normal; } }
+@media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } .summary { font-size: 1rem; }
+  dl.summary { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .5rem; }
+  .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); } .card b { font-size: 1.25rem; }
+  .card span, .card small { font-size: .8125rem; } button { min-height: 2.5rem; } }
 @media print {
   @page { margin: 12mm; }
   body { max-width: none; padding: 0; font-size: 11pt; }
@@ -65,6 +91,14 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: 4px
   .stages { zoom: .66; }
   .panels > div { zoom: .66; }
   .modebar { display: none; }
+  .front, .kinds { font-size: .7rem; }
+  .kinds th, .kinds td { padding: .25rem .4rem; }
+  .front small { font-size: .6rem; }
+  .cards { grid-template-columns: repeat(4, minmax(0, 1fr)); }
+  .card { break-inside: avoid; }
+  .shown svg { max-width: 100%; height: auto; }
+  button { border: 0; padding: 0; min-width: 0; min-height: 0; color: inherit; background: none; }
+  button[aria-pressed="true"] { color: inherit; background: none; font-weight: 600; }
 }
 """
 

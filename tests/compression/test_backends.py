@@ -3,26 +3,55 @@
 import copy
 import importlib.util
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from compression import BACKENDS, Backend, get_backend, get_step
+from compression import BACKENDS, Backend, CompiledModel, get_backend, get_step
 from compression.compilation.eager import Eager
 from compression.compilation.onnx_export import export_onnx
 from compression.compilation.onnxruntime import OnnxRuntime
 from nasbench_registry import UserError
 
 
-@pytest.fixture(params=sorted(BACKENDS))
-def backend(request) -> Backend:
-    made = get_backend(request.param)
+def available(name: str) -> Backend:
+    made = get_backend(name)
     missing = made.why_unavailable()
     if missing:
         pytest.skip(missing)
     return made
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request) -> Backend:
+    return available(request.param)
+
+
+@pytest.fixture(params=sorted(name for name, made in BACKENDS.items() if "int8" in made.precisions))
+def int8_backend(request) -> Backend:
+    return available(request.param)
+
+
+@pytest.fixture(scope="session")
+def _compiled(_trained, context) -> Callable[[Backend, str], CompiledModel]:
+    made: dict[tuple[str, str], CompiledModel] = {}
+
+    def get(backend: Backend, network: str) -> CompiledModel:
+        key = (backend.name, network)
+        if key not in made:
+            made[key] = backend.compile(_trained(network), context.example_inputs)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def compiled(_compiled, backend) -> CompiledModel:
+    """The plain network in float32, compiled once by each backend; shared, so not to be changed."""
+    return _compiled(backend, "plain")
 
 
 def reference(model: nn.Module, images: torch.Tensor) -> np.ndarray:
@@ -37,8 +66,8 @@ def test_names_and_lines_for_listings(name) -> None:
     assert "fp32" in made.precisions
 
 
-def test_float_agrees_with_torch(backend, trained, digits) -> None:
-    compiled = backend.compile(trained, digits.train_images[:4])
+def test_float_agrees_with_torch(_compiled, backend, trained, network_name, digits) -> None:
+    compiled = _compiled(backend, network_name)
     for count in (1, 7):
         images = digits.val_images[:count]
         found = compiled(images.numpy())
@@ -70,29 +99,29 @@ def test_compilation_and_calls_are_silent(backend, plain, digits, capfd, recwarn
 
 
 @pytest.mark.parametrize("already", [False, True])
-def test_int8_accuracy_is_within_a_point(backend, trained, context, already) -> None:
+def test_int8_accuracy_is_within_a_point(int8_backend, trained, context, already) -> None:
     model = get_step("quantize").apply(trained, context)[0] if already else trained
-    compiled = backend.compile(model, context.example_inputs, "int8", context.calibration)
+    compiled = int8_backend.compile(model, context.example_inputs, "int8", context.calibration)
     assert abs(context.evaluate(compiled) - context.evaluate(trained)) <= 1
     assert compiled.describe()["precision"] == "int8"
 
 
-def test_int8_file_is_much_smaller(backend, context) -> None:
+def test_int8_file_is_much_smaller(int8_backend, context) -> None:
     torch.manual_seed(0)
     wide = nn.Sequential(
         nn.Conv2d(1, 96, 3), nn.ReLU(), nn.Conv2d(96, 96, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1536, 10)
     )
     sizes = {
-        precision: backend.compile(wide, context.example_inputs, precision, context.calibration).bytes
+        precision: int8_backend.compile(wide, context.example_inputs, precision, context.calibration).bytes
         for precision in ("fp32", "int8")
     }
     assert sizes["fp32"] > 4 * 96 * 96 * 9
     assert sizes["int8"] < 0.3 * sizes["fp32"]
 
 
-def test_int8_needs_images(backend, plain, context) -> None:
+def test_int8_needs_images(int8_backend, plain, context) -> None:
     with pytest.raises(UserError, match="needs calibration images"):
-        backend.compile(plain, context.example_inputs, "int8")
+        int8_backend.compile(plain, context.example_inputs, "int8")
 
 
 def test_float_of_a_quantized_network_keeps_its_weights(backend, plain, context) -> None:
@@ -102,8 +131,7 @@ def test_float_of_a_quantized_network_keeps_its_weights(backend, plain, context)
     assert compiled.describe()["precision"] == "fp32"
 
 
-def test_saved_size_is_the_size_told(backend, plain, context, tmp_path) -> None:
-    compiled = backend.compile(plain, context.example_inputs)
+def test_saved_size_is_the_size_told(compiled, tmp_path) -> None:
     written = compiled.save(tmp_path / "deep" / "folder")
     assert written.parent == tmp_path / "deep" / "folder"
     assert written.stat().st_size == compiled.bytes
@@ -111,18 +139,18 @@ def test_saved_size_is_the_size_told(backend, plain, context, tmp_path) -> None:
     assert compiled.save(named) == named and named.is_file()
 
 
-def test_description_is_json(backend, plain, context) -> None:
-    described = backend.compile(plain, context.example_inputs).describe()
+def test_description_is_json(backend, compiled) -> None:
+    described = compiled.describe()
     assert json.loads(json.dumps(described)) == described
     assert described["backend"] == backend.name and described["threads"] == 1 and described["version"]
     assert sum(described["operators"].values()) >= 5
 
 
-def test_wrong_use_is_refused(backend, plain, context) -> None:
+def test_wrong_use_is_refused(backend, compiled, plain, context) -> None:
     with pytest.raises(UserError, match="precision"):
         backend.compile(plain, context.example_inputs, "int3")
     with pytest.raises(UserError, match="images have shape"):
-        backend.compile(plain, context.example_inputs)(np.zeros((1, 8, 8), np.float32))
+        compiled(np.zeros((1, 8, 8), np.float32))
     with pytest.raises(UserError, match="threads is 0"):
         get_backend(backend.name, threads=0)
     with pytest.raises(UserError, match="Did you mean 'threads'"):
@@ -202,3 +230,20 @@ def test_missing_package_is_named_with_the_way_to_get_it(plain, context, monkeyp
     assert reason is not None and "onnxruntime, which" in reason and "nasbench-framework[onnx]" in reason
     with pytest.raises(UserError, match="pip install"):
         get_step("compile").apply(plain, context)
+
+
+def test_a_provider_that_is_not_there_is_named_with_the_way_to_get_it(plain, context, tmp_path) -> None:
+    compiled = OnnxRuntime().compile(plain, context.example_inputs)
+    assert compiled.describe()["provider"] == "cpu"
+    compiled.save(tmp_path)
+    for provider, package in (
+        ("cuda", "onnxruntime-gpu"),
+        ("tensorrt", "tensorrt"),
+        ("openvino", "onnxruntime-openvino"),
+    ):
+        backend = get_backend("onnxruntime", provider=provider)
+        for attempt in (lambda: backend.compile(plain, context.example_inputs), lambda: backend.load(tmp_path)):  # noqa: B023
+            with pytest.raises(UserError, match=f"provider '{provider}' .* has cpu; install .*{package}"):
+                attempt()
+    with pytest.raises(UserError, match="provider"):
+        get_backend("onnxruntime", provider="gpu")

@@ -1,270 +1,29 @@
 """The HTML report: what stands on the page, what the figures draw, and what is missing without breaking either."""
 
-import copy
 import re
 from html import escape, unescape
-from html.parser import HTMLParser
 from itertools import pairwise
-from random import Random
 
 import pytest
 import yaml
+from report_samples import CELL, Page, latency, make_report, plots, render, trace
 
-from nasbench.evaluation import FAILURES, OUTCOMES
+from nasbench.evaluation import FAILURES
 from nasbench.files import write_text
 from nasbench.report import figures, units
 from nasbench.report.curves import learning_curves
 from nasbench.report.drawing import svg
+from nasbench.report.figures import BLUE
 from nasbench.report.html import write_html
-from nasbench.report.stage_bars import EAGER, stage_bars
+from nasbench.report.importance_bars import importance_bars
+from nasbench.report.over_time import against_baseline, hypervolume_over_time
+from nasbench.report.stage_bars import EAGER
 from search_spaces.diagram import Node, chain
-
-CELL = "|nor_conv_3x3~0|+|skip_connect~0|<wide>&co~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
-LAYERS = ("ghost_module_k3_w0.75", "inverted_residual_se_k5_w1.0", "shuffle_unit_k5_w0.5", "convolution_k3_w1.0")
-ERRORS = (
-    ("out_of_memory", "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB <device 0>"),
-    ("failed", "RuntimeError: Given groups=3, weight of size [8, 1, 3, 3], expected input to have 3 channels"),
-    ("timed_out", "time was up in epoch 4 of 12 after 600 s of training"),
-    ("failed", None),
-)
-
-
-def latency(median, *, runtime="onnxruntime", precision="float32", unstable=False):
-    """A measured latency as the report carries it."""
-    return {
-        "median": median,
-        "p95": round(1.12 * median, 4),
-        "iqr": round(0.04 * median, 4),
-        "batch": 1,
-        "threads": 1,
-        "repeats": 200,
-        "runtime": runtime,
-        "precision": precision,
-        "device": "cpu",
-        "unstable": unstable,
-    }
-
-
-def candidate(number, rng):
-    """One candidate of a search: every sixth fails, every seventh is infeasible, slower ones are better."""
-    arch = "/".join("-".join(rng.choice(LAYERS) for _ in range(3)) for _ in range(3))
-    macs = rng.randint(400_000, 4_000_000)
-    common = {
-        "id": number,
-        "architecture": arch,
-        "seconds": rng.uniform(20, 45),
-        "finished_s": 16.0 * (number + 1) + rng.uniform(0, 12),
-        "scores": None,
-        "error": None,
-        "metrics": {},
-        "curve": {},
-        "attempts": [],
-    }
-    if number % 6 == 5:
-        kind, error = ERRORS[number // 6 % len(ERRORS)]
-        attempts = [{"status": kind, "error": error, "seconds": 3.0}] if kind == "out_of_memory" else []
-        return common | {"status": kind, "error": error, "attempts": attempts}
-    cost = {"latency_ms": round(0.4 + macs / 2.2e6 + rng.uniform(0, 0.2), 3), "macs": macs, "params": macs // 38}
-    if number % 7 == 4:
-        return common | {"status": "infeasible", "metrics": cost | {"latency_ms": 3.1 + number / 3}}
-    accuracy = round(98.9 - 5 * 4e5 / macs - rng.uniform(0, 1.5) - 6 / (number + 2), 3)
-    metrics = {"val_acc_pct": accuracy, **cost, "latency_std_ms": 0.05, "size_bytes": 4 * macs // 38 + 9000}
-    curve = {"4": accuracy - 9, "8": accuracy - 2, "12": accuracy}
-    score = accuracy * cost["latency_ms"] ** -0.07
-    return common | {"status": "done", "metrics": metrics, "scores": [score], "curve": curve}
-
-
-def outcome(kind, meaning, candidates):
-    """A row of the outcomes as the report carries it."""
-    ended = [one for one in candidates if one["status"] == kind]
-    return {
-        "kind": kind,
-        "count": len(ended),
-        "meaning": meaning,
-        "retries": sum(len(one["attempts"]) for one in ended),
-        "recovered": 0,
-        "counts": None if kind in ("done", "stopped") else kind != "infeasible",
-        "seconds": sum(one["seconds"] for one in ended),
-    }
-
-
-def stage(name, rank, *, accuracy, ms, size, params, macs, precision="float32", accepted=True, reason=None):
-    return {
-        "name": name,
-        "accepted": accepted,
-        "reason": reason,
-        "seconds": 21.5,
-        "artefact": f"survivors/{rank}/{name}",
-        "metrics": {
-            "val_acc_pct": accuracy + 0.4,
-            "test_acc_pct": accuracy,
-            "params": params,
-            "macs": macs,
-            "size_bytes": size,
-            "latency_ms": latency(ms, precision=precision),
-            "throughput_per_s": 1000 / ms,
-        },
-        "note": {},
-    }
-
-
-def survivor(rank, chosen, arch):
-    ms, macs, params = chosen["metrics"]["latency_ms"], chosen["metrics"]["macs"], chosen["metrics"]["params"]
-    size, accuracy = 4 * params + 9000, chosen["metrics"]["val_acc_pct"] - 0.6
-    common = {"rank": rank}
-    small = {"params": int(0.62 * params), "macs": int(0.55 * macs)}
-    return {
-        "rank": rank,
-        "candidate": chosen["id"],
-        "architecture": arch,
-        "baseline": {"runtime": "eager", "latency_ms": latency(2.4 * ms, runtime="eager")} if rank < 3 else None,
-        "stages": [
-            stage("searched", **common, accuracy=accuracy, ms=ms, size=size, params=params, macs=macs),
-            stage("pruned", **common, accuracy=accuracy - 1.12, ms=0.71 * ms, size=int(0.66 * size), **small),
-            stage("distilled", **common, accuracy=accuracy - 0.28, ms=0.7 * ms, size=int(0.66 * size), **small),
-            stage(
-                "quantized",
-                **common,
-                accuracy=accuracy - (0.31 if rank != 2 else 4.7),
-                ms=0.44 * ms,
-                size=int(0.2 * size),
-                **small,
-                precision="int8",
-                accepted=rank != 2,
-                reason=None if rank != 2 else "test accuracy fell by 4.42 points, more than the 2.00 allowed",
-            ),
-            stage(
-                "compiled",
-                **common,
-                accuracy=accuracy - (0.31 if rank != 2 else 0.28),
-                ms=(0.4 if rank != 2 else 0.64) * ms,
-                size=int((0.21 if rank != 2 else 0.67) * size),
-                **small,
-                precision="int8" if rank != 2 else "float32",
-            ),
-        ],
-    }
-
-
-def make_report():
-    rng = Random(7)
-    candidates = [candidate(number, rng) for number in range(36)]
-    done = [one for one in candidates if one["status"] == "done"]
-    front, best = [], 0.0
-    for one in sorted(done, key=lambda one: one["metrics"]["latency_ms"]):
-        if one["metrics"]["val_acc_pct"] > best:
-            front.append(one)
-            best = one["metrics"]["val_acc_pct"]
-    chosen = [front[-1], front[len(front) // 2], front[0]]
-    chosen[0]["architecture"] = CELL
-    measured = [round(rng.uniform(0.3, 2.4), 3) for _ in range(40)]
-    return {
-        "experiment": {
-            "name": "quickstart <v2>",
-            "seed": 3,
-            "data": {"name": "digits"},
-            "space": {"name": "mobile"},
-            "controller": {"name": "regularized_evolution", "population": 12, "tournament": 4},
-            "device": {"name": "cpu", "threads": 1, "batch": 1, "runtime": "onnxruntime"},
-            "objectives": [
-                {"metric": "val_acc_pct", "goal": "max", "limit": None},
-                {"metric": "latency_ms", "goal": "min", "limit": 3.0},
-            ],
-            "reward": {"name": "weighted_product", "target": {"latency_ms": 1.0}, "exponent": -0.07},
-            "training": {"epochs": 12, "batch_size": 64, "optimizer": "adamw", "learning_rate": 0.003},
-            "search": {"candidates": 36, "max_hours": 1.0, "max_failures": 8},
-            "executor": {"name": "ray", "workers": 2, "cpus": 1, "gpus": 0},
-            "survivors": 3,
-            "recipe": [{"prune": {"importance": "l2", "ratio": 0.4}}, {"quantize": {"precision": "int8"}}],
-        },
-        "environment": {
-            **{"python": "3.11.7", "torch": "2.10.0", "onnxruntime": "1.23.0", "ray": "2.52.0", "optuna": "4.6.0"},
-            **{
-                "machine": "x86_64, AMD EPYC",
-                "cores": 2,
-                "seed": 3,
-                "commit": "2cd100a",
-                "started": "2026-01-05 10:00",
-            },
-            "command": ["nasbench", "search", "my experiments/quickstart.yaml", "--seed", "3"],
-        },
-        "status": "complete",
-        "candidates": candidates,
-        "front": [one["id"] for one in reversed(front)],
-        "survivors": [
-            survivor(rank, one, one["architecture"] if rank > 1 else CELL) for rank, one in enumerate(chosen, start=1)
-        ],
-        "predictor": {
-            "name": "mlp_ensemble",
-            "spearman": 0.962,
-            "median_error_pct": 4.137,
-            "n": 40,
-            "protocol": "40 random architectures <measured>, none of them used for fitting",
-            "measured_ms": measured,
-            "predicted_ms": [round(ms * rng.uniform(0.9, 1.1), 3) for ms in measured],
-        },
-        "outcomes": [outcome(kind, meaning, candidates) for kind, meaning in OUTCOMES.items()],
-        "compute": {
-            "device_seconds": 5200.0,
-            "training_seconds": 4100.0,
-            "search_wall_seconds": 2500.0,
-            "utilization": 0.82,
-            "pfs_days": 2.13e-6,
-            "wall_seconds": 2700.0,
-        },
-    }
 
 
 @pytest.fixture
 def report():
     return make_report()
-
-
-class Page(HTMLParser):
-    """Reads a page as a browser would: text outside scripts and styles, attributes, and whether elements nest."""
-
-    VOID = ("meta", "br", "link", "img", "hr", "input")
-
-    def __init__(self, source):
-        super().__init__()
-        self.open, self.loads, self.words, self.tags = [], [], [], []
-        self.feed(source)
-        self.close()
-        assert self.open == []
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.loads += [value for name, value in attrs if name in ("src", "href", "srcset", "xlink:href", "data")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not {"script", "style"} & set(self.open):
-            self.words.append(data)
-
-
-def render(report, tmp_path):
-    path = tmp_path / "report.html"
-    write_html(report, path)
-    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
-    source = path.read_text(encoding="utf-8")
-    return source, Page(source)
-
-
-def plots(page):
-    return [
-        attrs["id"] for tag, attrs in page.tags if tag == "div" and "plotly-graph-div" in (attrs.get("class") or "")
-    ]
-
-
-def trace(figure, name):
-    found = [one for one in figure.data if one.name == name]
-    assert len(found) == 1, [one.name for one in figure.data]
-    return found[0]
 
 
 def test_the_page_is_self_contained_and_escaped(report, tmp_path):
@@ -306,7 +65,7 @@ def test_the_sections_stand_in_order_with_all_their_plots(report, tmp_path):
     source, page = render(report, tmp_path)
     titles = [unescape(title) for title in re.findall(r"<h2>(.*?)</h2>", source)]
     assert [title.split()[0] for title in titles] == [
-        *("Survivors,", "Pareto", "Best", "Learning", "What", "Latency", "Failures", "Cost", "How"),
+        *("Survivors,", "Pareto", "Best", "What", "Learning", "What", "Latency", "Failures", "Cost", "How"),
     ]
     panels = [f"stages-{rank}-{measure}" for rank in (1, 2, 3) for measure in ("accuracy", "latency", "size")]
     assert plots(page) == ["front", "progress", "curves", *panels, "predictor"]
@@ -334,8 +93,6 @@ def test_latencies_measured_differently_are_never_compared(report, tmp_path):
     _, page = render(report, tmp_path)
     summary = page.text.partition("The cost")[0]
     assert "times smaller" in summary and "faster" not in summary and "slower" not in summary
-    bars = stage_bars(report["survivors"][0], "latency").data[0]
-    assert "<br>" not in bars.text[2] and "<br>" in bars.text[3]
 
 
 def test_the_summary_ends_at_the_last_accepted_stage(report, tmp_path):
@@ -432,48 +189,6 @@ def test_progress_of_a_pareto_reward_follows_the_first_maximised_objective(repor
     assert figure.layout.yaxis.title.text == "validation accuracy, %"
 
 
-@pytest.mark.parametrize("measure", ["accuracy", "latency", "size"])
-def test_stage_bars_say_their_numbers(report, measure):
-    chosen = report["survivors"][1]
-    bars = stage_bars(chosen, measure).data[0]
-    key = {"accuracy": "test_acc_pct", "latency": "latency_ms", "size": "size_bytes"}[measure]
-    values = [units.median_ms(one["metrics"][key]) / (1024 if measure == "size" else 1) for one in chosen["stages"]]
-    if measure == "latency":
-        values.insert(0, chosen["baseline"]["latency_ms"]["median"])
-    assert list(bars.y) == values
-    decimals = 2 if measure == "accuracy" else 3
-    for text, value in zip(bars.text, values, strict=True):
-        written = text.partition("<br>")[0].replace(",", "")
-        assert written == f"{value:.2f}" or (decimals == 3 and float(written) == pytest.approx(value, rel=5e-3))
-
-
-def test_stage_bars_compare_with_the_last_accepted_stage(report):
-    figure = stage_bars(report["survivors"][1], "accuracy")
-    bars = figure.data[0]
-    changes = [re.sub("<.*?>", " ", text.partition("<br>")[2]).strip() for text in bars.text]
-    minus = "\N{MINUS SIGN}"
-    assert changes == ["", f"{minus}1.12", "+0.84", f"{minus}4.42", "0.00"]
-    assert list(bars.marker.pattern.shape) == ["", "", "", "/", ""]
-    low, high = figure.layout.yaxis.range
-    assert 0 < low < min(bars.y) and max(bars.y) <= high <= 100
-    assert f"(axis: {low:g} to {high:g})" in figure.layout.title.text
-    assert list(figure.layout.xaxis.ticktext) == ["searched", "pruned", "distilled", "quantized", "compiled"]
-
-
-def test_the_eager_baseline_is_a_bar_of_its_own(report):
-    first = stage_bars(report["survivors"][0], "latency")
-    assert first.layout.xaxis.ticktext[0].replace("<br>", " ") == EAGER
-    assert first.layout.yaxis.range[0] == 0
-    assert len(stage_bars(report["survivors"][2], "latency").data[0].y) == 5
-
-
-def test_a_step_used_twice_keeps_both_bars(report):
-    stages = report["survivors"][0]["stages"]
-    stages.insert(2, copy.deepcopy(stages[1]))
-    bars = stage_bars(report["survivors"][0], "size")
-    assert list(bars.layout.xaxis.ticktext[1:3]) == ["pruned", "pruned"] and len(bars.data[0].y) == 6
-
-
 def test_the_predictor_is_drawn_against_the_diagonal(report, tmp_path):
     told = report["predictor"]
     figure = figures.predictor(told)
@@ -483,6 +198,73 @@ def test_the_predictor_is_drawn_against_the_diagonal(report, tmp_path):
     _, page = render(report, tmp_path)
     assert "Spearman rank correlation 0.962, median error 4.14 %, n = 40" in page.text
     assert "Held out: 40 random architectures <measured>" in page.text
+
+
+def with_baseline(report, *, better=False):
+    count = list(range(1, 41))
+    return report | {
+        "baseline": {
+            **{"controller": "random", "measure": "score", "candidates": 40, "count": count, "better": better},
+            **{
+                key: [at - 1 / n for n in count]
+                for key, at in (("low", 90), ("mean", 91), ("high", 92), ("search", 93))
+            },
+            "statement": "evolution reached 93; random <search> reached 91: not better than chance allows.",
+        }
+    }
+
+
+def test_the_baseline_is_a_band_and_a_statement_at_the_top(report, tmp_path):
+    report = with_baseline(report)
+    figure = against_baseline(report)
+    band, mean = (trace(figure, f"random search, {kind}") for kind in ("95 %", "mean"))
+    own = trace(figure, "this search")
+    told = report["baseline"]
+    assert list(band.y) == [*told["high"], *reversed(told["low"])] and list(band.x) == [*range(1, 41), *range(40, 0, -1)]
+    assert list(mean.y) == told["mean"]
+    # The search had 36 candidates, and what is told after them is no candidate of its own.
+    assert list(own.x) == list(range(1, 37)) and list(own.y) == told["search"][:36]
+    _, page = render(report, tmp_path)
+    assert page.text.partition("Survivors, stage by stage")[0].count(told["statement"]) == 1
+    assert "baseline" in plots(page)
+    assert "baseline" not in plots(render(report | {"baseline": None}, tmp_path)[1])
+
+
+def test_hypervolume_is_a_step_line_to_the_end_of_the_search(report, tmp_path):
+    report["hypervolume"] = {"seconds": [10.0, 70.0], "values": [0.2, 0.5], "reference": {}, "ideal": {}}
+    line = hypervolume_over_time(report).data[0]
+    last = max(each["finished_s"] for each in report["candidates"]) / 60
+    assert list(line.x) == pytest.approx([10 / 60, 70 / 60, last]) and list(line.y) == [0.2, 0.5, 0.5]
+    assert line.line.shape == "hv" and "hypervolume" in plots(render(report, tmp_path)[1])
+    assert not hypervolume_over_time(report | {"hypervolume": None}).data
+
+
+def test_the_overview_tells_what_was_searched_and_ratios_with_intervals(report, tmp_path):
+    report["space"] = {"architectures": 15_625, "recipes": 42}
+    report["experiment"]["recipe"] = [{"prune": {"ratio": {"choice": [0, 0.5]}}}]
+    last = report["survivors"][0]["stages"][-1]["metrics"]
+    last["of_eager"] = {"ratio": 0.25, "low": 0.2, "high": 0.5}
+    _, page = render(report, tmp_path)
+    top = page.text.partition("Survivors, stage by stage")[0]
+    assert "the space mobile (15,625 architectures x 42 recipes)" in top and "prune: ratio 0 | 0.5" in top
+    assert "4.00\N{MULTIPLICATION SIGN} as fast as the network in eager PyTorch 95 % interval 2.00 to 5.00" in top
+    assert "0.750 hours 1.44 device-hours, 2.1e-06 petaflop/s-days" in top
+    last["of_eager"] = {"ratio": 1.25, "low": 1.2, "high": 1.3}
+    assert "1.25\N{MULTIPLICATION SIGN} as slow as the network in eager" in render(report, tmp_path)[1].text
+
+
+def test_importance_is_drawn_beside_chance_or_told(report, tmp_path):
+    shares = {f"layer{n}": 1 / (n + 2) for n in range(14)}
+    report["importance"] = {"val_acc_pct": shares, "latency_ms": "9 candidates are <too> few"}
+    report["importance_by_chance"] = {"val_acc_pct": dict.fromkeys(shares, 0.3), "latency_ms": "9 candidates"}
+    bars, limits = importance_bars(shares, report["importance_by_chance"]["val_acc_pct"], "accuracy").data
+    assert list(bars.x) == sorted(shares.values())[-10:] and list(limits.x) == [0.3] * 10
+    assert [color == BLUE for color in bars.marker.color] == [False] * 8 + [True, True]
+    _, page = render(report, tmp_path)
+    assert "importance-val_acc_pct" in plots(page) and "importance-latency_ms" not in plots(page)
+    assert "Latency: 9 candidates are <too> few." in page.text
+    report["importance_by_chance"]["val_acc_pct"] = dict.fromkeys(shares, 0.6)
+    assert "no decision mattered more than chance" in render(report, tmp_path)[1].text
 
 
 def test_failures_are_counted_by_kind(report, tmp_path):
@@ -590,12 +372,12 @@ def test_missing_parts_become_a_sentence(report, tmp_path, change, sentences, mi
     for sentence in sentences:
         assert sentence in page.text
     assert not any(name.startswith(missing) for name in plots(page))
-    assert source.count("<h2>") == 8 + ("curves" in plots(page))
+    assert source.count("<h2>") == 9 + ("curves" in plots(page))
 
 
 def test_an_empty_report_is_still_a_page(tmp_path):
     source, page = render({}, tmp_path)
-    assert plots(page) == [] and source.count("<h2>") == 8 and source.count('class="empty"') == 8
+    assert plots(page) == [] and source.count("<h2>") == 9 and source.count('class="empty"') == 9
 
 
 def test_survivors_in_progress_show_what_they_have(report, tmp_path):
@@ -605,7 +387,6 @@ def test_survivors_in_progress_show_what_they_have(report, tmp_path):
     _, page = render(report, tmp_path)
     assert "No stage has been measured yet." in page.text
     assert "as searched; no later stage was accepted." in page.text
-    assert stage_bars(report["survivors"][2], "latency").data[0].y[1] is None
 
 
 def test_a_failed_write_leaves_the_old_report(report, tmp_path):

@@ -1,0 +1,154 @@
+"""ExecuTorch with XNNPACK: PyTorch's runtime for phones and boards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from compression.compilation.backend import (
+    Backend,
+    CompiledModel,
+    Images,
+    artefact_path,
+    as_images,
+    in_batches,
+    needs_calibration,
+)
+from compression.compilation.executorch_pool import Pool, descriptors_closed
+from compression.compilation.executorch_program import executed
+from compression.compilation.exported import counted, deployable, export, operators, silence
+from compression.compilation.pt2e import exact_weights, float_layers, quantize_exported
+
+_FILE = "model.pte"
+_FACTS = "nasbench"  # a method of the program that returns what `describe` tells
+
+
+class ExecuTorchModel(CompiledModel):
+    """A program of ExecuTorch, loaded."""
+
+    def __init__(self, artefact: bytes, threads: int) -> None:
+        self.artefact = artefact
+        self.threads = threads
+        with silence(), descriptors_closed():
+            from executorch.runtime import Runtime
+
+            self._program = Runtime.get().load_program(artefact)
+            Pool.method(self, self._program, threads)
+        self._facts = json.loads(self._program.load_method(_FACTS).execute([])[0])
+        self.precision: str = self._facts["precision"]
+        self._batch = int(self._program.metadata("forward").input_tensor_meta(0).sizes()[0])
+
+    def __call__(self, images: Images) -> Images:
+        """See `CompiledModel`."""
+        method = Pool.method(self, self._program, self.threads)
+
+        def run(piece: Images) -> Images:
+            logits: Images = method.execute([torch.from_numpy(piece)])[0].numpy().copy()  # it is overwritten
+            return logits
+
+        return in_batches(run, as_images(images), self._batch)
+
+    def save(self, path: Path | str) -> Path:
+        """See `CompiledModel`."""
+        file = artefact_path(path, _FILE)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(self.artefact)
+        return file
+
+    @property
+    def bytes(self) -> int:
+        """See `CompiledModel`."""
+        return len(self.artefact)
+
+    @cached_property
+    def _executed(self) -> tuple[list[str], dict[str, int]]:
+        return executed(self.artefact)
+
+    def describe(self) -> dict[str, Any]:
+        """See `CompiledModel`.
+
+        In `operators_optimized`, names of what XNNPACK runs begin with XNN. The others are `left` to ExecuTorch's
+        own kernels, which are slow, and the network falls into more parts by them.
+        """
+        left, delegated = self._executed
+        return {
+            "backend": "executorch",
+            "version": version("executorch"),
+            "precision": self.precision,
+            "threads": self.threads,
+            "batch": self._batch,
+            "operators": self._facts["operators"],
+            "operators_optimized": counted([*left, *(kind for kind, n in delegated.items() for _ in range(n))]),
+            "left": counted(left),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecuTorch(Backend):
+    """ExecuTorch on the CPU, with XNNPACK for all operators that it has.
+
+    The network is exported, batch norm folded, for the batch of the example.
+
+    "int8" is torchao's static quantization for XNNPACK: signed weights with a scale for each output channel, signed
+    inputs, ranges from the histograms over the calibration images. A network from the step `quantize` keeps its weights,
+    and its layers in float stay so; ranges are read from the images. There is no "fp16": on processors for x86 it is
+    slower than float32, and the file is hardly smaller.
+
+    Attributes:
+        threads: a call may use. All programs of a process share them: models with different numbers that take turns
+            are loaded again at each turn.
+    """
+
+    name: ClassVar[str] = "executorch"
+    summary: ClassVar[str] = "ExecuTorch with XNNPACK, PyTorch's runtime for phones"
+    source: ClassVar[str] = "https://docs.pytorch.org/executorch/stable/"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    artefact: ClassVar[str] = _FILE
+    packages: ClassVar[tuple[str, ...]] = ("executorch", "torchao")
+    extra: ClassVar[str] = "executorch"
+
+    def _compile(
+        self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
+    ) -> CompiledModel:
+        example = example_inputs.detach().cpu().float().contiguous()
+        made = deployable(model, example)
+        if precision == "int8":
+            made = quantize_exported(
+                made, example, needs_calibration(self.name, calibration), lambda: _quantizer(model)
+            )
+        return ExecuTorchModel(_lowered(export(made, example), precision), self.threads)
+
+    def _load(self, file: Path) -> CompiledModel:
+        return ExecuTorchModel(file.read_bytes(), self.threads)
+
+
+def _quantizer(model: nn.Module) -> Any:
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
+
+    left = set(float_layers(model))
+    quantizer = xnnpack.XNNPACKQuantizer()
+    quantizer.set_global(exact_weights(xnnpack.get_symmetric_quantization_config(is_per_channel=True)))
+
+    def rounded(node: torch.fx.Node) -> bool:
+        return not left & {name for name, _ in node.meta.get("nn_module_stack", {}).values()}
+
+    quantizer.set_filter_function(rounded)
+    return quantizer
+
+
+def _lowered(program: Any, precision: str) -> bytes:
+    """The program in ExecuTorch's format."""
+    facts = {_FACTS: json.dumps({"precision": precision, "operators": operators(program)})}
+    with silence():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=facts)
+        return bytes(edge.to_executorch().buffer)

@@ -1,0 +1,243 @@
+"""Schedules for TVM's kernels, found by search; a program that runs in a process of its own.
+
+Shao et al., Tensor Program Optimization with Probabilistic Programs, NeurIPS 2022, arXiv 2205.13603 (MetaSchedule). The
+schedules tried are drawn at random from the space of that paper: evolutionary search, its own strategy, takes
+tens of seconds a kernel for its model of the costs and gains nothing within a hundred trials.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from compression.compilation import tvm_build
+from compression.compilation.child import answer
+from compression.compilation.exported import silence
+
+_TIMING = {"number": 1, "repeat": 3, "min_repeat_ms": 10}
+_TIMEOUT_S = 10  # of one measurement
+_SHARE = 0.002  # of the untuned time, below which a kernel is not worth a trial
+_COMPARE_S = 1.0
+
+
+def tune(request: dict[str, Any]) -> dict[str, Any]:
+    """Tune a network and write the library, of the tuned or of the untuned kernels, whichever is faster.
+
+    Args:
+        request: `program`, an `ExportedProgram` in a file; `shape` of its images; `facts`, that go into the library, to
+            which those on the tuning are added; `library`, where it is written; `records`, a folder; `trials`; `seed`;
+            `threads`.
+
+    Returns:
+        The facts that went into the library.
+    """
+    begin = time.monotonic()
+    with silence():
+        program = torch.export.load(request["program"])
+    _skip_other_processors()
+    target = tvm_build.target(request["threads"])
+    module = tvm_build.fused(tvm_build.import_program(program)[0], target)
+    best, found = _search(module, target, request)
+    facts = {**request["facts"], **found, "tuning_s": round(time.monotonic() - begin, 1)}
+    tuned = {**facts, "tuned": True}
+    plain = {**facts, "tuned": False, "why_not_tuned": "with the tuned kernels, the network was no faster"}
+    libraries = [
+        tvm_build.library(each, target, told)
+        for each, told in ((module, plain), (_scheduled(module, target, best), tuned))
+    ]
+    taken = int(_second_is_better(libraries, request["shape"]))
+    Path(request["library"]).write_bytes(libraries[taken])
+    return (plain, tuned)[taken]
+
+
+def _skip_other_processors() -> None:
+    """Leave out the instructions of processors that this one is not: TVM takes a minute to read them."""
+    others = ["cuda", "rocm", "hexagon", "riscv_cpu"]
+    if platform.machine() in ("x86_64", "AMD64"):
+        others.append("arm_cpu")
+    for name in others:
+        path = f"tvm.s_tir.tensor_intrin.{name}"
+        sys.modules[path] = types.ModuleType(path)
+
+
+def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The best schedule of each kernel that has a better one than none, as a database; and facts on the search."""
+    from tvm.s_tir import meta_schedule as ms
+
+    folder = Path(request["records"]) / f"{target.attrs['mcpu']}-{request['threads']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    database = ms.database.JSONDatabase(work_dir=str(folder))
+    config = ms.runner.EvaluatorConfig(**_TIMING)
+    runner = ms.runner.LocalRunner(timeout_sec=_TIMEOUT_S, evaluator_config=config)
+    builder = _builder()
+    kernels = ms.relax_integration.extract_tasks(module, target)
+    known = [_Known(kernel, database) for kernel in kernels]
+    for each in known:
+        if each.untuned_s is None:
+            each.measure_untuned(database, builder, runner)
+    total = sum(each.weight * (each.untuned_s or 0) for each in known)
+    worth = [each for each in known if each.untuned_s and each.weight * each.untuned_s >= _SHARE * total]
+    left = request["trials"] - sum(len(each.tuned) for each in known)
+    tasks, weights = _tasks(worth, request["seed"])
+    run = left > 0 and bool(tasks)
+    if run:
+        ms.tune.tune_tasks(
+            tasks=tasks,
+            task_weights=weights,
+            work_dir=str(folder),
+            max_trials_global=left,
+            num_trials_per_iter=max(1, min(8, left // (2 * len(tasks)))),
+            builder=builder,
+            runner=runner,
+            database=database,
+            cost_model="random",
+            task_scheduler=ms.task_scheduler.GradientBased(seed=request["seed"]),
+        )
+        known = [_Known(each.kernel, database) for each in known]
+    best = ms.database.MemoryDatabase()
+    for each in known:
+        if each.best is not None:
+            best.commit_workload(each.kernel.dispatched[0])
+            best.commit_tuning_record(each.best)
+    after = sum(each.weight * (each.best_s or 0) for each in known)
+    return best, {
+        "kernels": len(kernels),
+        "kernels_worth_tuning": len(tasks),
+        "kernels_tuned": sum(each.best is not None for each in known),
+        "kernels_tuned_to_untuned": round(after / total, 3) if total else 1.0,
+        "records": sum(len(each.tuned) for each in known),
+        "trials_run": left if run else 0,
+    }
+
+
+class _Known:
+    """What the records say of a kernel.
+
+    The kernel as it is, untuned, is recorded with a schedule that changes nothing, which TVM itself passes over.
+    """
+
+    def __init__(self, kernel: Any, database: Any) -> None:
+        self.kernel = kernel
+        self.weight = int(kernel.weight)
+        self.workload = database.commit_workload(kernel.dispatched[0])
+        records = [each for each in database.get_all_tuning_records() if each.workload.same_as(self.workload)]
+        self.tuned = [record for record in records if record.trace.insts]
+        untuned = [_seconds(record) for record in records if not record.trace.insts]
+        self.untuned_s: float | None = min(untuned, default=None)
+
+    @property
+    def best(self) -> Any:
+        """The fastest record, if it is faster than the kernel untuned."""
+        found = min(self.tuned, key=_seconds, default=None)
+        return found if found is not None and self.untuned_s and _seconds(found) < self.untuned_s else None
+
+    @property
+    def best_s(self) -> float | None:
+        """Of the fastest record or of the kernel untuned."""
+        return self.untuned_s if self.best is None else _seconds(self.best)
+
+    def measure_untuned(self, database: Any, builder: Any, runner: Any) -> None:
+        """Build, measure and record it, if it can be."""
+        from tvm.s_tir import meta_schedule as ms
+        from tvm.s_tir.schedule import Trace
+
+        module = self.kernel.dispatched[0]
+        built = builder.build([ms.builder.BuilderInput(module, self.kernel.target)])[0]
+        if built.artifact_path is None:
+            return
+        shapes = ms.arg_info.ArgInfo.from_entry_func(module, remove_preproc=True)
+        measured = runner.run([ms.runner.RunnerInput(built.artifact_path, "cpu", shapes)])[0].result()
+        if measured.run_secs:
+            record = ms.database.TuningRecord(
+                Trace([], {}), self.workload, measured.run_secs, self.kernel.target, shapes
+            )
+            database.commit_tuning_record(record)
+            self.untuned_s = _seconds(record)
+
+
+def _seconds(record: Any) -> float:
+    """Of a call; infinite where the measurement failed."""
+    return statistics.fmean(map(float, record.run_secs)) if record.run_secs else float("inf")
+
+
+def _builder() -> Any:
+    """Builds in this process: TVM's own builder starts a process for each batch, which takes longer than a build."""
+    from tvm.ir.utils import derived_object
+    from tvm.s_tir.meta_schedule.builder import BuilderResult, PyBuilder
+    from tvm.s_tir.meta_schedule.builder.local_builder import default_build, default_export
+
+    def built(given: Any) -> Any:
+        try:
+            return BuilderResult(default_export(default_build(given.mod, given.target, None)), None)
+        except Exception as error:  # a schedule that cannot be built is one that is not taken
+            return BuilderResult(None, str(error))
+
+    @derived_object
+    class Builder(PyBuilder):  # type: ignore[misc]  # TVM has no types
+        def build(self, build_inputs: list[Any]) -> list[Any]:
+            return [built(given) for given in build_inputs]
+
+    return Builder()
+
+
+def _tasks(kernels: list[_Known], seed: int) -> tuple[list[Any], list[float]]:
+    """Tuning tasks and their weights; kernels for which TVM finds no schedules are left out."""
+    from tvm.s_tir import meta_schedule as ms
+
+    tasks, weights = [], []
+    for number, each in enumerate(kernels):
+        task = ms.TuneContext(
+            mod=each.kernel.dispatched[0],
+            target=each.kernel.target,
+            space_generator="post-order-apply",
+            search_strategy="replay-trace",
+            task_name=each.kernel.task_name,
+            rand_state=1 + 1000 * seed + number,
+            num_threads=1,
+        ).clone()
+        try:
+            task.generate_design_space()
+        except Exception:  # TVM's search trips over some fused kernels
+            continue
+        tasks.append(task)
+        weights.append(float(each.weight))
+    return tasks, weights
+
+
+def _scheduled(module: Any, target: Any, database: Any) -> Any:
+    import tvm
+    from tvm import relax
+
+    with target, database, tvm.transform.PassContext(opt_level=3):
+        return relax.transform.MetaScheduleApplyDatabase()(module)
+
+
+def _second_is_better(libraries: list[bytes], shape: list[int]) -> bool:
+    """Whether the second library computes the same as the first one, faster; calls alternate."""
+    import tvm
+
+    images = tvm.runtime.tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    calls = [tvm_build.load(each)["main"] for each in libraries]
+    expected, found = (call(images)[0].numpy() for call in calls)
+    if not np.allclose(found, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(expected).max()))):
+        return False
+    seconds: list[list[float]] = [[], []]
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _COMPARE_S or len(seconds[0]) < 5:
+        for call, times in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call(images)
+            times.append(time.perf_counter() - start)
+    return statistics.median(seconds[1]) < statistics.median(seconds[0])
+
+
+if __name__ == "__main__":
+    answer(tune)

@@ -1,0 +1,137 @@
+"""matrix: stored models, made smaller in several ways, in every runtime and precision."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from compression import backends
+from nasbench.cli.output import err, show, tell
+from nasbench.cli.search import Json
+from nasbench.cli.spaces import import_from
+from nasbench.deployment.matrix import Matrix, all_precisions, fill
+from nasbench.deployment.setting import PRECISIONS, Setting
+from nasbench.deployment.variants import USUAL, read_variant
+from nasbench.report import units
+from nasbench.report.matrix_page import reasons, write_matrix_page
+from nasbench_registry import UserError, one_of
+
+
+def matrix(
+    model: Annotated[
+        list[Path], typer.Argument(help="Model folders, such as RUN/survivors/1/searched.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for what is made and measured.", show_default=False)],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A way to make it smaller, or a recipe.yaml [{', '.join(USUAL)}].", show_default=False),
+    ] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="A backend; may be given again [all].", show_default=False)
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32 | fp16 | bf16 | int8 [all that a backend has].", show_default=False)
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Of fine-tuning, for the variants that train.")] = 3,
+    images: Annotated[int, typer.Option(min=1, help="Validation images to judge on, at most.")] = 2000,
+    test: Annotated[bool, typer.Option("--test", help="Judge on as many test images, too.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one call.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of timing, for a cell and as much for eager.")] = 0.5,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a cell is given up.")] = 300.0,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    json: Json = False,
+) -> None:
+    """Accuracy, bytes, latency and conversion time of models x variants x backends x precisions."""
+    import_from()
+    names = backend or backends.names()
+    for name in names:
+        backends.find(name)
+    asked = [one_of("precision", text, PRECISIONS) for text in precision or all_precisions(names)]
+    variants = [read_variant(text, epochs) for text in variant or USUAL]
+    twice = {each.name for each in variants if [other.name for other in variants].count(each.name) > 1}
+    if twice:
+        raise UserError(f"--variant names {', '.join(sorted(twice))} twice; give each once, and files other names.")
+    wanted = Matrix(
+        models=tuple(model),
+        variants=tuple(variants),
+        settings=tuple(Setting.of(name, each, {"threads": threads}, batch) for name in names for each in asked),
+        seconds=seconds,
+        images=images,
+        test=test,
+        timeout_s=timeout,
+        seed=seed,
+    )
+    command = shlex.join(["nasbench", *sys.argv[1:]])
+    try:
+        result = _filled(wanted, out, command)
+    except KeyboardInterrupt:
+        tell(f"stopped; nothing that finished is lost. Go on with: {command}")
+        raise typer.Exit(1) from None
+    page = out / "matrix.html"
+    write_matrix_page(result, page)
+    tell(f"drawn in {page}")
+    show(result, _tables(result), as_json=json)
+
+
+def _filled(wanted: Matrix, out: Path, command: str) -> dict[str, Any]:
+    """Fill it, with a bar on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("cells", total=wanted.size)
+        return fill(
+            wanted,
+            out,
+            command=command,
+            on_variant=lambda where, which, stage: tell(f"{where}, {which.name}: {stage} ..."),
+            on_cell=lambda cell: bar.update(task, advance=1, description=_name(cell)),
+        )
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    return f"{cell['variant']}, {cell['backend']} {cell['precision']}"
+
+
+def _tables(result: Mapping[str, Any]) -> Group:
+    shown: list[Table | Text] = []
+    for model in result["models"]:
+        cells = [cell for cell in result["cells"] if cell["model"] == model]
+        shown.append(_table(model, [cell for cell in cells if cell["reason"] is None], result))
+        shown += [Text(f"{who}: unsupported because {why}") for why, who in reasons(cells)]
+    return Group(*shown)
+
+
+def _table(title: str, cells: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{title}: {result['threads']} thread(s), batch {result['batch']}")
+    tested = any(cell["test_acc_pct"] is not None for cell in cells)
+    for name in ("variant", "backend", "precision"):
+        table.add_column(name)
+    heads = ("val %", *(["test %"] if tested else []), "logits differ", "KiB", "median ms", "p95 ms", "of eager")
+    for name in (*heads, "95 % interval", "convert s"):
+        table.add_column(name, justify="right")
+    for cell in cells:
+        latency, ratio = cell["latency_ms"], cell["of_eager"]
+        table.add_row(
+            cell["variant"],
+            cell["backend"],
+            cell["precision"],
+            f"{cell['val_acc_pct']:.2f}",
+            *([f"{cell['test_acc_pct']:.2f}"] if tested else []),
+            f"{cell['max_logit_diff']:.1e}",
+            f"{cell['size_bytes'] / 1024:.1f}",
+            units.significant(latency["median"]),
+            units.significant(latency["p95"]),
+            f"{ratio['ratio']:.3f}",
+            f"{ratio['low']:.3f} - {ratio['high']:.3f}",
+            f"{cell['conversion_s']:.1f}",
+        )
+    return table

@@ -1,0 +1,142 @@
+"""tune: the fastest way to run a stored model, found by trying."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from compression import backends
+from nasbench.cli.model import Model
+from nasbench.cli.output import err, show, tell
+from nasbench.cli.progress import time_left
+from nasbench.cli.search import Json
+from nasbench.cli.spaces import import_from
+from nasbench.deployment.setting import Setting
+from nasbench.deployment.tune import Tune
+from nasbench.deployment.tuning import Tuning
+from nasbench.report.units import significant
+from nasbench_registry import one_of
+
+GOALS = ("latency", "throughput")
+
+
+def tune(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Folder for what is made and measured.", show_default=False)],
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="For the whole search.", show_default=False)],
+    device: Annotated[str, typer.Option(help="Where it will run: this machine's cpu.")] = "cpu",
+    goal: Annotated[str, typer.Option(help="latency | throughput")] = "latency",
+    max_acc_drop_pct: Annotated[float, typer.Option(min=0, help="Points of accuracy that may be lost.")] = 1.0,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Of one call, at most.", show_default=False)] = None,
+    max_threads: Annotated[int, typer.Option(min=1, help="Threads of one call, at most.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="A backend; may be given again [all].", show_default=False)
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Validation images to judge on, at most.")] = 2000,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of timing, for each model in a trial.")] = 0.5,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a trial is given up.")] = 300.0,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    json: Json = False,
+) -> None:
+    """Search backends, precisions, threads and options for the fastest that keeps the accuracy."""
+    import_from()
+    one_of("device", device, ("cpu",))
+    one_of("goal", goal, GOALS)
+    names = tuple(dict.fromkeys(backend or backends.names()))
+    tuning = Tuning(
+        model=model,
+        backends=names,
+        goal=goal,
+        max_acc_drop_pct=max_acc_drop_pct,
+        max_latency_ms=max_latency_ms,
+        max_threads=min(max_threads, os.cpu_count() or 1),
+        batch=batch,
+        images=images,
+        seconds=seconds,
+        timeout_s=timeout,
+        seed=seed,
+    )
+    with Tune(tuning, out, shlex.join(["nasbench", *sys.argv[1:]])) as search:
+        for why in search.missing.values():
+            tell(f"left out: {why}")
+        if search.finished(60 * max_minutes) is not None:
+            tell(f"{out} was finished before; give it more --max-minutes to go on")
+        result = _run(search, 60 * max_minutes)
+    show(result, _shown(result, out), as_json=json)
+    if result["winner"] is None:
+        raise typer.Exit(1)
+
+
+def _run(search: Tune, max_s: float) -> dict[str, Any]:
+    """Run it, with a bar of the time on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("tune", total=max_s, left=time_left(max_s - search.spent_s))
+        bar.update(task, completed=search.spent_s)
+
+        def finished(record: Mapping[str, Any]) -> None:
+            bar.update(task, completed=search.spent_s, left=time_left(max_s - search.spent_s))
+            tell(f"{Setting.from_json(record['setting']).label()}: {_outcome(record)}")
+
+        try:
+            return search.run(
+                max_s, on_begin=lambda setting: bar.update(task, description=setting.label()), on_trial=finished
+            )
+        except KeyboardInterrupt:
+            tell(f"stopped; nothing that finished is lost. Go on with: {search.command}")
+            raise typer.Exit(1) from None
+
+
+def _outcome(record: Mapping[str, Any]) -> str:
+    if record["ratio"] is None or record["reason"] is not None:
+        return str(record["reason"])
+    return f"{significant(record['latency_ms']['median'])} ms, {record['ratio']['ratio']:.3f} of eager"
+
+
+def _shown(result: Mapping[str, Any], out: Path) -> Group:
+    table = Table(title=f"{result['request']['model']}: {result['request']['goal']}")
+    for name in ("", "setting"):
+        table.add_column(name)
+    for name in ("val %", "KiB", "median ms", "p95 ms", "images/s", "of eager", "95 % interval"):
+        table.add_column(name, justify="right")
+    for place in ("winner", "runner_up", "best_default"):
+        found = result[place]
+        if found is None:
+            continue
+        latency, ratio = found["latency_ms"], found["of_eager"]
+        table.add_row(
+            place.replace("_", " "),
+            found["label"],
+            f"{found['val_acc_pct']:.2f}",
+            f"{found['size_bytes'] / 1024:.1f}",
+            significant(latency["median"]),
+            significant(latency["p95"]),
+            f"{found['throughput_per_s']:,.0f}",
+            f"{ratio['ratio']:.3f}",
+            f"{ratio['low']:.3f} - {ratio['high']:.3f}",
+        )
+    failed = [Text(f"{Setting.from_json(each['setting']).label()}: {each['reason']}") for each in result["failed"]]
+    told = [
+        Text(
+            f"{len(result['trials'])} of {result['settings']} settings tried in {result['spent_s'] / 60:.1f} min; the "
+            f"network has {result['val_acc_pct']:.2f} % of the validation images. The rows were timed in turn with "
+            f"eager PyTorch at one thread, in three rounds, at the end."
+        )
+    ]
+    if result["winner"] is None:
+        none = "No setting that was tried keeps the limits." if result["trials"] else "There was no time for a trial."
+        told.append(Text(f"{none} Give more --max-minutes, or other limits in another folder."))
+    else:
+        told.append(Text(f"The winner's artefact is in {out / 'best'}; all trials are in {out / 'tune.json'}."))
+    return Group(table, *failed, *told)

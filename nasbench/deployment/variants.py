@@ -1,0 +1,152 @@
+"""Named ways to make a model smaller, each applied to it once and kept as a model folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compression import CompiledModel, Recipe
+from nasbench.config import read_yaml
+from nasbench.config.experiment import GateConfig
+from nasbench.models import load_model, read_description
+from nasbench.models.store import DESCRIPTION, WEIGHTS
+from nasbench.survivors import run_recipe
+from nasbench.survivors.stored import save_made, workbench
+from nasbench_registry import UserError, unknown
+
+DENSE = "dense"
+ANY_LOSS = GateConfig(max_val_acc_drop_pct=100, must_save=False)
+
+_HALF = {"importance": "l2", "macs_ratio": 0.5, "round_to": 8}
+_STATIC: Mapping[str, Any] = {"quantize": {"precision": "int8", "method": "static"}}
+_QAT: Mapping[str, Any] = {"quantize": {"precision": "int8", "method": "qat"}}
+
+VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    DENSE: (),
+    "pruned": ({"prune": _HALF},),
+    "decomposed": ({"decompose": {"method": "svd", "macs_ratio": 0.5}},),
+    "quantized": (_STATIC,),
+    "qat": (_QAT,),
+    "pruned_int8": ({"prune": _HALF}, _STATIC),
+    "pruned_qat": ({"prune": _HALF}, _QAT),
+    "weight_only": ({"quantize": {"precision": "int8", "method": "weight_only"}},),
+}
+"""The steps of each, as in a recipe; prune, decompose and qat train for as many epochs as the matrix is told."""
+
+USUAL = (DENSE, "pruned", "decomposed", "quantized", "qat", "pruned_int8")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to make a model smaller.
+
+    Attributes:
+        name: as users type it; the stem of the file for a recipe of their own.
+        recipe: the steps.
+    """
+
+    name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of a variant of a model.
+
+    Attributes:
+        folder: of the model; None if a step failed.
+        reason: why it failed; None if it did not.
+    """
+
+    folder: Path | None
+    reason: str | None
+
+
+def read_variant(text: str, epochs: int) -> Variant:
+    """The variant that a user names.
+
+    Args:
+        text: one of `VARIANTS`, or a YAML file with a list of steps or with a key `recipe`.
+        epochs: of fine-tuning, for the named ones; a file says it itself.
+
+    Raises:
+        UserError: there is no such name or file, its steps are wrong, or one of them is `compile`.
+    """
+    if text in VARIANTS:
+        return Variant(text, Recipe.parse([_trained(step, epochs) for step in VARIANTS[text]]))
+    if Path(text).suffix not in (".yaml", ".yml"):
+        raise unknown("variant", text, [*VARIANTS, "RECIPE.yaml"])
+    written = read_yaml(Path(text))
+    if isinstance(written, dict):
+        if "recipe" not in written:
+            raise UserError(f"{text} has no key 'recipe'; write a list of steps, or put the list under that key.")
+        written = written["recipe"]
+    recipe = Recipe.parse(written)
+    if any(step.name == "compile" for step in recipe.steps):
+        raise UserError(f"{text} has the step 'compile'; leave it out, for each cell of the matrix compiles by itself.")
+    return Variant(Path(text).stem, recipe)
+
+
+def _trained(step: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    (name, options), *_ = step.items()
+    trains = name in ("prune", "decompose") or options.get("method") == "qat"
+    # Quantization-aware training without an epoch would be static quantization under another name.
+    return {name: {**options, "epochs": max(1, epochs) if name == "quantize" else epochs} if trains else dict(options)}
+
+
+def make_variant(
+    model: Path, variant: Variant, place: Path, *, seed: int, on_stage: Callable[[str], None] = lambda name: None
+) -> Made:
+    """The folder of a variant of a model; made if it is not there, else the one that was made from the same before.
+
+    Args:
+        model: a folder of `save_model` with a network.
+        variant: what is done with it; nothing, if it has no step, and then `model` itself is returned.
+        place: where folders of variants lie.
+        seed: of every random choice.
+        on_stage: called with the name of each stage before it begins.
+
+    Raises:
+        UserError: `model` is no such folder, or its data are not here.
+    """
+    stored = load_model(model)
+    bench = workbench(stored, model, seed)
+    if not variant.recipe.steps:
+        return Made(model, None)
+    try:
+        Recipe((*(step for step, _ in stored.steps), *variant.recipe.steps))
+    except UserError as error:
+        return Made(None, str(error))
+    key = content_key({"model": model_key(model), "recipe": variant.recipe.to_json(), "seed": seed})
+    folder = place / f"{variant.name}-{key}"
+    if (folder / DESCRIPTION).exists():
+        return Made(folder, None)
+    stages = run_recipe(stored.model, variant.recipe, bench, ANY_LOSS, before=stored.steps, on_stage=on_stage)
+    failed = [stage for stage in stages if not stage.accepted]
+    if failed:
+        return Made(None, f"the step to {failed[0].name} fails: {failed[0].reason}")
+    last = stages[-1]
+    assert last.model is not None and not isinstance(last.model, CompiledModel), "no stage failed, and none compiles"
+    aside = place / f".{folder.name}.{os.getpid()}"
+    save_made(aside, last.model, stored, model, last.steps)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    return Made(folder, None)
+
+
+def model_key(folder: Path) -> str:
+    """What a model folder holds, in sixteen characters: another one for other weights, or another description."""
+    read_description(folder)
+    parts: Sequence[Path] = [folder / DESCRIPTION, folder / WEIGHTS]
+    return content_key([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts if part.exists()])
+
+
+def content_key(value: Any) -> str:
+    """Sixteen characters that differ for different JSON values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,103 @@
+"""The drawings of the members of the Pareto front of a run, for its report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from nasbench.config import Experiment
+from nasbench.data import load_data
+from nasbench.files import write_text
+from nasbench.joint.space import JointSpace, network_space
+from nasbench.models import read_description
+from nasbench.report.drawing import operation_colours, svg
+from nasbench.study import Candidate
+from search_spaces import Architecture, Graph, SearchSpace, Task
+
+FOLDER = "drawings"
+MOST_BYTES = 2_000_000  # of all drawings: they stand in the report
+
+
+def draw_front(
+    root: Path, front: Sequence[Candidate], space: SearchSpace, experiment: Experiment, survivors: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """Write a drawing of every network on the front; candidates that differ in their recipes share one.
+
+    Args:
+        root: of the run; drawings of an earlier report are replaced.
+        front: its members. Where all would take too much room, the first ones are drawn.
+        space: that was searched.
+        experiment: that was asked for.
+        survivors: as the report describes them: with their drawings, which are not made again.
+
+    Returns:
+        A row for each network: `candidates`, the numbers of those that have it; `drawing`, the path of an SVG file
+        relative to `root`, or None; `drawing_error`, why there is none, or None.
+    """
+    rows = {_key(space, each): _row([], each.id) for each in front}
+    for each in front:
+        rows[_key(space, each)]["candidates"].append(each.id)
+    known = {one["candidate"]: one["drawing"] for one in survivors if one.get("drawing")}
+    graphs: dict[str, tuple[Graph, ...]] = {}
+    first = {_key(space, each): each for each in reversed(front)}
+    task: Task | None = None
+    for key, row in rows.items():
+        drawn = next((known[number] for number in row["candidates"] if number in known), None)
+        if drawn is not None:
+            row["drawing"] = drawn
+            continue
+        try:
+            task = task or _task(root, experiment, survivors)
+            made = tuple(network_space(space).diagram(_network(space, first[key].arch), task))
+            svg(made)  # a graph may turn out not to be one
+            graphs[row["file"]] = made
+        except Exception as error:  # a user's own diagram() may fail in any way; the report must not be lost
+            row["drawing_error"] = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+    _write(root, list(rows.values()), graphs)
+    return [{key: value for key, value in row.items() if key != "file"} for row in rows.values()]
+
+
+def _row(candidates: list[int], first: int) -> dict[str, Any]:
+    return {"candidates": candidates, "drawing": None, "drawing_error": None, "file": f"{FOLDER}/{first}.svg"}
+
+
+def _write(root: Path, rows: Sequence[dict[str, Any]], graphs: dict[str, tuple[Graph, ...]]) -> None:
+    """Write the files, an operation in one colour in all of them, until they take too much room."""
+    colours = operation_colours(graph for made in graphs.values() for graph in made)
+    room = MOST_BYTES
+    for row in rows:
+        if row["file"] not in graphs:
+            continue
+        named = ", ".join(map(str, row["candidates"]))
+        drawn = svg(
+            graphs[row["file"]], title=f"Candidate{'s' * (len(row['candidates']) > 1)} {named}", colours=colours
+        )
+        room -= len(drawn.encode("utf-8"))
+        if room < 0:
+            row["drawing_error"] = f"the drawings before it take {MOST_BYTES / 1e6:.0f} MB; `nasbench draw` draws it"
+        else:
+            write_text(root / row["file"], drawn)
+            row["drawing"] = row["file"]
+    written: Collection[str] = {row["drawing"] for row in rows}
+    for file in (root / FOLDER).glob("*.svg"):
+        if file.relative_to(root).as_posix() not in written:
+            file.unlink()
+
+
+def _key(space: SearchSpace, candidate: Candidate) -> tuple[int, ...]:
+    """The same for candidates whose drawings are the same."""
+    return _network(space, candidate.arch).picks
+
+
+def _network(space: SearchSpace, arch: Architecture) -> Architecture:
+    return space.split(arch)[0] if isinstance(space, JointSpace) else arch
+
+
+def _task(root: Path, experiment: Experiment, survivors: Sequence[Any]) -> Task:
+    """What the networks were built for, from a survivor if there is one: to load the data may take long."""
+    for survivor in survivors:
+        for stage in survivor["stages"][:1]:
+            told = read_description(root / stage["artefact"])["task"]
+            return Task(tuple(told["input_shape"]), told["classes"])
+    return load_data(experiment.data.name, **experiment.data.options).task

@@ -1,0 +1,121 @@
+"""OpenVINO: what it computes in which type, its two files, its streams."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_prune_spaces import CASES, TASK, build
+from torch import nn
+
+from compression import get_backend, get_step
+from compression.compilation.openvino import OpenVino
+from compression.quantization.modules import QuantizedConv2d, QuantizedLinear
+from nasbench_registry import UserError
+
+SPACES = ("darts", "fbnet", "mobile", "nasbench201", "resnet", "vit")
+CHOSEN = [(kind, name) for kind, name in CASES if kind == "block" or name in SPACES]
+
+
+@pytest.mark.parametrize(("kind", "name"), CHOSEN, ids=lambda value: value)
+def test_float_agrees_with_torch(kind, name) -> None:
+    model = build(kind, name)
+    images = torch.randn(2, *TASK.input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(images).numpy()
+    found = OpenVino().compile(model, images)(images.numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
+
+
+def logits(model: nn.Module, images: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return model(images).numpy()
+
+
+def test_each_precision_is_computed_as_it_says(plain, context) -> None:
+    images = context.calibration[:8]
+    expected = logits(plain, images)
+    made = {
+        precision: OpenVino().compile(plain, images, precision, context.calibration)
+        for precision in OpenVino.precisions
+    }
+    computed = {precision: compiled.describe()["computed_in"] for precision, compiled in made.items()}
+    errors = {precision: np.abs(compiled(images.numpy()) - expected).max() for precision, compiled in made.items()}
+    assert set(computed["fp32"]) == {"f32"} and errors["fp32"] < 1e-4
+    assert set(computed["fp16"]) == {"f32"} and 1e-6 < errors["fp16"] < 0.01 * np.abs(expected).max()
+    assert made["fp16"].bytes < 0.65 * made["fp32"].bytes  # the graph is text of the same length
+    assert computed["int8"]["i8"] >= 5 and made["int8"].bytes < made["fp16"].bytes
+    if "bf16" in made:
+        assert computed["bf16"]["bf16"] >= 5 and 1e-4 < errors["bf16"] < 0.05 * np.abs(expected).max()
+
+
+def test_what_was_fused_is_told(plain, context) -> None:
+    described = OpenVino().compile(plain, context.example_inputs).describe()
+    assert described["operators"]["Convolution"] == described["operators_optimized"]["Convolution"] == 3
+    assert described["operators"]["Relu"] == 4 and "Relu" not in described["operators_optimized"]
+
+
+def test_a_quantized_network_keeps_its_weights_and_ranges(plain, context) -> None:
+    quantized, _ = get_step("quantize").apply(plain, context)
+    compiled = OpenVino().compile(quantized, context.example_inputs, "int8", context.calibration)
+    assert compiled.describe()["computed_in"]["i8"] >= 5
+    stored = [
+        node.data
+        for node in compiled._model.get_ops()
+        if node.get_type_name() == "Constant" and node.get_element_type().to_string() == "i8" and node.data.ndim > 1
+    ]
+    for layer in quantized.modules():
+        if isinstance(layer, QuantizedConv2d | QuantizedLinear):
+            weight = layer.weight_int8.numpy()
+            forms = [weight, weight.T] if weight.ndim == 2 else [weight]
+            assert any(np.array_equal(form, entry) for form in forms for entry in stored)
+    found, expected = compiled(context.calibration[:64].numpy()), logits(quantized, context.calibration[:64])
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_both_files_are_counted_and_load_in_another_process(plain, context, tmp_path) -> None:
+    images = context.calibration[:6].numpy()
+    compiled = OpenVino().compile(plain, context.example_inputs, "int8", context.calibration)
+    written = compiled.save(tmp_path / "saved")
+    files = sorted((tmp_path / "saved").iterdir())
+    assert [file.name for file in files] == ["model.bin", "model.xml"]
+    assert sum(file.stat().st_size for file in files) == compiled.bytes
+    np.save(tmp_path / "images.npy", images)
+    program = (
+        "import sys, numpy as np\nfrom compression import get_backend\n"
+        "found = get_backend('openvino').load(sys.argv[1])\nassert found.describe()['precision'] == 'int8'\n"
+        "np.save(sys.argv[3], found(np.load(sys.argv[2])))"
+    )
+    paths = [str(tmp_path / "saved"), str(tmp_path / "images.npy"), str(tmp_path / "logits.npy")]
+    subprocess.run([sys.executable, "-c", program, *paths], check=True, timeout=120)
+    np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), compiled(images))
+    written.with_suffix(".bin").unlink()
+    with pytest.raises(UserError, match=r"no file .*model\.bin"):
+        OpenVino().load(written)
+
+
+def test_streams_compute_several_batches_at_once(plain, context) -> None:
+    backend = OpenVino(threads=2, hint="throughput", streams=2)
+    compiled = backend.compile(plain, context.example_inputs)
+    assert compiled.describe()["streams"] == 2 and compiled.describe()["hint"] == "throughput"
+    for count in (1, 4, 5, 8, 19):  # the artefact takes four
+        images = context.calibration[:count]
+        np.testing.assert_allclose(compiled(images.numpy()), logits(plain, images), atol=1e-4)
+
+
+def test_usage_statistics_are_off_and_the_environment_is_given_back(plain, context, monkeypatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    OpenVino().compile(plain, context.example_inputs, "int8", context.calibration)
+    assert "CI" not in os.environ
+    import openvino_telemetry
+
+    assert openvino_telemetry.Telemetry().consent is False
+
+
+def test_wrong_options_are_refused() -> None:
+    with pytest.raises(UserError, match="hint"):
+        get_backend("openvino", hint="fast")
+    with pytest.raises(UserError, match="streams is 0"):
+        get_backend("openvino", streams=0)
