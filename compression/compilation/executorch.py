@@ -97,9 +97,9 @@ class ExecuTorch(Backend):
     The network is exported, batch norm folded, for the batch of the example.
 
     "int8" is torchao's static quantization for XNNPACK: signed weights with a scale for each output channel, signed
-    inputs, ranges from the histograms over the calibration images. A network from the step `quantize` keeps its weights,
-    and its layers in float stay so; ranges are read from the images. There is no "fp16": on processors for x86 it is
-    slower than float32, and the file is hardly smaller.
+    inputs, ranges from the histograms over the calibration images. A network from the step `quantize` keeps its
+    weights, and its layers in float stay so; ranges are read from the images. There is no "fp16": on x86 it is slower
+    than float32, and the file is hardly smaller.
 
     Attributes:
         threads: a call may use. All programs of a process share them: models with different numbers that take turns

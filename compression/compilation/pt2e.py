@@ -39,7 +39,7 @@ def quantize_exported(
         prepared = prepare_pt2e(graph, quantizer())
         for images in _batches(calibration, len(example_inputs)):
             prepared(images)
-        converted: nn.Module = convert_pt2e(prepared)
+        converted: nn.Module = _without_float_weights(convert_pt2e(prepared))
     return converted
 
 
@@ -47,6 +47,17 @@ def _batches(images: Tensor, size: int) -> Iterator[Tensor]:
     """All images, `size` at a time; the last ones are filled up with the first ones, which changes no range."""
     for start in range(0, len(images), size):
         yield torch.stack(list(itertools.islice(itertools.cycle([*images[start:], *images[:start]]), size)))
+
+
+def _without_float_weights(graph: Any) -> Any:
+    """The graph, in place, without the parameters and buffers that it no longer reads but would be stored with."""
+    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    tensors = [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]
+    for name, _ in tensors:
+        if name not in read:
+            owner, _, attribute = name.rpartition(".")
+            delattr(graph.get_submodule(owner), attribute)
+    return graph
 
 
 def exact_weights(config: Any) -> Any:

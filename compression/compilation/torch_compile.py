@@ -106,8 +106,8 @@ class TorchCompile(Backend):
 
     The network is exported, batch norm folded, for the batch of the example. Inductor, the compiler behind
     torch.compile, then writes C++ for what lies between the layers and takes oneDNN for convolutions, with the
-    activation fused in. The artefact is the exported network; loading it compiles again, in seconds where Inductor's cache on this
-    machine still has the kernels, and in as long as at first where it has not.
+    activation fused in. The artefact is the exported network; loading it compiles again, in seconds where Inductor's
+    cache on this machine still has the kernels, and in as long as at first where it has not.
 
     "bf16" stores weights and computes in bfloat16, from and to float32 at both ends. "int8" is torchao's static
     quantization for Inductor: signed weights with a scale for each output channel, unsigned inputs, ranges from the

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import shutil
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,53 +20,10 @@ from compression.compilation import tvm_build
 from compression.compilation.backend import Backend, CompiledModel, Images, artefact_path, as_images, in_batches
 from compression.compilation.child import ChildError, run_child
 from compression.compilation.exported import deployable, export, silence
+from compression.compilation.tvm_threads import descriptors_closed, pool
 from nasbench_registry import UserError
 
 _FILE = "model.so"
-
-
-class _Pool(threading.local):
-    """TVM's worker threads: every thread that calls it has its own.
-
-    TVM reads two variables of the environment, whenever it starts workers and in each call that may use them: how many
-    there may be, which it would else take from OMP_NUM_THREADS, and whether it may bind the calling thread to the
-    first core, for good.
-    """
-
-    threads = 0
-
-    def use(self, threads: int) -> None:
-        """Let calls from this thread use so many."""
-        if self.threads == threads:
-            return
-        import tvm
-
-        os.environ["TVM_NUM_THREADS"] = str(max(threads, os.cpu_count() or 1))
-        os.environ["TVM_BIND_THREADS"] = "0"
-        with _closed():
-            tvm.get_global_func("runtime.config_threadpool")(0, threads)
-        self.threads = threads
-
-
-_pool = _Pool()
-
-
-@contextlib.contextmanager
-def _closed() -> Iterator[None]:
-    """Nothing reaches standard output and error; the library warns there of what the user cannot change."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for descriptor in kept:
-            os.close(descriptor)
 
 
 class TvmModel(CompiledModel):
@@ -78,7 +32,7 @@ class TvmModel(CompiledModel):
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact
         self.threads = threads
-        with silence(), _closed():
+        with silence(), descriptors_closed():
             import tvm
 
             self._machine = tvm_build.load(artefact)
@@ -98,7 +52,7 @@ class TvmModel(CompiledModel):
         """See `CompiledModel`."""
         images = as_images(images)
         with self._lock:
-            _pool.use(self.threads)
+            pool.use(self.threads)
             return in_batches(self._run, images, self._batch)
 
     def save(self, path: Path | str) -> Path:
@@ -186,7 +140,7 @@ class Tvm(Backend):
     ) -> CompiledModel:
         example = example_inputs.detach().cpu().float().contiguous()
         program = export(deployable(model, example), example)
-        with _closed():
+        with descriptors_closed():
             target = tvm_build.target(self.threads)
             module, operators = tvm_build.import_program(program)
             module = tvm_build.fused(module, target)
@@ -198,11 +152,9 @@ class Tvm(Backend):
                 "operators_optimized": tvm_build.kernels(module),
                 "tuned": False,
             }
-            if self.trials:
-                artefact = self._tuned(program, list(example.shape), facts)
-            else:
-                artefact = tvm_build.library(module, target, facts)
-        return TvmModel(artefact, self.threads)
+            if not self.trials:
+                return TvmModel(tvm_build.library(module, target, facts), self.threads)
+        return TvmModel(self._tuned(program, list(example.shape), facts), self.threads)
 
     def _tuned(self, program: Any, shape: list[int], facts: dict[str, Any]) -> bytes:
         with tempfile.TemporaryDirectory() as folder:

@@ -21,6 +21,7 @@ import torch
 from compression.compilation import tvm_build
 from compression.compilation.child import answer
 from compression.compilation.exported import silence
+from compression.compilation.tvm_kernel import Known, in_process_builder
 
 _TIMING = {"number": 1, "repeat": 3, "min_repeat_ms": 10}
 _TIMEOUT_S = 10  # of one measurement
@@ -77,9 +78,9 @@ def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dic
     database = ms.database.JSONDatabase(work_dir=str(folder))
     config = ms.runner.EvaluatorConfig(**_TIMING)
     runner = ms.runner.LocalRunner(timeout_sec=_TIMEOUT_S, evaluator_config=config)
-    builder = _builder()
+    builder = in_process_builder()
     kernels = ms.relax_integration.extract_tasks(module, target)
-    known = [_Known(kernel, database) for kernel in kernels]
+    known = [Known(kernel, database) for kernel in kernels]
     for each in known:
         if each.untuned_s is None:
             each.measure_untuned(database, builder, runner)
@@ -101,7 +102,7 @@ def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dic
             cost_model="random",
             task_scheduler=ms.task_scheduler.GradientBased(seed=request["seed"]),
         )
-        known = [_Known(each.kernel, database) for each in known]
+        known = [Known(each.kernel, database) for each in known]
     best = ms.database.MemoryDatabase()
     for each in known:
         if each.best is not None:
@@ -118,77 +119,7 @@ def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dic
     }
 
 
-class _Known:
-    """What the records say of a kernel.
-
-    The kernel as it is, untuned, is recorded with a schedule that changes nothing, which TVM itself passes over.
-    """
-
-    def __init__(self, kernel: Any, database: Any) -> None:
-        self.kernel = kernel
-        self.weight = int(kernel.weight)
-        self.workload = database.commit_workload(kernel.dispatched[0])
-        records = [each for each in database.get_all_tuning_records() if each.workload.same_as(self.workload)]
-        self.tuned = [record for record in records if record.trace.insts]
-        untuned = [_seconds(record) for record in records if not record.trace.insts]
-        self.untuned_s: float | None = min(untuned, default=None)
-
-    @property
-    def best(self) -> Any:
-        """The fastest record, if it is faster than the kernel untuned."""
-        found = min(self.tuned, key=_seconds, default=None)
-        return found if found is not None and self.untuned_s and _seconds(found) < self.untuned_s else None
-
-    @property
-    def best_s(self) -> float | None:
-        """Of the fastest record or of the kernel untuned."""
-        return self.untuned_s if self.best is None else _seconds(self.best)
-
-    def measure_untuned(self, database: Any, builder: Any, runner: Any) -> None:
-        """Build, measure and record it, if it can be."""
-        from tvm.s_tir import meta_schedule as ms
-        from tvm.s_tir.schedule import Trace
-
-        module = self.kernel.dispatched[0]
-        built = builder.build([ms.builder.BuilderInput(module, self.kernel.target)])[0]
-        if built.artifact_path is None:
-            return
-        shapes = ms.arg_info.ArgInfo.from_entry_func(module, remove_preproc=True)
-        measured = runner.run([ms.runner.RunnerInput(built.artifact_path, "cpu", shapes)])[0].result()
-        if measured.run_secs:
-            record = ms.database.TuningRecord(
-                Trace([], {}), self.workload, measured.run_secs, self.kernel.target, shapes
-            )
-            database.commit_tuning_record(record)
-            self.untuned_s = _seconds(record)
-
-
-def _seconds(record: Any) -> float:
-    """Of a call; infinite where the measurement failed."""
-    return statistics.fmean(map(float, record.run_secs)) if record.run_secs else float("inf")
-
-
-def _builder() -> Any:
-    """Builds in this process: TVM's own builder starts a process for each batch, which takes longer than a build."""
-    from tvm.ir.utils import derived_object
-    from tvm.s_tir.meta_schedule.builder import BuilderResult, PyBuilder
-    from tvm.s_tir.meta_schedule.builder.local_builder import default_build, default_export
-
-    def built(given: Any) -> Any:
-        try:
-            return BuilderResult(default_export(default_build(given.mod, given.target, None)), None)
-        except Exception as error:  # a schedule that cannot be built is one that is not taken
-            return BuilderResult(None, str(error))
-
-    @derived_object
-    class Builder(PyBuilder):  # type: ignore[misc]  # TVM has no types
-        def build(self, build_inputs: list[Any]) -> list[Any]:
-            return [built(given) for given in build_inputs]
-
-    return Builder()
-
-
-def _tasks(kernels: list[_Known], seed: int) -> tuple[list[Any], list[float]]:
+def _tasks(kernels: list[Known], seed: int) -> tuple[list[Any], list[float]]:
     """Tuning tasks and their weights; kernels for which TVM finds no schedules are left out."""
     from tvm.s_tir import meta_schedule as ms
 

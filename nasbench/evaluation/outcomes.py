@@ -25,7 +25,7 @@ OUTCOMES: dict[str, str] = {
     "crashed": "its worker process or the machine of it ended",
     "failed": "an exception of any other kind",
     "invalid": "its network could not be built, or gives something other than one logit a class",
-    "infeasible": "over a hard limit",
+    "infeasible": "over a hard limit, or ended by an early stage of a search over recipes",
 }
 """Every kind with what it means. A candidate without an outcome is `running`."""
 

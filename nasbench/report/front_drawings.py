@@ -16,6 +16,7 @@ from nasbench.study import Candidate
 from search_spaces import Architecture, Graph, SearchSpace, Task
 
 FOLDER = "drawings"
+MOST = 100  # networks: more take minutes
 MOST_BYTES = 2_000_000  # of all drawings: they stand in the report
 
 
@@ -46,6 +47,9 @@ def draw_front(
         drawn = next((known[number] for number in row["candidates"] if number in known), None)
         if drawn is not None:
             row["drawing"] = drawn
+            continue
+        if len(graphs) >= MOST:
+            row["drawing_error"] = f"{MOST} networks of the front were drawn before it; `nasbench draw` draws it"
             continue
         try:
             task = task or _task(root, experiment, survivors)

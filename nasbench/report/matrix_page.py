@@ -18,18 +18,19 @@ Record = Mapping[str, Any]
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2126", "#8a929b", "#7a5195")
 SYMBOLS = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
 FAST, SLOW = (0, 114, 178), (213, 94, 0)
+DARK = 0.75  # from which depth on text is white
 DEEPEST = math.log(20.0)  # twenty times faster, or slower, has the full colour
 STYLE = """<style>
 .matrix { width: auto; }
 .matrix th, .matrix td { padding: .25rem .4rem; text-align: center; vertical-align: middle; white-space: nowrap; }
 .matrix td:first-child, .matrix th:first-child { text-align: left; position: sticky; left: 0; background: #fff;
   z-index: 1; }
-.matrix tr.next td { border-top: 2px solid var(--line); }
+.matrix tr.next > td { border-top: 2px solid var(--line); }
 .matrix td.why { text-align: left; white-space: normal; color: var(--soft); font-size: .8rem; min-width: 16rem; }
 .matrix td.none { color: var(--soft); }
 .matrix summary { cursor: pointer; list-style: none; }
 .matrix summary::-webkit-details-marker { display: none; }
-.matrix td.dark small { color: inherit; }
+.matrix td[style] small { color: inherit; }
 .sheet { position: fixed; left: 0; right: 0; bottom: 0; max-height: 65vh; overflow: auto; z-index: 9; background: #fff;
   color: var(--ink); border-top: 3px solid var(--ink); box-shadow: 0 -4px 24px rgba(0, 0, 0, .2); text-align: left;
   padding: .6rem max(1.25rem, calc(50vw - 33rem)) 1.2rem; white-space: normal; }
@@ -118,24 +119,40 @@ def _hint(result: Record) -> str:
 def _table(result: Record, cells: Sequence[Record]) -> str:
     variants = list(dict.fromkeys(cell["variant"] for cell in cells))
     found = {(cell["backend"], cell["precision"], cell["variant"]): cell for cell in cells}
-    lines, before = [], None
+    lines = []
     for backend in result["backends"]:
-        for precision in result["precisions"]:
-            row = [found[backend, precision, variant] for variant in variants]
-            why = {cell["reason"] for cell in row}
-            start = " class='next'" if before not in (None, backend) else ""
-            before = backend
-            name = f"<td>{page.safe(backend)} <small>{page.safe(precision)}</small></td>"
-            if len(why) == 1 and None not in why:
-                inside = f"<td class='why' colspan='{len(variants)}'>unsupported because {page.safe(why.pop())}</td>"
-            else:
-                inside = "".join(_cell(cell) for cell in row)
-            lines.append(f"<tr{start}>{name}{inside}</tr>")
+        rows = {
+            precision: [found[backend, precision, variant] for variant in variants]
+            for precision in result["precisions"]
+        }
+        shared = _shared([cell for row in rows.values() for cell in row])
+        if shared is not None:
+            lines.append(_row(backend, "every precision", _why(shared, len(variants)), first=True))
+            continue
+        for number, (precision, row) in enumerate(rows.items()):
+            why = _shared(row)
+            inside = "".join(_cell(cell) for cell in row) if why is None else _why(why, len(variants))
+            lines.append(_row(backend, precision, inside, first=number == 0))
     heads = "".join(f"<th>{page.safe(variant)}</th>" for variant in variants)
     head = f"<thead><tr><th>runtime</th>{heads}</tr></thead>"
     return (
         f"<div class='scroll'><table class='matrix'>{head}\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
     )
+
+
+def _shared(cells: Sequence[Record]) -> str | None:
+    """The reason for which none of these cells has numbers; None if they differ in it or have some."""
+    found = {cell["reason"] for cell in cells}
+    return found.pop() if len(found) == 1 else None
+
+
+def _why(reason: str, columns: int) -> str:
+    return f"<td class='why' colspan='{columns}'>unsupported because {page.safe(reason)}</td>"
+
+
+def _row(backend: str, precision: str, inside: str, *, first: bool) -> str:
+    name = f"<td>{page.safe(backend)} <small>{page.safe(precision)}</small></td>"
+    return f"<tr{' class=next' if first else ''}>{name}{inside}</tr>"
 
 
 def _cell(cell: Record) -> str:
@@ -145,14 +162,14 @@ def _cell(cell: Record) -> str:
         return f"<td class='none' title='{why}'>{_sheet(units.MISSING, name, f'<p>{why}</p>')}</td>"
     ratio = float(cell["of_eager"]["ratio"])
     shown = f"{units.significant(ratio)}<small>{cell['val_acc_pct']:.2f} %</small>"
-    dark = " class='dark'" if _depth(ratio) > 0.55 else ""
-    return f"<td{dark} style='{_color(ratio)}'>{_sheet(shown, name, _facts(cell))}</td>"
+    return f"<td style='{_color(ratio)}'>{_sheet(shown, name, _facts(cell))}</td>"
 
 
 def _sheet(shown: str, name: str, inside: str) -> str:
+    close = "onclick='this.parentNode.open = false'"
     return (
-        f"<details name='cell'><summary>{shown}</summary><div class='sheet'><h4>{name}</h4>{inside}"
-        "<p class='note'>Click on the cell again to close this.</p></div></details>"
+        f"<details name='cell'><summary>{shown}</summary><div class='sheet' {close}><h4>{name}</h4>{inside}"
+        "<p class='note'>Click here to close this.</p></div></details>"
     )
 
 
@@ -194,7 +211,7 @@ def _color(ratio: float) -> str:
     """Blue for faster, vermilion for slower, white for equal."""
     depth, full = _depth(ratio), FAST if ratio < 1 else SLOW
     red, green, blue = (round(255 + (part - 255) * depth) for part in full)
-    return f"background:rgb({red},{green},{blue});color:{'#fff' if depth > 0.55 else '#1c2126'}"
+    return f"background:rgb({red},{green},{blue});color:{'#fff' if depth > DARK else '#1c2126'}"
 
 
 def _chart(cells: Sequence[Record], number: int) -> str:
@@ -203,7 +220,8 @@ def _chart(cells: Sequence[Record], number: int) -> str:
         return page.missing("No cell has numbers.")
     return (
         f"<figure>\n{page.plot(chart(filled), f'matrix-{number}')}\n<figcaption>Left is faster, up is more accurate. "
-        "The mark tells the precision that the runtime was asked for, the colour the runtime.</figcaption>\n</figure>"
+        "The colour tells the runtime, the mark the precision: circle fp32, square fp16, diamond bf16, triangle int8."
+        "</figcaption>\n</figure>"
     )
 
 

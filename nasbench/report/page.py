@@ -24,8 +24,7 @@ p { margin: .4rem 0 .8rem; max-width: 50rem; overflow-wrap: anywhere; }
 dl.summary { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .45rem 1rem; font-size: 1rem; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
-.cards { display: grid; gap: .6rem; margin: 1rem 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(12rem, 100%), 1fr)); }
+.cards { display: grid; gap: .6rem; margin: 1rem 0; grid-template-columns: repeat(4, minmax(0, 1fr)); }
 .card { background: var(--wash); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem; }
 .card b { display: block; font-size: 1.6rem; line-height: 1.2; }
 .card span { display: block; }
@@ -77,9 +76,10 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: 4px
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 2rem; }
 @media screen and (max-width: 52rem) { .panels { grid-template-columns: minmax(0, 1fr); } }
 @media screen and (max-width: 40rem) { .front .text { display: none; } .cost td:not(.text) { white-space: normal; } }
-@media (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } .summary { font-size: 1rem; }
+@media screen and (max-width: 52rem) { .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+@media screen and (max-width: 40rem) { body { padding: 1rem .75rem 3rem; } .summary { font-size: 1rem; }
   dl.summary { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .5rem; }
-  .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); } .card b { font-size: 1.25rem; }
+  .card b { font-size: 1.25rem; }
   .card span, .card small { font-size: .8125rem; } button { min-height: 2.5rem; } }
 @media print {
   @page { margin: 12mm; }
@@ -94,7 +94,6 @@ pre { background: var(--wash); border: 1px solid var(--line); border-radius: 4px
   .front, .kinds { font-size: .7rem; }
   .kinds th, .kinds td { padding: .25rem .4rem; }
   .front small { font-size: .6rem; }
-  .cards { grid-template-columns: repeat(4, minmax(0, 1fr)); }
   .card { break-inside: avoid; }
   .shown svg { max-width: 100%; height: auto; }
   button { border: 0; padding: 0; min-width: 0; min-height: 0; color: inherit; background: none; }

@@ -104,6 +104,12 @@ def test_the_summary_ends_at_the_last_accepted_stage(report, tmp_path):
     assert "as searched; no later stage was accepted." in render(report, tmp_path)[1].text
 
 
+def test_a_search_that_asked_for_no_survivor_tells_its_front(report, tmp_path):
+    report["experiment"]["survivors"], report["survivors"] = 0, []
+    found = f"No survivor was asked for; {len(report['front'])} candidates are on the front."
+    assert found in render(report, tmp_path)[1].text
+
+
 def test_the_survivors_table_has_a_row_a_stage(report, tmp_path):
     source, page = render(report, tmp_path)
     rows = re.findall(r"<tr.*?</tr>", source.partition("<tbody>")[2].partition("</table>")[0])
@@ -220,7 +226,10 @@ def test_the_baseline_is_a_band_and_a_statement_at_the_top(report, tmp_path):
     band, mean = (trace(figure, f"random search, {kind}") for kind in ("95 %", "mean"))
     own = trace(figure, "this search")
     told = report["baseline"]
-    assert list(band.y) == [*told["high"], *reversed(told["low"])] and list(band.x) == [*range(1, 41), *range(40, 0, -1)]
+    assert list(band.y) == [*told["high"], *reversed(told["low"])] and list(band.x) == [
+        *range(1, 41),
+        *range(40, 0, -1),
+    ]
     assert list(mean.y) == told["mean"]
     # The search had 36 candidates, and what is told after them is no candidate of its own.
     assert list(own.x) == list(range(1, 37)) and list(own.y) == told["search"][:36]
