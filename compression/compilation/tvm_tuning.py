@@ -86,10 +86,10 @@ def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dic
             each.measure_untuned(database, builder, runner)
     total = sum(each.weight * (each.untuned_s or 0) for each in known)
     worth = [each for each in known if each.untuned_s and each.weight * each.untuned_s >= _SHARE * total]
-    left = request["trials"] - sum(len(each.tuned) for each in known)
+    before = sum(len(each.tuned) for each in known)
+    left = request["trials"] - before
     tasks, weights = _tasks(worth, request["seed"])
-    run = left > 0 and bool(tasks)
-    if run:
+    if left > 0 and tasks:
         ms.tune.tune_tasks(
             tasks=tasks,
             task_weights=weights,
@@ -108,14 +108,15 @@ def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dic
         if each.best is not None:
             best.commit_workload(each.kernel.dispatched[0])
             best.commit_tuning_record(each.best)
-    after = sum(each.weight * (each.best_s or 0) for each in known)
+    after = sum(len(each.tuned) for each in known)
+    tuned = sum(each.weight * (each.best_s or 0) for each in known)
     return best, {
         "kernels": len(kernels),
         "kernels_worth_tuning": len(tasks),
         "kernels_tuned": sum(each.best is not None for each in known),
-        "kernels_tuned_to_untuned": round(after / total, 3) if total else 1.0,
-        "records": sum(len(each.tuned) for each in known),
-        "trials_run": left if run else 0,
+        "kernels_tuned_to_untuned": round(tuned / total, 3) if total else 1.0,
+        "records": after,
+        "trials_run": after - before,
     }
 
 
