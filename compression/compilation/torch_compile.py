@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -146,7 +147,18 @@ class TorchCompile(Backend):
         buffer = io.BytesIO()
         with silence():
             torch.export.save(program, buffer, extra_files={_FACTS: json.dumps(facts)})
-        return TorchCompiledModel(buffer.getvalue(), self.threads, self.mode)
+        return TorchCompiledModel(_packed(buffer), self.threads, self.mode)
 
     def _load(self, file: Path) -> CompiledModel:
         return TorchCompiledModel(file.read_bytes(), self.threads, self.mode)
+
+
+def _packed(program: io.BytesIO) -> bytes:
+    """The archive with its JSON compressed, which is most of a small network's; PyTorch reads it as it is."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(program) as before, zipfile.ZipFile(packed, "w") as after:
+        for entry in before.infolist():
+            kept = zipfile.ZipInfo(entry.filename)  # of a fixed date, so that the same network makes the same file
+            kept.compress_type = zipfile.ZIP_DEFLATED if entry.filename.endswith(".json") else zipfile.ZIP_STORED
+            after.writestr(kept, before.read(entry))
+    return packed.getvalue()

@@ -254,8 +254,18 @@ def test_search_then_everything_that_can_be_done_with_a_model(nasbench, write, t
 
 @pytest.mark.parametrize("controller", CONTROLLERS)
 def test_a_users_own_space_runs_with_every_controller(nasbench, user_folder, controller, tmp_path):
-    options = {"regularized_evolution": {"population": 2, "tournament": 2}}.get(controller, {})
-    asked = experiment_of(space="my_space:Tiny", controller={"name": controller, **options}, search={"candidates": 4})
+    options = {
+        "regularized_evolution": {"population": 2, "tournament": 2},
+        "sequential": {"architectures": 2, "keep": 1, "controller": "random"},
+    }.get(controller, {})
+    # The one that decides a recipe needs one that leaves something to choose.
+    recipe = [{"prune": {"ratio": {"choice": [0, 0.2, 0.4]}}}] if controller == "sequential" else []
+    asked = experiment_of(
+        space="my_space:Tiny",
+        controller={"name": controller, **options},
+        search={"candidates": 4},
+        recipe=recipe,
+    )
     (user_folder / "mine.yaml").write_text(yaml.safe_dump(asked))
     code, out, err = nasbench("search", user_folder / "mine.yaml", "--run", "run", "--json")
     assert code == 0, err
