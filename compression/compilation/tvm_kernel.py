@@ -60,7 +60,7 @@ def in_process_builder() -> Any:
     """Builds in this process: TVM's own builder starts a process for each batch, which takes longer than a build."""
     from tvm.ir.utils import derived_object
     from tvm.s_tir.meta_schedule.builder import BuilderResult, PyBuilder
-    from tvm.s_tir.meta_schedule.builder.localin_process_builder import default_build, default_export
+    from tvm.s_tir.meta_schedule.builder.local_builder import default_build, default_export
 
     def built(given: Any) -> Any:
         try:
