@@ -8,15 +8,19 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then \
 	echo $$python; break; fi; done)
 
-.PHONY: search test lint litert clean
+.PHONY: search test sweep lint litert clean
 
 search: $(VENV)/run.stamp
 	$(VENV)/bin/nasbench search experiments/quickstart.yaml
 
 # The slow tests start several processes of their own, so they come one after another.
 test: lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not sweep" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "slow and not sweep"
+
+# Every backend on every block module and on networks of many spaces: half an hour of compilers.
+sweep: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m sweep
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .

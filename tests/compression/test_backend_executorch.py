@@ -107,7 +107,7 @@ def test_layers_left_float_stay_float(context) -> None:
     assert rounded == 2, "the weights of the two other layers"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("parts", [side_by_side.blocks, side_by_side.spaces], ids=["blocks", "spaces"])
 def test_blocks_and_spaces_agree_with_eager(parts) -> None:
     names, network = parts()

@@ -153,7 +153,7 @@ def test_options_and_a_missing_compiler_are_named(monkeypatch) -> None:
         assert reason is not None and "no-such-compiler" in reason and "C++ compiler" in reason
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @both
 @pytest.mark.parametrize("parts", [side_by_side.blocks, side_by_side.spaces], ids=["blocks", "spaces"])
 def test_blocks_and_spaces_agree_with_eager(name, parts) -> None:

@@ -41,7 +41,7 @@ class Together(nn.Module):
         return torch.cat([network(x) for network in self.networks], dim=1)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_blocks_and_networks_agree_with_torch() -> None:
     """All in one file: every block in a chain, and a network of cells."""
     torch.manual_seed(0)

@@ -45,7 +45,7 @@ def expected(model: nn.Module, images: torch.Tensor) -> np.ndarray:
         return model(images).numpy()
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", SPACES)
 def test_spaces(name) -> None:
     model = small_network(name)
@@ -54,7 +54,7 @@ def test_spaces(name) -> None:
     np.testing.assert_allclose(compiled(images.numpy()), expected(model, images), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_all_blocks_in_one_network() -> None:
     torch.manual_seed(0)
     blocks = [block(16, 16) for block in BLOCKS.values()]
