@@ -105,6 +105,13 @@ class AotInductor(Backend):
     source: ClassVar[str] = "https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
     artefact: ClassVar[str] = _FILE
+    usage: ClassVar[str] = """
+        import torch
+
+        network = torch._inductor.aoti_load_package("{file}")  # with the version of PyTorch that made it
+        with torch.no_grad():  # it takes as many images at a time
+            logits = torch.cat([network(part) for part in torch.from_numpy(images).split({batch})]).numpy()
+    """
 
     @classmethod
     def why_unavailable(cls) -> str | None:

@@ -71,8 +71,8 @@ class Backend(ABC):
         packages: import names without which it does not run.
         extra: of this project, that installs them.
         usage: a few lines of Python that run the artefact without this project: from `images` (n, c, h, w) float32 to
-            `logits` (n, classes); with the fields {file}, {threads} and {arithmetic}, which is bf16 or
-            f32, to be filled in. Empty where the artefact does not run by itself.
+            `logits` (n, classes); with the fields {file}, {threads}, {batch} and {arithmetic}, which
+            is bf16 or f32, to be filled in. Empty where the artefact does not run by itself.
         threads: a call may use.
     """
 

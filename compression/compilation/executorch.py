@@ -21,7 +21,8 @@ from compression.compilation.backend import (
     in_batches,
     needs_calibration,
 )
-from compression.compilation.executorch_pool import Pool, descriptors_closed
+from compression.compilation.descriptors import descriptors_closed
+from compression.compilation.executorch_pool import Pool
 from compression.compilation.executorch_program import executed
 from compression.compilation.exported import counted, deployable, export, operators, silence
 from compression.compilation.pt2e import exact_weights, float_layers, quantize_exported
@@ -113,6 +114,15 @@ class ExecuTorch(Backend):
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("executorch", "torchao")
     extra: ClassVar[str] = "executorch"
+    usage: ClassVar[str] = """
+        import torch
+        from executorch.runtime import Runtime
+
+        program = Runtime.get().load_program("{file}")
+        method = program.load_method("forward")
+        parts = torch.from_numpy(images).split({batch})  # it takes as many images at a time
+        logits = torch.cat([method.execute([part])[0].clone() for part in parts]).numpy()
+    """
 
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import weakref
-from collections.abc import Iterator
 from typing import Any, ClassVar
+
+from compression.compilation.descriptors import descriptors_closed
 
 
 class Pool:
@@ -41,21 +39,3 @@ class Pool:
             cls.methods.clear()
             with descriptors_closed():
                 portable_lib._unsafe_reset_threadpool(threads)
-
-
-@contextlib.contextmanager
-def descriptors_closed() -> Iterator[None]:
-    """Nothing reaches standard output and error; the library writes there without asking Python."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for descriptor in (*kept, nowhere):
-            os.close(descriptor)

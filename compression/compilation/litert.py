@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +26,7 @@ from compression.compilation.backend import (
     needs_calibration,
 )
 from compression.compilation.child import ChildError, run_child
+from compression.compilation.descriptors import descriptors_closed
 from compression.compilation.exported import export, operators, silence
 from compression.quantization.dynamic import DynamicLinear
 from compression.quantization.modules import QuantizedConv2d, QuantizedLinear, dequantize, is_quantized
@@ -47,7 +45,7 @@ class LiteRtModel(CompiledModel):
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact
         self.threads = threads
-        with _no_greeting():
+        with descriptors_closed():  # it says there that it made a delegate, and has no switch for it
             from ai_edge_litert.interpreter import Interpreter
 
             self._interpreter = Interpreter(model_content=artefact, num_threads=threads)
@@ -288,17 +286,3 @@ def _precision(model: Any, types: Any) -> str:
     """By the types of its tensors."""
     found = {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
     return "int8" if types.INT8 in found else "fp16" if types.FLOAT16 in found else "fp32"
-
-
-@contextlib.contextmanager
-def _no_greeting() -> Iterator[None]:
-    """Nothing on standard error: the interpreter says there that it made a delegate, and has no switch for it."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -126,6 +126,13 @@ class TorchCompile(Backend):
     source: ClassVar[str] = "https://docs.pytorch.org/docs/stable/torch.compiler.html"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "int8")
     artefact: ClassVar[str] = _FILE
+    usage: ClassVar[str] = """
+        import torch
+
+        network = torch.compile(torch.export.load("{file}").module())
+        with torch.no_grad():  # it takes as many images at a time
+            logits = torch.cat([network(part) for part in torch.from_numpy(images).split({batch})]).numpy()
+    """
 
     mode: str = "default"
 

@@ -19,8 +19,9 @@ from compression.checks import check_number
 from compression.compilation import tvm_build
 from compression.compilation.backend import Backend, CompiledModel, Images, artefact_path, as_images, in_batches
 from compression.compilation.child import ChildError, run_child
+from compression.compilation.descriptors import descriptors_closed
 from compression.compilation.exported import deployable, export, silence
-from compression.compilation.tvm_threads import descriptors_closed, pool
+from compression.compilation.tvm_threads import pool
 from nasbench_registry import UserError
 
 _FILE = "model.so"
@@ -111,6 +112,15 @@ class Tvm(Backend):
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("tvm",)
     extra: ClassVar[str] = "tvm"
+    usage: ClassVar[str] = """
+        import numpy as np
+        import tvm
+        from tvm import relax
+
+        machine = relax.VirtualMachine(tvm.runtime.load_module("./{file}"), tvm.cpu())
+        parts = [images[at : at + {batch}] for at in range(0, len(images), {batch})]  # it takes as many at a time
+        logits = np.concatenate([machine["main"](tvm.runtime.tensor(part))[0].numpy() for part in parts])
+    """
 
     trials: int = 0
     records: str | None = None

@@ -1,12 +1,11 @@
-"""TVM's worker threads, and its warnings."""
+"""TVM's worker threads."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import threading
-from collections.abc import Iterator
+
+from compression.compilation.descriptors import descriptors_closed
 
 
 class Pool(threading.local):
@@ -33,21 +32,3 @@ class Pool(threading.local):
 
 
 pool = Pool()
-
-
-@contextlib.contextmanager
-def descriptors_closed() -> Iterator[None]:
-    """Nothing reaches standard output and error; the library warns there of what the user cannot change."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for descriptor in kept:
-            os.close(descriptor)

@@ -2,7 +2,7 @@
 
 Shao et al., Tensor Program Optimization with Probabilistic Programs, NeurIPS 2022, arXiv 2205.13603 (MetaSchedule). The
 schedules tried are drawn at random from the space of that paper: evolutionary search, its own strategy, takes
-tens of seconds a kernel for its model of the costs and gains nothing within a hundred trials.
+tens of seconds a kernel for its model of the costs which a budget of some hundred trials does not pay for.
 """
 
 from __future__ import annotations

@@ -170,9 +170,9 @@ def taylor(candidate: Candidate) -> Tensor:
     """Sum of (g w)^2 over all parameters that produce a channel: weights, biases, and the scale and shift of its norm.
 
     Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771, eq. 8 (Taylor-FO):
-    g is the gradient of the mean cross-entropy of a batch of 16 calibration images, and the mean is over the batches, as
-    the paper averages over batches of training: over all images at once, the gradient of a trained network all but
-    cancels. Deviation: no weight moves meanwhile.
+    g is the gradient of the mean cross-entropy of a batch of 16 calibration images, and the mean is over the batches,
+    as the paper averages over batches of training: over all images at once, the gradient of a trained network all
+    but cancels. Deviation: no weight moves meanwhile.
     """
     return candidate.sums([((s * w.pow(2)).sum(1), cut) for w, s, cut in _with_evidence(candidate)])
 

@@ -68,7 +68,9 @@ def _run(compiled: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     channels, height, width = about["task"]["input_shape"]
     arithmetic = "bf16" if compiled["precision"] == "bf16" else "f32"
     lines = textwrap.dedent(usage).strip()
-    code = lines.format(file=compiled["file"], threads=compiled["threads"], arithmetic=arithmetic)
+    code = lines.format(
+        file=compiled["file"], threads=compiled["threads"], batch=compiled.get("batch", 1), arithmetic=arithmetic
+    )
     return (
         f"`images` is a float32 array (n, {channels}, {height}, {width}), normalized as below; this project is not "
         f"needed.\n\n```python\n{code}\nprint(logits.argmax(1))\n```"
