@@ -16,7 +16,7 @@ from compression.compilation.backend import (
     Backend,
     CompiledModel,
     Images,
-    artefact_path,
+    SingleFile,
     as_images,
     in_batches,
     torch_threads,
@@ -28,8 +28,10 @@ _FILE = "model.pt2"
 _FACTS = "nasbench"  # key of the package's metadata
 
 
-class AotModel(CompiledModel):
+class AotModel(SingleFile):
     """A package of AOTInductor, loaded."""
+
+    filename: ClassVar[str] = _FILE
 
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact
@@ -53,18 +55,6 @@ class AotModel(CompiledModel):
         """See `CompiledModel`."""
         with torch.no_grad(), torch_threads(self.threads):
             return in_batches(self._run, as_images(images), self._batch)
-
-    def save(self, path: Path | str) -> Path:
-        """See `CompiledModel`."""
-        file = artefact_path(path, _FILE)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(self.artefact)
-        return file
-
-    @property
-    def bytes(self) -> int:
-        """See `CompiledModel`; most of a small network's is code, about 1.7 MB."""
-        return len(self.artefact)
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators_optimized` are the kernels that the package's code calls, see `kernels`.

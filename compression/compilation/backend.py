@@ -58,6 +58,30 @@ class CompiledModel(ABC):
         """
 
 
+class SingleFile(CompiledModel):
+    """One whose artefact is a single file, held in memory.
+
+    Attributes:
+        artefact: the content of the file.
+        filename: its name in a folder.
+    """
+
+    artefact: bytes
+    filename: ClassVar[str]
+
+    def save(self, path: Path | str) -> Path:
+        """See `CompiledModel`."""
+        file = artefact_path(path, self.filename)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(self.artefact)
+        return file
+
+    @property
+    def bytes(self) -> int:
+        """See `CompiledModel`."""
+        return len(self.artefact)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Backend(ABC):
     """A compiler or runtime. Its fields are its options.

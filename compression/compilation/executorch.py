@@ -16,7 +16,7 @@ from compression.compilation.backend import (
     Backend,
     CompiledModel,
     Images,
-    artefact_path,
+    SingleFile,
     as_images,
     in_batches,
     needs_calibration,
@@ -31,8 +31,10 @@ _FILE = "model.pte"
 _FACTS = "nasbench"  # a method of the program that returns what `describe` tells
 
 
-class ExecuTorchModel(CompiledModel):
+class ExecuTorchModel(SingleFile):
     """A program of ExecuTorch, loaded."""
+
+    filename: ClassVar[str] = _FILE
 
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact
@@ -55,18 +57,6 @@ class ExecuTorchModel(CompiledModel):
             return logits
 
         return in_batches(run, as_images(images), self._batch)
-
-    def save(self, path: Path | str) -> Path:
-        """See `CompiledModel`."""
-        file = artefact_path(path, _FILE)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(self.artefact)
-        return file
-
-    @property
-    def bytes(self) -> int:
-        """See `CompiledModel`."""
-        return len(self.artefact)
 
     @cached_property
     def _executed(self) -> tuple[list[str], dict[str, int]]:

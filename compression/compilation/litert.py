@@ -20,7 +20,7 @@ from compression.compilation.backend import (
     Backend,
     CompiledModel,
     Images,
-    artefact_path,
+    SingleFile,
     as_images,
     in_batches,
     needs_calibration,
@@ -39,8 +39,10 @@ _TIMEOUT_S = 900.0
 _CALIBRATION_IMAGES = 256
 
 
-class LiteRtModel(CompiledModel):
+class LiteRtModel(SingleFile):
     """A TFLite file in an interpreter of LiteRT, with the XNNPACK delegate."""
+
+    filename: ClassVar[str] = _FILE
 
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact
@@ -62,18 +64,6 @@ class LiteRtModel(CompiledModel):
         self._interpreter.set_tensor(self._input["index"], _rounded(images, self._input))
         self._interpreter.invoke()
         return _as_float(self._interpreter.get_tensor(self._output["index"]), self._output)
-
-    def save(self, path: Path | str) -> Path:
-        """See `CompiledModel`."""
-        file = artefact_path(path, _FILE)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(self.artefact)
-        return file
-
-    @property
-    def bytes(self) -> int:
-        """See `CompiledModel`."""
-        return len(self.artefact)
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators` are those of the exported network, `operators_optimized` of the file.

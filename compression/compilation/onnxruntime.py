@@ -14,7 +14,7 @@ from compression.compilation.backend import (
     Backend,
     CompiledModel,
     Images,
-    artefact_path,
+    SingleFile,
     as_images,
     needs_calibration,
 )
@@ -40,8 +40,10 @@ _PROVIDERS = {
 }
 
 
-class OnnxRuntimeModel(CompiledModel):
+class OnnxRuntimeModel(SingleFile):
     """An ONNX file in a session of ONNX Runtime."""
+
+    filename: ClassVar[str] = _FILE
 
     def __init__(
         self, artefact: bytes, precision: str, threads: int, graph_optimization: str, provider: str = "cpu"
@@ -76,18 +78,6 @@ class OnnxRuntimeModel(CompiledModel):
         """See `CompiledModel`."""
         logits: Images = self._session.run(None, {self._input: as_images(images)})[0]
         return logits
-
-    def save(self, path: Path | str) -> Path:
-        """See `CompiledModel`."""
-        file = artefact_path(path, _FILE)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(self.artefact)
-        return file
-
-    @property
-    def bytes(self) -> int:
-        """See `CompiledModel`."""
-        return len(self.artefact)
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; counts the operators of the file and those left after the session's optimization."""

@@ -16,7 +16,7 @@ from compression.compilation.backend import (
     Backend,
     CompiledModel,
     Images,
-    artefact_path,
+    SingleFile,
     as_images,
     in_batches,
     needs_calibration,
@@ -30,8 +30,10 @@ from nasbench_registry import UserError
 _FILE = "model.engine"
 
 
-class TensorRtModel(CompiledModel):
+class TensorRtModel(SingleFile):
     """An engine of TensorRT, which reads and writes torch tensors on the GPU."""
+
+    filename: ClassVar[str] = _FILE
 
     def __init__(self, engine: bytes, threads: int, operators: Mapping[str, int] | None = None) -> None:
         import tensorrt
@@ -66,18 +68,6 @@ class TensorRtModel(CompiledModel):
                 raise RuntimeError("TensorRT did not run the engine")
             logits: Images = self._logits.cpu().numpy()  # waits for the stream
         return logits
-
-    def save(self, path: Path | str) -> Path:
-        """See `CompiledModel`."""
-        file = artefact_path(path, _FILE)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(self.artefact)
-        return file
-
-    @property
-    def bytes(self) -> int:
-        """See `CompiledModel`."""
-        return len(self.artefact)
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; an engine that was loaded does not know the `operators` that it was made from."""

@@ -18,7 +18,7 @@ from compression.compilation.backend import (
     Backend,
     CompiledModel,
     Images,
-    artefact_path,
+    SingleFile,
     as_images,
     in_batches,
     torch_threads,
@@ -39,8 +39,10 @@ _MODES: dict[str, dict[str, Any]] = {
 }
 
 
-class TorchCompiledModel(CompiledModel):
+class TorchCompiledModel(SingleFile):
     """An exported network, compiled by Inductor when this object is made."""
+
+    filename: ClassVar[str] = _FILE
 
     def __init__(self, artefact: bytes, threads: int, mode: str) -> None:
         self.artefact = artefact
@@ -74,18 +76,6 @@ class TorchCompiledModel(CompiledModel):
         """See `CompiledModel`."""
         with torch.no_grad(), torch_threads(self.threads):
             return in_batches(self._run, as_images(images), self._shape[0])
-
-    def save(self, path: Path | str) -> Path:
-        """See `CompiledModel`; writes the exported network, not the code made of it."""
-        file = artefact_path(path, _FILE)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(self.artefact)
-        return file
-
-    @property
-    def bytes(self) -> int:
-        """See `CompiledModel`."""
-        return len(self.artefact)
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators_optimized` are the kernels that the generated code calls, see `kernels`."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compression.checks import check_number
 from compression.compilation import tvm_build
-from compression.compilation.backend import Backend, CompiledModel, Images, artefact_path, as_images, in_batches
+from compression.compilation.backend import Backend, CompiledModel, Images, SingleFile, as_images, in_batches
 from compression.compilation.child import ChildError, run_child
 from compression.compilation.descriptors import descriptors_closed
 from compression.compilation.exported import deployable, export, silence
@@ -27,8 +27,10 @@ from nasbench_registry import UserError
 _FILE = "model.so"
 
 
-class TvmModel(CompiledModel):
+class TvmModel(SingleFile):
     """A library of TVM in its virtual machine."""
+
+    filename: ClassVar[str] = _FILE
 
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact
@@ -55,18 +57,6 @@ class TvmModel(CompiledModel):
         with self._lock:
             pool.use(self.threads)
             return in_batches(self._run, images, self._batch)
-
-    def save(self, path: Path | str) -> Path:
-        """See `CompiledModel`."""
-        file = artefact_path(path, _FILE)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(self.artefact)
-        return file
-
-    @property
-    def bytes(self) -> int:
-        """See `CompiledModel`."""
-        return len(self.artefact)
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators_optimized` are the kernels called, named after what is fused into each.
