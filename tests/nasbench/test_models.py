@@ -196,7 +196,8 @@ def test_compiled_round_trip(stage, make, bench, images, tmp_path) -> None:
     compiled, note = step.apply(made.model, bench.context())
     with_step = dataclasses.replace(made, steps=[*made.steps, (step, note)])
     file = with_step.save(tmp_path, compiled)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([file.name, "model.json"])
+    beside = ["README.md", "SHA256SUMS", "model.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([file.name, *beside])
     loaded = load_compiled(tmp_path)
     np.testing.assert_allclose(loaded(images.numpy()), compiled(images.numpy()), atol=1e-6)
     assert loaded.describe() == compiled.describe()
