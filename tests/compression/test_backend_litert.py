@@ -92,7 +92,6 @@ def test_what_was_fused_is_told(saved) -> None:
     assert not {"RELU", "MUL", "ADD"} & set(described["operators_optimized"])
 
 
-@pytest.mark.slow
 def test_a_quantized_network_keeps_its_weights_and_ranges(plain, context) -> None:
     """With int8 inputs and outputs, which a call converts."""
     from ai_edge_litert.interpreter import Interpreter
@@ -120,7 +119,6 @@ def test_a_quantized_network_keeps_its_weights_and_ranges(plain, context) -> Non
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
-@pytest.mark.slow
 def test_float_layers_of_a_quantized_network_stay_float(plain, context) -> None:
     prepared, _ = prepare(plain, context.calibration)
     convolutions = [name for name, layer in prepared.layers().items() if isinstance(layer, nn.Conv2d)]
@@ -132,7 +130,6 @@ def test_float_layers_of_a_quantized_network_stay_float(plain, context) -> None:
     assert weights in compiled.artefact
 
 
-@pytest.mark.slow
 def test_half_is_stored_and_float_computed(plain, context) -> None:
     compiled = LiteRt().compile(plain, context.example_inputs, "fp16")
     assert plain.classifier.weight.detach().numpy().astype(np.float16).tobytes() in compiled.artefact

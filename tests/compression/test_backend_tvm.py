@@ -65,7 +65,6 @@ def test_all_blocks_in_one_network() -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1, np.abs(wanted).max()))
 
 
-@pytest.mark.slow
 def test_tuning_and_its_records(plain, context, tmp_path) -> None:
     images = context.calibration[:5]
     tvm = get_backend("tvm", trials=6, records=str(tmp_path / "records"))

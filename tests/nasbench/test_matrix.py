@@ -21,7 +21,6 @@ def folder(tmp_path_factory):
     return store_trained(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.slow
 def test_the_short_form(nasbench, folder, tmp_path):
     write_backends(tmp_path)
     code, out, err = nasbench("matrix", folder, "--out", "m", *WORDS, *RUNTIMES, "--json")
