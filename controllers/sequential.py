@@ -80,9 +80,7 @@ class Sequential(Controller):
         self.asked = 0  # networks of this round
         self.running: set[Picks] = set()  # of the phase
         self.known: dict[Picks, Scores] = {}
-        self.chosen: list[
-            Picks
-        ] = []  # networks to be compressed, the next one first; empty while networks are searched
+        self.chosen: list[Picks] = []  # networks to be compressed, the next one first
         self.compressed: set[Picks] = set()
         self.decided: Picks = self.plain
         self.step = 0

@@ -9,18 +9,17 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from compression import Recipe, get_backend
+from compression import get_backend
 from compression.quantization.modules import is_quantized
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
-from nasbench.config import read_yaml
 from nasbench.config.experiment import GateConfig
 from nasbench.files import write_json
 from nasbench.hardware import Device
 from nasbench.models import load_model, read_description, save_model
-from nasbench.models.store import Origin
 from nasbench.survivors import measure_stages, run_recipe, save_stages
-from nasbench.survivors.stored import workbench
+from nasbench.survivors.recipe_file import read_recipe
+from nasbench.survivors.stored import save_made, workbench
 from nasbench_registry import UserError
 
 Model = Annotated[Path, typer.Argument(help="A model folder, such as RUN/survivors/1/searched.", show_default=False)]
@@ -37,12 +36,7 @@ def compress(
     json: Json = False,
 ) -> None:
     """Take a stored model through a recipe, measure every stage, and save them."""
-    written = read_yaml(recipe)
-    if isinstance(written, dict):
-        if "recipe" not in written:
-            raise UserError(f"{recipe} has no key 'recipe'; write a list of steps, or put the list under that key.")
-        written = written["recipe"]
-    steps = Recipe.parse(written)
+    steps = read_recipe(recipe)
     stored = load_model(model)
     device = _device(runtime, 1, 1)
     bench = workbench(stored, model, seed, device)
@@ -57,7 +51,7 @@ def compress(
     metrics, eager = measure_stages(stages, bench, device)
     save = functools.partial(
         save_model,
-        space=_space_name(model),
+        space=str(read_description(model)["space"]["name"]),
         space_options=stored.space_options,
         arch=stored.arch,
         task=stored.task,
@@ -105,16 +99,7 @@ def export(
     context = bench.context()
     compiled = compiler.compile(stored.model, context.example_inputs, wanted, context.calibration)
     accuracy = {"model": bench.validate(stored.model), "artefact": bench.validate(compiled)}
-    file = save_model(
-        out,
-        compiled,
-        space=_space_name(model),
-        space_options=stored.space_options,
-        arch=stored.arch,
-        task=stored.task,
-        steps=stored.steps,
-        origin=Origin(stored.origin.data, stored.origin.training, stored.origin.normalization),
-    )
+    file = save_made(out, compiled, stored, model)
     result = {
         "artefact": str(file),
         "size_bytes": compiled.bytes,
@@ -123,10 +108,6 @@ def export(
         **{key: value for key, value in compiled.describe().items() if key != "bytes"},
     }
     show(result, _facts(result, f"{backend} {wanted}"), as_json=json)
-
-
-def _space_name(folder: Path) -> str:
-    return str(read_description(folder)["space"]["name"])
 
 
 def _device(runtime: str, threads: int, batch: int) -> Device:

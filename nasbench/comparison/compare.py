@@ -13,12 +13,12 @@ import numpy as np
 from scipy import stats
 
 from nasbench.comparison.hypervolume import Scale, growth
+from nasbench.comparison.within_limits import within_limits
 from nasbench.config import Experiment
 from nasbench.joint.space import JointSpace, experiment_space
 from nasbench.report.build import describe, read_candidates, read_remeasured
-from nasbench.reward import broken_limit, pareto_front
+from nasbench.reward import pareto_front
 from nasbench.study import Candidate, RunFolder
-from nasbench.study.record import comparable
 from nasbench.study.remeasured import overlay
 from nasbench_registry import UserError
 from search_spaces import SearchSpace
@@ -57,9 +57,8 @@ def read_run(folder: RunFolder) -> Run:
     experiment = folder.require().experiment()
     space = experiment_space(experiment)
     everyone = read_candidates(folder, experiment, space)
-    known = overlay(comparable(everyone, experiment.training.epochs), read_remeasured(folder), experiment)
-    fine = [each for each in known if broken_limit(experiment.objectives, each.metrics) is None]
-    return Run(folder.name, experiment, space, sorted(fine, key=lambda each: each.finished_s), everyone)
+    known = overlay(everyone, read_remeasured(folder), experiment)
+    return Run(folder.name, experiment, space, within_limits(known, experiment), everyone)
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:

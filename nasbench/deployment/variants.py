@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from compression import CompiledModel, Recipe
-from nasbench.config import read_yaml
-from nasbench.config.experiment import GateConfig
 from nasbench.models import load_model, read_description
 from nasbench.models.store import DESCRIPTION, WEIGHTS
-from nasbench.survivors import run_recipe
+from nasbench.survivors import NO_GATE, run_recipe
+from nasbench.survivors.recipe_file import read_recipe
 from nasbench.survivors.stored import save_made, workbench
 from nasbench_registry import UserError, unknown
 
 DENSE = "dense"
-ANY_LOSS = GateConfig(max_val_acc_drop_pct=100, must_save=False)
 
 _HALF = {"importance": "l2", "macs_ratio": 0.5, "round_to": 8}
 _STATIC: Mapping[str, Any] = {"quantize": {"precision": "int8", "method": "static"}}
@@ -82,12 +80,7 @@ def read_variant(text: str, epochs: int) -> Variant:
         return Variant(text, Recipe.parse([_trained(step, epochs) for step in VARIANTS[text]]))
     if Path(text).suffix not in (".yaml", ".yml"):
         raise unknown("variant", text, [*VARIANTS, "RECIPE.yaml"])
-    written = read_yaml(Path(text))
-    if isinstance(written, dict):
-        if "recipe" not in written:
-            raise UserError(f"{text} has no key 'recipe'; write a list of steps, or put the list under that key.")
-        written = written["recipe"]
-    recipe = Recipe.parse(written)
+    recipe = read_recipe(Path(text))
     if any(step.name == "compile" for step in recipe.steps):
         raise UserError(f"{text} has the step 'compile'; leave it out, for each cell of the matrix compiles by itself.")
     return Variant(Path(text).stem, recipe)
@@ -127,7 +120,7 @@ def make_variant(
     folder = place / f"{variant.name}-{key}"
     if (folder / DESCRIPTION).exists():
         return Made(folder, None)
-    stages = run_recipe(stored.model, variant.recipe, bench, ANY_LOSS, before=stored.steps, on_stage=on_stage)
+    stages = run_recipe(stored.model, variant.recipe, bench, NO_GATE, before=stored.steps, on_stage=on_stage)
     failed = [stage for stage in stages if not stage.accepted]
     if failed:
         return Made(None, f"the step to {failed[0].name} fails: {failed[0].reason}")

@@ -21,7 +21,7 @@ from torch import nn
 from compression import CompiledModel, Recipe, Step
 from compression.quantization.modules import dequantize
 from nasbench.config import Experiment
-from nasbench.config.experiment import GateConfig, ObjectiveConfig, Scalar
+from nasbench.config.experiment import ObjectiveConfig, Scalar
 from nasbench.data import ImageData, load_data
 from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.costs import latency_and_throughput
@@ -39,12 +39,9 @@ from nasbench.joint.space import JointSpace, experiment_space
 from nasbench.metrics import Metrics
 from nasbench.models import load_model, save_model
 from nasbench.reward import broken_limit
-from nasbench.survivors import Stage, Workbench, run_recipe
+from nasbench.survivors import NO_GATE, Stage, Workbench, run_recipe
 from nasbench_registry import UserError
 from search_spaces import Architecture
-
-ANY = GateConfig(max_val_acc_drop_pct=100, must_save=False)
-"""The reward weighs what a step costs and saves; none is rolled back."""
 
 ENOUGH = 8  # earlier candidates, with which a stage may compare
 WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
@@ -100,7 +97,7 @@ class Joint:
         self._predict(space, trial, data, known)
         self._look(model, trial.earlier, data, known)
         known |= self._train(space, network, trial, data, report, known)
-        self._check(known, "before compression", ("trained_val_acc_pct",))
+        self._check({"val_acc_pct": known["trained_val_acc_pct"]}, "before compression", known)
         began = time.perf_counter()
         bench = Workbench(data, config.training, trial.seed, get_device(config.device))
         trained = self._weights(space, network, trial, data)
@@ -119,9 +116,9 @@ class Joint:
             "params": counted.params,
             "recipe_seconds": time.perf_counter() - began,
         }
-        self._check(known, "of the artefact")
+        self._check(known, "of the artefact", known)
         known |= latency_and_throughput(self._measure(artefact, data), config.device.batch)
-        self._check(known, "of the artefact")
+        self._check(known, "of the artefact", known)
         self._keep(space, network, stages, artefact, trial, data)
         return known
 
@@ -144,9 +141,7 @@ class Joint:
                 stored = load_model(folder)
                 done, model, before = count, stored.model, list(stored.steps)
                 break
-        rest = Recipe(recipe.steps)  # the order was checked as a whole
-        object.__setattr__(rest, "steps", recipe.steps[done:])
-        stages = run_recipe(model, rest, bench, ANY, before=before, teacher=trained)
+        stages = run_recipe(model, Recipe(recipe.steps[done:]), bench, NO_GATE, before=before, teacher=trained)
         for count, stage in enumerate(stages[1:], start=done + 1):
             worth = stage.seconds > WORTH_KEEPING_S
             if worth and isinstance(stage.model, nn.Module):
@@ -237,9 +232,8 @@ class Joint:
         )
         return found
 
-    def _check(self, known: Mapping[str, float], when: str, only: Sequence[str] = ()) -> None:
-        """End a candidate that breaks a limit; `only` names what a limit on validation accuracy is compared with."""
-        metrics = {"val_acc_pct": known[only[0]]} if only else known
+    def _check(self, metrics: Metrics, when: str, known: Metrics) -> None:
+        """End a candidate whose metrics break a limit."""
         broken = broken_limit(self.experiment.objectives, metrics)
         if broken:
             raise InfeasibleError(f"{when}: {broken}", known)
@@ -314,15 +308,10 @@ class Joint:
         device = get_device(self.experiment.device)
         if self.calibration is None:
             return device.measure(artefact, data.task).median
-        return measure_beside(
-            device, artefact, data.task, _anchors(self.experiment, data, json.dumps(self.calibration))
-        )
+        setting = Setting.of(self.experiment, data.task, self.calibration)
+        return measure_beside(device, artefact, data.task, anchors(setting))
 
 
 def _own(trial: Trial, network: Architecture) -> Trial:
     """The trial of the network alone: its weights are of no recipe."""
     return dataclasses.replace(trial, arch=network, learned=(), earlier=())
-
-
-def _anchors(experiment: Experiment, data: ImageData, calibration: str) -> Sequence[tuple[CompiledModel, float]]:
-    return anchors(Setting.of(experiment, data.task, json.loads(calibration)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from nasbench.evaluation.evaluator import Earlier
 from nasbench.fresh_model import fresh_model
-from nasbench.hardware.predictors import PREDICTORS, Networks
+from nasbench.hardware.predictors import PREDICTORS, LatencyPredictor, Networks
 from nasbench.hardware.work import work
 from nasbench.joint.space import JointSpace
 from search_spaces import Architecture, Task
@@ -33,11 +33,14 @@ def predict_artefact(space: JointSpace, arch: Architecture, task: Task, earlier:
     if len(measured) < LEAST:
         return None
     measured = measured[: len(measured) // REFIT * REFIT]
-    texts, latencies = zip(*measured, strict=True)
-    archs = [space.parse(text) for text in texts]
-    fitted = PREDICTORS["gp"]().fit(_networks(space, archs, task), np.array(latencies))
-    mean, deviation = fitted.predict(_networks(space, [arch], task))
+    mean, deviation = _fitted(space, task, tuple(measured)).predict(_networks(space, [arch], task))
     return float(mean[0]), float(deviation[0])
+
+
+@functools.lru_cache(maxsize=2)  # the same for a few candidates
+def _fitted(space: JointSpace, task: Task, measured: tuple[tuple[str, float], ...]) -> LatencyPredictor:
+    texts, latencies = zip(*measured, strict=True)
+    return PREDICTORS["gp"]().fit(_networks(space, [space.parse(text) for text in texts], task), np.array(latencies))
 
 
 def _networks(space: JointSpace, archs: list[Architecture], task: Task) -> Networks:

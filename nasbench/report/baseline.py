@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench.comparison.hypervolume import Scale, growth
+from nasbench.comparison.within_limits import within_limits
 from nasbench.config import Experiment
-from nasbench.reward import broken_limit
 from nasbench.study import Candidate
-from nasbench.study.record import comparable
 
 RESAMPLED = 100  # random searches, made of the candidates of one
 CONFIDENCE = 0.95
@@ -22,7 +21,7 @@ Curve = npt.NDArray[np.float64]
 
 def hypervolume_over_time(candidates: Sequence[Candidate], experiment: Experiment) -> dict[str, Any] | None:
     """The hypervolume after each candidate that is done; None with a single objective, or without such candidates."""
-    done = _done(candidates, experiment)
+    done = within_limits(candidates, experiment)
     if len(experiment.objectives) < 2 or not done:
         return None
     scale = Scale.of(experiment.objectives, [each.metrics for each in done])
@@ -44,7 +43,7 @@ def compare_with_baseline(
         baseline: of the random search.
         experiment: of the search.
     """
-    ours, theirs = _done(candidates, experiment), _done(baseline, experiment)
+    ours, theirs = within_limits(candidates, experiment), within_limits(baseline, experiment)
     if not ours or not theirs:
         return None
     several = len(ours[0].scores or ()) > 1
@@ -94,13 +93,6 @@ def compare_with_baseline(
             + ("the controller was better." if better else "the controller was not better than chance allows.")
         ),
     }
-
-
-def _done(candidates: Sequence[Candidate], experiment: Experiment) -> list[Candidate]:
-    """Those that are done and meet the limits, in the order in which they finished."""
-    done = comparable(candidates, experiment.training.epochs)
-    fine = [each for each in done if each.scores and broken_limit(experiment.objectives, each.metrics) is None]
-    return sorted(fine, key=lambda each: each.finished_s)
 
 
 def _with_failures(candidates: Sequence[Candidate], done: Sequence[Candidate]) -> list[Candidate | None]:

@@ -20,7 +20,7 @@ from nasbench.executors import get_executor
 from nasbench.files import write_json
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Calibration, calibrate
-from nasbench.joint.evaluate import ANY, Joint
+from nasbench.joint.evaluate import Joint
 from nasbench.joint.space import JointSpace
 from nasbench.models import Origin, save_model
 from nasbench.report import write_report
@@ -30,11 +30,11 @@ from nasbench.search.feasibility import check_feasible
 from nasbench.search.interrupt import stoppable
 from nasbench.search.peak import keep_peak
 from nasbench.search.preflight import Prepared, prepare
-from nasbench.search.remeasure import remeasure, remeasure_artefacts
+from nasbench.search.remeasure import remeasure
 from nasbench.search.select import choose_survivors
 from nasbench.study import Candidate, RunFolder, Study
 from nasbench.study.run_folder import ARTEFACTS, SHARED
-from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
+from nasbench.survivors import NO_GATE, Workbench, measure_stages, run_recipe, save_stages
 from nasbench.tensorboard import Scalars
 from nasbench.training import train
 from nasbench_registry import UserError
@@ -97,9 +97,7 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     measured = {}
     if joint or (experiment.needs_latency and experiment.device.latency == "predicted"):
         watcher.phase("measure the front", len(study.front))
-        measured = (remeasure_artefacts if joint else remeasure)(
-            study, prepared, lambda done, total: watcher.advance(done)
-        )
+        measured = remeasure(study, prepared, lambda done, total: watcher.advance(done))
     survivors = choose_survivors(study, experiment.survivors, measured)
     recipes = [_recipe(prepared, candidate) for candidate in survivors]
     watcher.phase("compress", sum(1 + len(recipe.steps) for recipe in recipes))
@@ -190,7 +188,7 @@ def _survivor(
         model,
         recipe,
         bench,
-        ANY if isinstance(prepared.space, JointSpace) else experiment.gate,
+        NO_GATE if isinstance(prepared.space, JointSpace) else experiment.gate,
         on_stage=lambda name: watcher.advance(begun + next(passed), f"survivor {rank}: {name}"),
     )
     watcher.advance(begun + steps, f"survivor {rank}: measuring")

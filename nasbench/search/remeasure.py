@@ -10,6 +10,7 @@ from compression import CompiledModel
 from nasbench.files import write_json
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Latency, NotInTable
+from nasbench.joint.space import JointSpace
 from nasbench.models import load_compiled
 from nasbench.reward import pareto_front
 from nasbench.search.preflight import Prepared
@@ -35,62 +36,46 @@ def remeasure(study: Study, prepared: Prepared, on_progress: Callable[[int, int]
         on_progress: called with the number of compiled candidates and of those that have to be measured so far.
 
     Returns:
-        {number of a candidate: its latency as JSON}.
+        {number of a candidate: its latency as JSON}; without those of which a table of latencies has none, or whose
+        artefact does not load by itself, such as eager PyTorch's: they keep what the search knew.
     """
     if study.folder.remeasured.exists():
         stored = json.loads(study.folder.remeasured.read_text(encoding="utf-8"))
         kept = {int(number): latency for number, latency in stored.items()}
         if wanted(study, kept) <= kept.keys():
             return kept
-    task = prepared.data.task
     compiled: dict[int, CompiledModel] = {}
     measured: dict[int, Latency] = {}
-    unknown: set[int] = set()  # what a table of latencies does not have stays predicted
+    unknown: set[int] = set()
     while missing := wanted(study, _to_json(measured)) - compiled.keys() - unknown:
         for number in sorted(missing):
-            arch = study.record.candidates[number].arch
-            model = fresh_model(prepared.space, arch, task, study.seed_of(arch)).eval()
-            try:
-                compiled[number] = prepared.device.candidate(prepared.space, arch, model, task)
-            except NotInTable:
+            found = _deployed(study, prepared, number)
+            if found is None:
                 unknown.add(number)
                 continue
+            compiled[number] = found
             on_progress(len(compiled), len(compiled.keys() | missing))
         named = {str(number): model for number, model in compiled.items()}
-        timed = prepared.device.measure_in_turn(named, task, budget_s=SECONDS_EACH)
+        timed = prepared.device.measure_in_turn(named, prepared.data.task, budget_s=SECONDS_EACH)
         measured = {int(name): latency for name, latency in timed.items()}
     result = _to_json(measured)
     write_json(study.folder.remeasured, {str(number): latency for number, latency in result.items()})
     return result
 
 
-def remeasure_artefacts(study: Study, prepared: Prepared, on_progress: Callable[[int, int], None]) -> dict[int, Any]:
-    """As `remeasure`, for a search over recipes, too: the artefacts of the search are loaded and timed in turn.
-
-    An artefact that does not load by itself, such as eager PyTorch's, keeps the latency of the search.
-    """
-    if study.folder.remeasured.exists():
-        stored = json.loads(study.folder.remeasured.read_text(encoding="utf-8"))
-        kept = {int(number): latency for number, latency in stored.items()}
-        if wanted(study, kept) <= kept.keys():
-            return kept
-    loaded: dict[int, CompiledModel] = {}
-    unknown: set[int] = set()
-    measured: dict[int, Latency] = {}
-    while missing := wanted(study, _to_json(measured)) - loaded.keys() - unknown:
-        for number in sorted(missing):
-            try:
-                loaded[number] = load_compiled(study.folder.path / ARTEFACTS / f"{number:05d}")
-            except UserError:
-                unknown.add(number)
-                continue
-            on_progress(len(loaded), len(loaded.keys() | missing))
-        named = {str(number): model for number, model in loaded.items()}
-        timed = prepared.device.measure_in_turn(named, prepared.data.task, budget_s=SECONDS_EACH) if named else {}
-        measured = {int(name): latency for name, latency in timed.items()}
-    result = _to_json(measured)
-    write_json(study.folder.remeasured, {str(number): latency for number, latency in result.items()})
-    return result
+def _deployed(study: Study, prepared: Prepared, number: int) -> CompiledModel | None:
+    """A candidate as its device runs it: the artefact that a search over recipes kept, or its network, compiled."""
+    if isinstance(prepared.space, JointSpace):
+        try:
+            return load_compiled(study.folder.path / ARTEFACTS / f"{number:05d}")
+        except UserError:
+            return None
+    arch, task = study.record.candidates[number].arch, prepared.data.task
+    model = fresh_model(prepared.space, arch, task, study.seed_of(arch)).eval()
+    try:
+        return prepared.device.candidate(prepared.space, arch, model, task)
+    except NotInTable:
+        return None
 
 
 def wanted(study: Study, measured: Mapping[int, Mapping[str, Any]]) -> set[int]:

@@ -15,13 +15,13 @@ from torch import nn
 
 from compression import Recipe
 from compression.quantization.modules import dequantize
-from nasbench.config.experiment import GateConfig, TrainingConfig
+from nasbench.config.experiment import TrainingConfig
 from nasbench.data import load_data, why_missing
 from nasbench.data.folders import data_folders
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Device, counts
 from nasbench.models import load_model, save_model
-from nasbench.survivors import Workbench, judge, run_recipe
+from nasbench.survivors import NO_GATE, Workbench, judge, run_recipe
 from nasbench.tabular.protocols import Compression
 from nasbench_registry import UserError, check_options, one_of
 from search_spaces import get_space
@@ -29,7 +29,6 @@ from search_spaces import get_space
 RECIPE = "recipe"
 DENSE, ROW = "dense", "row"
 SECONDS_EACH, ROUNDS = 0.5, 3
-ANY_LOSS = GateConfig(max_val_acc_drop_pct=100, must_save=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,7 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
     dense = trained(protocol, next(iter(protocol.networks)), seed)
     name = _network(protocol, made)
     start = trained(protocol, name, seed) if made.trained else _fresh(protocol, name, seed)
-    stages = run_recipe(start, Recipe.parse(list(made.recipe)), bench, ANY_LOSS, teacher=dense)
+    stages = run_recipe(start, Recipe.parse(list(made.recipe)), bench, NO_GATE, teacher=dense)
     last = stages[-1]
     failed = [stage for stage in stages if stage.model is None]
     if failed:
