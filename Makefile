@@ -15,7 +15,7 @@ search: $(VENV)/run.stamp
 
 # The slow tests start several processes of their own, so they come one after another.
 test: lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not sweep" -n 2 --dist loadfile --durations=25
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not sweep" -n 2 --dist loadfile --max-worker-restart=0 --durations=25
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "slow and not sweep" --durations=25
 
 # Every backend on every block module and on networks of many spaces: half an hour of compilers.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 import logging
 import os
@@ -50,11 +51,9 @@ class OpenVinoModel(CompiledModel):
     """A network of OpenVINO, compiled for the CPU."""
 
     def __init__(self, xml: bytes, weights: bytes, threads: int, hint: str, streams: int | None) -> None:
-        import openvino
-
         self.xml, self.weights = xml, weights
         self.threads, self.hint = threads, hint
-        core = openvino.Core()
+        core = _core()
         self._model = core.read_model(xml, weights)
         self.precision = str(self._model.get_rt_info(_PRECISION_PATH).astype(str))
         settings: dict[str, Any] = {
@@ -200,6 +199,20 @@ class OpenVino(Backend):
         return OpenVinoModel(file.read_bytes(), weights.read_bytes(), self.threads, self.hint, self.streams)
 
 
+@functools.cache
+def _core() -> Any:
+    """The one core of this process, made before any of nncf, with its CPU plugin.
+
+    A plugin gives the thread a stack for signals and puts that of the plugin before it back when it goes. If that one
+    went first, the next signal, a Ctrl-C say, would end the process. So the first plugin stays.
+    """
+    import openvino
+
+    core = openvino.Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+    return core
+
+
 @contextlib.contextmanager
 def _silently() -> Iterator[None]:
     """No progress bars, warnings, log lines or usage statistics."""
@@ -226,6 +239,7 @@ def _quantized(made: Any, images: Images, batch: int) -> Any:
     with _silently():
         import nncf
 
+        _core()
         images = images[:_CALIBRATION_IMAGES]
         rounds = -(-len(images) // batch)
         filled = images[np.arange(rounds * batch) % len(images)]  # the last batch takes some from the first
@@ -239,9 +253,7 @@ def _with_its_own_grid(model: nn.Module, example: Tensor, images: Images) -> Any
         raise UserError(f"a quantized network reaches OpenVINO as an ONNX file, but {missing}")
     artefact = quantize_onnx(export_onnx(dequantize(model), example), images, model)
     with _silently():
-        import openvino
-
-        made = openvino.Core().read_model(artefact)
+        made = _core().read_model(artefact)
         made.reshape(list(example.shape))
     return made
 

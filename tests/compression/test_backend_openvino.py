@@ -119,3 +119,27 @@ def test_wrong_options_are_refused() -> None:
         get_backend("openvino", hint="fast")
     with pytest.raises(UserError, match="streams is 0"):
         get_backend("openvino", streams=0)
+
+
+GONE = """
+import signal
+
+import torch
+from torch import nn
+
+from compression import get_backend
+
+network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)).eval()
+images = torch.randn(8, 1, 8, 8)
+made = [get_backend("openvino").compile(network, images[:1], each, images) for each in ("fp32", "int8", "fp32")]
+while made:
+    del made[0]
+signal.signal(signal.SIGALRM, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGALRM)
+"""
+
+
+def test_signals_are_heard_when_the_artefacts_are_gone(tmp_path) -> None:
+    """In a process of its own, which a signal would end if plugins left a freed stack behind."""
+    told = subprocess.run([sys.executable, "-c", GONE], cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stdout.strip().splitlines()[-1:]) == (0, ["heard"]), told.stderr
