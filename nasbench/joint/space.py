@@ -15,12 +15,15 @@ from search_spaces.core import MAX_TRIES
 from search_spaces.product import ProductSpace
 
 
+SAME_NETWORK = 0.75  # of mutations and of crossovers: another recipe for a network that is trained already
+
+
 class JointSpace(ProductSpace):
     """Architectures of a space, each with a recipe.
 
-    What is trained once is worth several recipes. So a mutation changes one decision of the network or, as often, one
-    of the recipe, however many decisions each has; and in half of the crossovers the network of one parent, which is
-    trained already, gets the recipe of the other.
+    Another recipe for a network that is trained already costs a fraction of another network. So three of four mutations
+    change one decision of the recipe, the fourth one of the network; and in three of four crossovers the network of one
+    parent gets the recipe of the other, in the fourth every decision is from one of both.
 
     Args:
         network: the space of architectures.
@@ -41,7 +44,7 @@ class JointSpace(ProductSpace):
     def mutate(self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
         """A valid point in which exactly one decision, of the network or of the recipe, takes another option."""
         halves = list(self.split(arch))
-        first = int(rng.integers(2))
+        first = int(rng.random() < SAME_NETWORK)
         for index in (first, 1 - first):
             with contextlib.suppress(NoValidArchitecture):
                 return self.join(
@@ -53,7 +56,7 @@ class JointSpace(ProductSpace):
         self, a: Architecture, b: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES
     ) -> Architecture:
         """The network of one parent with the recipe of the other, or every decision from one of both."""
-        if rng.random() < 0.5:
+        if rng.random() >= SAME_NETWORK:
             return super().crossover(a, b, rng, max_tries)
         first, second = (a, b) if rng.random() < 0.5 else (b, a)
         return self.join([self.split(first)[0], self.split(second)[1]])

@@ -115,7 +115,7 @@ def test_a_product_with_architectures_is_a_space_like_any_other():
     assert check_space(joint, task=Task((1, 8, 8), 10)) == []
     rng = np.random.default_rng(0)
     network_only, recipe_only, swapped = 0, 0, 0
-    for _ in range(60):
+    for _ in range(200):
         a, b = joint.sample(rng), joint.sample(rng)
         child = joint.mutate(a, rng)
         assert sum(x != y for x, y in zip(a.picks, child.picks, strict=True)) == 1
@@ -127,5 +127,6 @@ def test_a_product_with_architectures_is_a_space_like_any_other():
             (joint.split(b)[0], joint.split(a)[1]),
         )
         assert joint.network_key(a) == joint.network.canonical(joint.split(a)[0]).picks
-    assert min(network_only, recipe_only) > 15, "either half changes as often as the other"
-    assert swapped > 15
+    assert network_only + recipe_only == 200
+    assert 0.65 < recipe_only / 200 < 0.85, "mostly, the network stays, which is trained already"
+    assert 0.65 < swapped / 200 < 0.85
