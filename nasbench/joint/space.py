@@ -14,7 +14,6 @@ from search_spaces import Architecture, NoValidArchitecture, SearchSpace, get_sp
 from search_spaces.core import MAX_TRIES
 from search_spaces.product import ProductSpace
 
-
 SAME_NETWORK = 0.75  # of mutations and of crossovers: another recipe for a network that is trained already
 
 
