@@ -43,12 +43,12 @@ class JointSpace(ProductSpace):
     def mutate(self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
         """A valid point in which exactly one decision, of the network or of the recipe, takes another option."""
         halves = list(self.split(arch))
-        first = int(rng.random() < SAME_NETWORK)
-        for index in (first, 1 - first):
+        network, recipe = 0, 1
+        order = (recipe, network) if rng.random() < SAME_NETWORK else (network, recipe)
+        for index in order:
             with contextlib.suppress(NoValidArchitecture):
-                return self.join(
-                    [*halves[:index], self.factors[index].mutate(halves[index], rng), *halves[index + 1 :]]
-                )
+                halves[index] = self.factors[index].mutate(halves[index], rng)
+                return self.join(halves)
         raise NoValidArchitecture(f"space {self.name!r} has a single point; there is nothing to mutate.")
 
     def crossover(
