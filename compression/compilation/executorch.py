@@ -40,17 +40,15 @@ class ExecuTorchModel(SingleFile):
         self.artefact = artefact
         self.threads = threads
         with silence(), descriptors_closed():
-            from executorch.runtime import Runtime
-
-            self._program = Runtime.get().load_program(artefact)
-            Pool.method(self, self._program, threads)
-        self._facts = json.loads(self._program.load_method(_FACTS).execute([])[0])
+            program = Pool.program(self, artefact, threads)
+            program.load_method("forward")
+        self._facts = json.loads(program.load_method(_FACTS).execute([])[0])
         self.precision: str = self._facts["precision"]
-        self._batch = int(self._program.metadata("forward").input_tensor_meta(0).sizes()[0])
+        self._batch = int(program.metadata("forward").input_tensor_meta(0).sizes()[0])
 
     def __call__(self, images: Images) -> Images:
         """See `CompiledModel`."""
-        method = Pool.method(self, self._program, self.threads)
+        method = Pool.program(self, self.artefact, self.threads).load_method("forward")
 
         def run(piece: Images) -> Images:
             logits: Images = method.execute([torch.from_numpy(piece)])[0].numpy().copy()  # it is overwritten

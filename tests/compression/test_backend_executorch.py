@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from compression import CompiledModel, get_backend, get_step
+from compression.compilation.executorch_pool import Pool
 
 MISSING = get_backend("executorch").why_unavailable()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -73,7 +75,11 @@ def test_models_with_other_threads_take_turns(made, context, tmp_path) -> None:
     wanted = made(images)
     two = get_backend("executorch", threads=2).load(tmp_path)
     assert two.describe()["threads"] == 2
-    for _ in range(10):
+    made(images)
+    before = weakref.ref(Pool.programs[made].load_method("forward"))
+    two(images)
+    assert before() is None, "its threads are gone, and the next call would look for them"
+    for _ in range(500):
         np.testing.assert_allclose(two(images), wanted, atol=1e-5)
         assert portable_lib._threadpool_get_thread_count() == 2
         np.testing.assert_array_equal(made(images), wanted)
