@@ -74,7 +74,7 @@ def costs(
         try:
             measured = device.measure(compiled(), task)
         except NotInTable as missing:
-            raise InfeasibleError(f"latency_ms is not known: {missing}") from None
+            raise InfeasibleError(f"latency_ms is not known: {missing}", ending="before training") from None
         known |= latency_and_throughput(measured.median, device.batch)
     return known
 

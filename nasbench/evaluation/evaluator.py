@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 
-from nasbench.evaluation.outcomes import Status
+from nasbench.evaluation.outcomes import Ending, Status
 from nasbench.metrics import Metrics
 from nasbench.training import Diverged, TimedOut
 from search_spaces import Architecture
@@ -78,11 +78,13 @@ class InfeasibleError(Exception):
 
     Attributes:
         metrics: what was known of it.
+        ending: the stage of the evaluation that ended it.
     """
 
-    def __init__(self, message: str, metrics: Metrics | None = None) -> None:
+    def __init__(self, message: str, metrics: Metrics | None = None, ending: Ending | None = None) -> None:
         super().__init__(message)
         self.metrics: Metrics = metrics or {}
+        self.ending = ending
 
 
 class InvalidNetwork(Exception):
@@ -101,6 +103,7 @@ class Evaluated:
         training_seconds: of these were spent in training.
         curve: validation accuracy in percent by epoch.
         cached: whether the result was known and nothing was trained.
+        ending: of an infeasible one, the stage that ended it.
     """
 
     status: Status
@@ -110,6 +113,7 @@ class Evaluated:
     training_seconds: float = 0.0
     curve: dict[str, float] = field(default_factory=dict)
     cached: bool = False
+    ending: Ending | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
@@ -152,7 +156,9 @@ def evaluate(evaluator: Evaluator, trial: Trial, report: Callable[[int, Evaluate
         metrics = evaluator(trial, on_epoch)
         done = result("done", metrics) if stopped_after is None else result("stopped", metrics, _stopped(stopped_after))
     except Exception as error:  # a candidate may fail in any way; the search must not
-        return result(_kind(error), error.metrics if isinstance(error, InfeasibleError) else {}, _words(error))
+        if isinstance(error, InfeasibleError):
+            return replace(result("infeasible", error.metrics, _words(error)), ending=error.ending)
+        return result(_kind(error), {}, _words(error))
     broken = [name for name, value in done.metrics.items() if not math.isfinite(value)]
     if broken:
         return result("diverged", {}, f"Diverged: {', '.join(broken)} is not a finite number")
@@ -164,8 +170,6 @@ def _stopped(epoch: int) -> str:
 
 
 def _kind(error: Exception) -> Status:
-    if isinstance(error, InfeasibleError):
-        return "infeasible"
     if isinstance(error, InvalidNetwork):
         return "invalid"
     if isinstance(error, Diverged):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Status = Literal[
     "done",
@@ -15,6 +15,19 @@ Status = Literal[
     "invalid",
     "infeasible",
 ]
+
+Ending = Literal[
+    "before training",
+    "predicted latency",
+    "zero-cost proxy",
+    "short training",
+    "after training",
+    "recipe",
+    "artefact",
+]
+"""The stages of an evaluation that may end a candidate as infeasible, from cheap to expensive."""
+
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
 OUTCOMES: dict[str, str] = {
     "done": "trained to its last epoch",

@@ -19,6 +19,7 @@ from nasbench.evaluation.cache import Cache
 from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.costs import costs
 from nasbench.evaluation.evaluator import InfeasibleError, InvalidNetwork, Report, Trial
+from nasbench.evaluation.outcomes import Ending
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware.compute import compute_by_operations
 from nasbench.metrics import Metrics
@@ -65,7 +66,7 @@ class Trained:
         space = get_space(config.space.name, **config.space.options)
         model = checked_model(space, trial.arch, data.task, trial.seed)
         metrics = costs(space, trial.arch, model, data.task, config, self.calibration, trial.learned)
-        self._check(metrics)
+        self._check(metrics, "before training")
         place = None if self.checkpoints is None else Checkpoints.at(self.checkpoints)
         cache = None if config.cache is None else Cache(Path(config.cache).expanduser())
         known = None if cache is None else cache.find(config, space, trial, place)
@@ -81,7 +82,7 @@ class Trained:
                 about = {name: value for name, value in trained.items() if name != "training_seconds"}
                 cache.store(config, space, trial, about, model)
             metrics |= trained
-        self._check(metrics)
+        self._check(metrics, "after training")
         return metrics
 
     def _train(
@@ -161,10 +162,10 @@ class Trained:
         operations = compute_by_operations(metrics["macs"], images, epochs).operations
         return {"epochs": float(epochs), "training_operations": operations}
 
-    def _check(self, metrics: Metrics) -> None:
+    def _check(self, metrics: Metrics, when: Ending) -> None:
         broken = broken_limit(self.experiment.objectives, metrics)
         if broken:
-            raise InfeasibleError(broken, metrics)
+            raise InfeasibleError(broken, metrics, when)
 
 
 def checked_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:

@@ -27,6 +27,7 @@ from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.costs import latency_and_throughput
 from nasbench.evaluation.evaluator import Earlier, InfeasibleError, Report, Trial
 from nasbench.evaluation.latency import Setting, anchors
+from nasbench.evaluation.outcomes import Ending
 from nasbench.evaluation.proxies import proxy
 from nasbench.evaluation.trained import Trained, checked_model
 from nasbench.fresh_model import fresh_model
@@ -97,14 +98,14 @@ class Joint:
         self._predict(space, trial, data, known)
         self._look(model, trial.earlier, data, known)
         known |= self._train(space, network, trial, data, report, known)
-        self._check({"val_acc_pct": known["trained_val_acc_pct"]}, "before compression", known)
+        self._check({"val_acc_pct": known["trained_val_acc_pct"]}, "after training", known)
         began = time.perf_counter()
         bench = Workbench(data, config.training, trial.seed, get_device(config.device))
         trained = self._weights(space, network, trial, data)
         stages = self.stages(space, network, space.recipes.recipe(point), bench, trained)
         broken = next((stage for stage in stages if stage.model is None), None)
         if broken is not None:
-            raise InfeasibleError(f"the recipe does not fit: {broken.name}: {broken.reason}", known)
+            raise InfeasibleError(f"the recipe does not fit: {broken.name}: {broken.reason}", known, "recipe")
         last = stages[-1]
         assert last.model is not None, "no stage is broken"
         artefact = bench.deploy(last.model)
@@ -116,9 +117,9 @@ class Joint:
             "params": counted.params,
             "recipe_seconds": time.perf_counter() - began,
         }
-        self._check(known, "of the artefact", known)
+        self._check(known, "artefact", known)
         known |= latency_and_throughput(self._measure(artefact, data), config.device.batch)
-        self._check(known, "of the artefact", known)
+        self._check(known, "artefact", known)
         self._keep(space, network, stages, artefact, trial, data)
         return known
 
@@ -163,16 +164,18 @@ class Joint:
             self.experiment.objectives, latency_and_throughput(least_ms, self.experiment.device.batch)
         )
         if broken:
-            raise InfeasibleError(f"predicted beyond doubt from the artefacts before it: {broken}", known)
+            raise InfeasibleError(
+                f"predicted beyond doubt from the artefacts before it: {broken}", known, "predicted latency"
+            )
 
     def _look(self, model: nn.Module, earlier: Earlier, data: ImageData, known: dict[str, float]) -> None:
         asked = self.experiment.joint.proxy
         if asked is None:
             return
         known["proxy_score"] = proxy(asked, model, data.train.images)
-        self._compare("proxy_score", known, earlier, self.experiment.joint.proxy_keep)
+        self._compare("proxy_score", known, earlier, self.experiment.joint.proxy_keep, "zero-cost proxy")
 
-    def _compare(self, name: str, known: Mapping[str, float], earlier: Earlier, keep: float) -> None:
+    def _compare(self, name: str, known: Mapping[str, float], earlier: Earlier, keep: float, ending: Ending) -> None:
         """End a candidate that is not among the best share of those that came so far."""
         others = [dict(metrics)[name] for _, metrics in earlier if name in dict(metrics)]
         if len(others) < ENOUGH:
@@ -183,6 +186,7 @@ class Joint:
                 f"{name} {known[name]:.4g} is below {needed:.4g}, which the best {100 * keep:.0f} % of "
                 f"{len(others)} candidates before it reached",
                 known,
+                ending,
             )
 
     def _train(
@@ -203,7 +207,7 @@ class Joint:
             if epoch == short and "val_acc_pct" in metrics:
                 known["short_val_acc_pct"] = metrics["val_acc_pct"]
                 try:
-                    self._compare("short_val_acc_pct", known, trial.earlier, config.joint.short_keep)
+                    self._compare("short_val_acc_pct", known, trial.earlier, config.joint.short_keep, "short training")
                 except InfeasibleError as error:
                     cut = error
                     return False
@@ -232,11 +236,12 @@ class Joint:
         )
         return found
 
-    def _check(self, metrics: Metrics, when: str, known: Metrics) -> None:
+    def _check(self, metrics: Metrics, ending: Ending, known: Metrics) -> None:
         """End a candidate whose metrics break a limit."""
         broken = broken_limit(self.experiment.objectives, metrics)
         if broken:
-            raise InfeasibleError(f"{when}: {broken}", known)
+            where = "of the artefact" if ending == "artefact" else "before compression"
+            raise InfeasibleError(f"{where}: {broken}", known, ending)
 
     # ---- what candidates share
 

@@ -126,6 +126,7 @@ def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
         "training_seconds": candidate.training_seconds,
         "finished_s": candidate.finished_s,
         "error": candidate.error,
+        "ending": candidate.ending,
         "attempts": candidate.attempts,
         "cached": candidate.cached,
         "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},

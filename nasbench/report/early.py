@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from nasbench.evaluation.outcomes import ENDINGS
 from nasbench.study import Candidate
-
-STAGES: dict[str, str] = {
-    "predicted latency": r"predicted beyond doubt",
-    "zero-cost proxy": r"proxy_score \S+ is below",
-    "short training": r"short_val_acc_pct \S+ is below",
-    "training, before compression": r"before compression: ",
-    "recipe": r"the recipe does not fit: ",
-    "artefact": r"of the artefact: ",
-}
-"""Of a search over recipes, from cheap to expensive, with how their reasons begin."""
-
-BEFORE, AFTER = "before training", "after training"  # of a search over architectures
 
 
 def early_ends(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
@@ -27,10 +15,10 @@ def early_ends(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     Returns:
         `stage`, `count`, `seconds` that their evaluations took, and `candidates`, their numbers.
     """
-    found: dict[str, list[Candidate]] = {name: [] for name in (*STAGES, BEFORE, AFTER)}
+    found: dict[str, list[Candidate]] = {name: [] for name in ENDINGS}
     for each in candidates:
         if each.status == "infeasible":
-            found[_stage(each.error or "", each.metrics)].append(each)
+            found[each.ending or _guessed(each)].append(each)
     return [
         {
             "stage": stage,
@@ -43,6 +31,6 @@ def early_ends(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     ]
 
 
-def _stage(reason: str, metrics: Mapping[str, float]) -> str:
-    named = next((name for name, pattern in STAGES.items() if re.match(pattern, reason)), None)
-    return named or (AFTER if "train_loss" in metrics else BEFORE)
+def _guessed(candidate: Candidate) -> str:
+    """The stage, if an evaluator of a user or an earlier version left it open."""
+    return "after training" if "train_loss" in candidate.metrics else "before training"

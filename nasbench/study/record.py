@@ -41,6 +41,7 @@ class Candidate:
         curve: validation accuracy in percent by epoch, where it was validated.
         attempts: status, error and seconds of attempts that were followed by another one.
         cached: whether it was found in the shared cache and not trained.
+        ending: of an infeasible one, the stage of its evaluation that ended it; None in runs of earlier versions.
     """
 
     id: int
@@ -56,6 +57,7 @@ class Candidate:
     curve: dict[str, float] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     cached: bool = False
+    ending: str | None = None
 
 
 def comparable(candidates: Sequence[Candidate], full_epochs: int) -> list[Candidate]:
@@ -227,6 +229,7 @@ def _fill(candidate: Candidate, outcome: dict[str, Any]) -> None:
     candidate.error = outcome["error"]
     candidate.training_seconds = outcome.get("training_seconds", 0.0)  # absent in runs of earlier versions
     candidate.cached = outcome.get("cached", False)
+    candidate.ending = outcome.get("ending")
 
 
 def _category(option: Any) -> str | int | float | bool | None:

@@ -241,7 +241,7 @@ class TestTrained:
         heard = []
         evaluator = Trained(asked, calibration(), str(tmp_path))
         result = evaluate(evaluator, TRIAL, lambda epoch, metrics: heard.append(epoch) is None)
-        assert result.status == "infeasible"
+        assert (result.status, result.ending) == ("infeasible", "before training")
         assert result.error.startswith(metric)
         assert f"the limit {limit:.4g}" in result.error
         assert heard == []
@@ -256,7 +256,7 @@ class TestTrained:
         asked = experiment({"metric": "val_acc_pct", "goal": "max", "limit": 100})
         heard = []
         result = evaluate(Trained(asked), TRIAL, lambda epoch, metrics: heard.append(epoch) is None)
-        assert result.status == "infeasible"
+        assert (result.status, result.ending) == ("infeasible", "after training")
         assert "under the limit 100" in result.error
         assert heard == [1]
 

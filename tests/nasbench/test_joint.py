@@ -131,22 +131,22 @@ def test_recipes_that_begin_alike_share_the_beginning(joint, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("limit", "words"),
+    ("limit", "ending"),
     [
-        ({"val_acc_pct": 99.9}, "before compression"),
-        ({"size_bytes": 10}, "of the artefact"),
-        ({"latency_ms": 1e-6}, "of the artefact"),
+        ({"val_acc_pct": 99.9}, "after training"),
+        ({"size_bytes": 10}, "artefact"),
+        ({"latency_ms": 1e-6}, "artefact"),
     ],
 )
-def test_a_limit_ends_a_candidate_at_the_first_stage_that_knows(joint, limit, words):
+def test_a_limit_ends_a_candidate_at_the_first_stage_that_knows(joint, limit, ending):
     (name, value), *_ = limit.items()
     objectives = [each | {"limit": limit.get(each["metric"])} for each in OBJECTIVES]
     if name == "size_bytes":
         objectives.append({"metric": name, "goal": "min", "limit": value})
     evaluator, trials, *_ = joint(objectives=objectives)
     outcome = evaluate(evaluator, trials[1, 1])
-    assert outcome.status == "infeasible" and words in outcome.error and name in outcome.error
-    assert ("size_bytes" in outcome.metrics) == (words == "of the artefact"), "what was known is kept"
+    assert outcome.status == "infeasible" and outcome.ending == ending and name in outcome.error
+    assert ("size_bytes" in outcome.metrics) == (ending == "artefact"), "what was known is kept"
 
 
 def test_a_bad_proxy_or_a_bad_start_ends_a_candidate(joint):
@@ -159,9 +159,11 @@ def test_a_bad_proxy_or_a_bad_start_ends_a_candidate(joint):
     better = tuple((text, (("proxy_score", score + 1 + n),)) for n in range(10))
     outcome = evaluate(evaluator, replace(trial, number=5, earlier=better))
     assert outcome.status == "infeasible" and "proxy_score" in outcome.error and outcome.training_seconds == 0
+    assert outcome.ending == "zero-cost proxy"
     worse = tuple((text, (("proxy_score", score - 1 - n), ("short_val_acc_pct", 101.0))) for n in range(10))
     outcome = evaluate(evaluator, replace(trial, number=6, seed=1, earlier=worse))
     assert outcome.status == "infeasible" and "short_val_acc_pct" in outcome.error
+    assert outcome.ending == "short training"
     assert "trained_val_acc_pct" not in outcome.metrics, "it was not trained to the end"
 
 
@@ -173,6 +175,7 @@ def test_a_recipe_that_does_not_fit_is_no_failure(joint):
     arch = space.join([space.network.sample(np.random.default_rng(0)), space.recipes.architecture((0,))])
     outcome = evaluate(replace(evaluator, experiment=experiment), Trial(3, arch, None, 0))
     assert outcome.status == "infeasible" and "does not fit: pruned" in outcome.error
+    assert outcome.ending == "recipe"
 
 
 def test_artefacts_that_are_too_slow_beyond_doubt_are_not_trained(joint):
@@ -194,6 +197,7 @@ def test_artefacts_that_are_too_slow_beyond_doubt_are_not_trained(joint):
     slow = tuple((text, (("latency_ms", 1000 * dict(metrics)["latency_ms"]),)) for text, metrics in earlier)
     outcome = evaluate(evaluator, Trial(0, drawn[0], None, 0, earlier=slow))
     assert outcome.status == "infeasible" and "predicted beyond doubt" in outcome.error
+    assert outcome.ending == "predicted latency"
     assert not (folder.path / "checkpoints").exists()
 
 
@@ -245,4 +249,5 @@ def test_what_cannot_be_searched_is_refused_before_anything_runs(asked, changes,
 
 
 def test_infeasible_tells_what_was_known():
-    assert InfeasibleError("why", {"macs": 1.0}).metrics == {"macs": 1.0}
+    error = InfeasibleError("why", {"macs": 1.0}, "recipe")
+    assert (error.metrics, error.ending) == ({"macs": 1.0}, "recipe")

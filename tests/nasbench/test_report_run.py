@@ -1,6 +1,5 @@
 """The report of a search over architectures and recipes, from its record to its page."""
 
-import inspect
 import json
 
 import numpy as np
@@ -11,11 +10,11 @@ from tests_support import experiment_of
 from nasbench.config import parse_experiment
 from nasbench.config.experiment import ObjectiveConfig
 from nasbench.evaluation import Evaluated
-from nasbench.joint import evaluate
+from nasbench.evaluation.outcomes import ENDINGS
 from nasbench.joint.space import experiment_space
 from nasbench.report import front_drawings, write_report
 from nasbench.report.artefact_predictor import artefact_predictor
-from nasbench.report.early import AFTER, BEFORE, STAGES, early_ends
+from nasbench.report.early import early_ends
 from nasbench.report.importance import LEAST, importance
 from nasbench.report.recipe_text import recipe_steps
 from nasbench.study import Candidate, RunFolder, Study
@@ -26,14 +25,6 @@ RECIPE = [
     {"quantize": {"precision": {"choice": ["fp32", "int8"]}}},
     {"compile": {"backend": "onnxruntime"}},
 ]
-REASONS = {
-    "predicted latency": "predicted beyond doubt from the artefacts before it: latency_ms 2 is over the limit 1",
-    "zero-cost proxy": "proxy_score 205 is below 209.8, which the best 70 % of 50 candidates before it reached",
-    "short training": "short_val_acc_pct 31.5 is below 40, which the best 70 % of 9 candidates before it reached",
-    "training, before compression": "before compression: val_acc_pct 87.89 is under the limit 90",
-    "recipe": "the recipe does not fit: pruned: ValueError: no channel is left",
-    "artefact": "of the artefact: val_acc_pct 73.36 is under the limit 90",
-}
 
 
 def joint_experiment():
@@ -62,8 +53,8 @@ def run(tmp_path_factory):
         known = {"val_acc_pct": rng.uniform(80, 90), "latency_ms": latency, "latency_predicted_ms": 1.1 * latency}
         outcome = Evaluated("done", known, None, 2.0, training_seconds=1.0)
         if number % 6 == 5:
-            reason = list(REASONS.values())[number // 6 % len(REASONS)]
-            outcome = Evaluated("infeasible", {"latency_predicted_ms": 3.0}, reason, 0.5)
+            ending = ENDINGS[number // 6 % len(ENDINGS)]
+            outcome = Evaluated("infeasible", {"latency_predicted_ms": 3.0}, "over a limit", 0.5, ending=ending)
         study.finish(trial.number, outcome)
     return folder, write_report(folder)
 
@@ -104,8 +95,9 @@ def test_predictions_of_artefacts_are_compared_with_what_was_measured(run):
 def test_early_ends_are_counted_by_stage(run):
     _, report = run
     rows = report["early_ends"]
-    assert [row["stage"] for row in rows] == list(STAGES)
-    assert sum(row["count"] for row in rows) == 10 and rows[0]["candidates"] == [5, 41] and rows[0]["seconds"] == 1.0
+    assert [row["stage"] for row in rows] == list(ENDINGS)
+    assert sum(row["count"] for row in rows) == 10 and rows[0]["candidates"] == [5, 47] and rows[0]["seconds"] == 1.0
+    assert report["candidates"][5]["ending"] == ENDINGS[0] and report["candidates"][6]["ending"] is None
 
 
 def test_the_front_is_drawn_once_a_network(run):
@@ -123,7 +115,7 @@ def test_the_page_shows_all_of_it(run):
     assert {"front", "hypervolume", "importance-latency_ms", "importance-val_acc_pct", "predictor"} <= set(plots(page))
     assert "prune: ratio 0 | 0.25 | 0.5, importance l2 | taylor" in page.text
     assert "x 10 recipes" in page.text and "Spearman rank correlation 1.000, median error 10.0 %" in page.text
-    assert "Infeasible candidates, by stage" in page.text and "training, before compression" in page.text
+    assert "Infeasible candidates, by stage" in page.text and "zero-cost proxy" in page.text
     buttons = [tag for tag, _ in page.tags].count("button")
     assert buttons == len(report["front"])
     assert "nasbench search joint.yaml --seed 0" in page.text and "again.yaml" in page.text
@@ -153,25 +145,15 @@ def test_a_diagram_that_fails_costs_one_drawing(run, monkeypatch, tmp_path):
     assert sorted(file.name for file in (tmp_path / "drawings").iterdir()) == sorted(name[9:] for name in kept)
 
 
-@pytest.mark.parametrize(("stage", "reason"), REASONS.items())
-def test_the_reasons_are_those_of_the_joint_search(stage, reason):
-    (row,) = early_ends([Candidate(3, None, None, "infeasible", error=reason, seconds=1.5)])
-    assert row == {"stage": stage, "count": 1, "seconds": 1.5, "candidates": [3]}
-    said = inspect.getsource(evaluate)
-    words = {"zero-cost proxy": "proxy_score", "short training": "short_val_acc_pct"}.get(
-        stage, reason.partition(":")[0]
-    )
-    assert words.removesuffix(" from the artefacts before it") in said
-
-
-def test_a_plain_search_ends_candidates_before_or_after_training():
+def test_an_end_whose_stage_is_not_told_came_before_or_after_training():
     reason = "macs 9 is over the limit 8"
     candidates = [
         Candidate(0, None, None, "infeasible", metrics={"macs": 9.0}, error=reason),
         Candidate(1, None, None, "infeasible", metrics={"macs": 9.0, "train_loss": 1.0}, error=reason),
         Candidate(2, None, None, "failed", error=reason),
     ]
-    assert [(row["stage"], row["candidates"]) for row in early_ends(candidates)] == [(BEFORE, [0]), (AFTER, [1])]
+    rows = [(row["stage"], row["candidates"]) for row in early_ends(candidates)]
+    assert rows == [("before training", [0]), ("after training", [1])]
 
 
 class TestImportance:
