@@ -43,12 +43,17 @@ class Outcome:
     Attributes:
         proposal: the proposal that was evaluated.
         scores: larger is better, one for each objective; None if the candidate failed.
+        violation: how far a failed candidate is beyond the limits that it breaks, larger is worse; None if that is not
+            known, or it failed in another way.
     """
 
     proposal: Proposal
     scores: tuple[float, ...] | None
+    violation: float | None = None
 
     def __post_init__(self) -> None:
+        if self.violation is not None and (self.scores is not None or not self.violation >= 0):
+            raise ValueError(f"violation {self.violation!r} must be 0 or more, of a candidate without scores.")
         if self.scores is None:
             return
         scores = tuple(float(score) for score in self.scores)

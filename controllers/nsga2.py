@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,15 @@ from controllers.core import Controller, Outcome, Proposal, dominance
 from nasbench_registry import UserError
 from search_spaces import Architecture, NoValidArchitecture, SearchSpace
 
-Member = tuple[Architecture, tuple[float, ...] | None]
+Member = tuple[Architecture, tuple[float, ...] | None, float | None]  # with scores and violation
 
 
 class NSGA2(Controller):
     """Generations in which parents and children compete by non-dominated rank, then by crowding distance.
 
-    A failed candidate is dominated by every successful one and by no other failed one (the paper's constrained
-    domination, with failure as the only violation). With one score the ranks are those of the score.
+    A failed candidate is dominated by every successful one, and by every failed one that is less far beyond the
+    limits: the paper's constrained domination. So a search in which nothing meets the limits yet goes towards them.
+    What failed in another way comes last. With one score the ranks are those of the score.
 
     Deviations from the paper: crossover is uniform, and mutation changes exactly one decision that matters, where the
     paper changes each bit with the probability 1 / number of bits, one on average; children do not wait for
@@ -70,10 +72,10 @@ class NSGA2(Controller):
         return self.parents[int(self.rng.integers(len(self.parents), size=2).min())][0]
 
     def _observe(self, outcome: Outcome) -> None:
-        self.children.append((outcome.proposal.arch, outcome.scores))
+        self.children.append((outcome.proposal.arch, outcome.scores, outcome.violation))
         if len(self.children) == self.population:
             members = [*self.parents, *self.children]
-            order = crowded_order([scores for _, scores in members])
+            order = crowded_order([scores for _, scores, _ in members], [beyond for *_, beyond in members])
             self.parents = [members[index] for index in order[: self.population]]
             self.children = []
 
@@ -83,26 +85,31 @@ class NSGA2(Controller):
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self.parents, self.children = (
             [
-                (self.space.architecture(picks), None if scores is None else tuple(scores))
-                for picks, scores in state[key]
+                (self.space.architecture(picks), None if scores is None else tuple(scores), *(violation or [None]))
+                for picks, scores, *violation in state[key]  # none in runs of earlier versions
             ]
             for key in ("parents", "children")
         )
 
 
 def _to_json(members: list[Member]) -> list[list[Any]]:
-    return [[list(arch.picks), None if scores is None else list(scores)] for arch, scores in members]
+    return [[list(arch.picks), None if scores is None else list(scores), beyond] for arch, scores, beyond in members]
 
 
-def crowded_order(scores: list[tuple[float, ...] | None]) -> list[int]:
-    """Indices from the best to the worst: by non-dominated rank, then the least crowded first; failures come last."""
+def crowded_order(scores: Sequence[tuple[float, ...] | None], violations: Sequence[float | None]) -> list[int]:
+    """Indices from the best to the worst.
+
+    By non-dominated rank, then the least crowded first; then the failed ones by their violations, None last.
+    """
     alive = [index for index, each in enumerate(scores) if each is not None]
     values = np.array([scores[index] for index in alive], dtype=np.float64)
     order: list[int] = []
     for front in non_dominated_fronts(values) if alive else []:
         crowding = crowding_distance(values[front])
         order += [alive[front[index]] for index in np.argsort(-crowding, kind="stable")]
-    return order + [index for index, each in enumerate(scores) if each is None]
+    failed = [index for index, each in enumerate(scores) if each is None]
+    beyond = [math.inf if each is None else each for each in violations]
+    return order + sorted(failed, key=beyond.__getitem__)
 
 
 def non_dominated_fronts(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:

@@ -166,7 +166,7 @@ class Sequential(Controller):
         if recipe == self.plain and network not in self.networks:
             self.networks[network] = outcome.scores
             inner = Proposal(Architecture(self.network.name, network))
-            self.inner.tell(Outcome(inner, outcome.scores))
+            self.inner.tell(Outcome(inner, outcome.scores, outcome.violation))
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -52,6 +52,20 @@ def broken_limit(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> str
     return None
 
 
+def violation(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> float:
+    """How far these metrics are beyond the hard limits: the sum of the excesses, each as a share of its limit.
+
+    A metric that is not known yet adds nothing.
+    """
+    total = 0.0
+    for objective in objectives:
+        value, limit = metrics.get(objective.metric), objective.limit
+        if value is not None and limit is not None:
+            excess = value - limit if objective.goal == "min" else limit - value
+            total += max(0.0, excess) / (abs(limit) or 1.0)
+    return total
+
+
 def pareto_front(objectives: Sequence[ObjectiveConfig], metrics: Mapping[int, Metrics]) -> list[int]:
     """The candidates that no other dominates in the objectives, by their numbers in ascending order."""
     values = {number: objective_scores(objectives, each) for number, each in metrics.items()}

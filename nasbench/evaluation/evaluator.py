@@ -79,12 +79,20 @@ class InfeasibleError(Exception):
     Attributes:
         metrics: what was known of it.
         ending: the stage of the evaluation that ended it.
+        violation: how far it is beyond the limits, see `nasbench.reward.violation`; None if that is not known.
     """
 
-    def __init__(self, message: str, metrics: Metrics | None = None, ending: Ending | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        metrics: Metrics | None = None,
+        ending: Ending | None = None,
+        violation: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.metrics: Metrics = metrics or {}
         self.ending = ending
+        self.violation = violation
 
 
 class InvalidNetwork(Exception):
@@ -104,6 +112,7 @@ class Evaluated:
         curve: validation accuracy in percent by epoch.
         cached: whether the result was known and nothing was trained.
         ending: of an infeasible one, the stage that ended it.
+        violation: of an infeasible one, how far it is beyond the limits.
     """
 
     status: Status
@@ -114,6 +123,7 @@ class Evaluated:
     curve: dict[str, float] = field(default_factory=dict)
     cached: bool = False
     ending: Ending | None = None
+    violation: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
@@ -157,7 +167,8 @@ def evaluate(evaluator: Evaluator, trial: Trial, report: Callable[[int, Evaluate
         done = result("done", metrics) if stopped_after is None else result("stopped", metrics, _stopped(stopped_after))
     except Exception as error:  # a candidate may fail in any way; the search must not
         if isinstance(error, InfeasibleError):
-            return replace(result("infeasible", error.metrics, _words(error)), ending=error.ending)
+            ended = result("infeasible", error.metrics, _words(error))
+            return replace(ended, ending=error.ending, violation=error.violation)
         return result(_kind(error), {}, _words(error))
     broken = [name for name, value in done.metrics.items() if not math.isfinite(value)]
     if broken:

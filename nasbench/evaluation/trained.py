@@ -23,7 +23,7 @@ from nasbench.evaluation.outcomes import Ending
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware.compute import compute_by_operations
 from nasbench.metrics import Metrics
-from nasbench.reward import broken_limit
+from nasbench.reward import broken_limit, violation
 from nasbench.training import Training, score
 from search_spaces import Architecture, SearchSpace, Task, get_space
 
@@ -165,7 +165,7 @@ class Trained:
     def _check(self, metrics: Metrics, when: Ending) -> None:
         broken = broken_limit(self.experiment.objectives, metrics)
         if broken:
-            raise InfeasibleError(broken, metrics, when)
+            raise InfeasibleError(broken, metrics, when, violation(self.experiment.objectives, metrics))
 
 
 def checked_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:

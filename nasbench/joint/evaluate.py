@@ -39,7 +39,7 @@ from nasbench.joint.latency import predict_artefact
 from nasbench.joint.space import JointSpace, experiment_space
 from nasbench.metrics import Metrics
 from nasbench.models import load_model, save_model
-from nasbench.reward import broken_limit
+from nasbench.reward import broken_limit, violation
 from nasbench.survivors import NO_GATE, Stage, Workbench, run_recipe
 from nasbench_registry import UserError
 from search_spaces import Architecture
@@ -160,13 +160,12 @@ class Joint:
         # The logarithm is normal, see `nasbench.hardware.predictors.contract.log_normal`.
         variance = math.log1p((std_ms / mean_ms) ** 2)
         least_ms = mean_ms * math.exp(-variance / 2 - TWO_SIGMAS * math.sqrt(variance))
-        broken = broken_limit(
-            self.experiment.objectives, latency_and_throughput(least_ms, self.experiment.device.batch)
-        )
+        limits, batch = self.experiment.objectives, self.experiment.device.batch
+        broken = broken_limit(limits, latency_and_throughput(least_ms, batch))
         if broken:
-            raise InfeasibleError(
-                f"predicted beyond doubt from the artefacts before it: {broken}", known, "predicted latency"
-            )
+            beyond = violation(limits, latency_and_throughput(mean_ms, batch))
+            words = f"predicted beyond doubt from the artefacts before it: {broken}"
+            raise InfeasibleError(words, known, "predicted latency", beyond)
 
     def _look(self, model: nn.Module, earlier: Earlier, data: ImageData, known: dict[str, float]) -> None:
         asked = self.experiment.joint.proxy
@@ -241,7 +240,8 @@ class Joint:
         broken = broken_limit(self.experiment.objectives, metrics)
         if broken:
             where = "of the artefact" if ending == "artefact" else "before compression"
-            raise InfeasibleError(f"{where}: {broken}", known, ending)
+            beyond = violation(self.experiment.objectives, metrics)
+            raise InfeasibleError(f"{where}: {broken}", known, ending, beyond)
 
     # ---- what candidates share
 

@@ -127,6 +127,7 @@ def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
         "finished_s": candidate.finished_s,
         "error": candidate.error,
         "ending": candidate.ending,
+        "violation": candidate.violation,
         "attempts": candidate.attempts,
         "cached": candidate.cached,
         "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},

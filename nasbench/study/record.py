@@ -42,6 +42,7 @@ class Candidate:
         attempts: status, error and seconds of attempts that were followed by another one.
         cached: whether it was found in the shared cache and not trained.
         ending: of an infeasible one, the stage of its evaluation that ended it; None in runs of earlier versions.
+        violation: of an infeasible one, how far it is beyond the limits; None if that is not known.
     """
 
     id: int
@@ -58,6 +59,7 @@ class Candidate:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     cached: bool = False
     ending: str | None = None
+    violation: float | None = None
 
 
 def comparable(candidates: Sequence[Candidate], full_epochs: int) -> list[Candidate]:
@@ -230,6 +232,7 @@ def _fill(candidate: Candidate, outcome: dict[str, Any]) -> None:
     candidate.training_seconds = outcome.get("training_seconds", 0.0)  # absent in runs of earlier versions
     candidate.cached = outcome.get("cached", False)
     candidate.ending = outcome.get("ending")
+    candidate.violation = outcome.get("violation")
 
 
 def _category(option: Any) -> str | int | float | bool | None:

@@ -231,7 +231,7 @@ class Study:
             self._twins.setdefault(known, []).append(proposal)
             return None
         if known is not None:
-            self._controller.tell(Outcome(proposal, self.record.candidates[known].scores))
+            self._controller.tell(self._outcome(proposal, known))
             return None
         number = len(self.record.candidates)
         self._running[number] = proposal
@@ -282,9 +282,12 @@ class Study:
         )
 
     def _tell(self, number: int) -> None:
-        scores = self.record.candidates[number].scores
         for proposal in (self._running.pop(number), *self._twins.pop(number, ())):
-            self._controller.tell(Outcome(proposal, scores))
+            self._controller.tell(self._outcome(proposal, number))
+
+    def _outcome(self, proposal: Proposal, number: int) -> Outcome:
+        candidate = self.record.candidates[number]
+        return Outcome(proposal, candidate.scores, candidate.violation)
 
     def _save(self) -> None:
         state: Mapping[str, Any] = {

@@ -235,6 +235,14 @@ def test_scores_are_checked_in_one_place():
     assert type(Outcome(proposal, (np.float32(0.5),)).scores[0]) is float
 
 
+def test_a_violation_is_of_a_candidate_without_scores():
+    proposal = Proposal(Toy().architecture((1, 0, 0, 0, 0, 0)))
+    assert Outcome(proposal, None, 0.5).violation == 0.5 and Outcome(proposal, None).violation is None
+    for scores, violation in [((1.0,), 0.5), (None, -1.0), (None, float("nan"))]:
+        with pytest.raises(ValueError, match="violation"):
+            Outcome(proposal, scores, violation)
+
+
 def test_unknown_controller_names_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'regularized_evolution'"):
         get_controller("regularised_evolution", Toy(), seed=0)

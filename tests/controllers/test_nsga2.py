@@ -40,10 +40,12 @@ def test_crowding_distance_of_a_front_by_hand():
 
 def test_failures_come_behind_every_success_and_the_crowded_behind_the_lonely():
     scores = [None, (0.0, 0.0), (1.0, 9.0), (2.0, 8.9), (5.0, 5.0), None, (9.0, 1.0)]
-    order = crowded_order(scores)
+    order = crowded_order(scores, [None] * 7)
     assert set(order[:2]) == {2, 6}, "the ends of the front"
     assert order[2:4] == [4, 3], "then by distance"
     assert order[4:] == [1, 0, 5]
+    scores += [None, None]
+    assert crowded_order(scores, [0.5, *[None] * 6, 0.0, 0.75])[4:] == [1, 7, 0, 8, 5]
 
 
 def test_keeps_the_non_dominated_of_everything_it_was_told():
@@ -53,7 +55,7 @@ def test_keeps_the_non_dominated_of_everything_it_was_told():
         told[proposal.arch] = two(proposal)
     front = {arch for arch, mine in told.items() if not any(dominates(other, mine) for other in told.values())}
     assert 3 <= len(front) <= 60, "the front has to fit into the population for this test"
-    values = {scores for _, scores in controller.parents}
+    values = {scores for _, scores, _ in controller.parents}
     assert {told[arch] for arch in front} <= values
 
 
@@ -65,7 +67,7 @@ def test_generations_end_when_enough_outcomes_are_there_in_any_order():
         controller.tell(Outcome(proposal, two(proposal)))
     assert not controller.parents
     controller.tell(Outcome(running[9], two(running[9])))
-    assert {arch for arch, _ in controller.parents} == {proposal.arch for proposal in running[:10]}
+    assert {arch for arch, *_ in controller.parents} == {proposal.arch for proposal in running[:10]}
     assert controller.ask() is not None, "nobody waits for the other five"
 
 
@@ -111,3 +113,32 @@ def test_a_failed_parent_loses_against_a_successful_one():
     drawn = [controller.ask().arch for _ in range(200)]
     # The bad one is a parent only when both rivals are it: 1/4 of the draws.
     assert abs(drawn.count(bad) - 50) < 6 * np.sqrt(200 * 0.25 * 0.75)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_goes_towards_limits_that_nothing_meets_yet(told):
+    """One in a hundred architectures is high enough; how far the others are below is told, or that they failed."""
+
+    def first(seed):
+        controller = get_controller("nsga2", Hill(), seed=seed, population=10)
+        for count in range(1, 500):
+            proposal = controller.ask()
+            below = 0.85 - height(proposal.arch)
+            if below <= 0:
+                return count
+            controller.tell(Outcome(proposal, None, below if told else None))
+        return 500
+
+    needed = np.mean([first(seed) for seed in range(20)])
+    assert needed < 60 if told else needed > 60
+
+
+def test_a_state_of_an_earlier_version_has_no_violations():
+    controller = get_controller("nsga2", Hill(), seed=0, population=4)
+    run(controller, 6, lambda proposal: None)
+    state = controller.state_dict()
+    assert all(beyond is None for *_, beyond in state["parents"] + state["children"])
+    old = {**state, **{key: [member[:2] for member in state[key]] for key in ("parents", "children")}}
+    again = get_controller("nsga2", Hill(), seed=1, population=4)
+    again.load_state_dict(old)
+    assert again.state_dict() == state

@@ -244,6 +244,8 @@ class TestTrained:
         assert (result.status, result.ending) == ("infeasible", "before training")
         assert result.error.startswith(metric)
         assert f"the limit {limit:.4g}" in result.error
+        known = result.metrics[metric]
+        assert result.violation == pytest.approx(abs(known - limit) / limit) and result.violation > 0
         assert heard == []
         assert list(tmp_path.iterdir()) == []
 
@@ -258,6 +260,7 @@ class TestTrained:
         result = evaluate(Trained(asked), TRIAL, lambda epoch, metrics: heard.append(epoch) is None)
         assert (result.status, result.ending) == ("infeasible", "after training")
         assert "under the limit 100" in result.error
+        assert result.violation == pytest.approx(1 - result.metrics["val_acc_pct"] / 100)
         assert heard == [1]
 
     def test_divergence_is_a_failure(self, tmp_path) -> None:

@@ -147,6 +147,8 @@ def test_a_limit_ends_a_candidate_at_the_first_stage_that_knows(joint, limit, en
     outcome = evaluate(evaluator, trials[1, 1])
     assert outcome.status == "infeasible" and outcome.ending == ending and name in outcome.error
     assert ("size_bytes" in outcome.metrics) == (ending == "artefact"), "what was known is kept"
+    known = outcome.metrics["trained_val_acc_pct" if name == "val_acc_pct" else name]
+    assert outcome.violation == pytest.approx(abs(known - value) / value) and outcome.violation > 0
 
 
 def test_a_bad_proxy_or_a_bad_start_ends_a_candidate(joint):
@@ -249,5 +251,5 @@ def test_what_cannot_be_searched_is_refused_before_anything_runs(asked, changes,
 
 
 def test_infeasible_tells_what_was_known():
-    error = InfeasibleError("why", {"macs": 1.0}, "recipe")
-    assert (error.metrics, error.ending) == ({"macs": 1.0}, "recipe")
+    error = InfeasibleError("why", {"macs": 1.0}, "recipe", 0.5)
+    assert (error.metrics, error.ending, error.violation) == ({"macs": 1.0}, "recipe", 0.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasbench.config import Experiment, parse_experiment
-from nasbench.reward import broken_limit, pareto_front, scores
+from nasbench.reward import broken_limit, pareto_front, scores, violation
 from nasbench.search.select import choose_survivors
 from nasbench.study.record import Candidate, comparable
 from search_spaces import Architecture
@@ -114,6 +114,27 @@ class TestBrokenLimit:
     def test_under(self) -> None:
         text = broken_limit(self.objectives, {"val_acc_pct": 69.5, "latency_ms": 1})
         assert text.startswith("val_acc_pct 69.5 is under the limit 70 ")
+
+
+class TestViolation:
+    objectives = TestBrokenLimit.objectives
+
+    @pytest.mark.parametrize(
+        ("metrics", "beyond"),
+        [
+            ({"val_acc_pct": 70, "latency_ms": 5.0, "params": 1e12}, 0.0),
+            ({"val_acc_pct": 63}, 7 / 70),
+            ({"val_acc_pct": 63, "latency_ms": 7.5}, 7 / 70 + 2.5 / 5),
+            ({"val_acc_pct": 99, "latency_ms": 7.5}, 2.5 / 5),
+            ({}, 0.0),
+        ],
+    )
+    def test_by_hand(self, metrics, beyond) -> None:
+        assert violation(self.objectives, metrics) == pytest.approx(beyond)
+
+    def test_of_a_limit_of_zero(self) -> None:
+        objectives = experiment({"name": "pareto"}, ACCURACY, LATENCY | {"limit": 0.0}).objectives
+        assert violation(objectives, {"latency_ms": 2.0}) == 2.0
 
 
 class TestFront:

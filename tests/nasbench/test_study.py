@@ -221,6 +221,17 @@ def test_a_limit_that_nothing_meets_ends_the_search(open_study):
     assert "broke a hard limit" in study.stop_reason
 
 
+def test_the_controller_hears_how_far_beyond_the_limits_a_candidate_is(open_study):
+    """And hears it again when the run is taken up, from the record alone."""
+    study = open_study(controller={"name": "nsga2", "population": 2})
+    trial = study.next_trial()
+    study.finish(trial.number, Evaluated("infeasible", {}, "macs 5 is over the limit 1", 0.0, violation=4.0))
+    assert [beyond for *_, beyond in study._controller.children] == [4.0]
+    study.folder.controller.unlink()
+    again = open_study(controller={"name": "nsga2", "population": 2})
+    assert [beyond for *_, beyond in again._controller.children] == [4.0]
+
+
 def test_a_small_space_ends_when_everything_is_known(open_study):
     study = open_study(
         space={"name": "mobile", "widths": [8], "layers": 1, "blocks": ["convolution"], "width_factors": [1.0]},
