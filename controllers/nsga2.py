@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,7 +100,9 @@ def _to_json(members: list[Member]) -> list[list[Any]]:
 def crowded_order(scores: Sequence[tuple[float, ...] | None], violations: Sequence[float | None]) -> list[int]:
     """Indices from the best to the worst.
 
-    By non-dominated rank, then the least crowded first; then the failed ones by their violations, None last.
+    By non-dominated rank, then the least crowded first; then the failed ones by their violations, None last. Of those
+    with the same violation, which are often the same network in other words, one comes in its place and the others
+    behind all that differ; so what survives is not copies of one.
     """
     alive = [index for index, each in enumerate(scores) if each is not None]
     values = np.array([scores[index] for index in alive], dtype=np.float64)
@@ -109,7 +112,12 @@ def crowded_order(scores: Sequence[tuple[float, ...] | None], violations: Sequen
         order += [alive[front[index]] for index in np.argsort(-crowding, kind="stable")]
     failed = [index for index, each in enumerate(scores) if each is None]
     beyond = [math.inf if each is None else each for each in violations]
-    return order + sorted(failed, key=beyond.__getitem__)
+    times: Counter[float] = Counter()
+    places = {}
+    for index in failed:
+        places[index] = (beyond[index] == math.inf, times[beyond[index]], beyond[index])
+        times[beyond[index]] += 1
+    return order + sorted(failed, key=places.__getitem__)
 
 
 def non_dominated_fronts(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:

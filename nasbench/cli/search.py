@@ -172,7 +172,7 @@ def estimate_lines(asked: Experiment, made: Estimate) -> list[str]:
     each = f"{asked.search.candidates:,} candidates x {duration(made.seconds_per_candidate)}"
     lines.append(row("search", made.search_hours, f"{each}, {asked.executor.workers} at a time"))
     if made.compression_hours:
-        lines.append(row("compression", made.compression_hours, f"{asked.survivors} survivors"))
+        lines.append(row("compression", made.compression_hours, f"{asked.survivor_count} survivors"))
     lines.append(row("in all", made.total_hours, ""))
     lines.append(f"  {'disk':<12} {_disk(made.disk_gb):>8}")
     machine = f"{device['processor']}, {device['cores']} cores"

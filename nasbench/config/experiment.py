@@ -320,10 +320,13 @@ class GateConfig(Strict):
         max_val_acc_drop_pct: if validation accuracy is more points than this below the searched model.
         must_save: if it promised to save time or bytes, and its artefact is neither faster than the one before, beyond
             noise, nor smaller by a hundredth. Only where the device times networks itself.
+        max_latency_ratio: if its artefact takes more than so many times as long as the one before, beyond noise,
+            however small it is; null allows any. Only where the device times networks itself.
     """
 
     max_val_acc_drop_pct: Annotated[float, Field(ge=0)] = 5.0
     must_save: bool = True
+    max_latency_ratio: Annotated[float, Field(gt=0)] | None = None
 
 
 class JointConfig(Strict):
@@ -376,7 +379,7 @@ class Experiment(Strict):
     cache: str | None = None
     baseline: Literal["random"] | None = None
     tensorboard: bool = True
-    survivors: Annotated[int, Field(ge=0)] = 3
+    survivors: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] = 3
     recipe: tuple[dict[str, dict[str, Any] | list[Any] | None], ...] = ()
     joint: JointConfig = JointConfig()
     gate: GateConfig = GateConfig()
@@ -406,6 +409,8 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
+        if not isinstance(self.survivors, int) and len(set(self.survivors)) != len(self.survivors):
+            raise ValueError(f"survivors {list(self.survivors)} name a candidate twice; give each one once.")
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             raise ValueError(f"objectives {', '.join(metrics)} name a metric twice; give each one once.")
@@ -436,6 +441,11 @@ class Experiment(Strict):
         if isinstance(self.reward, WeightedProduct):
             needed |= set(self.reward.target)
         return needed
+
+    @property
+    def survivor_count(self) -> int:
+        """How many survivors are asked for; the experiment may name their numbers instead."""
+        return self.survivors if isinstance(self.survivors, int) else len(self.survivors)
 
     @property
     def needs_latency(self) -> bool:

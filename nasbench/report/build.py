@@ -41,9 +41,9 @@ def _build(
     measured = read_remeasured(folder)
     certain = overlay(comparable(candidates, experiment.training.epochs), measured, experiment)
     compared = {each.id: each.metrics for each in certain}
-    survivors = [
-        json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.survivors.glob("*/survivor.json"))
-    ]
+    stored = [json.loads(file.read_text(encoding="utf-8")) for file in folder.survivors.glob("*/survivor.json")]
+    # A resumed run may have asked for more of them before.
+    survivors = sorted((s for s in stored if s["rank"] <= experiment.survivor_count), key=lambda s: int(s["rank"]))
     summary = json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.exists() else {}
     shares, chance = importance(comparable(candidates, experiment.training.epochs), space, experiment.objectives)
     return {
@@ -59,7 +59,7 @@ def _build(
             for each in candidates
         ],
         "front": pareto_front(experiment.objectives, compared),
-        "survivors": sorted(survivors, key=lambda survivor: int(survivor["rank"])),
+        "survivors": survivors,
         "predictor": _predictor(folder, space, candidates, measured),
         "hypervolume": hypervolume_over_time(certain, experiment),
         "baseline": _baseline(folder, space, candidates, experiment),

@@ -37,7 +37,7 @@ def found(report: Record) -> str:
     """The best survivor from its first stage to the last that was accepted, as a sentence (HTML)."""
     best = _best(report)
     if best is None:
-        if (report.get("experiment") or {}).get("survivors") == 0 and (count := len(report.get("front") or ())):
+        if (report.get("experiment") or {}).get("survivors") in (0, []) and (count := len(report.get("front") or ())):
             return f"No survivor was asked for; {count} candidate{'s are' if count > 1 else ' is'} on the front."
         return "Found no survivor yet."
     first = best["stages"][0]

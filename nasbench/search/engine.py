@@ -85,6 +85,8 @@ def run_search(experiment: Experiment, folder: RunFolder, watcher: Watcher) -> d
     keep_peak(experiment, folder)
     study = Study(folder, experiment, prepared.space)
     known = calibration.to_json() if calibration else None
+    if not begun and not isinstance(experiment.survivors, int):
+        choose_survivors(study, experiment.survivors)  # refused now, and not after hours
 
     def evaluator(asked: Experiment, place: RunFolder) -> Evaluator:
         if joint:

@@ -104,7 +104,7 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
         each_s += crowded * (tuned * epoch_s + validation_s + compile_s + MEASURED_S)
     survivor_s = tuned * epoch_s + stages * (validation_s + compile_s + MEASURE_S)
 
-    fixed = sampled.size_bytes * stages * experiment.survivors
+    fixed = sampled.size_bytes * stages * experiment.survivor_count
     if experiment.checkpoints.every is not None:
         fixed += sampled.size_bytes * STATE * workers
     keep = experiment.checkpoints.keep
@@ -122,7 +122,7 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
         seconds_per_candidate=each_s,
         search_hours=search.candidates * each_s / workers / 3600,
         calibration_hours=experiment.device.samples * (compile_s + SECONDS_EACH) / 3600 if predicted else 0.0,
-        compression_hours=experiment.survivors * survivor_s / 3600,
+        compression_hours=experiment.survivor_count * survivor_s / 3600,
         disk_gb=(fixed + kept * sampled.size_bytes) / 1e9,
         device=device,
         pilots=pilots,

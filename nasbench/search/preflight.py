@@ -82,7 +82,7 @@ def prepare(experiment: Experiment) -> Prepared:
         backends = {step.options()["backend"] for step in recipe.steps if step.name == "compile"}
         teachers = [step.options()["teacher"] for step in recipe.steps if step.options().get("teacher")]
     unavailable = [get_backend(name).why_unavailable() for name in sorted(backends)]
-    if experiment.needs_latency or experiment.survivors or joint:
+    if experiment.needs_latency or experiment.survivor_count or joint:
         unavailable.insert(0, device.why_unavailable())
     for missing in unavailable:
         if missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,22 +10,29 @@ import numpy as np
 from nasbench.reward import broken_limit, pareto_front
 from nasbench.study import Candidate, Study
 from nasbench.study.remeasured import overlay
+from nasbench_registry import UserError
 
 
 def choose_survivors(
-    study: Study, number: int, measured: Mapping[int, Mapping[str, Any]] | None = None
+    study: Study, number: int | Sequence[int], measured: Mapping[int, Mapping[str, Any]] | None = None
 ) -> list[Candidate]:
     """Up to `number` done candidates, the best first; only those that were trained for the most epochs.
 
+    Candidates that are named survive in the order in which they are named, whatever they are worth.
     With one score: the front in the order of the score, filled up with the best of the others if it is too short.
     With several: members of the front spread evenly along the first objective, both of its ends included.
 
     Args:
         study: that they are chosen from.
-        number: of survivors.
+        number: of survivors, or the numbers of the candidates themselves.
         measured: latencies that were measured after the search, as JSON, by the number of the candidate; who breaks a
             hard limit by them does not survive.
+
+    Raises:
+        UserError: a named candidate is not done.
     """
+    if not isinstance(number, int):
+        return [_named(study, each) for each in number]
     objectives = study.experiment.objectives
     candidates = overlay(study.comparable, measured or {}, study.experiment)
     done = [each for each in candidates if each.scores and broken_limit(objectives, each.metrics) is None]
@@ -37,3 +44,14 @@ def choose_survivors(
         members = [members[index] for index in np.linspace(0, len(members) - 1, number).round().astype(int)]
     rest = sorted((c for c in done if c.id not in front), key=lambda c: (c.scores, -c.id), reverse=True)
     return [*members, *rest][:number]
+
+
+def _named(study: Study, number: int) -> Candidate:
+    candidate = study.record.candidates.get(number)
+    if candidate is None or candidate.status != "done":
+        what = "is none of this search" if candidate is None else f"is {candidate.status}"
+        raise UserError(
+            f"survivors: candidate {number} {what}; name candidates that are done (trials.csv lists them), with "
+            f"nasbench resume {study.folder.name} -o 'survivors=[...]', or give how many shall be chosen."
+        )
+    return candidate

@@ -43,7 +43,7 @@ CHECKPOINTS = "checkpoints"
 BASELINE = "baseline"
 SHARED, ARTEFACTS = "shared", "artefacts"
 """Folders of a search over recipes, too: what its candidates have in common, and what came of each."""
-CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard")
+CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard", "survivors")
 """Sections of an experiment that a resumed run may change."""
 
 

@@ -182,7 +182,10 @@ class Study:
             self.on_retry(number, evaluated)
             return None
         candidate = self.record.finish(number, evaluated, self._scores(evaluated), self.elapsed_s)
-        self._infeasible_in_a_row = self._infeasible_in_a_row + 1 if evaluated.status == "infeasible" else 0
+        if evaluated.status != "infeasible":
+            self._infeasible_in_a_row = 0
+        elif not evaluated.cached:  # another recipe for a network that is known to break a limit says nothing new
+            self._infeasible_in_a_row += 1
         self._tell(number)
         self._save()
         return candidate

@@ -87,8 +87,8 @@ def run_recipe(
 ) -> list[Stage]:
     """The stages from the searched network to the last step; only validation data and the device decide.
 
-    A step that raises, that costs more validation accuracy than the gate allows, or that saves neither time nor bytes
-    where it promised to, is rolled back with its reason, and the next step goes on from the stage before it.
+    A step that raises, that costs more validation accuracy or time than the gate allows, or that saves neither time
+    nor bytes where it promised to, is rolled back with its reason, and the next step goes on from the stage before it.
 
     Args:
         model: the trained network; left as it was.
@@ -125,8 +125,8 @@ def run_recipe(
                     f"validation accuracy {accuracy:.2f} % is {first - accuracy:.2f} points below the searched model; "
                     f"gate.max_val_acc_drop_pct allows {gate.max_val_acc_drop_pct:g}"
                 )
-            elif gate.must_save:
-                _weigh(current, stage, step, bench)
+            elif gate.must_save or gate.max_latency_ratio is not None:
+                _weigh(current, stage, step, bench, gate)
         stage.seconds = time.perf_counter() - started
         stages.append(stage)
         if stage.accepted:
@@ -134,8 +134,8 @@ def run_recipe(
     return stages
 
 
-def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench) -> None:
-    """Measure what a step saved, and refuse it if that is nothing though it promised something."""
+def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: GateConfig) -> None:
+    """Measure what a step saved, and refuse it if it is too slow, or saved nothing though it promised something."""
     device = bench.device
     if device is None or not (device.times_networks and device.measures_many):
         return
@@ -146,9 +146,16 @@ def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench) -> None:
     before.deployed, stage.deployed = artefacts
     sizes = (before.size_bytes, stage.promised_bytes)
     stage.saving = saving(device, bench.data.task, before.deployed, stage.deployed, sizes)
-    if step.saves and not stage.saving.worth_it:
-        stage.accepted = False
+    latency, most = stage.saving.latency, gate.max_latency_ratio
+    if most is not None and latency.low > most:
+        stage.reason = (
+            f"its artefact takes {latency.ratio:.2f} times as long as the one before ({latency.low:.2f} to "
+            f"{latency.high:.2f}, timed in turn); gate.max_latency_ratio allows {most:g}"
+        )
+    elif gate.must_save and step.saves and not stage.saving.worth_it:
         stage.reason = stage.saving.reason
+    if stage.reason is not None:
+        stage.accepted = False
         stage.advice = step.advice
 
 

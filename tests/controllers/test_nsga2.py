@@ -46,6 +46,8 @@ def test_failures_come_behind_every_success_and_the_crowded_behind_the_lonely():
     assert order[4:] == [1, 0, 5]
     scores += [None, None]
     assert crowded_order(scores, [0.5, *[None] * 6, 0.0, 0.75])[4:] == [1, 7, 0, 8, 5]
+    scores += [None, None]
+    assert crowded_order(scores, [0.5, *[None] * 6, 0.0, 0.75, 0.0, 0.5])[4:] == [1, 7, 0, 8, 9, 10, 5]
 
 
 def test_keeps_the_non_dominated_of_everything_it_was_told():

@@ -162,6 +162,16 @@ def test_a_search_of_several_fidelities(nasbench, write):
     assert epochs[json.loads(out)["best"]["id"]] == 3
     assert "trained for fewer epochs" in Path("run/report.html").read_text()
 
+    code, out, err = nasbench("resume", "run", "-o", "survivors=[0]", "--json")
+    assert code == 0, err
+    named = json.loads(out)
+    assert [each["candidate"] for each in named["survivors"]] == [0], "one, and not two as before"
+    assert named["candidates"] == report["candidates"]
+    code, _, err = nasbench("resume", "run", "-o", "survivors=[0, 99]")
+    assert code == 2 and "candidate 99 is none of this search" in " ".join(err.split())
+    code, _, err = nasbench("search", path, "--run", "other", "-o", "survivors=[0]")
+    assert code == 2 and "candidate 0 is none of this search" in " ".join(err.split())
+
 
 def test_search_then_everything_that_can_be_done_with_a_model(nasbench, write, tmp_path):
     """One small search, and every other command on what it leaves."""

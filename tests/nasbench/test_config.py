@@ -142,6 +142,8 @@ def test_a_misspelt_name_is_answered_with_the_nearest(changes, wrong, right) -> 
         ({"name": ""}, ["name", "empty"]),
         ({"device": {"samples": 9}}, ["device.samples", "9", "10"]),
         ({"survivors": "many"}, ["survivors", "'many'"]),
+        ({"survivors": [3, 3]}, ["survivors [3, 3]", "twice"]),
+        ({"survivors": [-1]}, ["survivors", "-1"]),
         ({"recipe": {"prune": {"ratio": 0.4}}}, ["recipe", "list"]),
         ({"recipe": [{"prune": 3}]}, ["recipe.0.prune", "3"]),
         ({"seed": [0] * 10_000}, ["seed", "..."]),

@@ -221,6 +221,13 @@ def test_a_limit_that_nothing_meets_ends_the_search(open_study):
     assert "broke a hard limit" in study.stop_reason
 
 
+def test_known_networks_do_not_count_among_those_that_break_a_limit(open_study):
+    study = open_study()
+    for _ in range(250):
+        study.finish(study.next_trial().number, Evaluated("infeasible", {}, "why", 0.0, cached=True))
+    assert study.stop_reason is None
+
+
 def test_the_controller_hears_how_far_beyond_the_limits_a_candidate_is(open_study):
     """And hears it again when the run is taken up, from the record alone."""
     study = open_study(controller={"name": "nsga2", "population": 2})

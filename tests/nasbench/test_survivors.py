@@ -268,6 +268,18 @@ class TestSavings:
             _, kept = run_recipe(searched, Recipe((Slow(),)), where, gate)
             assert kept.accepted and kept.saving is None
 
+    def test_what_is_too_slow_is_rolled_back_even_if_it_was_not_asked_to_save(
+        self, searched, on_device, untouched
+    ) -> None:
+        gate = LENIENT.model_copy(update={"must_save": False, "max_latency_ratio": 1.05})
+        _, slowed = run_recipe(searched, Recipe((Slow(),)), on_device, gate)
+        assert slowed.accepted is False and slowed.saving.latency.low > 1.05
+        assert slowed.reason.endswith("gate.max_latency_ratio allows 1.05")
+        _, kept = run_recipe(
+            searched, Recipe((Slow(),)), on_device, gate.model_copy(update={"max_latency_ratio": 1000})
+        )
+        assert kept.accepted and kept.reason is None and kept.saving is not None
+
     def test_a_faster_network_of_the_same_size_is_worth_it(self) -> None:
         def found(ratio, before, after):
             return Saving(Ratio(*ratio), (before, after)).worth_it
