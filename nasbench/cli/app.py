@@ -26,6 +26,7 @@ from nasbench.cli import (
     search,
     sensitivity,
     status,
+    train,
     tune,
     zoo,
 )
@@ -46,6 +47,7 @@ app.command()(search.report)
 app.command()(compare.compare)
 app.command()(profile.profile)
 app.command()(calibrate.calibrate)
+app.command()(train.train)
 app.command()(model.compress)
 app.command()(model.export)
 app.command()(matrix.matrix)

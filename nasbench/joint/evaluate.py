@@ -25,7 +25,7 @@ from nasbench.config.experiment import ObjectiveConfig, Scalar
 from nasbench.data import ImageData, load_data
 from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.costs import latency_and_throughput
-from nasbench.evaluation.evaluator import Earlier, InfeasibleError, Report, Trial
+from nasbench.evaluation.evaluator import InfeasibleError, Report, Trial
 from nasbench.evaluation.latency import Setting, anchors
 from nasbench.evaluation.outcomes import Ending
 from nasbench.evaluation.proxies import proxy
@@ -48,12 +48,16 @@ ENOUGH = 8  # earlier candidates, with which a stage may compare
 WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
 
 
+Networks = Mapping[str, Mapping[str, float]]
+
+
 @dataclass(frozen=True)
 class Joint:
     """Stages from cheap to expensive, each of which may end a candidate.
 
     1. The latency of the artefact, predicted from those measured before; over a hard limit beyond doubt, it ends here.
-    2. A zero-cost proxy, if `joint.proxy` names one: the worst share of candidates ends here.
+    2. A zero-cost proxy, if `joint.proxy` names one: the worst share of networks ends here, unless it is trained
+       already.
     3. Training, the first `joint.short_epochs` of which may be the last. Weights are shared by all candidates of one
        architecture, so that ten recipes do not train ten times; and so are networks after the first steps of a recipe,
        by recipes that begin alike.
@@ -96,8 +100,10 @@ class Joint:
         known: dict[str, float] = {}
         model = checked_model(space.network, network, data.task, trial.seed)
         self._predict(space, trial, data, known)
-        self._look(model, trial.earlier, data, known)
-        known |= self._train(space, network, trial, data, report, known)
+        networks = _networks(space, trial)
+        if "trained_val_acc_pct" not in networks.pop(space.network.format(network), {}):
+            self._look(model, networks, data, known)
+        known |= self._train(space, network, trial, networks, data, report, known)
         self._check({"val_acc_pct": known["trained_val_acc_pct"]}, "after training", known)
         began = time.perf_counter()
         bench = Workbench(data, config.training, trial.seed, get_device(config.device))
@@ -167,23 +173,23 @@ class Joint:
             words = f"predicted beyond doubt from the artefacts before it: {broken}"
             raise InfeasibleError(words, known, "predicted latency", beyond)
 
-    def _look(self, model: nn.Module, earlier: Earlier, data: ImageData, known: dict[str, float]) -> None:
+    def _look(self, model: nn.Module, networks: Networks, data: ImageData, known: dict[str, float]) -> None:
         asked = self.experiment.joint.proxy
         if asked is None:
             return
         known["proxy_score"] = proxy(asked, model, data.train.images)
-        self._compare("proxy_score", known, earlier, self.experiment.joint.proxy_keep, "zero-cost proxy")
+        self._compare("proxy_score", known, networks, self.experiment.joint.proxy_keep, "zero-cost proxy")
 
-    def _compare(self, name: str, known: Mapping[str, float], earlier: Earlier, keep: float, ending: Ending) -> None:
-        """End a candidate that is not among the best share of those that came so far."""
-        others = [dict(metrics)[name] for _, metrics in earlier if name in dict(metrics)]
+    def _compare(self, name: str, known: Mapping[str, float], networks: Networks, keep: float, ending: Ending) -> None:
+        """End a candidate whose network is not among the best share of those that came so far."""
+        others = [metrics[name] for metrics in networks.values() if name in metrics]
         if len(others) < ENOUGH:
             return
         needed = float(np.quantile(others, 1 - keep))
         if known[name] < needed:
             raise InfeasibleError(
                 f"{name} {known[name]:.4g} is below {needed:.4g}, which the best {100 * keep:.0f} % of "
-                f"{len(others)} candidates before it reached",
+                f"{len(others)} networks before it reached",
                 known,
                 ending,
             )
@@ -193,6 +199,7 @@ class Joint:
         space: JointSpace,
         network: Architecture,
         trial: Trial,
+        networks: Networks,
         data: ImageData,
         report: Report,
         known: dict[str, float],
@@ -206,7 +213,7 @@ class Joint:
             if epoch == short and "val_acc_pct" in metrics:
                 known["short_val_acc_pct"] = metrics["val_acc_pct"]
                 try:
-                    self._compare("short_val_acc_pct", known, trial.earlier, config.joint.short_keep, "short training")
+                    self._compare("short_val_acc_pct", known, networks, config.joint.short_keep, "short training")
                 except InfeasibleError as error:
                     cut = error
                     return False
@@ -315,6 +322,15 @@ class Joint:
             return device.measure(artefact, data.task).median
         setting = Setting.of(self.experiment, data.task, self.calibration)
         return measure_beside(device, artefact, data.task, anchors(setting))
+
+
+def _networks(space: JointSpace, trial: Trial) -> dict[str, dict[str, float]]:
+    """What is known of each network that came before, whatever its recipes, by its notation."""
+    found: dict[str, dict[str, float]] = {}
+    for text, metrics in trial.earlier:
+        network = space.network.format(space.halves(space.parse(text))[0])
+        found.setdefault(network, {}).update(metrics)
+    return found
 
 
 def _own(trial: Trial, network: Architecture) -> Trial:

@@ -22,7 +22,7 @@ from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Calibration, calibrate
 from nasbench.joint.evaluate import Joint
 from nasbench.joint.space import JointSpace
-from nasbench.models import Origin, save_model
+from nasbench.models import save_model
 from nasbench.report import write_report
 from nasbench.search.baseline import run_baseline
 from nasbench.search.disk import Disk
@@ -35,6 +35,7 @@ from nasbench.search.select import choose_survivors
 from nasbench.study import Candidate, RunFolder, Study
 from nasbench.study.run_folder import ARTEFACTS, SHARED
 from nasbench.survivors import NO_GATE, Workbench, measure_stages, run_recipe, save_stages
+from nasbench.survivors.stored import origin_of
 from nasbench.tensorboard import Scalars
 from nasbench.training import train
 from nasbench_registry import UserError
@@ -208,7 +209,7 @@ def _survivor(
             arch=arch,
             task=prepared.data.task,
         ),
-        origin=origin_of(experiment, prepared),
+        origin=origin_of(experiment, prepared.data),
     )
     survivor = {
         "rank": rank,
@@ -221,16 +222,6 @@ def _survivor(
     }
     write_json(file, survivor)  # last: a survivor is finished when this file is there
     watcher.advance(begun + 1 + steps)
-
-
-def origin_of(experiment: Experiment, prepared: Prepared) -> Origin:
-    """Where the models of an experiment come from."""
-    data = prepared.data
-    return Origin(
-        {"name": experiment.data.name, **experiment.data.options},
-        experiment.training.model_dump(mode="json"),
-        {"scale": "pixels from 0 to 1", "mean": list(data.mean), "std": list(data.std), "labels": list(data.labels)},
-    )
 
 
 def _recipe(prepared: Prepared, candidate: Candidate) -> Recipe:

@@ -24,7 +24,7 @@ from search_spaces import Architecture, SearchSpace
 
 MAX_REPEATS = 1000  # proposals in a row that were all known already: the controller has seen what it can reach
 REFIT = 5  # the latency predictor learns from so many measured candidates at a time
-STAGED = ("latency_ms", "proxy_score", "short_val_acc_pct")  # what a stage of a joint search compares
+STAGED = ("latency_ms", "proxy_score", "short_val_acc_pct", "trained_val_acc_pct")  # what stages of a joint search read
 MAX_INFEASIBLE = 200  # candidates in a row over a hard limit: nothing, or next to nothing, meets it
 
 
@@ -117,7 +117,7 @@ class Study:
 
     def seed_of(self, arch: Architecture) -> int:
         """The seed of an architecture's weights and training: the same in whatever order candidates come."""
-        return int(np.random.SeedSequence([self.experiment.seed, *self.space.network_key(arch)]).generate_state(1)[0])
+        return network_seed(self.experiment.seed, self.space, arch)
 
     # ---- what an executor calls
 
@@ -327,6 +327,11 @@ class Study:
             self._again.append(number)
         else:
             self._tell(number)
+
+
+def network_seed(seed: int, space: SearchSpace, arch: Architecture) -> int:
+    """The seed of an architecture's weights and training in an experiment with this seed."""
+    return int(np.random.SeedSequence([seed, *space.network_key(arch)]).generate_state(1)[0])
 
 
 def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from compression import CompiledModel, Step
+from nasbench.config import Experiment
 from nasbench.config.experiment import TrainingConfig
-from nasbench.data import Split, load_data
+from nasbench.data import ImageData, Split, load_data
 from nasbench.hardware import Device
 from nasbench.models import Origin, StoredModel, read_description, save_model
 from nasbench.survivors.workbench import Workbench
@@ -40,6 +41,22 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
             f"{folder} was made for {stored.task}, and its data set now gives {data.task}; use the same data."
         )
     return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed, device)
+
+
+def origin_of(experiment: Experiment, data: ImageData, metrics: Mapping[str, Any] | None = None) -> Origin:
+    """Where a model of an experiment comes from.
+
+    Args:
+        experiment: whose data and training it is of.
+        data: that were loaded for it.
+        metrics: that were measured of it.
+    """
+    return Origin(
+        {"name": experiment.data.name, **experiment.data.options},
+        experiment.training.model_dump(mode="json"),
+        {"scale": "pixels from 0 to 1", "mean": list(data.mean), "std": list(data.std), "labels": list(data.labels)},
+        metrics or {},
+    )
 
 
 def save_made(

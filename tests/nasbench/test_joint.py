@@ -157,12 +157,25 @@ def test_a_bad_proxy_or_a_bad_start_ends_a_candidate(joint):
     )
     trial = trials[0, 0]
     score = evaluator(trial, lambda epoch, metrics: True)["proxy_score"]
-    text = experiment_space(evaluator.experiment).format(trials[1, 1].arch)
-    better = tuple((text, (("proxy_score", score + 1 + n),)) for n in range(10))
+    space, rng = experiment_space(evaluator.experiment), np.random.default_rng(0)
+    texts: dict[str, str] = {}  # recipes of different networks, none of them this one
+    while len(texts) < 10:
+        text = space.format(space.sample(rng))
+        texts.setdefault(space.network.format(space.halves(space.parse(text))[0]), text)
+        texts.pop(space.network.format(space.halves(trial.arch)[0]), None)
+    others = list(texts.values())
+    better = tuple((text, (("proxy_score", score + 1 + n),)) for n, text in enumerate(others))
     outcome = evaluate(evaluator, replace(trial, number=5, earlier=better))
     assert outcome.status == "infeasible" and "proxy_score" in outcome.error and outcome.training_seconds == 0
     assert outcome.ending == "zero-cost proxy"
-    worse = tuple((text, (("proxy_score", score - 1 - n), ("short_val_acc_pct", 101.0))) for n in range(10))
+    copies = tuple((others[0], (("proxy_score", score + 1 + n),)) for n in range(10))
+    assert evaluate(evaluator, replace(trial, number=5, earlier=copies)).status == "done", "they are one network"
+    trained = (space.format(trials[0, 1].arch), (("trained_val_acc_pct", 90.0),))
+    outcome = evaluate(evaluator, replace(trial, number=5, earlier=(*better, trained)))
+    assert outcome.status == "done", "the proxy is not asked about a network that is trained already"
+    worse = tuple(
+        (text, (("proxy_score", score - 1 - n), ("short_val_acc_pct", 101.0))) for n, text in enumerate(others)
+    )
     outcome = evaluate(evaluator, replace(trial, number=6, seed=1, earlier=worse))
     assert outcome.status == "infeasible" and "short_val_acc_pct" in outcome.error
     assert outcome.ending == "short training"

@@ -1,0 +1,132 @@
+"""train: one architecture from scratch, as a model folder for each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from nasbench.cli.draw import read_architecture
+from nasbench.cli.output import show
+from nasbench.cli.search import Json, Override
+from nasbench.cli.spaces import import_from
+from nasbench.config import Experiment, load_experiment
+from nasbench.data import ImageData, load_data
+from nasbench.files import write_json
+from nasbench.joint.space import JointSpace, experiment_space
+from nasbench.metrics import Metrics
+from nasbench.report import units
+from nasbench.report.build import read_candidates
+from nasbench.search.retrain import Retrained, retrain
+from nasbench.study import RunFolder
+from nasbench_registry import UserError
+from search_spaces import Architecture, SearchSpace, get_space
+
+
+def train(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file, or the folder of a run.", show_default=False)],
+    architecture: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCH",
+            help="In the notation of the space, or a JSON list of picks; of a run also the number of a candidate.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder, with a model folder for each seed.", show_default=False)],
+    seeds: Annotated[int, typer.Option(min=1, help="Networks to train, from the experiment's seed on.")] = 1,
+    override: Override = None,
+    json: Json = False,
+) -> None:
+    """Train one architecture from scratch with the data and the training of an experiment, and judge it on test images.
+
+    What is finished is kept, and what was interrupted goes on, when the command is given again.
+    """
+    run = RunFolder(experiment).require() if experiment.is_dir() else None
+    import_from(experiment.resolve().parent if run is None else run.code_folder())
+    asked = load_experiment(experiment if run is None else experiment / "config.yaml", override or [])
+    space = get_space(asked.space.name, **asked.space.options)
+    if run is not None and architecture.isdecimal():
+        arch = _candidate(run, int(architecture), space)
+    else:
+        arch = read_architecture(space, architecture)
+    data = load_data(asked.data.name, **asked.data.options)
+    found = _train(asked, space, arch, data, out, seeds)
+    done = [each for each in found if each.status == "done"]
+    result = {
+        "architecture": space.format(arch),
+        "seeds": [vars(each) for each in found],
+        **_statistics(done),
+    }
+    write_json(out / "trained.json", result)
+    show(result, _table(result, found), as_json=json)
+    if len(done) < len(found):
+        raise typer.Exit(1)
+
+
+def _candidate(run: RunFolder, number: int, space: SearchSpace) -> Architecture:
+    """The architecture of a candidate, without its recipe."""
+    asked = run.experiment()
+    searched = experiment_space(asked)
+    candidates = read_candidates(run, asked, searched)
+    if number >= len(candidates):
+        raise UserError(f"{run.name} has no candidate {number}; its {len(candidates)} candidates count from 0.")
+    arch = candidates[number].arch
+    return searched.halves(arch)[0] if isinstance(searched, JointSpace) else arch
+
+
+def _train(
+    asked: Experiment, space: SearchSpace, arch: Architecture, data: ImageData, out: Path, seeds: int
+) -> list[Retrained]:
+    """Every seed in turn, with a bar of epochs."""
+    from nasbench.cli.progress import SearchProgress
+
+    found = []
+    with SearchProgress() as progress:
+        for seed in range(asked.seed, asked.seed + seeds):
+            progress.phase(f"seed {seed}", asked.training.epochs)
+
+            def on_epoch(epoch: int, metrics: Metrics) -> None:
+                told = [f"{name} {metrics[name]:.4g}" for name in ("train_loss", "val_acc_pct") if name in metrics]
+                progress.advance(epoch, ", ".join(told))
+
+            found.append(retrain(asked, space, arch, data, out / f"seed-{seed}", seed, on_epoch))
+    return found
+
+
+def _statistics(done: Sequence[Retrained]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation (`numpy.std`) over the seeds."""
+    columns = {name: [each.metrics[name] for each in done] for name in (done[0].metrics if done else ())}
+    return {
+        "mean": {name: float(np.mean(values)) for name, values in columns.items()},
+        "std": {name: float(np.std(values)) for name, values in columns.items()},
+    }
+
+
+def _table(result: Mapping[str, Any], found: Sequence[Retrained]) -> Table:
+    table = Table(title=Text(result["architecture"]))
+    for column in ("seed", "validation %", "test %", "params", "MACs", "training", "folder"):
+        table.add_column(column)
+    for each in found:
+        if each.status != "done":
+            table.add_row(str(each.seed), Text(f"{units.outcome(each.status)}: {each.error}"))
+            continue
+        numbers = each.metrics
+        table.add_row(
+            str(each.seed),
+            f"{numbers['val_acc_pct']:.2f}",
+            f"{numbers['test_acc_pct']:.2f}",
+            f"{numbers['params']:,.0f}",
+            f"{numbers['macs']:,.0f}",
+            units.duration(numbers["training_seconds"]),
+            each.folder,
+        )
+    if len(found) > 1 and result["mean"]:
+        both = [f"{result['mean'][name]:.2f} +- {result['std'][name]:.2f}" for name in ("val_acc_pct", "test_acc_pct")]
+        table.add_row("mean", *both)
+    return table
