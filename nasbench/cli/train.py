@@ -96,6 +96,8 @@ def _train(
                 progress.advance(epoch, ", ".join(told))
 
             found.append(retrain(asked, space, arch, data, out / f"seed-{seed}", seed, on_epoch))
+            if found[-1].metrics:
+                progress.advance(asked.training.epochs, f"test accuracy {found[-1].metrics['test_acc_pct']:.2f} %")
     return found
 
 
