@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+import yaml
 from tests_support import experiment_of
 
 from nasbench.config import parse_experiment
@@ -30,6 +31,18 @@ class Tiny(SearchSpace):
 @pytest.fixture
 def small():
     return lambda **changes: parse_experiment(experiment_of(**changes))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write an experiment file of a small search."""
+
+    def make(name="small.yaml", **changes):
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(experiment_of(**changes)))
+        return path
+
+    return make
 
 
 @pytest.fixture

@@ -15,16 +15,6 @@ from search_spaces import SPACES
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
-@pytest.fixture
-def write(tmp_path):
-    def make(name="small.yaml", **changes):
-        path = tmp_path / name
-        path.write_text(yaml.safe_dump(experiment_of(**changes)))
-        return path
-
-    return make
-
-
 MISTAKES = {
     "misspelt key": ({"trainig": {"epochs": 1}}, "Did you mean 'training'?"),
     "misspelt inner key": ({"training": {"epoch": 1}}, "Did you mean 'epochs'?"),

@@ -17,16 +17,6 @@ from search_spaces import Task, get_space
 TASK = Task((1, 8, 8), 10)
 
 
-@pytest.fixture
-def write(tmp_path):
-    def make(**changes):
-        path = tmp_path / "small.yaml"
-        path.write_text(yaml.safe_dump(experiment_of(**changes)))
-        return path
-
-    return make
-
-
 def limited(**limits):
     accuracy = {"metric": "val_acc_pct", "goal": "max", "limit": 90}
     return [accuracy, *({"metric": name, "goal": "min", "limit": limit} for name, limit in limits.items())]

@@ -5,25 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from safetensors.numpy import load_file
-from tests_support import experiment_of
 
 from nasbench.data import load_data
 from nasbench.models import load_model
 from nasbench.search.retrain import retrain
 from nasbench.survivors import judge
 from search_spaces import get_space
-
-
-@pytest.fixture
-def write(tmp_path):
-    def make(name="small.yaml", **changes):
-        path = tmp_path / name
-        path.write_text(yaml.safe_dump(experiment_of(**changes)))
-        return path
-
-    return make
 
 
 def weights(folder):
