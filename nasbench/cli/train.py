@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.draw import read_architecture
-from nasbench.cli.output import show
+from nasbench.cli.output import show, tell
 from nasbench.cli.search import Json, Override
 from nasbench.cli.spaces import import_from
 from nasbench.config import Experiment, load_experiment
@@ -56,7 +58,11 @@ def train(
     else:
         arch = read_architecture(space, architecture)
     data = load_data(asked.data.name, **asked.data.options)
-    found = _train(asked, space, arch, data, out, seeds)
+    try:
+        found = _train(asked, space, arch, data, out, seeds)
+    except KeyboardInterrupt:
+        tell(f"stopped; nothing that finished is lost. Go on with: {shlex.join(['nasbench', *sys.argv[1:]])}")
+        raise typer.Exit(1) from None
     done = [each for each in found if each.status == "done"]
     result = {
         "architecture": space.format(arch),

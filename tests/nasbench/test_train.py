@@ -115,6 +115,15 @@ def test_a_folder_with_another_network_is_refused(nasbench, write):
         assert code == 2 and f"holds a network with another {changed}; give another folder" in " ".join(err.split())
 
 
+def test_ctrl_c_says_how_to_go_on(nasbench, write, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nasbench.cli.train.retrain", stop)
+    code, _, err = nasbench("train", write(), "random:1", "--out", "a")
+    assert code == 1 and "Go on with: nasbench train" in err
+
+
 def test_a_network_that_diverges_is_told(nasbench, write):
     path = write(training={"epochs": 2, "learning_rate": 1e12})
     code, out, _ = nasbench("train", path, "random:1", "--out", "a", "--json")
