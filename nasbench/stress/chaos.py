@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nasbench.config import load_experiment
 from nasbench.evaluation.checkpoints import LOG
 from nasbench_registry import UserError
 
@@ -231,17 +232,33 @@ def _in_training(run: Path) -> dict[int, int]:
 
 
 def _kill_worker(driver: _Driver, run: Path, rng: random.Random) -> None:
-    """Kill a process that trains a candidate now; waits for one if there is none."""
-    alive: list[int] = []
+    """Kill a process in the middle of a candidate's training; waits for one if there is none.
 
-    def found() -> bool:
-        training = _in_training(run)
-        latest = {line["candidate"]: line["process"] for line in epochs_log(run)}
-        alive[:] = [latest[number] for number in training if Path(f"/proc/{latest[number]}").exists()]
-        return bool(alive)
+    It is held first, for it may have finished since it was looked at; then it is let go, and another one is waited for.
+    """
+    epochs = load_experiment(run / "config.yaml").training.epochs
 
-    driver.wait_for(found)
-    os.kill(rng.choice(sorted(alive)), signal.SIGKILL)
+    def hit() -> bool:
+        training = sorted(_training(run, epochs))
+        if not training:
+            return False
+        process = rng.choice(training)
+        try:
+            os.kill(process, signal.SIGSTOP)
+            held = process in _training(run, epochs)
+            os.kill(process, signal.SIGKILL if held else signal.SIGCONT)
+        except ProcessLookupError:
+            return False
+        return held
+
+    driver.wait_for(hit)
+
+
+def _training(run: Path, epochs: int) -> set[int]:
+    """The processes that have begun with a candidate and are not done with its last epoch."""
+    latest = {line["candidate"]: line["process"] for line in epochs_log(run)}
+    processes = {latest[number] for number, epoch in _in_training(run).items() if epoch < epochs}
+    return {process for process in processes if Path(f"/proc/{process}").exists()}
 
 
 def _compare(folder: Path, faults: list[Fault], candidates: int, seconds: float, calm_seconds: float) -> Chaos:
