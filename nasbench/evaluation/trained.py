@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from nasbench.config import Experiment
+from nasbench.config.experiment import ObjectiveConfig, Scalar
 from nasbench.data import ImageData, load_data
 from nasbench.evaluation.cache import Cache
 from nasbench.evaluation.checkpoints import Checkpoints
@@ -166,6 +167,12 @@ class Trained:
         broken = broken_limit(self.experiment.objectives, metrics)
         if broken:
             raise InfeasibleError(broken, metrics, when, violation(self.experiment.objectives, metrics))
+
+
+def training_alone(experiment: Experiment) -> Experiment:
+    """The experiment with validation accuracy for its only objective: nothing else is measured, limited or rewarded."""
+    accuracy = ObjectiveConfig(metric="val_acc_pct", goal="max")
+    return experiment.model_copy(update={"objectives": (accuracy,), "reward": Scalar(name="scalar"), "recipe": ()})
 
 
 def checked_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:

@@ -21,7 +21,6 @@ from torch import nn
 from compression import CompiledModel, Recipe, Step
 from compression.quantization.modules import dequantize
 from nasbench.config import Experiment
-from nasbench.config.experiment import ObjectiveConfig, Scalar
 from nasbench.data import ImageData, load_data
 from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.costs import latency_and_throughput
@@ -29,7 +28,7 @@ from nasbench.evaluation.evaluator import InfeasibleError, Report, Trial
 from nasbench.evaluation.latency import Setting, anchors
 from nasbench.evaluation.outcomes import Ending
 from nasbench.evaluation.proxies import proxy
-from nasbench.evaluation.trained import Trained, checked_model
+from nasbench.evaluation.trained import Trained, checked_model, training_alone
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware import counts, get_device
 from nasbench.hardware.beside import measure_beside
@@ -100,7 +99,8 @@ class Joint:
         known: dict[str, float] = {}
         model = checked_model(space.network, network, data.task, trial.seed)
         self._predict(space, trial, data, known)
-        networks = _networks(space, trial)
+        compares = config.joint.proxy is not None or config.joint.short_epochs is not None
+        networks = _networks(space, trial) if compares else {}
         if "trained_val_acc_pct" not in networks.pop(space.network.format(network), {}):
             self._look(model, networks, data, known)
         known |= self._train(space, network, trial, networks, data, report, known)
@@ -219,11 +219,8 @@ class Joint:
                     return False
             return report(epoch, metrics)
 
-        plain = config.model_copy(
+        plain = training_alone(config).model_copy(
             update={
-                "objectives": (ObjectiveConfig(metric="val_acc_pct", goal="max"),),
-                "reward": Scalar(name="scalar"),
-                "recipe": (),
                 "cache": config.cache or str(Path(self.shared) / "trained"),
                 "training": config.training
                 if short is None

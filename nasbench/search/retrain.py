@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nasbench.config import Experiment
-from nasbench.config.experiment import ObjectiveConfig, Scalar
 from nasbench.data import ImageData
 from nasbench.evaluation.checkpoints import Checkpoints
 from nasbench.evaluation.evaluator import Evaluated, Trial, evaluate
-from nasbench.evaluation.trained import Trained
+from nasbench.evaluation.trained import Trained, training_alone
 from nasbench.files import write_json
 from nasbench.fresh_model import fresh_model
 from nasbench.metrics import Metrics
@@ -73,12 +72,9 @@ def retrain(
     Raises:
         UserError: the folder holds another network, or this one with another training.
     """
-    plain = experiment.model_copy(
+    plain = training_alone(experiment).model_copy(
         update={
             "seed": seed,
-            "objectives": (ObjectiveConfig(metric="val_acc_pct", goal="max"),),
-            "reward": Scalar(name="scalar"),
-            "recipe": (),
             "scheduler": None,
             "cache": None,
             "search": experiment.search.model_copy(update={"candidate_minutes": None}),
