@@ -3,9 +3,9 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-# The first Python from 3.11 to 3.13 that works: the default one, then the newest. Not used if .venv is there already.
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
-	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then \
+# The first Python from 3.11 to 3.14 that works: the default one, then the newest. Not used if .venv is there already.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; then \
 	echo $$python; break; fi; done)
 
 .PHONY: search test sweep lint litert clean
@@ -33,7 +33,7 @@ litert: .venv-litert/run.stamp
 # Torch brings what it needs, on any machine; of the others' dependencies most are for language models, and left out.
 .venv-litert/run.stamp: constraints-litert.txt
 	@if [ -z "$(PYTHON)" ]; then \
-	echo "No Python from 3.11 to 3.13 was found: name one: make PYTHON=/path/to/python3.12 litert" >&2; exit 1; fi
+	echo "No Python from 3.11 to 3.14 was found: name one: make PYTHON=/path/to/python3.12 litert" >&2; exit 1; fi
 	$(PYTHON) -m venv --clear .venv-litert
 	.venv-litert/bin/python -m pip install --quiet --constraint constraints-litert.txt torch
 	.venv-litert/bin/python -m pip install --quiet --no-deps --requirement constraints-litert.txt
@@ -44,11 +44,11 @@ clean:
 
 $(VENV)/bin/python:
 	@if [ -z "$(PYTHON)" ]; then \
-	echo "No Python from 3.11 to 3.13 was found: install one (for example: apt-get install python3.11 python3.11-venv," >&2; \
+	echo "No Python from 3.11 to 3.14 was found: install one (for example: apt-get install python3.11 python3.11-venv," >&2; \
 	echo "or pyenv install 3.12), or name it: make PYTHON=/path/to/python3.12 search" >&2; exit 1; fi
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/run.stamp: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/run.stamp: setup.cfg setup.py pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PY) -m pip install --quiet --constraint constraints.txt "setuptools>=77"
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx]"
 	touch $@

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import Context, get_backend, get_step
-from compression.surgery import inference
 from nasbench import hardware
+from nasbench_compression import Context, get_backend, get_step
+from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 from search_spaces import Task
 

@@ -14,9 +14,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from compression import CompiledModel, get_backend
-from compression.compilation.child import ChildError
-from compression.quantization.modules import dequantize, is_quantized
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
 from nasbench.hardware import Cost, Device, cost, processor_name
@@ -25,6 +22,9 @@ from nasbench.hardware.compare import agreement
 from nasbench.models import load_compiled, load_model, read_description
 from nasbench.report.units import count, significant, size
 from nasbench.survivors.stored import workbench
+from nasbench_compression import CompiledModel, get_backend
+from nasbench_compression.compilation.child import ChildError
+from nasbench_compression.quantization.modules import dequantize, is_quantized
 from nasbench_registry import UserError
 from search_spaces import Task
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from compression import backends, steps
 from controllers import controllers
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
@@ -20,6 +19,7 @@ from nasbench.network_checks import NETWORK_CHECKS
 from nasbench.tabular.paper_table import load_paper_table, table_files
 from nasbench.tabular.protocols import Compression
 from nasbench.tabular.sources import SOURCES
+from nasbench_compression import backends, steps
 from nasbench_registry import Registry, one_of
 from search_spaces import check_space, spaces
 

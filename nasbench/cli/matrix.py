@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from compression import backends
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import import_from
@@ -23,6 +22,7 @@ from nasbench.deployment.setting import PRECISIONS, Setting
 from nasbench.deployment.variants import USUAL, read_variant
 from nasbench.report import units
 from nasbench.report.matrix_page import reasons, write_matrix_page
+from nasbench_compression import backends
 from nasbench_registry import UserError, one_of
 
 

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from compression import get_backend
-from compression.quantization.modules import is_quantized
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
 from nasbench.config.experiment import GateConfig
@@ -20,6 +18,8 @@ from nasbench.models import load_model, read_description, save_model
 from nasbench.survivors import measure_stages, run_recipe, save_stages
 from nasbench.survivors.recipe_file import read_recipe
 from nasbench.survivors.stored import save_made, workbench
+from nasbench_compression import get_backend
+from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 
 Model = Annotated[Path, typer.Argument(help="A model folder, such as RUN/survivors/1/searched.", show_default=False)]

@@ -16,8 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from compression.quantization.modules import is_reduced
-from compression.sensitivity import TECHNIQUES, Sensitivity, sensitivity
 from nasbench.cli.model import Model
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.search import Json
@@ -25,6 +23,8 @@ from nasbench.models import load_model
 from nasbench.report import units
 from nasbench.survivors.stored import some_of, workbench
 from nasbench.survivors.workbench import judge
+from nasbench_compression.quantization.modules import is_reduced
+from nasbench_compression.sensitivity import TECHNIQUES, Sensitivity, sensitivity
 from nasbench_registry import UserError, one_of
 
 ALL = "all"

@@ -15,7 +15,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from compression import backends
 from nasbench.cli.model import Model
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.progress import time_left
@@ -25,6 +24,7 @@ from nasbench.deployment.setting import Setting
 from nasbench.deployment.tune import Tune
 from nasbench.deployment.tuning import Tuning
 from nasbench.report.units import significant
+from nasbench_compression import backends
 from nasbench_registry import one_of
 
 GOALS = ("latency", "throughput")

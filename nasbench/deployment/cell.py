@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from compression import CompiledModel
-from compression.compilation.child import answer
-from compression.surgery import inference
 from nasbench.data import Split
 from nasbench.deployment.process import ask
 from nasbench.deployment.race import Runner, race
@@ -24,6 +21,9 @@ from nasbench.deployment.setting import Setting
 from nasbench.models import StoredModel, load_model
 from nasbench.survivors import Workbench, judge
 from nasbench.survivors.stored import save_made, some_of, workbench
+from nasbench_compression import CompiledModel
+from nasbench_compression.compilation.child import answer
+from nasbench_compression.surgery import inference
 
 EAGER, CELL = "eager", "cell"
 BATCH = 256  # images at a time where logits are compared

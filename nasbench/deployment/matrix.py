@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from compression import backends
 from nasbench.deployment.cell import Request, run_cell
 from nasbench.deployment.process import ChildError
 from nasbench.deployment.setting import PRECISIONS, Setting, why_not
 from nasbench.deployment.variants import Made, Variant, content_key, make_variant, model_key
 from nasbench.files import write_json
 from nasbench.hardware import processor_name
+from nasbench_compression import backends
 
 CELLS, VARIANTS, MATRIX = "cells", "variants", "matrix.json"
 

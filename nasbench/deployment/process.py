@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from compression.compilation.child import ChildError, run_child
+from nasbench_compression.compilation.child import ChildError, run_child
 
 __all__ = ["ChildError", "ask"]
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from compression import CompiledModel
-from compression.compilation.child import answer
 from nasbench.deployment.process import ask
 from nasbench.hardware import Latency, Ratio, processor_name
 from nasbench.hardware.clock import clock
 from nasbench.hardware.compare import ratio_of
 from nasbench.hardware.measure import summarise, time_in_turn
+from nasbench_compression import CompiledModel
+from nasbench_compression.compilation.child import answer
 from nasbench_registry import UserError
 from search_spaces import Task
 

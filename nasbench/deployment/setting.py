@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compression import Backend, backends, get_backend
+from nasbench_compression import Backend, backends, get_backend
 from nasbench_registry import UserError
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from compression.compilation.child import ChildError, answer
 from nasbench.deployment.process import ask
 from nasbench.hardware.measure import no_collecting
 from nasbench.models import load_compiled, read_description
+from nasbench_compression.compilation.child import ChildError, answer
 
 WARMUP = 10  # calls of each stream before the common start
 LEAD_S = 0.3  # from the last stream that is ready to the common start

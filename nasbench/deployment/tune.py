@@ -20,7 +20,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from compression import backends
 from nasbench.deployment.cell import Request, run_cell
 from nasbench.deployment.playoff import EAGER, ROUNDS, playoff
 from nasbench.deployment.process import ChildError
@@ -32,6 +31,7 @@ from nasbench.files import write_json
 from nasbench.models import load_model
 from nasbench.survivors import judge
 from nasbench.survivors.stored import some_of, workbench
+from nasbench_compression import backends
 from nasbench_registry import UserError
 
 BEST, NEW = "best", "new"

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compression import backends
-from compression.quantization.modules import is_quantized
 from nasbench.deployment.setting import PRECISIONS, Setting, settings
 from nasbench.deployment.variants import model_key
 from nasbench.files import write_json
 from nasbench.hardware import processor_name
 from nasbench.models import load_model
+from nasbench_compression import backends
+from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 
 BATCHES = (1, 8, 32, 128)  # that a search for throughput chooses from

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from compression import CompiledModel
 from nasbench.config import Experiment
 from nasbench.evaluation.evaluator import InfeasibleError
 from nasbench.evaluation.latency import Learned, Setting, measured_ms, predictor, unsure
 from nasbench.hardware import Cost, NetworkPredictor, NotInTable, cost, counts, get_device
+from nasbench_compression import CompiledModel
 from search_spaces import Architecture, SearchSpace, Task
 
 LATENCY = ("latency_ms", "throughput_per_s")

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from compression import CompiledModel
 from nasbench.config import Experiment
 from nasbench.config.experiment import DeviceConfig, ObjectiveConfig
 from nasbench.fresh_model import fresh_model
@@ -18,6 +17,7 @@ from nasbench.hardware import Calibration, Device, NetworkPredictor, NotInTable,
 from nasbench.hardware.beside import measure_beside
 from nasbench.hardware.calibration import described
 from nasbench.hardware.predictors.validation import TWO_SIGMAS
+from nasbench_compression import CompiledModel
 from search_spaces import SearchSpace, Task, get_space
 
 Learned = tuple[tuple[str, float], ...]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from compression.surgery import inference
+from nasbench_compression.surgery import inference
 from nasbench_registry import one_of
 
 IMAGES = 32  # that a proxy looks at

@@ -108,7 +108,7 @@ def user_code(folder: Path) -> list[Path]:
         root = getattr(sys.modules.get(top), "__path__", None)
         found.add(Path(next(iter(root))).resolve() if root else path)
     ours = {Path(__file__).resolve().parents[1]}
-    for name in ("search_spaces", "controllers", "compression", "nasbench_registry"):
+    for name in ("search_spaces", "controllers", "nasbench_compression", "nasbench_registry"):
         ours |= {Path(place).resolve() for place in getattr(sys.modules.get(name), "__path__", ())}
     main = Path(getattr(sys.modules.get("__main__"), "__file__", None) or sys.executable).resolve()
     return sorted(found - ours - {main})

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compression import CompiledModel
 from nasbench.hardware.device import Device
+from nasbench_compression import CompiledModel
 from search_spaces import Task
 
 CANDIDATE = "candidate"

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression.surgery import inference
 from nasbench.hardware.cost import Cost, cost
 from nasbench.hardware.device import Device
 from nasbench.hardware.measure import Latency
+from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 from search_spaces import Task
 from search_spaces.blocks import Block

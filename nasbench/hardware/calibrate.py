@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import CompiledModel
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware.calibration import AUTO, Calibration, decide, described
 from nasbench.hardware.device import Device
@@ -18,6 +17,7 @@ from nasbench.hardware.operators import measure_operators
 from nasbench.hardware.predictors import HeldOut
 from nasbench.hardware.sample import POOL, choose_sample
 from nasbench.hardware.work import work_and_operators
+from nasbench_compression import CompiledModel
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task
 

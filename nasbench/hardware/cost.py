@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression.reparameterization import reparameterize
-from compression.step import count_bytes, device_of
-from compression.surgery import inference
 from nasbench.hardware.memory import attention_in_parts, traffic
+from nasbench_compression.reparameterization import reparameterize
+from nasbench_compression.step import count_bytes, device_of
+from nasbench_compression.surgery import inference
 from search_spaces import Task
 
 FLOPS_PER_MAC = 2

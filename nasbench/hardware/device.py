@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from compression import CompiledModel, get_backend
 from nasbench.hardware.clock import clock
 from nasbench.hardware.compare import Comparison, ratio_of
 from nasbench.hardware.energy import Energy, Meter, Rapl, measure_energy
 from nasbench.hardware.measure import Latency, Timer, summarise, time_calls, time_in_turn, wall_seconds
 from nasbench.hardware.rounds import quiet_seconds, time_in_rounds
+from nasbench_compression import CompiledModel, get_backend
 from search_spaces import Architecture, SearchSpace, Task
 
 

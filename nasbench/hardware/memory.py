@@ -20,10 +20,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from compression.quantization.modules import dequantize
-from compression.reparameterization import reparameterize
-from compression.step import device_of
-from compression.surgery import inference
+from nasbench_compression.quantization.modules import dequantize
+from nasbench_compression.reparameterization import reparameterize
+from nasbench_compression.step import device_of
+from nasbench_compression.surgery import inference
 from search_spaces import Task
 
 # They only reserve memory, or pass on what they are given, although torch does not call the last one a view.

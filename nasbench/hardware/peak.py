@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from compression.compilation.backend import torch_threads
 from nasbench.hardware.device import processor_name
+from nasbench_compression.compilation.backend import torch_threads
 
 # Side of the matrices: large enough to be bound by arithmetic, small enough for a product between two interruptions.
 SIZE = {"cpu": 512, "cuda": 8192}

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compression.reparameterization import reparameterize
-from compression.step import device_of
-from compression.surgery import inference
 from nasbench.hardware.operators import Operator, operator_of
+from nasbench_compression.reparameterization import reparameterize
+from nasbench_compression.step import device_of
+from nasbench_compression.surgery import inference
 from search_spaces import Task
 
 WORK = (

@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import CompiledModel, Recipe, Step
-from compression.quantization.modules import dequantize
 from nasbench.config import Experiment
 from nasbench.data import ImageData, load_data
 from nasbench.evaluation.checkpoints import Checkpoints
@@ -40,6 +38,8 @@ from nasbench.metrics import Metrics
 from nasbench.models import load_model, save_model
 from nasbench.reward import broken_limit, violation
 from nasbench.survivors import NO_GATE, Stage, Workbench, run_recipe
+from nasbench_compression import CompiledModel, Recipe, Step
+from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError
 from search_spaces import Architecture
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from compression import Recipe, get_step
-from compression.registry import steps as known_steps
+from nasbench_compression import Recipe, get_step
+from nasbench_compression.registry import steps as known_steps
 from nasbench_registry import UserError, nearest
 from search_spaces import Architecture, Decision, DecisionSpace
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compression.registry import backends
 from nasbench.files import write_text
+from nasbench_compression.registry import backends
 
 README, CHECKSUMS = "README.md", "SHA256SUMS"
 NOT_THE_ARTEFACT = frozenset({README, CHECKSUMS, "model.json"})

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from compression import Recipe
 from nasbench.config import Experiment
 from nasbench.data import ImageData
 from nasbench.evaluation import Evaluator, Trial
@@ -38,6 +37,7 @@ from nasbench.survivors import NO_GATE, Workbench, measure_stages, run_recipe, s
 from nasbench.survivors.stored import origin_of
 from nasbench.tensorboard import Scalars
 from nasbench.training import train
+from nasbench_compression import Recipe
 from nasbench_registry import UserError
 from search_spaces import Architecture
 

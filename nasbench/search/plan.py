@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from compression import Recipe
 from controllers import controllers
 from nasbench.config import Experiment
 from nasbench.hardware import processor_name
@@ -21,6 +20,7 @@ from nasbench.joint.space import JointSpace
 from nasbench.search.pilots import Pilot, run_pilots
 from nasbench.search.preflight import Prepared
 from nasbench.survivors.stages import MEASURE_S
+from nasbench_compression import Recipe
 
 MEASURED_S = 0.5  # a candidate whose latency is measured
 STATE = 3  # a checkpoint of a training holds the weights and two moments of each

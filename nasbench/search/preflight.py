@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compression import Recipe, get_backend
 from controllers import controllers
 from nasbench.config import Experiment
 from nasbench.config.experiment import Pareto
@@ -20,6 +19,7 @@ from nasbench.remote_folder import is_url
 from nasbench.study import make_controller
 from nasbench.study.storage import open_storage
 from nasbench.survivors import Workbench
+from nasbench_compression import Recipe, get_backend
 from nasbench_registry import UserError
 from search_spaces import SearchSpace, Task
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from compression import CompiledModel
 from nasbench.files import write_json
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware import Latency, NotInTable
@@ -18,6 +17,7 @@ from nasbench.search.select import choose_survivors
 from nasbench.study import Study
 from nasbench.study.remeasured import overlay
 from nasbench.study.run_folder import ARTEFACTS
+from nasbench_compression import CompiledModel
 from nasbench_registry import UserError
 
 SECONDS_EACH = 0.4

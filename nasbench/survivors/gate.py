@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from compression import CompiledModel
 from nasbench.config.experiment import GateConfig
 from nasbench.hardware import Device, Ratio
+from nasbench_compression import CompiledModel
 from search_spaces import Task
 
 NO_GATE = GateConfig(max_val_acc_drop_pct=100, must_save=False)

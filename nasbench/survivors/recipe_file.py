@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compression import Recipe
 from nasbench.config import read_yaml
+from nasbench_compression import Recipe
 from nasbench_registry import UserError
 
 

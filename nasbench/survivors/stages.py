@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import nn
 
-from compression import CompiledModel, Recipe, Step
-from compression.quantization.modules import dequantize
 from nasbench.config.experiment import GateConfig
 from nasbench.hardware import Device, Latency, NotInTable, counts
 from nasbench.hardware.cost import stored_bytes
 from nasbench.models import Origin
 from nasbench.survivors.gate import Saving, saving
 from nasbench.survivors.workbench import Workbench, judge
+from nasbench_compression import CompiledModel, Recipe, Step
+from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError
 from search_spaces import Task
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import CompiledModel, Step
 from nasbench.config import Experiment
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import ImageData, Split, load_data
 from nasbench.hardware import Device
 from nasbench.models import Origin, StoredModel, read_description, save_model
 from nasbench.survivors.workbench import Workbench
+from nasbench_compression import CompiledModel, Step
 from nasbench_registry import UserError
 
 

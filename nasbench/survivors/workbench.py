@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import CompiledModel, Context, Loss, OnBatch
-from compression.quantization.modules import is_quantized
-from compression.surgery import inference
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import ImageData, Split
 from nasbench.hardware import Device
 from nasbench.models import load_model
 from nasbench.training import Score, score, train
+from nasbench_compression import CompiledModel, Context, Loss, OnBatch
+from nasbench_compression.quantization.modules import is_quantized
+from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 
 CALIBRATION_IMAGES = 256

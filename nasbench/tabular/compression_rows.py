@@ -13,8 +13,6 @@ from typing import Any
 from filelock import FileLock
 from torch import nn
 
-from compression import Recipe
-from compression.quantization.modules import dequantize
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import load_data, why_missing
 from nasbench.data.folders import data_folders
@@ -23,6 +21,8 @@ from nasbench.hardware import Device, counts
 from nasbench.models import load_model, save_model
 from nasbench.survivors import NO_GATE, Workbench, judge, run_recipe
 from nasbench.tabular.protocols import Compression
+from nasbench_compression import Recipe
+from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError, check_options, one_of
 from search_spaces import get_space
 

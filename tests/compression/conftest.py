@@ -10,7 +10,7 @@ from compression_networks import NETWORKS
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from compression import CompiledModel, Context
+from nasbench_compression import CompiledModel, Context
 
 
 @dataclass(frozen=True, kw_only=True)

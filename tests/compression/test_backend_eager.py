@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from compression import get_step
-from compression.compilation.eager import Eager
+from nasbench_compression import get_step
+from nasbench_compression.compilation.eager import Eager
 from nasbench_registry import UserError
 
 

@@ -11,14 +11,14 @@ import side_by_side
 import torch
 from torch import nn
 
-from compression import CompiledModel, get_backend, get_step
-from compression.compilation.executorch_pool import Pool
+from nasbench_compression import CompiledModel, get_backend, get_step
+from nasbench_compression.compilation.executorch_pool import Pool
 
 MISSING = get_backend("executorch").why_unavailable()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 LOAD = """
 import sys, numpy
-from compression import get_backend
+from nasbench_compression import get_backend
 loaded = get_backend("executorch").load(sys.argv[1])
 numpy.save(sys.argv[3], loaded(numpy.load(sys.argv[2])))
 loaded.describe()

@@ -10,14 +10,14 @@ import side_by_side
 import torch
 from torch import nn
 
-from compression import CompiledModel, get_backend, get_step
-from compression.compilation.inductor import kernels
-from compression.quantization.modules import QuantizedConv2d
+from nasbench_compression import CompiledModel, get_backend, get_step
+from nasbench_compression.compilation.inductor import kernels
+from nasbench_compression.quantization.modules import QuantizedConv2d
 from nasbench_registry import UserError
 
 LOAD = """
 import sys, numpy, torch
-from compression import get_backend
+from nasbench_compression import get_backend
 loaded = get_backend(sys.argv[1]).load(sys.argv[2])
 numpy.save(sys.argv[4], loaded(numpy.load(sys.argv[3])))
 """

@@ -9,10 +9,10 @@ import torch
 from test_prune_spaces import SMALL
 from torch import nn
 
-from compression import get_backend, get_step
-from compression.compilation.litert import LiteRt
-from compression.quantization.layers import entry_of, prepare, put
-from compression.quantization.modules import QuantizedConv2d, QuantizedLinear
+from nasbench_compression import get_backend, get_step
+from nasbench_compression.compilation.litert import LiteRt
+from nasbench_compression.quantization.layers import entry_of, prepare, put
+from nasbench_compression.quantization.modules import QuantizedConv2d, QuantizedLinear
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 from search_spaces.blocks.registry import BLOCKS

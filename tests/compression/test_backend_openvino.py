@@ -10,9 +10,9 @@ import torch
 from test_prune_spaces import CASES, TASK, build
 from torch import nn
 
-from compression import get_backend, get_step
-from compression.compilation.openvino import OpenVino
-from compression.quantization.modules import QuantizedConv2d, QuantizedLinear
+from nasbench_compression import get_backend, get_step
+from nasbench_compression.compilation.openvino import OpenVino
+from nasbench_compression.quantization.modules import QuantizedConv2d, QuantizedLinear
 from nasbench_registry import UserError
 
 SPACES = ("darts", "fbnet", "mobile", "nasbench201", "resnet", "vit")
@@ -128,7 +128,7 @@ import signal
 import torch
 from torch import nn
 
-from compression import get_backend
+from nasbench_compression import get_backend
 
 network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)).eval()
 images = torch.randn(8, 1, 8, 8)

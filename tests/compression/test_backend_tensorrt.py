@@ -7,9 +7,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from compression import CompiledModel, get_backend, get_step
-from compression.compilation.tensorrt import TensorRt, onnx_for_tensorrt
-from compression.quantization.modules import QuantizedConv2d, QuantizedLinear
+from nasbench_compression import CompiledModel, get_backend, get_step
+from nasbench_compression.compilation.tensorrt import TensorRt, onnx_for_tensorrt
+from nasbench_compression.quantization.modules import QuantizedConv2d, QuantizedLinear
 from nasbench_registry import UserError
 
 NO_GPU = not torch.cuda.is_available()

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from compression import get_backend
-from compression.compilation import tvm_backend
-from compression.compilation.child import ChildError
-from compression.compilation.tvm_backend import Tvm
+from nasbench_compression import get_backend
+from nasbench_compression.compilation import tvm_backend
+from nasbench_compression.compilation.child import ChildError
+from nasbench_compression.compilation.tvm_backend import Tvm
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 from search_spaces.blocks.registry import BLOCKS
@@ -92,7 +92,7 @@ def test_a_library_runs_in_another_process(plain, context, tmp_path) -> None:
     images = context.calibration[:5].numpy()
     np.save(tmp_path / "images.npy", images)
     program = (
-        "import sys, numpy as np; from compression import get_backend; "
+        "import sys, numpy as np; from nasbench_compression import get_backend; "
         "print(get_backend('tvm').load(sys.argv[1])(np.load(sys.argv[1] + '/images.npy')).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from compression import BACKENDS, Backend, CompiledModel, get_backend, get_step
-from compression.compilation.eager import Eager
-from compression.compilation.onnx_export import export_onnx
-from compression.compilation.onnxruntime import OnnxRuntime
+from nasbench_compression import BACKENDS, Backend, CompiledModel, get_backend, get_step
+from nasbench_compression.compilation.eager import Eager
+from nasbench_compression.compilation.onnx_export import export_onnx
+from nasbench_compression.compilation.onnxruntime import OnnxRuntime
 from nasbench_registry import UserError
 
 COSTLY = frozenset({"torch_compile", "aot_inductor", "executorch", "litert", "tvm"})

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from compression import get_step
-from compression.decomposition.candidates import find_candidates
-from compression.decomposition.decompose import METHODS
+from nasbench_compression import get_step
+from nasbench_compression.decomposition.candidates import find_candidates
+from nasbench_compression.decomposition.decompose import METHODS
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 

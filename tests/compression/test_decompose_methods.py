@@ -11,12 +11,12 @@ from tensorly.decomposition import parafac, partial_tucker, tensor_train
 from tensorly.tucker_tensor import tucker_to_tensor
 from torch import nn
 
-from compression.decomposition.cp import cp_factors
-from compression.decomposition.decompose import METHODS
-from compression.decomposition.error_preserving import correct, sensitivity
-from compression.decomposition.links import Call, count_macs, count_weights
-from compression.decomposition.method import decompose_layer, weight_of
-from compression.macs import count_macs as count_network
+from nasbench_compression.decomposition.cp import cp_factors
+from nasbench_compression.decomposition.decompose import METHODS
+from nasbench_compression.decomposition.error_preserving import correct, sensitivity
+from nasbench_compression.decomposition.links import Call, count_macs, count_weights
+from nasbench_compression.decomposition.method import decompose_layer, weight_of
+from nasbench_compression.macs import count_macs as count_network
 
 CONVOLUTIONS = [
     {"kernel_size": 3, "padding": 1},

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from compression import Context, get_step
-from compression.decomposition.candidates import find_candidates
-from compression.decomposition.decompose import METHODS
-from compression.decomposition.method import decompose_layer
-from compression.decomposition.vbmf import _threshold, vbmf
-from compression.macs import count_macs
-from compression.step import count_parameters
+from nasbench_compression import Context, get_step
+from nasbench_compression.decomposition.candidates import find_candidates
+from nasbench_compression.decomposition.decompose import METHODS
+from nasbench_compression.decomposition.method import decompose_layer
+from nasbench_compression.decomposition.vbmf import _threshold, vbmf
+from nasbench_compression.macs import count_macs
+from nasbench_compression.step import count_parameters
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 

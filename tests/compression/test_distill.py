@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compression import get_step
-from compression.distillation.soft_targets import soft_target_loss
+from nasbench_compression import get_step
+from nasbench_compression.distillation.soft_targets import soft_target_loss
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compression.distillation.attention_transfer import attention_loss, attention_map
-from compression.distillation.decoupled import decoupled_loss
-from compression.distillation.fitnets import hint_loss
-from compression.distillation.logit_standardization import standardize, standardized_loss
-from compression.distillation.relational import angle_loss, distance_loss, relational_loss
-from compression.distillation.soft_targets import soft_target_loss
+from nasbench_compression.distillation.attention_transfer import attention_loss, attention_map
+from nasbench_compression.distillation.decoupled import decoupled_loss
+from nasbench_compression.distillation.fitnets import hint_loss
+from nasbench_compression.distillation.logit_standardization import standardize, standardized_loss
+from nasbench_compression.distillation.relational import angle_loss, distance_loss, relational_loss
+from nasbench_compression.distillation.soft_targets import soft_target_loss
 
 
 @pytest.fixture

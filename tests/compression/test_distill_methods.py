@@ -10,10 +10,10 @@ import torch
 from compression_networks import NETWORKS
 from torch import nn
 
-from compression import get_step
-from compression.distillation.distill import METHODS, ON_FEATURES
-from compression.distillation.features import last_map
-from compression.distillation.teacher import Teacher
+from nasbench_compression import get_step
+from nasbench_compression.distillation.distill import METHODS, ON_FEATURES
+from nasbench_compression.distillation.features import last_map
+from nasbench_compression.distillation.teacher import Teacher
 from nasbench_registry import UserError
 
 
@@ -47,8 +47,8 @@ def test_every_method_trains_a_small_network(taught, method) -> None:
 @pytest.mark.parametrize("method", ON_FEATURES)
 def test_the_term_on_features_decides_what_is_learned(taught, plain, method) -> None:
     """The same training with the term and without it: only with it do the features come to the teacher's."""
-    from compression.distillation.attention_transfer import attention_loss
-    from compression.distillation.relational import relational_loss
+    from nasbench_compression.distillation.attention_transfer import attention_loss
+    from nasbench_compression.distillation.relational import relational_loss
 
     weights = ("distance_weight", "angle_weight") if method == "relational" else ("beta",)
     layers = {"student_layers": ["5"], "teacher_layers": ["features.5"]}

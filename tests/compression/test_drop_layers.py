@@ -7,8 +7,8 @@ import torch
 from compression_networks import NETWORKS
 from torch import nn
 
-from compression import get_step
-from compression.pruning.layers import residual_blocks
+from nasbench_compression import get_step
+from nasbench_compression.pruning.layers import residual_blocks
 from nasbench_registry import UserError
 
 

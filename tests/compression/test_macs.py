@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from compression.macs import count_macs
 from nasbench.hardware import counts
+from nasbench_compression.macs import count_macs
 from search_spaces import Task, get_space, spaces
 
 

@@ -8,12 +8,12 @@ import torch
 from compression_networks import NETWORKS
 from torch import nn
 
-from compression import Context, get_step
-from compression.pruning.check import OUTPUT, Probe
-from compression.pruning.groups import ChannelGroup
-from compression.pruning.plan import merge, plan_cuts, restrict, zero_cuts
-from compression.pruning.ranking import choose
-from compression.pruning.rounds import Ranking, Round
+from nasbench_compression import Context, get_step
+from nasbench_compression.pruning.check import OUTPUT, Probe
+from nasbench_compression.pruning.groups import ChannelGroup
+from nasbench_compression.pruning.plan import merge, plan_cuts, restrict, zero_cuts
+from nasbench_compression.pruning.ranking import choose
+from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_registry import UserError
 
 

@@ -8,10 +8,10 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from compression import Context, get_step
-from compression.pruning.check import Probe
-from compression.pruning.importances import IMPORTANCES
-from compression.pruning.rounds import Ranking, Round
+from nasbench_compression import Context, get_step
+from nasbench_compression.pruning.check import Probe
+from nasbench_compression.pruning.importances import IMPORTANCES
+from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_registry import UserError
 
 IMAGES = torch.tensor([[1.0, 0.0], [0.0, 1.0]])[:, :, None, None]

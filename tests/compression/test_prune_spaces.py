@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from compression import Context, get_backend, get_step
+from nasbench_compression import Context, get_backend, get_step
 from search_spaces import SPACES, Task, get_space
 from search_spaces.blocks.registry import BLOCKS
 

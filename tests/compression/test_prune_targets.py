@@ -10,10 +10,10 @@ import torch
 import yaml
 from torch import nn
 
-from compression import Recipe, get_step
-from compression.macs import count_macs
-from compression.pruning.shapes import with_shapes
-from compression.step import count_parameters
+from nasbench_compression import Recipe, get_step
+from nasbench_compression.macs import count_macs
+from nasbench_compression.pruning.shapes import with_shapes
+from nasbench_compression.step import count_parameters
 from nasbench_registry import UserError
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compression import get_step
-from compression.quantization.folding import find_pairs, fold
-from compression.quantization.modules import (
+from nasbench_compression import get_step
+from nasbench_compression.quantization.folding import find_pairs, fold
+from nasbench_compression.quantization.modules import (
     QuantizedConv2d,
     QuantizedLinear,
     dequantize,

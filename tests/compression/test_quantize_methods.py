@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compression import Context, get_backend, get_step
-from compression.quantization.calibration import input_ranges
-from compression.quantization.cast import HalfNetwork
-from compression.quantization.dynamic import DynamicLinear
-from compression.quantization.modules import dequantize, is_quantized, is_reduced
-from compression.quantization.qat import FakeQuantized, put_fakes, take_out_fakes
-from compression.quantization.weight_only import WeightOnly, pack, quantize_groups, unpack
-from compression.step import count_bytes
+from nasbench_compression import Context, get_backend, get_step
+from nasbench_compression.quantization.calibration import input_ranges
+from nasbench_compression.quantization.cast import HalfNetwork
+from nasbench_compression.quantization.dynamic import DynamicLinear
+from nasbench_compression.quantization.modules import dequantize, is_quantized, is_reduced
+from nasbench_compression.quantization.qat import FakeQuantized, put_fakes, take_out_fakes
+from nasbench_compression.quantization.weight_only import WeightOnly, pack, quantize_groups, unpack
+from nasbench_compression.step import count_bytes
 from nasbench_registry import UserError
 
 ONNX = get_backend("onnxruntime")

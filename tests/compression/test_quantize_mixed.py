@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from compression import get_backend, get_step
-from compression.quantization.layers import prepare
-from compression.quantization.modules import QuantizedConv2d, QuantizedLinear
-from compression.quantization.sensitivity import Options, sensitivity, with_choices
-from compression.quantization.weight_only import WeightOnly
-from compression.step import count_bytes
+from nasbench_compression import get_backend, get_step
+from nasbench_compression.quantization.layers import prepare
+from nasbench_compression.quantization.modules import QuantizedConv2d, QuantizedLinear
+from nasbench_compression.quantization.sensitivity import Options, sensitivity, with_choices
+from nasbench_compression.quantization.weight_only import WeightOnly
+from nasbench_compression.step import count_bytes
 from nasbench_registry import UserError
 
 ONNX = get_backend("onnxruntime")

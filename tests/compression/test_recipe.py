@@ -11,7 +11,7 @@ import torch
 from compression_networks import NETWORKS
 from torch import nn
 
-from compression import STEPS, CompiledModel, Context, Recipe, Step, StepResult
+from nasbench_compression import STEPS, CompiledModel, Context, Recipe, Step, StepResult
 from nasbench_registry import UserError
 
 REQUIRED = {
@@ -162,6 +162,6 @@ def test_names_from_a_users_file(plain, context, monkeypatch) -> None:
     recipe = Recipe.parse([{"users_steps:Failing": {}}])
     assert recipe.steps == (Failing(),)
     assert recipe.to_json() == [{"users_steps:Failing": {}}]
-    with pytest.raises(UserError, match="is not a subclass of compression"):
+    with pytest.raises(UserError, match="is not a subclass of nasbench_compression"):
         module.Other = dict
         Recipe.parse([{"users_steps:Other": {}}])

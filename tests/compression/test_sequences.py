@@ -9,7 +9,7 @@ import pytest
 import torch
 from compression_networks import NETWORKS
 
-from compression import Recipe
+from nasbench_compression import Recipe
 from nasbench_registry import UserError
 
 STEPS = {

@@ -14,15 +14,15 @@ import torch
 from compression_networks import NETWORKS
 from torch import nn
 
-from compression import get_step
-from compression.quantization.modules import QuantizedConv2d, QuantizedLinear
-from compression.sparsity.csr import CsrConv2d, CsrLinear, stored_bytes, to_csr, with_csr_layers
-from compression.sparsity.gradual import Gradual, cubic_sparsity
-from compression.sparsity.masks import keep_globally, keep_n_of_m, keep_per_layer
-from compression.sparsity.scores import snip_scores
-from compression.sparsity.weights import Weight, find_weights
-from compression.surgery import replace_module
-from compression.zeros import keep_zeros, marked, zeros_kept
+from nasbench_compression import get_step
+from nasbench_compression.quantization.modules import QuantizedConv2d, QuantizedLinear
+from nasbench_compression.sparsity.csr import CsrConv2d, CsrLinear, stored_bytes, to_csr, with_csr_layers
+from nasbench_compression.sparsity.gradual import Gradual, cubic_sparsity
+from nasbench_compression.sparsity.masks import keep_globally, keep_n_of_m, keep_per_layer
+from nasbench_compression.sparsity.scores import snip_scores
+from nasbench_compression.sparsity.weights import Weight, find_weights
+from nasbench_compression.surgery import replace_module
+from nasbench_compression.zeros import keep_zeros, marked, zeros_kept
 from nasbench_registry import UserError
 
 

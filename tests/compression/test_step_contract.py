@@ -11,7 +11,7 @@ import torch
 from compression_networks import NETWORKS
 from torch import nn
 
-from compression import STEPS, CompiledModel, Step, get_step, steps
+from nasbench_compression import STEPS, CompiledModel, Step, get_step, steps
 from nasbench_registry import UserError
 
 OPTIONS = {

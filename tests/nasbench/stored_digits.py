@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from compression.compilation.onnxruntime import OnnxRuntime, OnnxRuntimeModel
+from nasbench_compression.compilation.onnxruntime import OnnxRuntime, OnnxRuntimeModel
 from nasbench_registry import UserError
 
 

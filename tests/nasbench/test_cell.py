@@ -7,14 +7,14 @@ import pytest
 import torch
 from stored_digits import store_trained, write_backends
 
-from compression import BACKENDS
-from compression.surgery import inference
 from nasbench.deployment.cell import Request, run_cell
 from nasbench.deployment.process import ChildError
 from nasbench.deployment.setting import CHOICES, Setting, choices, settings, why_not
 from nasbench.models import load_compiled, load_model
 from nasbench.survivors import judge
 from nasbench.survivors.stored import some_of, workbench
+from nasbench_compression import BACKENDS
+from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from tests_support import RECIPE, experiment_of
 
-from compression import BACKENDS, STEPS
 from controllers import CONTROLLERS
 from nasbench.data import DATASETS
+from nasbench_compression import BACKENDS, STEPS
 from search_spaces import SPACES
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

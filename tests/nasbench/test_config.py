@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compression import Recipe
 from nasbench.config import Experiment, load_experiment, parse_experiment, read_yaml
+from nasbench_compression import Recipe
 from nasbench_registry import UserError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from compression import BACKENDS, get_backend
 from nasbench.models import Origin, load_compiled, save_model
 from nasbench.models.deployment import artefact_files
+from nasbench_compression import BACKENDS, get_backend
 from search_spaces import Task, get_space
 
 QUICK = ("onnxruntime", "openvino")
@@ -50,7 +50,7 @@ def test_the_lines_of_the_readme_run_without_this_project(name, tmp_path):
         "import sys\n"
         "class Refuse:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in ('nasbench', 'compression', 'search_spaces', 'controllers'):\n"
+        "        if name.partition('.')[0] in ('nasbench', 'nasbench_compression', 'search_spaces', 'controllers'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
     )

@@ -12,7 +12,6 @@ import torch
 import yaml
 from tests_support import experiment_of
 
-from compression import Recipe, get_backend
 from nasbench.config import parse_experiment
 from nasbench.config.experiment import DeviceConfig, GateConfig, TrainingConfig
 from nasbench.data import load_data
@@ -24,6 +23,7 @@ from nasbench.hardware.devices import CommandDevice, CudaDevice, TableDevice
 from nasbench.hardware.devices.cuda import GpuModel
 from nasbench.search import prepare
 from nasbench.survivors import Workbench, measure_stages, run_recipe
+from nasbench_compression import Recipe, get_backend
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 

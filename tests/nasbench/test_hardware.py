@@ -9,12 +9,12 @@ import torch
 from tests_support import Attending
 from torch import nn
 
-from compression.quantization.static_int8 import quantize_static
 from nasbench.config.experiment import DeviceConfig
 from nasbench.hardware import WORK, Device, calibrate, cost, get_device, processor_name, work
 from nasbench.hardware.calibrate import distinct_sample
 from nasbench.hardware.measure import median_interval, summarise, time_calls, time_in_turn
 from nasbench.hardware.memory import peak_activation_bytes
+from nasbench_compression.quantization.static_int8 import quantize_static
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 from search_spaces.blocks import BLOCKS

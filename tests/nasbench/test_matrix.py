@@ -6,10 +6,10 @@ import re
 import pytest
 from stored_digits import store_trained, write_backends
 
-from compression import Recipe
 from nasbench.deployment.variants import VARIANTS, Variant, make_variant, model_key, read_variant
 from nasbench.models import load_model
 from nasbench.report.matrix_page import reasons, write_matrix_page
+from nasbench_compression import Recipe
 from nasbench_registry import UserError
 
 WORDS = ["--variant", "dense", "--variant", "pruned", "--epochs", "1", "--seconds", "0.03", "--precision", "fp32"]

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from compression import Context, Recipe, Step, get_backend
-from compression.quantization.modules import is_quantized
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import load_data
 from nasbench.fresh_model import fresh_model
 from nasbench.hardware import cost
 from nasbench.models import Origin, load_compiled, load_model, read_description, save_model
 from nasbench.survivors import Workbench
+from nasbench_compression import Context, Recipe, Step, get_backend
+from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 from search_spaces import Architecture, Task, get_space
 

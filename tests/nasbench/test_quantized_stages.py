@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from compression import Recipe, get_backend
-from compression.quantization.modules import dequantize, is_quantized
 from nasbench.config.experiment import GateConfig, TrainingConfig
 from nasbench.data import load_data
 from nasbench.fresh_model import fresh_model
@@ -18,6 +16,8 @@ from nasbench.hardware import Device, cost
 from nasbench.models import Origin
 from nasbench.models import save_model as save
 from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
+from nasbench_compression import Recipe, get_backend
+from nasbench_compression.quantization.modules import dequantize, is_quantized
 from search_spaces import get_space
 
 KINDS = {

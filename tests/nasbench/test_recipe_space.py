@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import yaml
 
-from compression import Recipe
 from nasbench.joint.recipe_space import RecipeSpace, has_choice
 from nasbench.joint.space import JointSpace
+from nasbench_compression import Recipe
 from nasbench_registry import UserError
 from search_spaces import Architecture, Task, get_space
 from search_spaces.check import check_space

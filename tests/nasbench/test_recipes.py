@@ -10,8 +10,6 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from compression import CompiledModel, Recipe
-from compression.macs import count_macs
 from nasbench.cli.app import app
 from nasbench.config import read_yaml
 from nasbench.config.experiment import TrainingConfig
@@ -19,6 +17,8 @@ from nasbench.data import load_data
 from nasbench.fresh_model import fresh_model
 from nasbench.models import Origin, save_model
 from nasbench.survivors import Workbench
+from nasbench_compression import CompiledModel, Recipe
+from nasbench_compression.macs import count_macs
 from search_spaces import get_space
 
 FOLDER = Path(__file__).parents[2] / "experiments/recipes"

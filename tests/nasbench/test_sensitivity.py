@@ -6,15 +6,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from compression import Recipe, get_step
-from compression.quantization.modules import quantize_weight
-from compression.sensitivity import fake_quantize, sensitivity
 from nasbench.cli.app import app
 from nasbench.config.experiment import TrainingConfig
 from nasbench.data import load_data
 from nasbench.fresh_model import fresh_model
 from nasbench.models import Origin, load_model, save_model
 from nasbench.survivors import Workbench
+from nasbench_compression import Recipe, get_step
+from nasbench_compression.quantization.modules import quantize_weight
+from nasbench_compression.sensitivity import fake_quantize, sensitivity
 from nasbench_registry import UserError
 from search_spaces import get_space
 

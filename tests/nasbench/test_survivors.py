@@ -10,8 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from compression import CompiledModel, Context, Recipe, Step, get_backend
-from compression.quantization.modules import is_quantized
 from nasbench.config.experiment import GateConfig, TrainingConfig
 from nasbench.data import load_data
 from nasbench.fresh_model import fresh_model
@@ -20,6 +18,8 @@ from nasbench.hardware.cost import stored_bytes
 from nasbench.models import Origin, load_model, save_model
 from nasbench.survivors import Workbench, judge, measure_stages, run_recipe, save_stages
 from nasbench.survivors.gate import Saving
+from nasbench_compression import CompiledModel, Context, Recipe, Step, get_backend
+from nasbench_compression.quantization.modules import is_quantized
 from search_spaces import get_space
 
 SPACE = {"widths": [16, 32], "layers": 2}

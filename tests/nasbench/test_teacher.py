@@ -6,7 +6,6 @@ import pytest
 import torch
 from tests_support import experiment_of
 
-from compression import get_step
 from nasbench.config import parse_experiment
 from nasbench.config.experiment import AugmentationConfig, TrainingConfig
 from nasbench.data import load_data
@@ -14,6 +13,7 @@ from nasbench.models import save_model
 from nasbench.models.store import Origin
 from nasbench.search import prepare
 from nasbench.survivors import Workbench
+from nasbench_compression import get_step
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from compression.compilation.child import ChildError
 from nasbench.deployment.streams import measure_streams
+from nasbench_compression.compilation.child import ChildError
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from compression import Context, get_backend, get_step
-from compression.compilation.onnx_export import _shape_operators
-from compression.quantization.modules import is_quantized
-from compression.reparameterization import reparameterize
 from nasbench.hardware import cost
 from nasbench.models import load_model, save_model
+from nasbench_compression import Context, get_backend, get_step
+from nasbench_compression.compilation.onnx_export import _shape_operators
+from nasbench_compression.quantization.modules import is_quantized
+from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 from search_spaces.blocks import BLOCKS, Block, get_block

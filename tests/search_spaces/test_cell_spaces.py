@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from compression import get_backend
 from nasbench.hardware import cost
+from nasbench_compression import get_backend
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 from search_spaces.cell_graphs import Cell, distinct_labelings

@@ -5,13 +5,13 @@ import json
 import pytest
 import yaml
 
-from compression import get_backend
 from nasbench.hardware import counts
 from nasbench.tabular import compression_rows
 from nasbench.tabular import reproduce as reproducing
 from nasbench.tabular.compression_rows import compression_missing, measure_recipe, trained
 from nasbench.tabular.paper_table import load_paper_table
 from nasbench.tabular.reproduce import reproduce
+from nasbench_compression import get_backend
 from nasbench_registry import UserError
 from search_spaces import Task
 
@@ -129,8 +129,8 @@ def test_only_what_trains_is_kept(tmp_path) -> None:
 
 
 def test_the_table_of_the_project_names_every_importance_and_method() -> None:
-    from compression.decomposition.decompose import METHODS
-    from compression.pruning.importances import IMPORTANCES
+    from nasbench_compression.decomposition.decompose import METHODS
+    from nasbench_compression.pruning.importances import IMPORTANCES
 
     text = json.dumps([row.method for row in load_paper_table("compression-fashion").rows])
     assert all(f'"importance": "{name}"' in text for name in IMPORTANCES)

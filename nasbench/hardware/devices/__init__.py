@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from compression import get_backend
 from nasbench.config.experiment import DeviceConfig
 from nasbench.hardware.device import Device
 from nasbench.hardware.devices.command import NO_FILE, CommandDevice
 from nasbench.hardware.devices.cuda import RUNTIMES, CudaDevice
 from nasbench.hardware.devices.table import NotInTable, TableDevice
+from nasbench_compression import get_backend
 from nasbench_registry import UserError, one_of
 
 DEVICES: dict[str, type[Device]] = {

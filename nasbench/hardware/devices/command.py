@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from compression import CompiledModel
 from nasbench.hardware.devices.told import UNKNOWN, ToldDevice, told_latency
 from nasbench.hardware.measure import Latency, summarise
+from nasbench_compression import CompiledModel
 from nasbench_registry import UserError
 from search_spaces import Task
 

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import CompiledModel
-from compression.compilation.backend import Images, as_images
-from compression.compilation.eager import EagerModel
-from compression.quantization.modules import is_quantized
-from compression.reparameterization import reparameterize
 from nasbench.hardware.device import Device
 from nasbench.hardware.energy import Meter, Nvml
 from nasbench.hardware.gpu import cuda_seconds, why_no_gpu
 from nasbench.hardware.measure import Timer
+from nasbench_compression import CompiledModel
+from nasbench_compression.compilation.backend import Images, as_images
+from nasbench_compression.compilation.eager import EagerModel
+from nasbench_compression.quantization.modules import is_quantized
+from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError, one_of
 from search_spaces import Task
 

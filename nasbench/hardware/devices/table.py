@@ -14,11 +14,11 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from compression import CompiledModel
-from compression.compilation.eager import EagerModel
-from compression.reparameterization import reparameterize
 from nasbench.hardware.devices.told import ToldDevice, told_latency
 from nasbench.hardware.measure import Latency
+from nasbench_compression import CompiledModel
+from nasbench_compression.compilation.eager import EagerModel
+from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from compression import CompiledModel
 from nasbench.hardware.device import Device
 from nasbench.hardware.energy import Meter, NoMeter
 from nasbench.hardware.measure import Latency
+from nasbench_compression import CompiledModel
 from search_spaces import Task
 
 UNKNOWN = math.nan

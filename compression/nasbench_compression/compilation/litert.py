@@ -1,0 +1,278 @@
+"""LiteRT, which runs TFLite files: float32, weights in float16, and static int8."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nasbench_compression.compilation import litert_convert
+from nasbench_compression.compilation.backend import (
+    Backend,
+    CompiledModel,
+    Images,
+    SingleFile,
+    as_images,
+    in_batches,
+    needs_calibration,
+)
+from nasbench_compression.compilation.child import ChildError, run_child
+from nasbench_compression.compilation.descriptors import descriptors_closed
+from nasbench_compression.compilation.exported import export, operators, silence
+from nasbench_compression.quantization.dynamic import DynamicLinear
+from nasbench_compression.quantization.modules import QuantizedConv2d, QuantizedLinear, dequantize, is_quantized
+from nasbench_registry import UserError
+
+_FILE = "model.tflite"
+_INTERPRETER = "NASBENCH_LITERT_PYTHON"
+_MADE = Path(".venv-litert") / "bin" / "python"  # by `make litert`
+_TIMEOUT_S = 900.0
+_CALIBRATION_IMAGES = 256
+
+
+class LiteRtModel(SingleFile):
+    """A TFLite file in an interpreter of LiteRT, with the XNNPACK delegate."""
+
+    filename: ClassVar[str] = _FILE
+
+    def __init__(self, artefact: bytes, threads: int) -> None:
+        self.artefact = artefact
+        self.threads = threads
+        with descriptors_closed():  # it says there that it made a delegate, and has no switch for it
+            from ai_edge_litert.interpreter import Interpreter
+
+            self._interpreter = Interpreter(model_content=artefact, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+        self._batch = int(self._input["shape"][0])
+
+    def __call__(self, images: Images) -> Images:
+        """See `CompiledModel`; int8 inputs and outputs of a file are converted here."""
+        return in_batches(self._run, as_images(images), self._batch)
+
+    def _run(self, images: Images) -> Images:
+        self._interpreter.set_tensor(self._input["index"], _rounded(images, self._input))
+        self._interpreter.invoke()
+        return _as_float(self._interpreter.get_tensor(self._output["index"]), self._output)
+
+    def describe(self) -> dict[str, Any]:
+        """See `CompiledModel`; `operators` are those of the exported network, `operators_optimized` of the file.
+
+        A file that another program made has the second only.
+        """
+        from importlib.metadata import version
+
+        from ai_edge_litert import schema_py_generated as schema
+
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(self.artefact, 0))
+        note = _note(model)
+        names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+        kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+        counts = Counter(kinds[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators)
+        return {
+            "backend": "litert",
+            "version": version("ai-edge-litert"),
+            "precision": note.get("precision") or _precision(model, schema.TensorType),
+            "threads": self.threads,
+            "batch": self._batch,
+            **({"operators": note["operators"]} if "operators" in note else {}),
+            "operators_optimized": dict(sorted(counts.items())),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteRt(Backend):
+    """LiteRT, formerly TensorFlow Lite, on the CPU, where XNNPACK runs what it can.
+
+    "fp32" stores and computes float32. "fp16" stores the weights of convolutions and linear layers in half the bytes
+    and computes float32: it saves space, no time. "int8" stores int8 weights, symmetric, with a scale for each output
+    channel, and computes in int8, inputs and outputs with a zero point and the extremes over the calibration images. A
+    network from the step `quantize` keeps its int8 weights, and the ranges of its layers' inputs where the file has
+    such a tensor; its float layers stay float, its dynamic ones are dynamic.
+
+    Running a file needs the runtime alone. Making one needs packages that clash with those of this project, in an
+    environment of their own: `make litert` makes it, and the variable NASBENCH_LITERT_PYTHON names its interpreter,
+    unless it is .venv-litert/bin/python below the working directory. The artefact takes as many images as
+    `example_inputs` has; others are filled up or split.
+
+    Attributes:
+        threads: a call may use.
+        float_ends: whether an int8 file takes and gives float32, as programs like it; otherwise int8, as accelerators
+            want it, which `CompiledModel` converts in each call.
+    """
+
+    name: ClassVar[str] = "litert"
+    summary: ClassVar[str] = "LiteRT (TensorFlow Lite) with XNNPACK; int8 with ai-edge-quantizer"
+    source: ClassVar[str] = "https://ai.google.dev/edge/litert"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    artefact: ClassVar[str] = _FILE
+    packages: ClassVar[tuple[str, ...]] = ("ai_edge_litert",)
+    extra: ClassVar[str] = "litert"
+    usage: ClassVar[str] = """
+        import numpy as np
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter("{file}", num_threads={threads})
+        interpreter.allocate_tensors()
+        (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+        batch, logits = given["shape"][0], []
+        for start in range(0, len(images), batch):  # the file takes as many images at a time
+            interpreter.set_tensor(given["index"], images[start : start + batch])
+            interpreter.invoke()
+            logits.append(interpreter.get_tensor(found["index"]))
+        logits = np.concatenate(logits)
+    """
+
+    float_ends: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.float_ends, bool):
+            raise UserError(f"float_ends is {self.float_ends!r}; it must be true or false.")
+
+    @classmethod
+    def why_unavailable(cls) -> str | None:
+        """The runtime, or the environment that makes files for it; `load` needs the first only."""
+        return super().why_unavailable() or _why_no_converter()
+
+    @classmethod
+    def why_not_loadable(cls) -> str | None:
+        """The runtime alone."""
+        return super().why_unavailable()
+
+    def _compile(
+        self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
+    ) -> CompiledModel:
+        images = needs_calibration(self.name, calibration).numpy() if precision == "int8" else None
+        example = example_inputs.detach().cpu().float()
+        network = copy.deepcopy(dequantize(model)).cpu().eval().requires_grad_(False)
+        program = export(network, example)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            with silence():
+                torch.export.save(program, folder / "network.pt2")
+            request = {
+                "program": str(folder / "network.pt2"),
+                "target": str(folder / _FILE),
+                "precision": precision,
+                "images": None if images is None else str(_write_batches(images, len(example), folder)),
+                "float_ends": self.float_ends,
+                "layers": str(_write_layers(model, folder)) if images is not None and is_quantized(model) else None,
+                "note": {"operators": operators(program)},
+            }
+            _convert(request)
+            artefact = (folder / _FILE).read_bytes()
+        return LiteRtModel(artefact, self.threads)
+
+    def _load(self, file: Path) -> CompiledModel:
+        return LiteRtModel(file.read_bytes(), self.threads)
+
+
+def _converter() -> Path | None:
+    """The interpreter that converts, or None."""
+    named = os.environ.get(_INTERPRETER)
+    found = Path(named) if named else Path.cwd() / _MADE
+    return found if os.access(found, os.X_OK) else None
+
+
+def _why_no_converter() -> str | None:
+    if _converter() is not None:
+        return None
+    named = os.environ.get(_INTERPRETER)
+    wrong = f"{_INTERPRETER} is {named}, where no interpreter is" if named else f"there is no {_MADE} here"
+    return (
+        f"backend 'litert' converts networks in an environment of its own, and {wrong}; run: make litert, and set "
+        f"{_INTERPRETER} to the .venv-litert/bin/python that it makes."
+    )
+
+
+def _convert(request: dict[str, Any]) -> None:
+    python = _converter()
+    assert python is not None, "why_unavailable looked for it"
+    # Where to look for modules, and what to do with warnings, is the other environment's own affair.
+    apart = {
+        "PYTHONPATH": "",
+        "PYTHONHOME": "",
+        "PYTHONWARNINGS": "",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "JAX_PLATFORMS": "cpu",
+    }
+    try:
+        run_child(["-I", litert_convert.__file__], request, timeout_s=_TIMEOUT_S, python=str(python), environment=apart)
+    except ChildError as error:
+        raise RuntimeError(f"LiteRT did not convert this network: {error}") from error
+
+
+def _write_batches(images: Images, batch: int, folder: Path) -> Path:
+    """(batches, batch, c, h, w) in a file; the last batch takes some from the first."""
+    images = images[:_CALIBRATION_IMAGES]
+    rounds = -(-len(images) // batch)
+    filled = images[np.arange(rounds * batch) % len(images)]
+    file = folder / "images.npy"
+    np.save(file, filled.reshape(rounds, batch, *images.shape[1:]), allow_pickle=False)
+    return file
+
+
+def _write_layers(model: nn.Module, folder: Path) -> Path:
+    """What `litert_convert` is to keep of a quantized network."""
+    arrays: dict[str, Any] = {}
+    quantized = [module for module in model.modules() if isinstance(module, QuantizedConv2d | QuantizedLinear)]
+    for number, module in enumerate(quantized):
+        scale, zero_point = float(module.input_scale), int(module.input_zero_point)
+        arrays[f"weight{number}"] = module.dequantized_weight().cpu().numpy()
+        arrays[f"range{number}"] = np.array([-zero_point * scale, (255 - zero_point) * scale], np.float32)
+    dynamic = [module for module in model.modules() if isinstance(module, DynamicLinear)]
+    for number, layer in enumerate(dynamic, len(quantized)):
+        arrays[f"weight{number}"] = layer.dequantized_weight().cpu().numpy()
+        arrays[f"dynamic{number}"] = np.ones(1, np.float32)
+    kept = {entry.tobytes() for key, entry in arrays.items() if key.startswith("weight")}
+    plain = [module for module in dequantize(model).modules() if type(module) in (nn.Conv2d, nn.Linear)]
+    for number, kept_float in enumerate(plain, len(quantized) + len(dynamic)):
+        weight = kept_float.get_parameter("weight").detach().cpu().numpy()
+        if weight.tobytes() not in kept:
+            arrays[f"weight{number}"] = weight
+    file = folder / "layers.npz"
+    np.savez(file, allow_pickle=False, **arrays)
+    return file
+
+
+def _rounded(images: Images, details: dict[str, Any]) -> Any:
+    """The images as the file takes them."""
+    if details["dtype"] == np.float32:
+        return images
+    scale, zero_point = details["quantization"]
+    limits = np.iinfo(details["dtype"])
+    return np.clip(np.rint(images / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
+
+
+def _as_float(logits: Any, details: dict[str, Any]) -> Images:
+    if details["dtype"] == np.float32:
+        return np.asarray(logits)
+    scale, zero_point = details["quantization"]
+    found: Images = ((logits.astype(np.float32) - zero_point) * scale).astype(np.float32)
+    return found
+
+
+def _note(model: Any) -> dict[str, Any]:
+    """What `litert_convert` wrote into the file; nothing in a file of another program."""
+    for entry in model.metadata or []:
+        if entry.name == litert_convert.NOTE.encode():
+            found: dict[str, Any] = json.loads(bytes(model.buffers[entry.buffer].data).decode())
+            return found
+    return {}
+
+
+def _precision(model: Any, types: Any) -> str:
+    """By the types of its tensors."""
+    found = {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
+    return "int8" if types.INT8 in found else "fp16" if types.FLOAT16 in found else "fp32"

@@ -1,0 +1,175 @@
+"""Schedules for TVM's kernels, found by search; a program that runs in a process of its own.
+
+Shao et al., Tensor Program Optimization with Probabilistic Programs, NeurIPS 2022, arXiv 2205.13603 (MetaSchedule). The
+schedules tried are drawn at random from the space of that paper: evolutionary search, its own strategy, takes
+tens of seconds a kernel for its model of the costs which a budget of some hundred trials does not pay for.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nasbench_compression.compilation import tvm_build
+from nasbench_compression.compilation.child import answer
+from nasbench_compression.compilation.exported import silence
+from nasbench_compression.compilation.tvm_kernel import Known, in_process_builder
+
+_TIMING = {"number": 1, "repeat": 3, "min_repeat_ms": 10}
+_TIMEOUT_S = 10  # of one measurement
+_SHARE = 0.002  # of the untuned time, below which a kernel is not worth a trial
+_COMPARE_S = 1.0
+
+
+def tune(request: dict[str, Any]) -> dict[str, Any]:
+    """Tune a network and write the library, of the tuned or of the untuned kernels, whichever is faster.
+
+    Args:
+        request: `program`, an `ExportedProgram` in a file; `shape` of its images; `facts`, that go into the library, to
+            which those on the tuning are added; `library`, where it is written; `records`, a folder; `trials`; `seed`;
+            `threads`.
+
+    Returns:
+        The facts that went into the library.
+    """
+    begin = time.monotonic()
+    with silence():
+        program = torch.export.load(request["program"])
+    _skip_other_processors()
+    target = tvm_build.target(request["threads"])
+    module = tvm_build.fused(tvm_build.import_program(program)[0], target)
+    best, found = _search(module, target, request)
+    facts = {**request["facts"], **found, "tuning_s": round(time.monotonic() - begin, 1)}
+    tuned = {**facts, "tuned": True}
+    plain = {**facts, "tuned": False, "why_not_tuned": "with the tuned kernels, the network was no faster"}
+    libraries = [
+        tvm_build.library(each, target, told)
+        for each, told in ((module, plain), (_scheduled(module, target, best), tuned))
+    ]
+    taken = int(_second_is_better(libraries, request["shape"]))
+    Path(request["library"]).write_bytes(libraries[taken])
+    return (plain, tuned)[taken]
+
+
+def _skip_other_processors() -> None:
+    """Leave out the instructions of processors that this one is not: TVM takes a minute to read them."""
+    others = ["cuda", "rocm", "hexagon", "riscv_cpu"]
+    if platform.machine() in ("x86_64", "AMD64"):
+        others.append("arm_cpu")
+    for name in others:
+        path = f"tvm.s_tir.tensor_intrin.{name}"
+        sys.modules[path] = types.ModuleType(path)
+
+
+def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The best schedule of each kernel that has a better one than none, as a database; and facts on the search."""
+    from tvm.s_tir import meta_schedule as ms
+
+    folder = Path(request["records"]) / f"{target.attrs['mcpu']}-{request['threads']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    database = ms.database.JSONDatabase(work_dir=str(folder))
+    config = ms.runner.EvaluatorConfig(**_TIMING)
+    runner = ms.runner.LocalRunner(timeout_sec=_TIMEOUT_S, evaluator_config=config)
+    builder = in_process_builder()
+    kernels = ms.relax_integration.extract_tasks(module, target)
+    known = [Known(kernel, database) for kernel in kernels]
+    for each in known:
+        if each.untuned_s is None:
+            each.measure_untuned(database, builder, runner)
+    total = sum(each.weight * (each.untuned_s or 0) for each in known)
+    worth = [each for each in known if each.untuned_s and each.weight * each.untuned_s >= _SHARE * total]
+    before = sum(len(each.tuned) for each in known)
+    left = request["trials"] - before
+    tasks, weights = _tasks(worth, request["seed"])
+    if left > 0 and tasks:
+        ms.tune.tune_tasks(
+            tasks=tasks,
+            task_weights=weights,
+            work_dir=str(folder),
+            max_trials_global=left,
+            num_trials_per_iter=max(1, min(8, left // (2 * len(tasks)))),
+            builder=builder,
+            runner=runner,
+            database=database,
+            cost_model="random",
+            task_scheduler=ms.task_scheduler.GradientBased(seed=request["seed"]),
+        )
+        known = [Known(each.kernel, database) for each in known]
+    best = ms.database.MemoryDatabase()
+    for each in known:
+        if each.best is not None:
+            best.commit_workload(each.kernel.dispatched[0])
+            best.commit_tuning_record(each.best)
+    after = sum(len(each.tuned) for each in known)
+    tuned = sum(each.weight * (each.best_s or 0) for each in known)
+    return best, {
+        "kernels": len(kernels),
+        "kernels_worth_tuning": len(tasks),
+        "kernels_tuned": sum(each.best is not None for each in known),
+        "kernels_tuned_to_untuned": round(tuned / total, 3) if total else 1.0,
+        "records": after,
+        "trials_run": after - before,
+    }
+
+
+def _tasks(kernels: list[Known], seed: int) -> tuple[list[Any], list[float]]:
+    """Tuning tasks and their weights; kernels for which TVM finds no schedules are left out."""
+    from tvm.s_tir import meta_schedule as ms
+
+    tasks, weights = [], []
+    for number, each in enumerate(kernels):
+        task = ms.TuneContext(
+            mod=each.kernel.dispatched[0],
+            target=each.kernel.target,
+            space_generator="post-order-apply",
+            search_strategy="replay-trace",
+            task_name=each.kernel.task_name,
+            rand_state=1 + 1000 * seed + number,
+            num_threads=1,
+        ).clone()
+        try:
+            task.generate_design_space()
+        except Exception:  # TVM's search trips over some fused kernels
+            continue
+        tasks.append(task)
+        weights.append(float(each.weight))
+    return tasks, weights
+
+
+def _scheduled(module: Any, target: Any, database: Any) -> Any:
+    import tvm
+    from tvm import relax
+
+    with target, database, tvm.transform.PassContext(opt_level=3):
+        return relax.transform.MetaScheduleApplyDatabase()(module)
+
+
+def _second_is_better(libraries: list[bytes], shape: list[int]) -> bool:
+    """Whether the second library computes the same as the first one, faster; calls alternate."""
+    import tvm
+
+    images = tvm.runtime.tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    calls = [tvm_build.load(each)["main"] for each in libraries]
+    expected, found = (call(images)[0].numpy() for call in calls)
+    if not np.allclose(found, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(expected).max()))):
+        return False
+    seconds: list[list[float]] = [[], []]
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _COMPARE_S or len(seconds[0]) < 5:
+        for call, times in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call(images)
+            times.append(time.perf_counter() - start)
+    return statistics.median(seconds[1]) < statistics.median(seconds[0])
+
+
+if __name__ == "__main__":
+    answer(tune)

@@ -1,0 +1,86 @@
+"""Attention heads as wholes: which modules allow it, and what goes with a head.
+
+Michel et al., Are Sixteen Heads Really Better than One?, NeurIPS 2019, arXiv:1905.10650.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch_pruning.pruner import function
+
+from nasbench_compression.pruning.plan import Cut
+
+HEADS = ("heads", "num_heads")
+_WIDTHS = ("head_width", "head_dim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """The heads of one attention module.
+
+    Attributes:
+        values: name of the linear layer that makes the values.
+        producers: names of the layers that make queries, keys and values.
+        heads: how many.
+        head_width: channels of each.
+        cuts: what goes if all heads go; the positions' roots are heads.
+    """
+
+    values: str
+    producers: tuple[str, ...]
+    heads: int
+    head_width: int
+    cuts: tuple[Cut, ...]
+
+
+def find_heads(model: nn.Module) -> list[Heads]:
+    """The attention modules of a network whose heads can be removed, known by their parts.
+
+    Such a module has its number of heads as the attribute `heads` or `num_heads` and their width as `head_width` or
+    `head_dim`; the linear layers right below it are one that makes ``3 * heads * head_width`` channels, or three that
+    make ``heads * head_width`` (of queries, keys, values), and a last one that reads ``heads * head_width``. Channels
+    are ordered by part, head, channel. `nn.MultiheadAttention` ties its heads to the width of a token and is none.
+    """
+    found = []
+    for name, module in model.named_modules():
+        attribute = next((key for key in HEADS if isinstance(getattr(module, key, None), int)), None)
+        width = next((getattr(module, key) for key in _WIDTHS if isinstance(getattr(module, key, None), int)), None)
+        if attribute is None or width is None or isinstance(module, nn.MultiheadAttention):
+            continue
+        heads = int(getattr(module, attribute))
+        prefix = f"{name}." if name else ""
+        linear = [(f"{prefix}{key}", child) for key, child in module.named_children() if isinstance(child, nn.Linear)]
+        makes = [(key, child.out_features) for key, child in linear[:-1]]
+        if not linear or linear[-1][1].in_features != heads * width:
+            continue
+        if [size for _, size in makes] not in ([3 * heads * width], [heads * width] * 3):
+            continue
+        producers = tuple(key for key, _ in makes)
+        head_of = [head for head in range(heads) for _ in range(width)]
+        cuts = [
+            _cut(key, function.prune_linear_out_channels, head_of * (size // (heads * width)), True)
+            for key, size in makes
+        ]
+        cuts.append(_cut(linear[-1][0], function.prune_linear_in_channels, head_of, False))
+        cuts.append(
+            Cut(
+                name=name, handler=_fewer_heads, channels=tuple(range(heads)), produces=False, roots=tuple(range(heads))
+            )
+        )
+        found.append(Heads(values=producers[-1], producers=producers, heads=heads, head_width=width, cuts=tuple(cuts)))
+    return found
+
+
+def _cut(name: str, handler: Any, heads: Sequence[int], produces: bool) -> Cut:
+    return Cut(name=name, handler=handler, channels=tuple(range(len(heads))), produces=produces, roots=tuple(heads))
+
+
+def _fewer_heads(module: nn.Module, removed: Sequence[int]) -> nn.Module:
+    for attribute in HEADS:
+        if isinstance(getattr(module, attribute, None), int):
+            setattr(module, attribute, getattr(module, attribute) - len(removed))
+    return module

@@ -1,0 +1,153 @@
+"""One round of pruning: find groups, rank their channels, meet a target, prove the cut, cut."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nasbench_compression.macs import count_macs
+from nasbench_compression.pruning.check import Probe
+from nasbench_compression.pruning.groups import ChannelGroup, find_groups
+from nasbench_compression.pruning.importances import IMPORTANCES, Candidate, NoImportance
+from nasbench_compression.pruning.plan import Cut, apply_cuts, merge
+from nasbench_compression.pruning.ranking import beside, choose, least
+from nasbench_compression.step import Context, count_parameters
+
+Chosen = Sequence[list[int]]
+"""Positions that go, for each group of a round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How channels are ranked and rounded; see `Prune` for what the fields mean."""
+
+    importance: str
+    round_to: int | None
+    global_ranking: bool
+    exclude: Sequence[str]
+    heads: bool
+    calibration_images: int
+
+
+@dataclass(kw_only=True)
+class Round:
+    """The groups of one network, ranked.
+
+    Attributes:
+        model: the network to be cut; left as it is.
+        context: what the step was given.
+        ranking: how channels are ranked.
+        groups: that can be cut, with `scores`, (size,) each.
+        left_out: layers that are in no group, each with the reason.
+    """
+
+    model: nn.Module
+    context: Context
+    ranking: Ranking
+    probe: Probe
+    groups: list[ChannelGroup] = field(default_factory=list)
+    scores: list[Tensor] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: nn.Module, context: Context, ranking: Ranking, generator: torch.Generator) -> Round:
+        """Find and rank the groups of a network.
+
+        Raises:
+            UserError: the importance needs labels and there are none, or `exclude` names no module.
+        """
+        importance = IMPORTANCES[ranking.importance]
+        evidence = importance.measure(model, context, ranking.calibration_images)
+        probe = Probe(model, context.example_inputs, generator)
+        found, left_out = find_groups(probe, generator, exclude=ranking.exclude, heads=ranking.heads)
+        made = cls(model=model, context=context, ranking=ranking, probe=probe, left_out=left_out)
+        for group in found:
+            candidate = Candidate(
+                model=model, cuts=group.cuts, channels=group.channels, evidence=evidence, generator=generator
+            )
+            try:
+                scores = torch.nan_to_num(importance.score(candidate))
+            except NoImportance as error:
+                made.left_out[group.layer] = f"importance {ranking.importance} says nothing of it: {error}"
+                continue
+            made.groups.append(group)
+            made.scores.append(scores[torch.tensor(group.units)].mean(1))
+        return made
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Channels of each group by its layer, those of coupled layers counted once."""
+        return {group.layer: group.size * group.share for group in self.groups}
+
+    @property
+    def channels(self) -> int:
+        """Of all groups."""
+        return sum(self.sizes.values())
+
+    def choose(self, ratio: float) -> list[list[int]]:
+        """Positions of each group that go with a share of all channels."""
+        return choose(
+            self.groups,
+            self.scores,
+            ratio,
+            self.ranking.round_to,
+            global_ranking=self.ranking.global_ranking,
+            comparable=IMPORTANCES[self.ranking.importance].comparable,
+        )
+
+    def macs(self, chosen: Chosen) -> float:
+        """Multiply-adds of one image, without these positions."""
+        with self.probe.cut(self._cuts(chosen)) as network:
+            return count_macs(network, self.probe.inputs)
+
+    def params(self, chosen: Chosen) -> float:
+        """Parameters, without these positions."""
+        with self.probe.cut(self._cuts(chosen)) as network:
+            return count_parameters(network)
+
+    def latency_ms(self, chosen: Chosen) -> float:
+        """Measured latency, without these positions."""
+        assert self.context.latency_ms is not None, "the step has checked that latency can be measured"
+        return self.context.latency_ms(self._without(chosen))
+
+    def beside(self, chosen: Chosen) -> Iterator[list[list[int]]]:
+        """Choices that differ in one group, by as little as may be."""
+        for index, group in enumerate(self.groups):
+            for count in beside(group, len(chosen[index]), self.ranking.round_to):
+                yield [*chosen[:index], least(self.scores[index], count), *chosen[index + 1 :]]
+
+    def drop_wrong(self, chosen: Chosen) -> bool:
+        """Try the whole cut on the probe; groups that are wrong in it are left out. Returns whether there were any."""
+        plans = [group.without(removed) for group, removed in zip(self.groups, chosen, strict=True)]
+        wrong = self.probe.accept(plans, [])
+        for index in sorted(wrong, reverse=True):
+            self.left_out[self.groups[index].layer] = wrong[index]
+            del self.groups[index], self.scores[index]
+        return bool(wrong)
+
+    def cut(self, chosen: Chosen) -> tuple[nn.Module, dict[str, int]]:
+        """The network without these positions, and the channels left of each group, by its layer."""
+        left = {}
+        for group, removed in zip(self.groups, chosen, strict=True):
+            left[group.layer] = (group.size - len(removed)) * group.share
+            if not removed:
+                self.left_out[group.layer] = (
+                    f"none of its {group.size * group.share} channels is to go at this target and round_to"
+                )
+        return self._without(chosen), left
+
+    def _cuts(self, chosen: Chosen) -> tuple[Cut, ...]:
+        pairs = zip(self.groups, chosen, strict=True)
+        return merge(cut for group, removed in pairs for cut in group.without(removed))
+
+    def _without(self, chosen: Chosen) -> nn.Module:
+        learned = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
+        made = copy.deepcopy(self.model)
+        apply_cuts(made, self._cuts(chosen))
+        for name, parameter in made.named_parameters():
+            parameter.requires_grad_(learned[name])
+        return made

@@ -1,0 +1,207 @@
+"""Structured pruning: whole channels are removed, so that what is left is an ordinary, smaller network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from nasbench_compression.checks import check_number
+from nasbench_compression.exclude import check_exclude
+from nasbench_compression.pruning.groups import ROOTS
+from nasbench_compression.pruning.importances import IMPORTANCES
+from nasbench_compression.pruning.rounds import Ranking, Round
+from nasbench_compression.pruning.shapes import changed_shapes, with_shapes
+from nasbench_compression.pruning.targets import TARGETS, Target, find_cut, quantity
+from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
+from nasbench_registry import UserError, one_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune(Step):
+    """Remove the least important channels of each group of coupled layers.
+
+    DepGraph (Fang et al., CVPR 2023, arXiv:2301.12900) through torch-pruning. Deviations: each cut is first tried on
+    a copy with random weights, and a group whose cut is wrong there is left whole (`left_out` in the note); there is no
+    sparse training; a global ranking leaves each layer at least a tenth of its channels.
+
+    One of the five targets is set:
+
+    Attributes:
+        ratio: share of the channels to be removed, above 0 and below 1, of those layers that can be cut; channels that
+            must go together are counted once.
+        macs_ratio: share of the network's multiply-adds to be removed.
+        max_macs: multiply-adds for one image that are left at most.
+        max_params: parameters that are left at most.
+        max_latency_ms: latency as `Context.latency_ms` measures it, at most; found with few measurements.
+        importance: one of `IMPORTANCES`, where each says what it computes: "l2", "l1", "bn_scale", "fpgm", "taylor",
+            "obd", "lamp", "activation" or "random".
+        global_ranking: let all layers compete, instead of removing the same share from each.
+        round_to: what is left of a layer is a multiple of this, just below or above what the target asks for, never
+            less than one such multiple.
+        iterations: rounds in which the target is approached, each with the same share of what is left; channels are
+            ranked anew in each.
+        epochs: fine-tuning after each round.
+        learning_rate: of the fine-tuning; None is the experiment's own.
+        exclude: names of modules, or patterns such as "blocks.*", whose layers keep their output channels, and so do
+            layers that are coupled with them. What they read may still shrink.
+        heads: remove attention heads, too, as wholes, from modules that `find_heads` knows.
+        calibration_images: images that "taylor", "obd" and "activation" look at, at most.
+
+    The layer whose output is the output of the network is never cut. The note holds, as [before, after], `channels`,
+    `macs` and `params`, and `latency_ms` where it was the target; `target` and what was `reached` of it, with `missed`,
+    a reason, where that is more than 2 % beside the target; in `layers`, `channels` and `params` of each changed layer;
+    `left_out` as {layer: reason}; for each round, the share of channels it removed; and `shapes`.
+    """
+
+    name: ClassVar[str] = "prune"
+    stage: ClassVar[str] = "pruned"
+    nothing: ClassVar[Mapping[str, Any]] = {"ratio": 0, "macs_ratio": 0}
+    not_after: ClassVar[frozenset[str]] = frozenset({"quantize", "compile"})
+    summary: ClassVar[str] = "structured pruning of channels and attention heads, each cut checked numerically"
+    source: ClassVar[str] = "Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023, arXiv:2301.12900"
+
+    advice: ClassVar[str] = (
+        "remove more, or set round_to: 8, for kernels work on channels by the eight and what is left over costs as much"
+    )
+
+    importance: str = "l2"
+    ratio: float | None = None
+    macs_ratio: float | None = None
+    max_macs: float | None = None
+    max_params: float | None = None
+    max_latency_ms: float | None = None
+    round_to: int | None = None
+    global_ranking: bool = False
+    iterations: int = 1
+    epochs: int = 0
+    learning_rate: float | None = None
+    exclude: tuple[str, ...] = ()
+    heads: bool = False
+    calibration_images: int = 256
+
+    def __post_init__(self) -> None:
+        one_of("importance", self.importance, IMPORTANCES)
+        for option in TARGETS:
+            below = 1 if option.endswith("ratio") else None
+            check_number(f"prune {option}", getattr(self, option), above=0, below=below, optional=True)
+        given = {option: getattr(self, option) for option in TARGETS if getattr(self, option) is not None}
+        if not given:
+            raise UserError(
+                "step 'prune' needs the option 'ratio', or one of macs_ratio, max_macs, max_params, max_latency_ms in "
+                "its place; write ratio: followed by its value."
+            )
+        if len(given) > 1:
+            raise UserError(f"prune has the targets {given}; give exactly one of {', '.join(TARGETS)}.")
+        check_number("prune round_to", self.round_to, at_least=1, integer=True, optional=True)
+        check_number("prune iterations", self.iterations, at_least=1, integer=True)
+        check_number("prune epochs", self.epochs, at_least=0, integer=True)
+        check_number("prune learning_rate", self.learning_rate, above=0, optional=True)
+        check_number("prune calibration_images", self.calibration_images, at_least=1, integer=True)
+        object.__setattr__(self, "exclude", check_exclude("prune", self.exclude))
+
+    def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
+        """See `Step.apply`.
+
+        Raises:
+            UserError: not a single channel could be removed, the network is within the target already or cannot get
+                there, `exclude` names no module, or the context lacks labels or a latency that the options need.
+        """
+        if self.max_latency_ms is not None and context.latency_ms is None:
+            raise UserError(
+                f"prune max_latency_ms is {self.max_latency_ms}, but nothing can measure latency here; "
+                f"give max_macs, or a device that times networks."
+            )
+        with seeded(context.seed, device=device_of(model)):
+            return self._prune(model, context)
+
+    def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
+        """See `Step.restore`; shapes come from the note, so torch-pruning is not needed."""
+        return with_shapes(model, note["shapes"])
+
+    def _prune(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
+        target = self._target
+        start = 0.0
+        if target.kind != "channels":
+            start = quantity(target.kind, model, context)
+            target.check(start)
+        generator = torch.Generator().manual_seed(context.seed)
+        left: dict[str, int] = {}  # channels of each group, as the last round that could cut it left them
+        rounds: list[float] = []
+        total, pruned = 0, model
+        for number in range(1, self.iterations + 1):
+            found = Round.of(pruned, context, self._ranking, generator)
+            left |= found.sizes
+            kept_share = (target.limit(start) / start if start else 1 - target.value) ** (number / self.iterations)
+            if target.kind == "channels":
+                # Of all channels of the first round; those of groups that cannot be cut any more stay.
+                goal = (total or found.channels) * kept_share - (sum(left.values()) - found.channels)
+            else:
+                goal = start * kept_share
+            chosen = find_cut(found, target, goal, target.limit(start))
+            if number == 1:
+                left = found.sizes  # without groups that turned out to be wrong
+                total = found.channels
+            before = sum(left.values())
+            pruned, kept = found.cut(chosen)
+            left |= kept
+            rounds.append(1 - sum(left.values()) / max(before, 1))
+            if self.epochs and rounds[-1]:
+                context.finetune(pruned, epochs=self.epochs, learning_rate=self.learning_rate)
+        shapes = changed_shapes(model, pruned)
+        if not shapes:
+            reasons = "; ".join(f"{layer}: {reason}" for layer, reason in found.left_out.items())
+            raise UserError(
+                f"prune with {target.option} {target.value} removes nothing from this network "
+                f"({reasons or 'its only layers produce its output'}); "
+                f"raise the share that goes, lower round_to, or leave the step out of the recipe."
+            )
+        sizes: dict[str, list[float]] = {
+            "channels": [total, sum(left.values())],
+            "macs": [int(quantity("macs", network, context)) for network in (model, pruned)],
+            "params": [count_parameters(model), count_parameters(pruned)],
+        }
+        if target.kind == "latency_ms":
+            sizes[target.kind] = [start, quantity(target.kind, pruned, context)]
+        return pruned, {
+            "ratio": self.ratio,
+            "importance": self.importance,
+            "target": {target.option: target.value},
+            "reached": {target.option: target.reached(*sizes[target.kind])},
+            "missed": target.missed(*sizes[target.kind]),
+            **sizes,
+            "rounds": rounds,
+            "layers": _changed_layers(model, pruned, shapes),
+            "left_out": found.left_out,
+            "shapes": shapes,
+        }
+
+    @property
+    def _target(self) -> Target:
+        return next(
+            Target(option=option, value=value) for option in TARGETS if (value := getattr(self, option)) is not None
+        )
+
+    @property
+    def _ranking(self) -> Ranking:
+        return Ranking(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Ranking)})
+
+
+def _changed_layers(before: nn.Module, after: nn.Module, shapes: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+    layers = {}
+    for name, module in after.named_modules():
+        if name in shapes and isinstance(module, ROOTS):
+            old = before.get_submodule(name)
+            layers[name] = {
+                "channels": [_outputs(old), _outputs(module)],
+                "params": [count_parameters(old), count_parameters(module)],
+            }
+    return layers
+
+
+def _outputs(layer: nn.Module) -> int:
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]  # a convolution's count is an int

@@ -1,0 +1,79 @@
+"""Quantization-aware training: rounding in the forward pass, gradients that pass straight through it.
+
+Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018,
+arXiv:1712.05877; the straight-through estimator is of Bengio et al. 2013, arXiv:1308.3432.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nasbench_compression.quantization.calibration import Range
+from nasbench_compression.quantization.modules import channel_scales, input_range
+from nasbench_compression.surgery import replace_module
+
+_MOMENTUM = 0.99
+
+
+class FakeQuantized(nn.Module):
+    """A layer that rounds its weights to int8 and its inputs to uint8 before it computes, in float32.
+
+    Gradients of rounding are one inside the range and zero outside. Weights have the scales of `quantize_weight`, from
+    their values at the moment. The range of inputs moves with the extremes of the training batches, if it may.
+
+    Args:
+        layer: whose weights are trained; becomes the part `layer`.
+        found: smallest and largest input, to begin with.
+        moving: whether the range moves; as Jacob et al. have it, by an exponential average.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, found: Range, *, moving: bool) -> None:
+        super().__init__()
+        self.layer = layer
+        self.moving = moving
+        device = layer.weight.device
+        self.register_buffer("low", torch.tensor(found[0], device=device))
+        self.register_buffer("high", torch.tensor(found[1], device=device))
+        self.train(layer.training)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """What the int8 layer would compute with the ranges and weights of now."""
+        if self.training and self.moving:
+            with torch.no_grad():
+                low, high = torch.aminmax(inputs)
+                self.low.lerp_(low, 1 - _MOMENTUM)
+                self.high.lerp_(high, 1 - _MOMENTUM)
+        scale, zero_point = input_range(float(self.low), float(self.high))
+        rounded = torch.fake_quantize_per_tensor_affine(inputs, scale, zero_point, 0, 255)
+        weight = self.layer.weight
+        scales = channel_scales(weight)
+        zeros = torch.zeros_like(scales, dtype=torch.int32)
+        weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -127, 127)
+        if isinstance(self.layer, nn.Conv2d):
+            outputs: Tensor = self.layer._conv_forward(rounded, weight, self.layer.bias)
+            return outputs
+        return functional.linear(rounded, weight, self.layer.bias)
+
+
+def put_fakes(model: nn.Module, ranges: dict[str, Range], *, moving: bool) -> nn.Module:
+    """Let the named layers round, in place."""
+    for name, found in ranges.items():
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        model = replace_module(model, layer, FakeQuantized(layer, found, moving=moving))
+    return model
+
+
+def take_out_fakes(model: nn.Module) -> tuple[nn.Module, dict[str, Range]]:
+    """Put the trained layers back in place, and tell the ranges at which training ended."""
+    ranges = {}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, FakeQuantized):
+            ranges[name] = (float(module.low), float(module.high))
+            model = replace_module(model, module, module.layer)
+    return model, ranges

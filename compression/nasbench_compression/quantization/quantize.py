@@ -1,0 +1,189 @@
+"""The step that gives weights, and inputs where the method says so, fewer bits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from nasbench_compression.checks import check_number
+from nasbench_compression.quantization.calibration import CALIBRATIONS
+from nasbench_compression.quantization.cast import HalfNetwork, cast
+from nasbench_compression.quantization.folding import find_pairs, fold
+from nasbench_compression.quantization.layers import Prepared, entry_of, prepare, put
+from nasbench_compression.quantization.modules import is_reduced
+from nasbench_compression.quantization.qat import put_fakes, take_out_fakes
+from nasbench_compression.quantization.sensitivity import Options, choose, entries_of
+from nasbench_compression.reparameterization import reparameterize
+from nasbench_compression.step import Context, Step, device_of, seeded
+from nasbench_registry import UserError, one_of
+
+# The first method of a precision is the one that is meant where none is named.
+METHODS: dict[str, tuple[str, ...]] = {
+    "int8": ("static", "qat", "dynamic", "weight_only"),
+    "int4": ("weight_only",),
+    "fp16": ("cast",),
+    "bf16": ("cast",),
+    "mixed": ("sensitivity",),
+}
+_LIMITS = ("max_size_bytes", "max_latency_ms", "max_acc_drop_pct")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantize(Step):
+    """Store weights in fewer bits and, for static, dynamic and quantization-aware int8, compute with fewer.
+
+    Attributes:
+        precision: "int8", "int4", "fp16", "bf16", or "mixed", which chooses fp32, int8 or int4 for each layer.
+        method: for int8 "static" (ranges of inputs are fixed beforehand), "qat" (and then trained with rounding),
+            "dynamic" (linear layers only, each batch has its range) or "weight_only" (computes in float32); for int4
+            "weight_only"; for fp16 and bf16 "cast"; for mixed "sensitivity". None is the first of these.
+        calibration: "min_max", "percentile" or "entropy", of static, qat and mixed; see `input_ranges`.
+        percentile: for that calibration, in percent.
+        calibration_images: number of images from which ranges are read; all, if there are fewer.
+        group_size: weights that share a scale, an even number; of weight_only, and of int4 layers in mixed.
+        symmetric: whether levels lie symmetric around zero, for the same; otherwise each group has a zero point.
+        epochs: of qat.
+        learning_rate: of qat; None is the experiment's own.
+        max_size_bytes: limit of mixed on the bytes of all weights and buffers.
+        max_latency_ms: limit of mixed on the latency of what is deployed.
+        max_acc_drop_pct: limit of mixed on the points of validation accuracy that may be lost; one of the three.
+
+    Deviation from Jacob et al.: batch norm is folded before qat, not during it; the network computes in float32 what an
+    integer kernel would compute. In qat the ranges of "min_max" move with the training batches, those of the other
+    calibrations stay.
+
+    The note has `precision`, `method`, `calibration_images` where images were read, `folded` (convolutions and the
+    batch norms in them), `layers` (what each layer is now), `left_float`; for mixed also `choices` (precision of each
+    layer) and `sensitivity` (see `nasbench_compression.quantization.sensitivity.Sensitivity`).
+    """
+
+    name: ClassVar[str] = "quantize"
+    stage: ClassVar[str] = "quantized"
+    nothing: ClassVar[Mapping[str, Any]] = {"precision": "fp32"}
+    not_after: ClassVar[frozenset[str]] = frozenset({"quantize", "compile"})
+    summary: ClassVar[str] = "int8 (static, dynamic, trained), weights in int8 or int4, fp16, bf16, or mixed by layer"
+    source: ClassVar[str] = (
+        "Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only "
+        "Inference, CVPR 2018, arXiv:1712.05877; Migacz, 8-bit Inference with TensorRT, GTC 2017; Dettmers & "
+        "Zettlemoyer, The case for 4-bit precision, ICML 2023, arXiv:2212.09720; Wu et al., Integer Quantization for "
+        "Deep Learning Inference, 2020, arXiv:2004.09602"
+    )
+
+    advice: ClassVar[str] = "set device.runtime to a backend with int8 kernels, such as onnxruntime"
+
+    precision: str = "int8"
+    method: str | None = None
+    calibration: str = "min_max"
+    percentile: float = 99.99
+    calibration_images: int = 128
+    group_size: int = 32
+    symmetric: bool = True
+    epochs: int = 1
+    learning_rate: float | None = None
+    max_size_bytes: int | None = None
+    max_latency_ms: float | None = None
+    max_acc_drop_pct: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of("quantize precision", self.precision, METHODS)
+        if self.method is None:
+            object.__setattr__(self, "method", METHODS[self.precision][0])
+        one_of(f"quantize method for precision {self.precision}", str(self.method), METHODS[self.precision])
+        one_of("quantize calibration", self.calibration, CALIBRATIONS)
+        check_number("quantize percentile", self.percentile, above=50, at_most=100)
+        check_number("quantize calibration_images", self.calibration_images, at_least=1, integer=True)
+        check_number("quantize group_size", self.group_size, at_least=2, integer=True)
+        if self.group_size % 2:
+            raise UserError(f"quantize group_size is {self.group_size!r}; give an even number, for int4 fills bytes.")
+        if not isinstance(self.symmetric, bool):
+            raise UserError(f"quantize symmetric is {self.symmetric!r}; give true or false.")
+        check_number("quantize epochs", self.epochs, at_least=1, integer=True)
+        check_number("quantize learning_rate", self.learning_rate, above=0, optional=True)
+        check_number("quantize max_size_bytes", self.max_size_bytes, at_least=1, integer=True, optional=True)
+        check_number("quantize max_latency_ms", self.max_latency_ms, above=0, optional=True)
+        check_number("quantize max_acc_drop_pct", self.max_acc_drop_pct, at_least=0, optional=True)
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        given = [name for name in _LIMITS if getattr(self, name) is not None]
+        if self.precision == "mixed" and len(given) != 1:
+            raise UserError(f"quantize precision 'mixed' has {given or 'no limit'}; give one of {', '.join(_LIMITS)}.")
+        if self.precision != "mixed" and given:
+            value = getattr(self, given[0])
+            raise UserError(
+                f"quantize {given[0]} is {value!r} with precision {self.precision!r}; it goes with precision: mixed."
+            )
+
+    def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
+        """See `Step.apply`.
+
+        Raises:
+            UserError: the network is quantized already, or has nothing to quantize; a limit cannot be met; or a weight
+                is too large for fp16.
+        """
+        about: dict[str, Any] = {"precision": self.precision, "method": self.method}
+        if self.method == "cast":
+            made, folded = self._cast(model, context)
+            return made, {**about, "folded": folded}
+        images = context.calibration[: self.calibration_images]
+        about["calibration_images"] = len(images)
+        ranges = self.method in ("static", "qat", "sensitivity")
+        prepared, images = prepare(model, images, self.calibration if ranges else "min_max", self.percentile)
+        more: dict[str, Any] = {}
+        left_float = list(prepared.left_float)
+        if self.method == "qat":
+            prepared = self._train(prepared, context)
+        if self.method == "sensitivity":
+            options = Options(self.calibration, self.percentile, self.group_size, self.symmetric)
+            limits = {name: getattr(self, name) for name in _LIMITS}
+            choices, more = choose(prepared, images, context, options, **limits)
+            layers = entries_of(prepared, choices, options)
+            more["choices"] = choices
+            left_float += [name for name, choice in choices.items() if choice == "fp32"]
+        else:
+            kinds = {"static": "static", "qat": "static", "dynamic": "dynamic", "weight_only": self.precision}
+            kind = kinds[str(self.method)]
+            found = prepared.layers()
+            chosen = [name for name, layer in found.items() if kind != "dynamic" or isinstance(layer, nn.Linear)]
+            if not chosen:
+                raise UserError(
+                    "this network has no Linear for quantize method 'dynamic'; method: static quantizes convolutions."
+                )
+            left_float += [name for name in found if name not in chosen]
+            layers = {
+                name: entry_of(kind, prepared.ranges[name], group_size=self.group_size, symmetric=self.symmetric)
+                for name in chosen
+            }
+        made = put(prepared.model, layers)
+        return made, {**about, "folded": prepared.folded, "layers": layers, "left_float": left_float, **more}
+
+    def _cast(self, model: nn.Module, context: Context) -> tuple[nn.Module, list[list[str]]]:
+        """Batch norms are folded first, as exporters do it too: so the file has the weights that were rounded."""
+        if is_reduced(model):
+            raise UserError("this network is quantized already; quantize the network of the stage before instead.")
+        made = reparameterize(copy.deepcopy(model))
+        pairs = find_pairs(made, context.example_inputs[:1].to(device_of(made)))
+        return cast(fold(made, pairs), self.precision), [list(pair) for pair in pairs]
+
+    def _train(self, prepared: Prepared, context: Context) -> Prepared:
+        """Train with rounding; the ranges are those at the end."""
+        model = put_fakes(prepared.model, prepared.ranges, moving=self.calibration == "min_max")
+        modes = {name: module.training for name, module in model.named_modules()}
+        with seeded(context.seed, device=device_of(model)):
+            context.finetune(model, epochs=self.epochs, learning_rate=self.learning_rate)
+        model, ranges = take_out_fakes(model)
+        for name, module in model.named_modules():
+            module.training = modes.get(name, module.training)
+        return Prepared(model, prepared.folded, {name: ranges[name] for name in prepared.ranges}, prepared.left_float)
+
+    def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
+        """See `Step.restore`."""
+        model = reparameterize(copy.deepcopy(model))
+        model = fold(model, [(convolution, norm) for convolution, norm in note["folded"]])
+        if note.get("method") == "cast":
+            return HalfNetwork(model, note["precision"])
+        return put(model, note["layers"], with_values=False)

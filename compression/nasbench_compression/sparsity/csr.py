@@ -1,0 +1,227 @@
+"""Layers that multiply a matrix stored as compressed sparse rows, to be measured beside the dense ones.
+
+A weight (outputs, inputs, h, w) is a matrix (outputs, inputs * h * w); a convolution multiplies it with the patches of
+its input as columns (im2col), which have to be copied first. For a 3x3 kernel, 16 -> 32 channels, on 8x8:
+
+    (n, 16, 8, 8) -> patches (144, n * 64) -> CSR (32, 144) times patches -> (32, n * 64) -> (n, 32, 8, 8)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nasbench_compression.sparsity.weights import Weight
+from nasbench_compression.surgery import inference, replace_module
+
+_WARMUP = 2
+_TURNS = (9, 100)  # at least, at most
+_BUDGET_S = 0.06  # of a layer; the network gets four times that
+_BUDGET_OF_LAYERS_S = 2.0
+
+
+def to_csr(weight: Tensor, groups: int = 1) -> Tensor:
+    """The weight as a sparse matrix with 32-bit indices.
+
+    Args:
+        weight: (outputs, inputs of a group, ...).
+        groups: of a convolution; a group's rows have entries only where its inputs are.
+
+    Returns:
+        (outputs, inputs * ...) in layout `torch.sparse_csr`.
+    """
+    rows = weight.detach().flatten(1)
+    if groups > 1:
+        outputs, each = rows.shape
+        blocks = rows.new_zeros(groups, outputs // groups, groups, each)
+        for group, block in enumerate(rows.view(groups, -1, each)):
+            blocks[group, :, group] = block
+        rows = blocks.view(outputs, groups * each)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the layout is in beta state
+        made = rows.to_sparse_csr()
+        return torch.sparse_csr_tensor(made.crow_indices().int(), made.col_indices().int(), made.values(), made.shape)
+
+
+def stored_bytes(matrix: Tensor) -> int:
+    """Bytes of the values and indices of a CSR matrix."""
+    parts = (matrix.crow_indices(), matrix.col_indices(), matrix.values())
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
+class CsrLinear(nn.Module):
+    """A linear layer with a sparse matrix; (..., in_features) to (..., out_features).
+
+    Args:
+        layer: its weights are copied.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.matrix = to_csr(layer.weight)
+        self.bias = None if layer.bias is None else layer.bias.detach()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """As `torch.nn.Linear`."""
+        outputs = torch.mm(self.matrix, inputs.reshape(-1, inputs.shape[-1]).t()).t()
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        return outputs.reshape(*inputs.shape[:-1], -1)
+
+
+class CsrConv2d(nn.Module):
+    """A convolution with a sparse matrix; (n, in_channels, h, w) to (n, out_channels, h', w').
+
+    Args:
+        layer: its weights are copied; its padding is of zeros.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.matrix = to_csr(layer.weight, layer.groups)
+        self.bias = None if layer.bias is None else layer.bias.detach()[:, None]
+        self.kernel, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
+        self.before, self.after = _padding(layer)
+        self.pointwise = layer.kernel_size == layer.stride == (1, 1) and self.before == self.after == (0, 0)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """As `torch.nn.Conv2d`."""
+        (top, left), (bottom, right) = self.before, self.after
+        padding: tuple[int, int] = self.before
+        if self.before != self.after:
+            inputs, padding = functional.pad(inputs, (left, right, top, bottom)), (0, 0)
+        sizes = [
+            (size + 2 * pad - step * (kernel - 1) - 1) // stride + 1
+            for size, pad, step, kernel, stride in zip(
+                inputs.shape[2:], padding, self.dilation, self.kernel, self.stride, strict=True
+            )
+        ]
+        if self.pointwise:
+            patches = inputs.flatten(2)
+        else:
+            patches = functional.unfold(inputs, self.kernel, self.dilation, padding, self.stride)
+        count = len(inputs)
+        columns = patches[0] if count == 1 else patches.transpose(0, 1).flatten(1)
+        outputs = torch.mm(self.matrix, columns)
+        if self.bias is not None:
+            outputs = outputs + self.bias
+        if count == 1:
+            return outputs.view(1, -1, *sizes)
+        return outputs.view(len(outputs), count, *sizes).transpose(0, 1)
+
+
+def with_csr_layers(model: nn.Module, weights: Mapping[str, Weight]) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """A network that computes the same with sparse matrices, as far as its layers are plain ones.
+
+    Args:
+        model: not changed; what is no such layer is shared with it.
+        weights: of the layers to be replaced.
+
+    Returns:
+        The network, and the new layers by the names that `weights` has for them.
+    """
+    made: dict[str, nn.Module] = {}
+    twin = copy.deepcopy(model)
+    places = {module: name for name, module in model.named_modules()}
+    for name, weight in weights.items():
+        layer = twin.get_submodule(places[weight.module])
+        if type(layer) is nn.Linear:
+            made[name] = CsrLinear(layer)
+        elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
+            made[name] = CsrConv2d(layer)
+        else:
+            continue
+        twin = replace_module(twin, layer, made[name].train(layer.training))
+    return twin, made
+
+
+def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Tensor) -> dict[str, Any]:
+    """Time the layers, and the whole network, with dense and with sparse matrices, in turn.
+
+    Args:
+        model: with the sparse weights; left as it was.
+        weights: that are sparse.
+        inputs: (n, c, h, w), on the device of the network.
+
+    Returns:
+        JSON: `kernel`, `threads`, `batch`; `network` and, for each layer in `layers`, `dense_ms`, `csr_ms` and
+        `speedup` = dense / csr, which are medians, and the 95 % interval of the speed-up, `speedup_low` and
+        `speedup_high`. The sparse kernel is slower where it is below 1. Only a `reason` in place of times, where this
+        build of PyTorch has no such kernel.
+    """
+    sparse, layers = with_csr_layers(model, weights)
+    seen: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, Any], None]:
+        def keep(module: nn.Module, args: Any) -> None:
+            seen.setdefault(name, args[0].detach())
+
+        return keep
+
+    handles = [weights[name].module.register_forward_pre_hook(watch(name)) for name in layers]
+    about: dict[str, Any] = {"kernel": "csr", "threads": torch.get_num_threads(), "batch": len(inputs)}
+    try:
+        with inference(model), inference(sparse):
+            model(inputs)
+            for handle in handles:
+                handle.remove()
+            ran = {name: (weights[name].module, layers[name], inputs) for name, inputs in seen.items()}
+            each = min(_BUDGET_S, _BUDGET_OF_LAYERS_S / max(len(ran), 1))
+            timed = {name: _compare(*pair, each) for name, pair in ran.items()}
+            return about | {"network": _compare(model, sparse, inputs, 4 * _BUDGET_S), "layers": timed}
+    except RuntimeError as error:  # MKL is missing, say
+        return about | {"reason": " ".join(str(error).split())[:300]}
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _compare(dense: nn.Module, sparse: nn.Module, inputs: Tensor, budget_s: float) -> dict[str, float]:
+    """Medians and the ratio; that is the median over turns, in which both ran right after each other."""
+    calls = {"dense_ms": dense, "csr_ms": sparse}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(_WARMUP):
+        for call in calls.values():
+            call(inputs)
+    began, turns = time.perf_counter(), 0
+    while turns < _TURNS[0] or (turns < _TURNS[1] and time.perf_counter() - began < budget_s):
+        for name in sorted(calls, reverse=turns % 2 == 1):  # whoever is second finds a warmer cache
+            _wait(inputs)
+            before = time.perf_counter()
+            calls[name](inputs)
+            _wait(inputs)
+            times[name].append(1000 * (time.perf_counter() - before))
+        turns += 1
+    ratios = sorted(slow / fast for slow, fast in zip(times["dense_ms"], times["csr_ms"], strict=True))
+    reach = math.ceil(0.98 * math.sqrt(turns))  # ranks around the median that hold it 95 times in 100
+    return {
+        **{name: statistics.median(values) for name, values in times.items()},
+        "speedup": statistics.median(ratios),
+        "speedup_low": ratios[max(0, turns // 2 - reach)],
+        "speedup_high": ratios[min(turns - 1, turns // 2 + reach)],
+    }
+
+
+def _wait(inputs: Tensor) -> None:
+    if inputs.is_cuda:
+        torch.cuda.synchronize(inputs.device)
+
+
+def _padding(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros before and after, each (rows, columns)."""
+    if isinstance(layer.padding, tuple):
+        return (layer.padding[0], layer.padding[1]), (layer.padding[0], layer.padding[1])
+    if layer.padding == "valid":
+        return (0, 0), (0, 0)
+    total = [step * (kernel - 1) for step, kernel in zip(layer.dilation, layer.kernel_size, strict=True)]
+    before = (total[0] // 2, total[1] // 2)
+    return before, (total[0] - before[0], total[1] - before[1])

@@ -1,0 +1,47 @@
+"""How much a single weight is worth, before any fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nasbench_compression.sparsity.weights import Weight
+
+_BATCH = 64
+
+
+def magnitude_scores(weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+    """|w|; Han et al., Learning both Weights and Connections for Efficient Neural Networks, NeurIPS 2015."""
+    return {name: weight.value.detach().abs() for name, weight in weights.items()}
+
+
+def snip_scores(model: nn.Module, weights: Mapping[str, Weight], images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """|w * dL/dw| with L the mean cross-entropy; Lee et al., SNIP, ICLR 2019, arXiv:1810.02340.
+
+    That is how much the loss changes, to first order, if the weight is removed. Deviations: the paper scores a network
+    before training, on one batch; here it is whatever network comes, in evaluation mode, on all images given. The
+    paper's division by the sum of all scores is left out, as it changes no order.
+
+    Args:
+        model: that holds `weights`; left as it was.
+        weights: to be scored.
+        images: (m, c, h, w).
+        labels: (m,) class indices.
+    """
+    twin = copy.deepcopy(model).eval().requires_grad_(True)
+    places = {module: name for name, module in model.named_modules()}
+    same = {name: getattr(twin.get_submodule(places[weight.module]), weight.name) for name, weight in weights.items()}
+    device = next(iter(same.values())).device
+    gradients = [torch.zeros_like(weight) for weight in same.values()]
+    for batch, targets in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
+        loss = functional.cross_entropy(twin(batch.to(device)), targets.to(device), reduction="sum") / len(images)
+        found = torch.autograd.grad(loss, list(same.values()), allow_unused=True)
+        for total, gradient in zip(gradients, found, strict=True):
+            if gradient is not None:
+                total += gradient
+    scored = zip(same, same.values(), gradients, strict=True)
+    return {name: (weight.detach() * gradient).abs() for name, weight, gradient in scored}
