@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from nasbench.cli.app import app
-from nasbench.config import parse_experiment
+from nasbench.experiment.loading import parse_experiment
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-c", "from nasbench.cli.app import main; main()"]

@@ -16,9 +16,10 @@ from rich.text import Text
 
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
-from nasbench.hardware import Cost, Device, cost, processor_name
-from nasbench.hardware.clock import clock
-from nasbench.hardware.compare import agreement
+from nasbench.costs.cost import Cost, cost
+from nasbench.devices.clock import clock
+from nasbench.devices.compare import agreement
+from nasbench.devices.device import Device, processor_name
 from nasbench.models import load_compiled, load_model, read_description
 from nasbench.report.units import count, significant, size
 from nasbench.survivors.stored import workbench
@@ -133,8 +134,8 @@ def _pick(entries: Sequence[dict[str, Any]], max_latency_ms: float) -> None:
 
 def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds: float) -> dict[str, Any]:
     """An entry for so many request streams at a time."""
-    from nasbench.deployment.setting import Setting
-    from nasbench.deployment.streams import measure_streams
+    from nasbench.deploy.setting import Setting
+    from nasbench.deploy.streams import measure_streams
 
     setting = None
     if row.cost is not None:  # a network, not an artefact

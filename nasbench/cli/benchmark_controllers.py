@@ -28,7 +28,7 @@ def benchmark_controllers(
     json: Json = False,
 ) -> None:
     """Measure microseconds per ask and tell of every controller, beside samplers of Optuna in the same run."""
-    from nasbench.controller_speed import SAMPLERS, controller_speed
+    from benchmarks.controller_speed import SAMPLERS, controller_speed
 
     counts = _read_counts(told)
     found = read_space(space, option)

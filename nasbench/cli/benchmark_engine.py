@@ -12,11 +12,11 @@ from rich.table import Table
 from nasbench.cli.output import show, tell
 from nasbench.cli.search import Json, Override
 from nasbench.cli.spaces import import_from
-from nasbench.config import load_experiment
-from nasbench.files import write_json
+from nasbench.experiment.loading import load_experiment
+from nasbench.storage.files import write_json
 
 if TYPE_CHECKING:
-    from nasbench.stress.engine_speed import EngineSpeed
+    from benchmarks.engine_speed import EngineSpeed
 
 LABELS = {"engine": "nasbench", "ray_tune": "Ray Tune alone", "loop": "loop"}
 COLUMNS = {
@@ -42,7 +42,7 @@ def benchmark_engine(
     json: Json = False,
 ) -> None:
     """Evaluate the same candidates by the engine, by Ray Tune alone and by a loop; show what orchestration costs."""
-    from nasbench.stress.engine_speed import engine_speed
+    from benchmarks.engine_speed import engine_speed
 
     asked = load_experiment(experiment, override or [], seed)
     code_folder = experiment.resolve().parent
@@ -63,7 +63,7 @@ def benchmark_engine(
 
 
 def _table(found: EngineSpeed) -> Table:
-    from nasbench.stress.statistics import Spread, text
+    from benchmarks.statistics import Spread, text
 
     overhead, each = Spread.of(found.overhead_pct), Spread.of(found.overhead_ms_per_candidate)
     same = f"{found.candidates - len(found.different)} of {found.candidates}"

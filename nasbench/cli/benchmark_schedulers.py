@@ -14,11 +14,11 @@ from rich.table import Table
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.search import Json, Override
 from nasbench.cli.spaces import import_from
-from nasbench.config import load_experiment
-from nasbench.files import write_json
+from nasbench.experiment.loading import load_experiment
+from nasbench.storage.files import write_json
 
 if TYPE_CHECKING:
-    from nasbench.stress.scheduler_gain import SchedulerGain
+    from benchmarks.scheduler_gain import SchedulerGain
 
 
 def benchmark_schedulers(
@@ -40,7 +40,7 @@ def benchmark_schedulers(
     json: Json = False,
 ) -> None:
     """Search for the same time with and without schedulers that stop candidates early; compare what was found."""
-    from nasbench.stress.scheduler_gain import scheduler_gain
+    from benchmarks.scheduler_gain import scheduler_gain
 
     asked = load_experiment(experiment, override or [])
     code_folder = experiment.resolve().parent
@@ -68,7 +68,7 @@ def benchmark_schedulers(
 
 
 def _table(found: SchedulerGain) -> Table:
-    from nasbench.stress.statistics import text
+    from benchmarks.statistics import text
 
     walls = [each.wall_s / 60 for each in found.searches]
     table = Table(

@@ -17,12 +17,12 @@ from rich.text import Text
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import import_from, read_shape
-from nasbench.config import key_value, parse_experiment
+from nasbench.experiment.loading import key_value, parse_experiment
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 
 if TYPE_CHECKING:
-    from nasbench.hardware.predictors import HeldOut
+    from nasbench.latency.predictors import HeldOut
 
 FIGURES = {
     "spearman": ("rank correlation", "{:.3f}"),
@@ -63,10 +63,11 @@ def calibrate(
     """Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts."""
     import_from()
     from nasbench.data import load_data
-    from nasbench.hardware import PREDICTORS, get_device
-    from nasbench.hardware.calibrate import check_on_fresh, measure_sample
-    from nasbench.hardware.calibration import AUTO, decide
-    from nasbench.hardware.stored import Setting, save_calibration
+    from nasbench.devices.registry import get_device
+    from nasbench.latency.calibrate import check_on_fresh, measure_sample
+    from nasbench.latency.calibration import AUTO, decide
+    from nasbench.latency.predictors import PREDICTORS
+    from nasbench.latency.stored import Setting, save_calibration
     from nasbench_registry import one_of
 
     one_of("predictor", predictor, (*PREDICTORS, AUTO))

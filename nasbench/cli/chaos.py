@@ -23,7 +23,7 @@ def chaos(
     json: Json = False,
 ) -> None:
     """Kill workers, the driver and nodes of a search at random moments; compare it with an undisturbed run."""
-    from nasbench.stress.chaos import chaos as disturb
+    from benchmarks.chaos import chaos as disturb
 
     if faults > candidates - 2:
         raise typer.BadParameter(f"{faults} faults need at least {faults + 2} candidates, not {candidates}.")

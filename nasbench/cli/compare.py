@@ -13,7 +13,7 @@ from rich.text import Text
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import import_from
-from nasbench.study.remote import open_run
+from nasbench.storage.remote import open_run
 
 
 def compare(
@@ -22,7 +22,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Put runs of one experiment side by side: hypervolume over time, and which way of searching was better."""
-    from nasbench.comparison.compare import compare_runs, read_run
+    from nasbench.report.comparison import compare_runs, read_run
 
     read = []
     for name in run:
@@ -31,7 +31,7 @@ def compare(
         read.append(read_run(folder))
     found = compare_runs(read)
     if html is not None:
-        from nasbench.comparison.page import write_page
+        from nasbench.report.comparison_page import write_page
 
         write_page(found, html)
         err.print(f"page: {html.resolve()}", soft_wrap=True, highlight=False)

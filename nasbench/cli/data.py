@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(help="Name of a source, see: nasbench data 
 @app.command("list")
 def list_(json: Json = False) -> None:
     """List what can be fetched, and what is at hand."""
-    from nasbench.tabular.sources import SOURCES
+    from nasbench.tables.sources import SOURCES
 
     rows: list[dict[str, Any]] = []
     for source in SOURCES.values():
@@ -57,8 +57,8 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Download published files, check their SHA-256, and put them into the data folder."""
-    from nasbench.tabular.sources import FetchError, get_source
-    from nasbench.tabular.sources import fetch as bring
+    from nasbench.tables.sources import FetchError, get_source
+    from nasbench.tables.sources import fetch as bring
 
     source = get_source(name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -80,8 +80,8 @@ def fetch(
 @app.command()
 def verify(name: Name, json: Json = False) -> None:
     """Check the files of a source in the data folder; for a table also the facts about it; say time and memory."""
-    from nasbench.tabular.sources import get_source
-    from nasbench.tabular.sources import verify as check
+    from nasbench.tables.sources import get_source
+    from nasbench.tables.sources import verify as check
 
     source = get_source(name)
     before, started = _peak_mib(), time.perf_counter()

@@ -13,9 +13,9 @@ from rich.text import Text
 from nasbench.cli.output import show
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
-from nasbench.files import write_text
-from nasbench.hardware import counts
-from nasbench.report.drawing import svg
+from nasbench.costs.cost import counts
+from nasbench.report.drawing.drawing import svg
+from nasbench.storage.files import write_text
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 

@@ -15,10 +15,10 @@ from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
 from nasbench.data import DATASETS
-from nasbench.network_checks import NETWORK_CHECKS
-from nasbench.tabular.paper_table import load_paper_table, table_files
-from nasbench.tabular.protocols import Compression
-from nasbench.tabular.sources import SOURCES
+from nasbench.deploy.network_checks import NETWORK_CHECKS
+from nasbench.tables.paper_table import load_paper_table, table_files
+from nasbench.tables.protocols import Compression
+from nasbench.tables.sources import SOURCES
 from nasbench_compression import backends, steps
 from nasbench_registry import Registry, one_of
 from search_spaces import check_space, spaces
@@ -46,7 +46,7 @@ def _datasets() -> list[dict[str, Any]]:
 
 def _tables() -> list[dict[str, Any]]:
     """The tables of papers that `nasbench reproduce` measures again."""
-    from nasbench.tabular.compression_rows import compression_missing
+    from nasbench.tables.compression_rows import compression_missing
 
     rows = []
     for name in table_files():
@@ -61,7 +61,7 @@ def _tables() -> list[dict[str, Any]]:
 
 
 def _devices() -> list[dict[str, Any]]:
-    from nasbench.hardware import DEVICES
+    from nasbench.devices.registry import DEVICES
 
     return [
         {"name": name, "summary": kind.summary, "source": kind.source, "why_unavailable": kind.why_missing()}
@@ -70,7 +70,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _predictors() -> list[dict[str, Any]]:
-    from nasbench.hardware import PREDICTORS
+    from nasbench.latency.predictors import PREDICTORS
 
     return [{"name": name, "summary": kind.summary, "source": kind.source} for name, kind in PREDICTORS.items()]
 

@@ -17,9 +17,9 @@ from rich.text import Text
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import import_from
-from nasbench.deployment.matrix import Matrix, all_precisions, fill
-from nasbench.deployment.setting import PRECISIONS, Setting
-from nasbench.deployment.variants import USUAL, read_variant
+from nasbench.deploy.matrix import Matrix, all_precisions, fill
+from nasbench.deploy.setting import PRECISIONS, Setting
+from nasbench.deploy.variants import USUAL, read_variant
 from nasbench.report import units
 from nasbench.report.matrix_page import reasons, write_matrix_page
 from nasbench_compression import backends

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from nasbench.files import finite
+from nasbench.storage.files import finite
 
 err = Console(stderr=True)
 

@@ -16,13 +16,14 @@ from rich.text import Text
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json, Override
 from nasbench.cli.spaces import import_from
-from nasbench.config import load_experiment
-from nasbench.evaluation.costs import LATENCY
+from nasbench.evaluators.costs import LATENCY
+from nasbench.experiment.loading import load_experiment
 
 if TYPE_CHECKING:
-    from nasbench.config import Experiment
-    from nasbench.hardware import Calibration, Device
-    from nasbench.space_profile import SpaceProfile
+    from nasbench.devices.device import Device
+    from nasbench.experiment.experiment import Experiment
+    from nasbench.experiment.profile import SpaceProfile
+    from nasbench.latency.calibration import Calibration
     from search_spaces import SearchSpace, Task
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -42,10 +43,10 @@ def profile(
     asked = load_experiment(experiment, override or [], seed)
     import_from(experiment.resolve().parent)
     from nasbench.data import load_data
-    from nasbench.hardware import get_device
-    from nasbench.joint.space import experiment_space, network_space
-    from nasbench.search.preflight import stored_calibration
-    from nasbench.space_profile import profile_space, to_json
+    from nasbench.devices.registry import get_device
+    from nasbench.evaluators.compressed.space import experiment_space, network_space
+    from nasbench.experiment.preflight import stored_calibration
+    from nasbench.experiment.profile import profile_space, to_json
     from nasbench_registry import UserError
 
     space = network_space(experiment_space(asked))
@@ -89,7 +90,7 @@ def profile(
 
 
 def _calibrate(bar: Progress, space: SearchSpace, task: Task, device: Device, asked: Experiment) -> Calibration:
-    from nasbench.hardware import calibrate
+    from nasbench.latency.calibrate import calibrate
 
     step = bar.add_task(f"measuring latency on {device.runtime}", total=asked.device.samples)
     return calibrate(

@@ -9,9 +9,10 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from nasbench.cli.output import err
-from nasbench.evaluation.outcomes import SCORED
+from nasbench.evaluators.outcomes import SCORED
 from nasbench.report import units
-from nasbench.study import Candidate, Study
+from nasbench.search.record import Candidate
+from nasbench.search.study import Study
 
 
 class SearchProgress:

@@ -20,11 +20,11 @@ from rich.table import Table
 
 from nasbench.cli.output import err, show
 from nasbench.cli.search import Json
-from nasbench.files import write_text
+from nasbench.storage.files import write_text
 from nasbench_registry import UserError
 
 if TYPE_CHECKING:
-    from nasbench.tabular.reproduce import Reproduction
+    from nasbench.tables.reproduce import Reproduction
 
 
 def reproduce(
@@ -51,9 +51,9 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Run the searches behind a table of a paper, and print its numbers beside ours; without TABLE list the tables."""
-    from nasbench.tabular.paper_table import load_paper_table
-    from nasbench.tabular.reproduce import Cell
-    from nasbench.tabular.reproduce import reproduce as run
+    from nasbench.tables.paper_table import load_paper_table
+    from nasbench.tables.reproduce import Cell
+    from nasbench.tables.reproduce import reproduce as run
 
     if table is None:
         _list(json)
@@ -87,7 +87,7 @@ def reproduce(
 
 
 def _list(json: bool) -> None:
-    from nasbench.tabular.paper_table import load_paper_table, table_files
+    from nasbench.tables.paper_table import load_paper_table, table_files
 
     tables = [load_paper_table(name) for name in table_files()]
     told = Table(title="tables")
@@ -122,7 +122,7 @@ def _list(json: bool) -> None:
 
 def _printed(result: Reproduction) -> RenderableType:
     from nasbench.report.paper_page import pair, precision, signed, standard_errors
-    from nasbench.tabular.paper_table import TRUST
+    from nasbench.tables.paper_table import TRUST
 
     table = Table(title=f"{result.table.title} ({result.table.where})")
     if not result.table.published:

@@ -13,17 +13,16 @@ import typer
 
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.spaces import import_from
-from nasbench.config import load_experiment
-from nasbench.evaluation.outcomes import FAILURES
-from nasbench.remote_folder import shown
-from nasbench.study import RunFolder
-from nasbench.study.remote import open_run
-from nasbench.study.run_folder import to_yaml
-from nasbench.study.storage import StorageLost
+from nasbench.evaluators.outcomes import FAILURES
+from nasbench.experiment.loading import load_experiment
+from nasbench.storage.optuna_storage import StorageLost
+from nasbench.storage.remote import open_run
+from nasbench.storage.remote_folder import shown
+from nasbench.storage.run_folder import RunFolder, to_yaml
 
 if TYPE_CHECKING:
-    from nasbench.config import Experiment
-    from nasbench.search.plan import Estimate
+    from nasbench.experiment.experiment import Experiment
+    from nasbench.experiment.plan import Estimate
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Override = Annotated[list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")]
@@ -49,7 +48,7 @@ def search(
     if dry_run:
         _plan(asked, json)
         return
-    from nasbench.search import prepare
+    from nasbench.experiment.preflight import prepare
 
     prepare(asked)  # before a folder is made
     folder = open_run(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}", tell)
@@ -86,8 +85,8 @@ def report(run: Run, json: Json = False) -> None:
 def _run(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
     """Hold the folder, begin, and search to the end."""
     from nasbench.cli.progress import SearchProgress
+    from nasbench.experiment.engine import run_search
     from nasbench.report import survivors_table, units
-    from nasbench.search import run_search
 
     try:
         with folder.locked():
@@ -123,8 +122,8 @@ def _came_to_nothing(written: Mapping[str, Any]) -> bool:
 
 
 def _plan(asked: Any, json: bool) -> None:
-    from nasbench.search import prepare
-    from nasbench.search.plan import estimate
+    from nasbench.experiment.plan import estimate
+    from nasbench.experiment.preflight import prepare
 
     prepared = prepare(asked)
     err.print("training two pilots for a few seconds ...", highlight=False)

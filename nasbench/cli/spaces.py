@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nasbench.config import key_value
+from nasbench.experiment.loading import key_value
 from nasbench_registry import UserError
 from search_spaces import SearchSpace, Task, get_space
 

@@ -11,13 +11,13 @@ from rich.table import Table
 from nasbench.cli.output import show, tell
 from nasbench.cli.search import Json, Run
 from nasbench.cli.spaces import import_from
-from nasbench.evaluation.outcomes import FAILURES, OUTCOMES, SCORED
-from nasbench.study import Candidate, RunFolder
-from nasbench.study.record import comparable, search_seconds, utilization
-from nasbench.study.remote import open_run
+from nasbench.evaluators.outcomes import FAILURES, OUTCOMES, SCORED
+from nasbench.search.record import Candidate, comparable, search_seconds, utilization
+from nasbench.storage.remote import open_run
+from nasbench.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from nasbench.config import Experiment
+    from nasbench.experiment.experiment import Experiment
 
 
 def status(run: Run, json: Json = False) -> None:
@@ -30,9 +30,9 @@ def status(run: Run, json: Json = False) -> None:
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
     """What `nasbench status --json` prints."""
-    from nasbench.joint.space import experiment_space
+    from nasbench.evaluators.compressed.space import experiment_space
+    from nasbench.objectives.reward import pareto_front
     from nasbench.report.build import describe, read_candidates
-    from nasbench.reward import pareto_front
 
     experiment = folder.experiment()
     space = experiment_space(experiment)

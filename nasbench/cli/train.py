@@ -17,15 +17,16 @@ from nasbench.cli.draw import read_architecture
 from nasbench.cli.output import show, tell
 from nasbench.cli.search import Json, Override
 from nasbench.cli.spaces import import_from
-from nasbench.config import Experiment, load_experiment
 from nasbench.data import ImageData, load_data
-from nasbench.files import write_json
-from nasbench.joint.space import JointSpace, experiment_space
-from nasbench.metrics import Metrics
+from nasbench.evaluators.compressed.space import JointSpace, experiment_space
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.loading import load_experiment
+from nasbench.experiment.retrain import Retrained, retrain
+from nasbench.objectives.metrics import Metrics
 from nasbench.report import units
 from nasbench.report.build import read_candidates
-from nasbench.search.retrain import Retrained, retrain
-from nasbench.study import RunFolder
+from nasbench.storage.files import write_json
+from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, get_space
 

@@ -20,9 +20,9 @@ from nasbench.cli.output import err, show, tell
 from nasbench.cli.progress import time_left
 from nasbench.cli.search import Json
 from nasbench.cli.spaces import import_from
-from nasbench.deployment.setting import Setting
-from nasbench.deployment.tune import Tune
-from nasbench.deployment.tuning import Tuning
+from nasbench.deploy.setting import Setting
+from nasbench.deploy.tune import Tune
+from nasbench.deploy.tuning import Tuning
 from nasbench.report.units import significant
 from nasbench_compression import backends
 from nasbench_registry import one_of

@@ -34,8 +34,8 @@ def blocks(
     json: Json = False,
 ) -> None:
     """Compare block modules on one input shape: params, MACs, FLOPs per byte, peak memory, measured latency."""
-    from nasbench.hardware import Device
-    from nasbench.hardware.block_costs import block_costs
+    from nasbench.devices.block_costs import block_costs
+    from nasbench.devices.device import Device
 
     import_from()
     shape = read_shape(input_shape)
@@ -110,7 +110,7 @@ def benchmark_spaces(
     json: Json = False,
 ) -> None:
     """Measure how many architectures a second each space samples, mutates, merges and encodes."""
-    from nasbench.space_speed import OPERATIONS, space_speed
+    from benchmarks.space_speed import OPERATIONS, space_speed
 
     names = space or list(SPACES)
     spaces = {name: read_space(name) for name in names}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasbench.files import write_text
+from nasbench.storage.files import write_text
 from nasbench_compression.registry import backends
 
 README, CHECKSUMS = "README.md", "SHA256SUMS"

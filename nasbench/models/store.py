@@ -12,9 +12,9 @@ import safetensors
 from safetensors.torch import load_file
 from torch import nn
 
-from nasbench.evaluation.checkpoints import save_weights
-from nasbench.files import write_json
 from nasbench.models.deployment import write_deployment
+from nasbench.storage.checkpoints import save_weights
+from nasbench.storage.files import write_json
 from nasbench_compression import CompiledModel, Recipe, Step, get_backend, get_step
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task, get_space

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nasbench.config import Experiment
-from nasbench.config.experiment import ExecutorConfig
-from nasbench.evaluation.outcomes import OUTCOMES, SCORED
-from nasbench.hardware.compute import ASSUMED_UTILIZATION, Compute, compute_by_time
-from nasbench.study import Candidate
-from nasbench.study.record import search_seconds, utilization
+from nasbench.costs.compute import ASSUMED_UTILIZATION, Compute, compute_by_time
+from nasbench.evaluators.outcomes import OUTCOMES, SCORED
+from nasbench.experiment.experiment import ExecutorConfig, Experiment
+from nasbench.search.record import Candidate, search_seconds, utilization
 
 
 def count_outcomes(candidates: Sequence[Candidate], experiment: Experiment) -> list[dict[str, Any]]:
@@ -52,7 +50,7 @@ def compute(
     executor: ExecutorConfig,
     peak: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Seconds of devices, and the compute of training the candidates by both methods of `nasbench.hardware.compute`.
+    """Seconds of devices, and the compute of training the candidates by both methods of `nasbench.costs.compute`.
 
     What was found in the shared cache was not trained, and counts with the time to find it.
 
@@ -60,7 +58,7 @@ def compute(
         candidates: of the search.
         survivors: with their stages.
         executor: what a candidate is trained on: a share of GPUs, or threads of a CPU, which are one device together.
-        peak: of that device, as `nasbench.search.peak` keeps it; None if it was not measured.
+        peak: of that device, as `nasbench.experiment.peak` keeps it; None if it was not measured.
     """
     searching = sum(candidate.seconds for candidate in candidates)
     searching += sum(attempt["seconds"] for candidate in candidates for attempt in candidate.attempts)

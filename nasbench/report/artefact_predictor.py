@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from nasbench.joint.latency import LEAST, REFIT
+from nasbench.evaluators.compressed.latency import LEAST, REFIT
 from nasbench.report import units
-from nasbench.study import Candidate
+from nasbench.search.record import Candidate
 
 NAME, WHAT = "gp", "artefact"
 PROTOCOL = (

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nasbench.comparison.hypervolume import Scale, growth
-from nasbench.comparison.within_limits import within_limits
-from nasbench.config import Experiment
-from nasbench.study import Candidate
+from nasbench.experiment.experiment import Experiment
+from nasbench.objectives.hypervolume import Scale, growth
+from nasbench.report.within_limits import within_limits
+from nasbench.search.record import Candidate
 
 RESAMPLED = 100  # random searches, made of the candidates of one
 CONFIDENCE = 0.95

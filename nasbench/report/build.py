@@ -8,21 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from nasbench.config import Experiment
-from nasbench.files import write_json, write_text
-from nasbench.hardware import Calibration
-from nasbench.joint.space import JointSpace, experiment_space, network_space
+from nasbench.evaluators.compressed.space import JointSpace, experiment_space, network_space
+from nasbench.experiment.experiment import Experiment
+from nasbench.latency.calibration import Calibration
+from nasbench.objectives.reward import pareto_front
 from nasbench.report.accounting import compute, count_outcomes
 from nasbench.report.artefact_predictor import artefact_predictor
 from nasbench.report.baseline import compare_with_baseline, hypervolume_over_time
 from nasbench.report.early import early_ends
 from nasbench.report.figures import HELD_OUT
 from nasbench.report.importance import importance
-from nasbench.reward import pareto_front
-from nasbench.study import Candidate, RunFolder
-from nasbench.study.record import Record, comparable
-from nasbench.study.remeasured import overlay
-from nasbench.study.run_folder import baseline_folder
+from nasbench.search.record import Candidate, Record, comparable
+from nasbench.search.remeasured import overlay
+from nasbench.storage.files import write_json, write_text
+from nasbench.storage.run_folder import RunFolder, baseline_folder
 from search_spaces import SearchSpace
 
 LISTS = ("metrics", "scores", "curve", "network", "recipe")  # what does not fit a cell of trials.csv, or stands there

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from nasbench.evaluation.outcomes import OUTCOMES, SCORED
+from nasbench.evaluators.outcomes import OUTCOMES, SCORED
 from nasbench.report import units
 from nasbench.report.page import missing, safe
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nasbench.evaluation.outcomes import ENDINGS
-from nasbench.study import Candidate
+from nasbench.evaluators.outcomes import ENDINGS
+from nasbench.search.record import Candidate
 
 
 def early_ends(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nasbench.evaluation.outcomes import SCORED
+from nasbench.evaluators.outcomes import SCORED
 from nasbench.report import units
 from nasbench.report.page import missing, safe
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nasbench.evaluation.outcomes import FAILURES
+from nasbench.evaluators.outcomes import FAILURES
 from nasbench.report import units
 from nasbench.report.recipe_text import recipe_steps
 

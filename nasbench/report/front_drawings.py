@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasbench.config import Experiment
 from nasbench.data import load_data
-from nasbench.files import write_text
-from nasbench.joint.space import JointSpace, network_space
+from nasbench.evaluators.compressed.space import JointSpace, network_space
+from nasbench.experiment.experiment import Experiment
 from nasbench.models import read_description
-from nasbench.report.drawing import operation_colours, svg
-from nasbench.study import Candidate
+from nasbench.report.drawing.drawing import operation_colours, svg
+from nasbench.search.record import Candidate
+from nasbench.storage.files import write_text
 from search_spaces import Architecture, Graph, SearchSpace, Task
 
 FOLDER = "drawings"

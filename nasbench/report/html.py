@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from nasbench.files import write_text
 from nasbench.report import figures, page, units
 from nasbench.report.cost import cost
 from nasbench.report.curves import learning_curves, shown_curves
@@ -19,6 +18,7 @@ from nasbench.report.page import missing, safe, section
 from nasbench.report.recipe_text import recipe_steps
 from nasbench.report.reproduce import reproduce
 from nasbench.report.stage_bars import EAGER, Measure, accuracy_metric, stage_bars
+from nasbench.storage.files import write_text
 
 Record = Mapping[str, Any]
 

@@ -18,8 +18,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
-from nasbench.config.experiment import ObjectiveConfig
-from nasbench.study import Candidate
+from nasbench.experiment.experiment import ObjectiveConfig
+from nasbench.search.record import Candidate
 from search_spaces import SearchSpace
 
 BEST = 0.25  # the share of the candidates that is compared with all

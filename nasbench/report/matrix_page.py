@@ -9,8 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nasbench.files import write_text
 from nasbench.report import figures, page, units
+from nasbench.storage.files import write_text
 
 Record = Mapping[str, Any]
 

@@ -10,9 +10,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from nasbench.files import write_text
 from nasbench.report import figures, page, units
 from nasbench.report.figures import FONT, GREY, INK
+from nasbench.storage.files import write_text
 
 Record = Mapping[str, Any]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nasbench.files import write_text
 from nasbench.models import read_description
-from nasbench.report.drawing import operation_colours, svg
+from nasbench.report.drawing.drawing import operation_colours, svg
+from nasbench.storage.files import write_text
 from search_spaces import Graph, Task, get_space
 
 DRAWING = "architecture.svg"

@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nasbench.files import write_text
 from nasbench.report import figures, page
+from nasbench.storage.files import write_text
 
 Entry = Mapping[str, Any]
 

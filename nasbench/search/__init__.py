@@ -1,6 +1,1 @@
-"""One experiment from beginning to end."""
-
-from nasbench.search.engine import Watcher, run_search
-from nasbench.search.preflight import prepare
-
-__all__ = ["Watcher", "prepare", "run_search"]
+"""The search loop: study, record, executors."""

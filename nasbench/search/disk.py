@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from nasbench.remote_folder import RemoteError
 from nasbench.search.select import choose_survivors
-from nasbench.study import Study
+from nasbench.search.study import Study
+from nasbench.storage.remote_folder import RemoteError
 
 GB = 1e9
 

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from nasbench.config import Experiment
-from nasbench.config.experiment import ObjectiveConfig
-from nasbench.evaluation.costs import LATENCY, paper_costs
-from nasbench.fresh_model import fresh_model
-from nasbench.hardware import NetworkPredictor
-from nasbench.metrics import Metrics
-from nasbench.reward import broken_limit
+from nasbench.evaluators.costs import LATENCY, paper_costs
+from nasbench.experiment.experiment import Experiment, ObjectiveConfig
+from nasbench.latency.calibration import NetworkPredictor
+from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.reward import broken_limit
 from nasbench_registry import UserError
 from search_spaces import Architecture, NoValidArchitecture, SearchSpace, Task
+from search_spaces.fresh_model import fresh_model
 
 SAMPLES = 16  # drawn at random before the descent
 STEPS = 32  # of the descent, however slow a network is to cost

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from nasbench.study import Study
+from nasbench.search.study import Study
 
 INTERRUPTED = "stopped by Ctrl-C"
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nasbench.reward import broken_limit, pareto_front
-from nasbench.study import Candidate, Study
-from nasbench.study.remeasured import overlay
+from nasbench.objectives.reward import broken_limit, pareto_front
+from nasbench.search.record import Candidate
+from nasbench.search.remeasured import overlay
+from nasbench.search.study import Study
 from nasbench_registry import UserError
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasbench.config.experiment import GateConfig
-from nasbench.hardware import Device, Ratio
+from nasbench.devices.compare import Ratio
+from nasbench.devices.device import Device
+from nasbench.experiment.experiment import GateConfig
 from nasbench_compression import CompiledModel
 from search_spaces import Task
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nasbench.config import read_yaml
+from nasbench.experiment.loading import read_yaml
 from nasbench_compression import Recipe
 from nasbench_registry import UserError
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from torch import nn
 
-from nasbench.config.experiment import GateConfig
-from nasbench.hardware import Device, Latency, NotInTable, counts
-from nasbench.hardware.cost import stored_bytes
+from nasbench.costs.cost import counts, stored_bytes
+from nasbench.devices.device import Device
+from nasbench.devices.measure import Latency
+from nasbench.devices.table import NotInTable
+from nasbench.experiment.experiment import GateConfig
 from nasbench.models import Origin
 from nasbench.survivors.gate import Saving, saving
 from nasbench.survivors.workbench import Workbench, judge

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasbench.config import Experiment
-from nasbench.config.experiment import TrainingConfig
 from nasbench.data import ImageData, Split, load_data
-from nasbench.hardware import Device
+from nasbench.devices.device import Device
+from nasbench.experiment.experiment import Experiment, TrainingConfig
 from nasbench.models import Origin, StoredModel, read_description, save_model
 from nasbench.survivors.workbench import Workbench
 from nasbench_compression import CompiledModel, Step

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasbench.config.experiment import TrainingConfig
 from nasbench.data import ImageData, Split
-from nasbench.hardware import Device
+from nasbench.devices.device import Device
+from nasbench.experiment.experiment import TrainingConfig
 from nasbench.models import load_model
 from nasbench.training import Score, score, train
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch

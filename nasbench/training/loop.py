@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from nasbench.config.experiment import TrainingConfig
 from nasbench.data import Split
+from nasbench.experiment.experiment import TrainingConfig
 from nasbench.training.training import Loss, OnBatch, Training
 
 

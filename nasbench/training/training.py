@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nasbench.config.experiment import TrainingConfig
 from nasbench.data import Split
+from nasbench.experiment.experiment import TrainingConfig
 from nasbench.training.augmentation import augment
 from nasbench.training.errors import Diverged, TimedOut
 from nasbench.training.guessing import Guessing

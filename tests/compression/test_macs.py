@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasbench.hardware import counts
+from nasbench.costs.cost import counts
 from nasbench_compression.macs import count_macs
 from search_spaces import Task, get_space, spaces
 

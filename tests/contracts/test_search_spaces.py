@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasbench.network_checks import NETWORK_CHECKS
+from nasbench.deploy.network_checks import NETWORK_CHECKS
 from nasbench_registry import UserError
 from search_spaces import SPACES, Architecture, Task, check_space, get_space
 

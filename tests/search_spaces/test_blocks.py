@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasbench.hardware import cost
+from nasbench.costs.cost import cost
 from nasbench.models import load_model, save_model
 from nasbench_compression import Context, get_backend, get_step
 from nasbench_compression.compilation.onnx_export import _shape_operators

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasbench.hardware import cost
+from nasbench.costs.cost import cost
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
 from search_spaces import Task, get_space

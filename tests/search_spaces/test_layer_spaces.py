@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from nasbench.hardware import cost
-from nasbench.network_checks import NETWORK_CHECKS
+from nasbench.costs.cost import cost
+from nasbench.deploy.network_checks import NETWORK_CHECKS
 from nasbench_registry import UserError
 from search_spaces import Architecture, Task, check_space, get_space
 from search_spaces.chains import strides_for

@@ -1,0 +1,299 @@
+"""Kill parts of a search at random moments, resume it, and compare it with a run that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nasbench.experiment.loading import load_experiment
+from nasbench.storage.checkpoints import LOG
+from nasbench_registry import UserError
+
+KINDS = ("worker", "driver", "node")
+PAUSE_S = 1.5  # after the candidate that sets a fault off, the fault waits up to so long
+COMMAND = (sys.executable, "-c", "from nasbench.cli.app import main; main()")
+
+
+@dataclass
+class Fault:
+    """One kill.
+
+    Attributes:
+        kind: worker, driver or node.
+        after: so many outcomes were in the record when it was set off.
+        at_s: seconds since the beginning of the disturbed run.
+        running: candidates that were in training, with the epochs that they had finished.
+        repeated_epochs: of these epochs, how many were trained again.
+    """
+
+    kind: str
+    after: int
+    at_s: float = 0.0
+    running: dict[int, int] | None = None
+    repeated_epochs: int = 0
+
+
+@dataclass
+class Chaos:
+    """What came of it.
+
+    Attributes:
+        faults: in order.
+        candidates: asked for.
+        done: candidates of the disturbed run that are done.
+        missing: numbers without an outcome.
+        running: numbers that are still running.
+        twice: numbers with more than one outcome in the record.
+        different: numbers whose architecture, scores or metrics are not those of the undisturbed run.
+        epochs: of training that the candidates need.
+        epochs_trained: that were finished, repetitions included.
+        report: whether the report is complete: every candidate, the survivors with all stages, the page.
+        seconds: of the disturbed run.
+        calm_seconds: of the undisturbed run.
+    """
+
+    faults: list[Fault]
+    candidates: int
+    done: int
+    missing: list[int]
+    running: list[int]
+    twice: list[int]
+    different: list[int]
+    epochs: int
+    epochs_trained: int
+    report: bool
+    seconds: float
+    calm_seconds: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was lost, repeated or changed."""
+        wrong = self.missing or self.running or self.twice or self.different
+        return self.report and not wrong and self.done == self.candidates
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name, and `sound`."""
+        return asdict(self) | {"sound": self.sound}
+
+
+def chaos(
+    experiment: Path,
+    folder: Path,
+    *,
+    candidates: int,
+    faults: int,
+    seed: int,
+    overrides: Sequence[str] = (),
+    on_event: Callable[[str], None] = lambda text: None,
+) -> Chaos:
+    """Run an experiment twice: undisturbed with one worker, and on a cluster whose parts are killed.
+
+    Args:
+        experiment: the file; its controller must not depend on the order of results, its metrics not on measurement.
+        folder: gets the two runs, `calm` and `rough`.
+        candidates: of each run.
+        faults: kills, of each kind in turn in a random order, at random moments.
+        seed: of the kinds and moments.
+        overrides: ``key=value`` texts for both runs.
+        on_event: hears what happens.
+
+    Raises:
+        UserError: a run ended with an error.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already; give a new folder with --run.")
+    folder.mkdir(parents=True)
+    words = [str(experiment), *(word for text in overrides for word in ("-o", text))]
+    words += ["-o", f"search.candidates={candidates}"]
+    on_event("undisturbed run with one worker")
+    started = time.monotonic()
+    calm = _Driver(folder / "calm", [*words, "-o", "executor={name: inline}"])
+    calm.start()
+    calm.wait()
+    calm_seconds = time.monotonic() - started
+    rng = random.Random(seed)
+    planned = _plan(rng, candidates, faults)
+    rough = _disturbed(folder / "rough", words, planned, rng, on_event)
+    return _compare(folder, planned, candidates, rough, calm_seconds)
+
+
+def _plan(rng: random.Random, candidates: int, faults: int) -> list[Fault]:
+    kinds = [KINDS[index % len(KINDS)] for index in range(faults)]
+    rng.shuffle(kinds)
+    moments = sorted(rng.sample(range(1, max(candidates - 1, faults + 1)), faults))
+    return [Fault(kind, after) for kind, after in zip(kinds, moments, strict=True)]
+
+
+def _disturbed(
+    run: Path, words: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
+) -> float:
+    """The run with the faults; its seconds."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    on_event("disturbed run on a cluster of a head and two nodes")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        started = time.monotonic()
+        driver = _Driver(run, [*words, "-o", f"ray.address={cluster.address}"])
+        driver.start()
+        for fault in planned:
+            driver.wait_for(lambda after=fault.after: len(outcomes(run)) >= after)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, PAUSE_S))
+            fault.running = _in_training(run)
+            fault.at_s = time.monotonic() - started
+            if fault.kind == "worker":
+                _kill_worker(driver, run, rng)
+            elif fault.kind == "node":
+                cluster.remove_node(nodes.pop(rng.randrange(len(nodes))), allow_graceful=False)
+                nodes.append(cluster.add_node(num_cpus=1))
+            else:
+                driver.kill()
+                driver.start()
+            on_event(f"{fault.at_s:5.1f} s: killed a {fault.kind} after {len(outcomes(run))} outcomes")
+        driver.wait()
+        return time.monotonic() - started
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray does not annotate it
+        ray.shutdown()
+
+
+class _Driver:
+    """The process of a search: started, killed, resumed."""
+
+    def __init__(self, run: Path, words: Sequence[str]) -> None:
+        self.run, self.words = run, words
+        self.log = run.with_suffix(".log")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the search, or go on with it."""
+        begun = (self.run / "config.yaml").exists()
+        words = ["resume", str(self.run)] if begun else ["search", *self.words, "--run", str(self.run)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*COMMAND, *words], stdout=log, stderr=log, start_new_session=True)
+
+    def kill(self) -> None:
+        """SIGKILL: no handler runs."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def wait_for(self, reached: Callable[[], bool]) -> None:
+        """Wait for something that the search does."""
+        assert self.process is not None
+        while not reached():
+            if self.process.poll() is not None:
+                self._fail("ended before the faults were done")
+            time.sleep(0.02)
+
+    def wait(self) -> None:
+        """Wait for the end of the search."""
+        assert self.process is not None
+        if self.process.wait():
+            self._fail(f"ended with exit code {self.process.returncode}")
+
+    def _fail(self, how: str) -> None:
+        last = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        raise UserError(f"the search in {self.run} {how}: {' | '.join(last)}")
+
+
+def outcomes(run: Path) -> list[int]:
+    """The number of the candidate of each outcome in the journal of a run, in order."""
+    journal = run / "study.journal"
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+    entries = (json.loads(line) for line in lines if b'"outcome"' in line)
+    return [int(entry["trial_id"]) for entry in entries if "outcome" in entry.get("user_attr", {})]
+
+
+def epochs_log(run: Path) -> list[dict[str, int]]:
+    """The finished epochs of a run, in order; half a line at the end is left out."""
+    log = run / "checkpoints" / LOG
+    return [json.loads(line) for line in log.read_bytes().split(b"\n")[:-1]] if log.exists() else []
+
+
+def _in_training(run: Path) -> dict[int, int]:
+    """The candidates without an outcome that have begun, with the last epoch that they finished."""
+    finished, reached = set(outcomes(run)), Counter[int]()
+    for line in epochs_log(run):
+        reached[line["candidate"]] = max(reached[line["candidate"]], line["epoch"])
+    return {number: epoch for number, epoch in reached.items() if number not in finished}
+
+
+def _kill_worker(driver: _Driver, run: Path, rng: random.Random) -> None:
+    """Kill a process in the middle of a candidate's training; waits for one if there is none.
+
+    It is held first, for it may have finished since it was looked at; then it is let go, and another one is waited for.
+    """
+    epochs = load_experiment(run / "config.yaml").training.epochs
+
+    def hit() -> bool:
+        training = sorted(_training(run, epochs))
+        if not training:
+            return False
+        process = rng.choice(training)
+        try:
+            os.kill(process, signal.SIGSTOP)
+            held = process in _training(run, epochs)
+            os.kill(process, signal.SIGKILL if held else signal.SIGCONT)
+        except ProcessLookupError:
+            return False
+        return held
+
+    driver.wait_for(hit)
+
+
+def _training(run: Path, epochs: int) -> set[int]:
+    """The processes that have begun with a candidate and are not done with its last epoch."""
+    latest = {line["candidate"]: line["process"] for line in epochs_log(run)}
+    processes = {latest[number] for number, epoch in _in_training(run).items() if epoch < epochs}
+    return {process for process in processes if Path(f"/proc/{process}").exists()}
+
+
+def _compare(folder: Path, faults: list[Fault], candidates: int, seconds: float, calm_seconds: float) -> Chaos:
+    calm, rough = (
+        json.loads((folder / name / "report.json").read_text(encoding="utf-8")) for name in ("calm", "rough")
+    )
+    there = {each["id"]: each for each in rough["candidates"]}
+    kept = ("architecture", "status", "metrics", "scores", "epochs")
+    different = [
+        each["id"]
+        for each in calm["candidates"]
+        if each["id"] in there and any(each[key] != there[each["id"]][key] for key in kept)
+    ]
+    trained = Counter((line["candidate"], line["epoch"]) for line in epochs_log(folder / "rough"))
+    for fault in faults:
+        for number, epoch in (fault.running or {}).items():
+            fault.repeated_epochs += sum(trained[number, each] > 1 for each in range(1, epoch + 1))
+    stages = [stage["name"] for survivor in rough["survivors"] for stage in survivor["stages"]]
+    complete = (
+        rough["status"] == "complete"
+        and len(there) == candidates
+        and stages == [stage["name"] for survivor in calm["survivors"] for stage in survivor["stages"]]
+        and (folder / "rough" / "report.html").exists()
+    )
+    return Chaos(
+        faults=faults,
+        candidates=candidates,
+        done=sum(each["status"] == "done" for each in there.values()),
+        missing=[number for number in range(candidates) if number not in there],
+        running=[number for number, each in there.items() if each["status"] == "running"],
+        twice=sorted(number for number, count in Counter(outcomes(folder / "rough")).items() if count > 1),
+        different=different,
+        epochs=len(trained),
+        epochs_trained=trained.total(),
+        report=complete,
+        seconds=seconds,
+        calm_seconds=calm_seconds,
+    )

@@ -1,0 +1,191 @@
+"""What the engine costs: the same candidates by our executor, by Ray Tune alone and by a loop, in turn, in one run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.statistics import Spread
+from benchmarks.ways import WAYS, Pass, Work
+from nasbench.evaluators import Trial
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.loading import parse_experiment
+from nasbench.experiment.preflight import prepare
+from nasbench.search.study import Study
+from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError
+from search_spaces import SearchSpace
+
+MEANS = ("candidates_per_hour", "utilization_pct", "training_s", "between_ms", "startup_s", "wall_s", "tail_s")
+
+
+@dataclass(frozen=True)
+class EngineSpeed:
+    """What was measured.
+
+    Attributes:
+        candidates: of each pass.
+        workers: of the engine and of Ray Tune; the loop has one.
+        rounds: each with one pass of every way, in the order in which they ran.
+    """
+
+    candidates: int
+    workers: int
+    rounds: tuple[tuple[Pass, ...], ...]
+
+    def passes(self, way: str) -> list[Pass]:
+        """Those of one way, by round."""
+        return [each for passes in self.rounds for each in passes if each.way == way]
+
+    def spread(self, way: str, name: str) -> Spread | None:
+        """A property of `Pass` over the rounds."""
+        return Spread.of([getattr(each, name) for each in self.passes(way)])
+
+    @property
+    def overhead_pct(self) -> list[float]:
+        """In each round, how much longer the engine took than Ray Tune alone, in percent of the latter."""
+        return [100 * (ours.wall_s - theirs.wall_s) / theirs.wall_s for ours, theirs in self._pairs()]
+
+    @property
+    def overhead_ms_per_candidate(self) -> list[float]:
+        """In each round, the same as milliseconds of wall time for each candidate."""
+        return [1000 * (ours.wall_s - theirs.wall_s) / self.candidates for ours, theirs in self._pairs()]
+
+    def _pairs(self) -> list[tuple[Pass, Pass]]:
+        return list(zip(self.passes("engine"), self.passes("ray_tune"), strict=True))
+
+    @property
+    def different(self) -> list[int]:
+        """Numbers of candidates whose validation loss was not the same, to the bit, in all passes."""
+        losses: dict[int, set[float]] = {}
+        for each in (evaluation for passes in self.rounds for one in passes for evaluation in one.evaluations):
+            losses.setdefault(each.number, set()).add(each.val_loss)
+        return sorted(number for number, values in losses.items() if len(values) > 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The raw moments of every pass, means and standard deviations over the rounds, and the overhead."""
+        means = {way: {name: _json(self.spread(way, name)) for name in MEANS} for way in WAYS}
+        overhead = {
+            "pct": self.overhead_pct,
+            "pct_spread": _json(Spread.of(self.overhead_pct)),
+            "ms_per_candidate": self.overhead_ms_per_candidate,
+            "ms_per_candidate_spread": _json(Spread.of(self.overhead_ms_per_candidate)),
+        }
+        return {
+            "candidates": self.candidates,
+            "workers": self.workers,
+            "ways": means,
+            "overhead": overhead,
+            "different": self.different,
+            "rounds": [[each.to_json() for each in passes] for passes in self.rounds],
+        }
+
+
+def engine_speed(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    candidates: int,
+    workers: int,
+    rounds: int,
+    code_folder: Path,
+    on_event: Callable[[str], None] = lambda text: None,
+) -> EngineSpeed:
+    """Evaluate the same candidates in every way, once in each round; every other round runs in the opposite order.
+
+    Args:
+        experiment: what is trained, and how; `comparison` tells what is taken from it.
+        folder: gets a folder for each pass.
+        candidates: of each pass.
+        workers: of the engine and of Ray Tune.
+        rounds: so many.
+        code_folder: where a user's own modules lie.
+        on_event: hears what happens.
+
+    Raises:
+        UserError: the experiment cannot be compared, or a candidate is not trained to its end.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already; give a new folder with --run.")
+    asked = comparison(experiment, candidates, workers)
+    prepared = prepare(asked)
+    work = Work(asked, prepared, plan(asked, prepared.space), code_folder)
+    measured: list[tuple[Pass, ...]] = []
+    for number in range(rounds):
+        passes: list[Pass] = []
+        for way in list(WAYS) if number % 2 == 0 else reversed(WAYS):
+            done = WAYS[way](work, folder / f"{number}-{way}")
+            _check(work, done)
+            passes.append(done)
+            on_event(
+                f"round {number + 1} of {rounds}, {way}: {done.wall_s:.1f} s, {done.utilization_pct:.1f} % of them "
+                f"training, after {done.startup_s:.1f} s to start"
+            )
+        measured.append(tuple(passes))
+    return EngineSpeed(candidates, workers, tuple(measured))
+
+
+def comparison(experiment: Experiment, candidates: int, workers: int) -> Experiment:
+    """An experiment with the data, the space, the training and the record of another one, which fixes its candidates.
+
+    Its controller is random, for other ones propose by what they were told, in whatever order results arrive. Without
+    scheduler and cache every candidate is trained to its end; Ray is that of this machine.
+
+    Raises:
+        UserError: the experiment needs latency, which would be measured first.
+    """
+    if experiment.needs_latency:
+        raise UserError(
+            f"experiment {experiment.name!r} needs latency, which has no part in what is compared; leave it out: "
+            f"-o 'objectives=[{{metric: val_acc_pct, goal: max}}]' -o 'reward={{name: scalar}}'."
+        )
+    return parse_experiment(
+        experiment.model_dump(mode="json")
+        | {
+            "controller": {"name": "random"},
+            "search": {"candidates": candidates, "max_failures": 0},
+            "executor": experiment.executor.model_dump() | {"name": "ray", "workers": workers},
+            "ray": {},
+            "scheduler": None,
+            "cache": None,
+            "survivors": 0,
+            "recipe": [],
+        }
+    )
+
+
+def plan(experiment: Experiment, space: SearchSpace) -> Sequence[Trial]:
+    """The trials that a study of an experiment of `comparison` hands out, in their order.
+
+    Raises:
+        UserError: the space holds fewer.
+    """
+    trials: list[Trial] = []
+    with tempfile.TemporaryDirectory(prefix="nasbench-plan-") as place:
+        folder = RunFolder(Path(place) / "run")
+        folder.start(experiment.model_copy(update={"storage": None}), Path(place), "plan")
+        study = Study(folder, folder.experiment(), space)
+        while len(trials) < experiment.search.candidates:
+            trial = study.next_trial()
+            if trial is None:
+                raise UserError(
+                    f"space {experiment.space.name!r} gives {len(trials)} candidates, fewer than "
+                    f"{experiment.search.candidates}: {study.stop_reason}; lower --candidates."
+                )
+            trials.append(trial)
+    return trials
+
+
+def _check(work: Work, done: Pass) -> None:
+    """Every way evaluated what was planned; anything else is a fault of this benchmark."""
+    planned = [(trial.number, work.prepared.space.format(trial.arch), trial.seed) for trial in work.trials]
+    evaluated = [(each.number, each.architecture, each.seed) for each in done.evaluations]
+    if evaluated != planned:
+        raise RuntimeError(f"{done.way} did not evaluate what was planned")
+
+
+def _json(spread: Spread | None) -> dict[str, Any] | None:
+    return None if spread is None else asdict(spread)

@@ -1,0 +1,224 @@
+"""What early stopping gains: searches of the same wall time with and without a scheduler, for several seeds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.chaos import epochs_log
+from benchmarks.silent import Silent
+from benchmarks.statistics import Spread
+from nasbench.experiment.engine import run_search
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.loading import parse_experiment
+from nasbench.report.build import read_candidates
+from nasbench.search.executors.cluster import connected
+from nasbench.search.record import comparable, search_seconds, utilization
+from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError, one_of
+from search_spaces import get_space
+
+NONE = "none"
+SCHEDULERS = (NONE, "asha", "median_stopping", "hyperband")
+ENDLESS = 1_000_000  # candidates and failures: the time alone ends a search
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One search.
+
+    Attributes:
+        scheduler: its name, or none.
+        seed: of the experiment.
+        run: its folder.
+        best_val_acc_pct: of the candidates that were trained to their last epoch; None if there is none.
+        done: candidates that were trained to their last epoch.
+        stopped: candidates that the scheduler stopped before.
+        failed: candidates of any other outcome.
+        epochs: of training that were finished, for all candidates.
+        wall_s: seconds of search until the last candidate was finished; those that run when the time is over may end.
+        utilization_pct: seconds of training / (workers x wall seconds), in percent.
+    """
+
+    scheduler: str
+    seed: int
+    run: str
+    best_val_acc_pct: float | None
+    done: int
+    stopped: int
+    failed: int
+    epochs: int
+    wall_s: float
+    utilization_pct: float
+
+    @property
+    def candidates(self) -> int:
+        """That were seen: done or stopped."""
+        return self.done + self.stopped
+
+
+@dataclass(frozen=True)
+class SchedulerGain:
+    """What was measured.
+
+    Attributes:
+        minutes: after which no search hands out a candidate.
+        schedulers: in the order asked for.
+        seeds: of the searches with each scheduler.
+        searches: of every seed and scheduler.
+    """
+
+    minutes: float
+    schedulers: tuple[str, ...]
+    seeds: tuple[int, ...]
+    searches: tuple[Searched, ...]
+
+    def of(self, scheduler: str) -> list[Searched]:
+        """The searches with one scheduler, by seed."""
+        return sorted((each for each in self.searches if each.scheduler == scheduler), key=lambda each: each.seed)
+
+    def spread(self, scheduler: str, name: str) -> Spread | None:
+        """An attribute of `Searched` over the seeds."""
+        return Spread.of([getattr(each, name) for each in self.of(scheduler)])
+
+    def gain(self, scheduler: str) -> Spread | None:
+        """Best accuracy with the scheduler minus that without one, seed by seed, where both found something.
+
+        None for the searches without one, and where there are none to compare with.
+        """
+        if scheduler == NONE or NONE not in self.schedulers:
+            return None
+        pairs = zip(self.of(scheduler), self.of(NONE), strict=True)
+        return Spread.of(
+            [
+                None
+                if one.best_val_acc_pct is None or other.best_val_acc_pct is None
+                else one.best_val_acc_pct - other.best_val_acc_pct
+                for one, other in pairs
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Every search, and means, standard deviations and paired differences."""
+        names = ("best_val_acc_pct", "candidates", "done", "stopped", "epochs", "wall_s", "utilization_pct")
+        rows = {}
+        for scheduler in self.schedulers:
+            gain = self.gain(scheduler)
+            spreads = {name: self.spread(scheduler, name) for name in names}
+            rows[scheduler] = {name: None if each is None else asdict(each) for name, each in spreads.items()} | {
+                "gain_pct": None if gain is None else asdict(gain) | {"standard_error": gain.standard_error}
+            }
+        return {
+            "minutes": self.minutes,
+            "seeds": list(self.seeds),
+            "schedulers": rows,
+            "searches": [asdict(each) for each in self.searches],
+        }
+
+
+def scheduler_gain(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    schedulers: Sequence[str],
+    seeds: int,
+    minutes: float,
+    code_folder: Path,
+    on_event: Callable[[str], None] = lambda text: None,
+) -> SchedulerGain:
+    """Search once for every seed and scheduler, or go on with what is missing in the folder.
+
+    All schedulers have their turn with a seed before the next seed comes, beginning with another one each time.
+
+    Args:
+        experiment: what is searched; its own scheduler only gives options to the one of the same name.
+        folder: gets a run folder ``SCHEDULER-SEED`` for each search.
+        schedulers: names in `SCHEDULERS`.
+        seeds: so many, from that of the experiment on.
+        minutes: of each search, beyond which running candidates are only finished.
+        code_folder: where a user's own modules lie.
+        on_event: hears what happens.
+
+    Raises:
+        UserError: a name is unknown or there twice, a folder holds the run of another experiment, or the executor is
+            not ray.
+    """
+    for name in schedulers:
+        one_of("scheduler", name, SCHEDULERS)
+    if len(set(schedulers)) != len(schedulers) or not schedulers:
+        raise UserError(f"schedulers {', '.join(schedulers) or '(none)'}: give each name once, and at least one.")
+    if experiment.executor.name != "ray":
+        raise UserError(f"executor {experiment.executor.name} has no schedulers; set executor.name: ray.")
+    numbers = range(experiment.seed, experiment.seed + seeds)
+    asked = {(name, seed): timed(experiment, name, seed, minutes) for seed in numbers for name in schedulers}
+    searches: list[Searched] = []
+    on_event(f"{len(asked)} searches of {minutes:g} minutes, in {folder}")
+    # Ray starts once: that takes seconds, on a busy machine many more, which each search would count as its time.
+    with contextlib.ExitStack() as stack:
+        for index, seed in enumerate(numbers):
+            turn = index % len(schedulers)
+            for name in (*schedulers[turn:], *schedulers[:turn]):
+                run = RunFolder(folder / f"{name}-{seed}")
+                run.start(asked[name, seed], code_folder, "nasbench benchmark-schedulers")
+                there = run.summary.exists()
+                if not there:
+                    stack.enter_context(connected(asked[name, seed], code_folder))
+                    with run.locked():
+                        run_search(asked[name, seed], run, Silent())
+                searches.append(read(run, name, seed))
+                on_event(_line(searches[-1], there))
+    return SchedulerGain(minutes, tuple(schedulers), tuple(numbers), tuple(searches))
+
+
+def timed(experiment: Experiment, scheduler: str, seed: int, minutes: float) -> Experiment:
+    """An experiment that searches for some minutes and does nothing with what it finds.
+
+    Raises:
+        UserError: it cannot have the scheduler.
+    """
+    own = experiment.scheduler
+    options = own.model_dump() if own is not None and own.name == scheduler else {"name": scheduler}
+    return parse_experiment(
+        experiment.model_dump(mode="json")
+        | {
+            "seed": seed,
+            "scheduler": None if scheduler == NONE else options,
+            "search": experiment.search.model_dump()
+            | {"candidates": ENDLESS, "max_failures": ENDLESS, "max_hours": minutes / 60},
+            "survivors": 0,
+            "recipe": [],
+        }
+    )
+
+
+def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
+    """What a search that ended has found."""
+    experiment = run.experiment()
+    candidates = read_candidates(run, experiment, get_space(experiment.space.name, **experiment.space.options))
+    accuracies = [each.metrics["val_acc_pct"] for each in comparable(candidates, experiment.training.epochs)]
+    done, stopped = (sum(each.status == status for each in candidates) for status in ("done", "stopped"))
+    return Searched(
+        scheduler=scheduler,
+        seed=seed,
+        run=str(run.path),
+        best_val_acc_pct=max(accuracies, default=None),
+        done=done,
+        stopped=stopped,
+        failed=len(candidates) - done - stopped,
+        epochs=len(epochs_log(run.path)),
+        wall_s=search_seconds(candidates),
+        utilization_pct=100 * (utilization(candidates, experiment.executor.workers) or 0.0),
+    )
+
+
+def _line(found: Searched, there: bool) -> str:
+    best = (
+        "nothing was trained to its end" if found.best_val_acc_pct is None else f"best {found.best_val_acc_pct:.2f} %"
+    )
+    return (
+        f"seed {found.seed}, {found.scheduler}: {best}, {found.candidates} candidates ({found.stopped} stopped early), "
+        f"{found.epochs} epochs, {found.wall_s / 60:.1f} min{', from an earlier run' if there else ''}"
+    )

@@ -1,0 +1,294 @@
+"""Three ways to evaluate the same candidates: by our engine, by Ray Tune alone, by a loop in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.silent import Silent
+from nasbench.evaluators import Evaluator, Trial
+from nasbench.evaluators.evaluator import Report
+from nasbench.evaluators.trained import Trained
+from nasbench.experiment.engine import run_candidates
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.preflight import Prepared
+from nasbench.objectives.metrics import Metrics
+from nasbench.search.executors.cluster import connected
+from nasbench.search.record import Candidate
+from nasbench.search.study import Study
+from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError
+
+STAMPS = ("began_s", "ended_s", "process")
+
+
+@dataclass(frozen=True)
+class Stamped:
+    """An evaluator that also tells when and in which process it worked.
+
+    Its clock is `time.monotonic()`, which all processes of a machine share.
+
+    Attributes:
+        evaluator: what scores a candidate.
+    """
+
+    evaluator: Evaluator
+
+    def __call__(self, trial: Trial, report: Report) -> Metrics:
+        """The metrics of the candidate, and `STAMPS`."""
+        began_s = time.monotonic()
+        metrics = self.evaluator(trial, report)
+        return {**metrics, "began_s": began_s, "ended_s": time.monotonic(), "process": float(os.getpid())}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One candidate of a pass; moments are seconds of `time.monotonic()`.
+
+    Attributes:
+        number: from 0, in the order of handing out.
+        architecture: in the notation of the space.
+        seed: of its weights and training.
+        process: that evaluated it.
+        began_s: when its evaluation began.
+        ended_s: when it was over.
+        training_seconds: of these were spent in training and validation.
+        val_acc_pct: of the trained network.
+        val_loss: of the trained network.
+    """
+
+    number: int
+    architecture: str
+    seed: int
+    process: int
+    began_s: float
+    ended_s: float
+    training_seconds: float
+    val_acc_pct: float
+    val_loss: float
+
+
+@dataclass(frozen=True)
+class Pass:
+    """All candidates, evaluated in one way.
+
+    Attributes:
+        way: engine, ray_tune or loop.
+        workers: at a time.
+        called_s: when the way was called; moments are seconds of `time.monotonic()`.
+        heard_s: when it had heard and dealt with the last result.
+        left_s: when it was over, processes and files tidied up.
+        evaluations: by number.
+    """
+
+    way: str
+    workers: int
+    called_s: float
+    heard_s: float
+    left_s: float
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def begun_s(self) -> float:
+        """When a worker began with the first candidate."""
+        return min(each.began_s for each in self.evaluations)
+
+    @property
+    def startup_s(self) -> float:
+        """Seconds until a worker began with the first candidate: to start Ray, its workers, and their imports."""
+        return self.begun_s - self.called_s
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from the beginning of the first candidate until the last result was heard."""
+        return self.heard_s - self.begun_s
+
+    @property
+    def candidates_per_hour(self) -> float:
+        """Without start-up."""
+        return 3600 * len(self.evaluations) / self.wall_s
+
+    @property
+    def training_s(self) -> float:
+        """Mean seconds of training of a candidate."""
+        return sum(each.training_seconds for each in self.evaluations) / len(self.evaluations)
+
+    @property
+    def utilization_pct(self) -> float:
+        """Seconds of training / (workers x wall seconds), in percent."""
+        return 100 * self.training_s * len(self.evaluations) / (self.workers * self.wall_s)
+
+    @property
+    def tail_s(self) -> float:
+        """Seconds at the end in which a worker had no candidate any more; no way of handing out avoids them."""
+        ends: dict[int, float] = {}
+        for each in self.evaluations:
+            ends[each.process] = max(ends.get(each.process, 0.0), each.ended_s)
+        return max(ends.values()) - min(ends.values())
+
+    @property
+    def between_ms(self) -> float | None:
+        """Mean milliseconds that a worker waits between two candidates; None if no worker had two."""
+        waits: list[float] = []
+        latest: dict[int, float] = {}
+        for each in sorted(self.evaluations, key=lambda each: each.began_s):
+            if each.process in latest:
+                waits.append(each.began_s - latest[each.process])
+            latest[each.process] = each.ended_s
+        return 1000 * sum(waits) / len(waits) if waits else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The raw moments, and what follows from them."""
+        derived = ("startup_s", "wall_s", "candidates_per_hour", "training_s", "utilization_pct", "tail_s")
+        return asdict(self) | {name: getattr(self, name) for name in (*derived, "between_ms")}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every way gets.
+
+    Attributes:
+        experiment: with executor ray, and as many candidates as there are trials.
+        prepared: its parts.
+        trials: in the order of handing out.
+        code_folder: where a user's own modules lie.
+    """
+
+    experiment: Experiment
+    prepared: Prepared
+    trials: Sequence[Trial]
+    code_folder: Path
+
+    def evaluator(self, checkpoints: str) -> Stamped:
+        """What scores a candidate; weights and states of training go into a folder."""
+        return Stamped(Trained(self.experiment, None, checkpoints, self.prepared.data))
+
+    def evaluation(self, trial: Trial, metrics: Mapping[str, float]) -> Evaluation:
+        """The evaluation of a trial, from its metrics with stamps."""
+        return Evaluation(
+            number=trial.number,
+            architecture=self.prepared.space.format(trial.arch),
+            seed=trial.seed,
+            process=int(metrics["process"]),
+            began_s=metrics["began_s"],
+            ended_s=metrics["ended_s"],
+            training_seconds=metrics["training_seconds"],
+            val_acc_pct=metrics["val_acc_pct"],
+            val_loss=metrics["val_loss"],
+        )
+
+
+def by_engine(work: Work, folder: Path) -> Pass:
+    """As `nasbench search` does it: controller, journal, disk, scalars for TensorBoard, Ray executor.
+
+    Raises:
+        UserError: a candidate is not done at the first attempt.
+    """
+    heard_s = 0.0
+
+    class Clock(Silent):
+        def candidate(self, candidate: Candidate, study: Study) -> None:
+            nonlocal heard_s
+            heard_s = time.monotonic()
+
+    run = RunFolder(folder)
+    run.start(work.experiment, work.code_folder, "nasbench benchmark-engine")
+    with run.locked():
+        called_s = time.monotonic()
+        study = Study(run, work.experiment, work.prepared.space)
+        run_candidates(study, work.evaluator(run.checkpoints.place), Clock())
+        left_s = time.monotonic()
+    for candidate in study.candidates:
+        if candidate.status != "done" or candidate.attempts:
+            raise _unsound("engine", candidate.id, candidate.error or candidate.attempts[0]["error"])
+    evaluations = (
+        work.evaluation(
+            Trial(each.id, each.arch, each.epochs, study.seed_of(each.arch)),
+            each.metrics | {"training_seconds": each.training_seconds},
+        )
+        for each in study.candidates
+    )
+    return Pass("engine", work.experiment.executor.workers, called_s, heard_s, left_s, tuple(evaluations))
+
+
+def by_ray_tune(work: Work, folder: Path) -> Pass:
+    """As a user of Ray Tune alone would do it: a trainable, a list of configurations, no record but Tune's own.
+
+    Tune's loggers are off, as they are in the engine.
+
+    Raises:
+        UserError: a candidate raised.
+    """
+    executor = work.experiment.executor
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    heard_s = 0.0
+    called_s = time.monotonic()
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        connected(work.experiment, work.code_folder),
+        tempfile.TemporaryDirectory(prefix="nasbench-ray-") as storage,
+    ):
+        from ray import tune
+
+        class Clock(tune.Callback):
+            def on_trial_result(self, *about: Any, **more: Any) -> None:
+                nonlocal heard_s
+                heard_s = time.monotonic()
+
+        evaluator = work.evaluator(str(folder.resolve()))
+        trainable = tune.with_parameters(_train, evaluator=evaluator, trials=list(work.trials))
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": executor.cpus, "gpu": executor.gpus}),
+            param_space={"number": tune.grid_search(list(range(len(work.trials))))},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[Clock()]),
+        )
+        grid = tuner.fit()
+        results = [grid[index] for index in range(len(grid))]
+    left_s = time.monotonic()
+    evaluations = []
+    for trial, result in zip(work.trials, results, strict=True):
+        if result.error is not None:
+            raise _unsound("Ray Tune", trial.number, f"{type(result.error).__name__}: {result.error}")
+        config, metrics = result.config or {}, result.metrics or {}
+        assert config["number"] == trial.number, "Ray Tune gives results in the order of the configurations"
+        evaluations.append(work.evaluation(trial, metrics))
+    return Pass("ray_tune", executor.workers, called_s, heard_s, left_s, tuple(evaluations))
+
+
+def _train(config: dict[str, Any], evaluator: Evaluator, trials: Sequence[Trial]) -> None:
+    from ray import tune
+
+    tune.report(dict(evaluator(trials[config["number"]], lambda epoch, metrics: True)))
+
+
+def by_loop(work: Work, folder: Path) -> Pass:
+    """One after the other in this process, with nothing around it."""
+    threads = torch.get_num_threads()
+    called_s = time.monotonic()
+    evaluator = work.evaluator(str(folder.resolve()))
+    metrics = [evaluator(trial, lambda epoch, metrics: True) for trial in work.trials]
+    heard_s = time.monotonic()
+    torch.set_num_threads(threads)
+    evaluations = (work.evaluation(*pair) for pair in zip(work.trials, metrics, strict=True))
+    return Pass("loop", 1, called_s, heard_s, heard_s, tuple(evaluations))
+
+
+WAYS: dict[str, Callable[[Work, Path], Pass]] = {"engine": by_engine, "ray_tune": by_ray_tune, "loop": by_loop}
+
+
+def _unsound(way: str, number: int, error: str | None) -> UserError:
+    words = " ".join(str(error).split())[:300]
+    return UserError(
+        f"candidate {number} was not done by {way}: {words}; times can only be compared where every candidate is "
+        f"trained to its end: change its space or training, or take another --seed."
+    )

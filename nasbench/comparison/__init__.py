@@ -1,1 +1,0 @@
-"""Runs side by side: hypervolume over time, and which way of searching was better."""

@@ -1,0 +1,145 @@
+"""One model in one runtime: compiled, compared with eager PyTorch, judged and timed, in a process of its own.
+
+``python -m nasbench.deploy.cell`` is that process; `run_cell` starts it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nasbench.data import Split
+from nasbench.deploy.process import ask
+from nasbench.deploy.race import Runner, race
+from nasbench.deploy.setting import Setting
+from nasbench.models import StoredModel, load_model
+from nasbench.survivors import Workbench, judge
+from nasbench.survivors.stored import save_made, some_of, workbench
+from nasbench_compression import CompiledModel
+from nasbench_compression.compilation.child import answer
+from nasbench_compression.surgery import inference
+
+EAGER, CELL = "eager", "cell"
+BATCH = 256  # images at a time where logits are compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is done with a model.
+
+    Attributes:
+        model: a folder of `save_model` with a network.
+        setting: how it is compiled, as `Setting.to_json` gives it.
+        reference: the folder of the network whose latency in eager PyTorch, in float32, is the unit; None is `model`.
+        seconds: of timing for each of the two; 0 does not time.
+        images: that accuracy and logits are read on, drawn by the seed from the validation images; None is all.
+        test: whether test images are judged, too.
+        artefact: a folder for what was compiled; None does not keep it.
+        seed: of the images.
+    """
+
+    model: str
+    setting: Mapping[str, Any]
+    reference: str | None = None
+    seconds: float = 0.5
+    images: int | None = 2000
+    test: bool = False
+    artefact: str | None = None
+    seed: int = 0
+
+
+def run_cell(request: Request, timeout_s: float) -> dict[str, Any]:
+    """The numbers of a cell, JSON.
+
+    Args:
+        request: what to do.
+        timeout_s: after which the process is ended.
+
+    Returns:
+        `conversion_s` and `size_bytes` of the artefact; `max_logit_diff`, the largest absolute difference to the logits
+        of the stored network in eager PyTorch, and `largest_logit` of those; `val_acc_pct` and `val_images`, and
+        `test_acc_pct` and `test_images` if asked for; `latency_ms` (`Latency.to_json`), `eager_latency_ms`, and
+        `of_eager`, the ratio with its interval, both None where nothing was timed; `describe`, see
+        `CompiledModel.describe`.
+
+    Raises:
+        ChildError: it crashed, hung, or the network cannot be compiled so; the message says why, in one sentence.
+    """
+    found: dict[str, Any] = ask("nasbench.deploy.cell", asdict(request), timeout_s)
+    return found
+
+
+def compiled_again(folder: str, setting: Mapping[str, Any]) -> CompiledModel:
+    """A stored network, compiled as a setting says."""
+    stored = load_model(Path(folder))
+    return _compile(stored, workbench(stored, Path(folder), 0), Setting.from_json(setting))
+
+
+def _compile(stored: StoredModel, bench: Workbench, setting: Setting) -> CompiledModel:
+    context = bench.context()
+    example = bench.data.train.images[: setting.batch]
+    if len(example) < setting.batch:
+        example = torch.zeros(setting.batch, *bench.data.task.input_shape)
+    return setting.make().compile(stored.model, example, setting.precision, context.calibration)
+
+
+def _work(request: Mapping[str, Any]) -> dict[str, Any]:
+    asked = Request(**request)
+    setting, folder = Setting.from_json(asked.setting), Path(asked.model)
+    torch.set_num_threads(setting.threads)
+    stored = load_model(folder)
+    bench = workbench(stored, folder, asked.seed)
+    started = time.perf_counter()
+    compiled = _compile(stored, bench, setting)
+    conversion_s = time.perf_counter() - started
+    if asked.artefact is not None:
+        save_made(Path(asked.artefact), compiled, stored, folder)
+    val = some_of(bench.data.val, asked.images, asked.seed)
+    test = some_of(bench.data.test, asked.images, asked.seed) if asked.test else None
+    difference, largest = _logits(stored, compiled, val)
+    timed: dict[str, Any] = {"latency_ms": None, "eager_latency_ms": None, "of_eager": None}
+    if asked.seconds:
+        reference = Setting.of("eager", "fp32", {"threads": setting.threads}, setting.batch)
+        runners = {
+            EAGER: Runner(compiled_again(asked.reference or asked.model, reference.to_json()), setting.batch),
+            CELL: Runner(compiled, setting.batch),
+        }
+        found = race(runners, bench.data.task, seconds=asked.seconds)
+        timed = {
+            "latency_ms": found.latencies[CELL].to_json(),
+            "eager_latency_ms": found.latencies[EAGER].median,
+            "of_eager": found.ratios[CELL, EAGER].to_json(),
+        }
+    return {
+        "conversion_s": conversion_s,
+        "size_bytes": compiled.bytes,
+        "max_logit_diff": difference,
+        "largest_logit": largest,
+        "val_acc_pct": judge(compiled, val).accuracy_pct,
+        "val_images": len(val),
+        "test_acc_pct": None if test is None else judge(compiled, test).accuracy_pct,
+        "test_images": None if test is None else len(test),
+        **timed,
+        "describe": compiled.describe(),
+    }
+
+
+def _logits(stored: StoredModel, compiled: CompiledModel, images: Split) -> tuple[float, float]:
+    """The largest absolute difference to the network in eager PyTorch, and its own largest absolute logit."""
+    difference, largest = 0.0, 0.0
+    with inference(stored.model):
+        for batch in torch.split(images.images, BATCH):
+            ours = stored.model(batch).numpy()
+            difference = max(difference, float(np.abs(compiled(batch.numpy()) - ours).max()))
+            largest = max(largest, float(np.abs(ours).max()))
+    return difference, largest
+
+
+if __name__ == "__main__":
+    answer(_work)

@@ -1,0 +1,197 @@
+"""Every model, made smaller in every way, in every runtime and precision: a number in each cell, or the reason."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasbench.deploy.cell import Request, run_cell
+from nasbench.deploy.process import ChildError
+from nasbench.deploy.setting import PRECISIONS, Setting, why_not
+from nasbench.deploy.variants import Made, Variant, content_key, make_variant, model_key
+from nasbench.devices.device import processor_name
+from nasbench.storage.files import write_json
+from nasbench_compression import backends
+
+CELLS, VARIANTS, MATRIX = "cells", "variants", "matrix.json"
+
+Cell = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """What is asked for.
+
+    Attributes:
+        models: folders of `save_model` with networks.
+        variants: what is done with each of them.
+        settings: how each is compiled, all at one number of threads and one batch.
+        seconds: of timing for each cell, and as much for eager PyTorch.
+        images: validation images, and test images, that a cell is judged on; None is all.
+        test: whether test images are judged, too.
+        timeout_s: after which a cell is ended.
+        seed: of every random choice.
+    """
+
+    models: tuple[Path, ...]
+    variants: tuple[Variant, ...]
+    settings: tuple[Setting, ...]
+    seconds: float = 0.5
+    images: int | None = 2000
+    test: bool = False
+    timeout_s: float = 300.0
+    seed: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of cells."""
+        return len(self.models) * len(self.variants) * len(self.settings)
+
+
+def fill(
+    matrix: Matrix,
+    out: Path,
+    *,
+    command: str = "",
+    on_variant: Callable[[Path, Variant, str], None] = lambda model, variant, stage: None,
+    on_cell: Callable[[Cell], None] = lambda cell: None,
+) -> dict[str, Any]:
+    """Fill the matrix; what a run before this one has measured of the same thing is not measured again.
+
+    A variant of a model and a finished cell are each written into `out` at once. A cell that failed is kept as well,
+    unless it was ended for its time and has more of it now; what is not installed is looked up anew.
+
+    Args:
+        matrix: what is asked for.
+        out: the folder, which may hold cells of other requests.
+        command: that asked for it.
+        on_variant: called before each stage of a variant that is being made.
+        on_cell: called with each finished cell.
+
+    Returns:
+        What `matrix.json` holds: `command`, `machine`, `models`, `variants` (`model`, `name`, `recipe`, `folder`,
+        `reason`), what was asked for, and `cells`. A cell has `model`, `variant`, `backend`, `precision`, `reason`
+        (None if it has numbers) and what `run_cell` returns.
+
+    Raises:
+        UserError: a model is no model folder, its data are not here, or there is no such backend.
+    """
+    made: list[dict[str, Any]] = []
+    cells: list[Cell] = []
+    for model in matrix.models:
+        for variant in matrix.variants:
+            told = functools.partial(on_variant, model, variant)
+            found = make_variant(model, variant, out / VARIANTS, seed=matrix.seed, on_stage=told)
+            made.append(_described(model, variant, found))
+            for cell in _cells(matrix, out, model, variant, found):
+                cells.append(cell)
+                on_cell(cell)
+    result = {
+        "command": command,
+        "machine": processor_name(),
+        "models": [str(model) for model in matrix.models],
+        "variants": made,
+        "backends": list(dict.fromkeys(setting.backend for setting in matrix.settings)),
+        "precisions": list(dict.fromkeys(setting.precision for setting in matrix.settings)),
+        "threads": matrix.settings[0].threads,
+        "batch": matrix.settings[0].batch,
+        "seconds": matrix.seconds,
+        "seed": matrix.seed,
+        "cells": cells,
+    }
+    write_json(out / MATRIX, result)
+    return result
+
+
+def _described(model: Path, variant: Variant, found: Made) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "name": variant.name,
+        "recipe": variant.recipe.to_json(),
+        "folder": None if found.folder is None else str(found.folder),
+        "reason": found.reason,
+    }
+
+
+def _cells(matrix: Matrix, out: Path, model: Path, variant: Variant, found: Made) -> Iterator[Cell]:
+    for setting in matrix.settings:
+        cell: Cell = {
+            "model": str(model),
+            "variant": variant.name,
+            "backend": setting.backend,
+            "precision": setting.precision,
+        }
+        reason = found.reason or why_not(setting)
+        if found.folder is None or reason is not None:
+            yield cell | {"reason": reason}
+            continue
+        yield cell | _kept_or_run(matrix, out, model, variant, found.folder, setting)
+
+
+def _kept_or_run(
+    matrix: Matrix, out: Path, model: Path, variant: Variant, folder: Path, setting: Setting
+) -> dict[str, Any]:
+    """The numbers of a cell or its reason; from its file, where a run before this one wrote it."""
+    asked = {
+        "network": model_key(folder),
+        "reference": model_key(model),
+        "setting": setting.to_json(),
+        "seconds": matrix.seconds,
+        "images": matrix.images,
+        "test": matrix.test,
+        "seed": matrix.seed,
+        "versions": _versions(setting.backend),
+        "machine": processor_name(),
+    }
+    name = re.sub(r"[^\w.-]+", "_", f"{variant.name}-{setting.backend}-{setting.precision}")
+    file = out / CELLS / f"{name}-{content_key(asked)}.json"
+    if file.exists():
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["found"]
+        if kept["reason"] is None or kept["timeout_s"] >= matrix.timeout_s:
+            return kept
+    request = Request(
+        model=str(folder),
+        reference=str(model),
+        setting=setting.to_json(),
+        seconds=matrix.seconds,
+        images=matrix.images,
+        test=matrix.test,
+        seed=matrix.seed,
+    )
+    try:
+        found = {"reason": None, **run_cell(request, matrix.timeout_s)}
+    except ChildError as error:
+        found = {"reason": str(error)}
+    found["timeout_s"] = matrix.timeout_s
+    write_json(file, {"asked": asked, "found": found})
+    return found
+
+
+@functools.cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(importlib.metadata.packages_distributions())
+
+
+@functools.cache
+def _versions(backend: str) -> dict[str, str]:
+    """The versions of what a backend runs on; another version is another cell."""
+    found = {"torch": str(torch.__version__)}
+    for package in backends.find(backend).packages:
+        for distribution in _distributions().get(package.partition(".")[0], ()):
+            found[distribution] = importlib.metadata.version(distribution)
+    return found
+
+
+def all_precisions(names: Sequence[str]) -> tuple[str, ...]:
+    """Those that one of these backends has."""
+    return tuple(
+        precision for precision in PRECISIONS if any(precision in backends.find(name).precisions for name in names)
+    )

@@ -1,0 +1,135 @@
+"""Which setting to try next: the defaults first, then a tree-structured Parzen estimator, and none twice.
+
+Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, as Optuna's `TPESampler` has it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import Trial, TrialState
+
+from nasbench.deploy.setting import Setting
+from nasbench.storage.optuna_storage import Journal
+
+STUDY = "tune"
+PATIENCE = 30  # proposals that were tried before, in a row, until one is drawn by chance
+
+Record = dict[str, Any]
+
+
+class Proposals:
+    """Settings to try, and what was told of them; all of it in a journal that `optuna-dashboard` opens.
+
+    Args:
+        journal: the file; if it is there, what was told in it counts.
+        offered: every setting there is.
+        defaults: those of them that come first, in this order.
+        seed: of the estimator.
+    """
+
+    def __init__(self, journal: Path, offered: Sequence[Setting], defaults: Sequence[Setting], seed: int) -> None:
+        self.offered, self.defaults = list(offered), list(defaults)
+        self._space = _space(self.offered)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(study_name=STUDY, storage=Journal(journal), load_if_exists=True)
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
+        told = self.study.get_trials(states=(TrialState.COMPLETE,))
+        seed += len(self.study.trials)  # so that a resumed study does not repeat its own choices
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=max(10, len(self.defaults)), multivariate=True, group=True
+            )
+        # Most of what the estimator proposes was tried before. It is asked in memory, so that none of that is written.
+        self._estimator = optuna.create_study(sampler=sampler)
+        self._estimator.add_trials(told)
+        self._rng = np.random.default_rng(seed)
+
+    @property
+    def records(self) -> list[Record]:
+        """What was told, in its order; a trial that was broken off is not among it."""
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [dict(trial.user_attrs["record"]) for trial in done]
+
+    def ask(self, fits: Callable[[Setting], bool] = lambda setting: True) -> tuple[Trial, Setting] | None:
+        """The next setting; None if none is left that fits.
+
+        Args:
+            fits: whether there is time for a setting.
+        """
+        tried = {Setting.from_json(record["setting"]) for record in self.records}
+        left = [setting for setting in self.offered if setting not in tried and fits(setting)]
+        if not left:
+            return None
+        self.study.enqueue_trial(_parameters(self._choose(left)))
+        while True:
+            trial = self.study.ask()
+            setting = self._setting(trial)
+            if setting in left:
+                return trial, setting
+            self.study.tell(trial, state=TrialState.FAIL)  # it waited since a process was killed, and was tried again
+
+    def _choose(self, left: Sequence[Setting]) -> Setting:
+        """One of the settings that are left."""
+        for setting in self.defaults:
+            if setting in left:
+                return setting
+        for _ in range(PATIENCE):
+            trial = self._estimator.ask()
+            setting = self._setting(trial)
+            self._estimator.tell(trial, state=TrialState.FAIL)  # what comes of it is added when it is told
+            if setting in left:
+                return setting
+        return left[int(self._rng.integers(len(left)))]
+
+    def tell(self, trial: Trial, record: Record, value: float, violations: Mapping[str, float]) -> None:
+        """What came of a setting.
+
+        Args:
+            trial: as it was asked for.
+            record: JSON with `setting`.
+            value: smaller is better.
+            violations: by limit, the same limits for all settings; above 0 where one is not kept, and these settings
+                rank behind all others.
+        """
+        trial.set_user_attr("record", record)
+        for limit, violation in violations.items():
+            trial.set_constraint(limit, violation)
+        self._estimator.add_trial(self.study.tell(trial, value))
+
+    def give_up(self, trial: Trial) -> None:
+        """It was broken off; it may be tried again."""
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    def _setting(self, trial: Trial) -> Setting:
+        backend = trial.suggest_categorical("backend", list(self._space))
+        picked = {
+            name: trial.suggest_categorical(f"{backend} {name}", values)
+            for name, values in self._space[backend].items()
+        }
+        precision, batch = picked.pop("precision"), picked.pop("batch")
+        return Setting.of(backend, precision, picked, batch)
+
+
+def _space(offered: Sequence[Setting]) -> Mapping[str, dict[str, list[Any]]]:
+    """For each backend, its parameters with all values that stand in a setting."""
+    space: dict[str, dict[str, list[Any]]] = {}
+    for setting in offered:
+        own = space.setdefault(setting.backend, {})
+        for name, value in setting.values().items():
+            if value not in own.setdefault(name, []):
+                own[name].append(value)
+    return space
+
+
+def _parameters(setting: Setting) -> dict[str, Any]:
+    named = {f"{setting.backend} {name}": value for name, value in setting.values().items()}
+    return {"backend": setting.backend, **named}

@@ -1,0 +1,142 @@
+"""Compiled models timed in turn, whatever their batch: latencies, and ratios of the time for one image.
+
+``python -m nasbench.deploy.race`` does it in a process of its own, for artefacts on disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasbench.deploy.process import ask
+from nasbench.devices.clock import clock
+from nasbench.devices.compare import Ratio, ratio_of
+from nasbench.devices.device import processor_name
+from nasbench.devices.measure import Latency, summarise, time_in_turn
+from nasbench_compression import CompiledModel
+from nasbench_compression.compilation.child import answer
+from nasbench_registry import UserError
+from search_spaces import Task
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A compiled model with the number of images that it is given in one call."""
+
+    compiled: CompiledModel
+    batch: int
+
+    def call(self, task: Task) -> Callable[[], object]:
+        """One call on random images."""
+        images = np.random.default_rng(0).standard_normal((self.batch, *task.input_shape)).astype(np.float32)
+        return lambda: self.compiled(images)
+
+
+@dataclass(frozen=True)
+class Race:
+    """What came of timing models in turn.
+
+    Attributes:
+        latencies: of one call, by name.
+        ratios: of the time for one image, by the names of a model and of the one it is compared with.
+    """
+
+    latencies: Mapping[str, Latency]
+    ratios: Mapping[tuple[str, str], Ratio]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {
+            "latencies": {name: latency.to_json() for name, latency in self.latencies.items()},
+            "ratios": [[*names, ratio.to_json()] for names, ratio in self.ratios.items()],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Race:
+        """What `to_json` wrote."""
+        return cls(
+            {name: Latency(**latency) for name, latency in data["latencies"].items()},
+            {(one, other): Ratio(**ratio) for one, other, ratio in data["ratios"]},
+        )
+
+
+def race(runners: Mapping[str, Runner], task: Task, *, seconds: float, rounds: int = 1) -> Race:
+    """Time models in turn by the protocol of `time_in_turn`.
+
+    Args:
+        runners: by name.
+        task: the shape of their images.
+        seconds: for each model and round.
+        rounds: how often everything is measured, the first calls to warm up included.
+    """
+    calls = {name: runner.call(task) for name, runner in runners.items()}
+    timed = [time_in_turn(calls, budget_s=seconds * len(calls)) for _ in range(rounds)]
+    took = {name: np.concatenate([each[name][0] for each in timed]) for name in calls}
+    latencies = {}
+    for name, runner in runners.items():
+        facts = runner.compiled.describe()
+        latencies[name] = summarise(
+            took[name],
+            warmup=sum(each[name][1] for each in timed),
+            batch=runner.batch,
+            threads=int(facts["threads"]),
+            runtime=f"{facts['backend']} {facts['version']}",
+            precision=str(facts["precision"]),
+            device=processor_name(),
+            clock=clock(),
+        )
+    an_image = {name: took[name] / runner.batch for name, runner in runners.items()}
+    pairs = itertools.permutations(runners, 2)
+    return Race(latencies, {(one, other): ratio_of(an_image[one], an_image[other]) for one, other in pairs})
+
+
+def race_in_child(
+    entrants: Mapping[str, Mapping[str, Any]], *, seconds: float, rounds: int = 1, timeout_s: float
+) -> Race:
+    """`race` in a process of its own.
+
+    Args:
+        entrants: by name; `artefact` is a folder of `save_model`, and where that one does not load, `model` is compiled
+            again as `setting` says, see `cell`.
+        seconds: for each model and round.
+        rounds: see `race`.
+        timeout_s: for all of it.
+
+    Raises:
+        ChildError: the process crashed, hung or could not load a model; the message says why.
+    """
+    request = {"entrants": {name: dict(each) for name, each in entrants.items()}, "seconds": seconds, "rounds": rounds}
+    return Race.from_json(ask("nasbench.deploy.race", request, timeout_s))
+
+
+def _work(request: Mapping[str, Any]) -> dict[str, Any]:
+    from nasbench.models import read_description
+
+    runners, task = {}, None
+    for name, entrant in request["entrants"].items():
+        about = read_description(Path(entrant["model"]))["task"]
+        task = Task(tuple(about["input_shape"]), about["classes"])
+        runners[name] = Runner(_load(entrant), entrant["setting"]["batch"])
+    assert task is not None, "there is a model to be timed"
+    return race(runners, task, seconds=request["seconds"], rounds=request["rounds"]).to_json()
+
+
+def _load(entrant: Mapping[str, Any]) -> CompiledModel:
+    from nasbench.deploy.cell import compiled_again
+    from nasbench.models import load_compiled
+
+    if entrant.get("artefact"):
+        try:
+            return load_compiled(Path(entrant["artefact"]))
+        except UserError:
+            pass  # its artefact does not run by itself
+    return compiled_again(entrant["model"], entrant["setting"])
+
+
+if __name__ == "__main__":
+    answer(_work)

@@ -1,0 +1,300 @@
+"""A search for the fastest way to run a model, under a limit on its accuracy.
+
+Each trial compiles in a process of its own, is judged, and is then timed in turn with eager PyTorch and with the best
+so far, so that what the machine does meanwhile cancels. At the end the best few and the best default are timed in turn
+in several rounds, and the fastest of these is the winner.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import mean
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nasbench.deploy.cell import Request, run_cell
+from nasbench.deploy.playoff import EAGER, ROUNDS, playoff
+from nasbench.deploy.process import ChildError
+from nasbench.deploy.proposals import Proposals, Record
+from nasbench.deploy.race import race_in_child
+from nasbench.deploy.setting import Setting
+from nasbench.deploy.tuning import Tuning, offered_settings, same_request
+from nasbench.models import load_model
+from nasbench.storage.files import write_json
+from nasbench.survivors import judge
+from nasbench.survivors.stored import some_of, workbench
+from nasbench_compression import backends
+from nasbench_registry import UserError
+
+BEST, NEW = "best", "new"
+START_S = 10.0  # of a process of its own, before one was seen
+RESULT, REQUEST, JOURNAL = "tune.json", "request.json", "study.journal"
+
+
+class Tune:
+    """A search in a folder; the same request goes on where the one before it ended, however it ended.
+
+    Use as a context manager, which keeps other processes out of the folder.
+
+    Args:
+        tuning: what is asked for.
+        out: the folder.
+        command: that asked for it.
+
+    Raises:
+        UserError: the folder belongs to another request or is in use, or no backend is installed.
+    """
+
+    proposals: Proposals
+
+    def __init__(self, tuning: Tuning, out: Path, command: str = "") -> None:
+        self.tuning, self.out, self.command = tuning, out, command
+        self.reference = Setting.of("eager", "fp32", {}, tuning.batch)
+        self.missing = {name: why for name in tuning.backends if (why := backends.find(name).why_unavailable())}
+        self._offered, self._defaults = offered_settings(
+            tuning, [name for name in tuning.backends if name not in self.missing]
+        )
+        if not self._offered:
+            raise UserError(f"no backend can be tried here: {'; '.join(self.missing.values())}.")
+        self._lock = FileLock(out / ".lock", timeout=0)
+
+    def __enter__(self) -> Tune:
+        """Take the folder, and read what was tried in it."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise UserError(f"another process searches in {self.out}; wait for it, or take another folder.") from None
+        try:
+            same_request(self.out / REQUEST, self.tuning.to_json())
+            self.proposals = Proposals(self.out / JOURNAL, self._offered, self._defaults, self.tuning.seed)
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the folder to others."""
+        self._lock.release()
+
+    @property
+    def spent_s(self) -> float:
+        """Of trials, in all processes."""
+        return float(sum(record["seconds"] for record in self.proposals.records))
+
+    def run(
+        self,
+        max_s: float,
+        *,
+        on_begin: Callable[[Setting], None] = lambda setting: None,
+        on_trial: Callable[[Record], None] = lambda record: None,
+    ) -> dict[str, Any]:
+        """Try settings until time is over or none is left, then hold the play-off; what `tune.json` holds.
+
+        Args:
+            max_s: for all trials, those of earlier processes included, and the play-off.
+            on_begin: called with each setting before it is tried.
+            on_trial: called with what came of it.
+        """
+        finished = self.finished(max_s)
+        if finished is not None:
+            return finished
+        stored = load_model(self.tuning.model)
+        bench = workbench(stored, self.tuning.model, self.tuning.seed)
+        accuracy = judge(stored.model, some_of(bench.data.val, self.tuning.images, self.tuning.seed)).accuracy_pct
+        while True:
+            left = max_s - self.spent_s - self._playoff_s()
+            means = self._mean_seconds()
+            asked = self.proposals.ask(
+                lambda setting, left=left, means=means: means.get(setting.backend, 0.0) < left  # type: ignore[misc]  # bound now
+            )
+            if asked is None:
+                break
+            trial, setting = asked
+            on_begin(setting)
+            started = time.monotonic()
+            timeout_s = min(self.tuning.timeout_s, left)
+            found = self._try(trial.number, setting, accuracy, timeout_s)
+            seconds = time.monotonic() - started
+            if found["reason"] is not None and seconds >= left and timeout_s < self.tuning.timeout_s:
+                self.proposals.give_up(trial)  # the time was over, which is not the setting's fault
+                break
+            violations = found.pop("violations")
+            record = {"trial": trial.number, "setting": setting.to_json(), "seconds": seconds, **found}
+            value = 0.0 if found["ratio"] is None else math.log(found["ratio"]["ratio"])
+            self.proposals.tell(trial, record, value, violations)
+            on_trial(record)
+            self._write(accuracy, max_s)
+        return self._write(accuracy, max_s, self._play(), done=True)
+
+    def finished(self, max_s: float) -> dict[str, Any] | None:
+        """The result, if this search was brought to its end before, and had as much time."""
+        file = self.out / RESULT
+        if not file.exists():
+            return None
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return kept if kept["done"] and kept["max_minutes"] * 60 >= max_s - 1e-6 else None
+
+    def _try(self, number: int, setting: Setting, accuracy: float, timeout_s: float) -> Record:
+        """Compile, judge, and time in turn with eager and the best so far."""
+        folder = self.out / "trials" / str(number)
+        found: Record = {
+            "reason": None,
+            "violations": {"runs": 1.0, "accuracy": 0.0, "latency": 0.0},
+            "ratio": None,
+            "of_best": None,
+            "latency_ms": None,
+        }
+        end = time.monotonic() + timeout_s
+        try:
+            request = Request(
+                model=str(self.tuning.model),
+                setting=self._with_records(setting).to_json(),
+                seconds=0,
+                images=self.tuning.images,
+                artefact=str(folder),
+                seed=self.tuning.seed,
+            )
+            cell = run_cell(request, timeout_s)
+            found |= {key: cell[key] for key in ("conversion_s", "size_bytes", "val_acc_pct", "max_logit_diff")}
+            drop = round(accuracy - cell["val_acc_pct"] - self.tuning.max_acc_drop_pct, 6)
+            found["violations"] |= {"runs": 0.0, "accuracy": drop}
+            if drop > 0:
+                found["reason"] = f"it loses {accuracy - cell['val_acc_pct']:.2f} points of validation accuracy"
+                return found
+            best = self.best
+            entrants = {EAGER: self._entrant(self.reference, None)}
+            entrants |= {} if best is None else {BEST: self.entrant(best)}
+            entrants |= {NEW: self._entrant(setting, folder)}
+            race = race_in_child(entrants, seconds=self.tuning.seconds, timeout_s=max(1.0, end - time.monotonic()))
+        except ChildError as error:
+            found["reason"] = str(error)
+            found["violations"]["runs"] = 1.0
+            return found
+        latency = race.latencies[NEW]
+        found |= {"latency_ms": latency.to_json(), "ratio": race.ratios[NEW, EAGER].to_json()}
+        found["throughput_per_s"] = latency.throughput_per_s
+        if best is not None:
+            found["of_best"] = {"trial": best["trial"], **race.ratios[NEW, BEST].to_json()}
+        limit = self.tuning.max_latency_ms
+        if limit is not None and latency.median > limit:
+            found["violations"]["latency"] = math.log(latency.median / limit)
+            found["reason"] = f"a call takes {latency.median:.3g} ms, which is more than {limit:g}"
+        return found
+
+    @property
+    def able(self) -> list[Record]:
+        """The trials that keep the limits, the fastest first, by their ratios to eager."""
+        kept = [record for record in self.proposals.records if record["reason"] is None]
+        return sorted(kept, key=lambda record: float(record["ratio"]["ratio"]))
+
+    @property
+    def best(self) -> Record | None:
+        """The best so far."""
+        return self.able[0] if self.able else None
+
+    def entrant(self, record: Record) -> dict[str, Any]:
+        """A trial as `race_in_child` takes it."""
+        return self._entrant(Setting.from_json(record["setting"]), self.out / "trials" / str(record["trial"]))
+
+    def _entrant(self, setting: Setting, folder: Path | None) -> dict[str, Any]:
+        return {
+            "model": str(self.tuning.model),
+            "artefact": None if folder is None else str(folder),
+            "setting": self._with_records(setting).to_json(),
+        }
+
+    def _with_records(self, setting: Setting) -> Setting:
+        """Records of a compiler's own tuning lie beside the trials, and the next trial goes on with them."""
+        kind = backends.find(setting.backend)
+        if not any(field.name == "records" for field in dataclasses.fields(kind)):
+            return setting
+        options = {**dict(setting.options), "records": str(self.out / "records")}
+        return dataclasses.replace(setting, options=tuple(sorted(options.items())))
+
+    def _mean_seconds(self) -> dict[str, float]:
+        """The mean time of the trials of each backend that has one."""
+        spent: dict[str, list[float]] = {}
+        for record in self.proposals.records:
+            spent.setdefault(record["setting"]["backend"], []).append(record["seconds"])
+        return {backend: mean(seconds) for backend, seconds in spent.items()}
+
+    def _playoff_s(self) -> float:
+        """What the play-off is given of the time: a start, every contender compiled again, and eager beside them."""
+        contenders = self._contenders()
+        compiling = sum(float(record["conversion_s"]) for record in contenders)
+        return START_S + compiling + (1 + len(contenders)) * ROUNDS * self.tuning.seconds
+
+    def _contenders(self) -> list[Record]:
+        """The best few, and the best few of the defaults."""
+        able = self.able
+        defaults = [record for record in able if self._is_default(record)]
+        return [*able[:3], *(record for record in defaults[:2] if record not in able[:3])]
+
+    def _is_default(self, record: Record) -> bool:
+        return Setting.from_json(record["setting"]) in self.proposals.defaults
+
+    def _play(self) -> dict[str, Any] | None:
+        contenders = {str(record["trial"]): self.entrant(record) for record in self._contenders()}
+        if not contenders:
+            return None
+        reference = self._entrant(self.reference, None)
+        return playoff(reference, contenders, seconds=self.tuning.seconds, timeout_s=self.tuning.timeout_s)
+
+    def _write(
+        self, accuracy: float, max_s: float, played: dict[str, Any] | None = None, *, done: bool = False
+    ) -> dict[str, Any]:
+        records = self.proposals.records
+        result: dict[str, Any] = {
+            "command": self.command,
+            "done": done,
+            "request": self.tuning.to_json(),
+            "max_minutes": max_s / 60,
+            "spent_s": self.spent_s,
+            "val_acc_pct": accuracy,
+            "settings": len(self.proposals.offered),
+            "winner": None,
+            "runner_up": None,
+            "best_default": None,
+            "trials": records,
+            "failed": [
+                {"setting": record["setting"], "reason": record["reason"]} for record in records if record["reason"]
+            ],
+            "not_installed": self.missing,
+        }
+        if played is not None:
+            result |= {"eager_latency_ms": played["eager_latency_ms"], "left_out": played["left_out"]}
+        if played is not None and played["order"]:
+            by_trial = {str(record["trial"]): record for record in records}
+            order: list[str] = played["order"]
+            default = [number for number in order if self._is_default(by_trial[number])]
+            for place, found in (("winner", order[:1]), ("runner_up", order[1:2]), ("best_default", default[:1])):
+                for number in found:
+                    result[place] = _placed(by_trial[number], played["race"][number])
+            _copy(self.out / "trials" / order[0], self.out / "best")
+            result["winner"]["artefact"] = "best"
+        write_json(self.out / RESULT, result)
+        return result
+
+
+def _placed(record: Record, raced: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("trial", "setting", "val_acc_pct", "size_bytes", "conversion_s")
+    return {"label": Setting.from_json(record["setting"]).label(), **{key: record[key] for key in kept}, **raced}
+
+
+def _copy(source: Path, target: Path) -> None:
+    aside = target.with_name(f".{target.name}.aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source, aside)
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)

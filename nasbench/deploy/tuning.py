@@ -1,0 +1,89 @@
+"""What a search for the fastest setting is asked for, and what it may choose from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasbench.deploy.setting import PRECISIONS, Setting, settings
+from nasbench.deploy.variants import model_key
+from nasbench.devices.device import processor_name
+from nasbench.models import load_model
+from nasbench.storage.files import write_json
+from nasbench_compression import backends
+from nasbench_compression.quantization.modules import is_quantized
+from nasbench_registry import UserError
+
+BATCHES = (1, 8, 32, 128)  # that a search for throughput chooses from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What is asked for.
+
+    Attributes:
+        model: a folder of `save_model` with a network.
+        backends: to choose from; those that are not installed are left out with the reason.
+        goal: "latency" of one call, or "throughput", which is the time for one image at any batch.
+        max_acc_drop_pct: points of validation accuracy that may be lost.
+        max_latency_ms: of one call; None is no limit.
+        max_threads: of one call.
+        batch: images of one call; of the defaults, where throughput is the goal.
+        images: validation images that accuracy is read on, at most.
+        seconds: of timing for each model in a trial.
+        timeout_s: after which a trial is ended.
+        seed: of every random choice.
+    """
+
+    model: Path
+    backends: tuple[str, ...]
+    goal: str = "latency"
+    max_acc_drop_pct: float = 1.0
+    max_latency_ms: float | None = None
+    max_threads: int = 1
+    batch: int = 1
+    images: int = 2000
+    seconds: float = 0.5
+    timeout_s: float = 300.0
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """What makes it another request if it changes."""
+        fields = dataclasses.asdict(self) | {"model": str(self.model), "backends": list(self.backends)}
+        return fields | {"model_key": model_key(self.model), "machine": processor_name()}
+
+
+def offered_settings(tuning: Tuning, names: Sequence[str]) -> tuple[list[Setting], list[Setting]]:
+    """Every setting of these backends, and the default of each, for a quantized network in int8 where there is one."""
+    quantized = is_quantized(load_model(tuning.model).model)
+    threads = [count for power in range(16) if (count := 2**power) < tuning.max_threads] + [tuning.max_threads]
+    batches = [tuning.batch]
+    if tuning.goal == "throughput":
+        batches += [batch for batch in BATCHES if batch != tuning.batch]
+    offered, defaults = [], []
+    for name in names:
+        offered += settings(name, PRECISIONS, threads, batches)
+        wanted = "int8" if quantized and "int8" in backends.find(name).precisions else "fp32"
+        defaults.append(Setting.of(name, wanted, {}, tuning.batch))
+    return offered, [setting for setting in defaults if setting in offered]
+
+
+def same_request(file: Path, request: dict[str, Any]) -> None:
+    """Keep what is asked for in a file; UserError if something else is in it."""
+    if not file.exists():
+        write_json(file, request)
+        return
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    changed = [
+        f"{key} was {kept.get(key)!r} and is {request.get(key)!r}"
+        for key in sorted({*kept, *request})
+        if kept.get(key) != request.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"{file.parent} belongs to another request: {'; '.join(changed)}; ask the same, or take another folder."
+        )

@@ -1,0 +1,1 @@
+"""Where networks are timed, and the protocol of a measurement."""

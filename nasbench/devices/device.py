@@ -1,0 +1,207 @@
+"""The hardware that a network is measured on."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from nasbench.devices.clock import clock
+from nasbench.devices.compare import Comparison, ratio_of
+from nasbench.devices.energy import Energy, Meter, Rapl, measure_energy
+from nasbench.devices.measure import Latency, Timer, summarise, time_calls, time_in_turn, wall_seconds
+from nasbench.devices.rounds import quiet_seconds, time_in_rounds
+from nasbench_compression import CompiledModel, get_backend
+from search_spaces import Architecture, SearchSpace, Task
+
+
+@functools.cache
+def processor_name() -> str:
+    """The model of this machine's processor, or what the platform says if the model is not known."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Device:
+    """This machine's CPU with a runtime, so many threads and so many images at a time.
+
+    Other devices, see `nasbench.devices.registry`, derive from it and say what they cannot do.
+
+    Attributes:
+        runtime: name of the compilation backend that runs the network.
+        threads: threads of one inference.
+        batch: images in one inference.
+        name: as users type it.
+        summary: one line for a listing.
+        source: where it is documented.
+        times_networks: whether it can time any network; if not, it knows some architectures only.
+        measures_many: whether a network is measured within a second, so that hundreds of operators can be, too.
+        order: how `measure_quietly` goes about it, in a few words.
+    """
+
+    runtime: str = "eager"
+    threads: int = 1
+    batch: int = 1
+
+    name: ClassVar[str] = "cpu"
+    summary: ClassVar[str] = "this machine's CPU, with one of the backends"
+    source: ClassVar[str] = "docs/devices.md"
+    times_networks: ClassVar[bool] = True
+    measures_many: ClassVar[bool] = True
+    order: ClassVar[str] = "in rounds, the quietest twentieth"
+
+    @classmethod
+    def why_missing(cls) -> str | None:
+        """Why there is no such device here, whatever its options; None if there is one."""
+        return None
+
+    def why_unavailable(self) -> str | None:
+        """Why the device or its runtime cannot be used here, or None."""
+        return self.why_missing() or get_backend(self.runtime, threads=self.threads).why_unavailable()
+
+    def why_not(self, compiled: CompiledModel) -> str | None:
+        """Why this device cannot time a compiled model; None if it can."""
+        return None
+
+    @property
+    def machine(self) -> str:
+        """What measurements are of; those of another machine do not hold here."""
+        return processor_name()
+
+    def check(self, space: SearchSpace) -> None:
+        """Raise UserError if the device cannot serve architectures of this space."""
+        return
+
+    def known(self, space: SearchSpace) -> Sequence[Architecture] | None:
+        """The architectures of which it has a latency; None if it can measure any."""
+        return None
+
+    def candidate(self, space: SearchSpace, arch: Architecture, model: nn.Module, task: Task) -> CompiledModel:
+        """The network of an architecture, as it is built, such that this device has its latency; else as `compile`."""
+        return self.compile(model, task)
+
+    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
+        """The network in eager PyTorch on this device, for comparison; None where there is no such thing."""
+        example = torch.zeros(self.batch, *task.input_shape)
+        return get_backend("eager", threads=self.threads).compile(model, example)
+
+    def compile(
+        self, model: nn.Module, task: Task, precision: str = "fp32", calibration: torch.Tensor | None = None
+    ) -> CompiledModel:
+        """The network as this device's runtime runs it; UserError if the runtime is not installed."""
+        example = torch.zeros(self.batch, *task.input_shape)
+        return get_backend(self.runtime, threads=self.threads).compile(model, example, precision, calibration)
+
+    def measure(self, compiled: CompiledModel, task: Task, budget_s: float = 0.5) -> Latency:
+        """Latency of a compiled model on random images; see `time_calls` for the protocol."""
+        seconds, warmup = time_calls(self._call(compiled, task), budget_s=budget_s, timer=self._timer)
+        return self._latency(seconds, warmup, compiled.describe())
+
+    def measure_in_turn(
+        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5
+    ) -> dict[str, Latency]:
+        """Latencies of several models that share the machine's noise: calls alternate between them.
+
+        Args:
+            compiled: the models by name.
+            task: the shape of their images.
+            budget_s: for each model.
+        """
+        calls = {name: self._call(model, task) for name, model in compiled.items()}
+        timed = time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer)
+        return {name: self._latency(*timed[name], model.describe()) for name, model in compiled.items()}
+
+    def measure_quietly(
+        self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
+    ) -> list[Latency]:
+        """Latencies of many models, each from the quietest moments that it met; see `time_in_rounds`.
+
+        They are what predictors are fitted on, for other work on the machine spoils them least.
+
+        Args:
+            compiled: the models, in one precision, each with the shape of its images.
+            budget_s: for each model.
+            seed: of the order in which they take turns.
+        """
+        if not compiled:
+            return []
+        calls = [self._call(model, task) for model, task in compiled]
+        turns = time_in_rounds(calls, budget_s=budget_s * len(calls), seed=seed, timer=self._timer)
+        facts = compiled[0][0].describe()  # it may take longer than the model is timed, and says the same of all
+        return [self._latency(quiet_seconds(each), 0, facts) for each in turns]
+
+    def compare(
+        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5, *, rounds: int = 1
+    ) -> Comparison:
+        """As `measure_in_turn`, with the ratio of each latency to the first one, and its interval.
+
+        Args:
+            compiled: the models by name, one or more.
+            task: the shape of their images.
+            budget_s: for each model and round.
+            rounds: how often everything is measured, the first calls to warm up included; latencies and ratios are
+                over all rounds.
+        """
+        calls = {name: self._call(model, task) for name, model in compiled.items()}
+        facts = {name: model.describe() for name, model in compiled.items()}
+        timed = [time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer) for _ in range(rounds)]
+        seconds = {name: np.concatenate([each[name][0] for each in timed]) for name in calls}
+        first, *others = calls
+        return Comparison(
+            latencies={
+                name: self._latency(seconds[name], sum(each[name][1] for each in timed), facts[name]) for name in calls
+            },
+            ratios={name: ratio_of(seconds[name], seconds[first]) for name in others},
+            rounds={name: [self._latency(*each[name], facts[name]) for each in timed] for name in calls},
+            ratio_rounds={name: [ratio_of(each[name][0], each[first][0]) for each in timed] for name in others},
+        )
+
+    def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
+        """Energy of one inference of a compiled model on random images, by the `meter` of this device.
+
+        Raises:
+            UserError: the machine has no such counter, or does not let us read it.
+        """
+        return measure_energy(self._call(compiled, task), self.meter, seconds=seconds)
+
+    @property
+    def meter(self) -> Meter:
+        """What counts the energy of this device, or says why nothing does: the counters of the processor."""
+        return Rapl()
+
+    def latency(self, model: nn.Module, task: Task, budget_s: float = 0.5) -> Latency:
+        """Compile in fp32 and measure."""
+        return self.measure(self.compile(model, task), task, budget_s)
+
+    @property
+    def _timer(self) -> Timer:
+        return wall_seconds
+
+    def _call(self, compiled: CompiledModel, task: Task) -> Callable[[], object]:
+        images = np.random.default_rng(0).standard_normal((self.batch, *task.input_shape)).astype(np.float32)
+        return lambda: compiled(images)
+
+    def _latency(self, seconds: npt.NDArray[np.float64], warmup: int, facts: Mapping[str, Any]) -> Latency:
+        return summarise(
+            seconds,
+            warmup=warmup,
+            batch=self.batch,
+            threads=int(facts["threads"]),
+            runtime=f"{facts['backend']} {facts['version']}",
+            precision=str(facts["precision"]),
+            device=self.machine,
+            clock=clock(),
+        )

@@ -1,0 +1,86 @@
+"""What a device does at best, measured by products of matrices: no table knows the machine that a run is on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from nasbench.devices.device import processor_name
+from nasbench_compression.compilation.backend import torch_threads
+
+# Side of the matrices: large enough to be bound by arithmetic, small enough for a product between two interruptions.
+SIZE = {"cpu": 512, "cuda": 8192}
+SECONDS = 0.5
+PRODUCTS = 20  # at least
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The fastest of some products of two random square matrices, at 2 operations a multiply-add.
+
+    Attributes:
+        flops_per_s: operations a second.
+        device: the name of the processor or of the GPU.
+        threads: of the product on a CPU.
+        precision: of the matrices.
+        size: their side.
+        products: that were timed; the first one, which warms up, was not.
+        seed: of the matrices.
+    """
+
+    flops_per_s: float
+    device: str
+    threads: int
+    precision: str
+    size: int
+    products: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+def measure_peak(device: str = "cpu", *, threads: int = 1, dtype: torch.dtype = torch.float32, seed: int = 0) -> Peak:
+    """Multiply matrices for half a second; global generators and the number of threads are left as they were.
+
+    The fastest product counts, for whatever else the machine does can only slow one down. It is still what a library
+    reaches, not what the data sheet promises, so a utilization of 1 is in reach of a large product alone.
+
+    Args:
+        device: "cpu" or "cuda".
+        threads: of a product on the CPU.
+        dtype: of the matrices.
+        seed: of their values.
+    """
+    size = SIZE[device]
+    generator = torch.Generator().manual_seed(seed)
+    factors = [torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2)]
+    out = torch.empty(size, size, device=device, dtype=dtype)
+    seconds: list[float] = []
+    with torch.inference_mode(), torch_threads(threads):
+        _product(factors, out)
+        start = time.perf_counter()
+        while len(seconds) < PRODUCTS or time.perf_counter() - start < SECONDS:
+            seconds.append(_product(factors, out))
+    return Peak(
+        flops_per_s=2 * size**3 / min(seconds),
+        device=torch.cuda.get_device_name() if device == "cuda" else processor_name(),
+        threads=threads,
+        precision=str(dtype).removeprefix("torch."),
+        size=size,
+        products=len(seconds),
+        seed=seed,
+    )
+
+
+def _product(factors: list[torch.Tensor], out: torch.Tensor) -> float:
+    """Seconds of one product, until it is there."""
+    before = time.perf_counter()
+    torch.mm(*factors, out=out)
+    if out.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - before

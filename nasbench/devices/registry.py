@@ -1,0 +1,43 @@
+"""Where networks are measured: one file a device, and the table of their names."""
+
+from __future__ import annotations
+
+from nasbench.devices.command import NO_FILE, CommandDevice
+from nasbench.devices.cuda import RUNTIMES, CudaDevice
+from nasbench.devices.device import Device
+from nasbench.devices.table import NotInTable, TableDevice
+from nasbench.experiment.experiment import DeviceConfig
+from nasbench_compression import get_backend
+from nasbench_registry import UserError, one_of
+
+DEVICES: dict[str, type[Device]] = {
+    "cpu": Device,
+    "cuda": CudaDevice,
+    "table": TableDevice,
+    "command": CommandDevice,
+}
+
+__all__ = ["DEVICES", "CommandDevice", "CudaDevice", "NotInTable", "TableDevice", "get_device"]
+
+
+def get_device(config: DeviceConfig) -> Device:
+    """The device of an experiment; whether it can be used here, `why_unavailable` says.
+
+    Raises:
+        UserError: its runtime is unknown, or not one that this device can have.
+    """
+    runtime, threads, batch = config.runtime, config.threads, config.batch
+    if config.name == "cuda":
+        one_of("runtime of device 'cuda'", runtime, RUNTIMES)
+        return CudaDevice(runtime, threads, batch)
+    get_backend(runtime, threads=threads)
+    if config.name == "table":
+        return TableDevice(runtime, threads, batch, file=config.file or "")
+    if config.name == "command":
+        if runtime in NO_FILE:
+            raise UserError(
+                f"device 'command' measures a file, and runtime {runtime!r} has none that runs by itself; set "
+                f"device.runtime, to onnxruntime for example."
+            )
+        return CommandDevice(runtime, threads, batch, command=config.command or "", timeout_s=config.timeout_s)
+    return Device(runtime, threads, batch)

@@ -1,0 +1,77 @@
+"""Latencies that somebody else measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from nasbench.devices.device import Device
+from nasbench.devices.energy import Meter, NoMeter
+from nasbench.devices.measure import Latency
+from nasbench_compression import CompiledModel
+from search_spaces import Task
+
+UNKNOWN = math.nan
+"""A number of the protocol that was not told; JSON null."""
+
+
+def told_latency(
+    median_ms: float,
+    *,
+    batch: int,
+    threads: int,
+    runtime: str,
+    device: str,
+    precision: str = "fp32",
+    p95_ms: float = UNKNOWN,
+    iqr_ms: float = UNKNOWN,
+    repeats: int = 0,
+) -> Latency:
+    """A latency of which no calls are known, only numbers in milliseconds; what is not known is NaN."""
+    return Latency(
+        median=median_ms,
+        p95=p95_ms,
+        iqr=iqr_ms,
+        low=UNKNOWN,
+        high=UNKNOWN,
+        repeats=repeats,
+        warmup=0,
+        batch=batch,
+        threads=threads,
+        runtime=runtime,
+        precision=precision,
+        device=device,
+        unstable=False,
+    )
+
+
+@dataclass(frozen=True)
+class ToldDevice(Device):
+    """A device whose latencies come from elsewhere, one network at a time: there are no calls here to take turns."""
+
+    measures_many: ClassVar[bool] = False
+
+    @property
+    def meter(self) -> Meter:
+        """There is none: it is another machine, or none at all."""
+        return NoMeter(self.name)
+
+    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
+        """There is none: PyTorch does not run there."""
+        return None
+
+    def measure_in_turn(
+        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5
+    ) -> dict[str, Latency]:
+        """As `measure`, one after the other."""
+        return {name: self.measure(model, task) for name, model in compiled.items()}
+
+    def measure_quietly(
+        self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
+    ) -> list[Latency]:
+        """As `measure`, one after the other."""
+        return [self.measure(model, task) for model, task in compiled]

@@ -1,0 +1,88 @@
+"""Many models timed on a machine that does other things, too.
+
+Other work only ever slows a call down, never speeds it up, so what the model itself takes shows in the quietest moments
+(Chen & Revels 2016, Robust benchmarking in noisy environments, arXiv 1608.04295). They take the minimum of the calls;
+here it is the median of the calls in the quietest turns, since a single call has noise of its own in both directions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench.devices.measure import Timer, no_collecting, wall_seconds
+
+Seconds = npt.NDArray[np.float64]
+
+ROUNDS = 20  # that the budget is divided into
+LEAST = 6  # rounds, whatever the budget
+QUIET = 0.05  # share of the turns of a model that count, the quietest ones
+SETTLED = 0.03  # how much slower than the quietest turn the third one may be
+PATIENCE = 4  # times the budget, while more than a tenth of the models are not settled
+
+
+def time_in_rounds(
+    calls: Sequence[Callable[[], object]],
+    *,
+    budget_s: float,
+    seed: int = 0,
+    timer: Timer = wall_seconds,
+) -> list[list[Seconds]]:
+    """Seconds of the calls of each model, turn by turn.
+
+    In every round each model has one turn, in a new random order, so that no model always follows the same one. Turns
+    are equally long, so the fastest models, on which a disturbance weighs most, are called most often. The first call
+    of a turn finds the caches cold and is not timed. The busier the machine, the rarer are quiet moments: if too many
+    models have not met three that agree, rounds go on beyond the budget, up to `PATIENCE` times of it.
+
+    Args:
+        calls: one for each model.
+        budget_s: for all together; at least `LEAST` rounds are made, and there is at least one timed call in a turn.
+        seed: of the order.
+        timer: makes a call and gives the seconds that it took.
+
+    Returns:
+        For each model its turns, each an array of seconds.
+    """
+    rng = np.random.default_rng(seed)
+    turns: list[list[Seconds]] = [[] for _ in calls]
+    medians: list[list[float]] = [[] for _ in calls]
+    slice_s = budget_s / (ROUNDS * max(1, len(calls)))
+    with no_collecting():
+        start, rounds = time.perf_counter(), 0
+        while True:
+            for index in rng.permutation(len(calls)):
+                turn = _turn(calls[index], slice_s, timer)
+                turns[index].append(turn)
+                medians[index].append(float(np.median(turn)))
+            rounds += 1
+            spent = time.perf_counter() - start
+            if rounds < LEAST or spent < budget_s:
+                continue
+            if spent >= PATIENCE * budget_s or _settled(medians):
+                break
+    return turns
+
+
+def _settled(medians: Sequence[Sequence[float]]) -> bool:
+    quietest = np.sort(np.array(medians), axis=1)
+    return bool(np.mean(quietest[:, 2] > (1 + SETTLED) * quietest[:, 0]) <= 0.1)
+
+
+def _turn(call: Callable[[], object], slice_s: float, timer: Timer) -> Seconds:
+    end = time.perf_counter() + slice_s
+    call()
+    seconds = [timer(call)]
+    while time.perf_counter() < end:
+        seconds.append(timer(call))
+    return np.array(seconds)
+
+
+def quiet_seconds(turns: Sequence[Seconds]) -> Seconds:
+    """The calls of the quietest turns: the twentieth part with the lowest medians, two at least; as they were timed."""
+    count = min(len(turns), max(2, round(QUIET * len(turns))))
+    chosen = sorted(np.argsort([np.median(turn) for turn in turns], kind="stable")[:count])
+    return np.concatenate([turns[index] for index in chosen])

@@ -1,0 +1,125 @@
+"""What a network costs, known before it is trained."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from nasbench.costs.cost import Cost, cost, counts
+from nasbench.devices.registry import get_device
+from nasbench.devices.table import NotInTable
+from nasbench.evaluators.evaluator import InfeasibleError
+from nasbench.evaluators.latency import Learned, Setting, measured_ms, predictor, unsure
+from nasbench.experiment.experiment import Experiment
+from nasbench.latency.calibration import NetworkPredictor
+from nasbench_compression import CompiledModel
+from search_spaces import Architecture, SearchSpace, Task
+
+LATENCY = ("latency_ms", "throughput_per_s")
+ENERGY_S = 1.0  # of inferences whose energy is counted
+
+
+def costs(
+    space: SearchSpace,
+    arch: Architecture,
+    model: nn.Module,
+    task: Task,
+    experiment: Experiment,
+    calibration: Mapping[str, Any] | None,
+    learned: Learned = (),
+) -> dict[str, float]:
+    """The costs of a candidate of an experiment: those of `paper_costs`, and what the experiment wants of the device.
+
+    A prediction that is not sure enough, see `nasbench.evaluators.latency.unsure`, is replaced by a measurement.
+
+    Args:
+        space: that the architecture belongs to.
+        arch: the architecture.
+        model: its network, as it is built; each module keeps its mode.
+        task: what it was built for.
+        experiment: whose device it is.
+        calibration: measurements as JSON, to which a predictor is fitted; None where nothing is predicted: then
+            latency is measured, if the experiment needs it at all.
+        learned: measured earlier in the search, to which the predictor is fitted as well.
+
+    Returns:
+        macs, params, size_bytes; peak_memory_bytes and energy_mj if the experiment reads them; with a latency
+        latency_ms and throughput_per_s; with a prediction latency_std_ms too, and with a measurement in its place
+        latency_predicted_ms.
+
+    Raises:
+        InfeasibleError: latency is that of a table, which does not have this architecture.
+    """
+    device, peak = get_device(experiment.device), "peak_memory_bytes" in experiment.needed_metrics
+
+    @functools.cache  # energy and latency are of one artefact
+    def compiled() -> CompiledModel:
+        return device.candidate(space, arch, model, task)
+
+    energy: dict[str, float] = {}
+    if experiment.needs_energy:
+        energy = {"energy_mj": device.energy(compiled(), task, seconds=ENERGY_S).energy_mj}
+    if calibration is not None:
+        setting = Setting.of(experiment, task, calibration)
+        known = energy | paper_costs(model, task, predictor(setting, learned), arch=arch, batch=device.batch, peak=peak)
+        guess_ms, std_ms = known["latency_ms"], known["latency_std_ms"]
+        if unsure(guess_ms, std_ms, device.batch, experiment.objectives, experiment.device.unsure_pct):
+            latency_ms = measured_ms(setting, compiled)
+            if latency_ms is not None:
+                del known["latency_std_ms"]
+                known |= latency_and_throughput(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
+        return known
+    known = energy | paper_costs(model, task, peak=peak)
+    if experiment.needs_latency:
+        try:
+            measured = device.measure(compiled(), task)
+        except NotInTable as missing:
+            raise InfeasibleError(f"latency_ms is not known: {missing}", ending="before training") from None
+        known |= latency_and_throughput(measured.median, device.batch)
+    return known
+
+
+def paper_costs(
+    model: nn.Module,
+    task: Task,
+    predictor: NetworkPredictor | None = None,
+    *,
+    arch: Architecture | None = None,
+    batch: int = 1,
+    peak: bool = False,
+    traffic: bool = False,
+) -> dict[str, float]:
+    """The costs that need no measurement of this network.
+
+    Args:
+        model: as it is built; each module keeps its mode.
+        task: what it was built for.
+        predictor: of the latency of one batch; None predicts none.
+        arch: the architecture, which the predictor reads, too.
+        batch: images in one inference of the device that the predictor was fitted for.
+        peak: whether to add peak_memory_bytes, the most bytes of activations of one image.
+        traffic: whether to add bytes_moved and flops_per_byte.
+
+    Returns:
+        macs, params, size_bytes, and with a predictor latency_ms, latency_std_ms and throughput_per_s.
+    """
+    counted = cost(model, task) if peak or traffic else counts(model, task)
+    known: dict[str, float] = {"macs": counted.macs, "params": counted.params, "size_bytes": counted.size_bytes}
+    if isinstance(counted, Cost):
+        if peak:
+            known["peak_memory_bytes"] = counted.peak_activation_bytes
+        if traffic:
+            known |= {"bytes_moved": counted.bytes_moved, "flops_per_byte": counted.flops_per_byte}
+    if predictor is not None:
+        assert arch is not None, "a predictor reads the architecture"
+        mean_ms, std_ms = predictor.predict(arch, model, task)
+        known |= latency_and_throughput(mean_ms, batch) | {"latency_std_ms": std_ms}
+    return known
+
+
+def latency_and_throughput(milliseconds: float, batch: int) -> dict[str, float]:
+    """The metrics that follow from the milliseconds of a batch."""
+    return {"latency_ms": milliseconds, "throughput_per_s": 1000 * batch / milliseconds}

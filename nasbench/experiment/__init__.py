@@ -1,0 +1,1 @@
+"""The experiment file, and the parts that are made of it."""

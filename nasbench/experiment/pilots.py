@@ -1,0 +1,166 @@
+"""Two candidates trained for a few seconds, to know what all of them will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nasbench.data import ImageData, Split
+from nasbench.devices.registry import get_device
+from nasbench.evaluators.costs import paper_costs
+from nasbench.experiment.experiment import Experiment
+from nasbench.latency.calibrate import distinct_sample
+from nasbench.training import score, train
+from nasbench_registry import UserError
+from search_spaces import Architecture, SearchSpace
+from search_spaces.fresh_model import fresh_model
+
+SAMPLES = 16
+PILOT_S = 4.0  # of training, unless three batches take longer
+VALIDATED = 512  # images that a validation is timed on
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What one candidate takes on this machine.
+
+    Attributes:
+        architecture: in the notation of the space.
+        macs: of one image.
+        batches: that were trained and timed, after a first one to warm up.
+        seconds_per_batch: mean of these.
+        seconds_per_epoch: of training on all training images.
+        seconds_per_validation: of all validation images.
+        setup_seconds: building, counting, and what the first batch took more than the others.
+        compile_seconds: for the device's runtime; 0 if the experiment needs no latency.
+        trained_seconds: spent on the pilot's training.
+    """
+
+    architecture: str
+    macs: float
+    batches: int
+    seconds_per_batch: float
+    seconds_per_epoch: float
+    seconds_per_validation: float
+    setup_seconds: float
+    compile_seconds: float
+    trained_seconds: float
+
+    def seconds(self, epochs: int, validations: int) -> float:
+        """Of a candidate with so many epochs and validations, without a measurement of its latency."""
+        return self.setup_seconds + epochs * self.seconds_per_epoch + validations * self.seconds_per_validation
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A random sample, and the pilots from it.
+
+    Attributes:
+        pilots: at the lower and at the upper quartile of MACs; one if there is only one network.
+        size_bytes: mean over the sample.
+    """
+
+    pilots: Sequence[Pilot]
+    size_bytes: float
+
+
+def run_pilots(experiment: Experiment, space: SearchSpace, data: ImageData, device: torch.device) -> Sampled:
+    """Cost `SAMPLES` random architectures and train two of them for a short time; nothing is kept.
+
+    Args:
+        experiment: how candidates are trained and what device they are for.
+        space: what is searched.
+        data: that candidates are trained on.
+        device: where the pilots are trained.
+
+    Raises:
+        UserError: no network could be built and trained.
+    """
+    sized, failures = [], []
+    for arch in distinct_sample(space, SAMPLES, np.random.default_rng(experiment.seed)):
+        try:
+            sized.append((arch, paper_costs(fresh_model(space, arch, data.task, experiment.seed), data.task)))
+        except Exception as error:  # a network may fail in any way; the others tell what the search takes
+            failures.append(_words(space, arch, error))
+    sized.sort(key=lambda each: each[1]["macs"])
+    pilots: dict[Architecture, Pilot] = {}
+    for quartile in (0.25, 0.75):
+        wanted = quartile * (len(sized) - 1)
+        for index in sorted(range(len(sized)), key=lambda index: abs(index - wanted)):
+            arch, known = sized[index]
+            try:
+                if arch not in pilots:
+                    pilots[arch] = _pilot(experiment, space, data, device, arch, known["macs"])
+                break
+            except Exception as error:
+                failures.append(_words(space, arch, error))
+    if not pilots:
+        raise UserError(f"no network of space {space.name!r} could be built and trained: {failures[0]}.")
+    return Sampled(list(pilots.values()), float(np.mean([known["size_bytes"] for _, known in sized])))
+
+
+def _pilot(
+    experiment: Experiment, space: SearchSpace, data: ImageData, device: torch.device, arch: Architecture, macs: float
+) -> Pilot:
+    begun = time.perf_counter()
+    model = fresh_model(space, arch, data.task, experiment.seed)
+    paper_costs(model, data.task)
+    setup_s = time.perf_counter() - begun
+    batch = experiment.training.batch_size
+    batches = max(1, len(data.train) // batch)
+    times: list[float] = []
+    last = started = time.perf_counter()
+
+    def on_batch(number: int, loss: float) -> bool:
+        nonlocal last
+        now = time.perf_counter()
+        times.append(now - last)
+        last = now
+        return len(times) < 4 or now - started < PILOT_S
+
+    # One batch again and again, each time an epoch of its own; without a learning rate nothing can diverge.
+    train(
+        model,
+        _first(data.train, batch),
+        experiment.training.model_copy(update={"chance_epochs": None}),
+        seed=experiment.seed,
+        epochs=1 + max(3, batches),
+        learning_rate=0.0,
+        on_epoch=on_batch,
+        device=device,
+    )
+    trained_s = time.perf_counter() - started
+    each_s = float(np.mean(times[1:]))
+    few = _first(data.val, VALIDATED)
+    begun = time.perf_counter()
+    score(model, few)
+    validation_s = (time.perf_counter() - begun) * len(data.val) / len(few)
+    compile_s = 0.0
+    runtime = get_device(experiment.device)
+    if experiment.needs_latency and runtime.times_networks:
+        begun = time.perf_counter()
+        runtime.compile(model, data.task)
+        compile_s = time.perf_counter() - begun
+    return Pilot(
+        architecture=space.format(arch),
+        macs=macs,
+        batches=len(times) - 1,
+        seconds_per_batch=each_s,
+        seconds_per_epoch=batches * each_s,
+        seconds_per_validation=validation_s,
+        setup_seconds=setup_s + max(0.0, times[0] - each_s),
+        compile_seconds=compile_s,
+        trained_seconds=trained_s,
+    )
+
+
+def _first(split: Split, count: int) -> Split:
+    return Split(split.images[:count], split.labels[:count])
+
+
+def _words(space: SearchSpace, arch: Architecture, error: Exception) -> str:
+    return f"{space.format(arch)}: {type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,129 @@
+"""Train one architecture from scratch, seed by seed: what comes after a search, before its result is reported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasbench.data import ImageData
+from nasbench.evaluators.evaluator import Evaluated, Trial, evaluate
+from nasbench.evaluators.trained import Trained, training_alone
+from nasbench.experiment.experiment import Experiment
+from nasbench.models import save_model
+from nasbench.objectives.metrics import Metrics
+from nasbench.search.study import network_seed
+from nasbench.storage.checkpoints import Checkpoints
+from nasbench.storage.files import write_json
+from nasbench.survivors import judge
+from nasbench.survivors.stored import origin_of
+from nasbench_registry import UserError
+from search_spaces import Architecture, SearchSpace
+from search_spaces.fresh_model import fresh_model
+
+CHECKPOINTS, ABOUT = "checkpoints", "train.json"
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What came of one seed.
+
+    Attributes:
+        seed: of the experiment.
+        folder: a model folder, if it is done.
+        status: one of `OUTCOMES`.
+        error: why it is not done.
+        metrics: val_acc_pct, test_acc_pct, macs, params, size_bytes, training_seconds; of one that is done.
+    """
+
+    seed: int
+    folder: str
+    status: str
+    error: str | None
+    metrics: dict[str, float]
+
+
+def retrain(
+    experiment: Experiment,
+    space: SearchSpace,
+    arch: Architecture,
+    data: ImageData,
+    place: Path,
+    seed: int,
+    on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None,
+) -> Retrained:
+    """Train an architecture as a candidate of the experiment is trained, keep the network, and judge it on test images.
+
+    The weights are those that a search with this seed and this training gives the architecture. What was trained before
+    is kept: a finished network is not trained again, and one in training goes on from its last epoch.
+
+    Args:
+        experiment: whose data, training and executor count; its objectives, recipe and device do not.
+        space: of the architecture.
+        arch: the architecture.
+        data: of the experiment.
+        place: becomes a model folder.
+        seed: in place of that of the experiment.
+        on_epoch: called after each epoch with its metrics.
+
+    Raises:
+        UserError: the folder holds another network, or this one with another training.
+    """
+    plain = training_alone(experiment).model_copy(
+        update={
+            "seed": seed,
+            "scheduler": None,
+            "cache": None,
+            "search": experiment.search.model_copy(update={"candidate_minutes": None}),
+        }
+    )
+    facts = {
+        "architecture": {"text": space.format(arch), "picks": list(arch.picks)},
+        **plain.model_dump(mode="json", include={"seed", "data", "space", "training"}),
+    }
+    before = _read(place / ABOUT)
+    if before and {name: before.get(name) for name in facts} != facts:
+        changed = ", ".join(name for name in facts if before.get(name) != facts[name])
+        raise UserError(f"{place} holds a network with another {changed}; give another folder.")
+    if "metrics" in before:
+        return Retrained(seed, str(place), "done", None, before["metrics"])
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / ABOUT, facts)
+
+    trial = Trial(0, arch, None, network_seed(seed, space, arch))
+    checkpoints = place / CHECKPOINTS
+
+    def heard(epoch: int, so_far: Evaluated) -> bool:
+        on_epoch(epoch, so_far.metrics)
+        return True
+
+    found = evaluate(Trained(plain, None, str(checkpoints), data), trial, heard)
+    if found.status != "done":
+        return Retrained(seed, str(place), found.status, found.error, {})
+    model = fresh_model(space, arch, data.task, trial.seed)
+    weights = Checkpoints(checkpoints).load_weights(trial)
+    assert weights is not None, "it was trained, so its weights were kept"
+    model.load_state_dict(weights)
+    wanted = ("val_acc_pct", "macs", "params", "size_bytes")
+    metrics = {name: found.metrics[name] for name in wanted}
+    metrics |= {"test_acc_pct": judge(model.eval(), data.test).accuracy_pct, "training_seconds": found.training_seconds}
+    save_model(
+        place,
+        model,
+        space=experiment.space.name,
+        space_options=experiment.space.options,
+        arch=arch,
+        task=data.task,
+        origin=origin_of(plain, data, metrics),
+    )
+    write_json(place / ABOUT, facts | {"metrics": metrics})  # last: with its metrics it is finished
+    shutil.rmtree(checkpoints)
+    return Retrained(seed, str(place), "done", None, metrics)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What a run before this one left; nothing if there was none."""
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}

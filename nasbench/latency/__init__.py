@@ -1,0 +1,1 @@
+"""Latency predicted: calibration, predictors, transfer between devices."""

@@ -1,0 +1,1 @@
+"""Metrics, limits, rewards, the Pareto front, hypervolume."""

@@ -1,0 +1,228 @@
+"""Several runs of one experiment, searched in different ways or with different seeds, side by side."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from nasbench.evaluators.compressed.space import JointSpace, experiment_space
+from nasbench.experiment.experiment import Experiment
+from nasbench.objectives.hypervolume import Scale, growth
+from nasbench.objectives.reward import pareto_front
+from nasbench.report.build import describe, read_candidates, read_remeasured
+from nasbench.report.within_limits import within_limits
+from nasbench.search.record import Candidate
+from nasbench.search.remeasured import overlay
+from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError
+from search_spaces import SearchSpace
+
+CONFIDENCE = 0.95
+MOMENTS = 60  # of the common time at which curves are given
+ALIKE = ("data", "objectives")  # sections in which compared runs must agree
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, read.
+
+    Attributes:
+        name: of its folder.
+        experiment: what was asked.
+        space: that was searched.
+        candidates: the done ones that meet every limit, in the order in which they finished.
+        all: every candidate.
+    """
+
+    name: str
+    experiment: Experiment
+    space: SearchSpace
+    candidates: list[Candidate]
+    all: list[Candidate]
+
+    @property
+    def seconds(self) -> float:
+        """Of search."""
+        return max((each.finished_s for each in self.all), default=0.0)
+
+
+def read_run(folder: RunFolder) -> Run:
+    """The candidates of a run, with the latencies that were measured when its search was over."""
+    experiment = folder.require().experiment()
+    space = experiment_space(experiment)
+    everyone = read_candidates(folder, experiment, space)
+    known = overlay(everyone, read_remeasured(folder), experiment)
+    return Run(folder.name, experiment, space, within_limits(known, experiment), everyone)
+
+
+def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
+    """Hypervolume of each way of searching over time, and the ratios between them with intervals.
+
+    Runs whose experiments differ only in their seeds are one group. All share one scale, whose reference is the worst
+    value of each objective among all candidates that meet the limits, and whose ideal is the best. Groups are compared
+    with the first one, at the end of the shortest run: by the ratio of mean hypervolumes, with a t interval of the
+    logarithms, over pairs of equal seeds where both groups have the same seeds.
+
+    Raises:
+        UserError: there is no run, they differ in their data or objectives, or none has a candidate.
+    """
+    if not runs:
+        raise UserError("there is nothing to compare; give the folders of one run or more.")
+    first = runs[0]
+    for run in runs[1:]:
+        for section in ALIKE:
+            if getattr(run.experiment, section) != getattr(first.experiment, section):
+                raise UserError(
+                    f"{run.name} and {first.name} differ in {section}, so that their numbers do not compare; compare "
+                    f"runs with the same {' and '.join(ALIKE)}."
+                )
+    pooled = [each.metrics for run in runs for each in run.candidates]
+    if not pooled:
+        raise UserError("none of the runs has a candidate that is done and meets the limits; search longer first.")
+    scale = Scale.of(first.experiment.objectives, pooled)
+    common_s = min(run.seconds for run in runs)
+    groups = [_group(label, members, scale, common_s) for label, members in _grouped(runs).items()]
+    reference = groups[0]
+    return {
+        "objectives": [each.model_dump(mode="json") for each in first.experiment.objectives],
+        "scale": scale.to_json(),
+        "common_seconds": common_s,
+        "groups": groups,
+        "comparisons": [_comparison(reference, other) for other in groups[1:]],
+    }
+
+
+def _grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs by the way of searching, with a short name for each."""
+    kinds: dict[str, list[Run]] = {}
+    for run in runs:
+        kinds.setdefault(_without_seed(run.experiment), []).append(run)
+    labels: dict[str, list[Run]] = {}
+    several = len({run.experiment.name for run in runs}) > 1
+    for members in kinds.values():
+        asked = members[0].experiment
+        joint = isinstance(members[0].space, JointSpace) and asked.controller.name != "sequential"
+        way = f"joint {asked.controller.name}" if joint else asked.controller.name
+        label = f"{asked.name}, {way}" if several else way
+        labels[_free(label, labels)] = members
+    return labels
+
+
+def _free(label: str, taken: Mapping[str, Any]) -> str:
+    numbered = (f"{label} #{number}" for number in itertools.count(2))
+    return label if label not in taken else next(each for each in numbered if each not in taken)
+
+
+def _without_seed(experiment: Experiment) -> str:
+    """What makes runs one group: everything but the seed, and what cannot change a result."""
+    fields = experiment.model_dump(mode="json", exclude={"seed", "tensorboard", "survivors", "baseline", "storage"})
+    return json.dumps(fields, sort_keys=True)
+
+
+def _group(label: str, runs: Sequence[Run], scale: Scale, common_s: float) -> dict[str, Any]:
+    moments = np.linspace(0, common_s, MOMENTS + 1)[1:]
+    curves = np.array([_curve(run, scale, moments) for run in runs])
+    described = []
+    for run, curve in zip(runs, curves, strict=True):
+        front = pareto_front(run.experiment.objectives, {each.id: each.metrics for each in run.candidates})
+        by_id = {each.id: each for each in run.candidates}
+        described.append(
+            {
+                "run": run.name,
+                "seed": run.experiment.seed,
+                "seconds": run.seconds,
+                "candidates": len(run.candidates),
+                "evaluated": len(run.all),
+                "trained": sum(not each.cached and each.training_seconds > 0 for each in run.all),
+                "hypervolume": float(curve[-1]),
+                "front": [describe(by_id[number], run.space) for number in front],
+            }
+        )
+    final = curves[:, -1]
+    return {
+        "name": label,
+        "runs": described,
+        "hypervolume": {
+            "mean": float(final.mean()),
+            "std": float(final.std(ddof=1)) if len(final) > 1 else None,
+            "n": len(final),
+        },
+        "over_time": {
+            "seconds": moments.tolist(),
+            "mean": curves.mean(axis=0).tolist(),
+            "std": curves.std(axis=0, ddof=1).tolist() if len(curves) > 1 else None,
+        },
+    }
+
+
+def _curve(run: Run, scale: Scale, moments: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
+    """The hypervolume of a run at these seconds of search."""
+    values = [0.0, *growth(scale.points([each.metrics for each in run.candidates]))]
+    finished = np.array([each.finished_s for each in run.candidates])
+    return [values[int((finished <= moment).sum())] for moment in moments]
+
+
+def _comparison(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """How much more the first group covers than another one, and what may be said of it."""
+    ours = {run["seed"]: run["hypervolume"] for run in reference["runs"]}
+    theirs = {run["seed"]: run["hypervolume"] for run in other["runs"]}
+    paired = set(ours) == set(theirs) and len(ours) == len(reference["runs"]) and len(theirs) == len(other["runs"])
+    ratio, low, high = ratio_interval(
+        [ours[seed] for seed in sorted(ours)] if paired else [run["hypervolume"] for run in reference["runs"]],
+        [theirs[seed] for seed in sorted(theirs)] if paired else [run["hypervolume"] for run in other["runs"]],
+        paired=paired,
+    )
+    found = {"of": reference["name"], "to": other["name"], "paired": paired, "hypervolume_ratio": ratio}
+    return found | {
+        "low": low,
+        "high": high,
+        "statement": _statement(reference["name"], other["name"], ratio, low, high),
+    }
+
+
+def ratio_interval(
+    ours: Sequence[float], theirs: Sequence[float], *, paired: bool
+) -> tuple[float | None, float | None, float | None]:
+    """The ratio of two hypervolumes by the mean of logarithms, and its 95 % t interval; None where there is none.
+
+    Args:
+        ours: of the runs of one group.
+        theirs: of another one.
+        paired: whether they come in pairs, of equal seeds for example; then the differences within pairs count, else
+            the interval is Welch's.
+    """
+    if not ours or not theirs or min(*ours, *theirs) <= 0:
+        return None, None, None
+    a, b = np.log(ours), np.log(theirs)
+    middle = float(a.mean() - b.mean())
+    if (paired and len(a) < 2) or (not paired and min(len(a), len(b)) < 2):
+        return math.exp(middle), None, None
+    if paired:
+        error, freedom = float((a - b).std(ddof=1) / math.sqrt(len(a))), float(len(a) - 1)
+    else:
+        parts = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+        error = math.sqrt(sum(parts))
+        divisor = parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)
+        freedom = sum(parts) ** 2 / divisor if divisor > 0 else float(len(a) + len(b) - 2)
+    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
+    return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)
+
+
+def _statement(ours: str, theirs: str, ratio: float | None, low: float | None, high: float | None) -> str:
+    if ratio is None:
+        return f"{ours} and {theirs} cannot be compared: a run covered nothing."
+    if low is None or high is None:
+        return f"{ours} covers {ratio:.3f} times what {theirs} does, in one run each: that says nothing of other seeds."
+    interval = f"{ratio:.3f} times the hypervolume of {theirs} (95 % interval {low:.3f} to {high:.3f})"
+    if low > 1:
+        return f"{ours} was better: {interval}."
+    if high < 1:
+        return f"{ours} was worse: {interval}."
+    return f"no difference can be told between {ours} and {theirs}: {interval}."

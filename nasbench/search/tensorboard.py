@@ -1,0 +1,130 @@
+"""Scalars of a search for TensorBoard: ``tensorboard --logdir RUN/tensorboard``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
+
+from nasbench.evaluators.outcomes import SCORED
+from nasbench.objectives.reward import pareto_front
+from nasbench.search.record import Candidate, comparable
+from nasbench.search.study import Study
+
+log = logging.getLogger(__name__)
+
+
+class Scalars:
+    """Writes what a search has found so far, by the number of outcomes, and the learning curve of each candidate.
+
+    The record is the truth: a resumed run writes the scalars of earlier outcomes anew, so none is missing or there
+    twice. A disk that refuses them does not end the search.
+
+    Args:
+        study: whose candidates are shown.
+        folder: for the event files; what it held is removed.
+    """
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study, self.folder = study, folder
+        self._steps = 0
+        self._counts: Counter[str] = Counter()
+        self._trained_s = 0.0
+        self._best: list[Candidate] = []  # none or one
+        self._front: list[Candidate] = []
+        shutil.rmtree(folder, ignore_errors=True)
+        self._file: EventFile | None = None
+        try:
+            self._file = EventFile(folder / "search")
+        except OSError as error:
+            self._give_up(error)
+        ended = [candidate for candidate in study.candidates if candidate.status != "running"]
+        for candidate in sorted(ended, key=lambda each: (each.finished_s, each.id)):
+            self.candidate(candidate)
+
+    def candidate(self, candidate: Candidate) -> None:
+        """Add a candidate that ended, and what is known with it: the best score, the front, the utilization."""
+        if self._file is None:
+            return
+        self._steps += 1
+        self._counts[candidate.status] += 1
+        self._trained_s += candidate.training_seconds
+        if candidate.status == "done":
+            self._compare(candidate)
+        values = {f"outcomes/{kind}": float(count) for kind, count in self._counts.items()}
+        values["search/front_size"] = float(len(self._front))
+        if candidate.finished_s:
+            workers = self.study.experiment.executor.workers
+            values["search/utilization"] = self._trained_s / (workers * candidate.finished_s)
+        if candidate.status in SCORED:
+            values |= {f"candidate/{name}": value for name, value in candidate.metrics.items()}
+            values["candidate/training_seconds"] = candidate.training_seconds
+        if candidate.scores and candidate.status == "done":
+            values["candidate/score"] = candidate.scores[0]
+        if self._best and self._best[0].scores:
+            values["search/best_score"] = self._best[0].scores[0]
+        try:
+            for name, value in values.items():
+                self._file.add(name, value, self._steps)
+            self._file.flush()
+            self._curve(candidate)
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Write nothing more."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _compare(self, candidate: Candidate) -> None:
+        """The best one and the front with one more; who was trained for fewer epochs than others is neither."""
+        full, objectives = self.study.experiment.training.epochs, self.study.experiment.objectives
+        self._best = [max(comparable([*self._best, candidate], full), key=lambda each: each.scores or ())]
+        rivals = comparable([*self._front, candidate], full)  # whom a member dominated, no newcomer brings back
+        front = pareto_front(objectives, {each.id: each.metrics for each in rivals})
+        self._front = [each for each in rivals if each.id in front]
+
+    def _curve(self, candidate: Candidate) -> None:
+        if len(candidate.curve) < 2:
+            return
+        with contextlib.closing(EventFile(self.folder / "curves" / f"{candidate.id:05d}")) as file:
+            for epoch in sorted(candidate.curve, key=int):
+                file.add("val_acc_pct", candidate.curve[epoch], int(epoch))
+            file.flush()
+
+    def _give_up(self, error: OSError) -> None:
+        log.warning("no more scalars for TensorBoard are written into %s: %s", self.folder, error)
+        self.close()
+
+
+class EventFile:
+    """An event file that is written at once: a thread that a full disk ends, as in SummaryWriter, hangs its callers.
+
+    Args:
+        folder: for the file; made if it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"))
+
+    def add(self, tag: str, value: float, step: int) -> None:
+        """Add a scalar."""
+        self._events.write_event(Event(wall_time=time.time(), step=step, summary=scalar(tag, value)))
+
+    def flush(self) -> None:
+        """Let readers see what was added."""
+        self._events.flush()
+
+    def close(self) -> None:
+        """Close the file; what cannot be written is lost."""
+        with contextlib.suppress(OSError):
+            self._events.close()

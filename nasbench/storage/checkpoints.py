@@ -1,0 +1,206 @@
+"""Weights and states of training of the candidates of a run: safetensors, whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from nasbench.evaluators.evaluator import Trial
+from nasbench.storage.remote_folder import RemoteError, RemoteFolder, is_url
+from nasbench.storage.tensor_files import LocalTensors, RemoteTensors, TensorFiles, Tensors, save_tensors
+
+LOG = "epochs.log"
+DAMAGED = (SafetensorError, KeyError, ValueError)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The files of the candidates of a run, in a folder that all of its workers reach.
+
+    On a remote folder, what cannot be written is given up with a warning, for it only saves time: a candidate goes on,
+    and a survivor without weights is trained again.
+
+    Attributes:
+        folder: that holds them.
+    """
+
+    folder: Path | RemoteFolder
+
+    @classmethod
+    def at(cls, place: str) -> Checkpoints:
+        """Those of a folder or of a URL."""
+        return cls(RemoteFolder(place) if is_url(place) else Path(place))
+
+    @property
+    def place(self) -> str:
+        """The folder as text that means the same in every process: absolute, or a URL."""
+        return str(self.folder.absolute()) if isinstance(self.folder, Path) else self.folder.url
+
+    @property
+    def remote(self) -> bool:
+        """Whether the folder is behind a URL."""
+        return isinstance(self.folder, RemoteFolder)
+
+    @property
+    def _files(self) -> TensorFiles:
+        return LocalTensors(self.folder) if isinstance(self.folder, Path) else RemoteTensors(self.folder)
+
+    def weights(self, number: int) -> str:
+        """The name of the file with the weights of a trained candidate."""
+        return f"{number:05d}.safetensors"
+
+    def training(self, number: int) -> str:
+        """The name of the file with the state of a candidate in training, from which it goes on if interrupted."""
+        return f"{number:05d}.training.safetensors"
+
+    def log(self, trial: Trial, epoch: int) -> None:
+        """Note that an epoch of training was finished; the log tells what was trained, and whether twice.
+
+        Only in a local folder: an object store cannot append to a file.
+        """
+        if not isinstance(self.folder, Path):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"candidate": trial.number, "epoch": epoch, "attempt": trial.attempt, "process": os.getpid()})
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def save_training(self, trial: Trial, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+        """Keep the state of a candidate in training, and what is needed to go on with it.
+
+        Args:
+            trial: whose training it is.
+            tensors: the state.
+            about: JSON values; `epoch` is the number of finished epochs.
+        """
+        kept = {"of": _identity(trial), "epoch": str(about["epoch"]), "about": json.dumps(about)}
+        self._save(self.training(trial.number), tensors, kept)
+
+    def load_training(self, trial: Trial) -> tuple[Tensors, dict[str, Any]] | None:
+        """The state and what was kept with it; None if there is none of this very trial that can be read.
+
+        Raises:
+            RemoteError: the folder cannot be reached, or this machine may not read it.
+        """
+        try:
+            tensors, kept = self._files.load(self.training(trial.number))
+            return (tensors, json.loads(kept["about"])) if kept.get("of") == _identity(trial) else None
+        except RemoteError:
+            raise
+        except (OSError, *DAMAGED):
+            return None
+
+    def epoch(self, number: int) -> int | None:
+        """The last epoch whose state was kept of a candidate in training; None if there is none, or it is damaged."""
+        try:
+            return int(self._files.about(self.training(number))["epoch"])
+        except (OSError, *DAMAGED):
+            return None
+
+    def save_weights(self, trial: Trial, model: nn.Module) -> None:
+        """Keep the weights of a trained candidate; the state of its training is not needed any more."""
+        self._save(self.weights(trial.number), _tensors(model), {"of": _network(trial)})
+        self._remove(self.training(trial.number))
+
+    def copy_weights(self, trial: Trial, file: Path) -> None:
+        """Keep weights that lie in a local file; FileNotFoundError if it is not there."""
+        self._save(self.weights(trial.number), load_file(file), {"of": _network(trial)})
+
+    def load_weights(self, trial: Trial) -> Tensors | None:
+        """The weights of a trained candidate; None if there are none of this very network that can be read."""
+        try:
+            tensors, kept = self._files.load(self.weights(trial.number))
+        except (OSError, *DAMAGED):
+            return None
+        return tensors if kept.get("of", _network(trial)) == _network(trial) else None  # absent in earlier versions
+
+    # ---- what becomes of the files
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, by name; RemoteError if the folder cannot be reached."""
+        return self._files.sizes()
+
+    def remove_weights(self, number: int) -> None:
+        """Give up the weights of a candidate."""
+        self._remove(self.weights(number))
+
+    def forget(self, number: int, there: Collection[str]) -> None:
+        """Remove what only an unfinished candidate needs, as far as it is among the names that are there."""
+        for name in (self.training(number), self.hang(number).name):
+            if name in there:
+                self._remove(name)
+
+    # ---- the last words of a worker
+
+    def hang(self, number: int) -> Path:
+        """Where a worker writes at which line a candidate hangs, before it ends itself; on its machine."""
+        name = f"{number:05d}.hang.txt"
+        if isinstance(self.folder, Path):
+            return self.folder / name
+        own = hashlib.sha256(self.folder.url.encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"nasbench-hang-{own}" / name
+
+    def send_hang(self, number: int) -> None:
+        """Take what was written there to where other machines can read it."""
+        if not isinstance(self.folder, Path):
+            self.folder.upload(self.hang(number).name, self.hang(number), patient=False)
+
+    def take_hang(self, number: int) -> str:
+        """What was written there, empty if nothing was; it is removed."""
+        note = self.hang(number)
+        try:
+            text = note.read_text(encoding="utf-8", errors="replace")
+            note.unlink()
+        except FileNotFoundError:
+            text = ""
+        if isinstance(self.folder, RemoteFolder):
+            with contextlib.suppress(OSError):
+                text = self.folder.read(note.name, patient=False).decode("utf-8", errors="replace")
+            self._remove(note.name)
+        return text
+
+    def _save(self, name: str, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:
+        try:
+            self._files.save(name, tensors, about)
+        except RemoteError as error:
+            log.warning("%s is not kept: %s", name, error)
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._files.remove(name)
+        except RemoteError as error:
+            log.warning("%s is not removed: %s", name, error)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the weights of a network aside, then rename, so that the file is whole or not there."""
+    save_tensors(_tensors(model), path)
+
+
+def _tensors(model: nn.Module) -> Tensors:
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _network(trial: Trial) -> str:
+    """What makes two networks the same before they are trained."""
+    return json.dumps([list(trial.arch.picks), trial.seed])
+
+
+def _identity(trial: Trial) -> str:
+    """What makes two trainings the same; a retry with smaller parts of a batch goes on with the state."""
+    return json.dumps([list(trial.arch.picks), trial.epochs, trial.seed])

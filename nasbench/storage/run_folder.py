@@ -1,0 +1,221 @@
+"""A run folder: everything a search leaves behind, written so that a crash at any moment leaves it readable."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import platform
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from nasbench.devices.device import processor_name
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.loading import override, parse_experiment, read_yaml
+from nasbench.storage.checkpoints import Checkpoints
+from nasbench.storage.files import write_json, write_text
+from nasbench_registry import UserError
+
+PACKAGES = (
+    "nasbench-framework",
+    "torch",
+    "ray",
+    "optuna",
+    "numpy",
+    "fvcore",
+    "tensorly",
+    "torch-pruning",
+    "scikit-learn",
+    "onnx",
+    "onnxruntime",
+)
+
+
+CHECKPOINTS = "checkpoints"
+BASELINE = "baseline"
+SHARED, ARTEFACTS = "shared", "artefacts"
+"""Folders of a search over recipes, too: what its candidates have in common, and what came of each."""
+CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard", "survivors")
+"""Sections of an experiment that a resumed run may change."""
+
+
+class RunFolder:
+    """The files of one run, by name.
+
+    Args:
+        path: the folder.
+
+    Attributes:
+        name: what the user calls it.
+        checkpoints: weights and states of training, which workers on other machines reach, too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+        self._lock = path / ".lock"
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.journal = path / "study.journal"
+        self.controller = path / "controller.json"
+        self.calibration = path / "predictor.json"
+        self.peak = path / "peak.json"
+        self.remeasured = path / "remeasured.json"
+        self.summary = path / "summary.json"
+        self.trials = path / "trials.csv"
+        self.checkpoints = Checkpoints(path / CHECKPOINTS)
+        self.survivors = path / "survivors"
+        self.tensorboard = path / "tensorboard"
+        self.report_json = path / "report.json"
+        self.report_html = path / "report.html"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a search was started here."""
+        return self.config.exists()
+
+    def require(self) -> RunFolder:
+        """This folder, if a search was started here; UserError if not."""
+        if not self.exists:
+            raise UserError(f"{self.name} is no run folder, for it has no config.yaml; give the folder of a search.")
+        return self
+
+    def experiment(self) -> Experiment:
+        """The experiment that runs here."""
+        return parse_experiment(read_yaml(self.config))
+
+    def change(self, overrides: Sequence[str]) -> None:
+        """Set ``key=value`` texts in the experiment that runs here: where and how long it runs, not what is searched.
+
+        Raises:
+            UserError: a key or value is not allowed, or is of a section that decides the results.
+        """
+        before = self.experiment()
+        after = override(read_yaml(self.config), overrides)
+        for key in type(before).model_fields:
+            if key not in CHANGEABLE and getattr(before, key) != getattr(after, key):
+                raise UserError(
+                    f"{key} of {self.name} cannot be changed any more, for results depend on it; a resumed run may "
+                    f"change {', '.join(CHANGEABLE)}."
+                )
+        write_text(self.config, to_yaml(after))
+
+    @property
+    def run_id(self) -> str:
+        """A name that no other run has."""
+        stored = json.loads(self.environment.read_text(encoding="utf-8"))
+        return str(stored.get("run_id", "run"))  # absent in runs of earlier versions
+
+    def code_folder(self) -> Path:
+        """Where the experiment file lay, and with it the code of a user's own space."""
+        return Path(json.loads(self.environment.read_text(encoding="utf-8"))["code_folder"])
+
+    def is_locked(self) -> bool:
+        """Whether a process works here now."""
+        lock = FileLock(self._lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def start(self, experiment: Experiment, code_folder: Path, command: str) -> None:
+        """Make the folder for an experiment, or check that it is the one that runs here.
+
+        Raises:
+            UserError: another experiment runs here; the message shows the difference.
+        """
+        text = to_yaml(experiment)
+        if self.exists:
+            there = to_yaml(self.experiment())
+            if there != text:
+                difference = difflib.unified_diff(
+                    there.splitlines(), text.splitlines(), "this run", "this experiment", lineterm="", n=0
+                )
+                raise UserError(
+                    f"{self.name} holds a run of another experiment; choose another --run folder, or undo:\n"
+                    + "\n".join(difference)
+                )
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.environment, environment(experiment.seed, code_folder, command))
+        write_text(self.config, text)  # last, for it is what makes a folder a run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, so that no second process writes into it; a killed process lets go of it.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        lock = FileLock(self._lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"another process works in {self.name}; wait for it, or stop it first.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def held_if_free(self) -> Iterator[None]:
+        """While something is written that does no harm to a search: nothing to do here."""
+        yield
+
+    def push(self) -> None:
+        """Called whenever something was finished: nothing to do, for the files are where they belong."""
+
+
+def baseline_folder(folder: RunFolder) -> RunFolder:
+    """The folder of the baseline of a run, inside its own."""
+    return RunFolder(folder.path / BASELINE)
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """The experiment with every default written out."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
+def environment(seed: int, code_folder: Path, command: str) -> dict[str, Any]:
+    """Where and with what a run was made."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": sys.version.split()[0],
+        **versions,
+        "machine": processor_name(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "seed": seed,
+        "run_id": uuid.uuid4().hex[:12],
+        "commit": _commit(),
+        "command": command,
+        "code_folder": str(code_folder),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this code, if it runs from a checkout."""
+    folder = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,146 @@
+"""What compression does to one trained network: a row of a table is a recipe, measured as it would be deployed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from torch import nn
+
+from nasbench.costs.cost import counts
+from nasbench.data import load_data, why_missing
+from nasbench.data.folders import data_folders
+from nasbench.devices.device import Device
+from nasbench.experiment.experiment import TrainingConfig
+from nasbench.models import load_model, save_model
+from nasbench.survivors import NO_GATE, Workbench, judge, run_recipe
+from nasbench.tables.protocols import Compression
+from nasbench_compression import Recipe
+from nasbench_compression.quantization.modules import dequantize
+from nasbench_registry import UserError, check_options, one_of
+from search_spaces import get_space
+from search_spaces.fresh_model import fresh_model
+
+RECIPE = "recipe"
+DENSE, ROW = "dense", "row"
+SECONDS_EACH, ROUNDS = 0.5, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeMethod:
+    """Take a network through steps.
+
+    Attributes:
+        recipe: the steps, as in an experiment file.
+        network: key of the protocol's networks.
+        trained: whether it is trained first; otherwise the steps begin with fresh weights. The first network of the
+            protocol, trained, is the teacher of a distillation.
+    """
+
+    recipe: tuple[Any, ...] = ()
+    network: str | None = None
+    trained: bool = True
+
+
+def recipe_method(protocol: Compression, method: Mapping[str, Any]) -> RecipeMethod:
+    """The method of a row; UserError if a name, an option, a step or the network is not allowed."""
+    one_of("method", str(method["name"]), [RECIPE])
+    options = {key: value for key, value in method.items() if key != "name"}
+    check_options(RecipeMethod, options, what=f"method {RECIPE!r}")
+    made = RecipeMethod(**{**options, "recipe": tuple(options.get("recipe", ()))})
+    one_of("network", _network(protocol, made), protocol.networks)
+    Recipe.parse(list(made.recipe))
+    missing = Device(protocol.runtime).why_unavailable()
+    if missing:
+        raise UserError(missing)
+    return made
+
+
+def compression_missing(protocol: Compression) -> str | None:
+    """Why nothing can be measured here, a runtime or the images that are missing; None if nothing is."""
+    return Device(protocol.runtime).why_unavailable() or why_missing(**protocol.data)
+
+
+def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) -> dict[str, float]:
+    """Everything that a column may show of a row, for one seed.
+
+    The artefact takes turns with that of the first network, trained and compiled for the same runtime.
+    """
+    made = recipe_method(protocol, method)
+    bench = _bench(protocol, seed)
+    dense = trained(protocol, next(iter(protocol.networks)), seed)
+    name = _network(protocol, made)
+    start = trained(protocol, name, seed) if made.trained else _fresh(protocol, name, seed)
+    stages = run_recipe(start, Recipe.parse(list(made.recipe)), bench, NO_GATE, teacher=dense)
+    last = stages[-1]
+    failed = [stage for stage in stages if stage.model is None]
+    if failed:
+        raise UserError(f"the recipe of a row fails: {failed[0].name}: {failed[0].reason}")
+    assert last.model is not None, "no stage failed"
+    artefact = bench.deploy(last.model)
+    assert bench.device is not None, "the bench was made with one"
+    found = bench.device.compare(
+        {DENSE: bench.deploy(dense), ROW: artefact}, bench.data.task, SECONDS_EACH, rounds=ROUNDS
+    )
+    counted = counts(dequantize(last.network), bench.data.task)
+    return {
+        "test_acc_pct": judge(artefact, bench.data.test).accuracy_pct,
+        "val_acc_pct": bench.validate(artefact),
+        "macs": counted.macs,
+        "params": counted.params,
+        "stored_bytes": last.promised_bytes,
+        "artefact_bytes": artefact.bytes,
+        "latency_ms": found.latencies[ROW].median,
+        "of_dense_latency": found.ratios[ROW].ratio,
+        "seconds": sum(stage.seconds for stage in stages),
+    }
+
+
+def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
+    """A network after the training of the protocol; trained once, and kept in the cache folder for the next time."""
+    facts = protocol.model_dump(mode="json", include={"data", "space", "training"}) | {
+        "network": protocol.networks[network],
+        "seed": seed,
+    }
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    folder = data_folders()[-1] / "trained" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "model.json").exists():
+            bench, model = _bench(protocol, seed), _fresh(protocol, network, seed)
+            bench.finetune(model, epochs=bench.training.epochs)
+            aside = folder.with_name(f"{key}.{os.getpid()}")
+            space = get_space(**protocol.space)
+            save_model(
+                aside,
+                model,
+                space=protocol.space["name"],
+                space_options={name: value for name, value in protocol.space.items() if name != "name"},
+                arch=space.parse(protocol.networks[network]),
+                task=bench.data.task,
+            )
+            os.replace(aside, folder)
+        stored = load_model(Path(folder)).model
+    assert isinstance(stored, nn.Module), "it was saved as a network"
+    return stored
+
+
+def _network(protocol: Compression, method: RecipeMethod) -> str:
+    return method.network or next(iter(protocol.networks))
+
+
+def _bench(protocol: Compression, seed: int) -> Workbench:
+    data = load_data(**protocol.data)
+    training = TrainingConfig.model_validate(protocol.training)
+    return Workbench(data, training, seed, Device(protocol.runtime))
+
+
+def _fresh(protocol: Compression, network: str, seed: int) -> nn.Module:
+    space = get_space(**protocol.space)
+    return fresh_model(space, space.parse(protocol.networks[network]), load_data(**protocol.data).task, seed)

@@ -1,0 +1,268 @@
+"""A table of a paper as a file: what it says, who says so, and the searches that measure the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+import nasbench
+from controllers import Controller, get_controller
+from nasbench.experiment.loading import read_yaml
+from nasbench.tables.latencies import DEVICES, SOURCE
+from nasbench.tables.oracles import IMAGES
+from nasbench.tables.protocols import SHOWN, Compression, LatencyLimit, LatencyRanking, Queries, Strict, TimeBudget
+from nasbench.tables.registry import TABLES
+from nasbench_registry import UserError, one_of, unknown
+from search_spaces import get_space
+
+FOLDER = Path("experiments/tables")
+
+Trust = Literal["V", "V2", "M"]
+TRUST: dict[Trust, str] = {
+    "V": "read in the cited source",
+    "V2": "read in another paper or repository that quotes it",
+    "M": "from memory, not checked against the paper",
+}
+
+
+class Published(Strict):
+    """One number of the paper.
+
+    Attributes:
+        mean: over the paper's runs.
+        std: the standard deviation of the runs that the paper prints; None if it prints none.
+        source: a key of `sources`: where the number was read.
+        trust: how far to believe it, see `TRUST`.
+    """
+
+    mean: float
+    std: float | None = None
+    source: str
+    trust: Trust
+
+
+class TableColumn(Strict):
+    """What one column measures.
+
+    Attributes:
+        name: with its unit, such as "cifar10_test_acc_pct".
+        search: the data set on which the search is scored; not for protocols of latency.
+        read: the data set whose test accuracy after 200 epochs is read off; without it, that of `search`.
+        budget_s: simulated seconds of a search; only for the protocol "time_budget".
+        shows: what is read off by a protocol of latency, see `LatencyRanking` and `LatencyLimit`.
+        devices: over which it is averaged, or which it counts; only for protocols of latency.
+        limit_ms: of the search on the device; only for the protocol "latency_limit".
+    """
+
+    name: str
+    search: str = ""
+    read: str | None = None
+    budget_s: Annotated[float, Field(gt=0)] | None = None
+    shows: str | None = None
+    devices: tuple[str, ...] = ()
+    limit_ms: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def read_dataset(self) -> str:
+        """`read` or, without it, `search`."""
+        return self.read or self.search
+
+
+class Row(Strict):
+    """A line of the table: a controller or a method that is run, or the reason why nothing is.
+
+    Attributes:
+        name: as in the paper.
+        controller: its name and options.
+        method: its name and options; in tables of latency, where there are no controllers.
+        space: options of the space.
+        runs: behind the paper's numbers, if known.
+        deviation: where our run differs from the paper's.
+        reason: why there is no run; then no number is measured.
+        max_seeds: of a row that takes long.
+        max_queries: of this row, if it is less than that of the protocol.
+        published: the paper's numbers, by column; those that it does not print are left out.
+    """
+
+    name: str
+    controller: dict[str, Any] | None = None
+    method: dict[str, Any] | None = None
+    space: dict[str, Any] = Field(default_factory=dict)
+    runs: int | None = None
+    deviation: str | None = None
+    reason: str | None = None
+    max_seeds: Annotated[int, Field(ge=1)] | None = None
+    max_queries: Annotated[int, Field(ge=1)] | None = None
+    published: dict[str, Published] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _run_or_reason(self) -> Row:
+        given = {"controller": self.controller, "method": self.method, "reason": self.reason}
+        if sum(value is not None for value in given.values()) != 1:
+            raise ValueError(
+                f"row {self.name!r} needs either a controller or a reason why it is not run, or a method in a table of "
+                f"latencies."
+            )
+        for kind, value in (("controller", self.controller), ("method", self.method)):
+            if value is not None and "name" not in value:
+                raise ValueError(f"the {kind} of row {self.name!r} has no name.")
+        return self
+
+
+class PaperTable(Strict):
+    """A file of `experiments/tables`.
+
+    Attributes:
+        name: what a user types; the name of the file.
+        title: one line.
+        paper: authors, year, title.
+        arxiv: its number; empty for an experiment of our own.
+        table: which table of it.
+        benchmark: the tabular benchmark that answers; empty where networks are trained.
+        seeds: searches of each row, if the user asks for no other number.
+        protocol: how a search runs and is read.
+        sources: where numbers were read, by a short key.
+        notes: what a reader has to know.
+        columns: what is measured.
+        rows: what is compared.
+    """
+
+    name: str
+    title: str
+    paper: str
+    arxiv: str = ""
+    table: str
+    benchmark: str = ""
+    seeds: Annotated[int, Field(ge=1)]
+    protocol: Annotated[TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression, Field(discriminator="kind")]
+    sources: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    columns: Annotated[tuple[TableColumn, ...], Field(min_length=1)]
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+    @property
+    def where(self) -> str:
+        """Which table of which paper, in words."""
+        return f"arXiv {self.arxiv}; {self.table}" if self.arxiv else self.table
+
+    @property
+    def published(self) -> bool:
+        """Whether there are numbers to compare with."""
+        return any(row.published for row in self.rows)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PaperTable:
+        searched = isinstance(self.protocol, TimeBudget | Queries)
+        if not isinstance(self.protocol, Compression):
+            one_of("table", self.benchmark, TABLES if searched else [SOURCE.name])
+        for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
+            if len(set(names)) != len(names):
+                raise ValueError(f"two {kind}s have the same name.")
+        for column in self.columns:
+            if searched:
+                self._check_search(column)
+            elif isinstance(self.protocol, Compression):
+                self._check_compression(column)
+            else:
+                self._check_latency(column)
+        if isinstance(self.protocol, LatencyRanking | LatencyLimit):
+            for device in self.protocol.known_devices:
+                one_of("device", device, DEVICES)
+        for row in self.rows:
+            if (row.method if searched else row.controller) is not None:
+                raise ValueError(
+                    f"row {row.name!r}: tables of latency have methods, all others have controllers; this protocol is "
+                    f"{self.protocol.kind}."
+                )
+            for column_name, value in row.published.items():
+                one_of("column", column_name, [column.name for column in self.columns])
+                one_of("source", value.source, self.sources)
+        return self
+
+    def _check_search(self, column: TableColumn) -> None:
+        one_of("data set", column.search, IMAGES)
+        one_of("data set", column.read_dataset, IMAGES)
+        if isinstance(self.protocol, TimeBudget) != (column.budget_s is not None):
+            raise ValueError(f"column {column.name!r}: budget_s belongs to the protocol time_budget, and only to it.")
+        if column.shows is not None or column.devices or column.limit_ms is not None:
+            raise ValueError(f"column {column.name!r}: shows, devices and limit_ms belong to protocols of latency.")
+
+    def _check_latency(self, column: TableColumn) -> None:
+        if column.search or column.read or column.budget_s:
+            raise ValueError(
+                f"column {column.name!r}: search, read and budget_s do not belong to protocols of latency."
+            )
+        one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
+        for device in column.devices:
+            one_of("device", device, DEVICES)
+        if not column.devices:
+            raise ValueError(f"column {column.name!r} has no devices.")
+        one_cell = column.shows in ("test_acc_pct", "latency_ms")
+        if one_cell != (column.limit_ms is not None) or (one_cell and len(column.devices) > 1):
+            raise ValueError(
+                f"column {column.name!r}: columns that show test_acc_pct or latency_ms have one device and a limit_ms, "
+                f"others have no limit."
+            )
+
+    def _check_compression(self, column: TableColumn) -> None:
+        if column.search or column.read or column.budget_s or column.devices or column.limit_ms:
+            raise ValueError(f"column {column.name!r}: in a table of recipes, columns have a name and shows, no more.")
+        one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
+
+    def select(self, names: list[str] | None) -> tuple[Row, ...]:
+        """The rows of these names, in the order of the table; all without names. UserError for an unknown one."""
+        known = [row.name for row in self.rows]
+        for name in names or ():
+            if name not in known:
+                raise unknown("row", name, known, where=f"of table {self.name!r}")
+        return tuple(row for row in self.rows if not names or row.name in names)
+
+
+def make_controller(row: Row, benchmark: str, seed: int) -> Controller:
+    """The controller of a row. Raises UserError if its name or an option is not allowed."""
+    assert row.controller is not None, "the row is run"
+    options = {key: value for key, value in row.controller.items() if key != "name"}
+    return get_controller(row.controller["name"], get_space(benchmark, **row.space), seed=seed, **options)
+
+
+def table_files() -> dict[str, Path]:
+    """The files of the tables by name: those of the working folder, then those beside the package."""
+    folders = (FOLDER, Path(nasbench.__file__).resolve().parents[1] / FOLDER)
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def load_paper_table(name: str) -> PaperTable:
+    """The table of that name, or in that YAML file.
+
+    Raises:
+        UserError: there is none, or the file is not such a table.
+    """
+    files = table_files()
+    path = Path(name) if name.endswith((".yaml", ".yml")) else files.get(name)
+    if path is None:
+        raise unknown("table", name, [*files, "FILE.yaml"])
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds {type(data).__name__}, not a table; write keys such as 'columns' and 'rows'.")
+    try:
+        return PaperTable.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        raise UserError(f"{path}: {_sentence(error)}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"there is no key {place!r}; see docs/tables.md for those that there are."
+    if problem["type"] == "missing":
+        return f"the key {place!r} is missing."
+    if problem["type"] == "value_error":
+        return f"{place}: {problem['ctx']['error']}" if place else str(problem["ctx"]["error"])
+    return f"{place} is {problem['input']!r}: {problem['msg']}."

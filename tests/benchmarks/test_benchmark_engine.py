@@ -1,0 +1,209 @@
+"""benchmark-engine and benchmark-schedulers: numbers that belong together, from short real runs; no speeds."""
+
+import itertools
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import yaml
+from tests_support import experiment_of
+
+from benchmarks.engine_speed import EngineSpeed, comparison, plan
+from benchmarks.scheduler_gain import SchedulerGain, Searched, timed
+from benchmarks.ways import Evaluation, Pass
+from nasbench.evaluators import Evaluated
+from nasbench.experiment.loading import parse_experiment
+from nasbench.search.executors.cluster import connected
+from nasbench.search.study import Study
+from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError
+from search_spaces import get_space
+
+CANDIDATES = 4
+
+
+def short(**changes):
+    return experiment_of(objectives=[{"metric": "val_acc_pct", "goal": "max"}], reward={"name": "scalar"}) | changes
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory):
+    """One Ray for the slow tests here, as it takes the longest to start; the commands use it and leave it alone."""
+    with connected(parse_experiment(short(executor={"name": "ray", "workers": 2})), tmp_path_factory.mktemp("code")):
+        yield
+
+
+@pytest.mark.slow
+def test_all_three_ways_train_the_same_candidates_and_the_ratios_follow_from_the_moments(nasbench, tmp_path, ray):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(experiment_of(survivors=2)))
+    words = ["benchmark-engine", "mine.yaml", "--candidates", CANDIDATES, "--rounds", 1, "--run", "runs/speed"]
+    code, out, err = nasbench(*words, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told == json.loads((tmp_path / "runs/speed/benchmark.json").read_text())
+    (passes,) = told["rounds"]
+    assert [one["way"] for one in passes] == ["engine", "ray_tune", "loop"]
+    trained = [
+        [(each["number"], each["architecture"], each["seed"], each["val_loss"]) for each in one["evaluations"]]
+        for one in passes
+    ]
+    assert trained[0] == trained[1] == trained[2] and told["different"] == []
+    assert len({architecture for _, architecture, _, _ in trained[0]}) == CANDIDATES
+    for one in passes:
+        evaluations = one["evaluations"]
+        began, ended = min(each["began_s"] for each in evaluations), max(each["ended_s"] for each in evaluations)
+        assert one["workers"] == (1 if one["way"] == "loop" else 2)
+        assert one["called_s"] <= began and ended <= one["heard_s"] <= one["left_s"]
+        assert all(0 < each["training_seconds"] < each["ended_s"] - each["began_s"] for each in evaluations)
+        assert one["wall_s"] == pytest.approx(one["heard_s"] - began)
+        assert one["startup_s"] == pytest.approx(began - one["called_s"])
+        seconds = sum(each["training_seconds"] for each in evaluations)
+        assert one["utilization_pct"] == pytest.approx(100 * seconds / (one["workers"] * one["wall_s"]))
+        assert 0 < one["utilization_pct"] < 100
+        assert one["candidates_per_hour"] == pytest.approx(3600 * CANDIDATES / one["wall_s"])
+        processes = {each["process"] for each in evaluations}
+        assert len(processes) <= one["workers"] and (os.getpid() in processes) == (one["way"] == "loop")
+        for process in processes:  # which does one thing at a time
+            own = sorted((each["began_s"], each["ended_s"]) for each in evaluations if each["process"] == process)
+            assert all(first[1] <= then[0] for first, then in itertools.pairwise(own))
+    ours, theirs = passes[0]["wall_s"], passes[1]["wall_s"]
+    assert told["overhead"]["pct"] == pytest.approx([100 * (ours / theirs - 1)])
+    assert told["overhead"]["ms_per_candidate"] == pytest.approx([1000 * (ours - theirs) / CANDIDATES])
+    assert told["ways"]["engine"]["wall_s"] == {"mean": ours, "std": None, "n": 1}
+
+
+def passed(way, workers, called_s, heard_s, spans):
+    """A pass from (process, began_s, ended_s, training_seconds) of its candidates."""
+    evaluations = (
+        Evaluation(number, f"network {number}", number, process, began, ended, training, 90.0, 0.25)
+        for number, (process, began, ended, training) in enumerate(spans)
+    )
+    return Pass(way, workers, called_s, heard_s, heard_s + 1, tuple(evaluations))
+
+
+def test_ratios_by_hand():
+    engine = passed("engine", 2, 0, 31, [(1, 10, 15, 4), (2, 11, 19, 8), (1, 17, 30, 12), (2, 20, 24, 4)])
+    assert (engine.startup_s, engine.wall_s, engine.training_s) == (10, 21, 7)
+    assert engine.utilization_pct == pytest.approx(100 * 28 / 42)
+    assert engine.candidates_per_hour == pytest.approx(4 / 21 * 3600)
+    assert engine.tail_s == 30 - 24
+    assert engine.between_ms == 1000 * (2 + 1) / 2
+    loop = passed("loop", 1, 0, 40, [(3, 0, 10, 9)] * 4)
+    tune = [passed("ray_tune", 2, 0, 5 + wall, [(1, 5, 6, 1)] * 4) for wall in (20, 28)]
+    found = EngineSpeed(4, 2, ((engine, tune[0], loop), (loop, tune[1], engine)))
+    assert found.overhead_pct == pytest.approx([5, -25])
+    assert found.overhead_ms_per_candidate == pytest.approx([250, -1750])
+    told = found.to_json()
+    assert told["overhead"]["pct_spread"] == pytest.approx({"mean": -10, "std": 30 / 2**0.5, "n": 2})
+    assert told["ways"]["ray_tune"]["wall_s"] == pytest.approx({"mean": 24, "std": 8 / 2**0.5, "n": 2})
+    assert told["different"] == []
+    other = replace(loop.evaluations[2], val_loss=0.26)
+    changed = replace(loop, evaluations=(*loop.evaluations[:2], other, loop.evaluations[3]))
+    assert replace(found, rounds=(*found.rounds, (changed,))).different == [2]
+
+
+def test_what_is_planned_is_what_a_study_of_the_comparison_asks_for():
+    experiment = comparison(parse_experiment(short(controller="nsga2", scheduler=None, survivors=3)), 5, 3)
+    assert (experiment.controller.name, experiment.search.candidates, experiment.executor.workers) == ("random", 5, 3)
+    assert (experiment.executor.name, experiment.survivors) == ("ray", 0)
+    space = get_space("mobile", **experiment.space.options)
+    trials = plan(experiment, space)
+    assert [trial.number for trial in trials] == list(range(5))
+    assert len({space.canonical(trial.arch) for trial in trials}) == 5
+    assert plan(experiment, space) == trials
+    few = short(space={"name": "mobile", "widths": [8], "layers": 1, "blocks": ["convolution"], "width_factors": [1.0]})
+    with pytest.raises(UserError, match="gives 2 candidates, fewer than 5"):
+        experiment = comparison(parse_experiment(few), 5, 2)
+        plan(experiment, get_space("mobile", **experiment.space.options))
+
+
+@pytest.mark.slow
+def test_searches_of_the_same_time_are_completed_when_asked_again(nasbench, tmp_path, ray):
+    asked = short(executor={"name": "ray", "workers": 2, "cpus": 1}, training={"epochs": 4, "learning_rate": 0.01})
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asked))
+    words = ["benchmark-schedulers", "mine.yaml", "--seeds", 1, "--minutes", "0.06", "--run", "runs/s", "--json"]
+    code, out, err = nasbench(*words, "--schedulers", "none")
+    assert code == 0, err
+    first = json.loads(out)
+    assert "earlier run" not in err
+    code, out, err = nasbench(*words, "--schedulers", "none,asha")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [(one["scheduler"], one["seed"]) for one in told["searches"]] == [("none", 0), ("asha", 0)]
+    assert told["searches"][0] == first["searches"][0] and err.count("from an earlier run") == 1
+    for one in told["searches"]:
+        report = json.loads((tmp_path / one["run"] / "report.json").read_text())
+        candidates = report["candidates"]
+        done = [each["metrics"]["val_acc_pct"] for each in candidates if each["status"] == "done"]
+        assert one["best_val_acc_pct"] == max(done, default=None)
+        assert (one["done"], one["done"] + one["stopped"] + one["failed"]) == (len(done), len(candidates))
+        # Nothing was interrupted, so each epoch was trained once.
+        assert one["epochs"] == sum(each["metrics"]["epochs"] for each in candidates)
+        assert one["wall_s"] == max(each["finished_s"] for each in candidates) > 0.06 * 60
+        assert one["stopped"] == 0 or one["scheduler"] == "asha"
+        assert report["status"].startswith("search ended early: search.max_hours=")
+
+
+def test_a_result_waits_for_the_disk_a_few_times_and_not_once_for_each_metric(tmp_path, monkeypatch):
+    experiment = parse_experiment(short())
+    folder = RunFolder(tmp_path / "run")
+    folder.start(experiment, tmp_path, "test")
+    study = Study(folder, experiment, get_space("mobile", **experiment.space.options))
+    trial, waits, really = study.next_trial(), [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: waits.append(really(file)))
+    metrics = {"val_acc_pct": 90.0, **{f"m{index}": float(index) for index in range(20)}}
+    study.finish(trial.number, Evaluated("done", metrics, None, 1.0, curve={"1": 80.0, "2": 90.0}))
+    assert 2 <= len(waits) <= 4  # the result, the state of the trial, the controller
+    monkeypatch.undo()
+    again = Study(folder, experiment, study.space).candidates[0]
+    assert (again.metrics, again.curve) == (metrics, {"1": 80.0, "2": 90.0})
+
+
+def searched(scheduler, seed, best):
+    return Searched(scheduler, seed, "", best, 3, 4, 0, 20, 61.0, 90.0)
+
+
+def test_a_gain_is_the_paired_difference_with_its_standard_error():
+    best = {("none", 0): 90.0, ("asha", 0): 92.0, ("asha", 1): 95.0, ("none", 1): 91.0, ("none", 2): 93.0}
+    found = SchedulerGain(
+        1.0,
+        ("none", "asha"),
+        (0, 1, 2),
+        (*(searched(*key, value) for key, value in best.items()), searched("asha", 2, None)),
+    )
+    gain = found.to_json()["schedulers"]["asha"]["gain_pct"]
+    # By hand: differences 2 and 4, standard deviation sqrt(2), over sqrt(2); the third seed has no pair.
+    assert (gain["mean"], gain["n"]) == (3.0, 2)
+    assert gain["standard_error"] == pytest.approx(1.0)
+    assert found.to_json()["schedulers"]["none"]["gain_pct"] is None
+    assert found.to_json()["schedulers"]["asha"]["candidates"] == {"mean": 7.0, "std": 0.0, "n": 3}
+
+
+def test_the_options_of_a_scheduler_are_those_of_the_file():
+    asked = short(executor={"name": "ray", "workers": 2}, scheduler={"name": "asha", "grace_epochs": 3})
+    experiment = parse_experiment(asked)
+    assert timed(experiment, "none", 4, 6).scheduler is None
+    assert timed(experiment, "asha", 4, 6).scheduler.grace_epochs == 3
+    assert timed(experiment, "hyperband", 4, 6).scheduler.name == "hyperband"
+    made = timed(experiment, "median_stopping", 4, 6)
+    assert (made.seed, made.search.max_hours, made.survivors) == (4, 0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["benchmark-engine", "latency.yaml"], "needs latency, which has no part in what is compared"),
+        (["benchmark-engine", "mine.yaml", "--run", "."], "is there already; give a new folder with --run"),
+        (["benchmark-schedulers", "mine.yaml", "--schedulers", "none,ahsa"], "Did you mean 'asha'?"),
+        (["benchmark-schedulers", "mine.yaml", "--schedulers", "none,none"], "give each name once"),
+        (["benchmark-schedulers", "mine.yaml"], "executor inline has no schedulers"),
+    ],
+)
+def test_mistakes_cost_one_sentence(nasbench, tmp_path, words, message):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(short()))
+    latency = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "goal": "min"}]
+    (tmp_path / "latency.yaml").write_text(yaml.safe_dump(short(objectives=latency)))
+    code, _, err = nasbench(*words)
+    assert (code, "Traceback" in err) == (2, False), err
+    assert message in err

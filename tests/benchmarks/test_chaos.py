@@ -1,0 +1,70 @@
+"""A short form of `nasbench chaos`: a worker, a node and the driver of a search on a cluster are killed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from tests_support import RECIPE, experiment_of
+
+from benchmarks.chaos import KINDS, chaos, epochs_log
+
+pytestmark = pytest.mark.slow
+
+CANDIDATES, EPOCHS = 10, 16
+
+
+@pytest.fixture
+def experiment(user_folder, monkeypatch):
+    """A search over a space that lies outside of the repository: workers have it only if it travels to them."""
+    monkeypatch.setenv("PYTHONPATH", "")
+    asked = experiment_of(
+        name="chaos",
+        space="my_space:Tiny",
+        controller={"name": "random"},
+        executor={"name": "ray", "workers": 2, "cpus": 1},
+        training={"epochs": EPOCHS, "learning_rate": 0.01},
+        outcomes={"crashed": {"retries": 5}},
+        survivors=1,
+        recipe=RECIPE,
+    )
+    path = user_folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(asked))
+    return path
+
+
+def test_nothing_is_lost_repeated_or_changed(experiment, tmp_path):
+    heard = []
+    found = chaos(experiment, tmp_path / "chaos", candidates=CANDIDATES, faults=3, seed=0, on_event=heard.append)
+    assert sorted(fault.kind for fault in found.faults) == sorted(KINDS)
+    assert found.sound, found
+    assert (found.done, found.missing, found.running, found.twice, found.different) == (CANDIDATES, [], [], [], [])
+    assert found.report and found.epochs == CANDIDATES * EPOCHS
+    # Each fault repeats at most the epoch under way of each of the two candidates.
+    repeated = found.epochs_trained - found.epochs
+    assert repeated <= 2 * len(found.faults), f"{repeated} epochs were trained again"
+    report = json.loads((tmp_path / "chaos/rough/report.json").read_text())
+    assert {candidate["status"] for candidate in report["candidates"]} == {"done"}
+    assert len({candidate["architecture"] for candidate in report["candidates"]}) == CANDIDATES
+    crashed = [attempt for each in report["candidates"] for attempt in each["attempts"]]
+    assert crashed and {attempt["status"] for attempt in crashed} == {"crashed"}
+    assert [stage["name"] for stage in report["survivors"][0]["stages"]][-1] == "compiled"
+    assert len({line["process"] for line in epochs_log(tmp_path / "chaos/rough")}) >= 4, "nobody died"
+    assert len(heard) == 2 + len(found.faults)
+
+
+def test_no_cluster_at_the_address_is_said_in_one_sentence(user_folder):
+    (user_folder / "mine.yaml").write_text(
+        yaml.safe_dump(experiment_of(executor={"name": "ray"}, ray={"address": "127.0.0.1:1"}))
+    )
+    command = [sys.executable, "-c", "from nasbench.cli.app import main; main()"]
+    done = subprocess.run(
+        [*command, "search", str(user_folder / "mine.yaml"), "--run", str(user_folder / "run")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: there is no Ray cluster at ray.address '127.0.0.1:1'")

@@ -1,0 +1,179 @@
+"""The search for the fastest setting: what it proposes, what it refuses, and that kill -9 loses nothing."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+from stored_digits import store_trained, write_backends
+from tests_support import nasbench_process, wait_until
+
+from nasbench.deploy.playoff import playoff
+from nasbench.deploy.process import ChildError
+from nasbench.deploy.proposals import Proposals
+from nasbench.deploy.race import Race
+from nasbench.deploy.setting import Setting, settings
+from nasbench.deploy.tune import Tune
+from nasbench.deploy.tuning import Tuning
+from nasbench.devices.compare import Ratio
+from nasbench.devices.measure import Latency
+from nasbench.models import load_compiled, load_model
+
+OFFERED = settings("onnxruntime", ("fp32", "int8"), (1, 2)) + settings("eager", ("fp32", "int8"), (1, 2))
+DEFAULTS = [Setting.of("onnxruntime", "fp32"), Setting.of("eager", "fp32")]
+KEPT = {"runs": 0.0, "accuracy": -1.0}
+
+
+def tell(proposals, asked, violations=KEPT):
+    trial, setting = asked
+    # Int8 with two threads is the fastest; eager is slower by far.
+    value = 3.0 * (setting.backend == "eager") - (setting.precision == "int8") - (setting.threads == 2)
+    proposals.tell(trial, {"setting": setting.to_json()}, value, violations)
+    return setting
+
+
+def test_defaults_come_first_and_none_comes_twice_even_if_resumed(tmp_path):
+    seen = []
+    for part in (5, 5, len(OFFERED)):  # a new object each time, as after a kill
+        proposals = Proposals(tmp_path / "journal", OFFERED, DEFAULTS, seed=0)
+        assert [record["setting"] for record in proposals.records] == [setting.to_json() for setting in seen]
+        for _ in range(part):
+            asked = proposals.ask()
+            if asked is None:
+                break
+            seen.append(tell(proposals, asked))
+        else:
+            proposals.ask()  # it is killed in this trial, which is asked for again
+    assert seen[:2] == DEFAULTS
+    assert len(seen) == len(set(seen)) == len(OFFERED) == 20
+    assert proposals.ask() is None
+
+
+def test_what_there_is_no_time_for_is_not_proposed(tmp_path):
+    proposals = Proposals(tmp_path / "journal", OFFERED, DEFAULTS, seed=0)
+    asked = proposals.ask(lambda setting: setting.backend == "eager")
+    assert asked is not None and tell(proposals, asked) == DEFAULTS[1]
+    assert proposals.ask(lambda setting: False) is None
+    proposals.give_up(proposals.ask()[0])
+    assert proposals.ask()[1] == DEFAULTS[0], "one that was given up is asked for again"
+
+
+def test_the_estimator_learns_what_fails(tmp_path):
+    """Of eight proposals after the first twelve, by chance half would be of eager, which always fails here."""
+    offered = settings("onnxruntime", ("fp32", "int8"), (1, 2, 3, 4)) + settings(
+        "eager", ("fp32", "int8"), (1, 2, 3, 4, 5, 6)
+    )
+    proposals = Proposals(tmp_path / "journal", offered, DEFAULTS, seed=0)
+    seen = []
+    for _ in range(22):
+        asked = proposals.ask()
+        failed = {"runs": 1.0, "accuracy": 0.0}
+        seen.append(tell(proposals, asked, failed if asked[1].backend == "eager" else KEPT))
+    assert sum(setting.backend == "eager" for setting in seen[12:]) <= 3, [setting.label() for setting in seen]
+
+
+def raced(ratios):
+    latency = Latency(1.0, 1.2, 0.1, 0.9, 1.1, 30, 10, 1, 1, "r", "fp32", "d", False)
+    names = ["eager", *ratios]
+    speed = {"eager": 1.0, **ratios}
+    return Race(
+        dict.fromkeys(names, latency),
+        {(a, b): Ratio(speed[a] / speed[b], 0.0, 9.0) for a in names for b in names if a != b},
+    )
+
+
+def test_a_playoff_leaves_out_what_does_not_run(monkeypatch):
+    speeds = {"a": 0.5, "b": 0.2, "c": 0.3}
+
+    def race_in_child(entrants, **_):
+        if "b" in entrants:
+            raise ChildError("its process died of SIGSEGV")
+        return raced({name: speeds[name] for name in entrants if name != "eager"})
+
+    monkeypatch.setattr("nasbench.deploy.playoff.race_in_child", race_in_child)
+    found = playoff({}, {"a": {}, "b": {}, "c": {}}, seconds=0.1, timeout_s=1)
+    assert found["order"] == ["c", "a"] and found["left_out"] == {"b": "its process died of SIGSEGV"}
+    assert found["race"]["c"]["of_eager"]["ratio"] == 0.3 and found["race"]["c"]["of"] == {}
+    json.dumps(found)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return store_trained(tmp_path_factory.mktemp("model"))
+
+
+def test_what_cannot_be_asked_for(nasbench, folder, tmp_path):
+    write_backends(tmp_path)
+    common = ["tune", folder, "--out", "t", "--max-minutes", "1"]
+    for words, said in (
+        (["--goal", "speed"], "unknown goal 'speed'"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--backend", "onnx"], "unknown backend 'onnx'"),
+        (["--backend", "mine:Missing"], "no backend can be tried here"),
+    ):
+        code, out, err = nasbench(*common, *words)
+        assert code == 2 and said in err and out == "", err
+    assert not (tmp_path / "t/study.journal").exists()
+
+
+def test_one_process_at_a_time(nasbench, folder, tmp_path):
+    words = ["tune", folder, "--out", tmp_path / "t", "--max-minutes", "0.1", "--backend", "eager"]
+    with Tune(Tuning(model=folder, backends=("eager",)), tmp_path / "t"):
+        code, _, err = nasbench(*words)
+        assert code == 2 and "another process searches in" in err
+    code, out, _ = nasbench(*words)
+    assert code == 1 and "There was no time for a trial" in out
+
+
+def test_what_a_search_chooses_from(folder, tmp_path):
+    with Tune(
+        Tuning(model=folder, backends=("onnxruntime", "eager"), max_threads=3, batch=4), tmp_path / "a"
+    ) as search:
+        offered = search.proposals.offered
+        assert search.proposals.defaults == [Setting.of(name, "fp32", {}, 4) for name in ("onnxruntime", "eager")]
+        assert {setting.batch for setting in offered} == {4}
+        assert {setting.threads for setting in offered} == {1, 2, 3}
+    tuning = Tuning(model=folder, backends=("eager",), goal="throughput", batch=4)
+    with Tune(tuning, tmp_path / "b") as search:
+        assert {setting.batch for setting in search.proposals.offered} == {1, 4, 8, 32, 128}
+        assert search.proposals.defaults == [Setting.of("eager", "fp32", {}, 4)]
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing_and_the_winner_is_no_slower_than_the_best_default(nasbench, folder, tmp_path):
+    write_backends(tmp_path)
+    runtimes = [word for name in ("Good", "Wrong", "Crashes", "Missing") for word in ("--backend", f"mine:{name}")]
+    words = ["tune", folder, "--out", tmp_path / "t", "--seconds", "0.05", "--images", "200", *runtimes]
+    process = nasbench_process(*map(str, words), "--max-minutes", "30", log=tmp_path / "log.txt")
+    journal = tmp_path / "t/tune.json"
+    wait_until(journal.exists, process, tmp_path / "log.txt")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = json.loads(journal.read_text())["trials"]
+    assert before and not json.loads(journal.read_text())["done"]
+
+    code, out, err = nasbench(*words, "--max-minutes", "30", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["done"] and result["trials"][: len(before)] == before
+    by_backend = {trial["setting"]["backend"]: trial for trial in result["trials"]}
+    assert set(by_backend) == {"mine:Good", "mine:Wrong", "mine:Crashes"} and len(result["trials"]) == 3
+    assert "no_such_package" in result["not_installed"]["mine:Missing"]
+    assert by_backend["mine:Crashes"]["reason"].startswith("its process died of SIGSEGV")
+    assert "points of validation accuracy" in by_backend["mine:Wrong"]["reason"]
+    assert by_backend["mine:Wrong"]["ratio"] is None, "what is wrong is not timed"
+    winner, default = result["winner"], result["best_default"]
+    assert winner["setting"]["backend"] == "mine:Good" and result["runner_up"] is None
+    assert winner["of_eager"]["ratio"] <= default["of_eager"]["ratio"]
+    assert winner["of_eager"]["low"] <= winner["of_eager"]["ratio"] <= winner["of_eager"]["high"]
+
+    best, images = load_compiled(tmp_path / "t/best"), np.zeros((3, 1, 8, 8), np.float32)
+    assert best(images).shape == (3, 10) and load_model(folder).task.classes == 10
+
+    started = time.monotonic()
+    code, out, err = nasbench(*words, "--max-minutes", "20", "--json")
+    assert code == 0 and json.loads(out) == result and "was finished before" in err
+    assert time.monotonic() - started < 10
+    code, _, err = nasbench(*words, "--max-minutes", "20", "--max-acc-drop-pct", "2")
+    assert code == 2 and "max_acc_drop_pct was 1.0 and is 2.0" in err

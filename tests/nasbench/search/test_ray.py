@@ -1,0 +1,58 @@
+"""The Ray Tune executor, with real workers."""
+
+import os
+import signal
+
+import pytest
+
+from controllers import SearchFinished
+from nasbench.search.executors import get_executor
+from nasbench.search.study import Study
+from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError
+from search_spaces import get_space
+
+pytestmark = pytest.mark.slow
+
+
+def evaluator(trial, report):
+    """Runs in a worker: one candidate raises, one diverges, one kills its process always and one the first time."""
+    if trial.number == 2 or (trial.number == 5 and trial.attempt == 0):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trial.number == 3:
+        raise RuntimeError("this design does not work")
+    if trial.number == 4:
+        return {"val_acc_pct": float("nan"), "macs": 1.0}
+    return {"val_acc_pct": float(sum(trial.arch.picks)), "macs": 1.0 + trial.arch.picks[0], "pid": float(os.getpid())}
+
+
+def test_failures_of_every_kind_are_recorded_and_the_search_goes_on(tmp_path, small):
+    experiment = small(executor={"name": "ray", "workers": 2, "cpus": 1}, search={"candidates": 8, "max_failures": 5})
+    folder = RunFolder(tmp_path / "run")
+    folder.start(experiment, tmp_path, "test")
+    study = Study(folder, experiment, get_space("mobile", **experiment.space.options))
+    heard = []
+    retried = []
+    study.on_retry = lambda number, evaluated: retried.append((number, evaluated.status))
+
+    def hear(candidate):
+        heard.append(candidate)
+        if len(heard) == 11:
+            raise UserError("another machine took the run over.")
+
+    with pytest.raises(UserError, match="^another machine took the run over.$"):  # not Tune's error, which wraps it
+        get_executor(experiment.executor).run(study, evaluator, hear)
+    with pytest.raises(SearchFinished, match="complete"):
+        study.next_trial()
+    assert (study.count("done"), study.count("running")) == (8, 0)
+    assert study.failures == {"diverged": 1, "crashed": 1, "failed": 1}
+    assert sorted(retried) == [(2, "crashed"), (2, "crashed"), (5, "crashed")]
+    assert [len(study.candidates[number].attempts) for number in (1, 2, 5)] == [0, 2, 1]
+    errors = {candidate.id: candidate.error for candidate in study.candidates if candidate.error}
+    assert errors[2].startswith("WorkerDied")
+    assert errors[3] == "RuntimeError: this design does not work"
+    assert errors[4] == "Diverged: val_acc_pct is not a finite number"
+    assert sorted(candidate.id for candidate in heard) == list(range(11))
+    workers = {candidate.metrics["pid"] for candidate in study.candidates if candidate.status == "done"}
+    assert len(workers) >= 2, "candidates ran in one process"
+    assert os.getpid() not in workers

@@ -1,0 +1,116 @@
+"""What TensorBoard shows of a search, read back by TensorBoard itself."""
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tests_support import experiment_of
+
+from nasbench.objectives.reward import pareto_front
+from nasbench.search.executors import get_executor
+from nasbench.search.study import Study
+from nasbench.search.tensorboard import Scalars
+from nasbench.storage.run_folder import RunFolder
+from search_spaces import get_space
+
+
+def scalars(folder):
+    """{run: {tag: {step: value}}} of all event files; a step that is there twice fails."""
+    read = EventMultiplexer(size_guidance={"scalars": 0}).AddRunsFromDirectory(str(folder)).Reload()
+    found = {}
+    for run, about in read.Runs().items():
+        found[run] = {}
+        for tag in about["scalars"]:
+            events = read.Scalars(run, tag)
+            steps = [event.step for event in events]
+            assert len(steps) == len(set(steps)), f"{tag} of {run} has a step twice: {steps}"
+            assert steps == sorted(steps)
+            found[run][tag] = {event.step: event.value for event in events}
+    return found
+
+
+def expected(experiment, report):
+    """The scalars of the search, from its report alone."""
+    series, ended = {}, sorted(report["candidates"], key=lambda each: (each["finished_s"], each["id"]))
+    for step, candidate in enumerate(ended, start=1):
+        so_far = ended[:step]
+        values = {
+            f"outcomes/{kind}": sum(each["status"] == kind for each in so_far)
+            for kind in {each["status"] for each in so_far}
+        }
+        done = {each["id"]: each for each in so_far if each["status"] == "done"}
+        if candidate["status"] == "done":
+            values |= {f"candidate/{name}": value for name, value in candidate["metrics"].items()}
+            values["candidate/score"] = candidate["scores"][0]
+            values["candidate/training_seconds"] = candidate["training_seconds"]
+        if done:
+            values["search/best_score"] = max(each["scores"][0] for each in done.values())
+        front = pareto_front(experiment.objectives, {number: each["metrics"] for number, each in done.items()})
+        values["search/front_size"] = len(front)
+        values["search/utilization"] = sum(each["training_seconds"] for each in so_far) / candidate["finished_s"]
+        for tag, value in values.items():
+            series.setdefault(tag, {})[step] = pytest.approx(value, rel=1e-6)  # TensorBoard keeps 32 bits
+    return series
+
+
+def test_the_scalars_are_the_record_also_after_a_resume(nasbench, tmp_path, small):
+    """Every tag at every step, from real event files: of a whole run, and of one that was resumed."""
+    objectives = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "macs", "goal": "min", "limit": 60_000}]
+    changes = {
+        "objectives": objectives,
+        "training": {"epochs": 2, "validate_every": 1, "learning_rate": 0.01},
+        "search": {"candidates": 3},
+    }
+    experiment = small(**changes)
+    Path("small.yaml").write_text(yaml.safe_dump(experiment_of(**changes)))
+    code, out, err = nasbench("search", "small.yaml", "--run", "run", "--json")
+    for words in ((), ("-o", "search.candidates=5")):
+        if words:
+            code, out, err = nasbench("resume", "run", *words, "--json")
+        assert code == 0, err
+        report = json.loads(out)
+        assert {each["status"] for each in report["candidates"]} == {"done", "infeasible"}
+        found = scalars("run/tensorboard")
+        assert found.pop("search") == expected(experiment, report)
+        curves = {f"curves/{each['id']:05d}": each["curve"] for each in report["candidates"] if each["curve"]}
+        assert len(curves) == experiment.search.candidates + 2 * bool(words)
+        assert found == {
+            run: {"val_acc_pct": {int(epoch): pytest.approx(value, abs=1e-3) for epoch, value in curve.items()}}
+            for run, curve in curves.items()
+        }
+        assert all(len(curve) == 2 for curve in curves.values())
+    utilization = report["compute"]["utilization"]
+    last = len(report["candidates"])
+    assert expected(experiment, report)["search/utilization"][last] == utilization
+
+
+def test_no_event_files_if_the_experiment_wants_none(nasbench):
+    Path("small.yaml").write_text(yaml.safe_dump(experiment_of(tensorboard=False, search={"candidates": 1})))
+    assert nasbench("search", "small.yaml", "--run", "run")[0] == 0
+    assert not Path("run/tensorboard").exists()
+
+
+def test_a_disk_that_takes_no_more_does_not_stop_the_search(small, tmp_path, caplog):
+    """Files may have a thousand bytes, which the scalars of three candidates have."""
+    experiment = small(controller="random", search={"candidates": 40})
+    folder = RunFolder(tmp_path / "run")
+    folder.start(experiment, tmp_path, "test")
+    study, heard = Study(folder, experiment, get_space("mobile", **experiment.space.options)), []
+    get_executor(experiment.executor).run(
+        study, lambda trial, report: {"val_acc_pct": 50.0 + sum(trial.arch.picks), "macs": 1000.0}, heard.append
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        written = Scalars(study, folder.tensorboard)
+        for candidate in heard:
+            written.candidate(candidate)
+        written.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (message,) = caplog.messages
+    assert message.startswith(f"no more scalars for TensorBoard are written into {folder.tensorboard}")
+    assert [file.stat().st_size for file in folder.tensorboard.rglob("events*")] == [1000]

@@ -1,0 +1,123 @@
+"""What optuna-dashboard shows of a run: the record, read through its own server."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from tests_support import experiment_of
+
+from nasbench.evaluators import Evaluated
+from nasbench.report.build import describe
+from nasbench.search.study import Study
+from nasbench.storage.run_folder import RunFolder
+from search_spaces import get_space
+
+
+@pytest.fixture
+def dashboard():
+    """Start optuna-dashboard on a file, as a user does: a function that reads from its JSON API."""
+    started = []
+
+    def start(journal):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        # wsgiref in this process: gunicorn, if it is there, would leave a second process behind.
+        command = [str(Path(sys.executable).with_name("optuna-dashboard")), str(journal), "--server", "wsgiref"]
+        log = journal.with_name("dashboard.log")
+        with log.open("w") as file:
+            process = subprocess.Popen([*command, "--port", str(port)], stdout=file, stderr=file)
+        started.append(process)
+
+        def read(path):
+            deadline = time.monotonic() + 60
+            while True:
+                assert process.poll() is None, log.read_text()
+                try:
+                    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+                        return answer.read()
+                except URLError as error:
+                    if getattr(error, "code", None) is not None or time.monotonic() > deadline:
+                        raise AssertionError(f"{path}: {error}\n{log.read_text()}") from error
+                    time.sleep(0.05)
+
+        return read, log
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_the_dashboard_shows_the_record(nasbench, dashboard, small):
+    """A finished search with refused candidates; then one goes on in it, with every state that a trial can have."""
+    objectives = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "macs", "goal": "min", "limit": 60_000}]
+    changes = {"objectives": objectives, "training": {"epochs": 2, "validate_every": 1}, "search": {"candidates": 3}}
+    Path("small.yaml").write_text(yaml.safe_dump(experiment_of(**changes)))
+    code, out, err = nasbench("search", "small.yaml", "--run", "run", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    folder = RunFolder(Path("run"))
+    study = Study(
+        folder, small(**{**changes, "search": {"candidates": 9}}), get_space("mobile", widths=[8, 16], layers=1)
+    )
+    stopped, failed, running, waiting = (study.next_trial() for _ in range(4))
+    metrics = {"val_acc_pct": 70.0, "macs": 50_000.0}
+    study.finish(stopped.number, Evaluated("stopped", metrics, "stopped by the scheduler", 1.0, curve={"1": 70.0}))
+    for _ in range(2):
+        study.finish(failed.number, Evaluated("out_of_memory", {}, "no memory", 1.0))
+        study.next_trial()
+    study.report(running.number, 1, 55.0)
+
+    read, log = dashboard(folder.journal)
+    (summary,) = json.loads(read("/api/studies"))["study_summaries"]
+    assert (summary["study_name"], summary["directions"]) == ("small", ["maximize", "minimize"])
+    page = f"/api/studies/{summary['study_id']}"
+    found = json.loads(read(page))
+    assert found["objective_names"] == ["val_acc_pct", "macs"]
+    assert {trial["number"] for trial in found["best_trials"]} == set(report["front"])
+    trials, finished = found["trials"], len(report["candidates"])
+    compare(trials[:finished], report["candidates"])
+    compare(trials, [describe(candidate, study.space) for candidate in study.candidates])
+    assert {each["status"] for each in report["candidates"]} == {"done", "infeasible"}
+    states = [trials[trial.number]["state"] for trial in (stopped, failed, running, waiting)]
+    assert states == ["Pruned", "Fail", "Running", "Running"]
+    assert [each["status"] for each in json.loads(attributes(trials[failed.number])["attempts"])] == ["out_of_memory"]
+    assert [each["step"] for each in trials[running.number]["intermediate_values"]] == [1]
+
+    # What the page draws by itself: which decisions matter, the table as a file, and the page.
+    importances = json.loads(read(f"{page}/param_importances"))["param_importances"]
+    assert len(importances) == 2
+    assert len(read(f"/csv/{summary['study_id']}").splitlines()) == 1 + len(trials)
+    assert b"<html" in read("/dashboard")
+    assert "Warning" not in log.read_text() and "Traceback" not in log.read_text()
+
+
+STATES = {"done": "Complete", "stopped": "Pruned", "running": "Running"}
+
+
+def attributes(trial):
+    return {each["key"]: each["value"] for each in trial["user_attrs"]}
+
+
+def compare(trials, candidates):
+    """Every trial is the candidate of its number: state, values, metrics, curve."""
+    assert [trial["number"] for trial in trials] == list(range(len(candidates)))
+    for trial, candidate in zip(trials, candidates, strict=True):
+        metrics, shown = candidate["metrics"], attributes(trial)
+        assert trial["state"] == STATES.get(candidate["status"], "Fail")
+        done = candidate["status"] == "done"
+        assert trial.get("values") == ([metrics["val_acc_pct"], metrics["macs"]] if done else None)
+        assert shown["architecture"] == candidate["architecture"]
+        assert {name: float(shown[name]) for name in metrics} == metrics
+        curve = {str(each["step"]): round(each["value"], 3) for each in trial["intermediate_values"]}
+        assert curve == {epoch: round(value, 3) for epoch, value in candidate["curve"].items()}
+        if candidate["status"] != "running":
+            assert json.loads(shown["outcome"])["status"] == candidate["status"]

@@ -1,0 +1,156 @@
+"""What each layer bears: numbers equal those of the steps, applied to this layer alone."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from nasbench.cli.app import app
+from nasbench.data import load_data
+from nasbench.experiment.experiment import TrainingConfig
+from nasbench.models import Origin, load_model, save_model
+from nasbench.survivors import Workbench
+from nasbench_compression import Recipe, get_step
+from nasbench_compression.quantization.modules import quantize_weight
+from nasbench_compression.sensitivity import fake_quantize, sensitivity
+from nasbench_registry import UserError
+from search_spaces import get_space
+from search_spaces.fresh_model import fresh_model
+
+OPTIONS = {"widths": [16, 32], "layers": 1}
+BENCH = Workbench(load_data("digits"), TrainingConfig(learning_rate=0.01), seed=0)
+
+
+def trained(text: str, epochs: int):
+    space = get_space("mobile", **OPTIONS)
+    model = fresh_model(space, space.parse(text), BENCH.data.task, 0)
+    BENCH.finetune(model, epochs=epochs)
+    return model
+
+
+def save(folder, model, text, steps=()):
+    arch = get_space("mobile", **OPTIONS).parse(text)
+    origin = Origin({"name": "digits"}, {"epochs": 1})
+    save_model(
+        folder,
+        model,
+        space="mobile",
+        space_options=OPTIONS,
+        arch=arch,
+        task=BENCH.data.task,
+        steps=steps,
+        origin=origin,
+    )
+
+
+TEXT = "convolution_k3_w1.0/inverted_residual_k3_w1.0"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    found = tmp_path_factory.mktemp("model")
+    save(found, trained(TEXT, 5), TEXT)
+    return found
+
+
+@pytest.fixture(scope="module")
+def result(folder):
+    words = ["--ratios", "0.25,0.5", "--shares", "0.75,0.25", "--bits", "8,4,2", "--html", str(folder / "page.html")]
+    done = CliRunner().invoke(app, ["sensitivity", str(folder), *words, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def numbers(result, technique):
+    (found,) = (each for each in result["techniques"] if each["technique"] == technique)
+    return {
+        layer["layer"]: {tried["setting"]: tried["val_acc_pct"] for tried in layer["tried"]}
+        for layer in found["layers"]
+    }, found
+
+
+@pytest.mark.parametrize("technique, setting", [("prune", 0.5), ("decompose", 0.25)])
+def test_the_numbers_are_those_of_the_step_with_one_layer(folder, result, technique, setting) -> None:
+    model = load_model(folder).model
+    told, found = numbers(result, technique)
+    changed = {layer["layer"]: {layer["layer"], *layer["coupled"]} for layer in found["layers"]}
+    every = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)}
+    assert set().union(*changed.values(), found["left_out"]) == every
+    assert any(len(names) > 1 for names in changed.values()) == (technique == "prune")
+    options = {"decompose": {"method": "svd"}}.get(technique, {})
+    checked = 0
+    for layer, names in changed.items():
+        if told[layer][setting] is None:
+            continue
+        step = get_step(technique, ratio=setting, exclude=sorted(every - names), **options)
+        made, _ = step.apply(model, BENCH.context())
+        assert told[layer][setting] == pytest.approx(BENCH.validate(made)), layer
+        checked += told[layer][setting] != result["val_acc_pct"]
+    assert checked > 1
+
+
+def test_bits_by_hand(folder, result) -> None:
+    model = load_model(folder).model
+    told, _ = numbers(result, "quantize")
+    assert result["val_acc_pct"] == pytest.approx(BENCH.validate(model)) and result["val_acc_pct"] > 80
+    lost = {bits: sum(result["val_acc_pct"] - layer[bits] for layer in told.values()) for bits in (8, 4, 2)}
+    assert abs(lost[8]) < 2 and lost[2] > 10 and lost[4] < lost[2]
+    layer = min(told, key=lambda name: told[name][2])
+    weight = model.get_submodule(layer).weight
+    with torch.no_grad():
+        for channel in weight:  # of two bits, three levels are used
+            step = channel.abs().max()
+            channel.copy_(torch.where(channel.abs() > step / 2, channel.sign() * step, 0.0))
+    assert told[layer][2] == pytest.approx(BENCH.validate(model))
+
+
+def test_eight_bits_are_those_of_the_step_quantize() -> None:
+    weight = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    values, scale = quantize_weight(weight)
+    torch.testing.assert_close(fake_quantize(weight, 8), values * scale.view(-1, 1, 1, 1), atol=1e-6, rtol=0)
+    assert len(fake_quantize(weight, 3)[0].unique()) <= 7
+
+
+def test_the_page_and_the_table(folder, result) -> None:
+    page = (folder / "page.html").read_text()
+    _, pruned = numbers(result, "prune")
+    assert pruned["left_out"] and all(f"<td>{layer}</td>" in page for layer in pruned["left_out"])
+    for each in result["techniques"]:
+        for layer in each["layers"]:
+            assert f"<td class='text'>{layer['layer']}" in page
+    printed = CliRunner().invoke(
+        app, ["sensitivity", str(folder), "--technique", "quantize", "--bits", "2", "--images", "60"]
+    )
+    assert printed.exit_code == 0, printed.output
+    told, _ = numbers(result, "quantize")
+    assert all(f" {layer} " in printed.stdout for layer in told)
+    assert "60 images, so that one is 1.7 points" in printed.stdout and "prune" not in printed.stdout
+
+
+def test_branches_that_merge_are_one_layer_where_the_step_merges_them() -> None:
+    model = trained("repvgg_k3_w1.0/convolution_k3_w1.0", 1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    context = BENCH.context()
+    merged = sensitivity(model, context, "quantize", [2])
+    whole = sensitivity(model, context, "prune", [0.5])
+    assert {each.layer for each in merged.layers} != {each.layer for each in whole.layers}
+    assert len(merged.layers) < sum(1 + len(each.coupled) for each in whole.layers) + len(whole.left_out)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_mistakes(folder, tmp_path) -> None:
+    for words, told in [
+        (["--technique", "prun"], "Did you mean 'prune'"),
+        (["--ratios", "half"], "--ratios is 'half'"),
+        (["--technique", "prune", "--ratios", "1.5"], "1.5"),
+        (["--technique", "quantize", "--bits", "1"], "at least 2"),
+        (["--technique", "decompose", "--method", "sdv"], "Did you mean 'svd'"),
+    ]:
+        done = CliRunner().invoke(app, ["sensitivity", str(folder), *words])
+        assert isinstance(done.exception, UserError) and told in str(done.exception), words
+    stored = load_model(folder)
+    (made,) = Recipe.parse(["quantize"]).apply(stored.model, BENCH.context())
+    save(tmp_path, made.model, TEXT, [(made.step, made.note)])
+    done = CliRunner().invoke(app, ["sensitivity", str(tmp_path)])
+    assert "quantized already; take the stage before" in str(done.exception)

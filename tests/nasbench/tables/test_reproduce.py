@@ -1,0 +1,290 @@
+"""Tables of papers: the files, the reading-off, the numbers, and how they are shown."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from nasbench.tables.paper_table import TRUST, PaperTable, load_paper_table, table_files
+from nasbench.tables.reproduce import incumbents, queries, read_off, reproduce
+from nasbench.tables.simulate import Trace
+from nasbench_registry import UserError
+
+ROOT = Path(__file__).parents[3]
+KEYS = {"row", "column", "paper", "paper_std", "source", "trust", "measured", "std", "n", "seconds"}
+NAMES = {"nats-bench-tss", "nasbench201-table5", "nasbench201-queries"}
+TSS = "nats-bench-tss"
+
+
+def trace(rows, scores, ended=(), full=()):
+    ended = ended or range(1, 1 + len(rows))
+    full = full or [True] * len(rows)
+    return Trace(np.array(rows), np.array(scores, dtype=float), np.array(ended, dtype=float), np.array(full))
+
+
+def example(**changes):
+    """The example of the documentation, with changes."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/tables.md").read_text(), flags=re.DOTALL)
+    return {"name": "example", **yaml.safe_load(text), **changes}
+
+
+# ---- reading off
+
+
+def test_the_best_so_far_is_the_first_of_equals_and_of_full_fidelity():
+    assert incumbents(trace([7, 8, 9, 6], [1, 3, 3, 2])).tolist() == [7, 8, 8, 8]
+    assert incumbents(trace([7, 8, 9], [1, 5, 2], full=[True, False, True])).tolist() == [7, 7, 9]
+    assert incumbents(trace([7], [-3.0])).tolist() == [7]
+
+
+def test_queries_are_different_rows():
+    assert queries(trace([4, 4, 2, 4, 0], [0] * 5)).tolist() == [1, 1, 2, 2, 3]
+
+
+def test_the_end_of_the_budget_is_read_between_two_trials():
+    ended, values = np.array([10.0, 20.0, 40.0]), np.array([50.0, 60.0, 90.0])
+    assert read_off(ended, values, 30, exact=True) == 75
+    assert read_off(ended, values, 30, exact=False) == 60
+    assert read_off(ended, values, 20, exact=True) == read_off(ended, values, 20, exact=False) == 60
+    assert read_off(ended, values, 5, exact=True) == read_off(ended, values, 5, exact=False) == 50
+
+
+# ---- the files
+
+
+def test_every_table_of_the_project_is_sound_and_every_number_has_a_source_and_a_trust_mark():
+    assert set(table_files()) >= NAMES
+    for name in NAMES:
+        table = load_paper_table(name)
+        assert table.name == name
+        assert any(row.controller for row in table.rows) and any(row.reason for row in table.rows)
+        for row in table.rows:
+            for value in row.published.values():
+                assert value.trust in TRUST and table.sources[value.source]
+        for row in table.rows:
+            if row.controller and row.controller["name"] == "bohb":
+                assert "1 epoch" in str(row.deviation)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 3}, "there is no key 'seed'"),
+        ({"title": None}, "the key 'title' is missing"),
+        ({"benchmark": "nasbench_201"}, "Did you mean 'nasbench201'"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"columns": []}, "columns is"),
+        ({"columns": [{"name": "x_pct", "search": "cifar"}]}, "unknown data set 'cifar'"),
+        ({"columns": [{"name": "x_pct", "search": "cifar10"}]}, "budget_s belongs to the protocol time_budget"),
+        ({"rows": [{"name": "a"}]}, "needs either a controller or a reason"),
+        ({"rows": [{"name": "a", "reason": "b", "controller": {"name": "random"}}]}, "either a controller or a reason"),
+        ({"rows": [{"name": "a", "controller": {"population": 3}}]}, "controller of row 'a' has no name"),
+        ({"rows": [{"name": "a", "reason": "b"}] * 2}, "two rows have the same name"),
+        ({"sources": {}}, "unknown source 'printed'"),
+    ],
+)
+def test_a_wrong_file_costs_one_sentence(tmp_path, changes, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in example(**changes).items() if value is not None}))
+    with pytest.raises(UserError, match=message) as caught:
+        load_paper_table(str(path))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_published_number_needs_a_trust_mark(tmp_path):
+    data = example()
+    del data["rows"][0]["published"]["cifar100_test_acc_pct"]["trust"]
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(UserError, match=r"published\.cifar100_test_acc_pct\.trust' is missing"):
+        load_paper_table(str(path))
+
+
+# ---- the numbers
+
+GOLDEN = {
+    ("REA", "cifar10_test_acc_pct"): (93.9266666667, 0.0188561808),
+    ("REA", "cifar100_test_acc_pct"): (71.6600000000, 0.6987608079),
+    ("REA", "imagenet16_120_test_acc_pct"): (45.1500000000, 0.5012628918),
+    ("RANDOM", "cifar10_test_acc_pct"): (93.6744333333, 0.0828410660),
+    ("RANDOM", "cifar100_test_acc_pct"): (70.3744333333, 0.1174676220),
+    ("RANDOM", "imagenet16_120_test_acc_pct"): (44.2712666667, 0.3146340767),
+}
+
+
+def test_golden_searches(table):
+    """A search is decided by its seed; if an algorithm is changed on purpose, these numbers change with it."""
+    asked = load_paper_table(TSS)
+    result = reproduce(asked, seeds=3, rows=asked.select(["REA", "RANDOM"]))
+    found = {(cell.row, cell.column): (cell.measured, cell.std) for cell in result.cells}
+    assert set(found) == set(GOLDEN)
+    for key, value in GOLDEN.items():
+        assert found[key] == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_the_numbers_and_seeds_are_independent(table):
+    asked = load_paper_table("nasbench201-table5")
+    rows = asked.select(["REA", "RS"])
+
+    def numbers(result):
+        return [(cell.row, cell.column, cell.measured, cell.std, cell.n) for cell in result.cells]
+
+    one, two = reproduce(asked, seeds=5, rows=rows), reproduce(asked, seeds=5, rows=rows, workers=2)
+    assert numbers(one) == numbers(two)
+    for key, curve in one.curves.items():
+        assert np.array_equal(curve.mean, two.curves[key].mean)
+    by_seed = [reproduce(asked, seeds=n, rows=rows[:1]).cells[0].measured * n for n in (1, 2, 3)]
+    assert by_seed[2] == pytest.approx(sum(np.diff([0.0, *by_seed])), abs=1e-9)
+    assert len({round(value, 3) for value in np.diff([0.0, *by_seed])}) == 3, "each seed is another search"
+
+
+@pytest.mark.slow
+def test_evolution_and_random_search_measure_what_the_paper_prints(table):
+    """Thirty searches; five standard errors of the difference between their mean and the paper's of 500."""
+    asked = load_paper_table(TSS)
+    seen = []
+    result = reproduce(
+        asked,
+        seeds=30,
+        rows=asked.select(["REA", "RANDOM"]),
+        workers=2,
+        on_progress=lambda row, done, total: seen.append((done, total)),
+    )
+    assert len(result.cells) == 6
+    for cell in result.cells:
+        error = math.sqrt(cell.std**2 / 30 + cell.paper_std**2 / 500)
+        assert abs(cell.measured - cell.paper) < 5 * error, cell
+        assert cell.difference_se == pytest.approx((cell.measured - cell.paper) / error)
+        assert cell.n == 30 and cell.seconds > 0
+    rea, random = (np.mean([c.measured for c in result.cells if c.row == name]) for name in ("REA", "RANDOM"))
+    assert rea > random
+    assert seen[-1] == (180, 180) and sorted(seen) == seen
+    for (_, column), curve in result.curves.items():
+        assert (np.diff(curve.x) > 0).all() and (curve.low <= curve.high).all()
+        assert curve.mean[-1] <= result.optima[column]
+
+
+@pytest.mark.slow
+def test_random_search_needs_half_of_the_space_to_find_the_best_cell(table):
+    """Without repeats the best one is anywhere: uniform from 1 to 15,625, with this mean and deviation."""
+    asked = load_paper_table("nasbench201-queries")
+    result = reproduce(asked, seeds=6, rows=asked.select(["random"]), workers=2)
+    values = [cell.measured for cell in result.cells]
+    deviation = 15_625 / math.sqrt(12) / math.sqrt(6)
+    assert all(abs(value - 15_626 / 2) < 4.5 * deviation for value in values)
+    assert all(cell.stopped == 0 for cell in result.cells)
+
+
+def test_a_search_that_is_stopped_is_reported_as_such(table):
+    asked = load_paper_table("nasbench201-queries")
+    row = asked.select(["random"])[0].model_copy(update={"max_queries": 5, "max_seeds": 3})
+    result = reproduce(asked, seeds=9, rows=[row])
+    for cell in result.cells:
+        assert (cell.measured, cell.std, cell.n, cell.stopped, cell.difference_se) == (5, 0, 3, 3, None)
+
+
+def test_a_row_without_data_has_a_reason_and_no_number(table):
+    asked = load_paper_table(TSS)
+    for cell in reproduce(asked, seeds=1, rows=asked.select(["RSPS", "GDAS"])).cells:
+        assert cell.paper is not None and cell.reason
+        assert (cell.measured, cell.std, cell.n, cell.seconds, cell.difference_se) == (None, None, 0, None, None)
+
+
+def test_an_unknown_controller_stops_before_anything_runs(table):
+    data = example(rows=[{"name": "a", "controller": {"name": "randon"}}])
+    with pytest.raises(UserError, match="Did you mean 'random'"):
+        reproduce(PaperTable.model_validate(data))
+    data = example(rows=[{"name": "a", "controller": {"name": "random"}, "space": {"mutations": "node"}}])
+    with pytest.raises(UserError, match="Did you mean 'mutation'"):
+        reproduce(PaperTable.model_validate(data))
+
+
+# ---- the command
+
+
+def test_without_a_table_they_are_listed(nasbench):
+    code, out, _ = nasbench("reproduce", "--json")
+    assert code == 0 and {row["name"] for row in json.loads(out)} >= NAMES
+    code, out, _ = nasbench("reproduce")
+    assert code == 0 and "nats-bench-tss" in out
+    code, out, _ = nasbench("list", "tables", "--json")
+    assert code == 0 and all({"name", "summary", "source", "why_unavailable"} == set(row) for row in json.loads(out))
+
+
+def test_what_programs_read(nasbench, table, tmp_path):
+    words = ("--seeds", "2", "--workers", "1", "--rows", "REA,ENAS", "--json", "--csv", "t.csv", "--html", "t.html")
+    code, out, err = nasbench("reproduce", TSS, *words)
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["table"] == TSS and told["seeds"] == 2 and told["protocol"]
+    assert [(row["row"], row["column"]) for row in told["rows"]] == [
+        (row, f"{dataset}_test_acc_pct")
+        for row in ("REA", "ENAS")
+        for dataset in ("cifar10", "cifar100", "imagenet16_120")
+    ]
+    for row in told["rows"]:
+        assert set(row) >= KEYS and row["trust"] == "M" and row["source"]
+        assert (row["measured"] is None) == (row["row"] == "ENAS") == bool(row["reason"])
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["measured"]) for row in rows[:3]] == [row["measured"] for row in told["rows"][:3]]
+    assert rows[3]["measured"] == "" and rows[0]["table"] == TSS
+
+    page = (tmp_path / "t.html").read_text()
+    without_plotly = re.sub(r'<script id="plotly-js">.*?</script>', "", page, flags=re.DOTALL)
+    assert not re.search(r"""(src|href)\s*=\s*["']?http""", without_plotly)
+    for text in ("93.76<sup>M</sup>", "from memory, not checked", "Not run: <b>ENAS</b>", "population=10", "--seeds 2"):
+        assert text in page, text
+    assert all(f'id="curve-{row["column"]}"' in page for row in told["rows"])
+
+
+def test_what_people_read(nasbench, table):
+    code, out, _ = nasbench(
+        "reproduce", "nasbench201-table5", "--seeds", "2", "--workers", "1", "--rows", "RS,BOHB,GDAS"
+    )
+    assert code == 0
+    words = " ".join(out.split())
+    assert "93.70 ± 0.36 [V2]" in words and "[V2] read in another paper" in words
+    assert "BOHB: The paper's BOHB starts trials at 1 epoch" in words and "not run: GDAS: trains a network" in words
+    assert " SE)" in words
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nats-bench-ts"], "Did you mean 'nats-bench-tss'?"),
+        ([TSS, "--rows", "REA,RSP"], "unknown row 'RSP' of table 'nats-bench-tss'; known: BOHB, "),
+        (["nowhere.yaml"], "there is no file nowhere.yaml"),
+        ([TSS, "--seeds", "1", "--workers", "1", "--rows", "ENAS", "--html", "/proc/none/t.html"], "cannot be written"),
+    ],
+)
+def test_mistakes_cost_one_sentence(nasbench, table, words, message):
+    code, _, err = nasbench("reproduce", *words)
+    assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_without_data_the_command_says_how_to_get_them(nasbench, tmp_path, monkeypatch):
+    from nasbench.tables.registry import load_table
+
+    monkeypatch.setenv("NASBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load_table.cache_clear()
+    code, _, err = nasbench("reproduce", TSS)
+    assert code == 2 and "run: nasbench data fetch nasbench201" in err
+
+
+def test_the_documentation(table, capsys, tmp_path):
+    text = (ROOT / "docs/tables.md").read_text()
+    (script,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile(script, "docs/tables.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("73.5")
+    result = reproduce(PaperTable.model_validate(example()), seeds=2)
+    assert [cell.n for cell in result.cells] == [2, 2, 0]
+    for name in NAMES:
+        assert f"`{name}`" in text

@@ -1,0 +1,97 @@
+"""The simulated clock, by hand."""
+
+import pytest
+
+from controllers import Controller, Proposal, SearchFinished
+from nasbench.tables.oracles import IMAGES, TableOracle, full_training_oracle, validation_oracle
+from nasbench.tables.simulate import MAX_REPEATS, simulate
+from nasbench_registry import UserError
+
+
+class Script(Controller):
+    """Proposes what it was given."""
+
+    name = "script"
+
+    def __init__(self, space, picks, epochs=None, forever=False):
+        super().__init__(space, seed=0)
+        self.rest, self.epochs, self.forever, self.told = list(picks), epochs, forever, []
+
+    def _propose(self):
+        if not self.rest:
+            raise SearchFinished
+        picks = self.rest[0] if self.forever and len(self.rest) == 1 else self.rest.pop(0)
+        return Proposal(self.space.architecture(picks), self.epochs)
+
+    def _observe(self, outcome):
+        self.told.append(outcome.proposal.arch.picks)
+
+
+@pytest.fixture
+def oracle(small):
+    """Scores 10 * a + b; seconds 1, 2, ... in the order of the rows (2, 1), (2, 0), (1, 1), (1, 0), (0, 1), (0, 0)."""
+    scores = small.column(dataset="images", split="val", epochs=12)
+    return TableOracle(small, scores, small.epoch_seconds(dataset="images"), epochs=12)
+
+
+def test_one_worker_adds_up_seconds_and_keeps_the_trial_that_spends_the_budget(grid, oracle):
+    trace = simulate(Script(grid, [(0, 0), (1, 0), (1, 0), (2, 1), (2, 0)]), oracle, budget_s=12)
+    assert trace.rows.tolist() == [5, 3, 3]
+    assert trace.ended_s.tolist() == [6, 10, 14], "a repeated trial costs again"
+    assert trace.scores.tolist() == [0, 10, 10] and trace.full.all()
+
+
+def test_two_workers_answer_in_the_order_in_which_trials_end(grid, oracle):
+    script = Script(grid, [(0, 0), (2, 1), (2, 0), (1, 0)])
+    trace = simulate(script, oracle, max_queries=4, workers=2)
+    assert script.told == [(2, 1), (2, 0), (0, 0), (1, 0)]
+    assert trace.ended_s.tolist() == [1, 3, 6, 7]
+
+
+def test_the_end_of_the_controller_and_the_wanted_row_end_a_search(grid, oracle):
+    assert len(simulate(Script(grid, [(0, 0)]), oracle, budget_s=100).rows) == 1
+    trace = simulate(Script(grid, [(0, 0), (2, 1), (1, 0)]), oracle, max_queries=10, until_row=0)
+    assert trace.rows.tolist() == [5, 0]
+
+
+def test_free_repeats_cost_neither_seconds_nor_queries(grid, oracle):
+    script = Script(grid, [(0, 0), (0, 0), (2, 1), (0, 0), (2, 0), (1, 0)])
+    trace = simulate(script, oracle, max_queries=3, free_repeats=True)
+    assert trace.rows.tolist() == [5, 5, 0, 5, 1]
+    assert trace.ended_s.tolist() == [6, 6, 7, 7, 9]
+
+
+def test_a_search_that_only_repeats_itself_ends(grid, oracle):
+    trace = simulate(Script(grid, [(0, 0)], forever=True), oracle, max_queries=3, free_repeats=True)
+    assert len(trace.rows) == 3 * MAX_REPEATS
+
+
+def test_a_fidelity_that_is_not_in_the_table_is_an_error(grid, oracle):
+    assert simulate(Script(grid, [(0, 0)], epochs=12), oracle, budget_s=1).full.tolist() == [True]
+    with pytest.raises(UserError, match="asks for 4 epochs.*only the result after the whole schedule of 12"):
+        simulate(Script(grid, [(0, 0)], epochs=4), oracle, budget_s=1)
+
+
+def test_a_trial_is_charged_as_its_formula_says(table):
+    """By hand: half of the images of CIFAR-10 train, half validate, at a third; 5,000 and 3,000 elsewhere."""
+    row = 1462
+    for dataset, factor in {
+        "cifar10": 6 + 1 / 6,
+        "cifar100": 12 + 5 / 150,
+        "imagenet16_120": 12 + 3 / (3 * 151.7),
+    }.items():
+        oracle = validation_oracle(table, dataset=dataset)
+        arch = table.architectures[row]
+        expected = table.seconds_per_epoch(arch, dataset=dataset) * factor
+        assert oracle.seconds(row, None) == pytest.approx(expected, rel=1e-12)
+        assert oracle.score(row, 12) == table.query(arch, dataset=dataset, split="val", epochs=12)
+        with pytest.raises(UserError, match="asks for 6 epochs"):
+            oracle.score(row, 6)
+        full = full_training_oracle(table, dataset=dataset)
+        assert full.score(row, None) == table.query(arch, dataset=dataset, split="test", epochs=200)
+        assert full.seconds(row, 200) == pytest.approx(200 * table.seconds_per_epoch(arch, dataset=dataset))
+    # The authors' example: 415.30 seconds for 12 epochs on all 50,000 images.
+    assert 12 * table.seconds_per_epoch(table.architectures[row], dataset="cifar10") == pytest.approx(415.3, rel=0.01)
+    with pytest.raises(UserError, match="unknown data set"):
+        validation_oracle(table, dataset="cifar10-valid")
+    assert set(IMAGES) == {"cifar10", "cifar100", "imagenet16_120"}

@@ -1,0 +1,151 @@
+"""Fetching, with a folder in place of the network; nothing is written unless every file is right."""
+
+import dataclasses
+import gzip
+import json
+import pickle
+import shutil
+import urllib.error
+import urllib.request
+
+import pytest
+
+from nasbench.tables.nasbench201 import load_nasbench201
+from nasbench.tables.sources import SOURCES, FetchError, fetch, get_source, verify
+from nasbench_registry import UserError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty data folder, and no cache beside it."""
+    monkeypatch.setenv("NASBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def raw(data_file):
+    """The published files."""
+    return data_file("nasbench201/raw")
+
+
+def test_the_converted_table_equals_the_given_one(raw, data_file, folder):
+    given = gzip.decompress(data_file("nasbench201/nasbench201.csv.gz").read_bytes())
+    arrived = []
+    (written,) = fetch(get_source("nasbench201"), mirror=raw, on_bytes=lambda name, count: arrived.append(name))
+    assert written == folder / "nasbench201/nasbench201.csv.gz"
+    assert gzip.decompress(written.read_bytes()) == given
+    assert sorted(arrived) == sorted(file.name for file in get_source("nasbench201").files)
+    assert verify(get_source("nasbench201")) == {written: ""}
+    assert len(load_nasbench201()) == 15_625
+    assert list(written.parent.iterdir()) == [written], "nothing else is left behind"
+
+
+def test_a_corrupted_file_is_refused_and_nothing_is_written(raw, folder, tmp_path):
+    mirror = tmp_path / "mirror"
+    shutil.copytree(raw, mirror)
+    file = mirror / "cifar100_perfmetrics.txt"
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes().replace(b"5", b"6", 1))
+    with pytest.raises(FetchError, match=r"cifar100_perfmetrics.txt has the SHA-256 \w{16}\.\.\. in place of e1a024b"):
+        fetch(get_source("nasbench201"), mirror=mirror)
+    assert not folder.exists()
+
+
+def test_a_pickle_is_not_opened_before_its_hash_is_right(folder, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / "mini-bench-arch-cell-accs.pd").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(FetchError, match="SHA-256"):
+        fetch(get_source("nasbench201"), mirror=mirror)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_mirror_without_a_file_names_it(raw, folder, tmp_path):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    shutil.copy(raw / "mini-bench-arch-cell-accs.pd", mirror)
+    with pytest.raises(UserError, match=r"no readable .*cifar10_perfmetrics.txt \(No such file"):
+        fetch(get_source("nasbench201"), mirror=mirror)
+
+
+def test_the_download_itself(raw, folder):
+    """From file:// addresses, which go the same way as https://."""
+    source = get_source("nasbench201")
+    local = tuple(dataclasses.replace(file, url=(raw / file.name).as_uri()) for file in source.files)
+    counted = dict.fromkeys((file.name for file in local), 0)
+
+    def on_bytes(name, count):
+        counted[name] += count
+
+    fetch(dataclasses.replace(source, files=local), on_bytes=on_bytes)
+    assert counted == {name: (raw / name).stat().st_size for name in counted}
+    assert load_nasbench201().params.min() > 0
+
+
+@pytest.mark.parametrize("error", [urllib.error.URLError("no route to host"), TimeoutError("timed out")])
+def test_without_a_network_the_address_and_the_way_out_are_named(folder, monkeypatch, error):
+    def offline(url, timeout):
+        raise error
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    with pytest.raises(FetchError, match=r"https://raw\.githubusercontent\.com/.*--mirror"):
+        fetch(get_source("nasbench201"))
+    assert not folder.exists()
+
+
+def test_the_addresses_are_pinned_to_commits():
+    for source in SOURCES.values():
+        assert len({file.name for file in source.files}) == len(source.files)
+        for file in source.files:
+            host, owner, repository, commit, *path = file.url.removeprefix("https://").split("/")
+            assert host == "raw.githubusercontent.com" and owner and repository and path[-1] == file.name
+            assert len(commit) == 40 and len(file.sha256) == 64
+
+
+def test_the_latency_tables_are_verified(data_file, folder, monkeypatch):
+    given = data_file("latency_nasbench201/raw")
+    source = get_source("latency_nasbench201")
+    monkeypatch.setenv("NASBENCH_DATA", str(given.parents[1]))
+    assert set(verify(source).values()) == {""} and len(verify(source)) == 20
+    monkeypatch.setenv("NASBENCH_DATA", str(folder))
+    assert len(fetch(source, mirror=given)) == 20
+    changed = folder / "latency_nasbench201/raw/fpga.pt"
+    changed.write_bytes(b"changed")
+    wrong = {path: problem for path, problem in verify(source).items() if problem}
+    assert list(wrong) == [changed] and "in place of 6a0333c1476a3ab0..." in wrong[changed]
+
+
+def test_the_commands(nasbench, raw, folder, tmp_path):
+    code, out, _ = nasbench("data", "list", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0 and set(rows) == set(SOURCES) and rows["nasbench201"]["at_hand"] is None
+    code, _, err = nasbench("data", "verify", "nasbench201")
+    assert code == 2 and "run: nasbench data fetch nasbench201" in err
+    code, out, _ = nasbench("data", "fetch", "nasbench201", "--mirror", raw, "--json")
+    assert code == 0 and json.loads(out)["files"] == [str(folder / "nasbench201/nasbench201.csv.gz")]
+    code, out, _ = nasbench("data", "verify", "nasbench201", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["sound"] and told["seconds"] > 0 and told["peak_memory_mib"] > 0
+    code, out, _ = nasbench("data", "list", "--json")
+    (at_hand,) = (row["at_hand"] for row in json.loads(out) if row["name"] == "nasbench201")
+    assert code == 0 and at_hand == str(folder / "nasbench201/nasbench201.csv.gz")
+    code, out, _ = nasbench("data", "list")  # long paths are folded
+    assert code == 0 and "nasbench201" in out
+
+    (folder / "nasbench201/nasbench201.csv.gz").write_bytes(b"")
+    code, out, _ = nasbench("data", "verify", "nasbench201")
+    assert code == 1 and "fetch nasbench201" in " ".join(out.split())
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    code, _, err = nasbench("data", "fetch", "nasbench201", "--mirror", mirror)
+    assert code == 2 and "Traceback" not in err
+    (mirror / "mini-bench-arch-cell-accs.pd").write_bytes(b"other")
+    code, _, err = nasbench("data", "fetch", "nasbench201", "--mirror", mirror)
+    assert code == 1 and "in place of bda800741eea1512..." in err and len(err.strip().splitlines()) == 1
+    code, _, err = nasbench("data", "fetch", "nasbench20")
+    assert code == 2 and "Did you mean 'nasbench201'" in err
