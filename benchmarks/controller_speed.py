@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 import torch
 
-from controllers import Outcome, Proposal, SearchFinished, get_controller
+from controllers import Outcome, Proposal, SearchFinished, get_controller, stalled
 from search_spaces import Architecture, SearchSpace
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
@@ -79,7 +79,8 @@ class Ours:
     def round(self) -> None:
         """Ask, tell."""
         proposal = self.controller.ask()
-        assert proposal is not None, "nothing is running, so there is nothing to wait for"
+        if proposal is None:
+            raise stalled(self.controller.name)
         self.controller.tell(Outcome(proposal, (self.scores(proposal.arch.picks),)))
 
     def tell(self, arch: Architecture) -> None:

@@ -1,6 +1,6 @@
 """What to try next: search algorithms behind ask and tell."""
 
-from controllers.core import Controller, Outcome, Proposal, SearchFinished, dominates
+from controllers.core import Controller, Outcome, Proposal, SearchFinished, dominates, stalled
 from controllers.registry import CONTROLLERS, controllers, get_controller
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "controllers",
     "dominates",
     "get_controller",
+    "stalled",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,6 +45,10 @@ class Outcome:
         scores: larger is better, one for each objective; None if the candidate failed.
         violation: how far a failed candidate is beyond the limits that it breaks, larger is worse; None if that is not
             known, or it failed in another way.
+
+    Raises:
+        UserError: the scores are not finite numbers, or the violation is no finite number from 0, of a candidate
+            without scores.
     """
 
     proposal: Proposal
@@ -52,14 +56,31 @@ class Outcome:
     violation: float | None = None
 
     def __post_init__(self) -> None:
-        if self.violation is not None and (self.scores is not None or not self.violation >= 0):
-            raise ValueError(f"violation {self.violation!r} must be 0 or more, of a candidate without scores.")
-        if self.scores is None:
-            return
-        scores = tuple(float(score) for score in self.scores)
-        if not scores or not all(math.isfinite(score) for score in scores):
-            raise ValueError(f"scores {self.scores!r} must be finite numbers; tell a failed candidate as None.")
-        object.__setattr__(self, "scores", scores)
+        if self.violation is not None:
+            violation = _finite(self.violation)
+            if self.scores is not None or violation is None or violation < 0:
+                raise UserError(
+                    f"violation {self.violation!r} must be a finite number from 0, of a candidate without scores; tell "
+                    f"None where it is not known."
+                )
+            object.__setattr__(self, "violation", violation)
+        if self.scores is not None:
+            scores = tuple(map(_finite, self.scores)) if isinstance(self.scores, Iterable) else ()
+            if not scores or None in scores:
+                raise UserError(
+                    f"scores {self.scores!r} must be a tuple of finite numbers, one for each objective; tell a failed "
+                    f"candidate as None."
+                )
+            object.__setattr__(self, "scores", scores)
+
+
+def _finite(value: Any) -> float | None:
+    """The value as a number of Python; None if it is no finite number."""
+    try:
+        number = math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 class Controller(ABC):
@@ -84,6 +105,7 @@ class Controller(ABC):
     def __init__(self, space: SearchSpace, *, seed: int) -> None:
         self.space = space
         self.rng = np.random.default_rng(seed)
+        self.objectives: int | None = None  # scores of an outcome, once one has come
 
     def ask(self) -> Proposal | None:
         """The next proposal; None while it has to wait for outcomes.
@@ -97,20 +119,29 @@ class Controller(ABC):
         """Take an outcome, in any order; architectures that were never asked for are welcome (warm start).
 
         Raises:
-            UserError: the architecture is not of this space, or there are several scores and `multi_objective`
-                is False.
+            UserError: the architecture is not of this space, there are several scores and `multi_objective` is False,
+                or another number of them than before. The controller is as it was then.
         """
         self.space.require_valid(outcome.proposal.arch)
-        if outcome.scores is not None and len(outcome.scores) > 1 and not self.multi_objective:
-            raise UserError(
-                f"controller {self.name!r} takes one score, not {len(outcome.scores)}; use reward weighted_product or "
-                f"scalar, or a controller for several objectives."
-            )
+        if outcome.scores is not None:
+            count = len(outcome.scores)
+            if count > 1 and not self.multi_objective:
+                raise UserError(
+                    f"controller {self.name!r} takes one score, not {count}; use reward weighted_product or scalar, or "
+                    f"a controller for several objectives."
+                )
+            if self.objectives not in (None, count):
+                raise UserError(
+                    f"the outcome has {count} scores {outcome.scores}, and those before it had {self.objectives}; tell "
+                    f"one score for each objective, always the same ones."
+                )
+            self.objectives = count
         self._observe(outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `ask` depends on, as JSON values."""
-        return {"controller": self.name, "rng": self.rng.bit_generator.state, **self._state()}
+        own = {"controller": self.name, "rng": self.rng.bit_generator.state, "scores_each": self.objectives}
+        return own | self._state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the controller that gave this state stood.
@@ -121,6 +152,7 @@ class Controller(ABC):
         if state.get("controller") != self.name:
             raise UserError(f"the state belongs to controller {state.get('controller')!r}, not to {self.name!r}.")
         self.rng.bit_generator.state = dict(state["rng"])
+        self.objectives = state.get("scores_each")  # absent in runs of earlier versions
         self._load_state(state)
 
     @abstractmethod
@@ -134,6 +166,18 @@ class Controller(ABC):
 
     def _load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027
         """Restore what `_state` gave."""
+
+
+def stalled(controller: str) -> UserError:
+    """The error for a controller that waits although nothing runs: the search would never end.
+
+    Args:
+        controller: its name.
+    """
+    return UserError(
+        f"controller {controller!r} waits for outcomes, and no candidate is running; once every outcome has been told, "
+        f"its ask() must give a proposal or raise SearchFinished."
+    )
 
 
 def dominance(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

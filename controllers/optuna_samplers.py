@@ -69,8 +69,6 @@ class OptunaController(Controller):
                 self._worst = list(scores)
                 if len(scores) != len(self.study.directions):
                     self._open_study(len(scores), self.study.get_trials(deepcopy=False))
-            if len(scores) != len(self._worst):
-                raise UserError(f"{len(scores)} scores after {len(self._worst)}; their number cannot change.")
             self._worst = list(map(min, self._worst, scores))
         numbers = self._running.get(arch)
         if numbers is None:

@@ -206,7 +206,11 @@ class Cell(nn.Module):
 
     def __init__(self, operations: Sequence[str], inputs: int, outputs: int) -> None:
         super().__init__()
-        assert inputs == outputs or "none" not in operations, "a cell that changes the width cannot have zeros"
+        if inputs != outputs and "none" in operations:
+            raise UserError(
+                f"a cell from {inputs} to {outputs} channels has the operation 'none', and a node that nothing reaches "
+                f"has no shape there; give another operation, or as many channels on both sides."
+            )
         self.edges = nn.ModuleDict(
             {
                 f"{node}_{source}": _operation(operation, outputs if source else inputs, outputs)

@@ -105,7 +105,11 @@ def retrain(
         return Retrained(seed, str(place), found.status, found.error, {})
     model = fresh_model(space, arch, data.task, trial.seed)
     weights = Checkpoints(checkpoints).load_weights(trial)
-    assert weights is not None, "it was trained, so its weights were kept"
+    if weights is None:
+        raise UserError(
+            f"the weights of {place} were trained, and cannot be read from {checkpoints}; check the disk and the "
+            f"rights of that folder, and train again."
+        )
     model.load_state_dict(weights)
     wanted = ("val_acc_pct", "macs", "params", "size_bytes")
     metrics = {name: found.metrics[name] for name in wanted}

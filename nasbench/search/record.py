@@ -16,6 +16,7 @@ from nasbench.evaluators import Evaluated, Trial
 from nasbench.experiment.experiment import Experiment
 from nasbench.storage.optuna_storage import open_storage, patiently, together
 from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -146,7 +147,11 @@ class Record:
         )
         trial_id = patiently(lambda again: self._new_trial(trial.number, template, again))
         number = self._storage.get_trial_number_from_id(trial_id)
-        assert number == trial.number, f"the storage numbers candidate {trial.number} as {number}"
+        if number != trial.number:
+            raise UserError(
+                f"candidate {trial.number} became number {number} in the record, so another process writes there, too; "
+                f"let one process at a time work with a run and its storage."
+            )
         self._ids[number] = trial_id
         self.candidates[number] = Candidate(number, trial.arch, trial.epochs)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from controllers import Controller, Outcome, Proposal, SearchFinished, controllers, get_controller
+from controllers import Controller, Outcome, Proposal, SearchFinished, controllers, get_controller, stalled
 from nasbench.evaluators import FAILURES, SCORED, Evaluated, Trial
 from nasbench.evaluators.compressed.space import JointSpace
 from nasbench.evaluators.evaluator import Earlier
@@ -141,8 +141,9 @@ class Study:
                 reason = f"controller {self.experiment.controller.name} has nothing more to propose"
                 break
             if proposal is None:
-                assert self._running, "the controller waits although nothing is running"
                 self._save()
+                if not self._running:
+                    raise stalled(self.experiment.controller.name)
                 return None
             trial = self._hand_out(proposal)
             if trial is not None:

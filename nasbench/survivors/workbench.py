@@ -107,17 +107,21 @@ class Workbench:
         Raises:
             UserError: the runtime cannot compile it.
         """
-        assert self.device is not None, "a workbench without a device cannot deploy"
         if isinstance(model, CompiledModel):
             return model
+        device = self._require_device()
         calibration = self.data.train.images[:CALIBRATION_IMAGES]
         precision = "int8" if is_quantized(model) else "fp32"
-        return self.device.compile(model, self.data.task, precision, calibration)
+        return device.compile(model, self.data.task, precision, calibration)
 
     def latency_ms(self, model: nn.Module | CompiledModel) -> float:
         """Median latency of the model as the device's runtime runs it, in milliseconds."""
-        assert self.device is not None, "a workbench without a device cannot measure"
-        return self.device.measure(self.deploy(model), self.data.task).median
+        return self._require_device().measure(self.deploy(model), self.data.task).median
+
+    def _require_device(self) -> Device:
+        if self.device is None:
+            raise UserError("this workbench has no device, and without one nothing is deployed or timed; give it one.")
+        return self.device
 
 
 def judge(model: nn.Module | CompiledModel, split: Split) -> Score:

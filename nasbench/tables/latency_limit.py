@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import KFold, cross_val_predict
 
-from controllers import Outcome, SearchFinished, get_controller
+from controllers import Outcome, SearchFinished, get_controller, stalled
 from nasbench.latency.transfer import TransferPredictor
 from nasbench.tables.latencies import NewDevice, latency_cells
 from nasbench.tables.latency_ranking import RankingTask, cell_rows, suggested
@@ -138,7 +138,8 @@ class TransferSearch:
                 proposal = controller.ask()
             except SearchFinished:
                 break
-            assert proposal is not None, "nothing is running that the controller could wait for"
+            if proposal is None:
+                raise stalled(self.controller)
             row = numbers[proposal.arch.picks]
             known[row] = None
             controller.tell(Outcome(proposal, (float(accuracy[row]),)))

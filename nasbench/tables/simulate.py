@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from controllers import Controller, Outcome, Proposal, SearchFinished
+from controllers import Controller, Outcome, Proposal, SearchFinished, stalled
+from nasbench_registry import UserError
 from search_spaces import Architecture
 
 MAX_REPEATS = 20  # a search with free repeats ends after so many proposals for each query that it may make
@@ -79,7 +80,8 @@ def simulate(
         free_repeats: an architecture that has been evaluated is answered at once, without seconds or a query; a
             search that proposes hardly anything else ends after `MAX_REPEATS` * `max_queries` proposals.
     """
-    assert budget_s is not None or max_queries is not None, "a search needs an end"
+    if budget_s is None and max_queries is None:
+        raise UserError("a simulated search needs an end; give budget_s or max_queries.")
     running: list[tuple[float, int, Proposal, int]] = []  # end, number, proposal, row
     rows: list[int] = []
     scores: list[float] = []
@@ -99,7 +101,8 @@ def simulate(
                 finished = True
                 break
             if proposal is None:
-                assert running, "the controller waits although nothing is running"
+                if not running:
+                    raise stalled(controller.name)
                 break
             row, cost = oracle.row(proposal.arch), 0.0
             if not (free_repeats and row in evaluated):

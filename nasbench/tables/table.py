@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -67,8 +68,15 @@ class Table:
         self._picks = [tuple(each) for each in picks.tolist()]
         self._rows = {each: row for row, each in enumerate(self._picks)}
         vectors: list[Sequence[Any] | npt.NDArray[Any]] = [*self._accuracy.values(), *self._seconds.values(), params]
-        assert len(self._rows) == len(self._picks), "every architecture has one row"
-        assert all(len(values) == len(self._picks) for values in vectors), "every column has every row"
+        if len(self._rows) != len(self._picks):
+            twice = next(each for each, count in Counter(self._picks).items() if count > 1)
+            raise UserError(f"table {name!r} has the architecture {twice} twice; give each one a single row.")
+        lengths = {len(values) for values in vectors}
+        if lengths != {len(self._picks)}:
+            raise UserError(
+                f"table {name!r} has {len(self._picks)} architectures and columns of {sorted(lengths)} rows; every "
+                f"column needs every row."
+            )
 
     def __len__(self) -> int:
         return len(self._picks)

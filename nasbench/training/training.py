@@ -146,7 +146,8 @@ class Training:
                 `config.chance_epochs` epochs in a row.
             TimedOut: the deadline is over.
         """
-        assert self.epoch < self.epochs, f"all {self.epochs} epochs are done"
+        if self.epoch >= self.epochs:
+            raise UserError(f"all {self.epochs} epochs of this training are done; begin another one to train for more.")
         number = self.epoch + 1
         self.model.train()
         order = torch.randperm(len(self._data), generator=self._order).to(self._device)

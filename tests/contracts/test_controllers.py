@@ -191,6 +191,27 @@ def test_several_scores_work_or_are_refused(name):
     assert controller.space.is_valid(proposal.arch)
 
 
+@every
+@pytest.mark.parametrize("resumed", [False, True], ids=["in one process", "after a resume"])
+def test_another_number_of_scores_is_refused_when_it_is_told(name, resumed):
+    """And not proposals later, inside of numpy; what was refused leaves the controller as it was."""
+    controller = make(name)
+    scores = (0.5, 0.25) if controller.multi_objective else (0.5,)
+    controller.tell(Outcome(controller.ask(), scores))
+    controller.tell(Outcome(controller.ask(), None))  # a failed candidate has none, and is no other number
+    if resumed:
+        state = json.loads(json.dumps(controller.state_dict()))
+        controller = make(name)
+        controller.load_state_dict(state)
+    proposal, before = controller.ask(), json.dumps(controller.state_dict())
+    for others in ((1.0,), (1.0, 2.0), (1.0, 2.0, 3.0)):
+        if len(others) != len(scores):
+            with pytest.raises(UserError, match=f"{len(others)}"):
+                controller.tell(Outcome(proposal, others))
+    assert json.dumps(controller.state_dict()) == before
+    controller.tell(Outcome(proposal, scores))
+
+
 def late_proposals(name: str, space: SearchSpace, fails=lambda arch: False) -> list[Proposal]:
     """The last 50 of 250 proposals, over 10 seeds; of the costly the last 30 of 50, over 5 seeds."""
     seeds, late = (5, 30) if name in COSTLY else (10, 50)
@@ -226,20 +247,28 @@ def test_learns_to_avoid_what_fails(name):
     assert sum(late) < len(late) / 4 - 6 * np.sqrt(len(late) * 0.25 * 0.75)
 
 
-def test_scores_are_checked_in_one_place():
-    proposal = Proposal(Toy().architecture((1, 0, 0, 0, 0, 0)))
-    for bad in [(float("nan"),), (float("inf"), 1.0), ()]:
-        with pytest.raises(ValueError, match="finite"):
-            Outcome(proposal, bad)
-    assert Outcome(proposal, (np.float32(0.5),)).scores == (0.5,)
-    assert type(Outcome(proposal, (np.float32(0.5),)).scores[0]) is float
+@pytest.mark.parametrize(
+    "scores",
+    [(float("nan"),), (float("inf"), 1.0), (), ("0.5",), "12", (None,), (1j,), (10**400,), 0.5, ((1.0,),)],
+    ids=repr,
+)
+def test_scores_that_are_no_finite_numbers_are_refused(scores):
+    with pytest.raises(UserError, match="must be a tuple of finite numbers"):
+        Outcome(Proposal(Toy().architecture((1, 0, 0, 0, 0, 0))), scores)
+
+
+@pytest.mark.parametrize("scores", [(np.float32(0.5),), [0.5], np.array([0.5]), torch.tensor([0.5])], ids=repr)
+def test_scores_become_numbers_of_python(scores):
+    (score,) = Outcome(Proposal(Toy().architecture((1, 0, 0, 0, 0, 0))), scores).scores
+    assert score == 0.5 and type(score) is float
 
 
 def test_a_violation_is_of_a_candidate_without_scores():
     proposal = Proposal(Toy().architecture((1, 0, 0, 0, 0, 0)))
     assert Outcome(proposal, None, 0.5).violation == 0.5 and Outcome(proposal, None).violation is None
-    for scores, violation in [((1.0,), 0.5), (None, -1.0), (None, float("nan"))]:
-        with pytest.raises(ValueError, match="violation"):
+    refused = [((1.0,), 0.5), *((None, value) for value in (-1.0, float("nan"), float("inf"), "far", [1.0, 2.0]))]
+    for scores, violation in refused:
+        with pytest.raises(UserError, match="violation"):
             Outcome(proposal, scores, violation)
 
 

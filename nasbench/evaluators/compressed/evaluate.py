@@ -253,7 +253,12 @@ class Joint:
     def _weights(self, space: JointSpace, network: Architecture, trial: Trial, data: ImageData) -> nn.Module:
         model = fresh_model(space.network, network, data.task, trial.seed)
         weights = Checkpoints.at(self.checkpoints).load_weights(_own(trial, network))
-        assert weights is not None, "it was trained, or its weights were copied from the cache"
+        if weights is None:
+            raise UserError(
+                f"the weights of candidate {trial.number} are neither in {self.checkpoints} nor readable in the cache "
+                f"{self.experiment.cache or Path(self.shared) / 'trained'}; check the rights of these folders, or set "
+                f"another cache."
+            )
         model.load_state_dict(weights)
         return model.eval()
 

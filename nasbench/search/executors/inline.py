@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controllers import SearchFinished
+from controllers import SearchFinished, stalled
 from nasbench.evaluators import Evaluated, Evaluator, evaluate
 from nasbench.search.executors.executor import Executor, OnResult
 from nasbench.search.study import Study
@@ -23,7 +23,8 @@ class Inline(Executor):
                 trial = study.next_trial()
             except SearchFinished:
                 return
-            assert trial is not None, "nothing runs beside this, so there is nothing to wait for"
+            if trial is None:  # nothing runs beside this, so there is nothing to wait for
+                raise stalled(study.experiment.controller.name)
             number = trial.number
 
             def report(epoch: int, so_far: Evaluated, number: int = number) -> bool:
