@@ -10,8 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from controllers import CONTROLLERS
-from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show
 from nasbench.cli.spaces import SpaceOptions, read_space
 from nasbench_registry import UserError
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from nasbench.cli.output import err, show, tell
-from nasbench.cli.search import Json, Override
+from nasbench.cli.output import Json, err, show, tell
+from nasbench.cli.search import Override
 from nasbench.cli.spaces import import_from
 from nasbench.experiment.loading import load_experiment
 from nasbench.storage.files import write_json

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from nasbench.cli.output import err, show, tell
-from nasbench.cli.search import Json, Override
+from nasbench.cli.output import Json, err, show, tell
+from nasbench.cli.search import Override
 
 
 def chaos(

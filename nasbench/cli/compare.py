@@ -10,8 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.output import err, show, tell
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show, tell
 from nasbench.cli.spaces import import_from
 from nasbench.storage.remote import open_run
 

@@ -12,8 +12,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show
 from nasbench.data.folders import data_folders
 
 app = typer.Typer(help="Published measurements: list, fetch, verify.", no_args_is_help=True)

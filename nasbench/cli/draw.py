@@ -10,8 +10,7 @@ import numpy as np
 import typer
 from rich.text import Text
 
-from nasbench.cli.output import show
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, show
 from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
 from nasbench.costs.cost import counts
 from nasbench.report.drawing.drawing import svg

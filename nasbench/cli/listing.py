@@ -11,8 +11,7 @@ import typer
 from rich.table import Table
 
 from controllers import controllers
-from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show
 from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
 from nasbench.data import DATASETS
 from nasbench.deploy.network_checks import NETWORK_CHECKS

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.output import err, show, tell
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show, tell
 from nasbench.cli.spaces import import_from
 from nasbench.deploy.matrix import Matrix, all_precisions, fill
 from nasbench.deploy.setting import PRECISIONS, Setting

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show
 from nasbench.devices.device import Device
 from nasbench.experiment.experiment import GateConfig
 from nasbench.models import load_model, read_description, save_model

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import io
 import json
+import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any, TextIO
 
+import typer
 from rich.console import Console, RenderableType
 
 from nasbench.storage.files import finite
 
 err = Console(stderr=True)
+
+_results: list[TextIO] = []  # where `show` writes while everything else that is printed goes to standard error
 
 
 def tell(text: str) -> None:
@@ -20,9 +28,67 @@ def tell(text: str) -> None:
 
 def show(value: Any, table: RenderableType | str, *, as_json: bool) -> None:
     """Print one JSON document, or the table for people."""
+    stream = _results[-1] if _results else sys.stdout
     if as_json:
-        sys.stdout.write(json.dumps(finite(value), indent=1) + "\n")
+        stream.write(json.dumps(finite(value), indent=1) + "\n")
+        stream.flush()
         return
     # Wide enough for a table in a pipe; a terminal decides for itself.
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(file=stream, width=None if stream.isatty() else 160)
     console.print(table)
+
+
+@contextlib.contextmanager
+def only_results() -> Iterator[None]:
+    """Inside the block, what `show` prints reaches standard output, and nothing else does.
+
+    Exporters and compilers print there by Python, by C++ and from processes that they start. All of it goes to standard
+    error, also what they print while the program ends.
+    """
+    sys.stdout.flush()
+    python, descriptor = sys.stdout, _descriptor(sys.stdout)
+    kept = None if descriptor is None else os.dup(descriptor)
+    results = python if kept is None else os.fdopen(os.dup(kept), "w", encoding="utf-8")
+    _results.append(results)
+    sys.stdout = sys.stderr
+    if descriptor is not None:
+        _point_at_errors(descriptor)
+    try:
+        yield
+    finally:
+        _results.pop()
+        sys.stdout.flush()
+        sys.stdout = python
+        if kept is not None and descriptor is not None:
+            results.close()
+            os.dup2(kept, descriptor)
+            os.close(kept)
+            atexit.register(_point_at_errors, descriptor)  # it is the first to run of all that were registered so far
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, io.UnsupportedOperation):  # a test that collects what is printed
+        return None
+
+
+def _point_at_errors(descriptor: int) -> None:
+    try:
+        os.dup2(2, descriptor)
+    except OSError:  # standard error is closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def _asked(context: typer.Context, value: bool) -> bool:
+    if value and not context.resilient_parsing:
+        context.with_resource(only_results())
+    return value
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document and nothing else.", is_eager=True, callback=_asked)
+]
+"""The option of every command with a result: until the command ends, standard output belongs to the document."""

@@ -18,8 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show
 from nasbench.storage.files import write_text
 from nasbench_registry import UserError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasbench.cli.output import err, show, tell
+from nasbench.cli.output import Json, err, show, tell
 from nasbench.cli.spaces import import_from
 from nasbench.evaluators.outcomes import FAILURES
 from nasbench.experiment.loading import load_experiment
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nasbench.experiment.experiment import Experiment
     from nasbench.experiment.plan import Estimate
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Override = Annotated[list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")]
 Run = Annotated[str, typer.Argument(help="The folder of a run, or its URL.", show_default=False)]
 

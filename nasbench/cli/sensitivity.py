@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.model import Model
-from nasbench.cli.output import err, show, tell
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show, tell
 from nasbench.models import load_model
 from nasbench.report import units
 from nasbench.survivors.stored import some_of, workbench

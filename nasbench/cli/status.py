@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from nasbench.cli.output import show, tell
-from nasbench.cli.search import Json, Run
+from nasbench.cli.output import Json, show, tell
+from nasbench.cli.search import Run
 from nasbench.cli.spaces import import_from
 from nasbench.evaluators.outcomes import FAILURES, OUTCOMES, SCORED
 from nasbench.search.record import Candidate, comparable, search_seconds, utilization

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.draw import read_architecture
-from nasbench.cli.output import show, tell
-from nasbench.cli.search import Json, Override
+from nasbench.cli.output import Json, show, tell
+from nasbench.cli.search import Override
 from nasbench.cli.spaces import import_from
 from nasbench.data import ImageData, load_data
 from nasbench.evaluators.compressed.space import JointSpace, experiment_space

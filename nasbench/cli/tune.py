@@ -16,9 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.model import Model
-from nasbench.cli.output import err, show, tell
+from nasbench.cli.output import Json, err, show, tell
 from nasbench.cli.progress import time_left
-from nasbench.cli.search import Json
 from nasbench.cli.spaces import import_from
 from nasbench.deploy.setting import Setting
 from nasbench.deploy.tune import Tune

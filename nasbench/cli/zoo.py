@@ -8,8 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nasbench.cli.output import err, show
-from nasbench.cli.search import Json
+from nasbench.cli.output import Json, err, show
 from nasbench.cli.spaces import Space, SpaceOptions, import_from, read_shape, read_space
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
