@@ -162,7 +162,7 @@ def scheduler_gain(
             turn = index % len(schedulers)
             for name in (*schedulers[turn:], *schedulers[:turn]):
                 run = RunFolder(folder / f"{name}-{seed}")
-                run.start(asked[name, seed], code_folder, "nasbench benchmark-schedulers")
+                run.start(asked[name, seed], code_folder, "python -m benchmarks.schedulers")
                 there = run.summary.exists()
                 if not there:
                     stack.enter_context(connected(asked[name, seed], code_folder))

@@ -201,7 +201,7 @@ def by_engine(work: Work, folder: Path) -> Pass:
             heard_s = time.monotonic()
 
     run = RunFolder(folder)
-    run.start(work.experiment, work.code_folder, "nasbench benchmark-engine")
+    run.start(work.experiment, work.code_folder, "python -m benchmarks.engine")
     with run.locked():
         called_s = time.monotonic()
         study = Study(run, work.experiment, work.prepared.space)

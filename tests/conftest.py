@@ -3,6 +3,7 @@
 import os
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,11 @@ def data_file():
 
 
 @pytest.fixture
-def nasbench(monkeypatch, capfd, tmp_path):
-    """Call the command line in an empty folder: (exit code, standard output, standard error)."""
+def run_main(monkeypatch, capfd, tmp_path):
+    """Call what a command starts in an empty folder: (exit code, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*words):
+    def call(main, *words):
         monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, words)])
         monkeypatch.setattr(sys, "path", list(sys.path))
         capfd.readouterr()
@@ -73,6 +74,12 @@ def nasbench(monkeypatch, capfd, tmp_path):
         return left.value.code, out, err
 
     return call
+
+
+@pytest.fixture
+def nasbench(run_main):
+    """Call the command line: (exit code, standard output, standard error)."""
+    return partial(run_main, main)
 
 
 @pytest.fixture

@@ -53,7 +53,6 @@ def test_the_tutorial_writes_a_space_and_searches_it(tmp_path):
     assert [command.split()[0] for command in commands] == [
         "check-space",
         "count",
-        "benchmark-spaces",
         "draw",
         "search",
     ]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import NoReturn
 
 import typer
 
 from nasbench.cli import (
     benchmark,
-    benchmark_controllers,
-    benchmark_engine,
-    benchmark_schedulers,
     calibrate,
-    chaos,
     compare,
     data,
     draw,
@@ -30,8 +24,7 @@ from nasbench.cli import (
     tune,
     zoo,
 )
-from nasbench.cli.output import err
-from nasbench_registry import UserError
+from nasbench.cli.entry import run_app
 
 app = typer.Typer(
     name="nasbench",
@@ -60,20 +53,9 @@ app.command("list")(listing.list_)
 app.command()(zoo.blocks)
 app.command()(draw.draw)
 app.command()(zoo.count)
-app.command("benchmark-spaces")(zoo.benchmark_spaces)
-app.command("benchmark-controllers")(benchmark_controllers.benchmark_controllers)
-app.command("benchmark-engine")(benchmark_engine.benchmark_engine)
-app.command("benchmark-schedulers")(benchmark_schedulers.benchmark_schedulers)
-app.command()(chaos.chaos)
 app.command("check-space")(listing.check_space_command)
 
 
 def main() -> NoReturn:
     """Exit 0 = done, 1 = the work failed, 2 = bad usage or configuration."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    try:
-        app()
-    except UserError as error:
-        err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-    sys.exit(0)
+    run_app(app, "nasbench")

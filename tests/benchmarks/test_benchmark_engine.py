@@ -1,4 +1,4 @@
-"""benchmark-engine and benchmark-schedulers: numbers that belong together, from short real runs; no speeds."""
+"""benchmarks.engine and benchmarks.schedulers: numbers that belong together, from short real runs; no speeds."""
 
 import itertools
 import json
@@ -35,10 +35,10 @@ def ray(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_all_three_ways_train_the_same_candidates_and_the_ratios_follow_from_the_moments(nasbench, tmp_path, ray):
+def test_all_three_ways_train_the_same_candidates_and_the_ratios_follow_from_the_moments(benchmark, tmp_path, ray):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(experiment_of(survivors=2)))
-    words = ["benchmark-engine", "mine.yaml", "--candidates", CANDIDATES, "--rounds", 1, "--run", "runs/speed"]
-    code, out, err = nasbench(*words, "--json")
+    words = ["engine", "mine.yaml", "--candidates", CANDIDATES, "--rounds", 1, "--run", "runs/speed"]
+    code, out, err = benchmark(*words, "--json")
     assert code == 0, err
     told = json.loads(out)
     assert told == json.loads((tmp_path / "runs/speed/benchmark.json").read_text())
@@ -119,15 +119,15 @@ def test_what_is_planned_is_what_a_study_of_the_comparison_asks_for():
 
 
 @pytest.mark.slow
-def test_searches_of_the_same_time_are_completed_when_asked_again(nasbench, tmp_path, ray):
+def test_searches_of_the_same_time_are_completed_when_asked_again(benchmark, tmp_path, ray):
     asked = short(executor={"name": "ray", "workers": 2, "cpus": 1}, training={"epochs": 4, "learning_rate": 0.01})
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asked))
-    words = ["benchmark-schedulers", "mine.yaml", "--seeds", 1, "--minutes", "0.06", "--run", "runs/s", "--json"]
-    code, out, err = nasbench(*words, "--schedulers", "none")
+    words = ["schedulers", "mine.yaml", "--seeds", 1, "--minutes", "0.06", "--run", "runs/s", "--json"]
+    code, out, err = benchmark(*words, "--schedulers", "none")
     assert code == 0, err
     first = json.loads(out)
     assert "earlier run" not in err
-    code, out, err = nasbench(*words, "--schedulers", "none,asha")
+    code, out, err = benchmark(*words, "--schedulers", "none,asha")
     assert code == 0, err
     told = json.loads(out)
     assert [(one["scheduler"], one["seed"]) for one in told["searches"]] == [("none", 0), ("asha", 0)]
@@ -193,17 +193,17 @@ def test_the_options_of_a_scheduler_are_those_of_the_file():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["benchmark-engine", "latency.yaml"], "needs latency, which has no part in what is compared"),
-        (["benchmark-engine", "mine.yaml", "--run", "."], "is there already; give a new folder with --run"),
-        (["benchmark-schedulers", "mine.yaml", "--schedulers", "none,ahsa"], "Did you mean 'asha'?"),
-        (["benchmark-schedulers", "mine.yaml", "--schedulers", "none,none"], "give each name once"),
-        (["benchmark-schedulers", "mine.yaml"], "executor inline has no schedulers"),
+        (["engine", "latency.yaml"], "needs latency, which has no part in what is compared"),
+        (["engine", "mine.yaml", "--run", "."], "is there already; give a new folder with --run"),
+        (["schedulers", "mine.yaml", "--schedulers", "none,ahsa"], "Did you mean 'asha'?"),
+        (["schedulers", "mine.yaml", "--schedulers", "none,none"], "give each name once"),
+        (["schedulers", "mine.yaml"], "executor inline has no schedulers"),
     ],
 )
-def test_mistakes_cost_one_sentence(nasbench, tmp_path, words, message):
+def test_mistakes_cost_one_sentence(benchmark, tmp_path, words, message):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(short()))
     latency = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "goal": "min"}]
     (tmp_path / "latency.yaml").write_text(yaml.safe_dump(short(objectives=latency)))
-    code, _, err = nasbench(*words)
+    code, _, err = benchmark(*words)
     assert (code, "Traceback" in err) == (2, False), err
     assert message in err

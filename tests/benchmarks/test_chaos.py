@@ -1,4 +1,4 @@
-"""A short form of `nasbench chaos`: a worker, a node and the driver of a search on a cluster are killed."""
+"""A short form of `python -m benchmarks.chaos`: a worker, a node and the driver of a search on a cluster are killed."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""benchmark-controllers: every controller is timed, and one that is too slow is stopped by name."""
+"""benchmarks.controllers: every controller is timed, and one that is too slow is stopped by name."""
 
 import json
 
@@ -51,8 +51,8 @@ class Steady(Controller):
 
 
 @pytest.mark.slow
-def test_every_controller_stands_beside_optuna(nasbench):
-    code, out, err = nasbench("benchmark-controllers", "--told", "6", "--seconds", "6", "--json")
+def test_every_controller_stands_beside_optuna(benchmark):
+    code, out, err = benchmark("controllers", "--told", "6", "--seconds", "6", "--json")
     assert code == 0, err
     cells = json.loads(out)["cells"]
     assert {cell["controller"] for cell in cells} == {*CONTROLLERS, *SAMPLERS}
@@ -61,10 +61,10 @@ def test_every_controller_stands_beside_optuna(nasbench):
         assert cell["asked"] <= cell["told"] >= 6
 
 
-def test_a_cell_that_takes_too_long_is_named_as_stopped(nasbench, tmp_path):
+def test_a_cell_that_takes_too_long_is_named_as_stopped(benchmark, tmp_path):
     (tmp_path / "slow_controllers.py").write_text(SLOW)
     words = ["slow_controllers:Slow", "random", "slow_controllers:Short", "--told", "2,5"]
-    code, out, err = nasbench("benchmark-controllers", *words, "--seconds", "1", "--space", "fbnet")
+    code, out, err = benchmark("controllers", *words, "--seconds", "1", "--space", "fbnet")
     assert code == 0, err
     text = " ".join(out.split())
     assert "stopped after 1 s" in text and "nothing more to propose after 0 outcomes" in text
@@ -90,6 +90,6 @@ def test_what_was_not_asked_for_is_told(tmp_path, monkeypatch):
         (["--option", "cell=1"], "Did you mean 'cells'?"),
     ],
 )
-def test_mistakes_cost_one_sentence(nasbench, words, message):
-    code, _, err = nasbench("benchmark-controllers", *words)
+def test_mistakes_cost_one_sentence(benchmark, words, message):
+    code, _, err = benchmark("controllers", *words)
     assert code == 2 and message in err and "Traceback" not in err

@@ -1,10 +1,9 @@
-"""blocks, count, benchmark-spaces: the commands about what can be built."""
+"""blocks, count: the commands about what can be built."""
 
 import json
 
 import pytest
 
-from search_spaces import SPACES
 from search_spaces.blocks import BLOCKS
 
 OWN_BLOCK = """
@@ -60,16 +59,6 @@ def test_count_counts_distinct_networks(nasbench):
     assert code == 0 and "423,624 distinct networks" in out
 
 
-def test_benchmark_spaces_measures_every_operation(nasbench):
-    code, out, _ = nasbench("benchmark-spaces", "--archs", "200", "--rounds", "1", "--json")
-    assert code == 0
-    rows = json.loads(out)
-    assert [row["space"] for row in rows] == list(SPACES)
-    operations = {"sample", "mutate", "crossover", "canonical", "one_hot", "format", "parse"}
-    assert all(set(row["per_second"]) == operations and min(row["per_second"].values()) > 0 for row in rows)
-    assert all(row["archs"] == 200 and row["sample_and_encode_s"] > 0 for row in rows)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -80,7 +69,6 @@ def test_benchmark_spaces_measures_every_operation(nasbench):
         (["count", "vit"], "are not counted one by one"),
         (["count", "mobile"], "are not counted one by one"),
         (["count", "mobile", "--option", "layer=1"], "Did you mean 'layers'?"),
-        (["benchmark-spaces", "mobil"], "Did you mean 'mobile'?"),
         (["check-space", "mobile", "--option", "widths"], "layers=4"),
     ],
 )

@@ -1,22 +1,22 @@
-"""benchmark-engine: what the orchestration of a search costs, beside Ray Tune alone and a plain loop."""
+"""``python -m benchmarks.engine``: what the orchestration of a search costs, beside Ray Tune alone and a plain loop."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from benchmarks.command import run_command
+from benchmarks.engine_speed import EngineSpeed, engine_speed
+from benchmarks.statistics import Spread, text
 from nasbench.cli.output import Json, show, tell
 from nasbench.cli.search import Override
 from nasbench.cli.spaces import import_from
 from nasbench.experiment.loading import load_experiment
 from nasbench.storage.files import write_json
-
-if TYPE_CHECKING:
-    from benchmarks.engine_speed import EngineSpeed
 
 LABELS = {"engine": "nasbench", "ray_tune": "Ray Tune alone", "loop": "loop"}
 COLUMNS = {
@@ -29,7 +29,7 @@ COLUMNS = {
 }
 
 
-def benchmark_engine(
+def command(
     experiment: Annotated[Path, typer.Argument(help="What is trained.")] = Path("experiments/engine.yaml"),
     candidates: Annotated[int, typer.Option(min=1, help="Evaluated in each way, in each round.")] = 12,
     workers: Annotated[int, typer.Option(min=1, help="Of the engine and of Ray Tune; the loop has one.")] = 2,
@@ -42,8 +42,6 @@ def benchmark_engine(
     json: Json = False,
 ) -> None:
     """Evaluate the same candidates by the engine, by Ray Tune alone and by a loop; show what orchestration costs."""
-    from benchmarks.engine_speed import engine_speed
-
     asked = load_experiment(experiment, override or [], seed)
     code_folder = experiment.resolve().parent
     import_from(code_folder)
@@ -63,8 +61,6 @@ def benchmark_engine(
 
 
 def _table(found: EngineSpeed) -> Table:
-    from benchmarks.statistics import Spread, text
-
     overhead, each = Spread.of(found.overhead_pct), Spread.of(found.overhead_ms_per_candidate)
     same = f"{found.candidates - len(found.different)} of {found.candidates}"
     table = Table(
@@ -82,3 +78,7 @@ def _table(found: EngineSpeed) -> Table:
     for way, label in LABELS.items():
         table.add_row(label, *(text(found.spread(way, name), decimals) for name, (_, decimals) in COLUMNS.items()))
     return table
+
+
+if __name__ == "__main__":
+    run_command(command, "engine")

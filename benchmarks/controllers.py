@@ -1,4 +1,4 @@
-"""benchmark-controllers: how long search algorithms think."""
+"""``python -m benchmarks.controllers``: how long search algorithms think."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from benchmarks.command import run_command
+from benchmarks.controller_speed import SAMPLERS, controller_speed
 from controllers import CONTROLLERS
 from nasbench.cli.output import Json, err, show
 from nasbench.cli.spaces import SpaceOptions, read_space
 from nasbench_registry import UserError
 
 
-def benchmark_controllers(
+def command(
     name: Annotated[
         list[str] | None, typer.Argument(help="Controllers, or module:Class of your own [all].", show_default=False)
     ] = None,
@@ -27,8 +29,6 @@ def benchmark_controllers(
     json: Json = False,
 ) -> None:
     """Measure microseconds per ask and tell of every controller, beside samplers of Optuna in the same run."""
-    from benchmarks.controller_speed import SAMPLERS, controller_speed
-
     counts = _read_counts(told)
     found = read_space(space, option)
     names = name or list(CONTROLLERS)
@@ -64,3 +64,7 @@ def _read_counts(text: str) -> list[int]:
     if not counts or counts[0] < 1:
         raise UserError(f"--told is {text!r}; give numbers of outcomes from 1, such as 100,1000.")
     return counts
+
+
+if __name__ == "__main__":
+    run_command(command, "controllers")

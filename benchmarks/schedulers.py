@@ -1,4 +1,4 @@
-"""benchmark-schedulers: what early stopping gains in the same time."""
+"""``python -m benchmarks.schedulers``: what early stopping gains in the same time."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from benchmarks.command import run_command
+from benchmarks.scheduler_gain import SchedulerGain, scheduler_gain
+from benchmarks.statistics import text
 from nasbench.cli.output import Json, err, show, tell
 from nasbench.cli.search import Override
 from nasbench.cli.spaces import import_from
 from nasbench.experiment.loading import load_experiment
 from nasbench.storage.files import write_json
 
-if TYPE_CHECKING:
-    from benchmarks.scheduler_gain import SchedulerGain
 
-
-def benchmark_schedulers(
+def command(
     experiment: Annotated[
         Path, typer.Argument(help="What is searched, such as experiments/asha.yaml.", show_default=False)
     ],
@@ -40,8 +40,6 @@ def benchmark_schedulers(
     json: Json = False,
 ) -> None:
     """Search for the same time with and without schedulers that stop candidates early; compare what was found."""
-    from benchmarks.scheduler_gain import scheduler_gain
-
     asked = load_experiment(experiment, override or [])
     code_folder = experiment.resolve().parent
     import_from(code_folder)
@@ -59,7 +57,7 @@ def benchmark_schedulers(
         )
     except KeyboardInterrupt:
         words = [*sys.argv[1:], *(() if run else ("--run", str(folder)))]
-        again = shlex.join(["nasbench", *words])
+        again = shlex.join(["python", "-m", "benchmarks.schedulers", *words])
         err.print(f"stopped; nothing that finished is lost. Go on with: {again}", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from None
     told = {"experiment": asked.model_dump(mode="json"), **found.to_json()}
@@ -68,8 +66,6 @@ def benchmark_schedulers(
 
 
 def _table(found: SchedulerGain) -> Table:
-    from benchmarks.statistics import text
-
     walls = [each.wall_s / 60 for each in found.searches]
     table = Table(
         title=f"searches of {found.minutes:g} minutes, {len(found.seeds)} seeds (mean +- std)",
@@ -94,3 +90,7 @@ def _table(found: SchedulerGain) -> Table:
             text(found.spread(name, "wall_s"), 2, factor=1 / 60),
         )
     return table
+
+
+if __name__ == "__main__":
+    run_command(command, "schedulers")

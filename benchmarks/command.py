@@ -1,0 +1,21 @@
+"""What the commands of this folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import typer
+
+from nasbench.cli.entry import run_app
+
+
+def run_command(command: Callable[..., None], module: str) -> NoReturn:
+    """Run a function as the command ``python -m benchmarks.MODULE``; exit codes as those of ``nasbench``."""
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command()(command)
+    run_app(app, f"python -m benchmarks.{module}")
