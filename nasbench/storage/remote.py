@@ -64,7 +64,7 @@ class RemoteRunFolder(RunFolder):
     def refresh(self) -> None:
         """Pull, to read; not while a process of this machine works here, for then the newest files are here."""
         with self._pulling:
-            if super().is_locked():
+            if self._is_held():
                 return
             try:
                 holder = RemoteLock(self._remote).holder()
@@ -76,7 +76,7 @@ class RemoteRunFolder(RunFolder):
 
     def is_locked(self) -> bool:
         """Whether a process works here now, on this machine or another one."""
-        if super().is_locked():
+        if self._is_held():
             return True
         try:
             holder = RemoteLock(self._remote).holder()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +42,7 @@ PACKAGES = (
 )
 
 
+LOOK_S = 0.001  # a look whether a folder is held takes less
 CHECKPOINTS = "checkpoints"
 BASELINE = "baseline"
 SHARED, ARTEFACTS = "shared", "artefacts"
@@ -120,13 +123,18 @@ class RunFolder:
         return Path(json.loads(self.environment.read_text(encoding="utf-8"))["code_folder"])
 
     def is_locked(self) -> bool:
-        """Whether a process works here now."""
-        lock = FileLock(self._lock)
+        """Whether a process works here now. Looking makes no file, and never makes `locked` fail."""
+        return self._is_held()
+
+    def _is_held(self) -> bool:
+        """Whether a process of this machine has the lock, as the refusal of a shared one shows; `locked` knows it."""
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            with self._lock.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing the file lets go
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
             return True
-        lock.release()
         return False
 
     def start(self, experiment: Experiment, code_folder: Path, command: str) -> None:
@@ -159,10 +167,14 @@ class RunFolder:
             UserError: another process holds it.
         """
         lock = FileLock(self._lock)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"another process works in {self.name}; wait for it, or stop it first.") from None
+        while True:
+            try:
+                lock.acquire(timeout=0)
+                break
+            except Timeout:
+                if self._is_held():
+                    raise UserError(f"another process works in {self.name}; wait for it, or stop it first.") from None
+                time.sleep(LOOK_S)  # somebody only looked whether it is free
         try:
             yield
         finally:
