@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nasbench.devices.command import NO_FILE, CommandDevice
+from nasbench.devices.config import DeviceConfig
 from nasbench.devices.cuda import RUNTIMES, CudaDevice
 from nasbench.devices.device import Device
 from nasbench.devices.table import NotInTable, TableDevice
-from nasbench.experiment.experiment import DeviceConfig
 from nasbench_compression import get_backend
 from nasbench_registry import UserError, one_of
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from nasbench.devices.beside import measure_beside
+from nasbench.devices.config import DeviceConfig
 from nasbench.devices.device import Device
 from nasbench.devices.registry import get_device
 from nasbench.devices.table import NotInTable
-from nasbench.experiment.experiment import DeviceConfig, Experiment, ObjectiveConfig
+from nasbench.experiment.experiment import Experiment
 from nasbench.latency.calibration import Calibration, NetworkPredictor, described
 from nasbench.latency.predictors.validation import TWO_SIGMAS
+from nasbench.objectives.objective import Objective
 from nasbench_compression import CompiledModel
 from search_spaces import SearchSpace, Task, get_space
 from search_spaces.fresh_model import fresh_model
@@ -62,9 +64,7 @@ def predictor(setting: Setting, learned: Learned = ()) -> NetworkPredictor:
     return calibration.predictor(_space(setting.space))
 
 
-def unsure(
-    mean_ms: float, std_ms: float, batch: int, objectives: Sequence[ObjectiveConfig], most_pct: float | None
-) -> bool:
+def unsure(mean_ms: float, std_ms: float, batch: int, objectives: Sequence[Objective], most_pct: float | None) -> bool:
     """Whether a prediction is to be replaced by a measurement.
 
     It is if its standard deviation is more than `most_pct` percent of it, or if a hard limit on latency or throughput

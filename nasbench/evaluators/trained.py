@@ -19,9 +19,10 @@ from nasbench.evaluators.cache import Cache
 from nasbench.evaluators.costs import costs
 from nasbench.evaluators.evaluator import InfeasibleError, InvalidNetwork, Report, Trial
 from nasbench.evaluators.outcomes import Ending
-from nasbench.experiment.experiment import Experiment, ObjectiveConfig, Scalar
+from nasbench.experiment.experiment import Experiment
 from nasbench.objectives.metrics import Metrics
-from nasbench.objectives.reward import broken_limit, violation
+from nasbench.objectives.objective import Objective
+from nasbench.objectives.reward import Scalar, broken_limit, violation
 from nasbench.storage.checkpoints import Checkpoints
 from nasbench.training import Training, score
 from search_spaces import Architecture, SearchSpace, Task, get_space
@@ -170,7 +171,7 @@ class Trained:
 
 def training_alone(experiment: Experiment) -> Experiment:
     """The experiment with validation accuracy for its only objective: nothing else is measured, limited or rewarded."""
-    accuracy = ObjectiveConfig(metric="val_acc_pct", goal="max")
+    accuracy = Objective(metric="val_acc_pct", goal="max")
     return experiment.model_copy(update={"objectives": (accuracy,), "reward": Scalar(name="scalar"), "recipe": ()})
 
 

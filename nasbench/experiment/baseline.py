@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nasbench.evaluators import Evaluator
-from nasbench.experiment.experiment import Experiment, Named
+from nasbench.experiment.experiment import Experiment
 from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder, baseline_folder
+from nasbench_registry.config import Named
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from nasbench.data import ImageData, load_data
 from nasbench.devices.device import Device
 from nasbench.devices.registry import get_device
 from nasbench.evaluators.compressed.space import JointSpace, experiment_space, network_space
-from nasbench.experiment.experiment import Experiment, Pareto
+from nasbench.experiment.experiment import Experiment
 from nasbench.latency.calibration import Calibration
 from nasbench.latency.stored import Setting, load_calibration
+from nasbench.objectives.reward import Pareto
 from nasbench.search.study import make_controller
 from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.remote_folder import is_url

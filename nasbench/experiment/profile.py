@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nasbench.evaluators.costs import paper_costs
-from nasbench.experiment.experiment import ObjectiveConfig
 from nasbench.latency.calibrate import distinct_sample
 from nasbench.latency.calibration import NetworkPredictor
+from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task
@@ -78,7 +78,7 @@ class SpaceProfile:
 def profile_space(
     space: SearchSpace,
     task: Task,
-    objectives: Sequence[ObjectiveConfig],
+    objectives: Sequence[Objective],
     *,
     samples: int,
     seed: int,
@@ -143,7 +143,7 @@ def _cost_profile(
     metric: str,
     costed: Sequence[tuple[Architecture, Mapping[str, float]]],
     space: SearchSpace,
-    objectives: Sequence[ObjectiveConfig],
+    objectives: Sequence[Objective],
 ) -> CostProfile:
     values = np.array([metrics[metric] for _, metrics in costed])
     own = [each for each in objectives if each.metric == metric]

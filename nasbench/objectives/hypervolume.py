@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from controllers.core import dominance
-from nasbench.experiment.experiment import ObjectiveConfig
 from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.objective import Objective
 
 Points = npt.NDArray[np.float64]
 
@@ -71,12 +71,12 @@ class Scale:
         ideal: the best.
     """
 
-    objectives: tuple[ObjectiveConfig, ...]
+    objectives: tuple[Objective, ...]
     reference: Mapping[str, float]
     ideal: Mapping[str, float]
 
     @classmethod
-    def of(cls, objectives: Sequence[ObjectiveConfig], candidates: Sequence[Metrics]) -> Scale:
+    def of(cls, objectives: Sequence[Objective], candidates: Sequence[Metrics]) -> Scale:
         """The scale over all of these candidates, which have all metrics of the objectives."""
         reference, ideal = {}, {}
         for each in objectives:

@@ -1,22 +1,58 @@
-"""The metrics of a candidate: their names, units and meaning. The unit is in the name."""
+"""The metrics of a candidate that this project gives: their names, units and meaning. The unit is in the name.
+
+Names are open: an evaluator of the user's own may give any others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 Metrics = Mapping[str, float]
+Goal = Literal["max", "min"]
 
-METRICS: dict[str, str] = {
-    "val_acc_pct": "validation accuracy in percent",
-    "val_loss": "validation cross-entropy",
-    "latency_ms": "latency of one batch on the target device, milliseconds, measured or predicted",
-    "throughput_per_s": "images a second on the target device at its batch size",
-    "macs": "multiply-adds of one image (one multiply-add = 1 MAC = 2 FLOPs)",
-    "params": "trainable parameters",
-    "size_bytes": "bytes of the stored weights",
-    "peak_memory_bytes": "most bytes of activations that one image needs at a time, float32, batch norm folded",
-    "energy_mj": "energy of one inference of the target device's batch, millijoules, measured; idle power included",
+
+@dataclass(frozen=True)
+class Metric:
+    """What a name of a metric stands for.
+
+    Attributes:
+        unit: of its values; empty for a number without one.
+        goal: the direction in which it gets better; None where that is not known.
+        summary: what it is, in a few words.
+    """
+
+    unit: str
+    goal: Goal | None
+    summary: str
+
+
+METRICS: dict[str, Metric] = {
+    "val_acc_pct": Metric("%", "max", "validation accuracy in percent"),
+    "val_loss": Metric("", "min", "validation cross-entropy"),
+    "latency_ms": Metric("ms", "min", "latency of one batch on the target device, milliseconds, measured or predicted"),
+    "throughput_per_s": Metric("1/s", "max", "images a second on the target device at its batch size"),
+    "macs": Metric("", "min", "multiply-adds of one image (one multiply-add = 1 MAC = 2 FLOPs)"),
+    "params": Metric("", "min", "trainable parameters"),
+    "size_bytes": Metric("B", "min", "bytes of the stored weights"),
+    "peak_memory_bytes": Metric(
+        "B", "min", "most bytes of activations that one image needs at a time, float32, batch norm folded"
+    ),
+    "energy_mj": Metric(
+        "mJ", "min", "energy of one inference of the target device's batch, millijoules, measured; idle power included"
+    ),
 }
 """What a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
 
-LARGER_IS_BETTER = frozenset({"val_acc_pct", "throughput_per_s"})
+
+def goal_of(metric: str) -> Goal | None:
+    """The direction in which a metric of ours gets better; None for a name that is not ours."""
+    known = METRICS.get(metric)
+    return None if known is None else known.goal
+
+
+def summary_of(metric: str) -> str:
+    """What a metric is, in a few words; empty for a name that is not ours."""
+    known = METRICS.get(metric)
+    return "" if known is None else known.summary

@@ -4,54 +4,94 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from controllers import dominates
-from nasbench.experiment.experiment import Experiment, ObjectiveConfig, Pareto, WeightedProduct
-from nasbench.objectives.metrics import LARGER_IS_BETTER, METRICS, Metrics
+from nasbench.objectives.metrics import Metrics, goal_of, summary_of
+from nasbench.objectives.objective import Objective
+from nasbench_registry.config import Positive, Strict
 
 
-def scores(experiment: Experiment, metrics: Metrics) -> tuple[float, ...]:
+class WeightedProduct(Strict):
+    """MnasNet's reward: the metric to maximise times (metric / target) ** exponent for each target.
+
+    Attributes:
+        target: of each metric; larger ones are worse, but for throughput.
+        exponent: one number, -0.07 is the paper's soft constraint; or two, its alpha for candidates that meet the
+            target and its beta for the others: [0, -1] is its hard constraint.
+    """
+
+    name: Literal["weighted_product"]
+    target: Annotated[dict[str, Positive], Field(min_length=1)]
+    exponent: float | tuple[float, float] = -0.07
+
+
+class Pareto(Strict):
+    """Every objective is a score of its own; the controller has to take several."""
+
+    name: Literal["pareto"]
+
+
+class Scalar(Strict):
+    """The first objective alone; the others only shape the front and the limits."""
+
+    name: Literal["scalar"]
+
+
+Reward = Annotated[WeightedProduct | Pareto | Scalar, Field(discriminator="name")]
+
+
+def needed_metrics(objectives: Sequence[Objective], reward: Reward) -> set[str]:
+    """The metrics that an objective or the reward reads."""
+    targets = set(reward.target) if isinstance(reward, WeightedProduct) else set()
+    return {objective.metric for objective in objectives} | targets
+
+
+def scores(objectives: Sequence[Objective], reward: Reward, metrics: Metrics) -> tuple[float, ...]:
     """The scores that a controller is told, larger is better.
 
     `weighted_product` is the metric to maximise times (metric / target) ** exponent for each target, as in MnasNet
     (Tan et al. 2019, arXiv 1807.11626); `pareto` gives one score for each objective; `scalar` the first alone.
     """
-    objectives = objective_scores(experiment.objectives, metrics)
-    reward = experiment.reward
+    values = objective_scores(objectives, metrics)
     if isinstance(reward, Pareto):
-        return objectives
+        return values
     if isinstance(reward, WeightedProduct):
-        main = next(objective.metric for objective in experiment.objectives if objective.goal == "max")
+        main = next(objective.metric for objective in objectives if objective.goal == "max")
         factors = [_factor(reward, metric, metrics[metric]) for metric in reward.target]
         return (metrics[main] * math.prod(factors),)
-    return objectives[:1]
+    return values[:1]
 
 
 def _factor(reward: WeightedProduct, metric: str, value: float) -> float:
     ratio = value / reward.target[metric]
-    meets = ratio >= 1 if metric in LARGER_IS_BETTER else ratio <= 1
+    meets = ratio >= 1 if goal_of(metric) == "max" else ratio <= 1
     alpha, beta = reward.exponent if isinstance(reward.exponent, tuple) else (reward.exponent, reward.exponent)
     return float(ratio ** (alpha if meets else beta))
 
 
-def objective_scores(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> tuple[float, ...]:
+def objective_scores(objectives: Sequence[Objective], metrics: Metrics) -> tuple[float, ...]:
     """One score for each objective, larger is better."""
     return tuple(metrics[o.metric] if o.goal == "max" else -metrics[o.metric] for o in objectives)
 
 
-def broken_limit(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> str | None:
+def broken_limit(objectives: Sequence[Objective], metrics: Metrics) -> str | None:
     """The hard limit that these metrics break, in words; None if none. A metric that is not known yet breaks none."""
     for objective in objectives:
         value, limit = metrics.get(objective.metric), objective.limit
         if value is None or limit is None:
             continue
         if (value > limit) if objective.goal == "min" else (value < limit):
+            summary = summary_of(objective.metric)
+            meaning = f" ({summary})" if summary else ""
             side = "over" if objective.goal == "min" else "under"
-            return f"{objective.metric} {value:.4g} is {side} the limit {limit:.4g} ({METRICS[objective.metric]})"
+            return f"{objective.metric} {value:.4g} is {side} the limit {limit:.4g}{meaning}"
     return None
 
 
-def violation(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> float:
+def violation(objectives: Sequence[Objective], metrics: Metrics) -> float:
     """How far these metrics are beyond the hard limits: the sum of the excesses, each as a share of its limit.
 
     A metric that is not known yet adds nothing.
@@ -65,7 +105,7 @@ def violation(objectives: Sequence[ObjectiveConfig], metrics: Metrics) -> float:
     return total
 
 
-def pareto_front(objectives: Sequence[ObjectiveConfig], metrics: Mapping[int, Metrics]) -> list[int]:
+def pareto_front(objectives: Sequence[Objective], metrics: Mapping[int, Metrics]) -> list[int]:
     """The candidates that no other dominates in the objectives, by their numbers in ascending order."""
     values = {number: objective_scores(objectives, each) for number, each in metrics.items()}
     front: list[int] = []

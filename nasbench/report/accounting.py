@@ -9,7 +9,8 @@ import numpy as np
 
 from nasbench.costs.compute import ASSUMED_UTILIZATION, Compute, compute_by_time
 from nasbench.evaluators.outcomes import OUTCOMES, SCORED
-from nasbench.experiment.experiment import ExecutorConfig, Experiment
+from nasbench.experiment.experiment import Experiment
+from nasbench.search.config import ExecutorConfig
 from nasbench.search.record import Candidate, search_seconds, utilization
 
 

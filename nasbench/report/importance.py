@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
-from nasbench.experiment.experiment import ObjectiveConfig
+from nasbench.objectives.objective import Objective
 from nasbench.search.record import Candidate
 from search_spaces import SearchSpace
 
@@ -40,7 +40,7 @@ class _Options(CategoricalDistribution):
 
 
 def importance(
-    candidates: Sequence[Candidate], space: SearchSpace, objectives: Sequence[ObjectiveConfig]
+    candidates: Sequence[Candidate], space: SearchSpace, objectives: Sequence[Objective]
 ) -> tuple[Told, Told]:
     """The share of each decision in the importance of all, and what share chance gives, for each objective.
 

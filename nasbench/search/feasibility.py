@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nasbench.evaluators.costs import LATENCY, paper_costs
-from nasbench.experiment.experiment import Experiment, ObjectiveConfig
+from nasbench.experiment.experiment import Experiment
 from nasbench.latency.calibration import NetworkPredictor
 from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit
 from nasbench_registry import UserError
 from search_spaces import Architecture, NoValidArchitecture, SearchSpace, Task
@@ -40,7 +41,7 @@ class Feasible:
     looked_at: int
 
 
-def checked_limits(objectives: Sequence[ObjectiveConfig], *, latency: bool) -> list[ObjectiveConfig]:
+def checked_limits(objectives: Sequence[Objective], *, latency: bool) -> list[Objective]:
     """The objectives with a hard limit on a cost that is known before training.
 
     Args:
@@ -101,7 +102,7 @@ class _Hunt:
     """Looks at architectures one by one and remembers how close each came."""
 
     space: SearchSpace
-    limits: Sequence[ObjectiveConfig]
+    limits: Sequence[Objective]
     known_costs: Callable[[Architecture], Metrics]
     rng: np.random.Generator
     seen: set[Architecture] = field(default_factory=set)  # canonical ones
@@ -181,7 +182,7 @@ def _logs(values: Sequence[object]) -> npt.NDArray[np.float64]:
     return logs
 
 
-def _distance(limits: Sequence[ObjectiveConfig], logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _distance(limits: Sequence[Objective], logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(n,) how far costs are beyond the limits: the sum of the logarithms of the ratios, which have no unit."""
     signs = np.array([1.0 if each.goal == "min" else -1.0 for each in limits])
     beyond = np.maximum(0.0, signs * (logs - _logs([each.limit for each in limits])))
@@ -189,7 +190,7 @@ def _distance(limits: Sequence[ObjectiveConfig], logs: npt.NDArray[np.float64]) 
     return total
 
 
-def _nothing_found(space: str, limits: Sequence[ObjectiveConfig], hunt: _Hunt) -> str:
+def _nothing_found(space: str, limits: Sequence[Objective], hunt: _Hunt) -> str:
     asked = " and ".join(f"{each.metric} {_sign(each)} {_number(each.limit)}" for each in limits)
     nearest = hunt.nearest()
     closest = " and ".join(f"{each.metric} {_number(nearest[each.metric])}" for each in limits)
@@ -203,7 +204,7 @@ def _nothing_found(space: str, limits: Sequence[ObjectiveConfig], hunt: _Hunt) -
     )
 
 
-def _sign(objective: ObjectiveConfig) -> str:
+def _sign(objective: Objective) -> str:
     return "<=" if objective.goal == "min" else ">="
 
 

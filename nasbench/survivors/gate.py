@@ -7,7 +7,7 @@ from typing import Any
 
 from nasbench.devices.compare import Ratio
 from nasbench.devices.device import Device
-from nasbench.experiment.experiment import GateConfig
+from nasbench.survivors.config import GateConfig
 from nasbench_compression import CompiledModel
 from search_spaces import Task
 

@@ -16,8 +16,8 @@ from nasbench.costs.cost import counts, stored_bytes
 from nasbench.devices.device import Device
 from nasbench.devices.measure import Latency
 from nasbench.devices.table import NotInTable
-from nasbench.experiment.experiment import GateConfig
 from nasbench.models import Origin
+from nasbench.survivors.config import GateConfig
 from nasbench.survivors.gate import Saving, saving
 from nasbench.survivors.workbench import Workbench, judge
 from nasbench_compression import CompiledModel, Recipe, Step

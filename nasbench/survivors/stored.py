@@ -11,9 +11,10 @@ from torch import nn
 
 from nasbench.data import ImageData, Split, load_data
 from nasbench.devices.device import Device
-from nasbench.experiment.experiment import Experiment, TrainingConfig
+from nasbench.experiment.experiment import Experiment
 from nasbench.models import Origin, StoredModel, read_description, save_model
 from nasbench.survivors.workbench import Workbench
+from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Step
 from nasbench_registry import UserError
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from nasbench.data import ImageData, Split
 from nasbench.devices.device import Device
-from nasbench.experiment.experiment import TrainingConfig
 from nasbench.models import load_model
 from nasbench.training import Score, score, train
+from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.surgery import inference

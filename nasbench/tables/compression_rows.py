@@ -17,10 +17,10 @@ from nasbench.costs.cost import counts
 from nasbench.data import load_data, why_missing
 from nasbench.data.folders import data_folders
 from nasbench.devices.device import Device
-from nasbench.experiment.experiment import TrainingConfig
 from nasbench.models import load_model, save_model
 from nasbench.survivors import NO_GATE, Workbench, judge, run_recipe
 from nasbench.tables.protocols import Compression
+from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError, check_options, one_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nasbench.experiment.experiment import AugmentationConfig
+from nasbench.training.config import AugmentationConfig
 
 
 def augment(images: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> torch.Tensor:

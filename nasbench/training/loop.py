@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nasbench.data import Split
-from nasbench.experiment.experiment import TrainingConfig
+from nasbench.training.config import TrainingConfig
 from nasbench.training.training import Loss, OnBatch, Training
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from nasbench.experiment.experiment import TrainingConfig
+from nasbench.training.config import TrainingConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig, rate: float) -> torch.optim.Optimizer:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from nasbench.data import Split
-from nasbench.experiment.experiment import TrainingConfig
 from nasbench.training.augmentation import augment
+from nasbench.training.config import TrainingConfig
 from nasbench.training.errors import Diverged, TimedOut
 from nasbench.training.guessing import Guessing
 from nasbench.training.optimization import make_optimizer, warm_cosine

@@ -1,6 +1,6 @@
 """Where candidates are evaluated."""
 
-from nasbench.experiment.experiment import ExecutorConfig
+from nasbench.search.config import ExecutorConfig
 from nasbench.search.executors.executor import Executor, OnResult
 from nasbench.search.executors.inline import Inline
 from nasbench.search.executors.ray_tune import RayTune

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from nasbench.evaluators import Evaluator
-from nasbench.experiment.experiment import ExecutorConfig
+from nasbench.search.config import ExecutorConfig
 from nasbench.search.record import Candidate
 from nasbench.search.study import Study
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasbench.experiment.experiment import Asha, Experiment, MedianStopping, SchedulerConfig
+from nasbench.experiment.experiment import Experiment
 from nasbench.objectives.reward import scores
+from nasbench.search.config import Asha, MedianStopping, SchedulerConfig
 from nasbench.search.record import Candidate
 
 TIME, SCORE = "epoch", "score"

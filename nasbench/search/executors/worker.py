@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasbench.evaluators import SCORED, Evaluated, Evaluator, Trial, evaluate
-from nasbench.experiment.experiment import Experiment, Hyperband
+from nasbench.experiment.experiment import Experiment
 from nasbench.objectives.reward import scores
+from nasbench.search.config import Hyperband
 from nasbench.search.executors.schedulers import SCORE, TIME
 from nasbench.storage.checkpoints import Checkpoints
 

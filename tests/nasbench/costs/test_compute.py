@@ -7,11 +7,11 @@ import torch
 
 from nasbench.costs.compute import compute_by_operations, compute_by_time
 from nasbench.devices.peak import measure_peak
-from nasbench.experiment.experiment import ExecutorConfig
 from nasbench.experiment.peak import keep_peak, peak_of
 from nasbench.report import build_report
 from nasbench.report.accounting import compute
 from nasbench.report.cost import cost
+from nasbench.search.config import ExecutorConfig
 from nasbench.search.record import Candidate
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError

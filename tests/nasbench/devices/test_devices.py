@@ -14,17 +14,19 @@ from tests_support import experiment_of
 
 from nasbench.data import load_data
 from nasbench.devices.command import CommandDevice
+from nasbench.devices.config import DeviceConfig
 from nasbench.devices.cuda import CudaDevice, GpuModel
 from nasbench.devices.device import Device
 from nasbench.devices.registry import DEVICES, get_device
 from nasbench.devices.table import NotInTable, TableDevice
 from nasbench.evaluators import Trial, evaluate
 from nasbench.evaluators.trained import Trained
-from nasbench.experiment.experiment import DeviceConfig, GateConfig, TrainingConfig
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.preflight import prepare
 from nasbench.latency.calibrate import calibrate
 from nasbench.survivors import Workbench, measure_stages, run_recipe
+from nasbench.survivors.config import GateConfig
+from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import UserError
 from search_spaces import Task, get_space

@@ -12,10 +12,10 @@ from torch import nn
 from nasbench.costs.cost import cost
 from nasbench.costs.memory import peak_activation_bytes
 from nasbench.costs.work import WORK, work
+from nasbench.devices.config import DeviceConfig
 from nasbench.devices.device import Device, processor_name
 from nasbench.devices.measure import median_interval, summarise, time_calls, time_in_turn
 from nasbench.devices.registry import get_device
-from nasbench.experiment.experiment import DeviceConfig
 from nasbench.latency.calibrate import calibrate, distinct_sample
 from nasbench_compression.quantization.static_int8 import quantize_static
 from nasbench_registry import UserError

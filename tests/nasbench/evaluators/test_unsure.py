@@ -15,9 +15,9 @@ from nasbench.evaluators import Trial, evaluate
 from nasbench.evaluators.costs import costs
 from nasbench.evaluators.latency import Setting, measured_ms, predictor, unsure
 from nasbench.evaluators.trained import Trained
-from nasbench.experiment.experiment import ObjectiveConfig
 from nasbench.experiment.loading import parse_experiment
 from nasbench.latency.calibrate import calibrate
+from nasbench.objectives.objective import Objective
 from search_spaces import Task, get_space
 from search_spaces.fresh_model import fresh_model
 
@@ -28,7 +28,7 @@ LATENCY = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "g
 
 
 def limit(value, metric="latency_ms", goal="min"):
-    return [ObjectiveConfig(metric=metric, goal=goal, limit=value)]
+    return [Objective(metric=metric, goal=goal, limit=value)]
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,17 @@ import pytest
 from scipy import stats
 
 from nasbench.evaluators import Evaluated
-from nasbench.experiment.experiment import ObjectiveConfig
 from nasbench.experiment.preflight import prepare
 from nasbench.objectives.hypervolume import Scale, growth, hypervolume
+from nasbench.objectives.objective import Objective
 from nasbench.report.baseline import compare_with_baseline
 from nasbench.report.comparison import compare_runs, ratio_interval, read_run
 from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 
-ACCURACY = ObjectiveConfig(metric="val_acc_pct", goal="max")
-MACS = ObjectiveConfig(metric="macs", goal="min")
+ACCURACY = Objective(metric="val_acc_pct", goal="max")
+MACS = Objective(metric="macs", goal="min")
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])

@@ -10,8 +10,8 @@ from tests_support import experiment_of
 from nasbench.evaluators import Evaluated
 from nasbench.evaluators.compressed.space import experiment_space
 from nasbench.evaluators.outcomes import ENDINGS
-from nasbench.experiment.experiment import ObjectiveConfig
 from nasbench.experiment.loading import parse_experiment
+from nasbench.objectives.objective import Objective
 from nasbench.report import front_drawings, write_report
 from nasbench.report.artefact_predictor import artefact_predictor
 from nasbench.report.early import early_ends
@@ -160,7 +160,7 @@ def test_an_end_whose_stage_is_not_told_came_before_or_after_training():
 
 class TestImportance:
     SPACE = get_space("nasbench201")
-    OBJECTIVES = (ObjectiveConfig(metric="val_acc_pct", goal="max"),)
+    OBJECTIVES = (Objective(metric="val_acc_pct", goal="max"),)
 
     def candidates(self, count, value):
         rng = np.random.default_rng(1)

@@ -12,10 +12,11 @@ import torch
 from nasbench.costs.cost import cost
 from nasbench.data import load_data
 from nasbench.devices.device import Device
-from nasbench.experiment.experiment import GateConfig, TrainingConfig
 from nasbench.models import Origin
 from nasbench.models import save_model as save
 from nasbench.survivors import Workbench, measure_stages, run_recipe, save_stages
+from nasbench.survivors.config import GateConfig
+from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe, get_backend
 from nasbench_compression.quantization.modules import dequantize, is_quantized
 from search_spaces import get_space

@@ -14,10 +14,11 @@ from nasbench.costs.cost import cost, stored_bytes
 from nasbench.data import load_data
 from nasbench.devices.compare import Ratio
 from nasbench.devices.device import Device
-from nasbench.experiment.experiment import GateConfig, TrainingConfig
 from nasbench.models import Origin, load_model, save_model
 from nasbench.survivors import Workbench, judge, measure_stages, run_recipe, save_stages
+from nasbench.survivors.config import GateConfig
 from nasbench.survivors.gate import Saving
+from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Context, Recipe, Step, get_backend
 from nasbench_compression.quantization.modules import is_quantized
 from search_spaces import get_space

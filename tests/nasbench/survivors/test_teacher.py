@@ -7,12 +7,12 @@ import torch
 from tests_support import experiment_of
 
 from nasbench.data import load_data
-from nasbench.experiment.experiment import AugmentationConfig, TrainingConfig
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.preflight import prepare
 from nasbench.models import save_model
 from nasbench.models.store import Origin
 from nasbench.survivors import Workbench
+from nasbench.training.config import AugmentationConfig, TrainingConfig
 from nasbench_compression import get_step
 from nasbench_registry import UserError
 from search_spaces import Task, get_space

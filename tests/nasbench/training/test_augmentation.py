@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nasbench.experiment.experiment import AugmentationConfig
 from nasbench.training import augment
+from nasbench.training.config import AugmentationConfig
 
 N, C, H, W = 300, 3, 6, 9  # high enough for every place to come up
 LAYOUTS = [torch.contiguous_format, torch.channels_last]

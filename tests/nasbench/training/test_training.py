@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nasbench.data import ImageData, Split, load_data
-from nasbench.experiment.experiment import AugmentationConfig, TrainingConfig
 from nasbench.training import Diverged, Epoch, TimedOut, Training, score, train
+from nasbench.training.config import AugmentationConfig, TrainingConfig
 from nasbench.training.guessing import Guessing
 from nasbench.training.optimization import warm_cosine
 from nasbench.training.precision import autocast_type

@@ -1,0 +1,25 @@
+"""The section `joint`: stages that may end a candidate early where recipes are searched, too."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nasbench_registry.config import Count, Strict
+
+
+class JointConfig(Strict):
+    """Stages that may end a candidate early where the recipe leaves something to choose.
+
+    Attributes:
+        proxy: a zero-cost proxy of the untrained network; null looks at none.
+        proxy_keep: the share of candidates that it lets through.
+        short_epochs: after so many epochs validation accuracy is compared; null trains everyone to the end.
+        short_keep: the share of candidates that go on.
+    """
+
+    proxy: Literal["naswot", "synflow"] | None = None
+    proxy_keep: Annotated[float, Field(gt=0, le=1)] = 0.7
+    short_epochs: Count | None = None
+    short_keep: Annotated[float, Field(gt=0, le=1)] = 0.7

@@ -1,0 +1,69 @@
+"""What a search is asked to optimise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from nasbench.objectives.metrics import Goal
+from nasbench_registry import UserError
+from nasbench_registry.config import Strict
+
+
+class Objective(Strict):
+    """One metric to optimise. A `limit` is a hard constraint: at most for `min`, at least for `max`."""
+
+    metric: Annotated[str, Field(min_length=1)]
+    goal: Goal
+    limit: float | None = None
+
+
+def minimize(limit: float | None = None) -> dict[str, Any]:
+    """An objective whose metric shall be small.
+
+    Args:
+        limit: the largest value that a candidate may have; None allows any.
+    """
+    return {"goal": "min", "limit": limit}
+
+
+def maximize(limit: float | None = None) -> dict[str, Any]:
+    """An objective whose metric shall be large.
+
+    Args:
+        limit: the smallest value that a candidate may have; None allows any.
+    """
+    return {"goal": "max", "limit": limit}
+
+
+def listed(objectives: Any) -> Any:
+    """Objectives in their long form, a list of {metric, goal, limit}, as pydantic reads them.
+
+    Args:
+        objectives: that list, or the short form {metric: "max"}, {metric: {"goal": "min", "limit": 5.0}}.
+
+    Raises:
+        UserError: a short form holds something else.
+    """
+    if not isinstance(objectives, Mapping):
+        return objectives
+    rows = []
+    for metric, goal in objectives.items():
+        if isinstance(goal, Objective):
+            goal = goal.model_dump(exclude={"metric"})
+        if not (isinstance(goal, Mapping) or goal in ("max", "min")):
+            raise UserError(
+                f"the objective {metric!r} is {goal!r}; write 'max', 'min', or its goal with a limit, such as "
+                f"{{goal: min, limit: 5.0}}."
+            )
+        rows.append({"metric": metric, **(goal if isinstance(goal, Mapping) else {"goal": goal})})
+    return rows
+
+
+def parse_objectives(objectives: Any) -> tuple[Objective, ...]:
+    """Objectives from either of their forms; see `listed`."""
+    rows = listed(objectives)
+    assert isinstance(rows, Sequence), "a list of objectives"
+    return tuple(row if isinstance(row, Objective) else Objective.model_validate(row) for row in rows)

@@ -1,0 +1,151 @@
+"""The sections that say where candidates are evaluated, how long, and what follows from a failure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nasbench_registry.config import Count, Positive, Strict, Whole
+
+
+class SearchConfig(Strict):
+    """When the search ends, and when a candidate does.
+
+    Attributes:
+        candidates: so many that are done or were stopped early end the search.
+        max_hours: of search, pauses between resumes left out.
+        max_failures: more failures than this end it; `outcomes` says what counts.
+        max_disk_gb: of the run folder, in units of 1e9 bytes; checkpoints are given up first.
+        candidate_minutes: a candidate that takes longer is timed out.
+    """
+
+    candidates: Count = 24
+    max_hours: Positive | None = None
+    max_failures: Whole = 8
+    max_disk_gb: Positive | None = None
+    candidate_minutes: Positive | None = None
+
+
+class CheckpointConfig(Strict):
+    """Files of weights.
+
+    Attributes:
+        every: epochs between two checkpoints of a candidate in training; null keeps none until it is done.
+        keep: weights of so many done candidates are kept, the best ones; null keeps all. Survivors whose weights are
+            gone are trained again.
+    """
+
+    every: Count | None = 1
+    keep: Count | None = 50
+
+
+class OutcomePolicy(Strict):
+    """What follows from a kind of failure.
+
+    Attributes:
+        retries: how often a candidate is tried again before the controller is told that it failed.
+        counts: whether it counts towards search.max_failures.
+    """
+
+    retries: Whole = 0
+    counts: bool = True
+
+
+class OutOfMemory(OutcomePolicy):
+    """Each retry halves the images that are in memory at a time and adds up their gradients."""
+
+    retries: Whole = 1
+
+
+class Crashed(OutcomePolicy):
+    """The worker process or its machine ended; a retry goes on from the last checkpoint."""
+
+    retries: Whole = 2
+
+
+class Counted(Strict):
+    """A kind of failure that another try would only repeat."""
+
+    counts: bool = True
+
+
+class Infeasible(Counted):
+    """Over a hard limit: that is no failure of anything."""
+
+    counts: bool = False
+
+
+class Stopped(Strict):
+    """What a controller is told of a candidate that the scheduler stopped: its score so far, or that it failed."""
+
+    tell: Literal["score", "failure"] = "score"
+
+
+class OutcomesConfig(Strict):
+    """A policy for each kind of outcome other than done."""
+
+    stopped: Stopped = Stopped()
+    diverged: OutcomePolicy = OutcomePolicy()
+    out_of_memory: OutOfMemory = OutOfMemory()
+    timed_out: OutcomePolicy = OutcomePolicy()
+    crashed: Crashed = Crashed()
+    failed: OutcomePolicy = OutcomePolicy()
+    invalid: Counted = Counted()
+    infeasible: Infeasible = Infeasible()
+
+
+class ExecutorConfig(Strict):
+    """Where candidates are trained: `workers` at a time, each with `cpus` and `gpus`, which may be fractions.
+
+    A candidate is trained on a GPU if it gets a share of one.
+    """
+
+    name: Literal["inline", "ray"] = "inline"
+    workers: Count = 1
+    cpus: Positive = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+
+    @property
+    def threads(self) -> int:
+        """Threads of one candidate, so that all workers together do not use more than their processors."""
+        return max(1, int(self.cpus))
+
+    @model_validator(mode="after")
+    def _inline_is_alone(self) -> ExecutorConfig:
+        if self.name == "inline" and self.workers != 1:
+            raise ValueError(f"executor inline has 1 worker, not {self.workers}; use name: ray for several.")
+        return self
+
+
+class RayConfig(Strict):
+    """The cluster: null starts Ray on this machine; otherwise host:port, ray://host:port or auto."""
+
+    address: str | None = None
+
+
+class Asha(Strict):
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934)."""
+
+    name: Literal["asha"]
+    grace_epochs: Count = 1
+    reduction_factor: Annotated[float, Field(gt=1)] = 3
+    brackets: Count = 1
+
+
+class Hyperband(Strict):
+    """Hyperband (Li et al. 2018, arXiv 1603.06560) that pauses candidates and goes on with the best."""
+
+    name: Literal["hyperband"]
+    reduction_factor: Annotated[float, Field(gt=1)] = 3
+
+
+class MedianStopping(Strict):
+    """Stop what is worse than the median of the others so far (Golovin et al. 2017)."""
+
+    name: Literal["median_stopping"]
+    grace_epochs: Count = 1
+    min_candidates: Count = 3
+
+
+SchedulerConfig = Annotated[Asha | Hyperband | MedianStopping, Field(discriminator="name")]

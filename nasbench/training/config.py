@@ -1,0 +1,48 @@
+"""The section `training`: how a network is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nasbench_registry.config import Count, Positive, Strict, Whole
+
+
+class AugmentationConfig(Strict):
+    """Random changes of the training images, done on the whole batch at once; 0 and false leave images as they are.
+
+    Attributes:
+        crop: images are padded by so many pixels on each side and cut back at a random place.
+        flip: mirror half of the images left to right.
+        cutout: side of a square in pixels that is blanked at a random place (DeVries & Taylor 2017, arXiv 1708.04552).
+    """
+
+    crop: Whole = 0
+    flip: bool = False
+    cutout: Whole = 0
+
+
+class TrainingConfig(Strict):
+    """How a candidate is trained: AdamW or SGD with momentum 0.9, cosine decay to zero over the epochs.
+
+    Attributes:
+        precision: what convolutions and products are computed in; `auto` is bf16 on a GPU and fp32 on a CPU.
+        compile: whether torch.compile is worth its time (tens of seconds an architecture).
+        chance_epochs: after so many epochs in a row no better than guessing, training has diverged; null never says so.
+        validate_every: epochs between two validations; null validates at the end only, or every epoch if there is a
+            scheduler.
+    """
+
+    epochs: Count = 12
+    batch_size: Count = 64
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Positive = 0.003
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augmentation: AugmentationConfig = AugmentationConfig()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    chance_epochs: Count | None = 5
+    validate_every: Count | None = None
