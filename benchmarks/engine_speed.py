@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.statistics import Spread
 from benchmarks.ways import WAYS, Pass, Work
-from nasbench.evaluators import Trial
+from nasbench.evaluators.trial import Trial
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.preflight import prepare

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 
 
@@ -15,7 +15,7 @@ class Silent:
     def advance(self, done: int, text: str = "") -> None:
         """So much of the part is done."""
 
-    def candidate(self, candidate: Candidate, study: Study) -> None:
+    def candidate(self, candidate: RecordedCandidate, study: Study) -> None:
         """A candidate finished."""
 
     def retry(self, number: int, status: str, error: str | None) -> None:

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 
 from benchmarks.silent import Silent
-from nasbench.evaluators import Evaluator, Trial
-from nasbench.evaluators.evaluator import Report
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.trial import Trial
+from nasbench.evaluators.candidate import Report
 from nasbench.evaluators.trained import Trained
 from nasbench.experiment.engine import run_candidates
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.preflight import Prepared
 from nasbench.objectives.metrics import Metrics
 from nasbench.search.executors.cluster import connected
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
@@ -196,7 +197,7 @@ def by_engine(work: Work, folder: Path) -> Pass:
     heard_s = 0.0
 
     class Clock(Silent):
-        def candidate(self, candidate: Candidate, study: Study) -> None:
+        def candidate(self, candidate: RecordedCandidate, study: Study) -> None:
             nonlocal heard_s
             heard_s = time.monotonic()
 

@@ -45,6 +45,8 @@ class Outcome:
         scores: larger is better, one for each objective; None if the candidate failed.
         violation: how far a failed candidate is beyond the limits that it breaks, larger is worse; None if that is not
             known, or it failed in another way.
+        seconds: the evaluation took, for controllers that weigh what is gained against what it costs; None if that is
+            not known.
 
     Raises:
         UserError: the scores are not finite numbers, or the violation is no finite number from 0, of a candidate
@@ -54,6 +56,7 @@ class Outcome:
     proposal: Proposal
     scores: tuple[float, ...] | None
     violation: float | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.violation is not None:

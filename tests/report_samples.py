@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from random import Random
 
-from nasbench.evaluators import OUTCOMES
+from nasbench.evaluators.outcomes import OUTCOMES
 from nasbench.report.html import write_html
 
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|<wide>&co~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"

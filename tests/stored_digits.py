@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nasbench.data import load_data
 from nasbench.models import Origin, save_model
-from nasbench.survivors import Workbench
+from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from search_spaces import get_space
 from search_spaces.fresh_model import fresh_model

@@ -10,9 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.output import Json, err, show, tell
+from nasbench.cli.output import Json, err, show
 from nasbench.cli.spaces import import_from
-from nasbench.storage.remote import open_run
+from nasbench.storage.run_folder import RunFolder
 
 
 def compare(
@@ -25,7 +25,7 @@ def compare(
 
     read = []
     for name in run:
-        folder = open_run(name, tell).require()
+        folder = RunFolder(Path(name).expanduser()).require()
         import_from(folder.code_folder())
         read.append(read_run(folder))
     found = compare_runs(read)

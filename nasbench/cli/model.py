@@ -13,9 +13,9 @@ from nasbench.cli.output import Json, err, show
 from nasbench.devices.device import Device
 from nasbench.models import load_model, read_description, save_model
 from nasbench.storage.files import write_json
-from nasbench.survivors import measure_stages, run_recipe, save_stages
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.recipe_file import read_recipe
+from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.survivors.stored import save_made, workbench
 from nasbench_compression import get_backend
 from nasbench_compression.quantization.modules import is_quantized

@@ -42,20 +42,18 @@ def profile(
     """Show what the networks of a space cost before training, and what share of them meets the limits."""
     asked = load_experiment(experiment, override or [], seed)
     import_from(experiment.resolve().parent)
-    from nasbench.data import load_data
     from nasbench.devices.registry import get_device
-    from nasbench.evaluators.compressed.space import experiment_space, network_space
-    from nasbench.experiment.preflight import stored_calibration
+    from nasbench.experiment.build import load_problem, named_space, stored_calibration
     from nasbench.experiment.profile import profile_space, to_json
     from nasbench_registry import UserError
 
-    space = network_space(experiment_space(asked))
+    space = named_space(asked)
     device = get_device(asked.device)
     predicted = latency or asked.needs_latency
     missing = device.why_unavailable() if predicted else None
     if missing:
         raise UserError(missing)
-    task = load_data(asked.data.name, **asked.data.options).task
+    task = load_problem(asked).task
     calibration = stored_calibration(asked, task, device) if predicted else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:

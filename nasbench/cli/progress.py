@@ -11,11 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from nasbench.cli.output import err
 from nasbench.evaluators.outcomes import SCORED
 from nasbench.report import units
-from nasbench.search.record import Candidate
+from nasbench.search.callbacks import Callback
+from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 
 
-class SearchProgress:
+class SearchProgress(Callback):
     """Phase, bar, outcomes, best so far, utilization, time left. Use as a context manager."""
 
     def __init__(self) -> None:
@@ -57,9 +58,9 @@ class SearchProgress:
         if text:
             self._line(text)
 
-    def candidate(self, candidate: Candidate, study: Study) -> None:
+    def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
         """A candidate finished."""
-        finished, hours = study.finished, study.experiment.search.max_hours
+        finished, hours = study.finished, study.budget.max_hours
         rest = self._rest_s(finished)
         if hours is not None:
             until = max(0.0, 3600 * hours - study.elapsed_s)
@@ -125,7 +126,7 @@ def time_left(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min left" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h left"
 
 
-def _numbers(candidate: Candidate) -> str:
+def _numbers(candidate: RecordedCandidate) -> str:
     metrics = candidate.metrics
     texts = [f"{metrics['val_acc_pct']:.2f} %"] if "val_acc_pct" in metrics else []
     if "latency_ms" in metrics:

@@ -16,8 +16,6 @@ from nasbench.cli.spaces import import_from
 from nasbench.evaluators.outcomes import FAILURES
 from nasbench.experiment.loading import load_experiment
 from nasbench.storage.optuna_storage import StorageLost
-from nasbench.storage.remote import open_run
-from nasbench.storage.remote_folder import shown
 from nasbench.storage.run_folder import RunFolder, to_yaml
 
 if TYPE_CHECKING:
@@ -47,12 +45,13 @@ def search(
     if dry_run:
         _plan(asked, json)
         return
-    from nasbench.experiment.preflight import prepare
+    from nasbench.experiment.build import prepare
+    from nasbench.experiment.stored import start_run
 
     prepare(asked)  # before a folder is made
-    folder = open_run(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}", tell)
-    command = shlex.join(["nasbench", *map(shown, sys.argv[1:])])
-    _run(folder, json, lambda: folder.start(asked, code_folder, command))
+    folder = RunFolder(Path(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}").expanduser())
+    command = shlex.join(["nasbench", *sys.argv[1:]])
+    _run(folder, json, lambda: start_run(folder, asked, code_folder, command))
 
 
 def resume(
@@ -64,19 +63,20 @@ def resume(
     json: Json = False,
 ) -> None:
     """Go on with a search that was interrupted or killed; -o changes where it runs and when it ends."""
-    folder = open_run(run, tell).require()
+    from nasbench.experiment.stored import change_run
+
+    folder = RunFolder(Path(run).expanduser()).require()
     import_from(folder.code_folder())
-    _run(folder, json, lambda: folder.change(override) if override else None)
+    _run(folder, json, lambda: change_run(folder, override) if override else None)
 
 
 def report(run: Run, json: Json = False) -> None:
     """Write report.json, report.html and trials.csv again from what the run holds."""
-    folder = open_run(run, tell).require()
+    folder = RunFolder(Path(run).expanduser()).require()
     import_from(folder.code_folder())
     from nasbench.report import survivors_table, write_report
 
-    with folder.held_if_free():
-        written = write_report(folder)
+    written = write_report(folder)
     err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True)
     show(written, survivors_table(written), as_json=json)
 
@@ -84,7 +84,9 @@ def report(run: Run, json: Json = False) -> None:
 def _run(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
     """Hold the folder, begin, and search to the end."""
     from nasbench.cli.progress import SearchProgress
-    from nasbench.experiment.engine import run_search
+    from nasbench.experiment.build import prepare
+    from nasbench.experiment.run import run_search
+    from nasbench.experiment.stored import stored_experiment
     from nasbench.report import survivors_table, units
 
     try:
@@ -92,7 +94,7 @@ def _run(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
             begin()
             tell(f"run folder: {folder.name}")
             with SearchProgress() as progress:
-                written = run_search(folder.experiment(), folder, progress)
+                written = run_search(prepare(stored_experiment(folder)), folder, progress)
     except KeyboardInterrupt:
         err.print(f"stopped; nothing that finished is lost. Go on with: nasbench resume {folder.name}", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -121,8 +123,8 @@ def _came_to_nothing(written: Mapping[str, Any]) -> bool:
 
 
 def _plan(asked: Any, json: bool) -> None:
+    from nasbench.experiment.build import prepare
     from nasbench.experiment.plan import estimate
-    from nasbench.experiment.preflight import prepare
 
     prepared = prepare(asked)
     err.print("training two pilots for a few seconds ...", highlight=False)

@@ -19,9 +19,9 @@ from rich.text import Text
 from nasbench.cli.model import Model
 from nasbench.cli.output import Json, err, show, tell
 from nasbench.models import load_model
+from nasbench.problems.image_classification import judge
 from nasbench.report import units
 from nasbench.survivors.stored import some_of, workbench
-from nasbench.survivors.workbench import judge
 from nasbench_compression.quantization.modules import is_reduced
 from nasbench_compression.sensitivity import TECHNIQUES, Sensitivity, sensitivity
 from nasbench_registry import UserError, one_of

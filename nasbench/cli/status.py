@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from nasbench.cli.output import Json, show, tell
+from nasbench.cli.output import Json, show
 from nasbench.cli.search import Run
-from nasbench.cli.spaces import import_from
 from nasbench.evaluators.outcomes import FAILURES, OUTCOMES, SCORED
-from nasbench.search.record import Candidate, comparable, search_seconds, utilization
-from nasbench.storage.remote import open_run
+from nasbench.search.record import RecordedCandidate, comparable, search_seconds, utilization
 from nasbench.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from nasbench.experiment.experiment import Experiment
+    from nasbench.search.config import SearchConfig
 
 
 def status(run: Run, json: Json = False) -> None:
     """Show how far a run is."""
-    folder = open_run(run, tell).require()
-    import_from(folder.code_folder())
+    folder = RunFolder(Path(run).expanduser()).require()
     told = run_status(folder)
     show(told, _table(told), as_json=json)
 
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
     """What `nasbench status --json` prints."""
-    from nasbench.evaluators.compressed.space import experiment_space
     from nasbench.objectives.reward import pareto_front
-    from nasbench.report.build import describe, read_candidates
+    from nasbench.report.build import describe
+    from nasbench.search.settings import read_candidates, read_settings
 
-    experiment = folder.experiment()
-    space = experiment_space(experiment)
-    candidates = read_candidates(folder, experiment, space)
+    settings = read_settings(folder)
+    candidates = read_candidates(folder, settings)
     counts = {kind: sum(each.status == kind for each in candidates) for kind in ("running", *OUTCOMES)}
-    compared = comparable(candidates, experiment.training.epochs)
+    compared = comparable(candidates, settings.full_epochs)
     best = max((each for each in compared if each.scores), key=lambda each: each.scores or (), default=None)
     active = folder.is_locked()
     ended = json_.loads(folder.summary.read_text(encoding="utf-8"))["status"] if folder.summary.exists() else None
@@ -46,7 +43,7 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
         "run": folder.name,
         "status": "running" if active else ended or "the search has not ended",
         "active": active,
-        "asked": experiment.search.candidates,
+        "asked": settings.budget.candidates,
         "done": counts["done"],
         "stopped": counts["stopped"],
         "running": counts["running"],
@@ -54,33 +51,33 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
         "infeasible": counts["infeasible"],
         "outcomes": {kind: counts[kind] for kind in OUTCOMES if counts[kind]},
         "cached": sum(each.cached for each in candidates),
-        "front": pareto_front(experiment.objectives, {each.id: each.metrics for each in compared}),
+        "front": pareto_front(settings.objectives, {each.id: each.metrics for each in compared}),
         "survivors": len(list(folder.survivors.glob("*/survivor.json"))),
-        "best": None if best is None else describe(best, space),
-        "utilization": utilization(candidates, experiment.executor.workers),
-        "time_left_s": None if ended else search_left_s(candidates, experiment),
+        "best": None if best is None else describe(best),
+        "utilization": utilization(candidates, settings.executor.workers),
+        "time_left_s": None if ended else search_left_s(candidates, settings.budget),
         "training": [
-            {"id": each.id, "epoch": epoch_of(folder, each), "epochs": each.epochs or experiment.training.epochs}
+            {"id": each.id, "epoch": epoch_of(folder, each), "epochs": each.epochs or settings.full_epochs}
             for each in candidates
             if each.status == "running"
         ],
     }
 
 
-def search_left_s(candidates: Sequence[Candidate], experiment: Experiment) -> float | None:
+def search_left_s(candidates: Sequence[RecordedCandidate], budget: SearchConfig) -> float | None:
     """Seconds of search until all candidates are finished or max_hours are over; None before the first one finished.
 
     Compression of the survivors is not counted.
     """
     spent = search_seconds(candidates)
     finished = sum(each.status in SCORED for each in candidates)
-    rest = None if not finished else spent / finished * max(0, experiment.search.candidates - finished)
-    if rest is not None and experiment.search.max_hours is not None:
-        rest = min(rest, max(0.0, 3600 * experiment.search.max_hours - spent))
+    rest = None if not finished else spent / finished * max(0, budget.candidates - finished)
+    if rest is not None and budget.max_hours is not None:
+        rest = min(rest, max(0.0, 3600 * budget.max_hours - spent))
     return rest
 
 
-def epoch_of(folder: RunFolder, candidate: Candidate) -> int | None:
+def epoch_of(folder: RunFolder, candidate: RecordedCandidate) -> int | None:
     """The last epoch that a running candidate is known to have finished, from its checkpoint or its curve."""
     known = [int(epoch) for epoch in candidate.curve]
     kept = folder.checkpoints.epoch(candidate.id)

@@ -17,14 +17,14 @@ from nasbench.cli.draw import read_architecture
 from nasbench.cli.output import Json, show, tell
 from nasbench.cli.search import Override
 from nasbench.cli.spaces import import_from
-from nasbench.data import ImageData, load_data
-from nasbench.evaluators.compressed.space import JointSpace, experiment_space
+from nasbench.experiment.build import load_problem
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import load_experiment
 from nasbench.experiment.retrain import Retrained, retrain
 from nasbench.objectives.metrics import Metrics
+from nasbench.problems.image_classification import ImageClassification
 from nasbench.report import units
-from nasbench.report.build import read_candidates
+from nasbench.search.settings import read_candidates, read_settings
 from nasbench.storage.files import write_json
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
@@ -58,9 +58,9 @@ def train(
         arch = _candidate(run, int(architecture), space)
     else:
         arch = read_architecture(space, architecture)
-    data = load_data(asked.data.name, **asked.data.options)
+    problem = load_problem(asked)
     try:
-        found = _train(asked, space, arch, data, out, seeds)
+        found = _train(asked, space, arch, problem, out, seeds)
     except KeyboardInterrupt:
         tell(f"stopped; nothing that finished is lost. Go on with: {shlex.join(['nasbench', *sys.argv[1:]])}")
         raise typer.Exit(1) from None
@@ -78,17 +78,14 @@ def train(
 
 def _candidate(run: RunFolder, number: int, space: SearchSpace) -> Architecture:
     """The architecture of a candidate, without its recipe."""
-    asked = run.experiment()
-    searched = experiment_space(asked)
-    candidates = read_candidates(run, asked, searched)
+    candidates = read_candidates(run, read_settings(run))
     if number >= len(candidates):
         raise UserError(f"{run.name} has no candidate {number}; its {len(candidates)} candidates count from 0.")
-    arch = candidates[number].arch
-    return searched.halves(arch)[0] if isinstance(searched, JointSpace) else arch
+    return space.parse(candidates[number].network)
 
 
 def _train(
-    asked: Experiment, space: SearchSpace, arch: Architecture, data: ImageData, out: Path, seeds: int
+    asked: Experiment, space: SearchSpace, arch: Architecture, problem: ImageClassification, out: Path, seeds: int
 ) -> list[Retrained]:
     """Every seed in turn, with a bar of epochs."""
     from nasbench.cli.progress import SearchProgress
@@ -102,7 +99,7 @@ def _train(
                 told = [f"{name} {metrics[name]:.4g}" for name in ("train_loss", "val_acc_pct") if name in metrics]
                 progress.advance(epoch, ", ".join(told))
 
-            found.append(retrain(asked, space, arch, data, out / f"seed-{seed}", seed, on_epoch))
+            found.append(retrain(asked, space, arch, problem, out / f"seed-{seed}", seed, on_epoch))
             if found[-1].metrics:
                 progress.advance(asked.training.epochs, f"test accuracy {found[-1].metrics['test_acc_pct']:.2f} %")
     return found

@@ -19,7 +19,8 @@ from nasbench.deploy.process import ask
 from nasbench.deploy.race import Runner, race
 from nasbench.deploy.setting import Setting
 from nasbench.models import StoredModel, load_model
-from nasbench.survivors import Workbench, judge
+from nasbench.models.workbench import Workbench
+from nasbench.problems.image_classification import judge
 from nasbench.survivors.stored import save_made, some_of, workbench
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.child import answer

@@ -28,8 +28,8 @@ from nasbench.deploy.race import race_in_child
 from nasbench.deploy.setting import Setting
 from nasbench.deploy.tuning import Tuning, offered_settings, same_request
 from nasbench.models import load_model
+from nasbench.problems.image_classification import judge
 from nasbench.storage.files import write_json
-from nasbench.survivors import judge
 from nasbench.survivors.stored import some_of, workbench
 from nasbench_compression import backends
 from nasbench_registry import UserError

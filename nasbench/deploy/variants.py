@@ -13,8 +13,9 @@ from typing import Any
 
 from nasbench.models import load_model, read_description
 from nasbench.models.store import DESCRIPTION, WEIGHTS
-from nasbench.survivors import NO_GATE, run_recipe
+from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.recipe_file import read_recipe
+from nasbench.survivors.stages import run_recipe
 from nasbench.survivors.stored import save_made, workbench
 from nasbench_compression import CompiledModel, Recipe
 from nasbench_registry import UserError, unknown

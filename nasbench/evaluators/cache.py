@@ -7,14 +7,14 @@ import hashlib
 import inspect
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from nasbench.evaluators.evaluator import Trial
-from nasbench.experiment.experiment import Experiment
+from nasbench.evaluators.trial import Trial
 from nasbench.storage.checkpoints import Checkpoints, save_weights
 from nasbench.storage.files import write_json
 from search_spaces import SearchSpace
@@ -32,15 +32,15 @@ class Cache:
 
     Attributes:
         folder: shared by the runs; several processes may use it at once.
+        identity: of the search, as JSON values: space, data and training with their options, and whether a GPU trains.
     """
 
     folder: Path
+    identity: Mapping[str, Any]
 
-    def find(
-        self, experiment: Experiment, space: SearchSpace, trial: Trial, checkpoints: Checkpoints | None
-    ) -> dict[str, Any] | None:
+    def find(self, space: SearchSpace, trial: Trial, checkpoints: Checkpoints | None) -> dict[str, Any] | None:
         """The stored metrics of a trial, or None; its weights are copied to `checkpoints` if they are there."""
-        place = self._place(experiment, space, trial)
+        place = self._place(space, trial)
         try:
             stored: dict[str, Any] = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -52,25 +52,20 @@ class Cache:
         metrics: dict[str, Any] = stored["metrics"]
         return metrics
 
-    def store(
-        self, experiment: Experiment, space: SearchSpace, trial: Trial, metrics: dict[str, float], model: nn.Module
-    ) -> None:
+    def store(self, space: SearchSpace, trial: Trial, metrics: dict[str, float], model: nn.Module) -> None:
         """Keep the metrics that training gave, and the weights."""
-        place = self._place(experiment, space, trial)
+        place = self._place(space, trial)
         save_weights(model, place.with_suffix(".safetensors"))
         write_json(place.with_suffix(".json"), {"picks": list(trial.arch.picks), "metrics": metrics})
 
-    def _place(self, experiment: Experiment, space: SearchSpace, trial: Trial) -> Path:
-        training = experiment.training.model_dump(mode="json")
+    def _place(self, space: SearchSpace, trial: Trial) -> Path:
         identity = {
             "format": FORMAT,
-            "space": experiment.space.model_dump(mode="json"),
+            **self.identity,
             "source": _source(space),
             "network": list(space.canonical(trial.arch).picks),
-            "data": experiment.data.model_dump(mode="json"),
-            "training": training | {"epochs": trial.epochs or experiment.training.epochs},
+            "epochs": trial.epochs or trial.full_epochs,
             "seed": trial.seed,
-            "gpu": experiment.executor.gpus > 0,
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return self.folder / key[:2] / key

@@ -3,83 +3,98 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from torch import nn
 
 from nasbench.costs.cost import Cost, cost, counts
-from nasbench.devices.registry import get_device
+from nasbench.devices.device import Device
 from nasbench.devices.table import NotInTable
-from nasbench.evaluators.evaluator import InfeasibleError
-from nasbench.evaluators.latency import Learned, Setting, measured_ms, predictor, unsure
-from nasbench.experiment.experiment import Experiment
+from nasbench.evaluators.errors import InfeasibleError
+from nasbench.evaluators.latency import LatencyEstimator, Learned, unsure
 from nasbench.latency.calibration import NetworkPredictor
+from nasbench.objectives.objective import Objective
 from nasbench_compression import CompiledModel
 from search_spaces import Architecture, SearchSpace, Task
 
+ON_PAPER = ("macs", "params", "size_bytes", "peak_memory_bytes")
 LATENCY = ("latency_ms", "throughput_per_s")
+ENERGY = ("energy_mj",)
 ENERGY_S = 1.0  # of inferences whose energy is counted
 
 
-def costs(
-    space: SearchSpace,
-    arch: Architecture,
-    model: nn.Module,
-    task: Task,
-    experiment: Experiment,
-    calibration: Mapping[str, Any] | None,
-    learned: Learned = (),
-) -> dict[str, float]:
-    """The costs of a candidate of an experiment: those of `paper_costs`, and what the experiment wants of the device.
+@dataclass(frozen=True)
+class CandidateCosts:
+    """Costs of candidates: on paper, and those that a search reads of its device.
 
-    A prediction that is not sure enough, see `nasbench.evaluators.latency.unsure`, is replaced by a measurement.
-
-    Args:
-        space: that the architecture belongs to.
-        arch: the architecture.
-        model: its network, as it is built; each module keeps its mode.
-        task: what it was built for.
-        experiment: whose device it is.
-        calibration: measurements as JSON, to which a predictor is fitted; None where nothing is predicted: then
-            latency is measured, if the experiment needs it at all.
-        learned: measured earlier in the search, to which the predictor is fitted as well.
-
-    Returns:
-        macs, params, size_bytes; peak_memory_bytes and energy_mj if the experiment reads them; with a latency
-        latency_ms and throughput_per_s; with a prediction latency_std_ms too, and with a measurement in its place
-        latency_predicted_ms.
-
-    Raises:
-        InfeasibleError: latency is that of a table, which does not have this architecture.
+    Attributes:
+        device: that latency and energy are of.
+        needed: names of the metrics that the search reads.
+        estimator: predicts latency; None where nothing is predicted: then latency is measured, if it is needed at all.
+        objectives: of the search; a prediction whose interval holds one of their limits is not sure.
+        unsure_pct: a prediction whose deviation is more percent of it is not sure; None measures nothing.
     """
-    device, peak = get_device(experiment.device), "peak_memory_bytes" in experiment.needed_metrics
 
-    @functools.cache  # energy and latency are of one artefact
-    def compiled() -> CompiledModel:
-        return device.candidate(space, arch, model, task)
+    device: Device
+    needed: frozenset[str]
+    estimator: LatencyEstimator | None = None
+    objectives: tuple[Objective, ...] = ()
+    unsure_pct: float | None = 25.0
 
-    energy: dict[str, float] = {}
-    if experiment.needs_energy:
-        energy = {"energy_mj": device.energy(compiled(), task, seconds=ENERGY_S).energy_mj}
-    if calibration is not None:
-        setting = Setting.of(experiment, task, calibration)
-        known = energy | paper_costs(model, task, predictor(setting, learned), arch=arch, batch=device.batch, peak=peak)
-        guess_ms, std_ms = known["latency_ms"], known["latency_std_ms"]
-        if unsure(guess_ms, std_ms, device.batch, experiment.objectives, experiment.device.unsure_pct):
-            latency_ms = measured_ms(setting, compiled)
-            if latency_ms is not None:
-                del known["latency_std_ms"]
-                known |= latency_and_throughput(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
+    @property
+    def needs_latency(self) -> bool:
+        """Whether the search reads latency or throughput."""
+        return not self.needed.isdisjoint(LATENCY)
+
+    def __call__(
+        self, space: SearchSpace, arch: Architecture, model: nn.Module, task: Task, learned: Learned = ()
+    ) -> dict[str, float]:
+        """The costs of a candidate: those of `paper_costs`, and what is needed of the device.
+
+        A prediction that is not sure enough, see `nasbench.evaluators.latency.unsure`, is replaced by a measurement.
+
+        Args:
+            space: that the architecture belongs to.
+            arch: the architecture.
+            model: its network, as it is built; each module keeps its mode.
+            task: what it was built for.
+            learned: latencies measured earlier in the search, to which the predictor is fitted as well.
+
+        Returns:
+            macs, params, size_bytes; peak_memory_bytes and energy_mj if they are needed; with a latency latency_ms and
+            throughput_per_s; with a prediction latency_std_ms too, and with a measurement in its place
+            latency_predicted_ms.
+
+        Raises:
+            InfeasibleError: latency is that of a table, which does not have this architecture.
+        """
+        device, peak = self.device, "peak_memory_bytes" in self.needed
+
+        @functools.cache  # energy and latency are of one artefact
+        def compiled() -> CompiledModel:
+            return device.candidate(space, arch, model, task)
+
+        energy: dict[str, float] = {}
+        if not self.needed.isdisjoint(ENERGY):
+            energy = {"energy_mj": device.energy(compiled(), task, seconds=ENERGY_S).energy_mj}
+        if self.estimator is not None:
+            predictor = self.estimator.predictor(learned)
+            known = energy | paper_costs(model, task, predictor, arch=arch, batch=device.batch, peak=peak)
+            guess_ms, std_ms = known["latency_ms"], known["latency_std_ms"]
+            if unsure(guess_ms, std_ms, device.batch, self.objectives, self.unsure_pct):
+                latency_ms = self.estimator.measured_ms(compiled)
+                if latency_ms is not None:
+                    del known["latency_std_ms"]
+                    known |= latency_and_throughput(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
+            return known
+        known = energy | paper_costs(model, task, peak=peak)
+        if self.needs_latency:
+            try:
+                measured = device.measure(compiled(), task)
+            except NotInTable as missing:
+                raise InfeasibleError(f"latency_ms is not known: {missing}", ending="before training") from None
+            known |= latency_and_throughput(measured.median, device.batch)
         return known
-    known = energy | paper_costs(model, task, peak=peak)
-    if experiment.needs_latency:
-        try:
-            measured = device.measure(compiled(), task)
-        except NotInTable as missing:
-            raise InfeasibleError(f"latency_ms is not known: {missing}", ending="before training") from None
-        known |= latency_and_throughput(measured.median, device.batch)
-    return known
 
 
 def paper_costs(
@@ -114,7 +129,8 @@ def paper_costs(
         if traffic:
             known |= {"bytes_moved": counted.bytes_moved, "flops_per_byte": counted.flops_per_byte}
     if predictor is not None:
-        assert arch is not None, "a predictor reads the architecture"
+        if arch is None:
+            raise ValueError("a predictor reads the architecture, and arch is None")
         mean_ms, std_ms = predictor.predict(arch, model, task)
         known |= latency_and_throughput(mean_ms, batch) | {"latency_std_ms": std_ms}
     return known

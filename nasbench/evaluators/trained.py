@@ -5,52 +5,99 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from nasbench.costs.compute import compute_by_operations
-from nasbench.data import ImageData, load_data
+from nasbench.devices.table import NotInTable
 from nasbench.evaluators.cache import Cache
-from nasbench.evaluators.costs import costs
-from nasbench.evaluators.evaluator import InfeasibleError, InvalidNetwork, Report, Trial
+from nasbench.evaluators.candidate import Candidate
+from nasbench.evaluators.costs import ENERGY, LATENCY, ON_PAPER, CandidateCosts
+from nasbench.evaluators.errors import InfeasibleError
+from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator
+from nasbench.evaluators.latency import REFIT, Learned
 from nasbench.evaluators.outcomes import Ending
-from nasbench.experiment.experiment import Experiment
+from nasbench.evaluators.trial import History, Trial
 from nasbench.objectives.metrics import Metrics
 from nasbench.objectives.objective import Objective
-from nasbench.objectives.reward import Scalar, broken_limit, violation
+from nasbench.objectives.reward import broken_limit, violation
+from nasbench.problems.image_classification import ImageClassification
 from nasbench.storage.checkpoints import Checkpoints
-from nasbench.training import Training, score
-from search_spaces import Architecture, SearchSpace, Task, get_space
+from nasbench_compression import CompiledModel
+from search_spaces import Architecture, SearchSpace
 from search_spaces.fresh_model import fresh_model
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingLimits:
+    """What one candidate may use, and when it is looked at.
+
+    Attributes:
+        threads: of the processor.
+        gpus: share of a GPU; 0 trains on the processor.
+        minutes: a candidate that takes longer is timed out; None never.
+        validate_every: epochs between two validations; None validates at the end only.
+        checkpoint_every: epochs between two checkpoints; None keeps none until it is done.
+    """
+
+    threads: int = 1
+    gpus: float = 0.0
+    minutes: float | None = None
+    validate_every: int | None = None
+    checkpoint_every: int | None = 1
+
+    @property
+    def device(self) -> str:
+        """Where networks are trained."""
+        return "cuda" if self.gpus > 0 else "cpu"
+
+
+class Trained(Evaluator):
     """Build, cost, train, validate; keep the weights.
 
     Costs come first: a candidate over a hard limit is refused before it is trained. What the shared cache knows is
     not trained. A candidate whose training was interrupted goes on after its last checkpoint, to the same weights as
     if nothing had happened.
 
-    Attributes:
-        experiment: what was asked.
-        calibration: measured architectures as JSON, from which latency is predicted; None where latency is measured
-            or not needed.
-        checkpoints: the folder or URL for the weights and for states of training; None keeps none.
-        data: the images; None loads them. Processes on one machine share one copy of what is given here under Ray.
+    Args:
+        space: that candidates belong to.
+        problem: what networks are for. Processes on one machine share one copy of its data under Ray.
+        costs: what is asked of the device; None counts nothing.
+        objectives: whose limits end a candidate.
+        checkpoints: the folder for the weights and for states of training; None keeps none.
+        cache: results that several runs share; None shares nothing.
+        limits: what one candidate may use.
     """
 
-    experiment: Experiment
-    calibration: Mapping[str, Any] | None = None
-    checkpoints: str | None = None
-    data: ImageData | None = field(default=None, compare=False, repr=False)
+    summary = "train the network, validate it"
 
-    def __call__(self, trial: Trial, report: Report) -> Metrics:
+    def __init__(
+        self,
+        space: SearchSpace,
+        problem: ImageClassification,
+        costs: CandidateCosts,
+        *,
+        objectives: Sequence[Objective] = (),
+        checkpoints: str | None = None,
+        cache: Cache | None = None,
+        limits: TrainingLimits | None = None,
+    ) -> None:
+        super().__init__(space, problem.task)
+        self.problem, self.costs, self.objectives = problem, costs, tuple(objectives)
+        self.checkpoints = None if checkpoints is None else Checkpoints(Path(checkpoints))
+        self.cache = cache
+        self.limits = limits or TrainingLimits()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """val_acc_pct, val_loss, what training tells, and the costs."""
+        return (*self.problem.metrics, "train_loss", "train_acc_pct", "epochs", *ON_PAPER, *LATENCY, *ENERGY)
+
+    def __call__(self, candidate: Candidate) -> Metrics:
         """Metrics of the candidate: val_acc_pct, val_loss, train_loss, epochs, macs, params, size_bytes, latency_ms.
 
         Raises:
@@ -58,51 +105,67 @@ class Trained:
             InfeasibleError: it breaks a hard limit.
             Diverged: its loss stopped being finite, or it does no better than guessing.
             TimedOut: it takes longer than search.candidate_minutes.
-            RemoteError: checkpoints are behind a URL that cannot be read.
         """
         started = time.monotonic()
-        config = self.experiment
-        torch.set_num_threads(config.executor.threads)
-        data = self.data or load_data(config.data.name, **config.data.options)
-        space = get_space(config.space.name, **config.space.options)
-        model = checked_model(space, trial.arch, data.task, trial.seed)
-        metrics = costs(space, trial.arch, model, data.task, config, self.calibration, trial.learned)
+        trial = candidate.trial
+        torch.set_num_threads(self.limits.threads)
+        model = candidate.network()
+        metrics = self.costs(self.space, trial.arch, model, self.problem.task, _learned(trial.history))
         self._check(metrics, "before training")
-        place = None if self.checkpoints is None else Checkpoints.at(self.checkpoints)
-        cache = None if config.cache is None else Cache(Path(config.cache).expanduser())
-        known = None if cache is None else cache.find(config, space, trial, place)
+        known = None if self.cache is None else self.cache.find(self.space, trial, self.checkpoints)
         if known is not None:
             metrics |= known | {"cached": 1.0}
         else:
-            limit = config.search.candidate_minutes
-            deadline = None if limit is None else started + 60 * limit
-            trained = self._train(model, data, trial, report, metrics, place, deadline)
-            if place is not None:
-                place.save_weights(trial, model)
-            if cache is not None and trained["epochs"] == (trial.epochs or config.training.epochs):
+            minutes = self.limits.minutes
+            deadline = None if minutes is None else started + 60 * minutes
+            trained = self._train(model, candidate, metrics, deadline)
+            if self.checkpoints is not None:
+                self.checkpoints.save_weights(trial, model)
+            if self.cache is not None and trained["epochs"] == candidate.epochs:
                 about = {name: value for name, value in trained.items() if name != "training_seconds"}
-                cache.store(config, space, trial, about, model)
+                self.cache.store(self.space, trial, about, model)
             metrics |= trained
         self._check(metrics, "after training")
         return metrics
 
+    def history(self, candidates: Sequence[EarlierCandidate]) -> History:
+        """What was measured of candidates because the latency predictor was not sure, a few at a time."""
+        measured = [
+            (earlier.architecture, (("latency_ms", earlier.metrics["latency_ms"]),))
+            for earlier in candidates
+            if "latency_predicted_ms" in earlier.metrics
+        ]
+        return tuple(measured[: len(measured) // REFIT * REFIT])
+
+    def deployed(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
+        """The network with its first weights, compiled: latency does not depend on them."""
+        model = fresh_model(self.space, arch, self.task, seed).eval()
+        try:
+            return self.costs.device.candidate(self.space, arch, model, self.problem.task)
+        except NotInTable:
+            return None
+
+    def trained(self, number: int, arch: Architecture, seed: int, epochs: int | None) -> nn.Module:
+        """The network with its weights; trained again, to the same ones, if its checkpoint was given up or lost."""
+        model = fresh_model(self.space, arch, self.task, seed)
+        trial = Trial(number, arch, epochs, seed)
+        weights = None if self.checkpoints is None else self.checkpoints.load_weights(trial)
+        if weights is None:
+            self.problem.fit(model, seed=seed, epochs=epochs, device=self.limits.device)
+            if self.checkpoints is not None:
+                self.checkpoints.save_weights(trial, model)
+        else:
+            model.load_state_dict(weights)
+        return model.eval()
+
     def _train(
-        self,
-        model: nn.Module,
-        data: ImageData,
-        trial: Trial,
-        report: Report,
-        metrics: dict[str, float],
-        place: Checkpoints | None,
-        deadline: float | None,
+        self, model: nn.Module, candidate: Candidate, metrics: dict[str, float], deadline: float | None
     ) -> dict[str, float]:
         """Train, from the last checkpoint on if there is one; what training gave."""
-        config = self.experiment
-        device = "cuda" if config.executor.gpus > 0 else "cpu"
+        trial, report, place, device = candidate.trial, candidate.report, self.checkpoints, self.limits.device
+        images = len(self.problem.data.train)
         begin = functools.partial(
-            Training,
-            data=data.train,
-            config=config.training,
+            self.problem.begin,
             seed=trial.seed,
             epochs=trial.epochs,
             device=device,
@@ -123,9 +186,9 @@ class Trained:
                 model.load_state_dict(fresh)
                 training = begin(model)
         going = True
-        for epoch, told in enumerate(past, start=1):  # a scheduler that lost its memory hears them again
-            going = going and report(epoch, metrics | told)
-        every = config.training.validate_every or (1 if config.scheduler else None)
+        for epoch, reported in enumerate(past, start=1):  # a scheduler that lost its memory hears them again
+            going = going and report(epoch, metrics | reported)
+        every = self.limits.validate_every
         began = time.perf_counter()
 
         def seconds() -> float:
@@ -134,25 +197,24 @@ class Trained:
         while going and training.epoch < training.epochs:
             epoch_done = training.run_epoch()
             epoch = epoch_done.number
-            told = self._spent(metrics, epoch, len(data.train)) | {
+            reported = self._spent(metrics, epoch, images) | {
                 "train_loss": epoch_done.loss,
                 "train_acc_pct": epoch_done.accuracy_pct,
             }
             last = epoch == training.epochs
             if every is not None and epoch % every == 0 and not last:
-                validation = score(model.eval(), data.val, device=device)
-                told |= {"val_acc_pct": validation.accuracy_pct, "val_loss": validation.loss}
-            past.append(told)
+                reported |= self.problem.score(model, "val")
+            past.append(reported)
             if place is not None:
                 place.log(trial, epoch)
-                if config.checkpoints.every is not None and epoch % config.checkpoints.every == 0 and not last:
+                checkpoint_every = self.limits.checkpoint_every
+                if checkpoint_every is not None and epoch % checkpoint_every == 0 and not last:
                     place.save_training(
                         trial, training.state_dict(), {"epoch": epoch, "past": past, "seconds": seconds()}
                     )
-            going = last or report(epoch, metrics | told | {"training_seconds": seconds()})
+            going = last or report(epoch, metrics | reported | {"training_seconds": seconds()})
         training.finish()
-        validation = score(model, data.val)
-        result = past[-1] | {"val_acc_pct": validation.accuracy_pct, "val_loss": validation.loss}
+        result = past[-1] | dict(self.problem.score(model, "val"))
         result["training_seconds"] = seconds()
         if going:
             report(len(past), metrics | result)
@@ -164,34 +226,10 @@ class Trained:
         return {"epochs": float(epochs), "training_operations": operations}
 
     def _check(self, metrics: Metrics, when: Ending) -> None:
-        broken = broken_limit(self.experiment.objectives, metrics)
+        broken = broken_limit(self.objectives, metrics)
         if broken:
-            raise InfeasibleError(broken, metrics, when, violation(self.experiment.objectives, metrics))
+            raise InfeasibleError(broken, metrics, when, violation(self.objectives, metrics))
 
 
-def training_alone(experiment: Experiment) -> Experiment:
-    """The experiment with validation accuracy for its only objective: nothing else is measured, limited or rewarded."""
-    accuracy = Objective(metric="val_acc_pct", goal="max")
-    return experiment.model_copy(update={"objectives": (accuracy,), "reward": Scalar(name="scalar"), "recipe": ()})
-
-
-def checked_model(space: SearchSpace, arch: Architecture, task: Task, seed: int) -> nn.Module:
-    """`fresh_model`, run once on an empty image.
-
-    Raises:
-        InvalidNetwork: it cannot be built or run, or does not give one logit a class.
-    """
-    try:
-        model = fresh_model(space, arch, task, seed)
-        with torch.no_grad():
-            shape = tuple(model.eval()(torch.zeros(1, *task.input_shape)).shape)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        if "can't allocate memory" in str(error):
-            raise
-        words = " ".join(str(error).split()) or "no message"
-        raise InvalidNetwork(f"the network cannot be built: {type(error).__name__}: {words}") from error
-    if shape != (1, task.classes):
-        raise InvalidNetwork(f"the network gives shape {shape} for one image, not (1, {task.classes})")
-    return model.train()
+def _learned(history: History) -> Learned:
+    return tuple((text, dict(known)["latency_ms"]) for text, known in history)

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from typing import TYPE_CHECKING
 
-from nasbench.evaluators import Evaluator
 from nasbench.experiment.experiment import Experiment
-from nasbench.search.study import Study
+from nasbench.experiment.stored import start_run
+from nasbench.latency.calibration import Calibration
+from nasbench.search.callbacks import Callback
 from nasbench.storage.run_folder import RunFolder, baseline_folder
-from nasbench_registry.config import Named
-from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
-    from nasbench.experiment.engine import Watcher
+    from nasbench.experiment.build import Prepared
 
 
-def run_baseline(
-    experiment: Experiment,
-    folder: RunFolder,
-    space: SearchSpace,
-    evaluator: Callable[[Experiment, RunFolder], Evaluator],
-    search: Callable[[Study, Evaluator, Watcher], None],
-    watcher: Watcher,
-) -> None:
+def run_baseline(prepared: Prepared, folder: RunFolder, calibration: Calibration | None, callback: Callback) -> None:
     """Search with the controller that `baseline` names, in a folder inside the run folder; goes on if it was killed.
 
     It has the same budget, the section `search`, and shares no weights with the run: both pay for what they train.
 
     Args:
-        experiment: of the run.
+        prepared: the parts of the run.
         folder: of the run; held by the caller.
-        space: what is searched.
-        evaluator: makes one for an experiment and a folder.
-        search: runs a study to its end.
-        watcher: hears how it goes.
+        calibration: the measurements before the search; None where there are none.
+        callback: hears how it goes.
     """
-    assert experiment.baseline is not None, "the experiment asks for one"
-    asked = experiment.model_copy(
-        update={"controller": Named(name=experiment.baseline), "baseline": None, "survivors": 0}
+    from nasbench.experiment.run import search_run
+
+    asked = Experiment.model_validate(
+        prepared.experiment.model_dump()
+        | {
+            "controller": {"name": prepared.experiment.baseline},
+            "baseline": None,
+            "survivors": 0,
+            "start_with": (),
+            "stop_at": {},
+            "callbacks": (),
+        }
     )
     inner = baseline_folder(folder)
-    inner.start(asked, folder.code_folder(), f"the baseline of {folder.name}")
+    start_run(inner, asked, folder.code_folder(), f"the baseline of {folder.name}")
+    alike = dataclasses.replace(
+        prepared, experiment=asked, brought=dataclasses.replace(prepared.brought, controller=None, callbacks=())
+    )
     with inner.locked():
-        search(Study(inner, asked, space), evaluator(asked, inner), watcher)
+        evaluator = alike.evaluator(inner, calibration)
+        search_run(alike, inner, alike.study(inner, evaluator), evaluator, callback)

@@ -21,7 +21,22 @@ from nasbench.search.config import (
 )
 from nasbench.survivors.config import GateConfig
 from nasbench.training.config import TrainingConfig
-from nasbench_registry.config import Named, Strict
+from nasbench_registry.config import Count, Named, Strict
+
+TRAINS = (None, "trained", "compressed")
+"""Evaluators whose candidates are networks that are trained on the section `data`."""
+
+
+class StartWith(Strict):
+    """Architectures of another run that are evaluated first.
+
+    Attributes:
+        run: its folder.
+        best: how many of its best ones.
+    """
+
+    run: str
+    best: Count = 10
 
 
 class Experiment(Strict):
@@ -34,14 +49,22 @@ class Experiment(Strict):
         cache: a folder shared by runs, in which what was trained once is found again.
         baseline: a controller that searches with the same budget when the search is over, to know what the controller
             was worth; null searches once.
+        data: the images; null, where the evaluator is not one of ours that train.
         tensorboard: whether scalars are written into the run folder.
+        evaluator: what scores a candidate; null trains it, and where the recipe leaves something to choose compresses
+            and compiles it, too.
+        start_with: architectures in the notation of the space that are evaluated first, or the best ones of another
+            run.
+        stop_at: values of metrics; a candidate that reaches all of them ends the search.
+        callbacks: classes derived from `nasbench.search.callbacks.Callback`, as module:Class with their options.
     """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     seed: Annotated[int, Field(ge=0)] = 0
-    data: Named = Named(name="digits")
+    data: Named | None = None
     space: Named
     controller: Named
+    evaluator: Named | None = None
     device: DeviceConfig = DeviceConfig()
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = (Objective(metric="val_acc_pct", goal="max"),)
     reward: Reward = Scalar(name="scalar")
@@ -56,17 +79,38 @@ class Experiment(Strict):
     cache: str | None = None
     baseline: Literal["random"] | None = None
     tensorboard: bool = True
+    start_with: tuple[str, ...] | StartWith = ()
+    stop_at: dict[str, float] = Field(default_factory=dict)
+    callbacks: tuple[Named, ...] = ()
     survivors: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] = 3
     recipe: tuple[dict[str, dict[str, Any] | list[Any] | None], ...] = ()
     joint: JointConfig = JointConfig()
     gate: GateConfig = GateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_follows(cls, value: Any) -> Any:
+        """What an evaluator that trains nothing does without, and one that trains needs."""
+        if not isinstance(value, dict):
+            return value
+        evaluator = value.get("evaluator")
+        name = evaluator.get("name") if isinstance(evaluator, dict) else evaluator
+        if name in TRAINS:
+            return value if value.get("data") is not None else {**value, "data": "digits"}
+        return {"survivors": 0, **value}
 
     @field_validator("objectives", mode="before")
     @classmethod
     def _short_objectives(cls, value: Any) -> Any:
         return listed(value)
 
-    @field_validator("data", "space", "controller", mode="before")
+    @field_validator("callbacks", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        entries = [value] if isinstance(value, str | dict) else value
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in entries or ()]
+
+    @field_validator("data", "space", "controller", "evaluator", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value

@@ -14,10 +14,9 @@ import torch
 from controllers import controllers
 from nasbench.costs.operators import MOST
 from nasbench.devices.device import processor_name
-from nasbench.evaluators.compressed.space import JointSpace
+from nasbench.experiment.build import Prepared
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.pilots import Pilot, run_pilots
-from nasbench.experiment.preflight import Prepared
 from nasbench.latency.calibrate import SECONDS_EACH
 from nasbench.survivors.stages import MEASURE_S
 from nasbench_compression import Recipe
@@ -100,7 +99,7 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
     recipes = prepared.recipes()
     tuned = float(np.mean([_tuned_epochs(recipe) for recipe in recipes]))
     stages = 1 + max(len(recipe.steps) for recipe in recipes)
-    if isinstance(prepared.space, JointSpace):  # each candidate is compressed; that networks recur is not reckoned with
+    if prepared.searches_recipes:  # each candidate is compressed; that networks recur is not reckoned with
         each_s += crowded * (tuned * epoch_s + validation_s + compile_s + MEASURED_S)
     survivor_s = tuned * epoch_s + stages * (validation_s + compile_s + MEASURE_S)
 

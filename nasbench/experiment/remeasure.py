@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nasbench.devices.measure import Latency
-from nasbench.devices.table import NotInTable
-from nasbench.evaluators.compressed.space import JointSpace
-from nasbench.experiment.preflight import Prepared
-from nasbench.models import load_compiled
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.experiment.build import Prepared
 from nasbench.objectives.reward import pareto_front
 from nasbench.search.remeasured import overlay
 from nasbench.search.select import choose_survivors
 from nasbench.search.study import Study
 from nasbench.storage.files import write_json
-from nasbench.storage.run_folder import ARTEFACTS
+from nasbench.storage.run_folder import RunFolder
 from nasbench_compression import CompiledModel
-from nasbench_registry import UserError
-from search_spaces.fresh_model import fresh_model
 
 SECONDS_EACH = 0.4
 
 
-def remeasure(study: Study, prepared: Prepared, on_progress: Callable[[int, int], None]) -> dict[int, Any]:
+def remeasure(
+    study: Study,
+    evaluator: Evaluator,
+    prepared: Prepared,
+    folder: RunFolder,
+    on_progress: Callable[[int, int], None],
+) -> dict[int, Any]:
     """Measure the members of the front and the survivors, until all of them are measured.
 
     A measured latency may push a candidate off the front and another one, so far predicted, onto it, which is
@@ -33,24 +35,27 @@ def remeasure(study: Study, prepared: Prepared, on_progress: Callable[[int, int]
 
     Args:
         study: whose search is over.
-        prepared: its space, its data and the device.
+        evaluator: gives its candidates as the device runs them.
+        prepared: the device, what networks are for, and how many survivors there are.
+        folder: of the run.
         on_progress: called with the number of compiled candidates and of those that have to be measured so far.
 
     Returns:
         {number of a candidate: its latency as JSON}; without those of which a table of latencies has none, or whose
         artefact does not load by itself, such as eager PyTorch's: they keep what the search knew.
     """
-    if study.folder.remeasured.exists():
-        stored = json.loads(study.folder.remeasured.read_text(encoding="utf-8"))
+    if folder.remeasured.exists():
+        stored = json.loads(folder.remeasured.read_text(encoding="utf-8"))
         kept = {int(number): latency for number, latency in stored.items()}
-        if wanted(study, kept) <= kept.keys():
+        if wanted(study, prepared.experiment.survivors, kept) <= kept.keys():
             return kept
     compiled: dict[int, CompiledModel] = {}
     measured: dict[int, Latency] = {}
     unknown: set[int] = set()
-    while missing := wanted(study, _to_json(measured)) - compiled.keys() - unknown:
+    while missing := wanted(study, prepared.experiment.survivors, _to_json(measured)) - compiled.keys() - unknown:
         for number in sorted(missing):
-            found = _deployed(study, prepared, number)
+            arch = study.record.candidates[number].arch
+            found = evaluator.deployed(number, arch, study.seed_of(arch))
             if found is None:
                 unknown.add(number)
                 continue
@@ -60,30 +65,15 @@ def remeasure(study: Study, prepared: Prepared, on_progress: Callable[[int, int]
         timed = prepared.device.measure_in_turn(named, prepared.data.task, budget_s=SECONDS_EACH)
         measured = {int(name): latency for name, latency in timed.items()}
     result = _to_json(measured)
-    write_json(study.folder.remeasured, {str(number): latency for number, latency in result.items()})
+    write_json(folder.remeasured, {str(number): latency for number, latency in result.items()})
     return result
 
 
-def _deployed(study: Study, prepared: Prepared, number: int) -> CompiledModel | None:
-    """A candidate as its device runs it: the artefact that a search over recipes kept, or its network, compiled."""
-    if isinstance(prepared.space, JointSpace):
-        try:
-            return load_compiled(study.folder.path / ARTEFACTS / f"{number:05d}")
-        except UserError:
-            return None
-    arch, task = study.record.candidates[number].arch, prepared.data.task
-    model = fresh_model(prepared.space, arch, task, study.seed_of(arch)).eval()
-    try:
-        return prepared.device.candidate(prepared.space, arch, model, task)
-    except NotInTable:
-        return None
-
-
-def wanted(study: Study, measured: Mapping[int, Mapping[str, Any]]) -> set[int]:
+def wanted(study: Study, survivors: int | Sequence[int], measured: Mapping[int, Mapping[str, Any]]) -> set[int]:
     """The candidates whose latency has to be known for certain, given what is known: the front and the survivors."""
-    candidates = overlay(study.comparable, measured, study.experiment)
-    front = pareto_front(study.experiment.objectives, {each.id: each.metrics for each in candidates})
-    chosen = choose_survivors(study, study.experiment.survivors, measured)
+    candidates = overlay(study.comparable, measured, study.objectives, study.reward)
+    front = pareto_front(study.objectives, {each.id: each.metrics for each in candidates})
+    chosen = choose_survivors(study, survivors, measured)
     return {*front, *(each.id for each in chosen)}
 
 

@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasbench.data import ImageData
-from nasbench.evaluators.evaluator import Evaluated, Trial, evaluate
-from nasbench.evaluators.trained import Trained, training_alone
+from nasbench.devices.device import Device
+from nasbench.evaluators.costs import CandidateCosts
+from nasbench.evaluators.evaluate import evaluate
+from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.trial import Evaluated, Trial
+from nasbench.experiment.build import training_alone, training_limits
 from nasbench.experiment.experiment import Experiment
 from nasbench.models import save_model
 from nasbench.objectives.metrics import Metrics
+from nasbench.problems.image_classification import ImageClassification
 from nasbench.search.study import network_seed
-from nasbench.storage.checkpoints import Checkpoints
 from nasbench.storage.files import write_json
-from nasbench.survivors import judge
 from nasbench.survivors.stored import origin_of
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
-from search_spaces.fresh_model import fresh_model
 
 CHECKPOINTS, ABOUT = "checkpoints", "train.json"
 
@@ -50,7 +51,7 @@ def retrain(
     experiment: Experiment,
     space: SearchSpace,
     arch: Architecture,
-    data: ImageData,
+    problem: ImageClassification,
     place: Path,
     seed: int,
     on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None,
@@ -64,7 +65,7 @@ def retrain(
         experiment: whose data, training and executor count; its objectives, recipe and device do not.
         space: of the architecture.
         arch: the architecture.
-        data: of the experiment.
+        problem: of the experiment.
         place: becomes a model folder.
         seed: in place of that of the experiment.
         on_epoch: called after each epoch with its metrics.
@@ -93,35 +94,38 @@ def retrain(
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / ABOUT, facts)
 
-    trial = Trial(0, arch, None, network_seed(seed, space, arch))
+    trial = Trial(0, arch, None, network_seed(seed, space, arch), full_epochs=plain.training.epochs)
     checkpoints = place / CHECKPOINTS
 
     def heard(epoch: int, so_far: Evaluated) -> bool:
         on_epoch(epoch, so_far.metrics)
         return True
 
-    found = evaluate(Trained(plain, None, str(checkpoints), data), trial, heard)
+    evaluator = Trained(
+        space,
+        problem,
+        CandidateCosts(Device(), frozenset(plain.needed_metrics)),
+        checkpoints=str(checkpoints),
+        limits=training_limits(plain),
+    )
+    found = evaluate(evaluator, trial, heard)
     if found.status != "done":
         return Retrained(seed, str(place), found.status, found.error, {})
-    model = fresh_model(space, arch, data.task, trial.seed)
-    weights = Checkpoints(checkpoints).load_weights(trial)
-    if weights is None:
-        raise UserError(
-            f"the weights of {place} were trained, and cannot be read from {checkpoints}; check the disk and the "
-            f"rights of that folder, and train again."
-        )
-    model.load_state_dict(weights)
+    model = evaluator.trained(0, arch, trial.seed, None)
     wanted = ("val_acc_pct", "macs", "params", "size_bytes")
     metrics = {name: found.metrics[name] for name in wanted}
-    metrics |= {"test_acc_pct": judge(model.eval(), data.test).accuracy_pct, "training_seconds": found.training_seconds}
+    metrics |= {
+        "test_acc_pct": problem.score(model, "test")["test_acc_pct"],
+        "training_seconds": found.training_seconds,
+    }
     save_model(
         place,
         model,
         space=experiment.space.name,
         space_options=experiment.space.options,
         arch=arch,
-        task=data.task,
-        origin=origin_of(plain, data, metrics),
+        task=problem.task,
+        origin=origin_of(problem, metrics),
     )
     write_json(place / ABOUT, facts | {"metrics": metrics})  # last: with its metrics it is finished
     shutil.rmtree(checkpoints)

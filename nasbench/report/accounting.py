@@ -9,12 +9,11 @@ import numpy as np
 
 from nasbench.costs.compute import ASSUMED_UTILIZATION, Compute, compute_by_time
 from nasbench.evaluators.outcomes import OUTCOMES, SCORED
-from nasbench.experiment.experiment import Experiment
-from nasbench.search.config import ExecutorConfig
-from nasbench.search.record import Candidate, search_seconds, utilization
+from nasbench.search.config import ExecutorConfig, OutcomesConfig
+from nasbench.search.record import RecordedCandidate, search_seconds, utilization
 
 
-def count_outcomes(candidates: Sequence[Candidate], experiment: Experiment) -> list[dict[str, Any]]:
+def count_outcomes(candidates: Sequence[RecordedCandidate], outcomes: OutcomesConfig) -> list[dict[str, Any]]:
     """A row for each kind of outcome, also for those that did not occur.
 
     `seconds` of a kind are those of the candidates that ended with it and of the attempts that did; all kinds together
@@ -38,7 +37,7 @@ def count_outcomes(candidates: Sequence[Candidate], experiment: Experiment) -> l
                 "meaning": meaning,
                 "retries": len(retried),
                 "recovered": len(recovered),
-                "counts": getattr(getattr(experiment.outcomes, kind, None), "counts", None),
+                "counts": getattr(getattr(outcomes, kind, None), "counts", None),
                 "seconds": seconds,
             }
         )
@@ -46,7 +45,7 @@ def count_outcomes(candidates: Sequence[Candidate], experiment: Experiment) -> l
 
 
 def compute(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[RecordedCandidate],
     survivors: Sequence[Mapping[str, Any]],
     executor: ExecutorConfig,
     peak: Mapping[str, Any] | None,

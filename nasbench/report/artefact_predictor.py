@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from nasbench.evaluators.compressed.latency import LEAST, REFIT
 from nasbench.report import units
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 
 NAME, WHAT = "gp", "artefact"
 PROTOCOL = (
@@ -20,7 +20,7 @@ PROTOCOL = (
 )
 
 
-def artefact_predictor(candidates: Sequence[Candidate]) -> dict[str, Any] | None:
+def artefact_predictor(candidates: Sequence[RecordedCandidate]) -> dict[str, Any] | None:
     """Predicted and measured latencies of the candidates that have both, in the shape of a predictor of networks.
 
     Returns:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nasbench.experiment.experiment import Experiment
 from nasbench.objectives.hypervolume import Scale, growth
 from nasbench.report.within_limits import within_limits
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
+from nasbench.search.settings import RunSettings
 
 RESAMPLED = 100  # random searches, made of the candidates of one
 CONFIDENCE = 0.95
@@ -19,18 +19,18 @@ CONFIDENCE = 0.95
 Curve = npt.NDArray[np.float64]
 
 
-def hypervolume_over_time(candidates: Sequence[Candidate], experiment: Experiment) -> dict[str, Any] | None:
+def hypervolume_over_time(candidates: Sequence[RecordedCandidate], settings: RunSettings) -> dict[str, Any] | None:
     """The hypervolume after each candidate that is done; None with a single objective, or without such candidates."""
-    done = within_limits(candidates, experiment)
-    if len(experiment.objectives) < 2 or not done:
+    done = within_limits(candidates, settings)
+    if len(settings.objectives) < 2 or not done:
         return None
-    scale = Scale.of(experiment.objectives, [each.metrics for each in done])
+    scale = Scale.of(settings.objectives, [each.metrics for each in done])
     values = growth(scale.points([each.metrics for each in done]))
     return {"seconds": [each.finished_s for each in done], "values": values, **scale.to_json()}
 
 
 def compare_with_baseline(
-    candidates: Sequence[Candidate], baseline: Sequence[Candidate], experiment: Experiment
+    candidates: Sequence[RecordedCandidate], baseline: Sequence[RecordedCandidate], settings: RunSettings
 ) -> dict[str, Any] | None:
     """The best so far of a search beside that of a random one; None while either has no candidate that is done.
 
@@ -41,15 +41,15 @@ def compare_with_baseline(
     Args:
         candidates: of the search.
         baseline: of the random search.
-        experiment: of the search.
+        settings: what the search was asked.
     """
-    ours, theirs = within_limits(candidates, experiment), within_limits(baseline, experiment)
+    ours, theirs = within_limits(candidates, settings), within_limits(baseline, settings)
     if not ours or not theirs:
         return None
     several = len(ours[0].scores or ()) > 1
-    scale = Scale.of(experiment.objectives, [each.metrics for each in (*ours, *theirs)])
+    scale = Scale.of(settings.objectives, [each.metrics for each in (*ours, *theirs)])
 
-    def curve(chosen: Sequence[Candidate | None]) -> Curve:
+    def curve(chosen: Sequence[RecordedCandidate | None]) -> Curve:
         """Best so far; None stands for a candidate that came to nothing."""
         if several:
             points = scale.points([each.metrics for each in chosen if each is not None])
@@ -77,7 +77,7 @@ def compare_with_baseline(
     better = bool(own[-1] > high[-1])
     measure = "hypervolume" if several else "score"
     return {
-        "controller": experiment.baseline,
+        "controller": settings.asked["baseline"],
         "measure": measure,
         "candidates": len(drawn),
         "count": list(range(1, len(drawn) + 1)),
@@ -87,15 +87,18 @@ def compare_with_baseline(
         "search": own[at].tolist(),
         "better": better,
         "statement": (
-            f"{experiment.controller.name} reached a {measure} of {own[-1]:.4g} with {len(own)} candidates; "
-            f"{experiment.baseline} search with the same budget reached {others[:, -1].mean():.4g} on average with "
+            f"{settings.controller} reached a {measure} of {own[-1]:.4g} with {len(own)} candidates; "
+            f"{settings.asked['baseline']} search with the same budget reached {others[:, -1].mean():.4g} on "
+            f"average with "
             f"{len(drawn)} (95 % interval {low[-1]:.4g} to {high[-1]:.4g}): "
             + ("the controller was better." if better else "the controller was not better than chance allows.")
         ),
     }
 
 
-def _with_failures(candidates: Sequence[Candidate], done: Sequence[Candidate]) -> list[Candidate | None]:
+def _with_failures(
+    candidates: Sequence[RecordedCandidate], done: Sequence[RecordedCandidate]
+) -> list[RecordedCandidate | None]:
     """All that finished, in their order; None for what came to nothing."""
     fine = {each.id for each in done}
     finished = sorted((each for each in candidates if each.status != "running"), key=lambda each: each.finished_s)

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from nasbench.evaluators.compressed.space import JointSpace, experiment_space, network_space
-from nasbench.experiment.experiment import Experiment
 from nasbench.latency.calibration import Calibration
+from nasbench.latency.predictors.validation import HeldOut
 from nasbench.objectives.reward import pareto_front
 from nasbench.report.accounting import compute, count_outcomes
 from nasbench.report.artefact_predictor import artefact_predictor
@@ -18,55 +18,53 @@ from nasbench.report.baseline import compare_with_baseline, hypervolume_over_tim
 from nasbench.report.early import early_ends
 from nasbench.report.figures import HELD_OUT
 from nasbench.report.importance import importance
-from nasbench.search.record import Candidate, Record, comparable
+from nasbench.search.record import RecordedCandidate, comparable
 from nasbench.search.remeasured import overlay
+from nasbench.search.settings import RunSettings, read_candidates, read_settings
 from nasbench.storage.files import write_json, write_text
 from nasbench.storage.run_folder import RunFolder, baseline_folder
-from search_spaces import SearchSpace
 
 LISTS = ("metrics", "scores", "curve", "network", "recipe")  # what does not fit a cell of trials.csv, or stands there
 
 
 def build_report(folder: RunFolder) -> dict[str, Any]:
     """What a program reads of a run; docs/report.md describes every key."""
-    experiment = folder.require().experiment()
-    space = experiment_space(experiment)
-    return _build(folder, experiment, space, read_candidates(folder, experiment, space))
+    settings = read_settings(folder)
+    return _build(folder, settings, read_candidates(folder, settings))
 
 
-def _build(
-    folder: RunFolder, experiment: Experiment, space: SearchSpace, candidates: Sequence[Candidate]
-) -> dict[str, Any]:
+def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[RecordedCandidate]) -> dict[str, Any]:
     measured = read_remeasured(folder)
-    certain = overlay(comparable(candidates, experiment.training.epochs), measured, experiment)
-    compared = {each.id: each.metrics for each in certain}
+    space = read_space(folder)
+    comparables = comparable(candidates, settings.full_epochs)
+    certain = overlay(comparables, measured, settings.objectives, settings.reward)
+    compared = {candidate.id: candidate.metrics for candidate in certain}
     stored = [json.loads(file.read_text(encoding="utf-8")) for file in folder.survivors.glob("*/survivor.json")]
     # A resumed run may have asked for more of them before.
-    survivors = sorted((s for s in stored if s["rank"] <= experiment.survivor_count), key=lambda s: int(s["rank"]))
+    survivors = sorted((s for s in stored if s["rank"] <= settings.survivor_count), key=lambda s: int(s["rank"]))
     summary = json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.exists() else {}
-    shares, chance = importance(comparable(candidates, experiment.training.epochs), space, experiment.objectives)
+    options = {decision["name"]: int(decision["options"]) for decision in space["decisions"]}
+    shares, chance = importance(comparables, options, settings.objectives)
     return {
-        "experiment": experiment.model_dump(mode="json"),
+        "experiment": dict(settings.asked),
         "environment": json.loads(folder.environment.read_text(encoding="utf-8")),
-        "space": {
-            "architectures": network_space(space).size,
-            "recipes": space.recipes.size if isinstance(space, JointSpace) else None,
-        },
+        "space": {"architectures": space["architectures"], "recipes": space["recipes"]},
         "status": summary.get("status") or "the search has not ended",
         "candidates": [
-            describe(each, space) | {"compared": each.id in compared, "measured_latency_ms": measured.get(each.id)}
-            for each in candidates
+            describe(candidate)
+            | {"compared": candidate.id in compared, "measured_latency_ms": measured.get(candidate.id)}
+            for candidate in candidates
         ],
-        "front": pareto_front(experiment.objectives, compared),
+        "front": pareto_front(settings.objectives, compared),
         "survivors": survivors,
-        "predictor": _predictor(folder, space, candidates, measured),
-        "hypervolume": hypervolume_over_time(certain, experiment),
-        "baseline": _baseline(folder, space, candidates, experiment),
+        "predictor": _predictor(folder, space["joint"], candidates, measured),
+        "hypervolume": hypervolume_over_time(certain, settings),
+        "baseline": _baseline(folder, candidates, settings),
         "importance": shares,
         "importance_by_chance": chance,
-        "outcomes": count_outcomes(candidates, experiment),
+        "outcomes": count_outcomes(candidates, settings.outcomes),
         "early_ends": early_ends(candidates),
-        "compute": compute(candidates, survivors, experiment.executor, _peak(folder)),
+        "compute": compute(candidates, survivors, settings.executor, _peak(folder)),
     }
 
 
@@ -76,32 +74,50 @@ def write_report(folder: RunFolder) -> dict[str, Any]:
     from nasbench.report.html import write_html
     from nasbench.report.survivor_drawings import draw_survivors
 
-    experiment = folder.require().experiment()
-    space = experiment_space(experiment)
-    candidates = read_candidates(folder, experiment, space)
-    report = _build(folder, experiment, space, candidates)
+    settings = read_settings(folder)
+    candidates = read_candidates(folder, settings)
+    report = _build(folder, settings, candidates)
     report["survivors"] = draw_survivors(folder.path, report["survivors"])
-    front = [each for each in candidates if each.id in set(report["front"])]
-    report["drawings"] = draw_front(folder.path, front, space, experiment, report["survivors"])
+    front = [candidate for candidate in candidates if candidate.id in set(report["front"])]
+    report["drawings"] = draw_front(folder.path, front, settings.asked, report["survivors"])
     write_json(folder.report_json, report)
     write_html(report, folder.report_html)
-    rows = [
-        {key: value for key, value in each.items() if key not in LISTS}
-        | {"attempts": 1 + len(each["attempts"])}
-        | {"measured_latency_ms": (each["measured_latency_ms"] or {}).get("median")}
-        | each["metrics"]
-        for each in report["candidates"]
-    ]
-    write_text(folder.trials, pd.DataFrame(rows).to_csv(index=False))
+    write_text(folder.trials, candidates_table(report, candidates).to_csv(index=False))
     return report
 
 
-def read_candidates(folder: RunFolder, experiment: Experiment, space: SearchSpace) -> list[Candidate]:
-    """Every candidate of a run, by number; nothing is written, so a search may go on meanwhile."""
-    if experiment.storage is None and not folder.journal.exists():
-        return []  # the search has not begun; latency is being measured
-    record = Record(folder, experiment, space, mend=False)
-    return [record.candidates[number] for number in sorted(record.candidates)]
+def candidates_table(report: Mapping[str, Any], candidates: Sequence[RecordedCandidate]) -> pd.DataFrame:
+    """A row for each candidate: what came of it, a column for each decision and for each metric, whether on the front.
+
+    Args:
+        report: of the run.
+        candidates: of the run.
+    """
+    front = set(report["front"])
+    choices = {candidate.id: candidate.choices for candidate in candidates}
+    rows = [
+        {key: value for key, value in row.items() if key not in LISTS}
+        | {"attempts": 1 + len(row["attempts"]), "on_front": row["id"] in front}
+        | {"measured_latency_ms": (row["measured_latency_ms"] or {}).get("median")}
+        | {
+            f"choice_{name}" if name in row["metrics"] or name in row else name: option
+            for name, option in choices[row["id"]].items()
+        }
+        | row["metrics"]
+        for row in report["candidates"]
+    ]
+    return pd.DataFrame(rows)
+
+
+def _column(decision: str, row: Mapping[str, Any]) -> str:
+    """The name of the column of a decision, which a metric or a fact of the candidate may have, too."""
+    return f"choice_{decision}" if decision in row["metrics"] or decision in row else decision
+
+
+def read_space(folder: RunFolder) -> dict[str, Any]:
+    """What is known of the space of a run: its size, and how many options each decision has."""
+    empty: dict[str, Any] = {"architectures": None, "recipes": None, "joint": False, "decisions": []}
+    return json.loads(folder.space.read_text(encoding="utf-8")) if folder.space.exists() else empty
 
 
 def read_remeasured(folder: RunFolder) -> dict[int, dict[str, Any]]:
@@ -111,12 +127,13 @@ def read_remeasured(folder: RunFolder) -> dict[int, dict[str, Any]]:
     return {int(number): each for number, each in json.loads(folder.remeasured.read_text(encoding="utf-8")).items()}
 
 
-def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
+def describe(candidate: RecordedCandidate) -> dict[str, Any]:
     """A candidate in JSON values."""
     return {
         "id": candidate.id,
-        "architecture": space.format(candidate.arch),
-        **_halves(space, candidate),
+        "architecture": candidate.architecture,
+        "network": candidate.network,
+        "recipe": candidate.recipe,
         "status": candidate.status,
         "metrics": candidate.metrics,
         "scores": list(candidate.scores) if candidate.scores else None,
@@ -133,38 +150,36 @@ def describe(candidate: Candidate, space: SearchSpace) -> dict[str, Any]:
     }
 
 
-def _halves(space: SearchSpace, candidate: Candidate) -> dict[str, Any]:
-    """The network and the recipe of a candidate by themselves; without a recipe of its own, that is None."""
-    if not isinstance(space, JointSpace):
-        return {"network": space.format(candidate.arch), "recipe": None}
-    network, point = space.split(candidate.arch)
-    return {"network": space.network.format(network), "recipe": space.recipes.entries(point)}
-
-
 def _baseline(
-    folder: RunFolder, space: SearchSpace, candidates: Sequence[Candidate], experiment: Experiment
+    folder: RunFolder, candidates: Sequence[RecordedCandidate], settings: RunSettings
 ) -> dict[str, Any] | None:
     """The comparison with the baseline; None if none was asked for, or it has not begun."""
     inner = baseline_folder(folder)
-    if experiment.baseline is None or not inner.exists:
+    if settings.asked["baseline"] is None or not inner.exists:
         return None
-    return compare_with_baseline(candidates, read_candidates(inner, inner.experiment(), space), experiment)
+    return compare_with_baseline(candidates, read_candidates(inner, read_settings(inner)), settings)
 
 
 def _peak(folder: RunFolder) -> dict[str, Any] | None:
-    """What the device that trained does at best; None in runs of earlier versions, and before a search begins."""
+    """What the device that trained does at best; None before a search begins."""
     return json.loads(folder.peak.read_text(encoding="utf-8")) if folder.peak.exists() else None
 
 
 def _predictor(
-    folder: RunFolder, space: SearchSpace, candidates: Sequence[Candidate], measured: Mapping[int, Mapping[str, Any]]
+    folder: RunFolder,
+    joint: bool,
+    candidates: Sequence[RecordedCandidate],
+    measured: Mapping[int, Mapping[str, Any]],
 ) -> dict[str, Any] | None:
-    if isinstance(space, JointSpace):
+    if joint:
         return artefact_predictor(candidates)
     if not folder.calibration.exists():
         return None
     calibration = Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
-    held_out = calibration.hold_out(space)
+    rows = json.loads(folder.calibration.read_text(encoding="utf-8")).get("held_out")
+    if rows is None:
+        return None
+    held_out = HeldOut(*(np.array(rows[name]) for name in ("measured_ms", "predicted_ms", "std_ms")))
     protocol = calibration.protocol
     calls = f"median of {protocol['repeats']} calls or more, " if protocol["repeats"] else ""
     return {

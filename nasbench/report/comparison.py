@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nasbench.evaluators.compressed.space import JointSpace, experiment_space
-from nasbench.experiment.experiment import Experiment
 from nasbench.objectives.hypervolume import Scale, growth
 from nasbench.objectives.reward import pareto_front
-from nasbench.report.build import describe, read_candidates, read_remeasured
+from nasbench.report.build import describe, read_remeasured, read_space
 from nasbench.report.within_limits import within_limits
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 from nasbench.search.remeasured import overlay
+from nasbench.search.settings import RunSettings, read_candidates, read_settings
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
-from search_spaces import SearchSpace
 
 CONFIDENCE = 0.95
 MOMENTS = 60  # of the common time at which curves are given
+CHANGES_NOTHING = ("seed", "tensorboard", "survivors", "baseline", "storage", "callbacks")
 ALIKE = ("data", "objectives")  # sections in which compared runs must agree
 
 
@@ -35,17 +34,17 @@ class Run:
 
     Attributes:
         name: of its folder.
-        experiment: what was asked.
-        space: that was searched.
+        settings: what was asked.
+        joint: whether recipes were searched, too.
         candidates: the done ones that meet every limit, in the order in which they finished.
         all: every candidate.
     """
 
     name: str
-    experiment: Experiment
-    space: SearchSpace
-    candidates: list[Candidate]
-    all: list[Candidate]
+    settings: RunSettings
+    joint: bool
+    candidates: list[RecordedCandidate]
+    all: list[RecordedCandidate]
 
     @property
     def seconds(self) -> float:
@@ -55,11 +54,10 @@ class Run:
 
 def read_run(folder: RunFolder) -> Run:
     """The candidates of a run, with the latencies that were measured when its search was over."""
-    experiment = folder.require().experiment()
-    space = experiment_space(experiment)
-    everyone = read_candidates(folder, experiment, space)
-    known = overlay(everyone, read_remeasured(folder), experiment)
-    return Run(folder.name, experiment, space, within_limits(known, experiment), everyone)
+    settings = read_settings(folder)
+    everyone = read_candidates(folder, settings)
+    known = overlay(everyone, read_remeasured(folder), settings.objectives, settings.reward)
+    return Run(folder.name, settings, read_space(folder)["joint"], within_limits(known, settings), everyone)
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     first = runs[0]
     for run in runs[1:]:
         for section in ALIKE:
-            if getattr(run.experiment, section) != getattr(first.experiment, section):
+            if run.settings.asked[section] != first.settings.asked[section]:
                 raise UserError(
                     f"{run.name} and {first.name} differ in {section}, so that their numbers do not compare; compare "
                     f"runs with the same {' and '.join(ALIKE)}."
@@ -86,12 +84,12 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     pooled = [each.metrics for run in runs for each in run.candidates]
     if not pooled:
         raise UserError("none of the runs has a candidate that is done and meets the limits; search longer first.")
-    scale = Scale.of(first.experiment.objectives, pooled)
+    scale = Scale.of(first.settings.objectives, pooled)
     common_s = min(run.seconds for run in runs)
     groups = [_group(label, members, scale, common_s) for label, members in _grouped(runs).items()]
     reference = groups[0]
     return {
-        "objectives": [each.model_dump(mode="json") for each in first.experiment.objectives],
+        "objectives": [each.model_dump(mode="json") for each in first.settings.objectives],
         "scale": scale.to_json(),
         "common_seconds": common_s,
         "groups": groups,
@@ -103,13 +101,13 @@ def _grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs by the way of searching, with a short name for each."""
     kinds: dict[str, list[Run]] = {}
     for run in runs:
-        kinds.setdefault(_without_seed(run.experiment), []).append(run)
+        kinds.setdefault(_without_seed(run.settings.asked), []).append(run)
     labels: dict[str, list[Run]] = {}
-    several = len({run.experiment.name for run in runs}) > 1
+    several = len({run.settings.name for run in runs}) > 1
     for members in kinds.values():
-        asked = members[0].experiment
-        joint = isinstance(members[0].space, JointSpace) and asked.controller.name != "sequential"
-        way = f"joint {asked.controller.name}" if joint else asked.controller.name
+        asked = members[0].settings
+        joint = members[0].joint and asked.controller != "sequential"
+        way = f"joint {asked.controller}" if joint else asked.controller
         label = f"{asked.name}, {way}" if several else way
         labels[_free(label, labels)] = members
     return labels
@@ -120,10 +118,9 @@ def _free(label: str, taken: Mapping[str, Any]) -> str:
     return label if label not in taken else next(each for each in numbered if each not in taken)
 
 
-def _without_seed(experiment: Experiment) -> str:
+def _without_seed(asked: Mapping[str, Any]) -> str:
     """What makes runs one group: everything but the seed, and what cannot change a result."""
-    fields = experiment.model_dump(mode="json", exclude={"seed", "tensorboard", "survivors", "baseline", "storage"})
-    return json.dumps(fields, sort_keys=True)
+    return json.dumps({key: value for key, value in asked.items() if key not in CHANGES_NOTHING}, sort_keys=True)
 
 
 def _group(label: str, runs: Sequence[Run], scale: Scale, common_s: float) -> dict[str, Any]:
@@ -131,18 +128,18 @@ def _group(label: str, runs: Sequence[Run], scale: Scale, common_s: float) -> di
     curves = np.array([_curve(run, scale, moments) for run in runs])
     described = []
     for run, curve in zip(runs, curves, strict=True):
-        front = pareto_front(run.experiment.objectives, {each.id: each.metrics for each in run.candidates})
+        front = pareto_front(run.settings.objectives, {each.id: each.metrics for each in run.candidates})
         by_id = {each.id: each for each in run.candidates}
         described.append(
             {
                 "run": run.name,
-                "seed": run.experiment.seed,
+                "seed": run.settings.seed,
                 "seconds": run.seconds,
                 "candidates": len(run.candidates),
                 "evaluated": len(run.all),
                 "trained": sum(not each.cached and each.training_seconds > 0 for each in run.all),
                 "hypervolume": float(curve[-1]),
-                "front": [describe(by_id[number], run.space) for number in front],
+                "front": [describe(by_id[number]) for number in front],
             }
         )
     final = curves[:, -1]

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasbench.evaluators.outcomes import ENDINGS
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 
 
-def early_ends(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+def early_ends(candidates: Sequence[RecordedCandidate]) -> list[dict[str, Any]]:
     """A row for each stage that ended candidates as infeasible, in the order in which they come.
 
     Returns:
         `stage`, `count`, `seconds` that their evaluations took, and `candidates`, their numbers.
     """
-    found: dict[str, list[Candidate]] = {name: [] for name in ENDINGS}
+    found: dict[str, list[RecordedCandidate]] = {name: [] for name in ENDINGS}
     for each in candidates:
         if each.status == "infeasible":
             found[each.ending or _guessed(each)].append(each)
@@ -31,6 +31,6 @@ def early_ends(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     ]
 
 
-def _guessed(candidate: Candidate) -> str:
+def _guessed(candidate: RecordedCandidate) -> str:
     """The stage, if an evaluator of a user or an earlier version left it open."""
     return "after training" if "train_loss" in candidate.metrics else "before training"

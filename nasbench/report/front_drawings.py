@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nasbench.data import load_data
-from nasbench.evaluators.compressed.space import JointSpace, network_space
-from nasbench.experiment.experiment import Experiment
 from nasbench.models import read_description
 from nasbench.report.drawing.drawing import operation_colours, svg
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 from nasbench.storage.files import write_text
-from search_spaces import Architecture, Graph, SearchSpace, Task
+from nasbench_registry import UserError
+from search_spaces import Graph, SearchSpace, Task, get_space
 
 FOLDER = "drawings"
 MOST = 100  # networks: more take minutes
@@ -21,28 +20,27 @@ MOST_BYTES = 2_000_000  # of all drawings: they stand in the report
 
 
 def draw_front(
-    root: Path, front: Sequence[Candidate], space: SearchSpace, experiment: Experiment, survivors: Sequence[Any]
+    root: Path, front: Sequence[RecordedCandidate], asked: Mapping[str, Any], survivors: Sequence[Any]
 ) -> list[dict[str, Any]]:
     """Write a drawing of every network on the front; candidates that differ in their recipes share one.
 
     Args:
         root: of the run; drawings of an earlier report are replaced.
         front: its members. Where all would take too much room, the first ones are drawn.
-        space: that was searched.
-        experiment: that was asked for.
+        asked: the experiment, as JSON values.
         survivors: as the report describes them: with their drawings, which are not made again.
 
     Returns:
         A row for each network: `candidates`, the numbers of those that have it; `drawing`, the path of an SVG file
         relative to `root`, or None; `drawing_error`, why there is none, or None.
     """
-    rows = {_key(space, each): _row([], each.id) for each in front}
+    rows = {each.network: _row([], each.id) for each in front}
     for each in front:
-        rows[_key(space, each)]["candidates"].append(each.id)
+        rows[each.network]["candidates"].append(each.id)
     known = {one["candidate"]: one["drawing"] for one in survivors if one.get("drawing")}
     graphs: dict[str, tuple[Graph, ...]] = {}
-    first = {_key(space, each): each for each in reversed(front)}
-    task: Task | None = None
+    first = {each.network: each for each in reversed(front)}
+    made: tuple[SearchSpace, Task] | None = None
     for key, row in rows.items():
         drawn = next((known[number] for number in row["candidates"] if number in known), None)
         if drawn is not None:
@@ -52,10 +50,11 @@ def draw_front(
             row["drawing_error"] = f"{MOST} networks of the front were drawn before it; `nasbench draw` draws it"
             continue
         try:
-            task = task or _task(root, experiment, survivors)
-            made = tuple(network_space(space).diagram(_network(space, first[key].arch), task))
-            svg(made)  # a graph may turn out not to be one
-            graphs[row["file"]] = made
+            made = made or (_space(asked), _task(root, asked, survivors))
+            space, task = made
+            drawn_graphs = tuple(space.diagram(space.parse(first[key].network), task))
+            svg(drawn_graphs)  # a graph may turn out not to be one
+            graphs[row["file"]] = drawn_graphs
         except Exception as error:  # a user's own diagram() may fail in any way; the report must not be lost
             row["drawing_error"] = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
     _write(root, list(rows.values()), graphs)
@@ -75,7 +74,7 @@ def _write(root: Path, rows: Sequence[dict[str, Any]], graphs: dict[str, tuple[G
             continue
         named = ", ".join(map(str, row["candidates"]))
         drawn = svg(
-            graphs[row["file"]], title=f"Candidate{'s' * (len(row['candidates']) > 1)} {named}", colours=colours
+            graphs[row["file"]], title=f"RecordedCandidate{'s' * (len(row['candidates']) > 1)} {named}", colours=colours
         )
         room -= len(drawn.encode("utf-8"))
         if room < 0:
@@ -89,19 +88,18 @@ def _write(root: Path, rows: Sequence[dict[str, Any]], graphs: dict[str, tuple[G
             file.unlink()
 
 
-def _key(space: SearchSpace, candidate: Candidate) -> tuple[int, ...]:
-    """The same for candidates whose drawings are the same."""
-    return _network(space, candidate.arch).picks
+def _space(asked: Mapping[str, Any]) -> SearchSpace:
+    options = dict(asked["space"])
+    return get_space(options.pop("name"), **options)
 
 
-def _network(space: SearchSpace, arch: Architecture) -> Architecture:
-    return space.split(arch)[0] if isinstance(space, JointSpace) else arch
-
-
-def _task(root: Path, experiment: Experiment, survivors: Sequence[Any]) -> Task:
+def _task(root: Path, asked: Mapping[str, Any], survivors: Sequence[Any]) -> Task:
     """What the networks were built for, from a survivor if there is one: to load the data may take long."""
     for survivor in survivors:
         for stage in survivor["stages"][:1]:
             told = read_description(root / stage["artefact"])["task"]
             return Task(tuple(told["input_shape"]), told["classes"])
-    return load_data(experiment.data.name, **experiment.data.options).task
+    if asked["data"] is None:
+        raise UserError("the search has no data, so what its networks take is not known.")
+    options = dict(asked["data"])
+    return load_data(options.pop("name"), **options).task

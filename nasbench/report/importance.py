@@ -8,7 +8,7 @@ of the best quarter of the candidates differ from those of all.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
 from nasbench.objectives.objective import Objective
-from nasbench.search.record import Candidate
-from search_spaces import SearchSpace
+from nasbench.search.record import RecordedCandidate
 
 BEST = 0.25  # the share of the candidates that is compared with all
 LEAST = 20  # candidates: the best quarter then holds the five that the evaluator asks for
@@ -40,7 +39,7 @@ class _Options(CategoricalDistribution):
 
 
 def importance(
-    candidates: Sequence[Candidate], space: SearchSpace, objectives: Sequence[Objective]
+    candidates: Sequence[RecordedCandidate], options: Mapping[str, int], objectives: Sequence[Objective]
 ) -> tuple[Told, Told]:
     """The share of each decision in the importance of all, and what share chance gives, for each objective.
 
@@ -49,7 +48,7 @@ def importance(
 
     Args:
         candidates: done ones that are comparable.
-        space: that was searched.
+        options: of each decision of the space, in their order, how many it has.
         objectives: of the search.
 
     Returns:
@@ -65,7 +64,7 @@ def importance(
         costs = np.array([each.metrics[name] * (-1 if objective.goal == "max" else 1) for each in known])
         reason = _too_little(len(known), costs)
         if reason is None:
-            found, by_chance = _shares(_trials(known, space), costs)
+            found, by_chance = _shares(_trials(known, options), costs)
             reason = None if found else "no decision sets the best quarter apart, for candidates or values are the same"
         if reason is not None:
             shares[name] = chance[name] = reason
@@ -83,13 +82,13 @@ def _too_little(count: int, costs: Values) -> str | None:
     return "all candidates have the same value" if np.ptp(costs) == 0 else None
 
 
-def _trials(candidates: Sequence[Candidate], space: SearchSpace) -> list[FrozenTrial]:
+def _trials(candidates: Sequence[RecordedCandidate], counts: Mapping[str, int]) -> list[FrozenTrial]:
     """Their decisions that matter, as parameters; without those that are the same in all of them."""
-    options = {each.name: _Options(range(len(each.options))) for each in space.decisions if len(each.options) > 1}
-    names = [each.name for each in space.decisions]
+    options = {name: _Options(range(count)) for name, count in counts.items() if count > 1}
+    names = list(counts)
     rows = []
     for each in candidates:
-        active = space.choices(each.arch)
+        active = each.choices
         rows.append({name: pick for name, pick in zip(names, each.arch.picks, strict=True) if name in active})
     varied = [name for name in options if len({row.get(name) for row in rows}) > 1]
     trials = []

@@ -1,1 +1,1 @@
-"""The search loop: study, record, executors."""
+"""The search loop: study, record, executors, limits."""

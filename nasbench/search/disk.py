@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from nasbench.search.select import choose_survivors
 from nasbench.search.study import Study
-from nasbench.storage.remote_folder import RemoteError
+from nasbench.storage.checkpoints import Checkpoints
 
 GB = 1e9
 
@@ -16,35 +15,36 @@ class Disk:
     """Gives up weights that nobody will need, and ends a search whose folder becomes too large.
 
     Args:
-        study: whose run folder it is.
+        study: whose candidates left the weights.
+        checkpoints: that hold them.
+        folder: of the run.
+        keep: weights of so many done candidates stay, the best ones; None keeps all.
+        max_gb: of the run folder, in units of 1e9 bytes; None is no limit.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        self.checkpoints = study.folder.checkpoints
-        with contextlib.suppress(RemoteError):
-            there = self.checkpoints.sizes()
-            for candidate in study.candidates:
-                if candidate.status != "running":
-                    self.checkpoints.forget(candidate.id, there)
+    def __init__(
+        self, study: Study, checkpoints: Checkpoints, folder: Path, *, keep: int | None, max_gb: float | None
+    ) -> None:
+        self.study, self.checkpoints, self.folder = study, checkpoints, folder
+        self.keep, self.max_gb = keep, max_gb
+        there = self.checkpoints.sizes()
+        for candidate in study.candidates:
+            if candidate.status != "running":
+                self.checkpoints.forget(candidate.id, there)
 
     def tidy(self, number: int) -> None:
-        """Call it when a candidate finished: its state of training goes, and so do weights beyond the best ones.
-
-        While a remote folder cannot be reached nothing happens: the next candidate's turn will do.
-        """
-        with contextlib.suppress(RemoteError):
-            there = self.checkpoints.sizes()
-            self.checkpoints.forget(number, there)
-            self._limit(there)
+        """Call it when a candidate finished: its state of training goes, and so do weights beyond the best ones."""
+        there = self.checkpoints.sizes()
+        self.checkpoints.forget(number, there)
+        self._limit(there)
 
     def _limit(self, there: dict[str, int]) -> None:
-        keep, limit = self.study.experiment.checkpoints.keep, self.study.experiment.search.max_disk_gb
+        keep, limit = self.keep, self.max_gb
         if limit is None and (keep is None or len(there) <= keep):
             return
         sizes = self._weights(there)
         excess = 0 if keep is None else len(sizes) - keep
-        used = 0.0 if limit is None else self._used(there)
+        used = 0.0 if limit is None else folder_bytes(self.folder)
         for number, size in sizes.items():
             if excess <= 0 and (limit is None or used <= limit * GB):
                 return
@@ -52,10 +52,6 @@ class Disk:
             excess, used = excess - 1, used - size
         if limit is not None and used > limit * GB:
             self.study.stop(f"the run folder holds {used / GB:.3g} GB, more than search.max_disk_gb={limit:g}")
-
-    def _used(self, there: dict[str, int]) -> float:
-        """Bytes of the run folder; checkpoints behind a URL are a part of it that lies elsewhere."""
-        return folder_bytes(self.study.folder.path) + (sum(there.values()) if self.checkpoints.remote else 0)
 
     def _weights(self, there: dict[str, int]) -> dict[int, int]:
         """Bytes of the weights of finished candidates, those first that are needed least."""

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from nasbench.evaluators.costs import LATENCY, paper_costs
-from nasbench.experiment.experiment import Experiment
+from nasbench.evaluators.costs import LATENCY, ON_PAPER, paper_costs
 from nasbench.latency.calibration import NetworkPredictor
 from nasbench.objectives.metrics import Metrics
 from nasbench.objectives.objective import Objective
@@ -23,7 +22,6 @@ from search_spaces.fresh_model import fresh_model
 SAMPLES = 16  # drawn at random before the descent
 STEPS = 32  # of the descent, however slow a network is to cost
 PARENTS, CHILDREN = 5, 24  # of each step: so many of the closest have so many mutations each
-ON_PAPER = ("macs", "params", "size_bytes", "peak_memory_bytes")
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,11 @@ def checked_limits(objectives: Sequence[Objective], *, latency: bool) -> list[Ob
 def check_feasible(
     space: SearchSpace,
     task: Task,
-    experiment: Experiment,
+    objectives: Sequence[Objective],
     predictor: NetworkPredictor | None,
     *,
     seed: int,
+    batch: int = 1,
     budget_s: float = 8.0,
 ) -> Feasible | None:
     """Look for an architecture that meets every hard limit on a cost known before training.
@@ -70,9 +69,10 @@ def check_feasible(
     Args:
         space: what is searched.
         task: what the networks are built for.
-        experiment: its objectives have the limits; those known only after training are passed over.
+        objectives: have the limits; those known only after training are passed over.
         predictor: of latency; None passes over limits on latency and throughput.
         seed: decides what is looked at, and what is found; only how soon the descent gives up depends on the clock.
+        batch: images in one inference of the device that latency is of.
         budget_s: seconds of descent, unless `STEPS` steps take longer.
 
     Returns:
@@ -81,14 +81,14 @@ def check_feasible(
     Raises:
         UserError: nothing was found; with the closest values.
     """
-    limits = checked_limits(experiment.objectives, latency=predictor is not None)
+    limits = checked_limits(objectives, latency=predictor is not None)
     if not limits:
         return None
     peak = any(each.metric == "peak_memory_bytes" for each in limits)
 
     def known_costs(arch: Architecture) -> Metrics:
         model = fresh_model(space, arch, task, seed)
-        return paper_costs(model, task, predictor, arch=arch, batch=experiment.device.batch, peak=peak)
+        return paper_costs(model, task, predictor, arch=arch, batch=batch, peak=peak)
 
     hunt = _Hunt(space, limits, known_costs, np.random.default_rng(seed))
     found = hunt.sample() or hunt.descend(budget_s)

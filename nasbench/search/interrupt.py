@@ -14,12 +14,13 @@ INTERRUPTED = "stopped by Ctrl-C"
 
 
 @contextmanager
-def stoppable(study: Study, on_stop: Callable[[], None]) -> Iterator[None]:
+def stoppable(study: Study, on_stop: Callable[[], None], *, handle_signals: bool = True) -> Iterator[None]:
     """Within the context the first SIGINT stops the handing out of candidates, the next one and SIGTERM stop at once.
 
     Args:
         study: that hands them out.
         on_stop: called at the first SIGINT, to tell the user.
+        handle_signals: False leaves the signals to the caller: then SIGINT raises KeyboardInterrupt at once.
 
     Raises:
         KeyboardInterrupt: at the second SIGINT or at SIGTERM, or when the context ends after the first one.
@@ -34,7 +35,8 @@ def stoppable(study: Study, on_stop: Callable[[], None]) -> Iterator[None]:
         study.stop(INTERRUPTED)
         on_stop()
 
-    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
+    # Only in the main thread may signals be handled.
+    if not handle_signals or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

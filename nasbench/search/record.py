@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nasbench.evaluators import Evaluated, Trial
-from nasbench.experiment.experiment import Experiment
+from nasbench.evaluators.trial import Evaluated, Trial
+from nasbench.objectives.objective import Objective
 from nasbench.storage.optuna_storage import open_storage, patiently, together
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
@@ -23,15 +22,22 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 METRIC_NAMES = "study:metric_names"  # where Optuna and its dashboard look for the names of objectives
 
+Parts = Callable[[Architecture], Mapping[str, Any]]
+"""The network and the recipe of an architecture by themselves: {"network": notation, "recipe": entries or None}."""
+
 
 @dataclass
-class Candidate:
-    """A candidate as the record knows it.
+class RecordedCandidate:
+    """A candidate as the record knows it; to read it takes no search space.
 
     Attributes:
         id: its number, from 0.
         arch: the architecture.
         epochs: the fidelity asked for; None is the full budget.
+        architecture: it in the notation of its space.
+        choices: of each decision that matters, its option; objects and lists as text.
+        network: the notation of the network alone, where a recipe belongs to the architecture.
+        recipe: the entries of that recipe; None where it is the same for all candidates.
         status: running, or one of `OUTCOMES`.
         metrics: of a done one, or of one that was stopped early.
         scores: what the controller was told; None unless it was scored.
@@ -39,16 +45,20 @@ class Candidate:
         finished_s: when it finished, in seconds of search, pauses between resumes left out.
         error: why it is not done.
         training_seconds: of these were spent in training; what was trained before an interruption is included.
-        curve: validation accuracy in percent by epoch, where it was validated.
+        curve: the metric that a candidate is compared by while it is trained, by epoch, where it was reported.
         attempts: status, error and seconds of attempts that were followed by another one.
         cached: whether it was found in the shared cache and not trained.
-        ending: of an infeasible one, the stage of its evaluation that ended it; None in runs of earlier versions.
+        ending: of an infeasible one, the stage of its evaluation that ended it.
         violation: of an infeasible one, how far it is beyond the limits; None if that is not known.
     """
 
     id: int
     arch: Architecture
     epochs: int | None
+    architecture: str = ""
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
+    recipe: list[Any] | None = None
     status: str = "running"
     metrics: dict[str, float] = field(default_factory=dict)
     scores: tuple[float, ...] | None = None
@@ -63,7 +73,7 @@ class Candidate:
     violation: float | None = None
 
 
-def comparable(candidates: Sequence[Candidate], full_epochs: int) -> list[Candidate]:
+def comparable(candidates: Sequence[RecordedCandidate], full_epochs: int) -> list[RecordedCandidate]:
     """Those of the done candidates that were trained for the most epochs that any of them was.
 
     Args:
@@ -75,12 +85,12 @@ def comparable(candidates: Sequence[Candidate], full_epochs: int) -> list[Candid
     return [candidate for candidate in done if (candidate.epochs or full_epochs) == most]
 
 
-def search_seconds(candidates: Iterable[Candidate]) -> float:
+def search_seconds(candidates: Iterable[RecordedCandidate]) -> float:
     """Seconds of search until the last outcome, pauses between resumes left out; 0 before the first."""
     return max((candidate.finished_s for candidate in candidates), default=0.0)
 
 
-def utilization(candidates: Collection[Candidate], workers: int) -> float | None:
+def utilization(candidates: Collection[RecordedCandidate], workers: int) -> float | None:
     """Seconds of training in all workers together / (workers x seconds of search); None before the first outcome.
 
     What is in training now is not counted yet, and what was found in the shared cache was not trained.
@@ -93,26 +103,37 @@ def utilization(candidates: Collection[Candidate], workers: int) -> float | None
 class Record:
     """Every candidate of a study, on disk before anything else hears of it.
 
-    In a storage that several runs share, the study has the name of the experiment and the id of the run in its name.
-
     Args:
-        folder: of the run; its journal holds the record, unless the experiment names a storage.
-        experiment: whose objectives become the values of an Optuna trial, with their directions.
-        space: whose architectures are recorded.
+        journal: the file that holds the record, unless a storage does.
+        space: whose architectures are recorded; None reads a record that is there.
+        objectives: become the values of an Optuna trial, with their directions.
+        name: of the study; in a storage that several runs share, no other run may have it.
+        storage: URL of an Optuna storage in place of the journal.
+        parts: gives network and recipe of an architecture; None where all candidates have one recipe.
         mend: repair what a killed process left; only for the holder of the run folder.
     """
 
-    def __init__(self, folder: RunFolder, experiment: Experiment, space: SearchSpace, *, mend: bool = True) -> None:
-        shared = experiment.storage is not None
-        if mend and not shared:
-            _mend(folder.journal)
-        objectives = experiment.objectives
-        name = f"{experiment.name}-{folder.run_id}" if shared else experiment.name
-        self.space, self.objectives = space, objectives
-        self._storage = open_storage(experiment.storage, folder.journal)
-        directions = [StudyDirection.MAXIMIZE if each.goal == "max" else StudyDirection.MINIMIZE for each in objectives]
+    def __init__(
+        self,
+        journal: Path,
+        space: SearchSpace | None,
+        objectives: Sequence[Objective],
+        *,
+        name: str,
+        storage: str | None = None,
+        parts: Parts | None = None,
+        mend: bool = True,
+    ) -> None:
+        if mend and storage is None:
+            _mend(journal)
+        self._space, self.objectives = space, objectives
+        self._parts = parts
+        self._storage = open_storage(storage, journal)
+        directions = [
+            StudyDirection.MAXIMIZE if objective.goal == "max" else StudyDirection.MINIMIZE for objective in objectives
+        ]
         self._ids: dict[int, int] = {}
-        self.candidates: dict[int, Candidate] = {}
+        self.candidates: dict[int, RecordedCandidate] = {}
         studies = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
         if name not in studies and not mend:
             return  # nothing was handed out yet, and a reader makes nothing
@@ -122,17 +143,29 @@ class Record:
             self._storage.set_study_system_attr(self._study, METRIC_NAMES, names)
         for trial in self._trials():
             self._ids[trial.number] = trial._trial_id
-            self.candidates[trial.number] = _candidate(trial, space)
+            self.candidates[trial.number] = _candidate(trial)
             if mend and "outcome" in trial.user_attrs and not trial.state.is_finished():
                 self._close(trial._trial_id, trial.user_attrs["outcome"])
+
+    @property
+    def space(self) -> SearchSpace:
+        """What is searched; a record that was opened to be read knows none."""
+        if self._space is None:
+            raise RuntimeError("this record was opened without its search space, to be read only")
+        return self._space
 
     def create(self, trial: Trial) -> None:
         """Write down that a candidate is running."""
         # Decisions that do not matter are no parameters of the trial, as in a conditional space of Optuna itself.
-        params = {name: _category(option) for name, option in self.space.choices(trial.arch).items()}
+        space = self.space
+        architecture = space.format(trial.arch)
+        parts: dict[str, Any] = {"network": architecture, "recipe": None}
+        if self._parts is not None:
+            parts |= self._parts(trial.arch)
+        params = {name: _category(option) for name, option in space.choices(trial.arch).items()}
         distributions: dict[str, BaseDistribution] = {
             decision.name: CategoricalDistribution([_category(option) for option in decision.options])
-            for decision in self.space.decisions
+            for decision in space.decisions
             if decision.name in params
         }
         template = create_trial(
@@ -140,8 +173,10 @@ class Record:
             params=params,
             distributions=distributions,
             user_attrs={
-                "architecture": self.space.format(trial.arch),
+                "architecture": architecture,
+                "space": trial.arch.space,
                 "picks": list(trial.arch.picks),
+                **parts,
                 "asked_epochs": trial.epochs,  # beside the metric `epochs`, how many there were
             },
         )
@@ -153,10 +188,12 @@ class Record:
                 f"let one process at a time work with a run and its storage."
             )
         self._ids[number] = trial_id
-        self.candidates[number] = Candidate(number, trial.arch, trial.epochs)
+        self.candidates[number] = RecordedCandidate(
+            number, trial.arch, trial.epochs, architecture, params, parts["network"], parts["recipe"]
+        )
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Write down the validation accuracy that a running candidate has after an epoch."""
+        """Write down what a running candidate is worth after an epoch."""
         curve = self.candidates[number].curve
         if curve.get(str(epoch)) != value:
             patiently(lambda again: self._storage.set_trial_intermediate_value(self._ids[number], epoch, value))
@@ -170,7 +207,7 @@ class Record:
 
     def finish(
         self, number: int, evaluated: Evaluated, scores: tuple[float, ...] | None, finished_s: float
-    ) -> Candidate:
+    ) -> RecordedCandidate:
         """Write down what came of a candidate."""
         trial_id = self._ids[number]
         outcome = evaluated.to_json() | {"scores": list(scores) if scores else None, "finished_s": finished_s}
@@ -213,12 +250,16 @@ class Record:
 _STATES = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
 
 
-def _candidate(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Candidate:
+def _candidate(trial: optuna.trial.FrozenTrial) -> RecordedCandidate:
     attributes = trial.user_attrs
-    candidate = Candidate(
+    candidate = RecordedCandidate(
         trial.number,
-        space.architecture(attributes["picks"]),
+        Architecture(attributes["space"], tuple(attributes["picks"])),
         attributes["asked_epochs"],
+        attributes["architecture"],
+        dict(trial.params),
+        attributes["network"],
+        attributes["recipe"],
         curve={str(epoch): value for epoch, value in trial.intermediate_values.items()},
         attempts=list(attributes.get("attempts", ())),
     )
@@ -227,17 +268,17 @@ def _candidate(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Candidate
     return candidate
 
 
-def _fill(candidate: Candidate, outcome: dict[str, Any]) -> None:
+def _fill(candidate: RecordedCandidate, outcome: dict[str, Any]) -> None:
     candidate.status = outcome["status"]
     candidate.metrics = dict(outcome["metrics"])
     candidate.scores = tuple(outcome["scores"]) if outcome["scores"] else None
     candidate.seconds = outcome["seconds"]
     candidate.finished_s = outcome["finished_s"]
     candidate.error = outcome["error"]
-    candidate.training_seconds = outcome.get("training_seconds", 0.0)  # absent in runs of earlier versions
-    candidate.cached = outcome.get("cached", False)
-    candidate.ending = outcome.get("ending")
-    candidate.violation = outcome.get("violation")
+    candidate.training_seconds = outcome["training_seconds"]
+    candidate.cached = outcome["cached"]
+    candidate.ending = outcome["ending"]
+    candidate.violation = outcome["violation"]
 
 
 def _category(option: Any) -> str | int | float | bool | None:

@@ -6,25 +6,34 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nasbench.experiment.experiment import Experiment
-from nasbench.objectives.reward import scores
-from nasbench.search.record import Candidate
+from nasbench.objectives.objective import Objective
+from nasbench.objectives.reward import Reward, scores
+from nasbench.search.record import RecordedCandidate
 
 
 def overlay(
-    candidates: Sequence[Candidate], measured: Mapping[int, Mapping[str, Any]], experiment: Experiment
-) -> list[Candidate]:
+    candidates: Sequence[RecordedCandidate],
+    measured: Mapping[int, Mapping[str, Any]],
+    objectives: Sequence[Objective],
+    reward: Reward,
+) -> list[RecordedCandidate]:
     """The candidates with their measured latencies in place of the predicted ones, and the scores that follow.
 
     Args:
         candidates: done ones.
         measured: the latency of some of them as JSON, by number: median in milliseconds, batch, protocol.
-        experiment: whose reward gives the scores.
+        objectives: of the search.
+        reward: gives the scores.
     """
-    return [_measured(each, measured[each.id], experiment) if each.id in measured else each for each in candidates]
+    return [
+        _measured(candidate, measured[candidate.id], objectives, reward) if candidate.id in measured else candidate
+        for candidate in candidates
+    ]
 
 
-def _measured(candidate: Candidate, latency: Mapping[str, Any], experiment: Experiment) -> Candidate:
+def _measured(
+    candidate: RecordedCandidate, latency: Mapping[str, Any], objectives: Sequence[Objective], reward: Reward
+) -> RecordedCandidate:
     known = {name: value for name, value in candidate.metrics.items() if name != "latency_std_ms"}
     known |= {"latency_ms": latency["median"], "throughput_per_s": 1000 * latency["batch"] / latency["median"]}
-    return dataclasses.replace(candidate, metrics=known, scores=scores(experiment, known))
+    return dataclasses.replace(candidate, metrics=known, scores=scores(objectives, reward, known))

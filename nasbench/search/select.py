@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nasbench.objectives.reward import broken_limit, pareto_front
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 from nasbench.search.remeasured import overlay
 from nasbench.search.study import Study
 from nasbench_registry import UserError
@@ -16,7 +16,7 @@ from nasbench_registry import UserError
 
 def choose_survivors(
     study: Study, number: int | Sequence[int], measured: Mapping[int, Mapping[str, Any]] | None = None
-) -> list[Candidate]:
+) -> list[RecordedCandidate]:
     """Up to `number` done candidates, the best first; only those that were trained for the most epochs.
 
     Candidates that are named survive in the order in which they are named, whatever they are worth.
@@ -34,8 +34,8 @@ def choose_survivors(
     """
     if not isinstance(number, int):
         return [_named(study, each) for each in number]
-    objectives = study.experiment.objectives
-    candidates = overlay(study.comparable, measured or {}, study.experiment)
+    objectives = study.objectives
+    candidates = overlay(study.comparable, measured or {}, study.objectives, study.reward)
     done = [each for each in candidates if each.scores and broken_limit(objectives, each.metrics) is None]
     front = set(pareto_front(objectives, {each.id: each.metrics for each in done}))
     if done and len(done[0].scores or ()) == 1:
@@ -47,12 +47,12 @@ def choose_survivors(
     return [*members, *rest][:number]
 
 
-def _named(study: Study, number: int) -> Candidate:
+def _named(study: Study, number: int) -> RecordedCandidate:
     candidate = study.record.candidates.get(number)
     if candidate is None or candidate.status != "done":
         what = "is none of this search" if candidate is None else f"is {candidate.status}"
         raise UserError(
             f"survivors: candidate {number} {what}; name candidates that are done (trials.csv lists them), with "
-            f"nasbench resume {study.folder.name} -o 'survivors=[...]', or give how many shall be chosen."
+            f"nasbench resume RUN -o 'survivors=[...]', or give how many shall be chosen."
         )
     return candidate

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from controllers import Controller, Outcome, Proposal, SearchFinished, controllers, get_controller, stalled
-from nasbench.evaluators import FAILURES, SCORED, Evaluated, Trial
-from nasbench.evaluators.compressed.space import JointSpace
-from nasbench.evaluators.evaluator import Earlier
-from nasbench.experiment.experiment import Experiment
-from nasbench.objectives.reward import pareto_front, scores
-from nasbench.search.record import Candidate, Record, comparable, search_seconds, utilization
+from controllers import Controller, Outcome, Proposal, SearchFinished, stalled
+from nasbench.evaluators.outcomes import FAILURES, SCORED
+from nasbench.evaluators.trial import Evaluated, History, Trial
+from nasbench.objectives.metrics import goal_of
+from nasbench.objectives.objective import Objective
+from nasbench.objectives.reward import Reward, needed_metrics, pareto_front, scores
+from nasbench.search.config import OutcomesConfig, SearchConfig
+from nasbench.search.record import Record, RecordedCandidate, comparable, search_seconds, utilization
 from nasbench.storage.files import write_json
-from nasbench.storage.run_folder import RunFolder
 from search_spaces import Architecture, SearchSpace
 
 MAX_REPEATS = 1000  # proposals in a row that were all known already: the controller has seen what it can reach
-REFIT = 5  # the latency predictor learns from so many measured candidates at a time
-STAGED = ("latency_ms", "proxy_score", "short_val_acc_pct", "trained_val_acc_pct")  # what stages of a joint search read
 MAX_INFEASIBLE = 200  # candidates in a row over a hard limit: nothing, or next to nothing, meets it
 
 
@@ -39,17 +37,52 @@ class Study:
     attempt is followed by another one as far as the policy of its kind allows.
 
     Args:
-        folder: of the run; locked by the caller.
-        experiment: what was asked.
-        space: what is searched.
+        controller: proposes candidates; no one else may ask it.
+        objectives: what is optimised, and which limits hold.
+        reward: makes the controller's scores of a candidate's metrics.
+        budget: when the search ends.
+        record: of all candidates, which knows the space.
+        outcomes: what follows from a kind of failure.
+        full_epochs: of a candidate for which the controller asks no other number.
+        seed: of the search; the seeds of candidates follow from it.
+        state: the file that keeps the controller's state; None keeps none, and such a study does not resume.
+        workers: candidates that run at a time, for `utilization`.
+        history: gives what the evaluator wants to know of earlier candidates, see `Evaluator.history`.
+        start_with: architectures to evaluate before the controller is asked.
+        stop_at: ends the search as soon as a done candidate is this good, by metric.
+        quality: the metric that candidates are compared by while they are trained; None is the first objective.
     """
 
-    def __init__(self, folder: RunFolder, experiment: Experiment, space: SearchSpace) -> None:
-        self.folder, self.experiment, self.space = folder, experiment, space
-        self.record = Record(folder, experiment, space)
+    def __init__(
+        self,
+        controller: Controller,
+        objectives: Sequence[Objective],
+        reward: Reward,
+        budget: SearchConfig,
+        record: Record,
+        *,
+        outcomes: OutcomesConfig | None = None,
+        full_epochs: int = 1,
+        seed: int = 0,
+        state: Path | None = None,
+        workers: int = 1,
+        history: Callable[[Sequence[RecordedCandidate]], History] | None = None,
+        start_with: Sequence[Architecture] = (),
+        stop_at: Mapping[str, float] | None = None,
+        quality: str | None = None,
+    ) -> None:
+        self.objectives, self.reward, self.budget, self.record = tuple(objectives), reward, budget, record
+        self.space: SearchSpace = record.space
+        self.outcomes = outcomes or OutcomesConfig()
+        self.full_epochs, self.seed, self.workers = full_epochs, seed, workers
+        self.quality = quality or self.objectives[0].metric
+        self.stop_at = dict(stop_at or {})
         self.stop_reason: str | None = None
         self.on_retry: Callable[[int, Evaluated], None] = lambda number, evaluated: None
         """Called when a failed attempt will be followed by another one."""
+        self._state = state
+        self._history = history
+        self._start_with = [self.space.canonical(arch) for arch in start_with]
         self._running: dict[int, Proposal] = {}
         self._out: set[int] = set()  # those of `_running` that an executor has now
         self._twins: dict[int, list[Proposal]] = {}  # further proposals of what a running candidate is, too
@@ -57,21 +90,30 @@ class Study:
         self._known: dict[tuple[Architecture, int], int] = {}
         self._infeasible_in_a_row = 0
         self._stopped_for: str | None = None
-        self._controller = make_controller(experiment, space)
+        self._controller = controller
         self._resume()
+        known = {arch for arch, _ in self._known}
+        self._start_with = [arch for arch in dict.fromkeys(self._start_with) if arch not in known]
+        for candidate in self.candidates:
+            self._look_at_goal(candidate)
         self._earlier_s = search_seconds(self.candidates)
         self._started = time.monotonic()
 
     # ---- what the run looks like
 
     @property
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> list[RecordedCandidate]:
         """Every candidate, by number."""
         return [self.record.candidates[number] for number in sorted(self.record.candidates)]
 
     def count(self, status: str) -> int:
         """How many candidates have this status: running, or one of `OUTCOMES`."""
         return self._counts[status]
+
+    @property
+    def controller_name(self) -> str:
+        """The name of the controller."""
+        return self._controller.name
 
     @property
     def finished(self) -> int:
@@ -88,22 +130,22 @@ class Study:
         return Counter(candidate.status for candidate in self.record.candidates.values())
 
     @property
-    def comparable(self) -> list[Candidate]:
+    def comparable(self) -> list[RecordedCandidate]:
         """The done candidates that were trained for the most epochs: all of them, unless the controller asks for less.
 
         What was trained for less stands neither on the front nor among the survivors.
         """
-        return comparable(self.candidates, self.experiment.training.epochs)
+        return comparable(self.candidates, self.full_epochs)
 
     @property
-    def best(self) -> Candidate | None:
+    def best(self) -> RecordedCandidate | None:
         """The comparable candidate with the largest first score."""
         return max(self.comparable, key=lambda candidate: candidate.scores or (), default=None)
 
     @property
     def front(self) -> list[int]:
         """The numbers of the candidates that no other dominates in the objectives."""
-        return pareto_front(self.experiment.objectives, {c.id: c.metrics for c in self.comparable})
+        return pareto_front(self.objectives, {c.id: c.metrics for c in self.comparable})
 
     @property
     def elapsed_s(self) -> float:
@@ -113,11 +155,11 @@ class Study:
     @property
     def utilization(self) -> float | None:
         """What share of the workers' time was training so far; None before the first outcome."""
-        return utilization(self.record.candidates.values(), self.experiment.executor.workers)
+        return utilization(self.record.candidates.values(), self.workers)
 
     def seed_of(self, arch: Architecture) -> int:
         """The seed of an architecture's weights and training: the same in whatever order candidates come."""
-        return network_seed(self.experiment.seed, self.space, arch)
+        return network_seed(self.seed, self.space, arch)
 
     # ---- what an executor calls
 
@@ -130,20 +172,20 @@ class Study:
         if self._again and self._stopped_for is None:
             return self._give(self._again.pop(0))
         reason = self._why_stop()
-        if reason is None and self.finished + len(self._running) >= self.experiment.search.candidates:
+        if reason is None and self.finished + len(self._running) >= self.budget.candidates:
             return None
-        for _ in range(MAX_REPEATS):
+        for _ in range(MAX_REPEATS + len(self._start_with)):
             if reason is not None:
                 break
             try:
-                proposal = self._controller.ask()
+                proposal = Proposal(self._start_with.pop(0)) if self._start_with else self._controller.ask()
             except SearchFinished:
-                reason = f"controller {self.experiment.controller.name} has nothing more to propose"
+                reason = f"controller {self.controller_name} has nothing more to propose"
                 break
             if proposal is None:
                 self._save()
                 if not self._running:
-                    raise stalled(self.experiment.controller.name)
+                    raise stalled(self.controller_name)
                 return None
             trial = self._hand_out(proposal)
             if trial is not None:
@@ -156,16 +198,16 @@ class Study:
         self._save()
         raise SearchFinished(reason)
 
-    def report(self, number: int, epoch: int, accuracy_pct: float) -> None:
-        """Take the validation accuracy that a running candidate has after an epoch."""
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Take what a running candidate is worth after an epoch, by the metric `quality`."""
         if number in self._running:
-            self.record.report(number, epoch, accuracy_pct)
+            self.record.report(number, epoch, value)
 
     def stop(self, reason: str) -> None:
         """Hand out nothing more, now; what is running may finish, and the search ends with this reason."""
         self._stopped_for = self._stopped_for or reason
 
-    def finish(self, number: int, evaluated: Evaluated) -> Candidate | None:
+    def finish(self, number: int, evaluated: Evaluated) -> RecordedCandidate | None:
         """Take the result of a candidate.
 
         None if it is not running, for then its result is known already, and if it will be tried again.
@@ -173,7 +215,7 @@ class Study:
         if number not in self._running:
             return None
         self._out.discard(number)
-        missing = self.experiment.needed_metrics - set(evaluated.metrics)
+        missing = needed_metrics(self.objectives, self.reward) - set(evaluated.metrics)
         if evaluated.status in SCORED and missing:
             error = f"the evaluator gives no {', '.join(sorted(missing))}"
             evaluated = Evaluated("failed", {}, error, evaluated.seconds, evaluated.training_seconds)
@@ -183,6 +225,7 @@ class Study:
             self.on_retry(number, evaluated)
             return None
         candidate = self.record.finish(number, evaluated, self._scores(evaluated), self.elapsed_s)
+        self._look_at_goal(candidate)
         if evaluated.status != "infeasible":
             self._infeasible_in_a_row = 0
         elif not evaluated.cached:  # another recipe for a network that is known to break a limit says nothing new
@@ -193,25 +236,36 @@ class Study:
 
     # ---- inside
 
+    def _look_at_goal(self, candidate: RecordedCandidate) -> None:
+        """End the search if a done candidate is as good as `stop_at` asks."""
+        if not self.stop_at or candidate.status != "done":
+            return
+        goals = {objective.metric: objective.goal for objective in self.objectives}
+        for metric, wanted in self.stop_at.items():
+            value = candidate.metrics.get(metric)
+            larger = (goals.get(metric) or goal_of(metric) or "max") == "max"
+            if value is None or (value < wanted if larger else value > wanted):
+                return
+        reached = ", ".join(f"{metric} {candidate.metrics[metric]:.4g}" for metric in self.stop_at)
+        self.stop(f"candidate {candidate.id} reached stop_at: {reached}")
+
     def _tries_again(self, number: int, evaluated: Evaluated) -> bool:
-        policy = getattr(self.experiment.outcomes, evaluated.status, None)
+        policy = getattr(self.outcomes, evaluated.status, None)
         earlier: int = sum(each["status"] == evaluated.status for each in self.record.candidates[number].attempts)
         return earlier < int(getattr(policy, "retries", 0))
 
     def _scores(self, evaluated: Evaluated) -> tuple[float, ...] | None:
-        told = evaluated.status == "done" or (
-            evaluated.status == "stopped" and self.experiment.outcomes.stopped.tell == "score"
-        )
-        return scores(self.experiment, evaluated.metrics) if told else None
+        told = evaluated.status == "done" or (evaluated.status == "stopped" and self.outcomes.stopped.tell == "score")
+        return scores(self.objectives, self.reward, evaluated.metrics) if told else None
 
     def _counted_failures(self) -> int:
         """Those outcomes that the experiment counts towards search.max_failures."""
-        outcomes = self.experiment.outcomes
+        outcomes = self.outcomes
         counts = self._counts
         return sum(counts[kind] for kind in (*FAILURES, "infeasible") if getattr(outcomes, kind).counts)
 
     def _why_stop(self) -> str | None:
-        search = self.experiment.search
+        search = self.budget
         if self.stop_reason is not None:
             return self.stop_reason
         if self.finished >= search.candidates:
@@ -246,7 +300,7 @@ class Study:
 
     def _key(self, proposal: Proposal) -> tuple[Architecture, int]:
         """Equal for proposals whose evaluation would be the same."""
-        return self.space.canonical(proposal.arch), proposal.epochs or self.experiment.training.epochs
+        return self.space.canonical(proposal.arch), proposal.epochs or self.full_epochs
 
     def _proposal(self, saved: Sequence[Any]) -> Proposal:
         picks, epochs = saved
@@ -254,35 +308,22 @@ class Study:
 
     def _give(self, number: int) -> Trial:
         self._out.add(number)
-        trial = self._trial(number)
-        if isinstance(self.space, JointSpace):
-            return dataclasses.replace(trial, earlier=self._earlier())
-        return dataclasses.replace(trial, learned=self._learned())
+        return self._trial(number, history=() if self._history is None else self._history(self.candidates))
 
-    def _earlier(self) -> Earlier:
-        """What the stages of a joint search found of the candidates so far."""
-        return tuple(
-            (self.space.format(each.arch), tuple((name, each.metrics[name]) for name in STAGED if name in each.metrics))
-            for each in self.candidates
-            if each.status in ("done", "infeasible")
-        )
-
-    def _learned(self) -> tuple[tuple[str, float], ...]:
-        """What was measured of candidates because the latency predictor was not sure, a few at a time."""
-        found = [
-            (self.space.format(each.arch), each.metrics["latency_ms"])
-            for each in self.candidates
-            if "latency_predicted_ms" in each.metrics
-        ]
-        return tuple(found[: len(found) // REFIT * REFIT])
-
-    def _trial(self, number: int) -> Trial:
+    def _trial(self, number: int, history: History = ()) -> Trial:
         proposal = self._running[number]
         known = self.record.candidates.get(number)
         attempts = known.attempts if known is not None else []
         too_large = sum(each["status"] == "out_of_memory" for each in attempts)
         return Trial(
-            number, proposal.arch, proposal.epochs, self.seed_of(proposal.arch), len(attempts), accumulate=2**too_large
+            number,
+            proposal.arch,
+            proposal.epochs,
+            self.seed_of(proposal.arch),
+            full_epochs=self.full_epochs,
+            attempt=len(attempts),
+            accumulate=2**too_large,
+            history=history,
         )
 
     def _tell(self, number: int) -> None:
@@ -291,25 +332,27 @@ class Study:
 
     def _outcome(self, proposal: Proposal, number: int) -> Outcome:
         candidate = self.record.candidates[number]
-        return Outcome(proposal, candidate.scores, candidate.violation)
+        return Outcome(proposal, candidate.scores, candidate.violation, candidate.seconds)
 
     def _save(self) -> None:
+        if self._state is None:
+            return
         state: Mapping[str, Any] = {
             "state": self._controller.state_dict(),
             "running": {number: _to_json(proposal) for number, proposal in self._running.items()},
             "twins": {number: [_to_json(each) for each in twins] for number, twins in self._twins.items()},
             "known": len(self._known),  # candidates that this state is aware of: those numbered below
         }
-        write_json(self.folder.controller, state)
+        write_json(self._state, state)
 
     def _resume(self) -> None:
         """Go on from what is on disk; the record may be ahead of the controller's state, which may even be lost."""
         for candidate in self.candidates:
             self._known[self._key(Proposal(candidate.arch, candidate.epochs))] = candidate.id
         known = 0
-        if self.folder.controller.exists():
-            saved = json.loads(self.folder.controller.read_text(encoding="utf-8"))
-            known = saved.get("known", len(self.record.candidates))  # absent in runs of earlier versions
+        if self._state is not None and self._state.exists():
+            saved = json.loads(self._state.read_text(encoding="utf-8"))
+            known = saved["known"]
             self._controller.load_state_dict(saved["state"])
             self._twins = {int(n): [self._proposal(each) for each in twins] for n, twins in saved["twins"].items()}
             for text, saved_proposal in sorted(saved["running"].items(), key=lambda item: int(item[0])):
@@ -333,18 +376,6 @@ class Study:
 def network_seed(seed: int, space: SearchSpace, arch: Architecture) -> int:
     """The seed of an architecture's weights and training in an experiment with this seed."""
     return int(np.random.SeedSequence([seed, *space.network_key(arch)]).generate_state(1)[0])
-
-
-def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:
-    """The controller that an experiment names; one of several fidelities goes up to the epochs of the training.
-
-    Raises:
-        UserError: the name or an option is unknown, or an option has a bad value.
-    """
-    name, options = experiment.controller.name, experiment.controller.options
-    if controllers.find(name).multi_fidelity:
-        options = {"max_epochs": experiment.training.epochs, **options}
-    return get_controller(name, space, seed=experiment.seed, **options)
 
 
 def _to_json(proposal: Proposal) -> list[Any]:

@@ -15,7 +15,7 @@ from tensorboardX.summary import scalar
 
 from nasbench.evaluators.outcomes import SCORED
 from nasbench.objectives.reward import pareto_front
-from nasbench.search.record import Candidate, comparable
+from nasbench.search.record import RecordedCandidate, comparable
 from nasbench.search.study import Study
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,8 @@ class Scalars:
         self._steps = 0
         self._counts: Counter[str] = Counter()
         self._trained_s = 0.0
-        self._best: list[Candidate] = []  # none or one
-        self._front: list[Candidate] = []
+        self._best: list[RecordedCandidate] = []  # none or one
+        self._front: list[RecordedCandidate] = []
         shutil.rmtree(folder, ignore_errors=True)
         self._file: EventFile | None = None
         try:
@@ -49,7 +49,7 @@ class Scalars:
         for candidate in sorted(ended, key=lambda each: (each.finished_s, each.id)):
             self.candidate(candidate)
 
-    def candidate(self, candidate: Candidate) -> None:
+    def candidate(self, candidate: RecordedCandidate) -> None:
         """Add a candidate that ended, and what is known with it: the best score, the front, the utilization."""
         if self._file is None:
             return
@@ -61,7 +61,7 @@ class Scalars:
         values = {f"outcomes/{kind}": float(count) for kind, count in self._counts.items()}
         values["search/front_size"] = float(len(self._front))
         if candidate.finished_s:
-            workers = self.study.experiment.executor.workers
+            workers = self.study.workers
             values["search/utilization"] = self._trained_s / (workers * candidate.finished_s)
         if candidate.status in SCORED:
             values |= {f"candidate/{name}": value for name, value in candidate.metrics.items()}
@@ -84,20 +84,20 @@ class Scalars:
             self._file.close()
             self._file = None
 
-    def _compare(self, candidate: Candidate) -> None:
+    def _compare(self, candidate: RecordedCandidate) -> None:
         """The best one and the front with one more; who was trained for fewer epochs than others is neither."""
-        full, objectives = self.study.experiment.training.epochs, self.study.experiment.objectives
+        full, objectives = self.study.full_epochs, self.study.objectives
         self._best = [max(comparable([*self._best, candidate], full), key=lambda each: each.scores or ())]
         rivals = comparable([*self._front, candidate], full)  # whom a member dominated, no newcomer brings back
         front = pareto_front(objectives, {each.id: each.metrics for each in rivals})
         self._front = [each for each in rivals if each.id in front]
 
-    def _curve(self, candidate: Candidate) -> None:
+    def _curve(self, candidate: RecordedCandidate) -> None:
         if len(candidate.curve) < 2:
             return
         with contextlib.closing(EventFile(self.folder / "curves" / f"{candidate.id:05d}")) as file:
             for epoch in sorted(candidate.curve, key=int):
-                file.add("val_acc_pct", candidate.curve[epoch], int(epoch))
+                file.add(self.study.quality, candidate.curve[epoch], int(epoch))
             file.flush()
 
     def _give_up(self, error: OSError) -> None:

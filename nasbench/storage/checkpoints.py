@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import logging
 import os
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,47 +14,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from nasbench.evaluators.evaluator import Trial
-from nasbench.storage.remote_folder import RemoteError, RemoteFolder, is_url
-from nasbench.storage.tensor_files import LocalTensors, RemoteTensors, TensorFiles, Tensors, save_tensors
+from nasbench.evaluators.trial import Trial
+from nasbench.storage.tensor_files import TensorFiles, Tensors, save_tensors
 
 LOG = "epochs.log"
 DAMAGED = (SafetensorError, KeyError, ValueError)
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """The files of the candidates of a run, in a folder that all of its workers reach.
 
-    On a remote folder, what cannot be written is given up with a warning, for it only saves time: a candidate goes on,
-    and a survivor without weights is trained again.
-
     Attributes:
         folder: that holds them.
     """
 
-    folder: Path | RemoteFolder
-
-    @classmethod
-    def at(cls, place: str) -> Checkpoints:
-        """Those of a folder or of a URL."""
-        return cls(RemoteFolder(place) if is_url(place) else Path(place))
-
-    @property
-    def place(self) -> str:
-        """The folder as text that means the same in every process: absolute, or a URL."""
-        return str(self.folder.absolute()) if isinstance(self.folder, Path) else self.folder.url
-
-    @property
-    def remote(self) -> bool:
-        """Whether the folder is behind a URL."""
-        return isinstance(self.folder, RemoteFolder)
+    folder: Path
 
     @property
     def _files(self) -> TensorFiles:
-        return LocalTensors(self.folder) if isinstance(self.folder, Path) else RemoteTensors(self.folder)
+        return TensorFiles(self.folder)
 
     def weights(self, number: int) -> str:
         """The name of the file with the weights of a trained candidate."""
@@ -69,12 +44,7 @@ class Checkpoints:
         return f"{number:05d}.training.safetensors"
 
     def log(self, trial: Trial, epoch: int) -> None:
-        """Note that an epoch of training was finished; the log tells what was trained, and whether twice.
-
-        Only in a local folder: an object store cannot append to a file.
-        """
-        if not isinstance(self.folder, Path):
-            return
+        """Note that an epoch of training was finished; the log tells what was trained, and whether twice."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"candidate": trial.number, "epoch": epoch, "attempt": trial.attempt, "process": os.getpid()})
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
@@ -92,16 +62,10 @@ class Checkpoints:
         self._save(self.training(trial.number), tensors, kept)
 
     def load_training(self, trial: Trial) -> tuple[Tensors, dict[str, Any]] | None:
-        """The state and what was kept with it; None if there is none of this very trial that can be read.
-
-        Raises:
-            RemoteError: the folder cannot be reached, or this machine may not read it.
-        """
+        """The state and what was kept with it; None if there is none of this very trial that can be read."""
         try:
             tensors, kept = self._files.load(self.training(trial.number))
             return (tensors, json.loads(kept["about"])) if kept.get("of") == _identity(trial) else None
-        except RemoteError:
-            raise
         except (OSError, *DAMAGED):
             return None
 
@@ -132,7 +96,7 @@ class Checkpoints:
     # ---- what becomes of the files
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file, by name; RemoteError if the folder cannot be reached."""
+        """Bytes of each file, by name."""
         return self._files.sizes()
 
     def remove_weights(self, number: int) -> None:
@@ -148,17 +112,8 @@ class Checkpoints:
     # ---- the last words of a worker
 
     def hang(self, number: int) -> Path:
-        """Where a worker writes at which line a candidate hangs, before it ends itself; on its machine."""
-        name = f"{number:05d}.hang.txt"
-        if isinstance(self.folder, Path):
-            return self.folder / name
-        own = hashlib.sha256(self.folder.url.encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"nasbench-hang-{own}" / name
-
-    def send_hang(self, number: int) -> None:
-        """Take what was written there to where other machines can read it."""
-        if not isinstance(self.folder, Path):
-            self.folder.upload(self.hang(number).name, self.hang(number), patient=False)
+        """Where a worker writes at which line a candidate hangs, before it ends itself."""
+        return self.folder / f"{number:05d}.hang.txt"
 
     def take_hang(self, number: int) -> str:
         """What was written there, empty if nothing was; it is removed."""
@@ -167,24 +122,14 @@ class Checkpoints:
             text = note.read_text(encoding="utf-8", errors="replace")
             note.unlink()
         except FileNotFoundError:
-            text = ""
-        if isinstance(self.folder, RemoteFolder):
-            with contextlib.suppress(OSError):
-                text = self.folder.read(note.name, patient=False).decode("utf-8", errors="replace")
-            self._remove(note.name)
+            return ""
         return text
 
     def _save(self, name: str, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:
-        try:
-            self._files.save(name, tensors, about)
-        except RemoteError as error:
-            log.warning("%s is not kept: %s", name, error)
+        self._files.save(name, tensors, about)
 
     def _remove(self, name: str) -> None:
-        try:
-            self._files.remove(name)
-        except RemoteError as error:
-            log.warning("%s is not removed: %s", name, error)
+        self._files.remove(name)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,9 +20,6 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from nasbench.devices.device import processor_name
-from nasbench.experiment.experiment import Experiment
-from nasbench.experiment.loading import override, parse_experiment, read_yaml
 from nasbench.storage.checkpoints import Checkpoints
 from nasbench.storage.files import write_json, write_text
 from nasbench_registry import UserError
@@ -47,8 +44,6 @@ CHECKPOINTS = "checkpoints"
 BASELINE = "baseline"
 SHARED, ARTEFACTS = "shared", "artefacts"
 """Folders of a search over recipes, too: what its candidates have in common, and what came of each."""
-CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard", "survivors")
-"""Sections of an experiment that a resumed run may change."""
 
 
 class RunFolder:
@@ -74,6 +69,7 @@ class RunFolder:
         self.peak = path / "peak.json"
         self.remeasured = path / "remeasured.json"
         self.summary = path / "summary.json"
+        self.space = path / "space.json"
         self.trials = path / "trials.csv"
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.survivors = path / "survivors"
@@ -92,31 +88,15 @@ class RunFolder:
             raise UserError(f"{self.name} is no run folder, for it has no config.yaml; give the folder of a search.")
         return self
 
-    def experiment(self) -> Experiment:
-        """The experiment that runs here."""
-        return parse_experiment(read_yaml(self.config))
-
-    def change(self, overrides: Sequence[str]) -> None:
-        """Set ``key=value`` texts in the experiment that runs here: where and how long it runs, not what is searched.
-
-        Raises:
-            UserError: a key or value is not allowed, or is of a section that decides the results.
-        """
-        before = self.experiment()
-        after = override(read_yaml(self.config), overrides)
-        for key in type(before).model_fields:
-            if key not in CHANGEABLE and getattr(before, key) != getattr(after, key):
-                raise UserError(
-                    f"{key} of {self.name} cannot be changed any more, for results depend on it; a resumed run may "
-                    f"change {', '.join(CHANGEABLE)}."
-                )
-        write_text(self.config, to_yaml(after))
+    def asked(self) -> dict[str, Any]:
+        """The experiment that runs here, with every default written out, as JSON values."""
+        return read_config(self.config)
 
     @property
     def run_id(self) -> str:
         """A name that no other run has."""
         stored = json.loads(self.environment.read_text(encoding="utf-8"))
-        return str(stored.get("run_id", "run"))  # absent in runs of earlier versions
+        return str(stored["run_id"])
 
     def code_folder(self) -> Path:
         """Where the experiment file lay, and with it the code of a user's own space."""
@@ -137,15 +117,19 @@ class RunFolder:
             return True
         return False
 
-    def start(self, experiment: Experiment, code_folder: Path, command: str) -> None:
+    def start(self, asked: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Make the folder for an experiment, or check that it is the one that runs here.
+
+        Args:
+            asked: the experiment with every default written out, as JSON values.
+            about: where and with what the run is made, see `environment`.
 
         Raises:
             UserError: another experiment runs here; the message shows the difference.
         """
-        text = to_yaml(experiment)
+        text = to_yaml(asked)
         if self.exists:
-            there = to_yaml(self.experiment())
+            there = to_yaml(self.asked())
             if there != text:
                 difference = difflib.unified_diff(
                     there.splitlines(), text.splitlines(), "this run", "this experiment", lineterm="", n=0
@@ -156,8 +140,12 @@ class RunFolder:
                 )
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.environment, environment(experiment.seed, code_folder, command))
+        write_json(self.environment, about)
         write_text(self.config, text)  # last, for it is what makes a folder a run
+
+    def change(self, asked: Mapping[str, Any]) -> None:
+        """Write the experiment that runs here anew."""
+        write_text(self.config, to_yaml(asked))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -180,27 +168,37 @@ class RunFolder:
         finally:
             lock.release()
 
-    @contextmanager
-    def held_if_free(self) -> Iterator[None]:
-        """While something is written that does no harm to a search: nothing to do here."""
-        yield
-
-    def push(self) -> None:
-        """Called whenever something was finished: nothing to do, for the files are where they belong."""
-
 
 def baseline_folder(folder: RunFolder) -> RunFolder:
     """The folder of the baseline of a run, inside its own."""
     return RunFolder(folder.path / BASELINE)
 
 
-def to_yaml(experiment: Experiment) -> str:
-    """The experiment with every default written out."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+def to_yaml(asked: Mapping[str, Any]) -> str:
+    """An experiment as the text of a YAML file."""
+    return yaml.safe_dump(dict(asked), sort_keys=False)
 
 
-def environment(seed: int, code_folder: Path, command: str) -> dict[str, Any]:
-    """Where and with what a run was made."""
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a `config.yaml`; UserError if it cannot be read."""
+    try:
+        asked = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; the run folder is damaged.") from None
+    if not isinstance(asked, dict):
+        raise UserError(f"{path} holds no experiment; the run folder is damaged.")
+    return asked
+
+
+def environment(seed: int, code_folder: Path, command: str, machine: str) -> dict[str, Any]:
+    """Where and with what a run is made.
+
+    Args:
+        seed: of the experiment.
+        code_folder: where a user's own code lies.
+        command: by which it is made again.
+        machine: name of the processor.
+    """
     versions = {}
     for package in PACKAGES:
         try:
@@ -210,7 +208,7 @@ def environment(seed: int, code_folder: Path, command: str) -> dict[str, Any]:
     return {
         "python": sys.version.split()[0],
         **versions,
-        "machine": processor_name(),
+        "machine": machine,
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "seed": seed,

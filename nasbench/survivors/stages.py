@@ -17,9 +17,10 @@ from nasbench.devices.device import Device
 from nasbench.devices.measure import Latency
 from nasbench.devices.table import NotInTable
 from nasbench.models import Origin
+from nasbench.models.workbench import Workbench
+from nasbench.problems.image_classification import judge
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.gate import Saving, saving
-from nasbench.survivors.workbench import Workbench, judge
 from nasbench_compression import CompiledModel, Recipe, Step
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError

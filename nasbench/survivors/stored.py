@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasbench.data import ImageData, Split, load_data
+from nasbench.data import Split, load_data
 from nasbench.devices.device import Device
-from nasbench.experiment.experiment import Experiment
 from nasbench.models import Origin, StoredModel, read_description, save_model
-from nasbench.survivors.workbench import Workbench
+from nasbench.models.workbench import Workbench
+from nasbench.problems.image_classification import ImageClassification
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Step
 from nasbench_registry import UserError
@@ -43,17 +43,17 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
     return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed, device)
 
 
-def origin_of(experiment: Experiment, data: ImageData, metrics: Mapping[str, Any] | None = None) -> Origin:
-    """Where a model of an experiment comes from.
+def origin_of(problem: ImageClassification, metrics: Mapping[str, Any] | None = None) -> Origin:
+    """Where a model of a problem comes from.
 
     Args:
-        experiment: whose data and training it is of.
-        data: that were loaded for it.
+        problem: that it was trained for.
         metrics: that were measured of it.
     """
+    data = problem.data
     return Origin(
-        {"name": experiment.data.name, **experiment.data.options},
-        experiment.training.model_dump(mode="json"),
+        dict(problem.source),
+        problem.training.model_dump(mode="json"),
         {"scale": "pixels from 0 to 1", "mean": list(data.mean), "std": list(data.std), "labels": list(data.labels)},
         metrics or {},
     )

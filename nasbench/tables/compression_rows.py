@@ -18,7 +18,10 @@ from nasbench.data import load_data, why_missing
 from nasbench.data.folders import data_folders
 from nasbench.devices.device import Device
 from nasbench.models import load_model, save_model
-from nasbench.survivors import NO_GATE, Workbench, judge, run_recipe
+from nasbench.models.workbench import Workbench
+from nasbench.problems.image_classification import judge
+from nasbench.survivors.gate import NO_GATE
+from nasbench.survivors.stages import run_recipe
 from nasbench.tables.protocols import Compression
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe

@@ -12,7 +12,7 @@ from tests_support import experiment_of
 from benchmarks.engine_speed import EngineSpeed, comparison, plan
 from benchmarks.scheduler_gain import SchedulerGain, Searched, timed
 from benchmarks.ways import Evaluation, Pass
-from nasbench.evaluators import Evaluated
+from nasbench.evaluators.trial import Evaluated
 from nasbench.experiment.loading import parse_experiment
 from nasbench.search.executors.cluster import connected
 from nasbench.search.study import Study

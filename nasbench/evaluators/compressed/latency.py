@@ -8,7 +8,7 @@ import numpy as np
 
 from nasbench.costs.work import work
 from nasbench.evaluators.compressed.space import JointSpace
-from nasbench.evaluators.evaluator import Earlier
+from nasbench.evaluators.trial import History
 from nasbench.latency.predictors import PREDICTORS, LatencyPredictor, Networks
 from search_spaces import Architecture, Task
 from search_spaces.fresh_model import fresh_model
@@ -17,7 +17,7 @@ LEAST = 12  # measured artefacts before a prediction is made
 REFIT = 4  # it learns from so many further ones at a time
 
 
-def predict_artefact(space: JointSpace, arch: Architecture, task: Task, earlier: Earlier) -> tuple[float, float] | None:
+def predict_artefact(space: JointSpace, arch: Architecture, task: Task, earlier: History) -> tuple[float, float] | None:
     """Mean and standard deviation of the latency in milliseconds; None while too few artefacts were measured.
 
     A Gaussian process over the choices of architecture and recipe corrects what the work of the uncompressed network

@@ -1,16 +1,13 @@
-"""What an experiment searches: architectures, or architectures together with recipes."""
+"""Architectures together with recipes."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import json
 
 import numpy as np
 
-from nasbench.evaluators.compressed.recipe_space import RecipeSpace, has_choice
-from nasbench.experiment.experiment import Experiment
-from search_spaces import Architecture, NoValidArchitecture, SearchSpace, get_space
+from nasbench.evaluators.compressed.recipe_space import RecipeSpace
+from search_spaces import Architecture, NoValidArchitecture, SearchSpace
 from search_spaces.core import MAX_TRIES
 from search_spaces.product import ProductSpace
 
@@ -59,25 +56,3 @@ class JointSpace(ProductSpace):
             return super().crossover(a, b, rng, max_tries)
         first, second = (a, b) if rng.random() < 0.5 else (b, a)
         return self.join([self.split(first)[0], self.split(second)[1]])
-
-
-def experiment_space(experiment: Experiment) -> SearchSpace:
-    """The space that an experiment searches: a `JointSpace` if its recipe leaves something to choose.
-
-    Raises:
-        UserError: a name, an option or a choice is wrong.
-    """
-    return _space(experiment.space.model_dump_json(), json.dumps(experiment.recipe))
-
-
-@functools.lru_cache(maxsize=8)  # a worker asks for the same one again and again, and it remembers its recipes
-def _space(space: str, recipe: str) -> SearchSpace:
-    named = json.loads(space)
-    network = get_space(named.pop("name"), **named)
-    entries = json.loads(recipe)
-    return JointSpace(network, RecipeSpace(entries)) if has_choice(entries) else network
-
-
-def network_space(space: SearchSpace) -> SearchSpace:
-    """The space of the architectures alone."""
-    return space.network if isinstance(space, JointSpace) else space

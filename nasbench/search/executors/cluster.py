@@ -12,18 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nasbench.experiment.experiment import Experiment
+from nasbench.search.config import ExecutorConfig, RayConfig
 from nasbench_registry import UserError
 
 KNOCK_S = 20.0
 
 
 @contextmanager
-def connected(experiment: Experiment, code_folder: Path) -> Iterator[None]:
+def connected(executor: ExecutorConfig, config: RayConfig, code_folder: Path) -> Iterator[None]:
     """Ray, for as long as the context lasts; a Ray that this process is connected to already is used and left alone.
 
     Args:
-        experiment: `ray.address`, and what the executor needs.
+        executor: what the candidates need.
+        config: the address of the cluster.
         code_folder: where a user's own modules lie, which travel to the machines of a cluster.
 
     Raises:
@@ -37,7 +38,7 @@ def connected(experiment: Experiment, code_folder: Path) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    executor, address = experiment.executor, experiment.ray.address
+    address = config.address
     variables = {"OMP_NUM_THREADS": str(executor.threads)}
     common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:

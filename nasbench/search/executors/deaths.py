@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasbench.evaluators import Evaluated
+from nasbench.evaluators.trial import Evaluated
 from nasbench.storage.checkpoints import Checkpoints
 
 TUNE = ("ray.tune.execution.tune_controller", "ray.tune.tune")  # both tell of trials that failed; the record does, too

@@ -4,27 +4,52 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
-from nasbench.evaluators import Evaluator
-from nasbench.search.config import ExecutorConfig
-from nasbench.search.record import Candidate
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.search.config import ExecutorConfig, RayConfig, SchedulerConfig
+from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
+from nasbench.storage.checkpoints import Checkpoints
 
-OnResult = Callable[[Candidate], None]
+OnResult = Callable[[RecordedCandidate], None]
+
+
+@dataclass(frozen=True)
+class ExecutorOptions:
+    """Where candidates are evaluated, and what ends one of them.
+
+    Attributes:
+        executor: how many at a time, and what each of them gets.
+        checkpoints: of the run, where a hanging worker leaves a note.
+        code_folder: where a user's own modules lie, which travel to the machines of a cluster.
+        ray: the cluster.
+        scheduler: which candidates are stopped before their last epoch; None stops none.
+        candidate_minutes: a candidate that takes longer is timed out; None never.
+    """
+
+    executor: ExecutorConfig
+    checkpoints: Checkpoints
+    code_folder: Path
+    ray: RayConfig = field(default_factory=RayConfig)
+    scheduler: SchedulerConfig | None = None
+    candidate_minutes: float | None = None
 
 
 class Executor(ABC):
     """Takes candidates from a study, has them evaluated, and gives back what came of them.
 
     Args:
-        config: how many at a time, and what each of them gets.
+        options: where, and what ends a candidate.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, config: ExecutorConfig) -> None:
-        self.config = config
+    def __init__(self, options: ExecutorOptions) -> None:
+        self.options = options
+        self.config = options.executor
 
     @abstractmethod
     def run(self, study: Study, evaluator: Evaluator, on_result: OnResult) -> None:

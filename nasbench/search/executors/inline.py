@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from controllers import SearchFinished, stalled
-from nasbench.evaluators import Evaluated, Evaluator, evaluate
+from nasbench.evaluators.evaluate import evaluate
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.trial import Evaluated
 from nasbench.search.executors.executor import Executor, OnResult
 from nasbench.search.study import Study
 
@@ -24,7 +26,7 @@ class Inline(Executor):
             except SearchFinished:
                 return
             if trial is None:  # nothing runs beside this, so there is nothing to wait for
-                raise stalled(study.experiment.controller.name)
+                raise stalled(study.controller_name)
             number = trial.number
 
             def report(epoch: int, so_far: Evaluated, number: int = number) -> bool:
@@ -32,6 +34,6 @@ class Inline(Executor):
                     study.report(number, epoch, so_far.curve[str(epoch)])
                 return True
 
-            candidate = study.finish(number, evaluate(evaluator, trial, report))
+            candidate = study.finish(number, evaluate(evaluator, trial, report, curve_of=study.quality))
             if candidate is not None:
                 on_result(candidate)

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 
-from nasbench.evaluators import Evaluator
+from nasbench.evaluators.evaluator import Evaluator
 from nasbench.search.executors.cluster import connected
 from nasbench.search.executors.deaths import Deaths
 from nasbench.search.executors.executor import Executor, OnResult
@@ -31,19 +31,27 @@ class RayTune(Executor):
         # By default one candidate at a time may wait for its process to start; if candidates take less time than that,
         # the only process that runs serves them all, and the others never come to be.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.config.workers)
-        experiment = study.experiment
-        worker = Worker(evaluator, experiment, Checkpoints.at(study.folder.checkpoints.place))
-        deaths = Deaths(worker.checkpoints, experiment.search.candidate_minutes)
+        options = self.options
+        worker = Worker(
+            evaluator,
+            study.objectives,
+            study.reward,
+            Checkpoints(options.checkpoints.folder.absolute()),
+            quality=study.quality,
+            scheduler=options.scheduler,
+            candidate_minutes=options.candidate_minutes,
+        )
+        deaths = Deaths(worker.checkpoints, options.candidate_minutes)
         with (
             contextlib.redirect_stdout(sys.stderr),  # Ray tells of lost machines on standard output
             deaths.heard(),
-            connected(experiment, study.folder.code_folder()),
+            connected(self.config, options.ray, options.code_folder),
             tempfile.TemporaryDirectory(prefix="nasbench-ray-") as folder,
         ):
             from ray import tune
 
-            scheduler = get_scheduler(experiment.scheduler, experiment.training.epochs)
-            remember(scheduler, experiment, study.candidates)
+            scheduler = get_scheduler(options.scheduler, study.full_epochs)
+            remember(scheduler, options.scheduler, study)
             resources = {"cpu": self.config.cpus, "gpu": self.config.gpus}
             tuner = tune.Tuner(
                 tune.with_resources(tune.with_parameters(run_trial, worker=worker), resources),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasbench.experiment.experiment import Experiment
-from nasbench.objectives.reward import scores
+from nasbench.objectives.reward import needed_metrics, scores
 from nasbench.search.config import Asha, MedianStopping, SchedulerConfig
-from nasbench.search.record import Candidate
+from nasbench.search.study import Study
 
 TIME, SCORE = "epoch", "score"
 
@@ -57,23 +55,24 @@ class PastTrial:
     status: str = "TERMINATED"
 
 
-def remember(scheduler: Any, experiment: Experiment, candidates: Sequence[Candidate]) -> None:
+def remember(scheduler: Any, config: SchedulerConfig | None, study: Study) -> None:
     """Let a new scheduler hear the curves of candidates that finished in an earlier process.
 
     Hyperband begins anew instead, for its brackets hold candidates that are paused. So do rules whose first score is
-    not made of the validation accuracy, for the curve holds nothing else.
+    not made of the metric of the curve, for it holds nothing else.
     """
-    if not isinstance(experiment.scheduler, Asha | MedianStopping) or "val_acc_pct" not in experiment.needed_metrics:
+    needed = needed_metrics(study.objectives, study.reward)
+    if not isinstance(config, Asha | MedianStopping) or study.quality not in needed:
         return
-    for candidate in candidates:
+    for candidate in study.candidates:
         if candidate.status not in ("done", "stopped"):
             continue
         past = PastTrial(f"past-{candidate.id}")
         scheduler.on_trial_add(None, past)
         result: dict[str, Any] = {}
-        for epoch, accuracy in sorted(candidate.curve.items(), key=lambda item: int(item[0])):
-            reached = candidate.metrics | {"val_acc_pct": accuracy}
-            result = {TIME: int(epoch), SCORE: scores(experiment, reached)[0]}
+        for epoch, value in sorted(candidate.curve.items(), key=lambda item: int(item[0])):
+            reached = candidate.metrics | {study.quality: value}
+            result = {TIME: int(epoch), SCORE: scores(study.objectives, study.reward, reached)[0]}
             scheduler.on_trial_result(None, past, result)
         if result:
             scheduler.on_trial_complete(None, past, result)

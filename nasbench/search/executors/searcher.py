@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controllers import SearchFinished
-from nasbench.evaluators import Evaluated
+from nasbench.evaluators.trial import Evaluated
 from nasbench.search.executors.deaths import Deaths
 from nasbench.search.executors.executor import OnResult
 from nasbench.search.study import Study

@@ -5,23 +5,24 @@ from __future__ import annotations
 import faulthandler
 import json
 import math
-import os
-import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from nasbench.evaluators import SCORED, Evaluated, Evaluator, Trial, evaluate
-from nasbench.experiment.experiment import Experiment
-from nasbench.objectives.reward import scores
-from nasbench.search.config import Hyperband
+from nasbench.evaluators.evaluate import evaluate
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.outcomes import SCORED
+from nasbench.evaluators.trial import Evaluated, Trial
+from nasbench.objectives.objective import Objective
+from nasbench.objectives.reward import Reward, needed_metrics, scores
+from nasbench.search.config import Hyperband, SchedulerConfig
 from nasbench.search.executors.schedulers import SCORE, TIME
 from nasbench.storage.checkpoints import Checkpoints
 
 GRACE = 1.2  # a candidate that has not noticed its own deadline after so much more time, plus these seconds, hangs
 GRACE_S = 10.0
-TELL_S = 30.0  # for what a hanging candidate leaves to reach a remote folder
 
 
 @dataclass(frozen=True)
@@ -30,81 +31,81 @@ class Worker:
 
     Attributes:
         evaluator: what scores a candidate.
-        experiment: what was asked.
+        objectives: of the search.
+        reward: of the search; a scheduler compares its first score.
         checkpoints: of the run.
+        quality: the metric of the learning curve.
+        scheduler: that listens after each epoch; None listens at the end only.
+        candidate_minutes: after which a candidate is timed out; None never.
+        token: by which a process knows again a worker that it holds already, with all that was loaded and fitted.
     """
 
     evaluator: Evaluator
-    experiment: Experiment
+    objectives: tuple[Objective, ...]
+    reward: Reward
     checkpoints: Checkpoints
+    quality: str = "val_acc_pct"
+    scheduler: SchedulerConfig | None = None
+    candidate_minutes: float | None = None
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def limit_s(self) -> float | None:
         """Seconds after which a worker ends itself with the candidate that hangs in it; None never."""
-        minutes = self.experiment.search.candidate_minutes
-        return None if minutes is None else 60 * minutes * GRACE + GRACE_S
+        return None if self.candidate_minutes is None else 60 * self.candidate_minutes * GRACE + GRACE_S
+
+
+_RESIDENT: dict[str, Worker] = {}  # at most one: what this process was given first
 
 
 def run_trial(config: dict[str, Any], worker: Worker) -> None:
     """Evaluate a candidate; report after each epoch if a scheduler listens, and once at the end, in plain values."""
     from ray import tune
 
+    if worker.token not in _RESIDENT:
+        _RESIDENT.clear()
+        _RESIDENT[worker.token] = worker
+    worker = _RESIDENT[worker.token]
     trial = Trial.from_json(config["trial"])
-    experiment = worker.experiment
-    epochs = trial.epochs or experiment.training.epochs
+    epochs = trial.epochs or trial.full_epochs
     reached = 0
 
     def send(evaluated: Evaluated) -> None:
         # As text, for Ray Tune flattens nested results.
-        tune.report({"evaluated": json.dumps(evaluated.to_json()), TIME: reached, SCORE: _score(experiment, evaluated)})
+        tune.report({"evaluated": json.dumps(evaluated.to_json()), TIME: reached, SCORE: _score(worker, evaluated)})
 
     def report(epoch: int, so_far: Evaluated) -> bool:
         nonlocal reached
         reached = epoch
-        if experiment.scheduler is not None and epoch < epochs:
+        if worker.scheduler is not None and epoch < epochs:
             send(so_far)  # a candidate that is stopped here does not come back
         return True
 
     with _watched(worker.checkpoints, trial.number, worker.limit_s):
-        evaluated = evaluate(worker.evaluator, trial, report)
+        evaluated = evaluate(worker.evaluator, trial, report, curve_of=worker.quality)
     send(evaluated)
 
 
-def _score(experiment: Experiment, evaluated: Evaluated) -> float:
+def _score(worker: Worker, evaluated: Evaluated) -> float:
     """What a scheduler compares; for a failure what it takes as the worst, or does not count."""
-    if evaluated.status in SCORED and experiment.needed_metrics <= set(evaluated.metrics):
-        return scores(experiment, evaluated.metrics)[0]
-    return -1e30 if isinstance(experiment.scheduler, Hyperband) else math.nan  # Hyperband sorts, others skip nan
+    needed = needed_metrics(worker.objectives, worker.reward)
+    if evaluated.status in SCORED and needed <= set(evaluated.metrics):
+        return scores(worker.objectives, worker.reward, evaluated.metrics)[0]
+    return -1e30 if isinstance(worker.scheduler, Hyperband) else math.nan  # Hyperband sorts, others skip nan
 
 
 @contextmanager
 def _watched(checkpoints: Checkpoints, number: int, limit_s: float | None) -> Iterator[None]:
-    """End this process if the candidate hangs, after writing down where; works while the interpreter is locked, too.
-
-    What is written down goes to a remote folder only if the interpreter is not locked.
-    """
+    """End this process if the candidate hangs, after writing down where; works while the interpreter is locked, too."""
     if limit_s is None:
         yield
         return
     notes = checkpoints.hang(number)
     notes.parent.mkdir(parents=True, exist_ok=True)
     with notes.open("w") as file:
-
-        def tell() -> None:
-            faulthandler.dump_traceback(file)
-            try:
-                checkpoints.send_hang(number)
-            finally:
-                os._exit(1)
-
-        timer = threading.Timer(limit_s, tell)
-        timer.daemon = True
-        if checkpoints.remote:
-            timer.start()
-        faulthandler.dump_traceback_later(limit_s + (TELL_S if checkpoints.remote else 0), file=file, exit=True)
+        faulthandler.dump_traceback_later(limit_s, file=file, exit=True)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            timer.cancel()
     notes.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from nasbench.report import build_report
 from nasbench.report.accounting import compute
 from nasbench.report.cost import cost
 from nasbench.search.config import ExecutorConfig
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 
@@ -57,7 +57,7 @@ def test_a_peak_is_measured_and_leaves_the_machine_as_it_was() -> None:
 
 
 def candidate(number, seconds, operations, cached=False):
-    return Candidate(
+    return RecordedCandidate(
         number,
         None,
         None,

@@ -11,7 +11,7 @@ from nasbench.deploy.cell import Request, run_cell
 from nasbench.deploy.process import ChildError
 from nasbench.deploy.setting import CHOICES, Setting, choices, settings, why_not
 from nasbench.models import load_compiled, load_model
-from nasbench.survivors import judge
+from nasbench.problems.image_classification import judge
 from nasbench.survivors.stored import some_of, workbench
 from nasbench_compression import BACKENDS
 from nasbench_compression.surgery import inference

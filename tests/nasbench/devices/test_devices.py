@@ -19,12 +19,14 @@ from nasbench.devices.cuda import CudaDevice, GpuModel
 from nasbench.devices.device import Device
 from nasbench.devices.registry import DEVICES, get_device
 from nasbench.devices.table import NotInTable, TableDevice
-from nasbench.evaluators import Trial, evaluate
+from nasbench.evaluators.trial import Trial
+from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.trained import Trained
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.preflight import prepare
 from nasbench.latency.calibrate import calibrate
-from nasbench.survivors import Workbench, measure_stages, run_recipe
+from nasbench.models.workbench import Workbench
+from nasbench.survivors.stages import measure_stages, run_recipe
 from nasbench.survivors.config import GateConfig
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe, get_backend

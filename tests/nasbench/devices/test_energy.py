@@ -10,7 +10,8 @@ from tests_support import experiment_of
 from nasbench.costs.cost import cost
 from nasbench.devices.device import Device
 from nasbench.devices.energy import Nvml, Rapl, measure_energy
-from nasbench.evaluators import Trial, evaluate
+from nasbench.evaluators.trial import Trial
+from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.trained import Trained
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.preflight import prepare

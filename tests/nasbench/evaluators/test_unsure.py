@@ -11,7 +11,8 @@ from tests_support import experiment_of
 from nasbench.devices.beside import measure_beside
 from nasbench.devices.device import Device
 from nasbench.devices.table import TableDevice
-from nasbench.evaluators import Trial, evaluate
+from nasbench.evaluators.trial import Trial
+from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.costs import costs
 from nasbench.evaluators.latency import Setting, measured_ms, predictor, unsure
 from nasbench.evaluators.trained import Trained

@@ -72,7 +72,7 @@ def test_stored_models_give_the_accuracy_of_the_report(run):
     """The reloaded weights and the reloaded artefact score what the report says of them."""
     from nasbench.data import load_data
     from nasbench.models import load_compiled, load_model
-    from nasbench.survivors import judge
+    from nasbench.problems.image_classification import judge
 
     folder, report = run
     test = load_data("digits").test

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nasbench.evaluators import Evaluated
+from nasbench.evaluators.trial import Evaluated
 from nasbench.experiment.preflight import prepare
 from nasbench.experiment.remeasure import remeasure, wanted
 from nasbench.report import build_report

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from nasbench.data import load_data
 from nasbench.experiment.retrain import retrain
 from nasbench.models import load_model
-from nasbench.survivors import judge
+from nasbench.problems.image_classification import judge
 from search_spaces import get_space
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from nasbench.costs.cost import cost
 from nasbench.data import load_data
 from nasbench.models import Origin, load_compiled, load_model, read_description, save_model
-from nasbench.survivors import Workbench
+from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Context, Recipe, Step, get_backend
 from nasbench_compression.quantization.modules import is_quantized

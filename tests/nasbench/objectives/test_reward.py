@@ -8,7 +8,7 @@ import pytest
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import parse_experiment
 from nasbench.objectives.reward import broken_limit, pareto_front, scores, violation
-from nasbench.search.record import Candidate, comparable
+from nasbench.search.record import RecordedCandidate, comparable
 from nasbench.search.select import choose_survivors
 from search_spaces import Architecture
 
@@ -171,11 +171,11 @@ class FinishedStudy:
     """What `choose_survivors` reads of a study."""
 
     experiment: Experiment
-    candidates: list[Candidate]
+    candidates: list[RecordedCandidate]
     front: list[int]
 
     @property
-    def comparable(self) -> list[Candidate]:
+    def comparable(self) -> list[RecordedCandidate]:
         return comparable(self.candidates, 1)
 
 
@@ -186,10 +186,10 @@ def finished(reward: dict, points: list[tuple[float, float] | None]) -> Finished
     for number, point in enumerate(points):
         arch = Architecture("mobile", (number,))
         if point is None:
-            candidates.append(Candidate(number, arch, None, "failed", error="Diverged: lost"))
+            candidates.append(RecordedCandidate(number, arch, None, "failed", error="Diverged: lost"))
             continue
         metrics = {"val_acc_pct": point[0], "latency_ms": point[1]}
-        candidates.append(Candidate(number, arch, None, "done", metrics, scores(asked, metrics)))
+        candidates.append(RecordedCandidate(number, arch, None, "done", metrics, scores(asked, metrics)))
     front = pareto_front(asked.objectives, {c.id: c.metrics for c in candidates if c.status == "done"})
     return FinishedStudy(asked, candidates, front)
 

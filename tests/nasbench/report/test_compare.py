@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nasbench.evaluators import Evaluated
+from nasbench.evaluators.trial import Evaluated
 from nasbench.experiment.preflight import prepare
 from nasbench.objectives.hypervolume import Scale, growth, hypervolume
 from nasbench.objectives.objective import Objective

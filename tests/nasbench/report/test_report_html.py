@@ -8,7 +8,7 @@ import pytest
 import yaml
 from report_samples import CELL, Page, latency, make_report, plots, render, trace
 
-from nasbench.evaluators import FAILURES
+from nasbench.evaluators.outcomes import FAILURES
 from nasbench.report import figures, units
 from nasbench.report.curves import learning_curves
 from nasbench.report.drawing.drawing import svg

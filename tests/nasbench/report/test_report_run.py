@@ -7,7 +7,7 @@ import pytest
 from report_samples import Page, plots
 from tests_support import experiment_of
 
-from nasbench.evaluators import Evaluated
+from nasbench.evaluators.trial import Evaluated
 from nasbench.evaluators.compressed.space import experiment_space
 from nasbench.evaluators.outcomes import ENDINGS
 from nasbench.experiment.loading import parse_experiment
@@ -17,7 +17,7 @@ from nasbench.report.artefact_predictor import artefact_predictor
 from nasbench.report.early import early_ends
 from nasbench.report.importance import LEAST, importance
 from nasbench.report.recipe_text import recipe_steps
-from nasbench.search.record import Candidate
+from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder
 from search_spaces import get_space
@@ -150,9 +150,9 @@ def test_a_diagram_that_fails_costs_one_drawing(run, monkeypatch, tmp_path):
 def test_an_end_whose_stage_is_not_told_came_before_or_after_training():
     reason = "macs 9 is over the limit 8"
     candidates = [
-        Candidate(0, None, None, "infeasible", metrics={"macs": 9.0}, error=reason),
-        Candidate(1, None, None, "infeasible", metrics={"macs": 9.0, "train_loss": 1.0}, error=reason),
-        Candidate(2, None, None, "failed", error=reason),
+        RecordedCandidate(0, None, None, "infeasible", metrics={"macs": 9.0}, error=reason),
+        RecordedCandidate(1, None, None, "infeasible", metrics={"macs": 9.0, "train_loss": 1.0}, error=reason),
+        RecordedCandidate(2, None, None, "failed", error=reason),
     ]
     rows = [(row["stage"], row["candidates"]) for row in early_ends(candidates)]
     assert rows == [("before training", [0]), ("after training", [1])]
@@ -165,7 +165,7 @@ class TestImportance:
     def candidates(self, count, value):
         rng = np.random.default_rng(1)
         archs = [self.SPACE.sample(rng) for _ in range(count)]
-        return [Candidate(n, arch, None, "done", {"val_acc_pct": value(arch)}) for n, arch in enumerate(archs)]
+        return [RecordedCandidate(n, arch, None, "done", {"val_acc_pct": value(arch)}) for n, arch in enumerate(archs)]
 
     def test_too_few_and_equal_candidates_are_told(self):
         for count, value, said in (
@@ -179,7 +179,7 @@ class TestImportance:
 
     def test_one_network_tried_again_and_again_differs_in_nothing(self):
         (one,) = self.candidates(1, lambda arch: 1.0)
-        again = [Candidate(n, one.arch, None, "done", {"val_acc_pct": float(n)}) for n in range(30)]
+        again = [RecordedCandidate(n, one.arch, None, "done", {"val_acc_pct": float(n)}) for n in range(30)]
         assert "the best quarter apart" in importance(again, self.SPACE, self.OBJECTIVES)[0]["val_acc_pct"]
 
     def test_it_is_the_same_every_time_and_warns_of_nothing(self, recwarn):
@@ -191,8 +191,8 @@ class TestImportance:
 
 
 def test_few_or_constant_predictions_have_no_rank():
-    assert artefact_predictor([Candidate(0, None, None, metrics={"latency_predicted_ms": 1.0})]) is None
-    pairs = [Candidate(n, None, None, metrics={"latency_ms": 1.0, "latency_predicted_ms": 1.2}) for n in range(4)]
+    assert artefact_predictor([RecordedCandidate(0, None, None, metrics={"latency_predicted_ms": 1.0})]) is None
+    pairs = [RecordedCandidate(n, None, None, metrics={"latency_ms": 1.0, "latency_predicted_ms": 1.2}) for n in range(4)]
     told = artefact_predictor(pairs)
     assert told["spearman"] is None and told["median_error_pct"] == pytest.approx(20)
     assert artefact_predictor(pairs[:2])["n"] == 2

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from tests_support import experiment_of
 
-from nasbench.evaluators import Evaluated
+from nasbench.evaluators.trial import Evaluated
 from nasbench.report.build import describe
 from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder

@@ -13,7 +13,7 @@ import yaml
 from tests_support import experiment_of
 
 from controllers import SearchFinished
-from nasbench.evaluators import evaluate
+from nasbench.evaluators.evaluate import evaluate
 from nasbench.report import build_report
 from nasbench.search.study import Study
 from nasbench.storage.optuna_storage import StorageLost, open_storage, patiently

@@ -14,7 +14,7 @@ from nasbench.cli.app import app
 from nasbench.data import load_data
 from nasbench.experiment.loading import read_yaml
 from nasbench.models import Origin, save_model
-from nasbench.survivors import Workbench
+from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Recipe
 from nasbench_compression.macs import count_macs

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from nasbench.cli.app import app
 from nasbench.data import load_data
 from nasbench.models import Origin, load_model, save_model
-from nasbench.survivors import Workbench
+from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe, get_step
 from nasbench_compression.quantization.modules import quantize_weight

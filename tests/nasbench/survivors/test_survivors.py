@@ -15,7 +15,9 @@ from nasbench.data import load_data
 from nasbench.devices.compare import Ratio
 from nasbench.devices.device import Device
 from nasbench.models import Origin, load_model, save_model
-from nasbench.survivors import Workbench, judge, measure_stages, run_recipe, save_stages
+from nasbench.models.workbench import Workbench
+from nasbench.problems.image_classification import judge
+from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.gate import Saving
 from nasbench.training.config import TrainingConfig

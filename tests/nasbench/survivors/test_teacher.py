@@ -11,7 +11,7 @@ from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.preflight import prepare
 from nasbench.models import save_model
 from nasbench.models.store import Origin
-from nasbench.survivors import Workbench
+from nasbench.models.workbench import Workbench
 from nasbench.training.config import AugmentationConfig, TrainingConfig
 from nasbench_compression import get_step
 from nasbench_registry import UserError

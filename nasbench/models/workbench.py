@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
-from nasbench.data import ImageData, Split
+from nasbench.data.images import ImageData
 from nasbench.devices.device import Device
-from nasbench.models import load_model
-from nasbench.training import Score, score, train
+from nasbench.models.store import load_model
+from nasbench.problems.image_classification import judge
 from nasbench.training.config import TrainingConfig
+from nasbench.training.loop import train
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch
 from nasbench_compression.quantization.modules import is_quantized
-from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 
 CALIBRATION_IMAGES = 256
@@ -122,11 +121,3 @@ class Workbench:
         if self.device is None:
             raise UserError("this workbench has no device, and without one nothing is deployed or timed; give it one.")
         return self.device
-
-
-def judge(model: nn.Module | CompiledModel, split: Split) -> Score:
-    """Accuracy and loss of a network or of a compiled model."""
-    if isinstance(model, CompiledModel):
-        return score(lambda images: torch.from_numpy(model(images.numpy())), split)
-    with inference(model):
-        return score(model, split)

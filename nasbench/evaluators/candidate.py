@@ -1,0 +1,100 @@
+"""A candidate as an evaluator sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasbench.evaluators.errors import InvalidNetwork
+from nasbench.evaluators.trial import Trial
+from nasbench.objectives.metrics import Metrics
+from search_spaces import Architecture, SearchSpace, Task
+from search_spaces.fresh_model import fresh_model
+
+Report = Callable[[int, Metrics], bool]
+"""report(epoch, metrics) -> whether to go on."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One architecture to evaluate, with all that its evaluation needs.
+
+    Attributes:
+        trial: its number, seed, fidelity and attempt, and what is known of candidates before it.
+        space: that the architecture belongs to.
+        task: what its network takes and gives; None where the space builds without one.
+        report: ``report(epoch, metrics)`` tells how it does; it returns False when a scheduler wants it to end.
+    """
+
+    trial: Trial
+    space: SearchSpace
+    task: Task | None
+    report: Report
+
+    @property
+    def arch(self) -> Architecture:
+        """The architecture."""
+        return self.trial.arch
+
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """Of each decision that matters, the option that was chosen."""
+        return self.space.choices(self.trial.arch)
+
+    @property
+    def architecture(self) -> str:
+        """The architecture in the notation of its space."""
+        return self.space.format(self.trial.arch)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it may be trained for at most."""
+        return self.trial.epochs or self.trial.full_epochs
+
+    @property
+    def seed(self) -> int:
+        """Of its weights and of every random choice of its evaluation."""
+        return self.trial.seed
+
+    @property
+    def number(self) -> int:
+        """Of the candidate in its search, from 0."""
+        return self.trial.number
+
+    def network(self) -> nn.Module:
+        """A new network of the architecture, in training mode, with weights that depend on the seed alone.
+
+        Where there is a task, it is run once on zeros.
+
+        Raises:
+            InvalidNetwork: it cannot be built or run, or does not give one logit a class.
+        """
+        return checked_model(self.space, self.trial.arch, self.task, self.trial.seed)
+
+
+def checked_model(space: SearchSpace, arch: Architecture, task: Task | None, seed: int) -> nn.Module:
+    """`fresh_model`, run once on an empty image where there is a task.
+
+    Raises:
+        InvalidNetwork: it cannot be built or run, or does not give one logit a class.
+    """
+    shape: tuple[int, ...] | None = None
+    try:
+        model = fresh_model(space, arch, task, seed)
+        if task is not None:
+            with torch.no_grad():
+                shape = tuple(model.eval()(torch.zeros(1, *task.input_shape)).shape)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "can't allocate memory" in str(error):
+            raise
+        words = " ".join(str(error).split()) or "no message"
+        raise InvalidNetwork(f"the network cannot be built: {type(error).__name__}: {words}") from error
+    if task is not None and shape != (1, task.classes):
+        raise InvalidNetwork(f"the network gives shape {shape} for one image, not (1, {task.classes})")
+    return model.train()

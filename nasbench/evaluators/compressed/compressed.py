@@ -1,0 +1,386 @@
+"""Score an architecture together with a recipe: from what costs nothing to the artefact that would be deployed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nasbench.costs.compute import compute_by_operations
+from nasbench.costs.cost import counts
+from nasbench.devices.beside import measure_beside
+from nasbench.devices.device import Device
+from nasbench.evaluators.candidate import Candidate, Report, checked_model
+from nasbench.evaluators.compressed.config import JointConfig
+from nasbench.evaluators.compressed.latency import predict_artefact
+from nasbench.evaluators.compressed.space import JointSpace
+from nasbench.evaluators.costs import LATENCY, latency_and_throughput
+from nasbench.evaluators.errors import InfeasibleError
+from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator
+from nasbench.evaluators.latency import LatencyEstimator
+from nasbench.evaluators.outcomes import Ending
+from nasbench.evaluators.proxies import proxy
+from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.trial import History, Trial
+from nasbench.latency.predictors.validation import TWO_SIGMAS
+from nasbench.models.store import load_compiled, load_model, save_model
+from nasbench.models.workbench import Workbench
+from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.objective import Objective
+from nasbench.objectives.reward import broken_limit, violation
+from nasbench_compression import CompiledModel, Recipe, Step
+from nasbench_compression.quantization.modules import dequantize
+from nasbench_registry import UserError
+from nasbench_registry.config import Named
+from search_spaces import Architecture, SearchSpace
+
+ENOUGH = 8  # earlier candidates, with which a stage may compare
+WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
+STAGED = ("latency_ms", "proxy_score", "short_val_acc_pct", "trained_val_acc_pct")  # what stages read of candidates
+FOUND = ("trained_val_acc_pct", "proxy_score", "short_val_acc_pct", "latency_predicted_ms", "recipe_seconds")
+
+Networks = Mapping[str, Mapping[str, float]]
+Noted = tuple[Step, dict[str, Any]]
+"""A step that was applied, with its note."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What candidates of a search over recipes have in common on disk.
+
+    Attributes:
+        folder: for networks after first steps.
+        identity: everything that they depend on beside network, steps and seed, as JSON values.
+        space: name and options of the space of networks, by which a model folder finds it again.
+        artefacts: the folder in which each artefact is kept under the number of its candidate; None keeps none.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    space: Named
+    artefacts: Path | None = None
+
+
+class Compressed(Evaluator):
+    """Stages from cheap to expensive, each of which may end a candidate.
+
+    1. The latency of the artefact, predicted from those measured before; over a hard limit beyond doubt, it ends here.
+    2. A zero-cost proxy, if `joint.proxy` names one: the worst share of networks ends here, unless it is trained
+       already.
+    3. Training, the first `joint.short_epochs` of which may be the last. Weights are shared by all candidates of one
+       architecture, so that ten recipes do not train ten times; and so are networks after the first steps of a recipe,
+       by recipes that begin alike.
+    4. The recipe, and the artefact that it ends in; one without a step `compile` is what the device's runtime runs.
+    5. Measurements of the artefact: validation accuracy, bytes, latency.
+
+    Args:
+        space: architectures, each with a recipe.
+        trained: trains the networks of `space.network` by their accuracy alone, and keeps their weights.
+        device: that artefacts are deployed on.
+        stages: which of the early stages there are.
+        shared: what candidates have in common.
+        objectives: whose limits end a candidate.
+        estimator: knows networks that were measured before the search, beside which artefacts are measured while other
+            candidates are trained; None where nothing else runs meanwhile.
+    """
+
+    summary = "train, apply a recipe, compile, measure the artefact"
+
+    def __init__(
+        self,
+        space: JointSpace,
+        trained: Trained,
+        device: Device,
+        *,
+        stages: JointConfig,
+        shared: Shared,
+        objectives: Sequence[Objective],
+        estimator: LatencyEstimator | None = None,
+    ) -> None:
+        super().__init__(space, trained.problem.task)
+        self.joint, self.training, self.device = space, trained, device
+        self.early, self.shared, self.objectives = stages, shared, tuple(objectives)
+        self.estimator = estimator
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of the artefact, and what the stages find."""
+        return ("val_acc_pct", *LATENCY, "size_bytes", "macs", "params", *FOUND)
+
+    def __call__(self, candidate: Candidate) -> Metrics:
+        """Metrics of the artefact: val_acc_pct, latency_ms, throughput_per_s, size_bytes, macs, params.
+
+        Beside them what the stages found: trained_val_acc_pct, that of the uncompressed network, proxy_score,
+        short_val_acc_pct, latency_predicted_ms, and recipe_seconds.
+
+        Raises:
+            InfeasibleError: a stage ended it, or a step does not fit the network; with what was known.
+            InvalidNetwork, Diverged, TimedOut: as `Trained`.
+        """
+        trial, problem = candidate.trial, self.training.problem
+        torch.set_num_threads(self.training.limits.threads)
+        network, point = self.joint.halves(trial.arch)
+        known: dict[str, float] = {}
+        model = checked_model(self.network_space, network, problem.task, trial.seed)
+        self._predict(trial, known)
+        compares = self.early.proxy is not None or self.early.short_epochs is not None
+        networks = self._networks(trial) if compares else {}
+        if "trained_val_acc_pct" not in networks.pop(self.network_space.format(network), {}):
+            self._look(model, networks, known)
+        recipe = self.joint.recipes.recipe(point)
+        known |= self._train(network, recipe, candidate, networks, known)
+        self._check({"val_acc_pct": known["trained_val_acc_pct"]}, "after training", known)
+        began = time.perf_counter()
+        bench = Workbench(problem.data, problem.training, trial.seed, self.device)
+        trained = self.training.trained(trial.number, network, trial.seed, trial.epochs)
+        last, behind, steps = self.apply(network, recipe, bench, trained, known)
+        artefact = bench.deploy(last)
+        counted = counts(dequantize(behind), problem.task)
+        known |= {
+            "val_acc_pct": bench.validate(artefact),
+            "size_bytes": float(artefact.bytes),
+            "macs": counted.macs,
+            "params": counted.params,
+            "recipe_seconds": time.perf_counter() - began,
+        }
+        self._check(known, "artefact", known)
+        known |= latency_and_throughput(self._measure(artefact), self.device.batch)
+        self._check(known, "artefact", known)
+        if self.shared.artefacts is not None:
+            self._save(self.shared.artefacts / f"{trial.number:05d}", artefact, steps, network)
+        return known
+
+    def apply(
+        self,
+        network: Architecture,
+        recipe: Recipe,
+        bench: Workbench,
+        trained: nn.Module,
+        known: Metrics,
+    ) -> tuple[nn.Module | CompiledModel, nn.Module, list[Noted]]:
+        """Apply a recipe, going on from the longest beginning that another candidate left.
+
+        Args:
+            network: the architecture.
+            recipe: of the candidate.
+            bench: for it.
+            trained: the trained network.
+            known: metrics so far, which a step that does not fit hands on.
+
+        Returns:
+            What the last step gave, the network behind it, and the steps with their notes.
+
+        Raises:
+            InfeasibleError: a step does not fit the network.
+        """
+        done, model, steps = 0, trained, list[Noted]()
+        for count in range(len(recipe.steps), 0, -1):
+            with contextlib.suppress(UserError):
+                stored = load_model(self._beginning(network, recipe.steps[:count], bench.seed))
+                done, model, steps = count, stored.model, list(stored.steps)
+                break
+        context = bench.context(teacher=trained)
+        last: nn.Module | CompiledModel = model
+        for count, step in enumerate(recipe.steps[done:], start=done + 1):
+            began = time.perf_counter()
+            try:
+                last, note = step.apply(model, context)
+            except Exception as error:  # a step may fail on a network in any way; that is an outcome of the search
+                words = " ".join(str(error).split()) or "no message"
+                reason = f"the recipe does not fit: {step.stage}: {type(error).__name__}: {words}"
+                raise InfeasibleError(reason, known, "recipe") from error
+            steps = [*steps, (step, note)]
+            if isinstance(last, nn.Module):
+                model = last
+                if time.perf_counter() - began > WORTH_KEEPING_S:
+                    self._leave(network, recipe.steps[:count], model, steps, bench.seed)
+        return last, model, steps
+
+    def history(self, candidates: Sequence[EarlierCandidate]) -> History:
+        """What the stages found of the candidates so far."""
+        return tuple(
+            (
+                earlier.architecture,
+                tuple((name, earlier.metrics[name]) for name in STAGED if name in earlier.metrics),
+            )
+            for earlier in candidates
+            if earlier.status in ("done", "infeasible")
+        )
+
+    def parts(self, arch: Architecture) -> Mapping[str, Any]:
+        """The notation of the network, and the entries of the recipe."""
+        network, point = self.joint.split(arch)
+        return {"network": self.network_space.format(network), "recipe": self.joint.recipes.entries(point)}
+
+    @property
+    def network_space(self) -> SearchSpace:
+        """The space of networks."""
+        return self.joint.network
+
+    def network_arch(self, arch: Architecture) -> Architecture:
+        """The network, as the representative of all that build it."""
+        return self.joint.halves(arch)[0]
+
+    def recipe(self, arch: Architecture) -> Recipe:
+        """The candidate's own."""
+        return self.joint.recipes.recipe(self.joint.halves(arch)[1])
+
+    def deployed(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
+        """The artefact that the search kept; None if it does not load by itself, as eager PyTorch's."""
+        if self.shared.artefacts is None:
+            return None
+        try:
+            return load_compiled(self.shared.artefacts / f"{number:05d}")
+        except UserError:
+            return None
+
+    def trained(self, number: int, arch: Architecture, seed: int, epochs: int | None) -> nn.Module:
+        """The trained network, before its recipe."""
+        return self.training.trained(number, self.network_arch(arch), seed, epochs)
+
+    # ---- the stages before compression
+
+    def _predict(self, trial: Trial, known: dict[str, float]) -> None:
+        guess = predict_artefact(self.joint, trial.arch, self.training.problem.task, trial.history)
+        if guess is None:
+            return
+        mean_ms, std_ms = guess
+        known["latency_predicted_ms"] = mean_ms
+        # The logarithm is normal, see `nasbench.latency.predictors.contract.log_normal`.
+        variance = math.log1p((std_ms / mean_ms) ** 2)
+        least_ms = mean_ms * math.exp(-variance / 2 - TWO_SIGMAS * math.sqrt(variance))
+        broken = broken_limit(self.objectives, latency_and_throughput(least_ms, self.device.batch))
+        if broken:
+            beyond = violation(self.objectives, latency_and_throughput(mean_ms, self.device.batch))
+            words = f"predicted beyond doubt from the artefacts before it: {broken}"
+            raise InfeasibleError(words, known, "predicted latency", beyond)
+
+    def _look(self, model: nn.Module, networks: Networks, known: dict[str, float]) -> None:
+        if self.early.proxy is None:
+            return
+        known["proxy_score"] = proxy(self.early.proxy, model, self.training.problem.data.train.images)
+        self._compare("proxy_score", known, networks, self.early.proxy_keep, "zero-cost proxy")
+
+    def _compare(self, name: str, known: Mapping[str, float], networks: Networks, keep: float, ending: Ending) -> None:
+        """End a candidate whose network is not among the best share of those that came so far."""
+        others = [metrics[name] for metrics in networks.values() if name in metrics]
+        if len(others) < ENOUGH:
+            return
+        needed = float(np.quantile(others, 1 - keep))
+        if known[name] < needed:
+            raise InfeasibleError(
+                f"{name} {known[name]:.4g} is below {needed:.4g}, which the best {100 * keep:.0f} % of "
+                f"{len(others)} networks before it reached",
+                known,
+                ending,
+            )
+
+    def _train(
+        self,
+        network: Architecture,
+        recipe: Recipe,
+        candidate: Candidate,
+        networks: Networks,
+        known: dict[str, float],
+    ) -> dict[str, float]:
+        """Train, unless a candidate with this architecture was trained; what the uncompressed network is worth."""
+        short = self.early.short_epochs
+        cut: InfeasibleError | None = None
+
+        def on_epoch(epoch: int, metrics: Metrics) -> bool:
+            nonlocal cut
+            if epoch == short and "val_acc_pct" in metrics:
+                known["short_val_acc_pct"] = metrics["val_acc_pct"]
+                try:
+                    self._compare("short_val_acc_pct", known, networks, self.early.short_keep, "short training")
+                except InfeasibleError as error:
+                    cut = error
+                    return False
+            return candidate.report(epoch, metrics)
+
+        # The network alone: its weights are of no recipe.
+        own = dataclasses.replace(candidate.trial, arch=network, history=())
+        report: Report = on_epoch
+        metrics = dict(self.training(Candidate(own, self.network_space, self.task, report)))
+        if cut is not None:
+            raise cut
+        metrics["trained_val_acc_pct"] = metrics.pop("val_acc_pct")
+        metrics.pop("size_bytes", None)
+        tuned = sum(step.options().get("epochs", 0) for step in recipe.steps)
+        # An upper bound for the recipe: with the multiply-adds of the uncompressed network.
+        images = len(self.training.problem.data.train)
+        metrics["training_operations"] = metrics.get("training_operations", 0.0) + (
+            compute_by_operations(metrics["macs"], images, tuned).operations
+        )
+        return metrics
+
+    def _check(self, metrics: Metrics, ending: Ending, known: Metrics) -> None:
+        """End a candidate whose metrics break a limit."""
+        broken = broken_limit(self.objectives, metrics)
+        if broken:
+            where = "of the artefact" if ending == "artefact" else "before compression"
+            raise InfeasibleError(f"{where}: {broken}", known, ending, violation(self.objectives, metrics))
+
+    def _networks(self, trial: Trial) -> dict[str, dict[str, float]]:
+        """What is known of each network that came before, whatever its recipes, by its notation."""
+        known: dict[str, dict[str, float]] = {}
+        for text, metrics in trial.history:
+            network = self.network_space.format(self.joint.halves(self.joint.parse(text))[0])
+            known.setdefault(network, {}).update(metrics)
+        return known
+
+    # ---- what candidates share
+
+    def _beginning(self, network: Architecture, steps: Sequence[Step], seed: int) -> Path:
+        """The folder of a network after these steps."""
+        identity = {
+            **self.shared.identity,
+            "network": list(self.network_space.canonical(network).picks),
+            "notation": list(network.picks),
+            "steps": Recipe(tuple(steps)).to_json(),
+            "seed": seed,
+        }
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+        return self.shared.folder / "steps" / key
+
+    def _leave(
+        self, network: Architecture, steps: Sequence[Step], model: nn.Module, noted: Sequence[Noted], seed: int
+    ) -> None:
+        """Keep a network after first steps; whole or not at all, for several workers may do it at once."""
+        folder = self._beginning(network, steps, seed)
+        aside = folder.with_name(f"{folder.name}.{os.getpid()}")
+        self._save(aside, model, noted, network)
+        with contextlib.suppress(OSError):  # another worker was faster
+            os.replace(aside, folder)
+
+    def _save(
+        self, folder: Path, model: nn.Module | CompiledModel, steps: Sequence[Noted], network: Architecture
+    ) -> None:
+        save_model(
+            folder,
+            model,
+            space=self.shared.space.name,
+            space_options=self.shared.space.options,
+            arch=network,
+            task=self.training.problem.task,
+            steps=steps,
+        )
+
+    def _measure(self, artefact: CompiledModel) -> float:
+        """Median milliseconds of the artefact, as it would be while nothing else runs."""
+        task = self.training.problem.task
+        if self.estimator is None:
+            return self.device.measure(artefact, task).median
+        return measure_beside(self.device, artefact, task, self.estimator.anchors())

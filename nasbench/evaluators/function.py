@@ -1,0 +1,34 @@
+"""Score candidates with a function of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nasbench.evaluators.candidate import Candidate
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.objectives.metrics import Metrics
+from search_spaces import SearchSpace, Task
+
+EvaluateFunction = Callable[[Candidate], Mapping[str, Any]]
+
+
+class FunctionEvaluator(Evaluator):
+    """What a function of a candidate returns is its metrics: ``evaluate(candidate) -> {"val_f1": 0.9}``.
+
+    Args:
+        space: that candidates belong to.
+        function: takes a `Candidate` and returns numbers by name; any metric that it gives may be an objective, a
+            limit or part of a reward.
+        task: what ``candidate.network()`` builds for; None where the space builds without one.
+    """
+
+    summary = "a function of the user's own: module:function"
+
+    def __init__(self, space: SearchSpace, function: EvaluateFunction, task: Task | None = None) -> None:
+        super().__init__(space, task)
+        self.function = function
+
+    def __call__(self, candidate: Candidate) -> Metrics:
+        """What the function returns."""
+        return self.function(candidate)

@@ -1,0 +1,543 @@
+"""The parts of an experiment, made and checked before they cost a second of search."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from controllers import Controller, controllers, get_controller
+from nasbench.data.images import ImageData
+from nasbench.data.registry import load_data
+from nasbench.devices.device import Device
+from nasbench.devices.registry import get_device
+from nasbench.evaluators.cache import Cache
+from nasbench.evaluators.compressed.compressed import Compressed, Shared
+from nasbench.evaluators.compressed.recipe_space import RecipeSpace, has_choice
+from nasbench.evaluators.compressed.space import JointSpace
+from nasbench.evaluators.costs import CandidateCosts
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.function import FunctionEvaluator
+from nasbench.evaluators.latency import LatencyEstimator
+from nasbench.evaluators.registry import evaluators
+from nasbench.evaluators.trained import Trained, TrainingLimits
+from nasbench.experiment.experiment import TRAINS, Experiment, StartWith
+from nasbench.latency.calibration import Calibration
+from nasbench.latency.stored import Setting, load_calibration
+from nasbench.models.workbench import Workbench
+from nasbench.objectives.reward import Pareto
+from nasbench.problems.image_classification import ImageClassification
+from nasbench.search.callbacks import Callback
+from nasbench.search.executors.executor import Executor, ExecutorOptions
+from nasbench.search.executors.registry import get_executor
+from nasbench.search.record import Record
+from nasbench.search.settings import read_candidates, read_settings, study_name
+from nasbench.search.study import Study
+from nasbench.storage.optuna_storage import open_storage
+from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
+from nasbench_compression import Recipe, get_backend
+from nasbench_registry import Registry, UserError, check_options, one_of
+from search_spaces import Architecture, SearchSpace, Task, get_space
+
+
+@dataclass(frozen=True)
+class Brought:
+    """Parts that were given as objects, from Python, in place of their names in an experiment.
+
+    Attributes:
+        space: what is searched; None takes the one that the experiment names.
+        evaluate: an evaluator, or a function of a candidate that returns its metrics.
+        problem: what networks are for, in place of the sections data and training.
+        controller: makes the controller for a space.
+        callbacks: hear how the search goes, beside those that the experiment names.
+    """
+
+    space: SearchSpace | None = None
+    evaluate: Evaluator | Callable[..., Any] | None = None
+    problem: ImageClassification | None = None
+    controller: Callable[[SearchSpace], Controller] | None = None
+    callbacks: tuple[Callback, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The parts of an experiment, made and checked.
+
+    Attributes:
+        experiment: that they were made of.
+        space: of architectures, or of architectures together with recipes.
+        device: whose latency counts.
+        recipe: of the survivors; an empty one where recipes are searched.
+        problem: what networks are for; None where the evaluator trains none.
+        calibration: the stored one that the experiment names; None if it names none.
+        brought: what was given as objects.
+    """
+
+    experiment: Experiment
+    space: SearchSpace
+    device: Device
+    recipe: Recipe
+    problem: ImageClassification | None = None
+    calibration: Calibration | None = None
+    brought: Brought = Brought()
+
+    @property
+    def network_space(self) -> SearchSpace:
+        """The space of architectures alone."""
+        return network_space(self.space)
+
+    @property
+    def data(self) -> ImageData:
+        """The images of the problem."""
+        return self.classification.data
+
+    @property
+    def classification(self) -> ImageClassification:
+        """The problem, where there is one."""
+        if self.problem is None:
+            raise UserError("this search has no data, for its evaluator trains nothing; give the section data.")
+        return self.problem
+
+    @property
+    def searches_recipes(self) -> bool:
+        """Whether the recipe leaves something to choose."""
+        return isinstance(self.space, JointSpace)
+
+    def recipes(self, samples: int = 64) -> list[Recipe]:
+        """The recipe, or a sample of those that are searched."""
+        if not isinstance(self.space, JointSpace):
+            return [self.recipe]
+        rng = np.random.default_rng(0)
+        return [self.space.recipes.recipe(self.space.recipes.sample(rng)) for _ in range(samples)]
+
+    def controller(self) -> Controller:
+        """A new controller; one of several fidelities goes up to the epochs of the training."""
+        if self.brought.controller is not None:
+            return self.brought.controller(self.space)
+        return make_controller(self.experiment, self.space)
+
+    def evaluator(self, folder: RunFolder, calibration: Calibration | None) -> Evaluator:
+        """What scores candidates.
+
+        Args:
+            folder: of the run.
+            calibration: the measurements before the search; None where there are none.
+        """
+        asked, brought = self.experiment, self.brought.evaluate
+        if isinstance(brought, Evaluator):
+            return brought
+        task = None if self.problem is None else self.problem.task
+        if brought is not None:
+            return FunctionEvaluator(self.space, brought, task)
+        if asked.evaluator is not None and asked.evaluator.name not in TRAINS:
+            return _named_evaluator(asked, self.space, task)
+        problem = self.classification
+        estimator = None
+        if calibration is not None:
+            estimator = LatencyEstimator(self.network_space, problem.task, self.device, calibration)
+        if not isinstance(self.space, JointSpace):
+            return self._trained(self.space, folder, estimator)
+        plain = dataclasses.replace(self, experiment=training_alone(asked))
+        short = asked.joint.short_epochs
+        shared = Shared(
+            folder.path.absolute() / SHARED,
+            _identity(asked) | {"device": asked.device.model_dump(mode="json")},
+            asked.space,
+            folder.path.absolute() / ARTEFACTS,
+        )
+        trained = plain._trained(
+            self.network_space,
+            folder,
+            None,
+            cache=asked.cache or str(folder.path.absolute() / SHARED / "trained"),
+            validate_every=short or asked.training.validate_every,
+        )
+        return Compressed(
+            self.space,
+            trained,
+            self.device,
+            stages=asked.joint,
+            shared=shared,
+            objectives=asked.objectives,
+            estimator=estimator,
+        )
+
+    def _trained(
+        self,
+        space: SearchSpace,
+        folder: RunFolder,
+        estimator: LatencyEstimator | None,
+        *,
+        cache: str | None = None,
+        validate_every: int | None = None,
+    ) -> Trained:
+        asked = self.experiment
+        place = cache or asked.cache
+        return Trained(
+            space,
+            self.classification,
+            CandidateCosts(
+                self.device,
+                frozenset(asked.needed_metrics),
+                estimator,
+                asked.objectives,
+                asked.device.unsure_pct,
+            ),
+            objectives=asked.objectives,
+            checkpoints=str(folder.checkpoints.folder.absolute()),
+            cache=None if place is None else Cache(Path(place).expanduser(), _identity(asked)),
+            limits=training_limits(asked, validate_every),
+        )
+
+    def study(self, folder: RunFolder, evaluator: Evaluator) -> Study:
+        """The study of a run, which goes on where a process before this one stood.
+
+        Args:
+            folder: of the run; held by the caller.
+            evaluator: of the same run.
+        """
+        asked = self.experiment
+        record = Record(
+            folder.journal,
+            self.space,
+            asked.objectives,
+            name=study_name(asked.name, asked.storage, folder),
+            storage=asked.storage,
+            parts=evaluator.parts,
+        )
+        known = evaluator.metrics
+        return Study(
+            self.controller(),
+            asked.objectives,
+            asked.reward,
+            asked.search,
+            record,
+            outcomes=asked.outcomes,
+            full_epochs=asked.training.epochs,
+            seed=asked.seed,
+            state=folder.controller,
+            workers=asked.executor.workers,
+            history=evaluator.history,
+            start_with=start_architectures(asked, self.space),
+            stop_at=asked.stop_at,
+            quality=known[0] if known else None,
+        )
+
+    def executor(self, folder: RunFolder) -> Executor:
+        """What runs several candidates at a time."""
+        asked = self.experiment
+        return get_executor(
+            ExecutorOptions(
+                asked.executor,
+                folder.checkpoints,
+                folder.code_folder(),
+                asked.ray,
+                asked.scheduler,
+                asked.search.candidate_minutes,
+            )
+        )
+
+    def callbacks(self) -> list[Callback]:
+        """Those that the experiment names, and those that were given as objects."""
+        named = []
+        for entry in self.experiment.callbacks:
+            kind = callback_classes.find(entry.name)
+            check_options(kind, entry.options, what=f"callback {entry.name!r}")
+            named.append(kind(**entry.options))
+        return [*named, *self.brought.callbacks]
+
+
+callback_classes: Registry[Callback] = Registry("callback", Callback, {}, group="nasbench.callbacks")
+
+
+def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
+    """Make the parts of an experiment.
+
+    Args:
+        experiment: what is asked.
+        brought: parts that were given as objects.
+
+    Raises:
+        UserError: a name, an option or a combination is not allowed, data are missing, or a runtime is not installed.
+    """
+    brought = brought or Brought()
+    space = experiment_space(experiment, brought.space)
+    joint = isinstance(space, JointSpace)
+    trains = brought.evaluate is None and (experiment.evaluator is None or experiment.evaluator.name in TRAINS)
+    if not trains and joint:
+        raise UserError(
+            "the recipe leaves something to choose, and the evaluator is not one that compresses networks; leave the "
+            "evaluator out, or write a recipe without choices."
+        )
+    device = get_device(experiment.device)
+    recipe = Recipe(()) if joint else Recipe.parse(list(experiment.recipe))
+    prepared = Prepared(experiment, space, device, recipe, brought=brought)
+    _check_controller(experiment, prepared.controller(), joint)
+    if not trains:
+        return _without_training(prepared)
+    _check_deployment(experiment, prepared)
+    problem = brought.problem or load_problem(experiment)
+    batch, images = problem.training.batch_size, len(problem.data.train)
+    if batch > images:
+        raise UserError(f"training.batch_size is {batch}; {problem.data.name} has {images} training images.")
+    for folder in _teachers(prepared):
+        Workbench(problem.data, problem.training, experiment.seed).load_teacher(folder)
+    if experiment.baseline is not None and experiment.storage is not None:
+        raise UserError(
+            f"baseline is {experiment.baseline!r} with storage {experiment.storage!r}: the record of a baseline lies "
+            f"in the run folder; leave storage out, or search at random in a run of its own and use nasbench compare."
+        )
+    if experiment.storage is not None:
+        open_storage(experiment.storage, Path())
+    calibration = stored_calibration(experiment, problem.task, device)
+    prepared = dataclasses.replace(prepared, problem=problem, calibration=calibration)
+    prepared.callbacks()
+    start_architectures(experiment, space)
+    _check_metrics(experiment, prepared.evaluator(RunFolder(Path()), None).metrics)
+    return prepared
+
+
+def load_problem(experiment: Experiment) -> ImageClassification:
+    """The problem of the sections data and training; UserError if its data cannot be loaded."""
+    data = experiment.data
+    if data is None:
+        raise UserError("the experiment has no section data; name a data set.")
+    images = load_data(data.name, **data.options)
+    return ImageClassification(images, experiment.training, {"name": data.name, **data.options})
+
+
+def experiment_space(experiment: Experiment, brought: SearchSpace | None = None) -> SearchSpace:
+    """The space that an experiment searches: a `JointSpace` if its recipe leaves something to choose.
+
+    Args:
+        experiment: what is asked.
+        brought: the space of networks, if it was given as an object.
+
+    Raises:
+        UserError: a name, an option or a choice is wrong.
+    """
+    network = brought if brought is not None else named_space(experiment)
+    entries = list(experiment.recipe)
+    return JointSpace(network, RecipeSpace(entries)) if has_choice(entries) else network
+
+
+def named_space(experiment: Experiment) -> SearchSpace:
+    """The space that an experiment names; UserError if it cannot be made."""
+    named = experiment.space
+    try:
+        return get_space(named.name, **named.options)
+    except UserError:
+        if named.name.startswith("__main__:") or "<locals>" in named.name:
+            raise UserError(
+                f"the space {named.name!r} was given as an object by a notebook or a script; go on from there with "
+                f"nasbench.resume(folder, space=...), or move its class into a module and name it module:Class."
+            ) from None
+        raise
+
+
+def network_space(space: SearchSpace) -> SearchSpace:
+    """The space of the architectures alone."""
+    return space.network if isinstance(space, JointSpace) else space
+
+
+def training_alone(experiment: Experiment) -> Experiment:
+    """The experiment with validation accuracy for its only objective: nothing else is measured, limited or rewarded."""
+    return Experiment.model_validate(
+        experiment.model_dump()
+        | {"objectives": {"val_acc_pct": "max"}, "reward": {"name": "scalar"}, "recipe": (), "stop_at": {}}
+    )
+
+
+def training_limits(experiment: Experiment, validate_every: int | None = None) -> TrainingLimits:
+    """What one candidate of an experiment may use."""
+    every = validate_every or experiment.training.validate_every or (1 if experiment.scheduler else None)
+    return TrainingLimits(
+        threads=experiment.executor.threads,
+        gpus=experiment.executor.gpus,
+        minutes=experiment.search.candidate_minutes,
+        validate_every=every,
+        checkpoint_every=experiment.checkpoints.every,
+    )
+
+
+def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:
+    """The controller that an experiment names; one of several fidelities goes up to the epochs of the training.
+
+    Raises:
+        UserError: the name or an option is unknown, or an option has a bad value.
+    """
+    name, options = experiment.controller.name, experiment.controller.options
+    if controllers.find(name).multi_fidelity:
+        options = {"max_epochs": experiment.training.epochs, **options}
+    return get_controller(name, space, seed=experiment.seed, **options)
+
+
+def start_architectures(experiment: Experiment, space: SearchSpace) -> list[Architecture]:
+    """The architectures that are evaluated first.
+
+    Raises:
+        UserError: a notation does not read, or the other run has no candidate of this space.
+    """
+    asked = experiment.start_with
+    if not isinstance(asked, StartWith):
+        return [space.parse(text) for text in asked]
+    folder = RunFolder(Path(asked.run).expanduser()).require()
+    done = [
+        candidate
+        for candidate in read_candidates(folder, read_settings(folder))
+        if candidate.status == "done" and candidate.scores
+    ]
+    done.sort(key=lambda candidate: (candidate.scores or (), -candidate.id), reverse=True)
+    try:
+        start = [space.parse(candidate.architecture) for candidate in done[: asked.best]]
+    except ValueError as error:
+        raise UserError(
+            f"start_with names {asked.run}, whose candidates are not of space {space.name!r}: {error}"
+        ) from None
+    if not start:
+        raise UserError(f"start_with names {asked.run}, which has no candidate that is done; name another run.")
+    return start
+
+
+def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Calibration | None:
+    """The calibration that an experiment names, None if it names none; UserError if it does not hold for it."""
+    if experiment.device.calibration is None:
+        return None
+    setting = Setting.of(experiment.space.name, experiment.space.options, task, device)
+    return load_calibration(Path(experiment.device.calibration).expanduser(), setting)
+
+
+def _identity(experiment: Experiment) -> dict[str, Any]:
+    """All that the weights of a candidate depend on beside its network, its epochs and its seed."""
+    fields = experiment.model_dump(mode="json", include={"space", "data", "training"})
+    fields["training"].pop("epochs")
+    return {**fields, "gpu": experiment.executor.gpus > 0}
+
+
+def _named_evaluator(experiment: Experiment, space: SearchSpace, task: Task | None) -> Evaluator:
+    """The evaluator that an experiment names, which is not one of those that train."""
+    named = experiment.evaluator
+    if named is None:
+        raise UserError("the experiment names no evaluator.")
+    kind = evaluators.find(named.name)
+    if isinstance(kind, type) and issubclass(kind, Evaluator):
+        check_options(kind, named.options, what=f"evaluator {named.name!r}", reserved=("space", "task"))
+        return kind(space, task, **named.options)
+    if named.options:
+        raise UserError(
+            f"evaluator {named.name!r} is a function, which takes no options such as {next(iter(named.options))!r}; "
+            f"write a class derived from Evaluator for that."
+        )
+    return FunctionEvaluator(space, cast("Callable[..., Any]", kind), task)
+
+
+def _without_training(prepared: Prepared) -> Prepared:
+    """Checks of a search whose evaluator trains nothing."""
+    asked = prepared.experiment
+    if asked.survivor_count:
+        raise UserError(
+            f"survivors is {asked.survivors}, and the evaluator trains no network that could survive; set survivors: 0."
+        )
+    if asked.baseline is not None and asked.storage is not None:
+        raise UserError("baseline with storage is not possible; leave storage out.")
+    problem = prepared.brought.problem
+    if problem is None and asked.data is not None:
+        problem = load_problem(asked)
+    prepared = dataclasses.replace(prepared, problem=problem)
+    prepared.callbacks()
+    start_architectures(asked, prepared.space)
+    _check_metrics(asked, prepared.evaluator(RunFolder(Path()), None).metrics)
+    return prepared
+
+
+def _check_metrics(experiment: Experiment, known: Sequence[str]) -> None:
+    """Refuse a metric that the evaluator never gives."""
+    if not known:
+        return
+    for metric in sorted(experiment.needed_metrics | set(experiment.stop_at)):
+        one_of("metric", metric, known)
+
+
+def _check_controller(experiment: Experiment, controller: Controller, joint: bool) -> None:
+    if controller.name == "sequential" and not joint:
+        raise UserError(
+            "controller 'sequential' decides a recipe step by step, and this one leaves nothing to choose; write an "
+            "option of the recipe as {choice: [...]}."
+        )
+    several = isinstance(experiment.reward, Pareto) and len(experiment.objectives) > 1
+    if several and not controller.multi_objective:
+        raise UserError(
+            f"controller {controller.name!r} takes one score, and reward 'pareto' gives "
+            f"{len(experiment.objectives)}; use reward weighted_product or scalar, or another controller."
+        )
+
+
+def _teachers(prepared: Prepared) -> list[str]:
+    if isinstance(prepared.space, JointSpace):
+        return prepared.space.recipes.teachers()
+    return [step.options()["teacher"] for step in prepared.recipe.steps if step.options().get("teacher")]
+
+
+def _check_deployment(experiment: Experiment, prepared: Prepared) -> None:
+    """Whether the device and the runtimes can do what is asked here."""
+    space, device = prepared.space, prepared.device
+    joint = isinstance(space, JointSpace)
+    if isinstance(space, JointSpace):
+        backends = set(space.recipes.backends())
+        _check_joint(experiment, device)
+    else:
+        backends = {step.options()["backend"] for step in prepared.recipe.steps if step.name == "compile"}
+    unavailable = [get_backend(name).why_unavailable() for name in sorted(backends)]
+    if experiment.needs_latency or experiment.survivor_count or joint:
+        unavailable.insert(0, device.why_unavailable())
+    for missing in unavailable:
+        if missing:
+            raise UserError(missing)
+    device.check(network_space(space))
+    if experiment.executor.gpus > 0 and experiment.ray.address is None and not torch.cuda.is_available():
+        raise UserError(
+            f"executor.gpus is {experiment.executor.gpus:g}, but torch finds no GPU on this machine; set gpus: 0, or "
+            f"connect to a cluster with ray.address."
+        )
+    timed = experiment.needs_latency and experiment.device.latency == "measured" and device.times_networks
+    if timed and experiment.executor.workers > 1:
+        raise UserError(
+            f"device.latency is 'measured' with executor.workers={experiment.executor.workers}, and training "
+            f"beside a measurement spoils it; use 1 worker, or device.latency: predicted."
+        )
+    if experiment.needs_energy:
+        missing = device.meter.why_unavailable()
+        if missing:
+            raise UserError(f"energy_mj cannot be measured: {missing}")
+        if experiment.executor.workers > 1:
+            raise UserError(
+                f"energy_mj is counted for the whole machine, and executor.workers is {experiment.executor.workers}; "
+                f"use 1 worker."
+            )
+
+
+def _check_joint(experiment: Experiment, device: Device) -> None:
+    """What a search over recipes, too, cannot do."""
+    if not (device.times_networks and device.measures_many):
+        raise UserError(
+            f"the recipe leaves something to choose, so that artefacts are measured during the search, and device "
+            f"{experiment.device.name!r} cannot do that; use cpu, or write a recipe without choices."
+        )
+    if experiment.scheduler is not None:
+        raise UserError(
+            f"scheduler {experiment.scheduler.name!r} judges networks before they are compressed, and the recipe "
+            f"leaves something to choose; leave scheduler out, and set joint.short_epochs to end training early."
+        )
+    if controllers.find(experiment.controller.name).multi_fidelity:
+        raise UserError(
+            f"controller {experiment.controller.name!r} compares candidates after fewer epochs, and the recipe leaves "
+            f"something to choose; use another controller, and set joint.short_epochs to end training early."
+        )
+    for metric in ("energy_mj", "peak_memory_bytes"):
+        if metric in experiment.needed_metrics:
+            raise UserError(f"{metric} is not known of artefacts, and the recipe leaves something to choose; drop it.")

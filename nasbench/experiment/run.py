@@ -1,0 +1,239 @@
+"""One experiment from beginning to end: calibrate, search, compress, report."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import torch
+
+from nasbench.evaluators.compressed.space import JointSpace
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.experiment.baseline import run_baseline
+from nasbench.experiment.build import Prepared
+from nasbench.experiment.peak import keep_peak
+from nasbench.experiment.remeasure import remeasure
+from nasbench.latency.calibrate import calibrate
+from nasbench.latency.calibration import Calibration
+from nasbench.models.store import save_model
+from nasbench.models.workbench import Workbench
+from nasbench.report.build import write_report
+from nasbench.search.callbacks import Callback, Callbacks
+from nasbench.search.disk import Disk
+from nasbench.search.feasibility import check_feasible
+from nasbench.search.record import RecordedCandidate
+from nasbench.search.search import search
+from nasbench.search.select import choose_survivors
+from nasbench.search.study import Study
+from nasbench.storage.files import write_json
+from nasbench.storage.run_folder import RunFolder
+from nasbench.survivors.gate import NO_GATE
+from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
+from nasbench.survivors.stored import origin_of
+from nasbench_compression import Recipe
+from search_spaces import SearchSpace
+
+
+def run_search(
+    prepared: Prepared, folder: RunFolder, callback: Callback | None = None, *, handle_signals: bool = True
+) -> dict[str, Any]:
+    """Search, or go on with a search, in a folder that was started and is held; return the report.
+
+    What an earlier process finished is kept: the latency measurements, every finished candidate, every finished
+    survivor.
+
+    Args:
+        prepared: the parts of the experiment.
+        folder: of the run.
+        callback: hears how it goes, beside those of the experiment.
+        handle_signals: whether Ctrl-C lets the running candidates finish first.
+
+    Raises:
+        UserError: the experiment cannot run, or nothing was found that meets its limits.
+    """
+    experiment = prepared.experiment
+    heard = Callbacks([*([] if callback is None else [callback]), *prepared.callbacks()])
+    if folder.summary.exists():  # it ended before, and goes on
+        write_json(folder.summary, {"status": None})
+    begun = folder.controller.exists()  # then a candidate was handed out, and the limits were looked at
+    write_json(folder.space, describe_space(prepared.space))
+    calibration = None
+    if prepared.problem is not None:
+        calibration = _before(prepared, folder, heard, begun)
+        keep_peak(experiment, folder)
+    evaluator = prepared.evaluator(folder, calibration)
+    study = prepared.study(folder, evaluator)
+    if not begun and not isinstance(experiment.survivors, int):
+        choose_survivors(study, experiment.survivors)  # refused now, and not after hours
+    heard.begin(study, experiment.model_dump(mode="json"))
+    search_run(prepared, folder, study, evaluator, heard, handle_signals=handle_signals)
+    if experiment.baseline is not None:
+        run_baseline(prepared, folder, calibration, heard)
+    measured = {}
+    predicted = experiment.needs_latency and experiment.device.latency == "predicted"
+    if prepared.problem is not None and (prepared.searches_recipes or predicted):
+        heard.phase("measure the front", len(study.front))
+        measured = remeasure(study, evaluator, prepared, folder, lambda done, total: heard.advance(done))
+    survivors = choose_survivors(study, experiment.survivors, measured)
+    recipes = [evaluator.recipe(candidate.arch) or prepared.recipe for candidate in survivors]
+    if survivors:
+        heard.phase("compress", sum(1 + len(recipe.steps) for recipe in recipes))
+    begun_steps = 0
+    for rank, (candidate, recipe) in enumerate(zip(survivors, recipes, strict=True), start=1):
+        _survivor(prepared, folder, study, evaluator, candidate, rank, recipe, begun_steps, heard)
+        begun_steps += 1 + len(recipe.steps)
+    reason = study.stop_reason or "complete"
+    status = "complete" if reason == "complete" else f"search ended early: {reason}"
+    write_json(folder.summary, {"status": status})
+    report = write_report(folder)
+    heard.end(report)
+    return report
+
+
+def search_run(
+    prepared: Prepared,
+    folder: RunFolder,
+    study: Study,
+    evaluator: Evaluator,
+    callback: Callback,
+    *,
+    handle_signals: bool = True,
+) -> None:
+    """The search of a run alone, with what limits its disk and its scalars for TensorBoard."""
+    experiment = prepared.experiment
+    disk = Disk(
+        study,
+        folder.checkpoints,
+        folder.path,
+        keep=experiment.checkpoints.keep,
+        max_gb=experiment.search.max_disk_gb,
+    )
+    search(
+        study,
+        evaluator,
+        prepared.executor(folder),
+        callback,
+        disk=disk,
+        tensorboard=folder.tensorboard if experiment.tensorboard else None,
+        handle_signals=handle_signals,
+    )
+
+
+def describe_space(space: SearchSpace) -> dict[str, Any]:
+    """What a report tells of a space: how many networks and recipes, and the options of each decision."""
+    joint = isinstance(space, JointSpace)
+    return {
+        "name": space.name,
+        "architectures": space.network.size if isinstance(space, JointSpace) else space.size,
+        "recipes": space.recipes.size if isinstance(space, JointSpace) else None,
+        "joint": joint,
+        "decisions": [{"name": decision.name, "options": len(decision.options)} for decision in space.decisions],
+    }
+
+
+def _before(prepared: Prepared, folder: RunFolder, callback: Callback, begun: bool) -> Calibration | None:
+    """Look whether anything meets the limits, and measure what latency is predicted from."""
+    experiment, space = prepared.experiment, prepared.space
+    torch.set_num_threads(experiment.executor.threads)
+    look = functools.partial(
+        check_feasible,
+        space,
+        prepared.data.task,
+        experiment.objectives,
+        seed=experiment.seed,
+        batch=experiment.device.batch,
+    )
+    # What a network costs before it is compressed breaks no limit of an artefact.
+    looks = not begun and not prepared.searches_recipes
+    if looks:  # what costs nothing to know comes before latency is measured
+        look(predictor=None)
+    calibration = _calibration(prepared, folder, callback)
+    if calibration is not None and looks:
+        look(predictor=calibration.predictor(space))
+    return calibration
+
+
+def _calibration(prepared: Prepared, folder: RunFolder, callback: Callback) -> Calibration | None:
+    experiment = prepared.experiment
+    if not experiment.needs_latency or experiment.device.latency == "measured":
+        return None
+    if folder.calibration.exists():
+        return Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
+    calibration = prepared.calibration or calibrate(
+        prepared.network_space,
+        prepared.data.task,
+        prepared.device,
+        samples=experiment.device.samples,
+        seed=experiment.seed,
+        predictor=experiment.device.predictor,
+        on_phase=lambda name, total: callback.phase(f"measure latency: {name}", total),
+        on_progress=lambda done, total: callback.advance(done),
+    )
+    held_out = calibration.hold_out(prepared.network_space)
+    rows = {name: getattr(held_out, name).tolist() for name in ("measured_ms", "predicted_ms", "std_ms")}
+    write_json(folder.calibration, calibration.to_json() | {"held_out": rows})
+    return calibration
+
+
+def _survivor(
+    prepared: Prepared,
+    folder: RunFolder,
+    study: Study,
+    evaluator: Evaluator,
+    candidate: RecordedCandidate,
+    rank: int,
+    recipe: Recipe,
+    begun: int,
+    callback: Callback,
+) -> None:
+    experiment = prepared.experiment
+    place = folder.survivors / str(rank)
+    file = place / "survivor.json"
+    steps = len(recipe.steps)
+    arch = evaluator.network_arch(candidate.arch)
+    if file.exists() and json.loads(file.read_text(encoding="utf-8"))["candidate"] == candidate.id:
+        callback.advance(begun + 1 + steps)
+        return
+    seed = study.seed_of(candidate.arch)
+    problem = prepared.classification
+    bench = Workbench(problem.data, problem.training, seed, prepared.device)
+    model = evaluator.trained(candidate.id, candidate.arch, seed, candidate.epochs)
+    passed = iter(range(1, 1 + steps))
+    stages = run_recipe(
+        model,
+        recipe,
+        bench,
+        NO_GATE if prepared.searches_recipes else experiment.gate,
+        on_stage=lambda name: callback.advance(begun + next(passed), f"survivor {rank}: {name}"),
+    )
+    callback.advance(begun + steps, f"survivor {rank}: measuring")
+    known = functools.partial(prepared.device.candidate, prepared.network_space, arch)
+    metrics, eager = measure_stages(stages, bench, prepared.device, known)
+    described = save_stages(
+        folder.path,
+        place,
+        stages,
+        metrics,
+        save=functools.partial(
+            save_model,
+            space=experiment.space.name,
+            space_options=experiment.space.options,
+            arch=arch,
+            task=problem.task,
+        ),
+        origin=origin_of(problem),
+    )
+    survivor = {
+        "rank": rank,
+        "candidate": candidate.id,
+        "architecture": candidate.architecture,
+        "recipe": recipe.to_json(),
+        "predicted_latency_ms": candidate.metrics.get("latency_ms"),
+        "baseline": None if eager is None else {"runtime": "eager", "latency_ms": eager.to_json()},
+        "stages": described,
+    }
+    write_json(file, survivor)  # last: a survivor is finished when this file is there
+    for stage in described:
+        callback.stage_done(rank, stage)
+    callback.advance(begun + 1 + steps)

@@ -1,0 +1,53 @@
+"""Runs on disk, as experiments: begun, changed, read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nasbench.devices.device import processor_name
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.loading import override, parse_experiment
+from nasbench.storage.run_folder import RunFolder, environment
+from nasbench_registry import UserError
+
+CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard", "survivors", "callbacks")
+"""Sections of an experiment that a resumed run may change."""
+
+
+def stored_experiment(folder: RunFolder) -> Experiment:
+    """The experiment that runs in a folder; UserError if there is none, or it cannot be read."""
+    return parse_experiment(folder.require().asked())
+
+
+def start_run(folder: RunFolder, experiment: Experiment, code_folder: Path, command: str) -> None:
+    """Make the folder of a run, or check that it is the one that runs there.
+
+    Args:
+        folder: of the run.
+        experiment: what is asked.
+        code_folder: where a user's own code lies.
+        command: by which it is made again.
+
+    Raises:
+        UserError: another experiment runs there; the message shows the difference.
+    """
+    about = environment(experiment.seed, code_folder, command, processor_name())
+    folder.start(experiment.model_dump(mode="json"), about)
+
+
+def change_run(folder: RunFolder, overrides: Sequence[str]) -> None:
+    """Set ``key=value`` texts in the experiment of a run: where and how long it runs, not what is searched.
+
+    Raises:
+        UserError: a key or value is not allowed, or is of a section that decides the results.
+    """
+    before = stored_experiment(folder)
+    after = override(folder.asked(), overrides)
+    for key in type(before).model_fields:
+        if key not in CHANGEABLE and getattr(before, key) != getattr(after, key):
+            raise UserError(
+                f"{key} of {folder.name} cannot be changed any more, for results depend on it; a resumed run may "
+                f"change {', '.join(CHANGEABLE)}."
+            )
+    folder.change(after.model_dump(mode="json"))

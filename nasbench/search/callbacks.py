@@ -1,0 +1,119 @@
+"""Who hears how a search goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nasbench.search.record import RecordedCandidate
+from nasbench.search.study import Study
+
+
+class Callback:
+    """Hears of every event of a search; each method does nothing until it is overridden.
+
+    Callbacks run in the process of the search, in its own thread, and should be quick. What one of them raises ends the
+    search; what finished before is kept.
+    """
+
+    def begin(self, study: Study, experiment: Mapping[str, Any]) -> None:
+        """The search begins, or goes on.
+
+        Args:
+            study: with the candidates of an earlier process, if there was one.
+            experiment: what was asked, as JSON values.
+        """
+
+    def phase(self, name: str, total: int) -> None:
+        """A new part of the work begins, of so many pieces."""
+
+    def advance(self, done: int, text: str = "") -> None:
+        """So many pieces of the part are done."""
+
+    def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
+        """A candidate ended; its status says how."""
+
+    def front_changed(self, front: Sequence[int], study: Study) -> None:
+        """The Pareto front has other members now.
+
+        Args:
+            front: their numbers.
+            study: that knows them.
+        """
+
+    def retry(self, number: int, status: str, error: str | None) -> None:
+        """An attempt at a candidate failed, and another one will follow."""
+
+    def stage_done(self, rank: int, stage: Mapping[str, Any]) -> None:
+        """A stage of a survivor was measured and stored.
+
+        Args:
+            rank: of the survivor, from 1.
+            stage: as `report.json` describes it.
+        """
+
+    def stopping(self) -> None:
+        """The user wants to stop; the running candidates finish first."""
+
+    def end(self, report: Mapping[str, Any]) -> None:
+        """The search is over, and its report is written.
+
+        Args:
+            report: the content of `report.json`.
+        """
+
+
+class Callbacks(Callback):
+    """Several callbacks that hear of everything, in their order.
+
+    Args:
+        members: the callbacks.
+    """
+
+    def __init__(self, members: Iterable[Callback]) -> None:
+        self.members = tuple(members)
+
+    def begin(self, study: Study, experiment: Mapping[str, Any]) -> None:
+        """See `Callback.begin`."""
+        for member in self.members:
+            member.begin(study, experiment)
+
+    def phase(self, name: str, total: int) -> None:
+        """See `Callback.phase`."""
+        for member in self.members:
+            member.phase(name, total)
+
+    def advance(self, done: int, text: str = "") -> None:
+        """See `Callback.advance`."""
+        for member in self.members:
+            member.advance(done, text)
+
+    def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
+        """See `Callback.candidate_done`."""
+        for member in self.members:
+            member.candidate_done(candidate, study)
+
+    def front_changed(self, front: Sequence[int], study: Study) -> None:
+        """See `Callback.front_changed`."""
+        for member in self.members:
+            member.front_changed(front, study)
+
+    def retry(self, number: int, status: str, error: str | None) -> None:
+        """See `Callback.retry`."""
+        for member in self.members:
+            member.retry(number, status, error)
+
+    def stage_done(self, rank: int, stage: Mapping[str, Any]) -> None:
+        """See `Callback.stage_done`."""
+        for member in self.members:
+            member.stage_done(rank, stage)
+
+    def stopping(self) -> None:
+        """See `Callback.stopping`."""
+        for member in self.members:
+            member.stopping()
+
+    def end(self, report: Mapping[str, Any]) -> None:
+        """See `Callback.end`."""
+        for member in self.members:
+            member.end(report)

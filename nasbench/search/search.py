@@ -1,0 +1,65 @@
+"""The search alone: every candidate of a study, with all that follows from an outcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.search.callbacks import Callback
+from nasbench.search.disk import Disk
+from nasbench.search.executors.executor import Executor
+from nasbench.search.interrupt import stoppable
+from nasbench.search.record import RecordedCandidate
+from nasbench.search.study import Study
+from nasbench.search.tensorboard import Scalars
+
+
+def search(
+    study: Study,
+    evaluator: Evaluator,
+    executor: Executor,
+    callback: Callback,
+    *,
+    disk: Disk | None = None,
+    tensorboard: Path | None = None,
+    handle_signals: bool = True,
+) -> None:
+    """Evaluate the candidates of a study until it is finished.
+
+    Args:
+        study: hands them out; the caller holds its run folder.
+        evaluator: scores one.
+        executor: runs several at a time.
+        callback: hears how it goes.
+        disk: limits what weights take; None keeps all.
+        tensorboard: the folder for scalars; None writes none.
+        handle_signals: whether Ctrl-C lets the running candidates finish first.
+
+    Raises:
+        KeyboardInterrupt: the user ended it; it can be resumed.
+    """
+    scalars = None if tensorboard is None else Scalars(study, tensorboard)
+    front = study.front
+
+    def on_result(candidate: RecordedCandidate) -> None:
+        nonlocal front
+        if disk is not None:
+            disk.tidy(candidate.id)
+        if scalars is not None:
+            scalars.candidate(candidate)
+        callback.candidate_done(candidate, study)
+        if candidate.status == "done":
+            now = study.front
+            if now != front:
+                front = now
+                callback.front_changed(front, study)
+
+    study.on_retry = lambda number, evaluated: callback.retry(number, evaluated.status, evaluated.error)
+    callback.phase("search", study.budget.candidates)
+    callback.advance(study.finished)
+    try:
+        with stoppable(study, callback.stopping, handle_signals=handle_signals):
+            executor.run(study, evaluator, on_result)
+    finally:
+        if scalars is not None:
+            scalars.close()

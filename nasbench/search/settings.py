@@ -1,0 +1,94 @@
+"""What a run was asked, as far as its record and its report need it; to read it takes no class of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from nasbench.objectives.objective import Objective
+from nasbench.objectives.reward import Reward
+from nasbench.search.config import ExecutorConfig, OutcomesConfig, SearchConfig
+from nasbench.search.record import Record, RecordedCandidate
+from nasbench.storage.run_folder import RunFolder
+
+_REWARD: TypeAdapter[Reward] = TypeAdapter(Reward)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was asked.
+
+    Attributes:
+        asked: the whole experiment, with every default written out, as JSON values.
+        objectives: what is optimised.
+        reward: makes scores of metrics.
+        budget: when the search ends.
+        executor: where candidates are evaluated.
+        outcomes: what follows from a failure.
+        full_epochs: of a candidate that was asked for without a number of epochs.
+    """
+
+    asked: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    reward: Reward
+    budget: SearchConfig
+    executor: ExecutorConfig
+    outcomes: OutcomesConfig
+    full_epochs: int
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any]) -> RunSettings:
+        """Those of an experiment as JSON values."""
+        return cls(
+            asked,
+            tuple(Objective.model_validate(objective) for objective in asked["objectives"]),
+            _REWARD.validate_python(asked["reward"]),
+            SearchConfig.model_validate(asked["search"]),
+            ExecutorConfig.model_validate(asked["executor"]),
+            OutcomesConfig.model_validate(asked["outcomes"]),
+            int(asked["training"]["epochs"]),
+        )
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return str(self.asked["name"])
+
+    @property
+    def seed(self) -> int:
+        """Of the experiment."""
+        return int(self.asked["seed"])
+
+    @property
+    def controller(self) -> str:
+        """The name of the controller."""
+        return str(self.asked["controller"]["name"])
+
+    @property
+    def survivor_count(self) -> int:
+        """How many survivors are asked for; the experiment may name their numbers instead."""
+        survivors = self.asked["survivors"]
+        return survivors if isinstance(survivors, int) else len(survivors)
+
+
+def read_settings(folder: RunFolder) -> RunSettings:
+    """What a run was asked; UserError if its folder holds none, or is damaged."""
+    return RunSettings.of(folder.require().asked())
+
+
+def read_candidates(folder: RunFolder, settings: RunSettings) -> list[RecordedCandidate]:
+    """Every candidate of a run, by number; nothing is written, so a search may go on meanwhile."""
+    storage = settings.asked["storage"]
+    if storage is None and not folder.journal.exists():
+        return []  # the search has not begun; latency is being measured
+    name = study_name(settings.name, storage, folder)
+    record = Record(folder.journal, None, settings.objectives, name=name, storage=storage, mend=False)
+    return [record.candidates[number] for number in sorted(record.candidates)]
+
+
+def study_name(name: str, storage: str | None, folder: RunFolder) -> str:
+    """The name of the study of an experiment in its storage, which several runs may share."""
+    return name if storage is None else f"{name}-{folder.run_id}"
