@@ -192,7 +192,9 @@ class TestImportance:
 
 def test_few_or_constant_predictions_have_no_rank():
     assert artefact_predictor([RecordedCandidate(0, None, None, metrics={"latency_predicted_ms": 1.0})]) is None
-    pairs = [RecordedCandidate(n, None, None, metrics={"latency_ms": 1.0, "latency_predicted_ms": 1.2}) for n in range(4)]
+    pairs = [
+        RecordedCandidate(n, None, None, metrics={"latency_ms": 1.0, "latency_predicted_ms": 1.2}) for n in range(4)
+    ]
     told = artefact_predictor(pairs)
     assert told["spearman"] is None and told["median_error_pct"] == pytest.approx(20)
     assert artefact_predictor(pairs[:2])["n"] == 2
