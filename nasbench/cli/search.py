@@ -46,9 +46,12 @@ def search(
         _plan(asked, json)
         return
     from nasbench.experiment.build import prepare
+    from nasbench.experiment.doubts import doubts
     from nasbench.experiment.stored import start_run
 
-    prepare(asked)  # before a folder is made
+    prepared = prepare(asked)  # before a folder is made
+    for doubt in doubts(asked, prepared.space):
+        tell(f"warning: {doubt}")
     folder = RunFolder(Path(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}").expanduser())
     command = shlex.join(["nasbench", *sys.argv[1:]])
     _run(folder, json, lambda: start_run(folder, asked, code_folder, command))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -113,7 +114,7 @@ def unsure(mean_ms: float, std_ms: float, batch: int, objectives: Sequence[Objec
     low, high = mean_ms - TWO_SIGMAS * std_ms, mean_ms + TWO_SIGMAS * std_ms
     limits = {
         "latency_ms": lambda limit: limit,
-        "throughput_per_s": lambda limit: 1000 * batch / limit,
+        "throughput_per_s": lambda limit: 1000 * batch / limit if limit > 0 else math.inf,
     }
     return any(
         each.limit is not None and each.metric in limits and low < limits[each.metric](each.limit) < high

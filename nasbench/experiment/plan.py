@@ -15,6 +15,7 @@ from controllers import controllers
 from nasbench.costs.operators import MOST
 from nasbench.devices.device import processor_name
 from nasbench.experiment.build import Prepared
+from nasbench.experiment.doubts import doubts
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.pilots import Pilot, run_pilots
 from nasbench.latency.calibrate import SECONDS_EACH
@@ -127,7 +128,8 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
         pilots=pilots,
         warnings=(),
     )
-    return replace(made, warnings=tuple(_warnings(experiment, made, fixed, sampled.size_bytes, with_gpu)))
+    warnings = _warnings(experiment, made, fixed, sampled.size_bytes, with_gpu)
+    return replace(made, warnings=(*doubts(experiment, prepared.space), *warnings))
 
 
 def _tuned_epochs(recipe: Recipe) -> float:

@@ -45,6 +45,9 @@ METRICS: dict[str, Metric] = {
 }
 """What a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
 
+CAPACITY = frozenset({"macs", "params", "size_bytes"})
+"""Costs that may be maximised nevertheless: as a stand-in for accuracy, which larger networks often have more of."""
+
 
 def goal_of(metric: str) -> Goal | None:
     """The direction in which a metric of ours gets better; None for a name that is not ours."""

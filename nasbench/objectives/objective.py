@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from nasbench.objectives.metrics import Goal
+from nasbench.objectives.metrics import CAPACITY, Goal, goal_of, summary_of
 from nasbench_registry import UserError
 from nasbench_registry.config import Strict
 
@@ -18,6 +18,16 @@ class Objective(Strict):
     metric: Annotated[str, Field(min_length=1)]
     goal: Goal
     limit: float | None = None
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Objective:
+        better = goal_of(self.metric)
+        if better is not None and self.goal != better and self.metric not in CAPACITY:
+            raise ValueError(
+                f"{self.metric} with goal {self.goal!r} asks for what is worst in {summary_of(self.metric)}; write "
+                f"goal: {better}, or drop the objective."
+            )
+        return self
 
 
 def minimize(limit: float | None = None) -> dict[str, Any]:

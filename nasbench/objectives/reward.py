@@ -6,26 +6,43 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from controllers import dominates
-from nasbench.objectives.metrics import Metrics, goal_of, summary_of
+from nasbench.objectives.metrics import Goal, Metrics, goal_of, summary_of
 from nasbench.objectives.objective import Objective
 from nasbench_registry.config import Positive, Strict
+
+STEEPEST = -10
+"""The lowest exponent of `weighted_product`: far below it a score is no finite number any more."""
+LEAST = 1e-6
+"""Of a target, the least that a metric counts as in `weighted_product`: no multiply-adds at all, for example."""
 
 
 class WeightedProduct(Strict):
     """MnasNet's reward: the metric to maximise times (metric / target) ** exponent for each target.
 
     Attributes:
-        target: of each metric; larger ones are worse, but for throughput.
+        target: of each metric. Of one of which more is better, such as throughput, the ratio is turned round, so that
+            the same exponents reward what is better.
         exponent: one number, -0.07 is the paper's soft constraint; or two, its alpha for candidates that meet the
-            target and its beta for the others: [0, -1] is its hard constraint.
+            target and its beta for the others: [0, -1] is its hard constraint. From `STEEPEST` to 0.
     """
 
     name: Literal["weighted_product"]
     target: Annotated[dict[str, Positive], Field(min_length=1)]
     exponent: float | tuple[float, float] = -0.07
+
+    @field_validator("exponent")
+    @classmethod
+    def _rewards_what_is_better(cls, exponent: float | tuple[float, float]) -> float | tuple[float, float]:
+        for one in exponent if isinstance(exponent, tuple) else (exponent,):
+            if not STEEPEST <= one <= 0:
+                raise ValueError(
+                    f"{one:g} is not from {STEEPEST} to 0; an exponent above 0 rewards candidates for what is worse, "
+                    f"also in throughput, so give -0.07 (the paper's), or [0, -1] for a hard constraint."
+                )
+        return exponent
 
 
 class Pareto(Strict):
@@ -54,22 +71,30 @@ def scores(objectives: Sequence[Objective], reward: Reward, metrics: Metrics) ->
 
     `weighted_product` is the metric to maximise times (metric / target) ** exponent for each target, as in MnasNet
     (Tan et al. 2019, arXiv 1807.11626); `pareto` gives one score for each objective; `scalar` the first alone.
+
+    Beyond the paper, whose only target is a latency: of a metric of which more is better the factor is
+    (target / metric) ** exponent, so that the same exponents reward what is better; less than `LEAST` of a target
+    counts as `LEAST` of it; a metric to maximise that is below zero is divided by the factors.
     """
     values = objective_scores(objectives, metrics)
     if isinstance(reward, Pareto):
         return values
     if isinstance(reward, WeightedProduct):
         main = next(objective.metric for objective in objectives if objective.goal == "max")
-        factors = [_factor(reward, metric, metrics[metric]) for metric in reward.target]
-        return (metrics[main] * math.prod(factors),)
+        goals: dict[str, Goal | None] = {objective.metric: objective.goal for objective in objectives}
+        factor = math.prod(
+            _factor(reward, target, metrics[metric], goals.get(metric, goal_of(metric)))
+            for metric, target in reward.target.items()
+        )
+        return (metrics[main] * factor if metrics[main] >= 0 else metrics[main] / factor,)
     return values[:1]
 
 
-def _factor(reward: WeightedProduct, metric: str, value: float) -> float:
-    ratio = value / reward.target[metric]
-    meets = ratio >= 1 if goal_of(metric) == "max" else ratio <= 1
+def _factor(reward: WeightedProduct, target: float, value: float, goal: Goal | None) -> float:
+    value = max(value, LEAST * target)
+    cost = target / value if goal == "max" else value / target  # above 1 it misses the target
     alpha, beta = reward.exponent if isinstance(reward.exponent, tuple) else (reward.exponent, reward.exponent)
-    return float(ratio ** (alpha if meets else beta))
+    return float(cost ** (alpha if cost <= 1 else beta))
 
 
 def objective_scores(objectives: Sequence[Objective], metrics: Metrics) -> tuple[float, ...]:

@@ -191,7 +191,10 @@ class Study:
             if trial is not None:
                 return trial
         else:
-            reason = f"the last {MAX_REPEATS} proposals were all known already"
+            reason = (
+                f"controller {self.controller_name} found {self.finished:,} of {self.budget.candidates:,} candidates, "
+                f"and its last {MAX_REPEATS:,} proposals were all known already"
+            )
         self.stop_reason = reason
         if self._out:
             return None

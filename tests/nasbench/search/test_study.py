@@ -248,7 +248,9 @@ def test_a_small_space_ends_when_everything_is_known(open_study):
     )
     drive(study)
     assert study.count("done") == 2
-    assert study.stop_reason == "the last 1000 proposals were all known already"
+    assert study.stop_reason == (
+        "controller random found 2 of 6 candidates, and its last 1,000 proposals were all known already"
+    )
 
 
 def test_the_epochs_that_were_trained_are_not_taken_for_those_that_were_asked_for(open_study):

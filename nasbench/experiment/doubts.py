@@ -1,0 +1,42 @@
+"""What an experiment may do, and its user may not have meant: said before the search, which then runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from nasbench.experiment.experiment import Experiment
+from nasbench.objectives.metrics import CAPACITY
+from search_spaces import SearchSpace
+
+COUNTED = 100_000  # architectures that are gone through, within two seconds, to know how many networks they are
+ROOM = 10
+"""With fewer networks for each candidate a controller that converges runs out of new ones: with 3 to 4 of them,
+regularized evolution and NSGA-II proposed 1,000 known ones in a row after a quarter to a third of 2,000 candidates."""
+UNIFORM = ("random", "hyperband", "local_search")  # do not converge on a part of the space for good
+
+
+def doubts(experiment: Experiment, space: SearchSpace) -> Iterator[str]:
+    """Sentences, each with what to change.
+
+    Args:
+        experiment: that is about to run.
+        space: of architectures, or of architectures together with recipes.
+    """
+    for objective in experiment.objectives:
+        if objective.goal == "max" and objective.metric in CAPACITY:
+            yield (
+                f"objective {objective.metric} has goal 'max', so that the search goes for large networks; write "
+                f"goal: min if it is a cost."
+            )
+    asked = experiment.search.candidates
+    counted = math.prod(space.layout.sizes) <= COUNTED
+    networks = space.count_distinct() if counted else space.size
+    what = f"space {space.name!r} has {networks:,} {'different networks' if counted else 'architectures'}"
+    if networks < asked:
+        yield f"{what}, and search.candidates asks for {asked:,}: the search ends when all are known."
+    elif networks < ROOM * asked and experiment.controller.name not in UNIFORM:
+        yield (
+            f"{what}, and search.candidates asks for {asked:,}: controller {experiment.controller.name!r} may end the "
+            f"search earlier, when it proposes only what is known already; controller random does not."
+        )
