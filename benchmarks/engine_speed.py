@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,13 +12,11 @@ from typing import Any
 from benchmarks.statistics import Spread
 from benchmarks.ways import WAYS, Pass, Work
 from nasbench.evaluators.trial import Trial
+from nasbench.experiment.build import Prepared, prepare
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import parse_experiment
-from nasbench.experiment.preflight import prepare
-from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
-from search_spaces import SearchSpace
 
 MEANS = ("candidates_per_hour", "utilization_pct", "training_s", "between_ms", "startup_s", "wall_s", "tail_s")
 
@@ -110,9 +109,8 @@ def engine_speed(
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; give a new folder with --run.")
-    asked = comparison(experiment, candidates, workers)
-    prepared = prepare(asked)
-    work = Work(asked, prepared, plan(asked, prepared.space), code_folder)
+    prepared = prepare(comparison(experiment, candidates, workers))
+    work = Work(prepared, plan(prepared), code_folder)
     measured: list[tuple[Pass, ...]] = []
     for number in range(rounds):
         passes: list[Pass] = []
@@ -157,17 +155,21 @@ def comparison(experiment: Experiment, candidates: int, workers: int) -> Experim
     )
 
 
-def plan(experiment: Experiment, space: SearchSpace) -> Sequence[Trial]:
+def plan(prepared: Prepared) -> Sequence[Trial]:
     """The trials that a study of an experiment of `comparison` hands out, in their order.
+
+    Args:
+        prepared: the parts of the experiment.
 
     Raises:
         UserError: the space holds fewer.
     """
+    experiment = prepared.experiment
     trials: list[Trial] = []
     with tempfile.TemporaryDirectory(prefix="nasbench-plan-") as place:
-        folder = RunFolder(Path(place) / "run")
-        folder.start(experiment.model_copy(update={"storage": None}), Path(place), "plan")
-        study = Study(folder, folder.experiment(), space)
+        folder = RunFolder(Path(place))
+        here = dataclasses.replace(prepared, experiment=experiment.model_copy(update={"storage": None}))
+        study = here.study(folder, here.evaluator(folder, None))
         while len(trials) < experiment.search.candidates:
             trial = study.next_trial()
             if trial is None:

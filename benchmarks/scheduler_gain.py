@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos import epochs_log
-from benchmarks.silent import Silent
 from benchmarks.statistics import Spread
-from nasbench.experiment.engine import run_search
+from nasbench.experiment.build import prepare
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import parse_experiment
-from nasbench.report.build import read_candidates
+from nasbench.experiment.run import run_search
+from nasbench.experiment.stored import start_run
 from nasbench.search.executors.cluster import connected
 from nasbench.search.record import comparable, search_seconds, utilization
+from nasbench.search.settings import read_candidates, read_settings
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError, one_of
-from search_spaces import get_space
 
 NONE = "none"
 SCHEDULERS = (NONE, "asha", "median_stopping", "hyperband")
@@ -162,12 +162,12 @@ def scheduler_gain(
             turn = index % len(schedulers)
             for name in (*schedulers[turn:], *schedulers[:turn]):
                 run = RunFolder(folder / f"{name}-{seed}")
-                run.start(asked[name, seed], code_folder, "python -m benchmarks.schedulers")
+                start_run(run, asked[name, seed], code_folder, "python -m benchmarks.schedulers")
                 there = run.summary.exists()
                 if not there:
-                    stack.enter_context(connected(asked[name, seed], code_folder))
+                    stack.enter_context(connected(asked[name, seed].executor, asked[name, seed].ray, code_folder))
                     with run.locked():
-                        run_search(asked[name, seed], run, Silent())
+                        run_search(prepare(asked[name, seed]), run)
                 searches.append(read(run, name, seed))
                 on_event(_line(searches[-1], there))
     return SchedulerGain(minutes, tuple(schedulers), tuple(numbers), tuple(searches))
@@ -196,9 +196,9 @@ def timed(experiment: Experiment, scheduler: str, seed: int, minutes: float) -> 
 
 def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
     """What a search that ended has found."""
-    experiment = run.experiment()
-    candidates = read_candidates(run, experiment, get_space(experiment.space.name, **experiment.space.options))
-    accuracies = [each.metrics["val_acc_pct"] for each in comparable(candidates, experiment.training.epochs)]
+    settings = read_settings(run)
+    candidates = read_candidates(run, settings)
+    accuracies = [each.metrics["val_acc_pct"] for each in comparable(candidates, settings.full_epochs)]
     done, stopped = (sum(each.status == status for each in candidates) for status in ("done", "stopped"))
     return Searched(
         scheduler=scheduler,
@@ -210,7 +210,7 @@ def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
         failed=len(candidates) - done - stopped,
         epochs=len(epochs_log(run.path)),
         wall_s=search_seconds(candidates),
-        utilization_pct=100 * (utilization(candidates, experiment.executor.workers) or 0.0),
+        utilization_pct=100 * (utilization(candidates, settings.executor.workers) or 0.0),
     )
 
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.silent import Silent
+from nasbench.evaluators.candidate import Candidate
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.trial import Trial
-from nasbench.evaluators.candidate import Report
-from nasbench.evaluators.trained import Trained
-from nasbench.experiment.engine import run_candidates
+from nasbench.experiment.build import Prepared
 from nasbench.experiment.experiment import Experiment
-from nasbench.experiment.preflight import Prepared
+from nasbench.experiment.run import search_run
+from nasbench.experiment.stored import start_run
 from nasbench.objectives.metrics import Metrics
+from nasbench.search.callbacks import Callback
 from nasbench.search.executors.cluster import connected
 from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
@@ -32,22 +32,28 @@ from nasbench_registry import UserError
 STAMPS = ("began_s", "ended_s", "process")
 
 
-@dataclass(frozen=True)
-class Stamped:
+class Stamped(Evaluator):
     """An evaluator that also tells when and in which process it worked.
 
     Its clock is `time.monotonic()`, which all processes of a machine share.
 
-    Attributes:
+    Args:
         evaluator: what scores a candidate.
     """
 
-    evaluator: Evaluator
+    def __init__(self, evaluator: Evaluator) -> None:
+        super().__init__(evaluator.space, evaluator.task)
+        self.evaluator = evaluator
 
-    def __call__(self, trial: Trial, report: Report) -> Metrics:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of the evaluator, and `STAMPS`."""
+        return (*self.evaluator.metrics, *STAMPS)
+
+    def __call__(self, candidate: Candidate) -> Metrics:
         """The metrics of the candidate, and `STAMPS`."""
         began_s = time.monotonic()
-        metrics = self.evaluator(trial, report)
+        metrics = self.evaluator(candidate)
         return {**metrics, "began_s": began_s, "ended_s": time.monotonic(), "process": float(os.getpid())}
 
 
@@ -158,20 +164,23 @@ class Work:
     """What every way gets.
 
     Attributes:
-        experiment: with executor ray, and as many candidates as there are trials.
-        prepared: its parts.
+        prepared: the parts of an experiment with executor ray, and as many candidates as there are trials.
         trials: in the order of handing out.
         code_folder: where a user's own modules lie.
     """
 
-    experiment: Experiment
     prepared: Prepared
     trials: Sequence[Trial]
     code_folder: Path
 
-    def evaluator(self, checkpoints: str) -> Stamped:
+    @property
+    def experiment(self) -> Experiment:
+        """What is asked."""
+        return self.prepared.experiment
+
+    def evaluator(self, folder: RunFolder) -> Stamped:
         """What scores a candidate; weights and states of training go into a folder."""
-        return Stamped(Trained(self.experiment, None, checkpoints, self.prepared.data))
+        return Stamped(self.prepared.evaluator(folder, None))
 
     def evaluation(self, trial: Trial, metrics: Mapping[str, float]) -> Evaluation:
         """The evaluation of a trial, from its metrics with stamps."""
@@ -196,17 +205,18 @@ def by_engine(work: Work, folder: Path) -> Pass:
     """
     heard_s = 0.0
 
-    class Clock(Silent):
-        def candidate(self, candidate: RecordedCandidate, study: Study) -> None:
+    class Clock(Callback):
+        def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
             nonlocal heard_s
             heard_s = time.monotonic()
 
     run = RunFolder(folder)
-    run.start(work.experiment, work.code_folder, "python -m benchmarks.engine")
+    start_run(run, work.experiment, work.code_folder, "python -m benchmarks.engine")
     with run.locked():
         called_s = time.monotonic()
-        study = Study(run, work.experiment, work.prepared.space)
-        run_candidates(study, work.evaluator(run.checkpoints.place), Clock())
+        evaluator = work.evaluator(run)
+        study = work.prepared.study(run, evaluator)
+        search_run(work.prepared, run, study, evaluator, Clock())
         left_s = time.monotonic()
     for candidate in study.candidates:
         if candidate.status != "done" or candidate.attempts:
@@ -235,7 +245,7 @@ def by_ray_tune(work: Work, folder: Path) -> Pass:
     called_s = time.monotonic()
     with (
         contextlib.redirect_stdout(sys.stderr),
-        connected(work.experiment, work.code_folder),
+        connected(executor, work.experiment.ray, work.code_folder),
         tempfile.TemporaryDirectory(prefix="nasbench-ray-") as storage,
     ):
         from ray import tune
@@ -245,7 +255,7 @@ def by_ray_tune(work: Work, folder: Path) -> Pass:
                 nonlocal heard_s
                 heard_s = time.monotonic()
 
-        evaluator = work.evaluator(str(folder.resolve()))
+        evaluator = work.evaluator(RunFolder(folder.resolve()))
         trainable = tune.with_parameters(_train, evaluator=evaluator, trials=list(work.trials))
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": executor.cpus, "gpu": executor.gpus}),
@@ -269,15 +279,20 @@ def by_ray_tune(work: Work, folder: Path) -> Pass:
 def _train(config: dict[str, Any], evaluator: Evaluator, trials: Sequence[Trial]) -> None:
     from ray import tune
 
-    tune.report(dict(evaluator(trials[config["number"]], lambda epoch, metrics: True)))
+    tune.report(dict(_metrics(evaluator, trials[config["number"]])))
+
+
+def _metrics(evaluator: Evaluator, trial: Trial) -> Metrics:
+    """The metrics of a trial that nobody stops."""
+    return evaluator(Candidate(trial, evaluator.space, evaluator.task, lambda epoch, metrics: True))
 
 
 def by_loop(work: Work, folder: Path) -> Pass:
     """One after the other in this process, with nothing around it."""
     threads = torch.get_num_threads()
     called_s = time.monotonic()
-    evaluator = work.evaluator(str(folder.resolve()))
-    metrics = [evaluator(trial, lambda epoch, metrics: True) for trial in work.trials]
+    evaluator = work.evaluator(RunFolder(folder.resolve()))
+    metrics = [_metrics(evaluator, trial) for trial in work.trials]
     heard_s = time.monotonic()
     torch.set_num_threads(threads)
     evaluations = (work.evaluation(*pair) for pair in zip(work.trials, metrics, strict=True))
