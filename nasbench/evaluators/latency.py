@@ -112,7 +112,7 @@ def unsure(mean_ms: float, std_ms: float, batch: int, objectives: Sequence[Objec
     if 100 * std_ms > most_pct * mean_ms:
         return True
     low, high = mean_ms - TWO_SIGMAS * std_ms, mean_ms + TWO_SIGMAS * std_ms
-    limits = {
+    limits: dict[str, Callable[[float], float]] = {
         "latency_ms": lambda limit: limit,
         "throughput_per_s": lambda limit: 1000 * batch / limit if limit > 0 else math.inf,
     }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from nasbench.experiment.preflight import prepare
 from tests_support import experiment_of
 
 from nasbench.data import load_data
@@ -19,15 +20,14 @@ from nasbench.devices.cuda import CudaDevice, GpuModel
 from nasbench.devices.device import Device
 from nasbench.devices.registry import DEVICES, get_device
 from nasbench.devices.table import NotInTable, TableDevice
-from nasbench.evaluators.trial import Trial
 from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.trial import Trial
 from nasbench.experiment.loading import parse_experiment
-from nasbench.experiment.preflight import prepare
 from nasbench.latency.calibrate import calibrate
 from nasbench.models.workbench import Workbench
-from nasbench.survivors.stages import measure_stages, run_recipe
 from nasbench.survivors.config import GateConfig
+from nasbench.survivors.stages import measure_stages, run_recipe
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import UserError

@@ -5,16 +5,16 @@ import os
 import numpy as np
 import pytest
 import torch
+from nasbench.experiment.preflight import prepare
 from tests_support import experiment_of
 
 from nasbench.costs.cost import cost
 from nasbench.devices.device import Device
 from nasbench.devices.energy import Nvml, Rapl, measure_energy
-from nasbench.evaluators.trial import Trial
 from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.trial import Trial
 from nasbench.experiment.loading import parse_experiment
-from nasbench.experiment.preflight import prepare
 from nasbench_registry import UserError
 from search_spaces import get_space
 

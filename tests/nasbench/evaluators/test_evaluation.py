@@ -13,10 +13,10 @@ from nasbench.costs.cost import cost
 from nasbench.costs.work import work
 from nasbench.data import load_data
 from nasbench.devices.registry import get_device
-from nasbench.evaluators.trial import Evaluated, Trial
 from nasbench.evaluators.errors import InfeasibleError, InvalidNetwork
 from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.trial import Evaluated, Trial
 from nasbench.experiment.loading import parse_experiment
 from nasbench.latency.calibration import Calibration
 from nasbench.objectives.metrics import METRICS

@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from nasbench.experiment.engine import joint_evaluator, run_search
+from nasbench.experiment.preflight import prepare
 
-from nasbench.evaluators.trial import Trial
 from nasbench.evaluators.compressed.latency import LEAST, predict_artefact
 from nasbench.evaluators.compressed.space import experiment_space, network_space
 from nasbench.evaluators.errors import InfeasibleError
 from nasbench.evaluators.evaluate import evaluate
-from nasbench.experiment.engine import joint_evaluator, run_search
-from nasbench.experiment.preflight import prepare
+from nasbench.evaluators.trial import Trial
 from nasbench.models import load_compiled
+from nasbench.problems.image_classification import judge
 from nasbench.report import build_report
 from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder
-from nasbench.problems.image_classification import judge
 from nasbench_registry import UserError
 from search_spaces.fresh_model import fresh_model
 

@@ -11,11 +11,11 @@ from tests_support import experiment_of
 from nasbench.devices.beside import measure_beside
 from nasbench.devices.device import Device
 from nasbench.devices.table import TableDevice
-from nasbench.evaluators.trial import Trial
-from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.costs import costs
+from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.latency import Setting, measured_ms, predictor, unsure
 from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.trial import Trial
 from nasbench.experiment.loading import parse_experiment
 from nasbench.latency.calibrate import calibrate
 from nasbench.objectives.objective import Objective

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 import yaml
+from nasbench.experiment.preflight import prepare
 from tests_support import RECIPE, experiment_of
 
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.pilots import run_pilots
 from nasbench.experiment.plan import estimate
-from nasbench.experiment.preflight import prepare
 
 LATENCY = {
     "objectives": [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "goal": "min"}],

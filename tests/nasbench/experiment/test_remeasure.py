@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from nasbench.experiment.preflight import prepare
 
 from nasbench.evaluators.trial import Evaluated
-from nasbench.experiment.preflight import prepare
 from nasbench.experiment.remeasure import remeasure, wanted
 from nasbench.report import build_report
 from nasbench.search.select import choose_survivors

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from nasbench.experiment.preflight import prepare
 from tests_support import experiment_of
 from torch import nn
 
@@ -15,7 +16,6 @@ from nasbench.devices.device import Device
 from nasbench.devices.rounds import LEAST, quiet_seconds, time_in_rounds
 from nasbench.evaluators.costs import costs
 from nasbench.experiment.loading import parse_experiment
-from nasbench.experiment.preflight import prepare
 from nasbench.latency.calibrate import calibrate, check_on_fresh, measure_sample
 from nasbench.latency.calibration import Calibration, decide
 from nasbench.latency.stored import Setting, load_calibration, save_calibration

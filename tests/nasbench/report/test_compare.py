@@ -5,10 +5,10 @@ import time
 
 import numpy as np
 import pytest
+from nasbench.experiment.preflight import prepare
 from scipy import stats
 
 from nasbench.evaluators.trial import Evaluated
-from nasbench.experiment.preflight import prepare
 from nasbench.objectives.hypervolume import Scale, growth, hypervolume
 from nasbench.objectives.objective import Objective
 from nasbench.report.baseline import compare_with_baseline

@@ -7,9 +7,9 @@ import pytest
 from report_samples import Page, plots
 from tests_support import experiment_of
 
-from nasbench.evaluators.trial import Evaluated
 from nasbench.evaluators.compressed.space import experiment_space
 from nasbench.evaluators.outcomes import ENDINGS
+from nasbench.evaluators.trial import Evaluated
 from nasbench.experiment.loading import parse_experiment
 from nasbench.objectives.objective import Objective
 from nasbench.report import front_drawings, write_report

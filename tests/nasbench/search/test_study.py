@@ -8,8 +8,8 @@ import pytest
 
 from controllers import Proposal, SearchFinished
 from controllers.random import Random
-from nasbench.evaluators.trial import Evaluated
 from nasbench.evaluators.evaluate import evaluate
+from nasbench.evaluators.trial import Evaluated
 from nasbench.objectives.reward import scores
 from nasbench.report import build_report, figures
 from nasbench.search.executors import get_executor

@@ -15,8 +15,8 @@ from nasbench.devices.device import Device
 from nasbench.models import Origin
 from nasbench.models import save_model as save
 from nasbench.models.workbench import Workbench
-from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.survivors.config import GateConfig
+from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe, get_backend
 from nasbench_compression.quantization.modules import dequantize, is_quantized

@@ -17,9 +17,9 @@ from nasbench.devices.device import Device
 from nasbench.models import Origin, load_model, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.problems.image_classification import judge
-from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.gate import Saving
+from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Context, Recipe, Step, get_backend
 from nasbench_compression.quantization.modules import is_quantized

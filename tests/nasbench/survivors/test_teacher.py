@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from nasbench.experiment.preflight import prepare
 from tests_support import experiment_of
 
 from nasbench.data import load_data
 from nasbench.experiment.loading import parse_experiment
-from nasbench.experiment.preflight import prepare
 from nasbench.models import save_model
 from nasbench.models.store import Origin
 from nasbench.models.workbench import Workbench
