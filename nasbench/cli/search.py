@@ -86,11 +86,11 @@ def report(run: Run, json: Json = False) -> None:
 
 def _run(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
     """Hold the folder, begin, and search to the end."""
-    from nasbench.cli.progress import SearchProgress
     from nasbench.experiment.build import prepare
     from nasbench.experiment.run import run_search
     from nasbench.experiment.stored import stored_experiment
     from nasbench.report import survivors_table, units
+    from nasbench.report.progress import SearchProgress
 
     try:
         with folder.locked():

@@ -85,8 +85,8 @@ def epoch_of(folder: RunFolder, candidate: RecordedCandidate) -> int | None:
 
 
 def _table(told: dict[str, Any]) -> Table:
-    from nasbench.cli.progress import time_left
     from nasbench.report import units
+    from nasbench.report.progress import time_left
 
     best, share = told["best"], told["utilization"]
     rows = {

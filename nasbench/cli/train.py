@@ -88,7 +88,7 @@ def _train(
     asked: Experiment, space: SearchSpace, arch: Architecture, problem: ImageClassification, out: Path, seeds: int
 ) -> list[Retrained]:
     """Every seed in turn, with a bar of epochs."""
-    from nasbench.cli.progress import SearchProgress
+    from nasbench.report.progress import SearchProgress
 
     found = []
     with SearchProgress() as progress:

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from nasbench.cli.model import Model
 from nasbench.cli.output import Json, err, show, tell
-from nasbench.cli.progress import time_left
 from nasbench.cli.spaces import import_from
 from nasbench.deploy.setting import Setting
 from nasbench.deploy.tune import Tune
 from nasbench.deploy.tuning import Tuning
+from nasbench.report.progress import time_left
 from nasbench.report.units import significant
 from nasbench_compression import backends
 from nasbench_registry import one_of

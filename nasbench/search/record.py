@@ -18,8 +18,6 @@ from nasbench.storage.optuna_storage import open_storage, patiently, together
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 METRIC_NAMES = "study:metric_names"  # where Optuna and its dashboard look for the names of objectives
 
 Parts = Callable[[Architecture], Mapping[str, Any]]

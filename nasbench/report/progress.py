@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import importlib.util
 import time
 from types import TracebackType
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from nasbench.cli.output import err
 from nasbench.evaluators.outcomes import SCORED
 from nasbench.report import units
 from nasbench.search.callbacks import Callback
@@ -17,17 +17,22 @@ from nasbench.search.study import Study
 
 
 class SearchProgress(Callback):
-    """Phase, bar, outcomes, best so far, utilization, time left. Use as a context manager."""
+    """Phase, bar, outcomes, best so far, utilization, time left. Use as a context manager.
 
-    def __init__(self) -> None:
-        self.lines = not sys.stderr.isatty()
+    Args:
+        console: where it shows itself; None is standard error, or the cell of a notebook.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.lines = not (self.console.is_terminal or _draws_in_a_notebook(self.console))
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[text]}"),
-            console=err,
+            console=self.console,
             disable=self.lines,
         )
         self.task: TaskID | None = None
@@ -75,13 +80,13 @@ class SearchProgress(Callback):
         parts.append(f"front {len(study.front)}")
         best = study.best
         if best is not None and best.scores:
-            parts.append(f"best {best.scores[0]:.2f} ({_numbers(best)})")
+            parts.append(f"best {best.scores[0]:.2f} ({_numbers(best, study)})")
         if study.utilization is not None:
             parts.append(f"training {100 * study.utilization:.0f} %")
         text = ", ".join(parts)
         self._show(finished, left, text)
         came = f"candidate {candidate.id} {units.outcome(candidate.status)}" + " (from the cache)" * candidate.cached
-        told = _numbers(candidate) if candidate.status in SCORED else candidate.error
+        told = _numbers(candidate, study) if candidate.status in SCORED else candidate.error
         so_far = ", ".join(part for part in (f"done {study.count('done')} of {self._total}", text, left) if part)
         self._line(f"{came}: {told}; {so_far}")
 
@@ -94,12 +99,12 @@ class SearchProgress(Callback):
         if not self._stopping:
             self._stopping = True
             text = "stopping after the running candidates finish; press Ctrl-C again to stop now"
-            err.print(text, highlight=False, soft_wrap=True)
+            self.console.print(text, highlight=False, soft_wrap=True)
 
     def _line(self, text: str, *, always: bool = False) -> None:
         """A line in a log; above the bar of a terminal only if `always`."""
         if self.lines or always:
-            err.print(
+            self.console.print(
                 f"[{time.monotonic() - self.started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
             )
 
@@ -117,6 +122,11 @@ class SearchProgress(Callback):
         return (time.monotonic() - moment) / (done - before) * max(0, self._total - done)
 
 
+def _draws_in_a_notebook(console: Console) -> bool:
+    """Whether the output of a cell can be replaced, which takes ipywidgets."""
+    return console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+
+
 def time_left(seconds: float | None) -> str:
     """A rough time for people, ``12 min left``; empty where it is not known, or over."""
     if seconds is None or seconds <= 0:
@@ -126,11 +136,22 @@ def time_left(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min left" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h left"
 
 
-def _numbers(candidate: RecordedCandidate) -> str:
-    metrics = candidate.metrics
-    texts = [f"{metrics['val_acc_pct']:.2f} %"] if "val_acc_pct" in metrics else []
-    if "latency_ms" in metrics:
-        texts.append(f"{metrics['latency_ms']:.3f} ms")
-    if candidate.status == "stopped" and "epochs" in metrics:
-        texts.append(f"epoch {metrics['epochs']:.0f}")
+def _numbers(candidate: RecordedCandidate, study: Study) -> str:
+    """The metrics that the search optimises, with units where they are known."""
+    texts = []
+    for name in dict.fromkeys(("val_acc_pct", "latency_ms", *(objective.metric for objective in study.objectives))):
+        if name in candidate.metrics:
+            texts.append(_number(name, candidate.metrics[name]))
+    if candidate.status == "stopped" and "epochs" in candidate.metrics:
+        texts.append(f"epoch {candidate.metrics['epochs']:.0f}")
     return ", ".join(texts)
+
+
+def _number(name: str, value: float) -> str:
+    """A metric in a few characters; those that every search has go without their name."""
+    if name == "val_acc_pct":
+        return f"{value:.2f} %"
+    if name == "latency_ms":
+        return f"{value:.3f} ms"
+    text = units.count(value) if name in ("macs", "params") else f"{value:.4g}"
+    return f"{name} {text}"

@@ -1,0 +1,326 @@
+"""Searches from Python: the parts in, a result out."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from controllers import Controller, controllers
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.experiment.build import Brought, Prepared, prepare
+from nasbench.experiment.loading import parse_experiment
+from nasbench.experiment.result import Result
+from nasbench.experiment.run import run_search
+from nasbench.experiment.stored import start_run, stored_experiment
+from nasbench.problems.image_classification import ImageClassification
+from nasbench.problems.problem import Problem
+from nasbench.report.progress import SearchProgress
+from nasbench.search.callbacks import Callback
+from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError
+from search_spaces import SearchSpace, spaces
+
+Section = Mapping[str, Any]
+MakeController = Callable[[SearchSpace], Controller]
+
+
+def search(
+    space: SearchSpace | type[SearchSpace] | str | Section,
+    *,
+    evaluate: Callable[..., Any] | Evaluator | str | Section | None = None,
+    problem: Problem | None = None,
+    controller: str | Section | type[Controller] | MakeController = "random",
+    objectives: Mapping[str, Any] | Sequence[Section],
+    reward: str | Section | None = None,
+    candidates: int,
+    folder: str | Path,
+    workers: int = 1,
+    seed: int = 0,
+    device: str | Section | None = None,
+    recipe: Sequence[Any] = (),
+    survivors: int | Sequence[int] = 0,
+    start_with: Sequence[str] | str | Path | Section = (),
+    stop_at: Mapping[str, float] | None = None,
+    callbacks: Sequence[Callback | str | Section] = (),
+    scheduler: str | Section | None = None,
+    data: str | Section | None = None,
+    training: Section | None = None,
+    executor: Section | None = None,
+    ray: Section | None = None,
+    checkpoints: Section | None = None,
+    outcomes: Section | None = None,
+    budget: Section | None = None,
+    joint: Section | None = None,
+    gate: Section | None = None,
+    baseline: str | Section | None = None,
+    storage: str | None = None,
+    cache: str | Path | None = None,
+    tensorboard: bool = False,
+    name: str | None = None,
+    progress: bool = True,
+) -> Result:
+    """Search a space; if the folder holds the same search already, go on with it.
+
+    What has a section in an experiment file may be given as that section, a dict; docs/experiments.md has their keys.
+    This process is left as it was: no logging is set up, no signal handler, no number of threads.
+
+    Args:
+        space: an object or a class of a search space, its name, ``module:Class``, or {"name": ..., option: value}. A
+            class that was defined in a notebook travels to Ray workers by value.
+        evaluate: a function of a `Candidate` that returns its metrics by name, an `Evaluator`, or the name of one.
+            None trains the network on `problem` or `data`.
+        problem: what networks are for, such as ``image_classification("digits", epochs=3)``.
+        controller: its name, {"name": ..., option: value}, a class, or a function that makes one for a space.
+        objectives: {"val_acc_pct": "max", "latency_ms": minimize(limit=5)}, or the list of an experiment file.
+        reward: what makes scores of metrics: its name or its section. None is every objective by itself, where the
+            controller takes several scores, and else the first objective.
+        candidates: so many that are done or were stopped early end the search.
+        folder: of the run, made if it is not there.
+        workers: candidates at a time; more than one run under Ray.
+        seed: of every random choice.
+        device: whose latency counts: its name, or its section.
+        recipe: steps that survivors go through: objects, or as in an experiment file.
+        survivors: how many go through the recipe, or their numbers.
+        start_with: architectures in the notation of the space that are evaluated first, or the folder of another run.
+        stop_at: values of metrics; a candidate that reaches all of them ends the search.
+        callbacks: objects that hear how the search goes, or ``module:Class``.
+        scheduler: stops candidates early, under Ray: its name or its section.
+        data: the data set that networks are trained on, where there is no `problem`.
+        training: how networks are trained, where there is no `problem`.
+        executor: processors and GPUs of a candidate.
+        ray: the cluster.
+        checkpoints: which weights are kept.
+        outcomes: what follows from a failure.
+        budget: further keys of the section `search`: max_hours, max_failures, max_disk_gb, candidate_minutes.
+        joint: early stages of a search over recipes.
+        gate: when a step of the recipe is rolled back.
+        baseline: what the controller is compared with.
+        storage: URL of an Optuna storage for the record.
+        cache: a folder of results that runs share.
+        tensorboard: whether scalars are written into the run folder.
+        name: of the experiment; None is the name of the folder.
+        progress: whether a bar is shown, on a terminal or in a notebook.
+
+    Raises:
+        UserError: something that was given is not allowed, or nothing was found that meets the limits.
+    """
+    brought = Brought(
+        space=_space_object(space),
+        evaluate=evaluate if callable(evaluate) else None,
+        problem=_classification(problem, evaluate),
+        controller=_controller_maker(controller, seed),
+        callbacks=tuple(callback for callback in callbacks if isinstance(callback, Callback)),
+    )
+    parallel = workers > 1 or scheduler is not None
+    asked: dict[str, Any] = {
+        "name": name or Path(folder).name,
+        "seed": seed,
+        "space": _described_space(space),
+        "controller": _described(controller),
+        "objectives": objectives,
+        "reward": _reward(reward, objectives, controller),
+        "search": {"candidates": candidates, **(budget or {})},
+        "executor": {"name": "ray" if parallel else "inline", "workers": workers, **(executor or {})},
+        "recipe": _written_recipe(recipe),
+        "survivors": survivors if isinstance(survivors, int) else tuple(survivors),
+        "start_with": _start_with(start_with),
+        "stop_at": dict(stop_at or {}),
+        "callbacks": [callback for callback in callbacks if not isinstance(callback, Callback)],
+        "tensorboard": tensorboard,
+    }
+    if evaluate is not None:
+        asked["evaluator"] = _described(evaluate)
+    if brought.problem is not None:
+        asked["data"] = {"name": brought.problem.data.name, **brought.problem.source}
+        asked["training"] = brought.problem.training.model_dump(mode="json")
+    sections = {
+        "device": {"name": device} if isinstance(device, str) else device,
+        "scheduler": scheduler,
+        "data": data,
+        "training": training,
+        "ray": ray,
+        "checkpoints": checkpoints,
+        "outcomes": outcomes,
+        "joint": joint,
+        "gate": gate,
+        "baseline": baseline,
+        "storage": storage,
+        "cache": None if cache is None else str(cache),
+    }
+    asked |= {key: value for key, value in sections.items() if value is not None}
+    prepared = prepare(parse_experiment(asked), brought)
+    place = RunFolder(Path(folder).expanduser())
+    with place.locked():
+        start_run(place, prepared.experiment, _code_folder(brought), f"nasbench.search(..., folder={str(folder)!r})")
+        _run(prepared, place, progress)
+    return Result(place, brought)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    space: SearchSpace | type[SearchSpace] | None = None,
+    evaluate: Callable[..., Any] | Evaluator | None = None,
+    problem: Problem | None = None,
+    controller: type[Controller] | MakeController | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> Result:
+    """Go on with a search that was interrupted; one that is complete is read.
+
+    Args:
+        folder: of the run.
+        space: the space, if it was given as an object whose class no module holds.
+        evaluate: the function or evaluator, likewise.
+        problem: what networks are for, if it was given as an object.
+        controller: the controller, if it was given as a class or a function.
+        callbacks: objects that hear how the search goes.
+        progress: whether a bar is shown.
+
+    Raises:
+        UserError: the folder holds no run, or a part of it is needed and was not given.
+    """
+    place = RunFolder(Path(folder).expanduser()).require()
+    experiment = stored_experiment(place)
+    code_folder = str(place.code_folder())
+    if code_folder not in sys.path:
+        sys.path.insert(0, code_folder)
+    brought = Brought(
+        space=None if space is None else _space_object(space),
+        evaluate=evaluate,
+        problem=_classification(problem, evaluate),
+        controller=None if controller is None else _controller_maker(controller, experiment.seed),
+        callbacks=tuple(callbacks),
+    )
+    prepared = prepare(experiment, brought)
+    with place.locked():
+        _run(prepared, place, progress)
+    return Result(place, brought)
+
+
+def _run(prepared: Prepared, place: RunFolder, progress: bool) -> None:
+    with _as_it_was():
+        if not progress:
+            run_search(prepared, place, handle_signals=False)
+            return
+        with SearchProgress() as bar:
+            run_search(prepared, place, bar, handle_signals=False)
+
+
+@contextlib.contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Give the caller's process back its threads and its environment when the block ends."""
+    threads, environment = torch.get_num_threads(), dict(os.environ)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for key in set(os.environ) - set(environment):
+            del os.environ[key]
+        os.environ.update(environment)
+
+
+def _space_object(space: Any) -> SearchSpace | None:
+    """The space, if it was given as an object or a class."""
+    if isinstance(space, SearchSpace):
+        return space
+    if isinstance(space, type) and issubclass(space, SearchSpace):
+        return space()
+    if isinstance(space, str | Mapping):
+        return None
+    raise UserError(
+        f"the space is {space!r}; give a name, a class derived from search_spaces.SearchSpace, or an object of one."
+    )
+
+
+def _described_space(space: Any) -> dict[str, Any]:
+    """Name and options of a space, by which it is found again where its class can be imported."""
+    if isinstance(space, str):
+        return {"name": space}
+    if isinstance(space, Mapping):
+        return dict(space)
+    kind = space if isinstance(space, type) else type(space)
+    names = {entry: name for name, entry in spaces.entries.items()}
+    described: dict[str, Any] = {"name": names.get(kind, _object_name(kind))}
+    if not isinstance(space, type):
+        for name in inspect.signature(kind).parameters:
+            value = getattr(space, name, None)
+            if isinstance(value, str | int | float | bool | list | tuple | dict):
+                described[name] = list(value) if isinstance(value, tuple) else value
+    return described
+
+
+def _object_name(thing: Any) -> str:
+    """``module:name`` of a class or a function, or of the class of an object."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def _described(part: Any) -> Any:
+    """The name or the section of a part; of an object, the name of its class or function."""
+    return part if isinstance(part, str | Mapping) else {"name": _object_name(part)}
+
+
+def _controller_maker(controller: Any, seed: int) -> MakeController | None:
+    if isinstance(controller, str | Mapping):
+        return None
+    if isinstance(controller, type) and issubclass(controller, Controller):
+        kind = controller
+        return lambda space: kind(space, seed=seed)
+    if callable(controller):
+        make: MakeController = controller
+        return make
+    raise UserError(
+        f"the controller is {controller!r}; give a name, a class derived from controllers.Controller, or a function."
+    )
+
+
+def _reward(reward: str | Section | None, objectives: Any, controller: Any) -> Any:
+    if reward is not None:
+        return {"name": reward} if isinstance(reward, str) else reward
+    several = len(objectives) > 1
+    if isinstance(controller, str | Mapping):
+        kind: Any = controllers.find(controller if isinstance(controller, str) else str(controller.get("name")))
+    else:
+        kind = controller
+    return {"name": "pareto" if several and getattr(kind, "multi_objective", False) else "scalar"}
+
+
+def _classification(problem: Problem | None, evaluate: Any) -> ImageClassification | None:
+    if problem is None or isinstance(problem, ImageClassification):
+        return problem
+    raise UserError(
+        f"the problem is a {type(problem).__name__}, and the search itself trains image_classification only; give "
+        f"`evaluate`, a function that fits and scores a candidate with your problem."
+    )
+
+
+def _written_recipe(recipe: Sequence[Any]) -> list[Any]:
+    from nasbench_compression import Recipe, Step
+
+    return [Recipe((entry,)).to_json()[0] if isinstance(entry, Step) else entry for entry in recipe]
+
+
+def _start_with(start_with: Any) -> Any:
+    if isinstance(start_with, str | Path):
+        return {"run": str(start_with)}
+    return dict(start_with) if isinstance(start_with, Mapping) else tuple(start_with)
+
+
+def _code_folder(brought: Brought) -> Path:
+    """Where the code of the objects lies: the folder of a module, or the working folder for what a notebook defines."""
+    for part in (brought.space, brought.evaluate):
+        if part is None:
+            continue
+        with contextlib.suppress(TypeError, OSError):
+            file = inspect.getsourcefile(part if inspect.isfunction(part) else type(part))
+            if file and Path(file).exists() and "site-packages" not in file:
+                return Path(file).resolve().parent
+    return Path.cwd()
