@@ -13,10 +13,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 search: $(VENV)/run.stamp
 	$(VENV)/bin/nasbench search experiments/quickstart.yaml
 
-# The slow tests start several processes of their own, so they come one after another.
+# The slow tests start several processes of their own, so they come one after another; they run if fast ones failed, too.
 test: lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not sweep" -n 2 --dist loadfile --max-worker-restart=0 --durations=25
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "slow and not sweep" --durations=25
+	export OMP_NUM_THREADS=1; failed=0; \
+	$(PY) -m pytest -m "not slow and not sweep" -n 2 --dist loadfile --max-worker-restart=0 --durations=25 || failed=1; \
+	$(PY) -m pytest -m "slow and not sweep" --durations=25 || failed=1; \
+	exit $$failed
 
 # Every backend on every block module and on networks of many spaces: half an hour of compilers.
 sweep: $(VENV)/dev.stamp
