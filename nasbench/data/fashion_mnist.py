@@ -29,8 +29,7 @@ def fashion_mnist(*, train_images: int | None = None) -> ImageData:
     Raises:
         UserError: the files are not there, or `train_images` is out of range.
     """
-    folder = fashion_folder()
-    raw = [_read(folder / f"{file}-ubyte.gz") for file in FILES]
+    raw = [_read(file) for file in fashion_files()]
     images, test_images = _scaled(raw[0]), _scaled(raw[2])
     labels, test_labels = raw[1].astype(np.int64), raw[3].astype(np.int64)
     val, rest = stratified_parts(labels, (VAL_IMAGES / len(labels),), SPLIT_SEED)
@@ -39,7 +38,12 @@ def fashion_mnist(*, train_images: int | None = None) -> ImageData:
             raise UserError(f"train_images={train_images} of 'fashion_mnist' must be from 10 to {len(rest)}.")
         rest = rest[stratified_parts(labels[rest], (train_images / len(rest),), SPLIT_SEED)[0]]
     train = (images[rest], labels[rest])
-    return make_data("fashion_mnist", train, (images[val], labels[val]), (test_images, test_labels), CLASSES)
+    return make_data("fashion_mnist", train, (images[val], labels[val]), (test_images, test_labels), CLASSES, white=255)
+
+
+def fashion_files() -> list[Path]:
+    """The four files; UserError if they are nowhere."""
+    return [fashion_folder() / f"{file}-ubyte.gz" for file in FILES]
 
 
 def fashion_folder() -> Path:

@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from nasbench.data.images import Array, ImageData, check_division, make_data, stratified_parts
+from nasbench.data.decoding import read_image
+from nasbench.data.images import Array, ImageData, Labels, check_division, make_data, stratified_parts
 from nasbench_registry import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""How the folders of a divided data set are called, and which part each of them is."""
 
 
 def image_folder(
     *,
-    path: str,
+    path: str | os.PathLike[str],
     size: Sequence[int] = (32, 32),
     channels: int = 3,
     val_share: float = 0.15,
     test_share: float = 0.15,
     split_seed: int = 0,
+    background: float = 1.0,
 ) -> ImageData:
     """Images from ``path/CLASS/*.png`` and the like, resized, all in memory.
+
+    A folder may be divided already: ``path/train/CLASS/*.png``, with ``val``, ``test``, or both beside ``train``.
+    A part that is not there is taken from the training images.
 
     Args:
         path: the folder; its folders, in alphabetical order, are the classes.
         size: height and width that every image is resized to.
         channels: 3 for colour, 1 for grey.
-        val_share: share of the images that validates.
-        test_share: share that tests.
+        val_share: share of the images that validates, where no folder does.
+        test_share: share that tests, where no folder does.
         split_seed: of the division, which treats each class alike.
+        background: grey level behind transparent pixels, from 0 (black) to 1 (white).
 
     Raises:
         UserError: the folder, an image or an option is not as described.
@@ -39,37 +56,146 @@ def image_folder(
     check_division("image_folder", val_share, test_share, split_seed)
     if channels not in (1, 3):
         raise UserError(f"channels={channels} of data set 'image_folder' must be 3 (colour) or 1 (grey).")
-    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+    if len(size) != 2 or min(size) < 1:
         raise UserError(f"size={size!r} of data set 'image_folder' must be [height, width], whole numbers from 1.")
+    if not 0 <= background <= 1:
+        raise UserError(f"background={background} of data set 'image_folder' must be from 0 (black) to 1 (white).")
     root = Path(path).expanduser()
+    listing = _listing(root)
+    parts: dict[str, tuple[Array, Labels]] = {}
+    unreadable: list[UserError] = []
+    for part, files in listing.parts.items():
+        images = []
+        for file, _ in files:
+            try:
+                images.append(read_image(file, (size[0], size[1]), channels, background))
+            except UserError as error:
+                unreadable.append(error)
+        parts[part] = np.array(images, dtype=np.float32), np.array([label for _, label in files], dtype=np.int64)
+    if len(unreadable) > 1:
+        count = sum(len(files) for files in listing.parts.values())
+        raise UserError(f"{len(unreadable):,} of {count:,} images cannot be used; the first: {unreadable[0]}")
+    if unreadable:
+        raise unreadable[0]
+    shares = {"val": val_share, "test": test_share}
+    missing = [part for part in shares if part not in parts]
+    if missing:
+        pixels, targets = parts["train"]
+        divided = stratified_parts(targets, tuple(shares[part] for part in missing), split_seed)
+        parts |= {part: (pixels[rows], targets[rows]) for part, rows in zip([*missing, "train"], divided, strict=True)}
+    return make_data(
+        f"image_folder:{root.name}", parts["train"], parts["val"], parts["test"], listing.classes, white=255
+    )
+
+
+def image_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that `image_folder` reads, in any order; UserError if the folder is not as it should be."""
+    return [file for files in _listing(Path(path).expanduser()).parts.values() for file, _ in files]
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What lies in a folder.
+
+    Attributes:
+        classes: names, in alphabetical order.
+        parts: ``train``, and ``val`` and ``test`` where the folder is divided: files with the numbers of their classes.
+    """
+
+    classes: tuple[str, ...]
+    parts: dict[str, list[tuple[Path, int]]]
+
+
+def _listing(root: Path) -> _Listing:
+    try:
+        return _looked_at(root)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or root} cannot be read ({error.strerror}); give yourself the right to, or remove it."
+        ) from None
+
+
+def _looked_at(root: Path) -> _Listing:
     if not root.is_dir():
         raise UserError(f"data set 'image_folder': there is no folder {root}; give one with a folder for each class.")
-    classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    folders = _folders(root)
+    named_parts = [folder for folder in folders if folder.name.lower() in PARTS]
+    divided = [folder for folder in named_parts if any(_images(inner) for inner in _folders(folder))]
+    if not divided and (len(named_parts) < len(folders) or not folders):
+        classes = tuple(folder.name for folder in folders)
+        return _Listing(_two_or_more(root, classes), {"train": _labelled(root, classes)})
+    others = [folder.name for folder in folders if folder not in divided]
+    if others:
+        classed = ", ".join(folder.name for folder in divided) or "no folder"
+        raise UserError(
+            f"{root} holds {classed} with folders of classes inside, and {', '.join(others)} without; give it one "
+            f"folder a class, or folders train, val and test with one folder a class in each."
+        )
+    places: dict[str, Path] = {}
+    for folder in divided:
+        other = places.setdefault(PARTS[folder.name.lower()], folder)
+        if other != folder:
+            raise UserError(f"{root} holds {other.name} and {folder.name}, which are the same part; merge them.")
+    if "train" not in places:
+        raise UserError(f"{root} holds {', '.join(places)} and no folder train; networks need images to be trained on.")
+    classes = _two_or_more(places["train"], tuple(folder.name for folder in _folders(places["train"])))
+    parts = {"train": _labelled(places["train"], classes)}
+    for part in ("val", "test"):
+        if part in places:
+            strange = sorted({folder.name for folder in _folders(places[part])} - set(classes))
+            if strange:
+                raise UserError(
+                    f"{places[part]} holds {', '.join(strange)}, which {places['train']} does not, so nothing learns "
+                    f"it; give both the same classes."
+                )
+            parts[part] = _labelled(places[part], classes, all_of_them=False)
+    return _Listing(classes, parts)
+
+
+def _two_or_more(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
     if len(classes) < 2:
         raise UserError(
-            f"{root} holds {len(classes)} folder(s) of images; a classification task needs 2 classes or more."
+            f"{folder} holds {len(classes)} folder(s) of images; a classification task needs 2 classes or more."
         )
-    images, labels = [], []
+    return classes
+
+
+def _labelled(root: Path, classes: Sequence[str], *, all_of_them: bool = True) -> list[tuple[Path, int]]:
+    """The images of each class with its number; each class has to have some, unless not all of them need any."""
+    labelled = []
     for label, name in enumerate(classes):
-        files = sorted(file for file in (root / name).rglob("*") if file.suffix.lower() in SUFFIXES)
-        if not files:
+        images = _images(root / name) if (root / name).is_dir() else []
+        if not images and all_of_them:
             raise UserError(f"{root / name} holds no images ({', '.join(SUFFIXES)}); add some or remove the folder.")
-        images += [_read(file, (size[0], size[1]), channels) for file in files]
-        labels += [label] * len(files)
-    pixels, targets = np.stack(images), np.array(labels, dtype=np.int64)
-    parts = stratified_parts(targets, (val_share, test_share), split_seed)
-    val, test, train = ((pixels[part], targets[part]) for part in parts)
-    return make_data(f"image_folder:{root.name}", train, val, test, tuple(classes))
+        labelled += [(image, label) for image in images]
+    return labelled
 
 
-def _read(file: Path, size: tuple[int, int], channels: int) -> Array:
-    """One image as (channels, height, width) from 0 to 1."""
-    try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB" if channels == 3 else "L").resize(
-                (size[1], size[0]), Image.Resampling.BILINEAR
-            )
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{file} is not an image that can be read ({error}); remove it or write it again.") from None
-    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones and those that archives of macOS bring."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and _counts(entry.name))
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images below a folder, each folder once, however many links lead to it."""
+    return sorted(_walk(folder, set()))
+
+
+def _walk(folder: Path, visited: set[Path]) -> Iterator[Path]:
+    place = folder.resolve()
+    if place in visited:
+        return
+    visited.add(place)
+    for entry in folder.iterdir():
+        if not _counts(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry, visited)
+        elif entry.suffix.lower() in SUFFIXES:
+            if not entry.exists():
+                raise UserError(f"{entry} is a link to a file that is not there; remove it, or put the file there.")
+            yield entry
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"

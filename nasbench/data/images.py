@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +55,7 @@ class ImageData:
         mean: subtracted from each channel; computed on `train`, in units of the raw images scaled to 0..1.
         std: what each channel is divided by, likewise.
         labels: the names of the classes.
+        white: the raw pixel that is scaled to 1, such as 255; 1 where raw pixels are taken as they are.
     """
 
     name: str
@@ -61,6 +65,35 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...]
+    white: float = 1.0
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of all images, labels and class names: the same only for data that train the same networks."""
+        digest = hashlib.sha256(repr((self.labels, self.mean, self.std)).encode())
+        for part in (self.train, self.val, self.test):
+            digest.update(repr(tuple(part.images.shape)).encode())
+            for tensor in (part.images, part.labels):
+                digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> ImageData:
+        """The same images for a network that was trained on images with this mean and deviation, which it knows best.
+
+        Args:
+            mean: subtracted from each channel of images scaled to 0..1.
+            std: what each channel is divided by.
+        """
+        if tuple(mean) == self.mean and tuple(std) == self.std:
+            return self
+        factor = torch.tensor(self.std) / torch.tensor(tuple(std))
+        shift = (torch.tensor(self.mean) - torch.tensor(tuple(mean))) / torch.tensor(tuple(std))
+
+        def again(part: Split) -> Split:
+            return Split(part.images * factor[:, None, None] + shift[:, None, None], part.labels)
+
+        train, val, test = again(self.train), again(self.val), again(self.test)
+        return replace(self, train=train, val=val, test=test, mean=tuple(mean), std=tuple(std))
 
     @property
     def task(self) -> Task:
@@ -95,13 +128,17 @@ def make_data(
     val: tuple[Array, Labels],
     test: tuple[Array, Labels],
     labels: tuple[str, ...],
+    *,
+    white: float = 1.0,
 ) -> ImageData:
     """Normalise images scaled to 0..1 by the mean and deviation of the training images.
 
     Raises:
-        UserError: a part is empty, or a label is outside 0..classes-1.
+        UserError: a part is empty, a pixel is not finite, a label is outside 0..classes-1, there are fewer than two
+            classes, or a class has no training image, so that nothing would train its output.
     """
-    for part, (images, targets) in {"training": train, "validation": val, "test": test}.items():
+    parts = {"training": train, "validation": val, "test": test}
+    for part, (_, targets) in parts.items():
         if len(targets) == 0:
             raise UserError(f"data set {name!r} leaves no {part} images; use more images.")
         if targets.min() < 0 or targets.max() >= len(labels):
@@ -109,8 +146,24 @@ def make_data(
                 f"data set {name!r} has {part} labels from {targets.min()} to {targets.max()}; with {len(labels)} "
                 f"classes they must be from 0 to {len(labels) - 1}."
             )
-        if not np.isfinite(images).all():
-            raise UserError(f"data set {name!r} has {part} images with values that are not finite; clean them first.")
+    if len(labels) < 2:
+        raise UserError(f"data set {name!r} has {len(labels)} class(es); a classification task needs 2 or more.")
+    untrained = [labels[label] for label in np.setdiff1d(np.arange(len(labels)), train[1])]
+    if untrained:
+        raise UserError(
+            f"data set {name!r} has no training image of {len(untrained)} of its {len(labels)} classes "
+            f"({', '.join(untrained[:5])}{', ...' if len(untrained) > 5 else ''}), so nothing would train their "
+            f"outputs; give each class more images, or leave it out."
+        )
+    broken = [~np.isfinite(images) for images, _ in parts.values()]
+    pixels = sum(int(bad.sum()) for bad in broken)
+    if pixels:
+        count = sum(int(bad.any(axis=(1, 2, 3)).sum()) for bad in broken)
+        total = sum(map(len, broken))
+        raise UserError(
+            f"data set {name!r} has {pixels:,} pixels in {count:,} of {total:,} images that are NaN or infinite, or "
+            f"too large for float32; repair these images, or leave them out."
+        )
     mean = train[0].mean(axis=(0, 2, 3), dtype=np.float64)
     std = np.maximum(train[0].std(axis=(0, 2, 3), dtype=np.float64), 1e-6)
 
@@ -118,4 +171,6 @@ def make_data(
         scaled = (part[0] - mean[:, None, None]) / std[:, None, None]
         return Split(torch.from_numpy(scaled.astype(np.float32)), torch.from_numpy(part[1].astype(np.int64)))
 
-    return ImageData(name, normal(train), normal(val), normal(test), tuple(mean.tolist()), tuple(std.tolist()), labels)
+    return ImageData(
+        name, normal(train), normal(val), normal(test), tuple(mean.tolist()), tuple(std.tolist()), labels, white
+    )

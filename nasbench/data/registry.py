@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import functools
+import inspect
 import json
-from collections.abc import Callable
-from typing import Any
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
 
-from nasbench.data.arrays import arrays
+from pydantic import ValidationError, create_model
+
+from nasbench.data.arrays import array_files, arrays
 from nasbench.data.digits import digits
-from nasbench.data.fashion_mnist import fashion_folder, fashion_mnist
-from nasbench.data.image_folder import image_folder
+from nasbench.data.fashion_mnist import fashion_files, fashion_mnist
+from nasbench.data.image_folder import image_files, image_folder
 from nasbench.data.images import ImageData
 from nasbench_registry import UserError, check_options, unknown
 
@@ -21,9 +26,18 @@ DATASETS: dict[str, Callable[..., ImageData]] = {
     "image_folder": image_folder,
 }
 
+FILES: dict[str, Callable[..., list[Path]]] = {
+    "fashion_mnist": fashion_files,
+    "arrays": array_files,
+    "image_folder": image_files,
+}
+"""What finds the files of a data set, given its option `path` if it has one; the others are read from no file."""
 
-PLACES = {"fashion_mnist": fashion_folder}
-"""What finds the files of a data set; the others are found by being read."""
+KEPT = 2  # data sets in memory
+SETTLED_S = 2.0  # after which a file system gives a file that is written again another time
+
+Stamp = tuple[tuple[str, int, int, int, int], ...]
+"""Path, inode, size and times of files, one of which changes with their content."""
 
 
 def check_data(name: str, **options: Any) -> None:
@@ -41,8 +55,8 @@ def why_missing(name: str, **options: Any) -> str | None:
     """
     check_data(name, **options)
     try:
-        if name in PLACES:
-            PLACES[name]()
+        if name == "fashion_mnist":
+            fashion_files()
         else:
             load_data(name, **options)
     except UserError as error:
@@ -51,18 +65,48 @@ def why_missing(name: str, **options: Any) -> str | None:
 
 
 def load_data(name: str, **options: Any) -> ImageData:
-    """The data set called `name`; kept in memory, so a process reads it once.
+    """The data set called `name`; kept in memory, and read again only if its files have changed.
 
     Raises:
         UserError: the name or an option is unknown, or the data are not there.
     """
     check_data(name, **options)
-    return _cached(name, json.dumps(options, sort_keys=True))
+    asked = _typed(name, options)
+    key = name, json.dumps(asked, sort_keys=True, default=os.fspath)
+    stamp = _stamp(name, asked)
+    kept = _kept.pop(key, None)
+    data = kept[1] if kept is not None and kept[0] == stamp else DATASETS[name](**asked)
+    newest_s = max((max(entry[-2:]) for entry in stamp), default=0) / 1e9
+    if time.time() - newest_s > SETTLED_S:  # else the files might change once more, and keep their times
+        _kept[key] = stamp, data
+        for oldest in list(_kept)[:-KEPT]:
+            del _kept[oldest]
+    return data
 
 
-@functools.lru_cache(maxsize=2)
-def _cached(name: str, options: str) -> ImageData:
+_kept: dict[tuple[str, str], tuple[Stamp, ImageData]] = {}
+"""Data sets in memory, the one that was used last at the end."""
+
+
+def _typed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with every default; UserError if one is missing or has the wrong type."""
+    types = get_type_hints(DATASETS[name])
+    fields: dict[str, Any] = {
+        parameter.name: (types[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in inspect.signature(DATASETS[name]).parameters.values()
+    }
     try:
-        return DATASETS[name](**json.loads(options))
-    except TypeError as error:  # an option that has no default is missing
-        raise UserError(f"data set {name!r}: {error}.") from None
+        return dict(create_model(name, **fields)(**options))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(f"data set {name!r}: option {problem['loc'][0]!r}: {problem['msg']}.") from None
+
+
+def _stamp(name: str, options: Mapping[str, Any]) -> Stamp:
+    if name not in FILES:
+        return ()
+    entries = []
+    for file in FILES[name](*([options["path"]] if "path" in options else [])):
+        about = file.stat()
+        entries.append((str(file.absolute()), about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
+    return tuple(entries)

@@ -275,10 +275,10 @@ class TestArrays:
         assert not torch.equal(first, other)
 
     def test_class_names(self, tmp_path) -> None:
-        names = ["ant", "bee", "cicada", "never seen"]
+        names = ["ant", "bee", "cicada"]
         data = DATASETS["arrays"](path=self.write(tmp_path, {"classes": json.dumps(names)}))
         assert data.labels == tuple(names)
-        assert data.task.classes == 4
+        assert data.task.classes == 3
         assert DATASETS["arrays"](path=self.write(tmp_path)).labels == ("0", "1", "2")
 
     def test_a_constant_channel_is_harmless(self, tmp_path) -> None:
@@ -296,10 +296,9 @@ class TestArrays:
             ({"labels": labels[:, None].contiguous()}, "must be"),
             ({"images": images[:0], "labels": labels[:0]}, "not empty"),
             ({"labels": labels + 0.5}, "labels are float32"),
-            ({"labels": labels - 1}, "from -1 to 1"),
-            ({"images": images * torch.nan}, "not finite"),
+            ({"labels": labels - 1}, "30 of 90 labels are negative, down to -1"),
+            ({"images": images * torch.nan}, "3,600 pixels in 90 of 90 images that are NaN or infinite"),
             ({"images": images[:3], "labels": labels[:3]}, "no validation images"),
-            ({"images": images.bfloat16()}, "bfloat16"),
         ],
     )
     def test_tensors_that_are_refused(self, tensors, words, tmp_path) -> None:

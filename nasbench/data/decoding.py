@@ -1,0 +1,102 @@
+"""One image file as pixels from 0 to 1, whatever its format says about depth, rotation and transparency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from nasbench.data.images import Array
+from nasbench_registry import UserError
+
+DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+"""Modes of Pillow with more than eight bits; its own conversion clips them to white or black."""
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF
+WHITE_IS_ZERO = 0
+
+
+def read_image(file: Path, size: tuple[int, int], channels: int, background: float) -> Array:
+    """The image in a file as (channels, height, width) float32 from 0 to 1.
+
+    A photograph is turned as its EXIF tag says. Sixteen bits keep their tones. Transparent pixels lie on the
+    background. Of an animation or of several pages it is the first one.
+
+    Args:
+        file: to read.
+        size: height and width that it is resized to.
+        channels: 3 for colour, 1 for grey.
+        background: grey level from 0 (black) to 1 (white) behind transparent pixels.
+
+    Raises:
+        UserError: it is damaged, no image, too large, or its pixels have no known white.
+    """
+    try:
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if opened.mode in DEEP:
+                return _deep(opened, image, size, channels, background)
+            return _ordinary(image, size, channels, background)
+    except UserError as error:
+        raise UserError(f"{file} {error}") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UserError(
+            f"{file} has more than {limit:,} pixels, beyond which Pillow reads no image; make it smaller."
+        ) from None
+    except Exception as error:  # decoders raise errors of any kind for a damaged file: SyntaxError, struct.error, ...
+        words = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise UserError(
+            f"{file} is not an image that can be read ({words}); remove it, or open it and save it anew."
+        ) from None
+
+
+def _ordinary(image: Image.Image, size: tuple[int, int], channels: int, background: float) -> Array:
+    """Of an image whose channels have eight bits at most."""
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        level = round(255 * background)
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, (level, level, level, 255)), layer)
+    image = image.convert("RGB" if channels == 3 else "L")
+    pixels = np.asarray(_resized(image, size), dtype=np.float32) / np.float32(255)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _deep(opened: Image.Image, image: Image.Image, size: tuple[int, int], channels: int, background: float) -> Array:
+    """Of a grey image with more than eight bits; `opened` knows the file, `image` is turned."""
+    values = np.asarray(image).astype(np.float32)
+    tags = getattr(opened, "tag_v2", {})
+    if opened.mode == "F":
+        scaled = _unit_range(values)
+    elif opened.mode == "I" and opened.format != "PNG":
+        raise UserError(
+            f"holds signed or 32-bit whole numbers from {values.min():g} to {values.max():g}, so it does not say which "
+            f"one is white; save it with 8 or 16 bits without a sign."
+        )
+    else:
+        white = float(2 ** int(tags.get(BITS_PER_SAMPLE, (16,))[0]) - 1)
+        scaled = values / np.float32(white)
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            scaled = 1 - scaled
+    invisible = opened.info.get("transparency")
+    if isinstance(invisible, int):
+        scaled = np.where(values == invisible, np.float32(background), scaled)
+    pixels = np.asarray(_resized(Image.fromarray(scaled), size), dtype=np.float32).clip(0, 1)
+    return np.repeat(pixels[None], channels, axis=0)
+
+
+def _unit_range(values: Array) -> Array:
+    """Floating point pixels, if they lie between 0 and 1."""
+    broken = int((~np.isfinite(values)).sum())
+    if broken:
+        raise UserError(f"has {broken:,} of {values.size:,} pixels that are NaN or infinite; repair or remove it.")
+    if values.min() < 0 or values.max() > 1:
+        raise UserError(
+            f"has floating point pixels from {values.min():g} to {values.max():g}, and they must lie between 0 (black) "
+            f"and 1 (white); scale it, or store all images in one safetensors file (data set 'arrays')."
+        )
+    return values
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
