@@ -54,7 +54,13 @@ def origin_of(problem: ImageClassification, metrics: Mapping[str, Any] | None = 
     return Origin(
         dict(problem.source),
         problem.training.model_dump(mode="json"),
-        {"scale": "pixels from 0 to 1", "mean": list(data.mean), "std": list(data.std), "labels": list(data.labels)},
+        {
+            "scale": "pixels from 0 to 1",
+            "white": data.white,
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "labels": list(data.labels),
+        },
         metrics or {},
     )
 
