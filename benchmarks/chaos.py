@@ -19,8 +19,8 @@ import typer
 from rich.table import Table
 
 from benchmarks.command import run_command
-from nasbench.cli.output import Json, err, show, tell
-from nasbench.cli.search import Override
+from nasbench.cli.options import Json, Override
+from nasbench.cli.output import err, show, tell
 from nasbench.experiment.loading import load_experiment
 from nasbench.storage.checkpoints import LOG
 from nasbench_registry import UserError

@@ -12,8 +12,8 @@ from rich.table import Table
 from benchmarks.command import run_command
 from benchmarks.controller_speed import SAMPLERS, controller_speed
 from controllers import CONTROLLERS
-from nasbench.cli.output import Json, err, show
-from nasbench.cli.spaces import SpaceOptions, read_space
+from nasbench.cli.options import Json, SpaceOptions, read_space
+from nasbench.cli.output import err, show
 from nasbench_registry import UserError
 
 

@@ -12,9 +12,8 @@ from rich.table import Table
 from benchmarks.command import run_command
 from benchmarks.engine_speed import EngineSpeed, engine_speed
 from benchmarks.statistics import Spread, text
-from nasbench.cli.output import Json, show, tell
-from nasbench.cli.search import Override
-from nasbench.cli.spaces import import_from
+from nasbench.cli.options import Json, Override, import_from
+from nasbench.cli.output import show, tell
 from nasbench.experiment.loading import load_experiment
 from nasbench.storage.files import write_json
 

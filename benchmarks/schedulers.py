@@ -14,9 +14,8 @@ from rich.table import Table
 from benchmarks.command import run_command
 from benchmarks.scheduler_gain import SchedulerGain, scheduler_gain
 from benchmarks.statistics import text
-from nasbench.cli.output import Json, err, show, tell
-from nasbench.cli.search import Override
-from nasbench.cli.spaces import import_from
+from nasbench.cli.options import Json, Override, import_from
+from nasbench.cli.output import err, show, tell
 from nasbench.experiment.loading import load_experiment
 from nasbench.storage.files import write_json
 

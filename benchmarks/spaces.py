@@ -10,8 +10,8 @@ from rich.table import Table
 
 from benchmarks.command import run_command
 from benchmarks.space_speed import OPERATIONS, space_speed
-from nasbench.cli.output import Json, err, show
-from nasbench.cli.spaces import read_space
+from nasbench.cli.options import Json, read_space
+from nasbench.cli.output import err, show
 from search_spaces import SPACES
 
 

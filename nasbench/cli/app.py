@@ -1,59 +1,101 @@
-"""The command line: ``nasbench COMMAND``."""
+"""The command line: ``nasbench COMMAND``. A command is imported when it is asked for, not before."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+import builtins
+import importlib
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from nasbench.cli import (
-    benchmark,
-    calibrate,
-    compare,
-    data,
-    draw,
-    listing,
-    matrix,
-    model,
-    profile,
-    reproduce,
-    search,
-    sensitivity,
-    status,
-    train,
-    tune,
-    zoo,
-)
 from nasbench.cli.entry import run_app
+
+COMMANDS = {
+    "search": "Run an experiment: search, compress the survivors, report.",
+    "resume": "Go on with a search that was interrupted or killed; -o changes where it runs and when it ends.",
+    "status": "Show how far a run is.",
+    "report": "Write report.json, report.html and trials.csv again from what the run holds.",
+    "compare": "Put runs of one experiment side by side: hypervolume over time, and which way of searching was better.",
+    "profile": "Show what the networks of a space cost before training, and what share of them meets the limits.",
+    "calibrate": "Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts.",
+    "train": "Train one architecture from scratch as an experiment says, and judge it on test images.",
+    "compress": "Take a stored model through a recipe, measure every stage, and save them.",
+    "export": "Compile a stored model for a runtime, check its accuracy, and save the artefact.",
+    "matrix": "Accuracy, bytes, latency and conversion time of models x variants x backends x precisions.",
+    "tune": "Search backends, precisions, threads and options for the fastest that keeps the accuracy.",
+    "sensitivity": "Judge a model with one layer at a time pruned, decomposed, or in fewer bits, without fine-tuning.",
+    "benchmark": "Measure latency and throughput of stored models; all models and backends are timed in turn.",
+    "reproduce": "Measure a table of a paper again, its numbers beside ours; without TABLE list them.",
+    "data": "Published measurements: list, fetch, verify.",
+    "list": "List what an experiment or a command may name.",
+    "blocks": "Compare block modules on one input shape: params, MACs, FLOPs per byte, peak memory, measured latency.",
+    "draw": "Draw an architecture of a space as SVG.",
+    "count": "Count the distinct networks of a space, exactly.",
+    "check-space": "Check that a search space keeps the contract; say what is wrong with it.",
+}
+"""The summaries of the commands by name: the first line of what each says about itself."""
+
+
+class LazyCommand(TyperCommand):
+    """A command that is known by its name and summary until it is called.
+
+    Args:
+        name: a key of `COMMANDS`.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=COMMANDS[name])
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """A context of the command itself, which is imported now."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+    def load(self) -> Any:
+        """The command itself: the function, or the group of commands, that has the name of its module."""
+        assert self.name is not None
+        name = self.name.replace("-", "_")
+        name += "_" if hasattr(builtins, name) else ""
+        command = getattr(importlib.import_module(f"nasbench.cli.{name}"), name)
+        if not isinstance(command, typer.Typer):
+            function, command = command, typer.Typer(add_completion=False)
+            command.command(self.name)(function)
+        return typer.main.get_command(command)
+
+
+class LazyGroup(TyperGroup):
+    """All commands of `COMMANDS`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands.update({name: LazyCommand(name) for name in COMMANDS})
+
 
 app = typer.Typer(
     name="nasbench",
     help="Neural architecture search and model compression, rewarded on the artefact that is deployed.",
+    cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(search.search)
-app.command()(search.resume)
-app.command()(status.status)
-app.command()(search.report)
-app.command()(compare.compare)
-app.command()(profile.profile)
-app.command()(calibrate.calibrate)
-app.command()(train.train)
-app.command()(model.compress)
-app.command()(model.export)
-app.command()(matrix.matrix)
-app.command()(tune.tune)
-app.command("sensitivity")(sensitivity.sensitivity_command)
-app.command()(benchmark.benchmark)
-app.command()(reproduce.reproduce)
-app.add_typer(data.app, name="data")
-app.command("list")(listing.list_)
-app.command()(zoo.blocks)
-app.command()(draw.draw)
-app.command()(zoo.count)
-app.command("check-space")(listing.check_space_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from nasbench import __version__
+
+        typer.echo(f"nasbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Neural architecture search and model compression, rewarded on the artefact that is deployed."""
 
 
 def main() -> NoReturn:

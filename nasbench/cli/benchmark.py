@@ -14,7 +14,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.output import Json, err, show
+from nasbench.cli.options import Json
+from nasbench.cli.output import err, show
 from nasbench.costs.cost import Cost, cost
 from nasbench.devices.clock import clock
 from nasbench.devices.compare import agreement

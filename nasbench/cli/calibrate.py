@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.output import Json, err, show
-from nasbench.cli.spaces import import_from, read_shape
+from nasbench.cli.options import Json, import_from, read_shape
+from nasbench.cli.output import err, show
 from nasbench.experiment.loading import key_value, parse_experiment
 from nasbench_registry import UserError
 from search_spaces import Task, get_space

@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.output import Json, err, show
-from nasbench.cli.spaces import import_from
+from nasbench.cli.options import Json, import_from
+from nasbench.cli.output import err, show
 from nasbench.storage.run_folder import RunFolder
 
 

@@ -12,15 +12,16 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from nasbench.cli.output import Json, err, show
+from nasbench.cli.options import Json
+from nasbench.cli.output import err, show
 from nasbench.data.folders import data_folders
 
-app = typer.Typer(help="Published measurements: list, fetch, verify.", no_args_is_help=True)
+data = typer.Typer(name="data", help="Published measurements: list, fetch, verify.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of a source, see: nasbench data list.", show_default=False)]
 
 
-@app.command("list")
+@data.command("list")
 def list_(json: Json = False) -> None:
     """List what can be fetched, and what is at hand."""
     from nasbench.tables.sources import SOURCES
@@ -46,7 +47,7 @@ def list_(json: Json = False) -> None:
     show(rows, table, as_json=json)
 
 
-@app.command()
+@data.command()
 def fetch(
     name: Name,
     mirror: Annotated[
@@ -76,7 +77,7 @@ def fetch(
     show({"name": name, "files": [str(path) for path in written]}, "\n".join(lines), as_json=json)
 
 
-@app.command()
+@data.command()
 def verify(name: Name, json: Json = False) -> None:
     """Check the files of a source in the data folder; for a table also the facts about it; say time and memory."""
     from nasbench.tables.sources import get_source

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json as json_
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.text import Text
 
-from nasbench.cli.output import Json, show
-from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
+from nasbench.cli.options import Classes, InputShape, Json, Space, SpaceOptions, read_architecture, space_and_task
+from nasbench.cli.output import show
 from nasbench.costs.cost import counts
 from nasbench.report.drawing.drawing import svg
 from nasbench.storage.files import write_text
 from nasbench_registry import UserError
-from search_spaces import Architecture, SearchSpace
 
 
 def draw(
@@ -52,25 +49,3 @@ def draw(
     }
     told = f"{out}: {text}\n{counted.params:,} parameters, {counted.macs:,} MACs at {input_shape}."
     show(result, Text(told), as_json=json)  # an architecture is no markup
-
-
-def read_architecture(space: SearchSpace, text: str) -> Architecture:
-    """The architecture that a text names: by its notation, by its picks, or at random.
-
-    Raises:
-        UserError: the text names none.
-    """
-    name, colon, seed = text.partition(":")
-    if name == "random" and not colon:
-        return space.sample(np.random.default_rng(0))
-    if name == "random":
-        if not seed.isdecimal():
-            raise UserError(f"{text!r} has no seed that is a number from 0; write random or, for example, random:3.")
-        return space.sample(np.random.default_rng(int(seed)))
-    try:
-        picks = json_.loads(text)
-    except json_.JSONDecodeError:
-        return space.parse(text)
-    if isinstance(picks, list) and all(type(pick) is int for pick in picks):
-        return space.architecture(picks)
-    return space.parse(text)

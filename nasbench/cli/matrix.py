@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.output import Json, err, show, tell
-from nasbench.cli.spaces import import_from
+from nasbench.cli.options import Json, import_from
+from nasbench.cli.output import err, show, tell
 from nasbench.deploy.matrix import Matrix, all_precisions, fill
 from nasbench.deploy.setting import PRECISIONS, Setting
 from nasbench.deploy.variants import USUAL, read_variant

@@ -9,9 +9,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any, TextIO
+from typing import Any, TextIO
 
-import typer
 from rich.console import Console, RenderableType
 
 from nasbench.storage.files import finite
@@ -80,15 +79,3 @@ def _point_at_errors(descriptor: int) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
-
-
-def _asked(context: typer.Context, value: bool) -> bool:
-    if value and not context.resilient_parsing:
-        context.with_resource(only_results())
-    return value
-
-
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document and nothing else.", is_eager=True, callback=_asked)
-]
-"""The option of every command with a result: until the command ends, standard output belongs to the document."""

@@ -13,9 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.output import Json, err, show
-from nasbench.cli.search import Override
-from nasbench.cli.spaces import import_from
+from nasbench.cli.options import Json, Override, import_from
+from nasbench.cli.output import err, show
 from nasbench.evaluators.costs import LATENCY
 from nasbench.experiment.loading import load_experiment
 

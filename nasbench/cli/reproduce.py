@@ -18,7 +18,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nasbench.cli.output import Json, err, show
+from nasbench.cli.options import Json
+from nasbench.cli.output import err, show
 from nasbench.storage.files import write_text
 from nasbench_registry import UserError
 
@@ -49,7 +50,7 @@ def reproduce(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run the searches behind a table of a paper, and print its numbers beside ours; without TABLE list the tables."""
+    """Measure a table of a paper again, its numbers beside ours; without TABLE list them."""
     from nasbench.tables.paper_table import load_paper_table
     from nasbench.tables.reproduce import Cell
     from nasbench.tables.reproduce import reproduce as run

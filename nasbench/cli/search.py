@@ -1,29 +1,24 @@
-"""search, resume, report: what is done with an experiment and its run folder."""
+"""search: an experiment, from the first candidate to the report."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasbench.cli.output import Json, err, show, tell
-from nasbench.cli.spaces import import_from
-from nasbench.evaluators.outcomes import FAILURES
+from nasbench.cli.options import Json, Override, import_from
+from nasbench.cli.output import err, show, tell
+from nasbench.cli.running import run_to_end
 from nasbench.experiment.loading import load_experiment
-from nasbench.storage.optuna_storage import StorageLost
 from nasbench.storage.run_folder import RunFolder, to_yaml
 
 if TYPE_CHECKING:
     from nasbench.experiment.experiment import Experiment
     from nasbench.experiment.plan import Estimate
-
-Override = Annotated[list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")]
-Run = Annotated[str, typer.Argument(help="The folder of a run, or its URL.", show_default=False)]
 
 
 def search(
@@ -54,75 +49,7 @@ def search(
         tell(f"warning: {doubt}")
     folder = RunFolder(Path(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}").expanduser())
     command = shlex.join(["nasbench", *sys.argv[1:]])
-    _run(folder, json, lambda: start_run(folder, asked, code_folder, command))
-
-
-def resume(
-    run: Run,
-    override: Annotated[
-        list[str] | None,
-        typer.Option("-o", "--override", help="key=value of executor, ray, search, outcomes, checkpoints, ..."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Go on with a search that was interrupted or killed; -o changes where it runs and when it ends."""
-    from nasbench.experiment.stored import change_run
-
-    folder = RunFolder(Path(run).expanduser()).require()
-    import_from(folder.code_folder())
-    _run(folder, json, lambda: change_run(folder, override) if override else None)
-
-
-def report(run: Run, json: Json = False) -> None:
-    """Write report.json, report.html and trials.csv again from what the run holds."""
-    folder = RunFolder(Path(run).expanduser()).require()
-    import_from(folder.code_folder())
-    from nasbench.report import survivors_table, write_report
-
-    written = write_report(folder)
-    err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True)
-    show(written, survivors_table(written), as_json=json)
-
-
-def _run(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
-    """Hold the folder, begin, and search to the end."""
-    from nasbench.experiment.build import prepare
-    from nasbench.experiment.run import run_search
-    from nasbench.experiment.stored import stored_experiment
-    from nasbench.report import survivors_table, units
-    from nasbench.report.progress import SearchProgress
-
-    try:
-        with folder.locked():
-            begin()
-            tell(f"run folder: {folder.name}")
-            with SearchProgress() as progress:
-                written = run_search(prepare(stored_experiment(folder)), folder, progress)
-    except KeyboardInterrupt:
-        err.print(f"stopped; nothing that finished is lost. Go on with: nasbench resume {folder.name}", soft_wrap=True)
-        raise typer.Exit(1) from None
-    except StorageLost as error:
-        tell(f"{error}; nothing that it has is lost. Go on when it is back with: nasbench resume {folder.name}")
-        raise typer.Exit(1) from None
-    show(written, survivors_table(written), as_json=json)
-    err.print(f"status: {written['status']}", soft_wrap=True, highlight=False)
-    err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True, highlight=False)
-    if _came_to_nothing(written):
-        failed = [each for each in written["candidates"] if each["status"] in (*FAILURES, "infeasible")]
-        if failed:
-            last = max(failed, key=lambda each: float(each["finished_s"]))
-            text = f"last failure: candidate {last['id']} {units.outcome(last['status'])}: {last['error']}"
-            err.print(text, soft_wrap=True, highlight=False, markup=False)
-        raise typer.Exit(1)
-
-
-def _came_to_nothing(written: Mapping[str, Any]) -> bool:
-    """Whether no candidate is done, or the search ended because more failed than search.max_failures."""
-    if not any(row["count"] for row in written["outcomes"] if row["kind"] == "done"):
-        return True
-    counted = sum(row["count"] for row in written["outcomes"] if row["counts"])
-    allowed: int = written["experiment"]["search"]["max_failures"]
-    return bool(written["status"] != "complete" and counted > allowed)
+    run_to_end(folder, json, lambda: start_run(folder, asked, code_folder, command))
 
 
 def _plan(asked: Any, json: bool) -> None:

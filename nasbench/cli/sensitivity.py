@@ -16,20 +16,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.model import Model
-from nasbench.cli.output import Json, err, show, tell
+from nasbench.cli.options import Json, Model
+from nasbench.cli.output import err, show, tell
 from nasbench.models import load_model
 from nasbench.problems.image_classification import judge
 from nasbench.report import units
 from nasbench.survivors.stored import some_of, workbench
 from nasbench_compression.quantization.modules import is_reduced
-from nasbench_compression.sensitivity import TECHNIQUES, Sensitivity, sensitivity
+from nasbench_compression.sensitivity import TECHNIQUES, Sensitivity
+from nasbench_compression.sensitivity import sensitivity as measure_sensitivity
 from nasbench_registry import UserError, one_of
 
 ALL = "all"
 
 
-def sensitivity_command(
+def sensitivity(
     model: Model,
     technique: Annotated[str, typer.Option(help="prune | decompose | quantize | all")] = ALL,
     ratios: Annotated[str, typer.Option(help="Shares of the channels to remove.")] = "0.25,0.5,0.75",
@@ -44,7 +45,7 @@ def sensitivity_command(
     html: Annotated[Path | None, typer.Option(help="Draw it in this page.", show_default=False)] = None,
     json: Json = False,
 ) -> None:
-    """Validation accuracy with one layer at a time pruned, decomposed, or in fewer bits; without fine-tuning."""
+    """Judge a model with one layer at a time pruned, decomposed, or in fewer bits, without fine-tuning."""
     if technique != ALL:
         one_of("technique", technique, (*TECHNIQUES, ALL))
     asked = {
@@ -64,7 +65,7 @@ def sensitivity_command(
         for name, settings in asked.items():
             if technique in (name, ALL):
                 found.append(
-                    sensitivity(
+                    measure_sensitivity(
                         stored.model,
                         context,
                         name,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from nasbench.cli.output import Json, show
-from nasbench.cli.search import Run
+from nasbench.cli.options import Json, Run
+from nasbench.cli.output import show
 from nasbench.evaluators.outcomes import FAILURES, OUTCOMES, SCORED
 from nasbench.search.record import RecordedCandidate, comparable, search_seconds, utilization
 from nasbench.storage.run_folder import RunFolder

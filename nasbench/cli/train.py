@@ -13,10 +13,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.draw import read_architecture
-from nasbench.cli.output import Json, show, tell
-from nasbench.cli.search import Override
-from nasbench.cli.spaces import import_from
+from nasbench.cli.options import Json, Override, import_from, read_architecture
+from nasbench.cli.output import show, tell
 from nasbench.experiment.build import load_problem
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import load_experiment
@@ -46,7 +44,7 @@ def train(
     override: Override = None,
     json: Json = False,
 ) -> None:
-    """Train one architecture from scratch with the data and the training of an experiment, and judge it on test images.
+    """Train one architecture from scratch as an experiment says, and judge it on test images.
 
     What is finished is kept, and what was interrupted goes on, when the command is given again.
     """

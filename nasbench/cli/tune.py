@@ -15,9 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.model import Model
-from nasbench.cli.output import Json, err, show, tell
-from nasbench.cli.spaces import import_from
+from nasbench.cli.options import Json, Model, import_from
+from nasbench.cli.output import err, show, tell
 from nasbench.deploy.setting import Setting
 from nasbench.deploy.tune import Tune
 from nasbench.deploy.tuning import Tuning

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasbench.cli.draw import read_architecture
+from nasbench.cli.options import read_architecture
 from nasbench.models import save_model
 from nasbench.report.drawing.drawing import OPERATIONS, arrange, lay_out, operation_colours, svg
 from nasbench.report.drawing.layered import layered_layout, node_ranks

@@ -1,17 +1,20 @@
-"""What commands about a single space share: how it, its options and its task are given."""
+"""Options that several commands share, and how what is given by them is read."""
 
 from __future__ import annotations
 
+import json as json_
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
+from nasbench.cli.output import only_results
 from nasbench.experiment.loading import key_value
 from nasbench_registry import UserError
-from search_spaces import SearchSpace, Task, get_space
+from search_spaces import Architecture, SearchSpace, Task, get_space
 
 Space = Annotated[str, typer.Argument(help="module:Class, or the name of a space.", show_default=False)]
 InputShape = Annotated[str, typer.Option(help="C,H,W of the images networks are built for.")]
@@ -19,6 +22,21 @@ Classes = Annotated[int, typer.Option(help="Number of classes.")]
 SpaceOptions = Annotated[
     list[str] | None, typer.Option("--option", help="key=value, an option of the space: --option layers=4")
 ]
+Override = Annotated[list[str] | None, typer.Option("-o", "--override", help="key=value, dotted: -o training.epochs=2")]
+Run = Annotated[str, typer.Argument(help="The folder of a run.", show_default=False)]
+Model = Annotated[Path, typer.Argument(help="A model folder, such as RUN/survivors/1/searched.", show_default=False)]
+
+
+def _asked(context: typer.Context, value: bool) -> bool:
+    if value and not context.resilient_parsing:
+        context.with_resource(only_results())
+    return value
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document and nothing else.", is_eager=True, callback=_asked)
+]
+"""The option of every command with a result: until the command ends, standard output belongs to the document."""
 
 
 def import_from(*folders: Path) -> None:
@@ -49,3 +67,25 @@ def space_and_task(
     """The space and the task that a command names; UserError if there are none such."""
     task = Task(read_shape(input_shape), classes)
     return read_space(space, options), task
+
+
+def read_architecture(space: SearchSpace, text: str) -> Architecture:
+    """The architecture that a text names: by its notation, by its picks, or at random.
+
+    Raises:
+        UserError: the text names none.
+    """
+    name, colon, seed = text.partition(":")
+    if name == "random" and not colon:
+        return space.sample(np.random.default_rng(0))
+    if name == "random":
+        if not seed.isdecimal():
+            raise UserError(f"{text!r} has no seed that is a number from 0; write random or, for example, random:3.")
+        return space.sample(np.random.default_rng(int(seed)))
+    try:
+        picks = json_.loads(text)
+    except json_.JSONDecodeError:
+        return space.parse(text)
+    if isinstance(picks, list) and all(type(pick) is int for pick in picks):
+        return space.architecture(picks)
+    return space.parse(text)

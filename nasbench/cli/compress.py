@@ -1,27 +1,25 @@
-"""compress, export: what is done with a stored model."""
+"""compress: a stored model goes through a recipe."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from nasbench.cli.output import Json, err, show
+from nasbench.cli.options import Json, Model
+from nasbench.cli.output import err, show
 from nasbench.devices.device import Device
 from nasbench.models import load_model, read_description, save_model
 from nasbench.storage.files import write_json
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.recipe_file import read_recipe
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
-from nasbench.survivors.stored import save_made, workbench
+from nasbench.survivors.stored import workbench
 from nasbench_compression import get_backend
-from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
-
-Model = Annotated[Path, typer.Argument(help="A model folder, such as RUN/survivors/1/searched.", show_default=False)]
 
 
 def compress(
@@ -80,44 +78,8 @@ def compress(
     show(result, table, as_json=json)
 
 
-def export(
-    model: Model,
-    backend: Annotated[str, typer.Option(help="The compilation backend.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the artefact.", show_default=False)],
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or int8 [int8 if the model is quantized, else fp32].", show_default=False)
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
-    json: Json = False,
-) -> None:
-    """Compile a stored model for a runtime, check its accuracy, and save the artefact."""
-    compiler = get_backend(backend, threads=threads)
-    stored = load_model(model)
-    bench = workbench(stored, model, 0)
-    wanted = precision or ("int8" if is_quantized(stored.model) else "fp32")
-    context = bench.context()
-    compiled = compiler.compile(stored.model, context.example_inputs, wanted, context.calibration)
-    accuracy = {"model": bench.validate(stored.model), "artefact": bench.validate(compiled)}
-    file = save_made(out, compiled, stored, model)
-    result = {
-        "artefact": str(file),
-        "size_bytes": compiled.bytes,
-        "val_acc_pct": accuracy["artefact"],
-        "model_val_acc_pct": accuracy["model"],
-        **{key: value for key, value in compiled.describe().items() if key != "bytes"},
-    }
-    show(result, _facts(result, f"{backend} {wanted}"), as_json=json)
-
-
 def _device(runtime: str, threads: int, batch: int) -> Device:
     missing = get_backend(runtime, threads=threads).why_unavailable()
     if missing:
         raise UserError(missing)
     return Device(runtime, threads, batch)
-
-
-def _facts(facts: dict[str, Any], title: str) -> Table:
-    table = Table(title=title, show_header=False)
-    for key, value in facts.items():
-        table.add_row(key, str(value))
-    return table

@@ -1,4 +1,4 @@
-"""list and check-space: what there is, and whether a new space is sound."""
+"""list: what there is."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import typer
 from rich.table import Table
 
 from controllers import controllers
-from nasbench.cli.output import Json, err, show
-from nasbench.cli.spaces import Classes, InputShape, Space, SpaceOptions, space_and_task
+from nasbench.cli.options import Json
+from nasbench.cli.output import show
 from nasbench.data import DATASETS
-from nasbench.deploy.network_checks import NETWORK_CHECKS
 from nasbench.tables.paper_table import load_paper_table, table_files
 from nasbench.tables.protocols import Compression
 from nasbench.tables.sources import SOURCES
 from nasbench_compression import backends, steps
 from nasbench_registry import Registry, one_of
-from search_spaces import check_space, spaces
+from search_spaces import spaces
 
 
 def _registered(registry: Registry[Any]) -> list[dict[str, Any]]:
@@ -98,31 +97,3 @@ def list_(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS), show_defau
             *(row[column] or "yes" if column == "why_unavailable" else str(row[column]) for column in columns)
         )
     show(rows, table, as_json=json)
-
-
-def check_space_command(
-    space: Space,
-    input_shape: InputShape = "3,32,32",
-    classes: Classes = 10,
-    option: SpaceOptions = None,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
-    json: Json = False,
-) -> None:
-    """Check that a search space keeps the contract; say what is wrong with it."""
-    found, task = space_and_task(space, option, input_shape, classes)
-    with err.status(f"checking {space}") as shown:
-        problems = check_space(
-            found,
-            task=task,
-            seed=seed,
-            networks=NETWORK_CHECKS,
-            on_check=lambda name: shown.update(f"checking {space}: {name}"),
-        )
-    result = {"space": space, "size": found.size, "decisions": len(found.decisions), "problems": problems}
-    if problems:
-        text = f"{space}: {len(problems)} problem(s)\n" + "\n".join(f"- {problem}" for problem in problems)
-    else:
-        text = f"{space}: sound; {found.size:,} architectures in {len(found.decisions)} decisions."
-    show(result, text, as_json=json)
-    if problems:
-        raise typer.Exit(1)

@@ -1,15 +1,14 @@
-"""blocks, count: what can be built, what it costs, how many."""
+"""blocks: what block modules cost."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nasbench.cli.output import Json, err, show
-from nasbench.cli.spaces import Space, SpaceOptions, import_from, read_shape, read_space
+from nasbench.cli.options import Json, import_from, read_shape
+from nasbench.cli.output import err, show
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
 from search_spaces.blocks import BLOCKS, get_block
@@ -84,22 +83,3 @@ def blocks(
     for name, reason in left_out.items():
         err.print(f"left out: {name}: {reason}", soft_wrap=True, highlight=False)
     show(result, table, as_json=json)
-
-
-def count(
-    space: Space,
-    option: SpaceOptions = None,
-    json: Json = False,
-) -> None:
-    """Count the distinct networks of a space, exactly."""
-    found = read_space(space, option)
-    with _bar() as bar:
-        task = bar.add_task(f"counting {space}", total=None)
-        distinct = found.count_distinct(lambda seen, total: bar.update(task, completed=seen, total=total))
-    result = {"space": space, "size": found.size, "distinct": distinct}
-    show(result, f"{space}: {distinct:,} distinct networks among {found.size:,} architectures.", as_json=json)
-
-
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=err, transient=True)

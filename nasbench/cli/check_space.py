@@ -1,0 +1,40 @@
+"""check-space: whether a new space is sound."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nasbench.cli.options import Classes, InputShape, Json, Space, SpaceOptions, space_and_task
+from nasbench.cli.output import err, show
+from nasbench.deploy.network_checks import NETWORK_CHECKS
+from search_spaces import check_space as check
+
+
+def check_space(
+    space: Space,
+    input_shape: InputShape = "3,32,32",
+    classes: Classes = 10,
+    option: SpaceOptions = None,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    json: Json = False,
+) -> None:
+    """Check that a search space keeps the contract; say what is wrong with it."""
+    found, task = space_and_task(space, option, input_shape, classes)
+    with err.status(f"checking {space}") as shown:
+        problems = check(
+            found,
+            task=task,
+            seed=seed,
+            networks=NETWORK_CHECKS,
+            on_check=lambda name: shown.update(f"checking {space}: {name}"),
+        )
+    result = {"space": space, "size": found.size, "decisions": len(found.decisions), "problems": problems}
+    if problems:
+        text = f"{space}: {len(problems)} problem(s)\n" + "\n".join(f"- {problem}" for problem in problems)
+    else:
+        text = f"{space}: sound; {found.size:,} architectures in {len(found.decisions)} decisions."
+    show(result, text, as_json=json)
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,52 @@
+"""export: a stored model becomes the artefact of a runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from nasbench.cli.options import Json, Model
+from nasbench.cli.output import show
+from nasbench.models import load_model
+from nasbench.survivors.stored import save_made, workbench
+from nasbench_compression import get_backend
+from nasbench_compression.quantization.modules import is_quantized
+
+
+def export(
+    model: Model,
+    backend: Annotated[str, typer.Option(help="The compilation backend.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the artefact.", show_default=False)],
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or int8 [int8 if the model is quantized, else fp32].", show_default=False)
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    json: Json = False,
+) -> None:
+    """Compile a stored model for a runtime, check its accuracy, and save the artefact."""
+    compiler = get_backend(backend, threads=threads)
+    stored = load_model(model)
+    bench = workbench(stored, model, 0)
+    wanted = precision or ("int8" if is_quantized(stored.model) else "fp32")
+    context = bench.context()
+    compiled = compiler.compile(stored.model, context.example_inputs, wanted, context.calibration)
+    accuracy = {"model": bench.validate(stored.model), "artefact": bench.validate(compiled)}
+    file = save_made(out, compiled, stored, model)
+    result = {
+        "artefact": str(file),
+        "size_bytes": compiled.bytes,
+        "val_acc_pct": accuracy["artefact"],
+        "model_val_acc_pct": accuracy["model"],
+        **{key: value for key, value in compiled.describe().items() if key != "bytes"},
+    }
+    show(result, _facts(result, f"{backend} {wanted}"), as_json=json)
+
+
+def _facts(facts: dict[str, Any], title: str) -> Table:
+    table = Table(title=title, show_header=False)
+    for key, value in facts.items():
+        table.add_row(key, str(value))
+    return table

@@ -1,0 +1,28 @@
+"""resume: a search that was interrupted goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasbench.cli.options import Json, Run, import_from
+from nasbench.cli.running import run_to_end
+from nasbench.storage.run_folder import RunFolder
+
+
+def resume(
+    run: Run,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("-o", "--override", help="key=value of executor, ray, search, outcomes, checkpoints, ..."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Go on with a search that was interrupted or killed; -o changes where it runs and when it ends."""
+    from nasbench.experiment.stored import change_run
+
+    folder = RunFolder(Path(run).expanduser()).require()
+    import_from(folder.code_folder())
+    run_to_end(folder, json, lambda: change_run(folder, override) if override else None)

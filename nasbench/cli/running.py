@@ -1,0 +1,54 @@
+"""What search and resume share: a run folder is held while its search goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import typer
+
+from nasbench.cli.output import err, show, tell
+from nasbench.evaluators.outcomes import FAILURES
+from nasbench.storage.optuna_storage import StorageLost
+from nasbench.storage.run_folder import RunFolder
+
+
+def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
+    """Hold the folder, begin, and search to the end."""
+    from nasbench.experiment.build import prepare
+    from nasbench.experiment.run import run_search
+    from nasbench.experiment.stored import stored_experiment
+    from nasbench.report import survivors_table, units
+    from nasbench.report.progress import SearchProgress
+
+    try:
+        with folder.locked():
+            begin()
+            tell(f"run folder: {folder.name}")
+            with SearchProgress() as progress:
+                written = run_search(prepare(stored_experiment(folder)), folder, progress)
+    except KeyboardInterrupt:
+        err.print(f"stopped; nothing that finished is lost. Go on with: nasbench resume {folder.name}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except StorageLost as error:
+        tell(f"{error}; nothing that it has is lost. Go on when it is back with: nasbench resume {folder.name}")
+        raise typer.Exit(1) from None
+    show(written, survivors_table(written), as_json=json)
+    err.print(f"status: {written['status']}", soft_wrap=True, highlight=False)
+    err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True, highlight=False)
+    if _came_to_nothing(written):
+        failed = [each for each in written["candidates"] if each["status"] in (*FAILURES, "infeasible")]
+        if failed:
+            last = max(failed, key=lambda each: float(each["finished_s"]))
+            text = f"last failure: candidate {last['id']} {units.outcome(last['status'])}: {last['error']}"
+            err.print(text, soft_wrap=True, highlight=False, markup=False)
+        raise typer.Exit(1)
+
+
+def _came_to_nothing(written: Mapping[str, Any]) -> bool:
+    """Whether no candidate is done, or the search ended because more failed than search.max_failures."""
+    if not any(row["count"] for row in written["outcomes"] if row["kind"] == "done"):
+        return True
+    counted = sum(row["count"] for row in written["outcomes"] if row["counts"])
+    allowed: int = written["experiment"]["search"]["max_failures"]
+    return bool(written["status"] != "complete" and counted > allowed)
