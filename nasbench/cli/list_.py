@@ -44,7 +44,7 @@ def _datasets() -> list[dict[str, Any]]:
 
 def _tables() -> list[dict[str, Any]]:
     """The tables of papers that `nasbench reproduce` measures again."""
-    from nasbench.tables.compression_rows import compression_missing
+    from nasbench.experiment.reproduce.compression_rows import compression_missing
 
     rows = []
     for name in table_files():

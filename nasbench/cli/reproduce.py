@@ -24,7 +24,7 @@ from nasbench.storage.files import write_text
 from nasbench_registry import UserError
 
 if TYPE_CHECKING:
-    from nasbench.tables.reproduce import Reproduction
+    from nasbench.tables.reproduction import Reproduction
 
 
 def reproduce(
@@ -51,9 +51,9 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Measure a table of a paper again, its numbers beside ours; without TABLE list them."""
+    from nasbench.experiment.reproduce.reproduce import reproduce as run
     from nasbench.tables.paper_table import load_paper_table
-    from nasbench.tables.reproduce import Cell
-    from nasbench.tables.reproduce import reproduce as run
+    from nasbench.tables.reproduction import Cell
 
     if table is None:
         _list(json)

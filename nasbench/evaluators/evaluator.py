@@ -48,13 +48,23 @@ class Evaluator(ABC):
     def __call__(self, candidate: Candidate) -> Metrics:
         """The metrics of a candidate; an exception if it failed.
 
-        Two entries describe the evaluation instead of the candidate and are kept apart: `training_seconds`, the
-        seconds spent in training, and `cached`, not zero if nothing was trained because the result was known.
+        Three entries describe the evaluation instead of the candidate and are kept apart: `training_seconds`, the
+        seconds spent in training; `cached`, not zero if nothing was trained because the result was known; and
+        `simulated_seconds`, what it would have taken where the result was looked up.
 
         Raises:
             InfeasibleError: it breaks a hard limit.
             InvalidNetwork: it cannot be built, or does not fit the task.
         """
+
+    @property
+    def simulated(self) -> bool:
+        """Whether results are looked up, so that the search goes by a simulated clock."""
+        return False
+
+    def identity(self, arch: Architecture) -> Architecture:
+        """The same for architectures whose evaluations give the same."""
+        return self.space.canonical(arch)
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
         """What of the candidates so far travels to the next one, which `candidate.trial.history` holds then."""

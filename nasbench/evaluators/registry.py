@@ -7,10 +7,19 @@ from typing import Any
 
 from nasbench.evaluators.compressed.compressed import Compressed
 from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.predicted import Predicted
+from nasbench.evaluators.tabular import Tabular
 from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.zero_cost import ZeroCost
 from nasbench_registry import Names, UserError
 
-EVALUATORS: dict[str, type[Evaluator]] = {"trained": Trained, "compressed": Compressed}
+EVALUATORS: dict[str, type[Evaluator]] = {
+    "trained": Trained,
+    "compressed": Compressed,
+    "tabular": Tabular,
+    "zero_cost": ZeroCost,
+    "predicted": Predicted,
+}
 
 EvaluatorOrFunction = type[Evaluator] | Callable[..., Any]
 

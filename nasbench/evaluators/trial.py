@@ -62,6 +62,7 @@ class Evaluated:
         cached: whether the result was known and nothing was trained.
         ending: of an infeasible one, the stage that ended it.
         violation: of an infeasible one, how far it is beyond the limits.
+        simulated_s: seconds that it would have taken, where its result was looked up.
     """
 
     status: Status
@@ -73,6 +74,7 @@ class Evaluated:
     cached: bool = False
     ending: Ending | None = None
     violation: float | None = None
+    simulated_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""

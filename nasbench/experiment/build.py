@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,10 @@ from nasbench.models.workbench import Workbench
 from nasbench.objectives.reward import Pareto
 from nasbench.problems.image_classification import ImageClassification
 from nasbench.search.callbacks import Callback
+from nasbench.search.clock import SimulatedClock
 from nasbench.search.executors.executor import Executor, ExecutorOptions
 from nasbench.search.executors.registry import get_executor
+from nasbench.search.executors.simulated import Simulated
 from nasbench.search.record import Record
 from nasbench.search.settings import read_candidates, read_settings, study_name
 from nasbench.search.study import Study
@@ -135,7 +138,7 @@ class Prepared:
         if brought is not None:
             return FunctionEvaluator(self.space, brought, task)
         if asked.evaluator is not None and asked.evaluator.name not in TRAINS:
-            return _named_evaluator(asked, self.space, task)
+            return self._named()
         problem = self.classification
         estimator = None
         if calibration is not None:
@@ -166,6 +169,28 @@ class Prepared:
             objectives=asked.objectives,
             estimator=estimator,
         )
+
+    def _named(self) -> Evaluator:
+        """The evaluator that the experiment names, which is not one of those that train."""
+        named = self.experiment.evaluator
+        if named is None:
+            raise UserError("the experiment names no evaluator.")
+        task = None if self.problem is None else self.problem.task
+        kind = evaluators.find(named.name)
+        if not (isinstance(kind, type) and issubclass(kind, Evaluator)):
+            if named.options:
+                raise UserError(
+                    f"evaluator {named.name!r} is a function, which takes no options such as "
+                    f"{next(iter(named.options))!r}; write a class derived from Evaluator for that."
+                )
+            return FunctionEvaluator(self.space, cast("Callable[..., Any]", kind), task)
+        parts: dict[str, Any] = {"task": task, "problem": self.problem, "calibration": self.calibration}
+        check_options(kind, named.options, what=f"evaluator {named.name!r}", reserved=("space", *parts))
+        taken = inspect.signature(kind).parameters
+        try:
+            return kind(self.space, **{name: part for name, part in parts.items() if name in taken}, **named.options)
+        except TypeError as error:
+            raise UserError(f"evaluator {named.name!r}: {error}; see docs/experiments.md for its options.") from None
 
     def _trained(
         self,
@@ -222,16 +247,24 @@ class Prepared:
             seed=asked.seed,
             state=folder.controller,
             workers=asked.executor.workers,
-            history=evaluator.history,
+            clock=SimulatedClock() if evaluator.simulated else None,
+            identity=evaluator.identity,
+            history=None if type(evaluator).history is Evaluator.history else evaluator.history,
             start_with=start_architectures(asked, self.space),
             stop_at=asked.stop_at,
             quality=known[0] if known else None,
         )
 
-    def executor(self, folder: RunFolder) -> Executor:
-        """What runs several candidates at a time."""
+    def executor(self, folder: RunFolder, evaluator: Evaluator) -> Executor:
+        """What runs several candidates at a time.
+
+        Args:
+            folder: of the run.
+            evaluator: of the run; one that looks results up has simulated workers.
+        """
         asked = self.experiment
-        return get_executor(
+        make = Simulated if evaluator.simulated else get_executor
+        return make(
             ExecutorOptions(
                 asked.executor,
                 folder.checkpoints,
@@ -419,23 +452,6 @@ def _identity(experiment: Experiment) -> dict[str, Any]:
     return {**fields, "gpu": experiment.executor.gpus > 0}
 
 
-def _named_evaluator(experiment: Experiment, space: SearchSpace, task: Task | None) -> Evaluator:
-    """The evaluator that an experiment names, which is not one of those that train."""
-    named = experiment.evaluator
-    if named is None:
-        raise UserError("the experiment names no evaluator.")
-    kind = evaluators.find(named.name)
-    if isinstance(kind, type) and issubclass(kind, Evaluator):
-        check_options(kind, named.options, what=f"evaluator {named.name!r}", reserved=("space", "task"))
-        return kind(space, task, **named.options)
-    if named.options:
-        raise UserError(
-            f"evaluator {named.name!r} is a function, which takes no options such as {next(iter(named.options))!r}; "
-            f"write a class derived from Evaluator for that."
-        )
-    return FunctionEvaluator(space, cast("Callable[..., Any]", kind), task)
-
-
 def _without_training(prepared: Prepared) -> Prepared:
     """Checks of a search whose evaluator trains nothing."""
     asked = prepared.experiment
@@ -448,7 +464,8 @@ def _without_training(prepared: Prepared) -> Prepared:
     problem = prepared.brought.problem
     if problem is None and asked.data is not None:
         problem = load_problem(asked)
-    prepared = dataclasses.replace(prepared, problem=problem)
+    calibration = None if problem is None else stored_calibration(asked, problem.task, prepared.device)
+    prepared = dataclasses.replace(prepared, problem=problem, calibration=calibration)
     prepared.callbacks()
     start_architectures(asked, prepared.space)
     _check_metrics(asked, prepared.evaluator(RunFolder(Path()), None).metrics)

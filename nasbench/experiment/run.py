@@ -112,7 +112,7 @@ def search_run(
     search(
         study,
         evaluator,
-        prepared.executor(folder),
+        prepared.executor(folder, evaluator),
         callback,
         disk=disk,
         tensorboard=folder.tensorboard if experiment.tensorboard else None,

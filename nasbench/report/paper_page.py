@@ -12,7 +12,7 @@ from nasbench.report import figures, page, units
 from nasbench.storage.files import write_text
 from nasbench.tables.paper_table import TRUST, Row, TableColumn
 from nasbench.tables.protocols import Queries
-from nasbench.tables.reproduce import BAND, Cell, Reproduction
+from nasbench.tables.reproduction import BAND, Cell, Reproduction
 
 # The colours of Okabe and Ito that are dark enough for a line.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2126")

@@ -18,6 +18,8 @@ class SearchConfig(Strict):
         max_failures: more failures than this end it; `outcomes` says what counts.
         max_disk_gb: of the run folder, in units of 1e9 bytes; checkpoints are given up first.
         candidate_minutes: a candidate that takes longer is timed out.
+        repeats: an architecture that is proposed again is answered from the record, or evaluated again as another
+            candidate.
     """
 
     candidates: Count = 24
@@ -25,6 +27,7 @@ class SearchConfig(Strict):
     max_failures: Whole = 8
     max_disk_gb: Positive | None = None
     candidate_minutes: Positive | None = None
+    repeats: Literal["answered", "evaluated"] = "answered"
 
 
 class CheckpointConfig(Strict):

@@ -218,7 +218,7 @@ class Record:
         # Now the candidate is finished; if the process dies before the next line, `_close` is called later.
         self._close(trial_id, outcome)
         candidate = self.candidates[number]
-        _fill(candidate, outcome)
+        fill(candidate, outcome)
         return candidate
 
     def _close(self, trial_id: int, outcome: dict[str, Any]) -> None:
@@ -262,11 +262,12 @@ def _candidate(trial: optuna.trial.FrozenTrial) -> RecordedCandidate:
         attempts=list(attributes.get("attempts", ())),
     )
     if "outcome" in attributes:
-        _fill(candidate, attributes["outcome"])
+        fill(candidate, attributes["outcome"])
     return candidate
 
 
-def _fill(candidate: RecordedCandidate, outcome: dict[str, Any]) -> None:
+def fill(candidate: RecordedCandidate, outcome: Mapping[str, Any]) -> None:
+    """Set what is known of a candidate that ended."""
     candidate.status = outcome["status"]
     candidate.metrics = dict(outcome["metrics"])
     candidate.scores = tuple(outcome["scores"]) if outcome["scores"] else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +15,12 @@ from nasbench.evaluators.outcomes import FAILURES, SCORED
 from nasbench.evaluators.trial import Evaluated, History, Trial
 from nasbench.objectives.metrics import goal_of
 from nasbench.objectives.objective import Objective
-from nasbench.objectives.reward import Reward, needed_metrics, pareto_front, scores
+from nasbench.objectives.reward import Reward, needed_metrics, scores
+from nasbench.search.clock import SimulatedClock, WallClock
 from nasbench.search.config import OutcomesConfig, SearchConfig
+from nasbench.search.memory_record import MemoryRecord
 from nasbench.search.record import Record, RecordedCandidate, comparable, search_seconds, utilization
+from nasbench.search.tally import Tally
 from nasbench.storage.files import write_json
 from search_spaces import Architecture, SearchSpace
 
@@ -47,6 +49,8 @@ class Study:
         seed: of the search; the seeds of candidates follow from it.
         state: the file that keeps the controller's state; None keeps none, and such a study does not resume.
         workers: candidates that run at a time, for `utilization`.
+        clock: that the search goes by; None is the wall's.
+        identity: the same for architectures whose evaluations give the same; None is `SearchSpace.canonical`.
         history: gives what the evaluator wants to know of earlier candidates, see `Evaluator.history`.
         start_with: architectures to evaluate before the controller is asked.
         stop_at: ends the search as soon as a done candidate is this good, by metric.
@@ -59,13 +63,15 @@ class Study:
         objectives: Sequence[Objective],
         reward: Reward,
         budget: SearchConfig,
-        record: Record,
+        record: Record | MemoryRecord,
         *,
         outcomes: OutcomesConfig | None = None,
         full_epochs: int = 1,
         seed: int = 0,
         state: Path | None = None,
         workers: int = 1,
+        clock: WallClock | SimulatedClock | None = None,
+        identity: Callable[[Architecture], Architecture] | None = None,
         history: Callable[[Sequence[RecordedCandidate]], History] | None = None,
         start_with: Sequence[Architecture] = (),
         stop_at: Mapping[str, float] | None = None,
@@ -73,6 +79,7 @@ class Study:
     ) -> None:
         self.objectives, self.reward, self.budget, self.record = tuple(objectives), reward, budget, record
         self.space: SearchSpace = record.space
+        self._needed = needed_metrics(self.objectives, reward)
         self.outcomes = outcomes or OutcomesConfig()
         self.full_epochs, self.seed, self.workers = full_epochs, seed, workers
         self.quality = quality or self.objectives[0].metric
@@ -80,9 +87,11 @@ class Study:
         self.stop_reason: str | None = None
         self.on_retry: Callable[[int, Evaluated], None] = lambda number, evaluated: None
         """Called when a failed attempt will be followed by another one."""
+        self.clock = clock or WallClock()
         self._state = state
         self._history = history
-        self._start_with = [self.space.canonical(arch) for arch in start_with]
+        self._identity = identity or self.space.canonical
+        self._start_with = [self._identity(arch) for arch in start_with]
         self._running: dict[int, Proposal] = {}
         self._out: set[int] = set()  # those of `_running` that an executor has now
         self._twins: dict[int, list[Proposal]] = {}  # further proposals of what a running candidate is, too
@@ -91,20 +100,21 @@ class Study:
         self._infeasible_in_a_row = 0
         self._stopped_for: str | None = None
         self._controller = controller
+        self._tally = Tally(self.objectives, full_epochs, self.record.candidates.values())
         self._resume()
         known = {arch for arch, _ in self._known}
         self._start_with = [arch for arch in dict.fromkeys(self._start_with) if arch not in known]
         for candidate in self.candidates:
             self._look_at_goal(candidate)
         self._earlier_s = search_seconds(self.candidates)
-        self._started = time.monotonic()
+        self._started = self.clock.now()
 
     # ---- what the run looks like
 
     @property
     def candidates(self) -> list[RecordedCandidate]:
         """Every candidate, by number."""
-        return [self.record.candidates[number] for number in sorted(self.record.candidates)]
+        return list(self.record.candidates.values())
 
     def count(self, status: str) -> int:
         """How many candidates have this status: running, or one of `OUTCOMES`."""
@@ -127,7 +137,7 @@ class Study:
 
     @property
     def _counts(self) -> Counter[str]:
-        return Counter(candidate.status for candidate in self.record.candidates.values())
+        return self._tally.counts
 
     @property
     def comparable(self) -> list[RecordedCandidate]:
@@ -140,17 +150,17 @@ class Study:
     @property
     def best(self) -> RecordedCandidate | None:
         """The comparable candidate with the largest first score."""
-        return max(self.comparable, key=lambda candidate: candidate.scores or (), default=None)
+        return self._tally.best
 
     @property
     def front(self) -> list[int]:
         """The numbers of the candidates that no other dominates in the objectives."""
-        return pareto_front(self.objectives, {c.id: c.metrics for c in self.comparable})
+        return self._tally.front
 
     @property
     def elapsed_s(self) -> float:
         """Seconds of search so far; pauses between resumes are left out."""
-        return self._earlier_s + time.monotonic() - self._started
+        return self._earlier_s + self.clock.now() - self._started
 
     @property
     def utilization(self) -> float | None:
@@ -218,7 +228,7 @@ class Study:
         if number not in self._running:
             return None
         self._out.discard(number)
-        missing = needed_metrics(self.objectives, self.reward) - set(evaluated.metrics)
+        missing = self._needed - set(evaluated.metrics)
         if evaluated.status in SCORED and missing:
             error = f"the evaluator gives no {', '.join(sorted(missing))}"
             evaluated = Evaluated("failed", {}, error, evaluated.seconds, evaluated.training_seconds)
@@ -228,6 +238,7 @@ class Study:
             self.on_retry(number, evaluated)
             return None
         candidate = self.record.finish(number, evaluated, self._scores(evaluated), self.elapsed_s)
+        self._tally.end(candidate)
         self._look_at_goal(candidate)
         if evaluated.status != "infeasible":
             self._infeasible_in_a_row = 0
@@ -278,7 +289,7 @@ class Study:
         failed = self._counted_failures()
         if failed > search.max_failures:
             return f"{failed} candidates failed, more than search.max_failures={search.max_failures}"
-        if search.max_hours is not None and self.elapsed_s > 3600 * search.max_hours:
+        if search.max_hours is not None and self.elapsed_s >= 3600 * search.max_hours:
             return f"search.max_hours={search.max_hours} is over"
         if self._infeasible_in_a_row >= MAX_INFEASIBLE:
             return f"{MAX_INFEASIBLE} candidates in a row broke a hard limit; loosen the limits of the objectives"
@@ -287,7 +298,7 @@ class Study:
     def _hand_out(self, proposal: Proposal) -> Trial | None:
         """A trial for a new architecture; None for a known one, whose outcome the controller is told at once."""
         key = self._key(proposal)
-        known = self._known.get(key)
+        known = None if self.budget.repeats == "evaluated" else self._known.get(key)
         if known is not None and known in self._running:
             self._twins.setdefault(known, []).append(proposal)
             return None
@@ -298,12 +309,12 @@ class Study:
         self._running[number] = proposal
         self._known[key] = number
         self._save()
-        self.record.create(self._trial(number))
+        self._create(number)
         return self._give(number)
 
     def _key(self, proposal: Proposal) -> tuple[Architecture, int]:
         """Equal for proposals whose evaluation would be the same."""
-        return self.space.canonical(proposal.arch), proposal.epochs or self.full_epochs
+        return self._identity(proposal.arch), proposal.epochs or self.full_epochs
 
     def _proposal(self, saved: Sequence[Any]) -> Proposal:
         picks, epochs = saved
@@ -312,6 +323,10 @@ class Study:
     def _give(self, number: int) -> Trial:
         self._out.add(number)
         return self._trial(number, history=() if self._history is None else self._history(self.candidates))
+
+    def _create(self, number: int) -> None:
+        self.record.create(self._trial(number))
+        self._tally.begin()
 
     def _trial(self, number: int, history: History = ()) -> Trial:
         proposal = self._running[number]
@@ -368,7 +383,7 @@ class Study:
         """Hand out a candidate again that was running, or tell the controller what came of it."""
         self._running[number] = proposal
         if number not in self.record.candidates:  # the process died between the two writes
-            self.record.create(self._trial(number))
+            self._create(number)
             self._known[self._key(proposal)] = number
         if self.record.candidates[number].status == "running":
             self._again.append(number)

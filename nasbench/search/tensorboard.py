@@ -6,7 +6,6 @@ import contextlib
 import logging
 import shutil
 import time
-from collections import Counter
 from pathlib import Path
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -14,9 +13,9 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
 from nasbench.evaluators.outcomes import SCORED
-from nasbench.objectives.reward import pareto_front
-from nasbench.search.record import RecordedCandidate, comparable
+from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
+from nasbench.search.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +34,7 @@ class Scalars:
     def __init__(self, study: Study, folder: Path) -> None:
         self.study, self.folder = study, folder
         self._steps = 0
-        self._counts: Counter[str] = Counter()
-        self._trained_s = 0.0
-        self._best: list[RecordedCandidate] = []  # none or one
-        self._front: list[RecordedCandidate] = []
+        self._tally = Tally(study.objectives, study.full_epochs)
         shutil.rmtree(folder, ignore_errors=True)
         self._file: EventFile | None = None
         try:
@@ -54,22 +50,21 @@ class Scalars:
         if self._file is None:
             return
         self._steps += 1
-        self._counts[candidate.status] += 1
-        self._trained_s += candidate.training_seconds
-        if candidate.status == "done":
-            self._compare(candidate)
-        values = {f"outcomes/{kind}": float(count) for kind, count in self._counts.items()}
-        values["search/front_size"] = float(len(self._front))
+        tally = self._tally
+        tally.begin()
+        tally.end(candidate)
+        values = {f"outcomes/{kind}": float(count) for kind, count in tally.counts.items() if kind != "running"}
+        values["search/front_size"] = float(len(tally.front))
         if candidate.finished_s:
             workers = self.study.workers
-            values["search/utilization"] = self._trained_s / (workers * candidate.finished_s)
+            values["search/utilization"] = tally.trained_s / (workers * candidate.finished_s)
         if candidate.status in SCORED:
             values |= {f"candidate/{name}": value for name, value in candidate.metrics.items()}
             values["candidate/training_seconds"] = candidate.training_seconds
         if candidate.scores and candidate.status == "done":
             values["candidate/score"] = candidate.scores[0]
-        if self._best and self._best[0].scores:
-            values["search/best_score"] = self._best[0].scores[0]
+        if tally.best is not None and tally.best.scores:
+            values["search/best_score"] = tally.best.scores[0]
         try:
             for name, value in values.items():
                 self._file.add(name, value, self._steps)
@@ -83,14 +78,6 @@ class Scalars:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def _compare(self, candidate: RecordedCandidate) -> None:
-        """The best one and the front with one more; who was trained for fewer epochs than others is neither."""
-        full, objectives = self.study.full_epochs, self.study.objectives
-        self._best = [max(comparable([*self._best, candidate], full), key=lambda each: each.scores or ())]
-        rivals = comparable([*self._front, candidate], full)  # whom a member dominated, no newcomer brings back
-        front = pareto_front(objectives, {each.id: each.metrics for each in rivals})
-        self._front = [each for each in rivals if each.id in front]
 
     def _curve(self, candidate: RecordedCandidate) -> None:
         if len(candidate.curve) < 2:

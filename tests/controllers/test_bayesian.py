@@ -11,7 +11,7 @@ from controllers.predictor import RandomFeatureEnsemble
 from controllers.ranks import normal_scores
 from nasbench.tables import load_table
 from nasbench.tables.oracles import full_training_oracle
-from nasbench.tables.simulate import simulate
+from nasbench.experiment.reproduce.simulate import simulate
 from search_spaces import Architecture, Decision, DecisionSpace, get_space
 
 KERNEL = Kernel((1.0, 2.0), (0.7, 0.4), 0.05)

@@ -21,7 +21,7 @@ class Waiting(Controller):
 SIMULATED = """
 from waiting import Waiting
 from nasbench.tables.oracles import TableOracle
-from nasbench.tables.simulate import simulate
+from nasbench.experiment.reproduce.simulate import simulate
 from nasbench_registry import UserError
 from search_spaces import get_space
 

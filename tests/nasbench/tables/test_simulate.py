@@ -4,7 +4,7 @@ import pytest
 
 from controllers import Controller, Proposal, SearchFinished
 from nasbench.tables.oracles import IMAGES, TableOracle, full_training_oracle, validation_oracle
-from nasbench.tables.simulate import MAX_REPEATS, simulate
+from nasbench.experiment.reproduce.simulate import MAX_REPEATS, simulate
 from nasbench_registry import UserError
 
 

@@ -9,118 +9,26 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from nasbench.evaluators.tabular import Tabular
+from nasbench.experiment.reproduce.compression_rows import measure_recipe, recipe_method
+from nasbench.experiment.reproduce.latency_tables import check_method, measure_row
+from nasbench.experiment.reproduce.simulate import Trace, simulate
 from nasbench.storage.files import write_json
-from nasbench.tables.compression_rows import measure_recipe, recipe_method
-from nasbench.tables.latency_tables import check_method, measure_row
-from nasbench.tables.oracles import full_training_oracle, validation_oracle
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
 from nasbench.tables.protocols import Compression, Queries, TimeBudget
 from nasbench.tables.registry import load_table
-from nasbench.tables.simulate import Trace, simulate
+from nasbench.tables.reproduction import BAND, Cell, Curve, Reproduction
 from nasbench_registry import UserError
 
 Vector = npt.NDArray[np.float64]
 POINTS = 160  # of a curve
-BAND = (10, 90)  # percentiles over the seeds
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of the table beside ours.
-
-    Attributes:
-        row: name of the row.
-        column: name of the column, with its unit.
-        paper: the published mean; None if the paper prints none.
-        paper_std: standard deviation of the paper's runs, as it prints it.
-        source: where the published number was read.
-        trust: how far to believe it, see `TRUST`.
-        measured: our mean; None if there is no run.
-        std: standard deviation of our runs, as numpy.std computes it.
-        n: number of our runs.
-        seconds: of computing; searches that several columns read are counted in each of them.
-        stopped: runs that were stopped before they were done, so that `measured` is too low; None where that cannot be.
-        difference_se: measured less paper, in standard errors of the difference; None if one of them is unknown.
-        reason: why there is no run.
-        note: what to know about the published number.
-    """
-
-    row: str
-    column: str
-    paper: float | None
-    paper_std: float | None
-    source: str | None
-    trust: str | None
-    measured: float | None = None
-    std: float | None = None
-    n: int = 0
-    seconds: float | None = None
-    stopped: int | None = None
-    difference_se: float | None = None
-    reason: str | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The best so far over the seeds.
-
-    Attributes:
-        x: (p,) simulated seconds, or queries.
-        mean: (p,) test accuracy after 200 epochs of the best cell so far, in percent.
-        low: (p,) lower percentile of `BAND`.
-        high: (p,) upper percentile of `BAND`.
-    """
-
-    x: Vector
-    mean: Vector
-    low: Vector
-    high: Vector
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """What came of a table.
-
-    Attributes:
-        table: what was asked.
-        seeds: searches of a row.
-        cells: row by row.
-        curves: by (row, column); none for tables that search nothing.
-        optima: the best test accuracy in the benchmark that a column can reach, in percent, by column; none for
-            tables that search nothing.
-        wall_s: seconds that it took.
-    """
-
-    table: PaperTable
-    seeds: int
-    cells: tuple[Cell, ...]
-    curves: dict[tuple[str, str], Curve]
-    optima: dict[str, float]
-    wall_s: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The table and its rows as JSON values; curves are left out."""
-        table = self.table
-        about = {"table": table.name, "title": table.title, "paper": table.paper, "arxiv": table.arxiv}
-        about |= {"where": table.table, "protocol": table.protocol.text}
-        deviations = {row.name: row.deviation for row in table.rows if row.deviation}
-        return {
-            **about,
-            "notes": list(table.notes),
-            "deviations": deviations,
-            "seeds": self.seeds,
-            "wall_s": self.wall_s,
-            "rows": [asdict(cell) for cell in self.cells],
-        }
 
 
 @dataclass(frozen=True)
@@ -277,20 +185,22 @@ def _run_controller(job: _Job) -> _Done:
     values: dict[str, list[float]] = {name: [] for name in tests}
     curves: dict[str, list[Vector]] = {name: [] for name in tests}
     stopped = 0
+    split = "test" if isinstance(protocol, Queries) else "val"
+    evaluator = Tabular(table.space, table=job.table.benchmark, dataset=search, split=split)
     for seed in job.seeds:
         controller = make_controller(job.row, job.table.benchmark, seed)
         if isinstance(protocol, Queries):
-            oracle = full_training_oracle(table, dataset=search)
-            optimum = int(np.argmax(oracle.scores))
+            optimum = int(np.argmax(evaluator.oracle.scores))
             limit = _limit(protocol, job.row)
-            trace = simulate(controller, oracle, max_queries=limit, until_row=optimum, free_repeats=True)
+            trace = simulate(controller, evaluator, max_queries=limit, until_row=optimum)
             used = queries(trace)
             stopped += int(trace.rows[-1] != optimum)
             position = used.astype(np.float64)
             read = {name: float(limit if trace.rows[-1] != optimum else used[-1]) for name in tests}
         else:
-            assert isinstance(protocol, TimeBudget) and budget_s is not None, "PaperTable checks this"
-            trace = simulate(controller, validation_oracle(table, dataset=search), budget_s=budget_s)
+            if not isinstance(protocol, TimeBudget) or budget_s is None:
+                raise TypeError("a table whose rows search has a budget of time or of queries")
+            trace = simulate(controller, evaluator, budget_s=budget_s)
             position = trace.ended_s
             best = incumbents(trace)
             exact = protocol.read == "interpolated"

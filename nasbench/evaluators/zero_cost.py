@@ -1,0 +1,51 @@
+"""Score a candidate by what its untrained network says of itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from nasbench.evaluators.candidate import Candidate
+from nasbench.evaluators.costs import paper_costs
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.proxies import IMAGES, PROXIES, proxy
+from nasbench.objectives.metrics import Metrics
+from nasbench.problems.problem import Problem
+from nasbench_registry import UserError, one_of
+from search_spaces import SearchSpace
+
+COSTS = ("macs", "params", "size_bytes")
+
+
+class ZeroCost(Evaluator):
+    """Zero-cost proxies of the untrained network, and its costs on paper.
+
+    Args:
+        space: that candidates belong to.
+        problem: whose training inputs the proxies look at.
+        proxies: their names; each is a metric, larger is better.
+    """
+
+    summary = "zero-cost proxies of the untrained network"
+
+    def __init__(self, space: SearchSpace, problem: Problem | None, *, proxies: Sequence[str] = ("synflow",)) -> None:
+        if problem is None:
+            raise UserError("evaluator 'zero_cost' looks at training inputs; give the section data.")
+        super().__init__(space, problem.task)
+        self.proxies = tuple(one_of("zero-cost proxy", name, PROXIES) for name in proxies)
+        self._inputs = problem.examples(IMAGES)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The proxies, then macs, params, size_bytes and proxy_seconds."""
+        return (*self.proxies, *COSTS, "proxy_seconds")
+
+    def __call__(self, candidate: Candidate) -> Metrics:
+        """Build the network and look at it."""
+        network = candidate.network()
+        if self.task is None:
+            raise UserError("evaluator 'zero_cost' needs a task.")
+        costs = paper_costs(network, self.task)
+        started = time.perf_counter()
+        values = {name: proxy(name, network, self._inputs) for name in self.proxies}
+        return values | costs | {"proxy_seconds": time.perf_counter() - started}
