@@ -16,8 +16,9 @@ from rich.text import Text
 
 from nasbench.cli.options import Json, import_from, read_shape
 from nasbench.cli.output import err, show
-from nasbench.experiment.loading import key_value, parse_experiment
+from nasbench.experiment.loading import parse_experiment
 from nasbench_registry import UserError
+from nasbench_registry.files import key_value
 from search_spaces import Task, get_space
 
 if TYPE_CHECKING:

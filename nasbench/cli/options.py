@@ -12,8 +12,8 @@ import numpy as np
 import typer
 
 from nasbench.cli.output import only_results
-from nasbench.experiment.loading import key_value
 from nasbench_registry import UserError
+from nasbench_registry.files import key_value
 from search_spaces import Architecture, SearchSpace, Task, get_space
 
 Space = Annotated[str, typer.Argument(help="module:Class, or the name of a space.", show_default=False)]

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from nasbench.experiment.experiment import Experiment
 from nasbench_registry import UserError, unknown
+from nasbench_registry.files import key_value, read_yaml
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Experiment:
@@ -44,43 +44,12 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> Experiment:
     return parse_experiment(data)
 
 
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; UserError if there is none or it cannot be read."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}; check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a text file: {error}.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: it looks like a date or a number and is none
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(
-            f"{path} is not YAML{place}: {getattr(error, 'problem', None) or ' '.join(str(error).split())}."
-        ) from None
-
-
 def parse_experiment(data: dict[str, Any]) -> Experiment:
     """The experiment in a dict as YAML gives it; UserError for what is not allowed."""
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
         raise UserError(_sentence(error)) from None
-
-
-def key_value(text: str, kind: str, example: str) -> tuple[str, Any]:
-    """The key and the value, which is YAML, of a ``key=value`` text.
-
-    Raises:
-        UserError: it is none; the message calls it by its `kind` and shows the example.
-    """
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UserError(f"{kind} {text!r} is not key=value; write for example {example}.")
-    try:
-        return key, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        raise UserError(f"{kind} {text!r}: {value!r} is not a YAML value.") from None
 
 
 def _set(data: dict[str, Any], text: str) -> None:

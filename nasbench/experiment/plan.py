@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from controllers import controllers
-from nasbench.costs.operators import MOST
 from nasbench.devices.device import processor_name
 from nasbench.experiment.build import Prepared
 from nasbench.experiment.doubts import doubts
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.pilots import Pilot, run_pilots
 from nasbench.latency.calibrate import SECONDS_EACH
+from nasbench.latency.operator_table import MOST
 from nasbench.survivors.stages import MEASURE_S
 from nasbench_compression import Recipe
 

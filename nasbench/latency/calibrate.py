@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasbench.costs.operators import measure_operators
 from nasbench.costs.work import work_and_operators
 from nasbench.devices.device import Device
 from nasbench.devices.measure import Latency
 from nasbench.latency.calibration import AUTO, Calibration, decide, described
+from nasbench.latency.operator_table import measure_operators
 from nasbench.latency.predictors import HeldOut
 from nasbench.latency.sample import POOL, choose_sample
 from nasbench_compression import CompiledModel

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from nasbench.costs.operators import COLUMNS, OperatorTable
 from nasbench.costs.work import WORK, work_and_operators
+from nasbench.latency.operator_table import COLUMNS, OperatorTable
 from nasbench.latency.predictors import PREDICTORS, HeldOut, LatencyPredictor, Networks, get_predictor
 from nasbench.latency.predictors.validation import best, calibrated, cross_validate
 from nasbench_registry import UserError, one_of

@@ -7,18 +7,42 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from nasbench.evaluators.trial import Trial
 from nasbench.storage.tensor_files import TensorFiles, Tensors, save_tensors
+from search_spaces import Architecture
 
 LOG = "epochs.log"
 DAMAGED = (SafetensorError, KeyError, ValueError)
+
+
+class CandidateKey(Protocol):
+    """What the files of a candidate are known by; a `Trial` is one."""
+
+    @property
+    def number(self) -> int:
+        """Of the candidate."""
+
+    @property
+    def arch(self) -> Architecture:
+        """Its architecture."""
+
+    @property
+    def epochs(self) -> int | None:
+        """The fidelity asked for; None is the full budget."""
+
+    @property
+    def seed(self) -> int:
+        """Of its weights."""
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts came before."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +67,14 @@ class Checkpoints:
         """The name of the file with the state of a candidate in training, from which it goes on if interrupted."""
         return f"{number:05d}.training.safetensors"
 
-    def log(self, trial: Trial, epoch: int) -> None:
+    def log(self, trial: CandidateKey, epoch: int) -> None:
         """Note that an epoch of training was finished; the log tells what was trained, and whether twice."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"candidate": trial.number, "epoch": epoch, "attempt": trial.attempt, "process": os.getpid()})
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def save_training(self, trial: Trial, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    def save_training(self, trial: CandidateKey, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
         """Keep the state of a candidate in training, and what is needed to go on with it.
 
         Args:
@@ -61,7 +85,7 @@ class Checkpoints:
         kept = {"of": _identity(trial), "epoch": str(about["epoch"]), "about": json.dumps(about)}
         self._save(self.training(trial.number), tensors, kept)
 
-    def load_training(self, trial: Trial) -> tuple[Tensors, dict[str, Any]] | None:
+    def load_training(self, trial: CandidateKey) -> tuple[Tensors, dict[str, Any]] | None:
         """The state and what was kept with it; None if there is none of this very trial that can be read."""
         try:
             tensors, kept = self._files.load(self.training(trial.number))
@@ -76,16 +100,16 @@ class Checkpoints:
         except (OSError, *DAMAGED):
             return None
 
-    def save_weights(self, trial: Trial, model: nn.Module) -> None:
+    def save_weights(self, trial: CandidateKey, model: nn.Module) -> None:
         """Keep the weights of a trained candidate; the state of its training is not needed any more."""
         self._save(self.weights(trial.number), _tensors(model), {"of": _network(trial)})
         self._remove(self.training(trial.number))
 
-    def copy_weights(self, trial: Trial, file: Path) -> None:
+    def copy_weights(self, trial: CandidateKey, file: Path) -> None:
         """Keep weights that lie in a local file; FileNotFoundError if it is not there."""
         self._save(self.weights(trial.number), load_file(file), {"of": _network(trial)})
 
-    def load_weights(self, trial: Trial) -> Tensors | None:
+    def load_weights(self, trial: CandidateKey) -> Tensors | None:
         """The weights of a trained candidate; None if there are none of this very network that can be read."""
         try:
             tensors, kept = self._files.load(self.weights(trial.number))
@@ -141,11 +165,11 @@ def _tensors(model: nn.Module) -> Tensors:
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
-def _network(trial: Trial) -> str:
+def _network(trial: CandidateKey) -> str:
     """What makes two networks the same before they are trained."""
     return json.dumps([list(trial.arch.picks), trial.seed])
 
 
-def _identity(trial: Trial) -> str:
+def _identity(trial: CandidateKey) -> str:
     """What makes two trainings the same; a retry with smaller parts of a batch goes on with the state."""
     return json.dumps([list(trial.arch.picks), trial.epochs, trial.seed])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nasbench.experiment.loading import read_yaml
 from nasbench_compression import Recipe
 from nasbench_registry import UserError
+from nasbench_registry.files import read_yaml
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -7,14 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-import nasbench
 from controllers import Controller, get_controller
-from nasbench.experiment.loading import read_yaml
 from nasbench.tables.latencies import DEVICES, SOURCE
 from nasbench.tables.oracles import IMAGES
 from nasbench.tables.protocols import SHOWN, Compression, LatencyLimit, LatencyRanking, Queries, Strict, TimeBudget
 from nasbench.tables.registry import TABLES
 from nasbench_registry import UserError, one_of, unknown
+from nasbench_registry.files import read_yaml
 from search_spaces import get_space
 
 FOLDER = Path("experiments/tables")
@@ -229,7 +228,7 @@ def make_controller(row: Row, benchmark: str, seed: int) -> Controller:
 
 def table_files() -> dict[str, Path]:
     """The files of the tables by name: those of the working folder, then those beside the package."""
-    folders = (FOLDER, Path(nasbench.__file__).resolve().parents[1] / FOLDER)
+    folders = (FOLDER, Path(__file__).resolve().parents[2] / FOLDER)
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.yaml")):

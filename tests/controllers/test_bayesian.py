@@ -9,9 +9,9 @@ from controllers import Outcome, get_controller
 from controllers.gaussian_process import Kernel, Posterior, default_kernel, fit_kernel
 from controllers.predictor import RandomFeatureEnsemble
 from controllers.ranks import normal_scores
+from nasbench.experiment.reproduce.simulate import simulate
 from nasbench.tables import load_table
 from nasbench.tables.oracles import full_training_oracle
-from nasbench.experiment.reproduce.simulate import simulate
 from search_spaces import Architecture, Decision, DecisionSpace, get_space
 
 KERNEL = Kernel((1.0, 2.0), (0.7, 0.4), 0.05)

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nasbench.costs.operators import COLUMNS
 from nasbench.costs.work import WORK
+from nasbench.latency.operator_table import COLUMNS
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from nasbench.experiment.experiment import Experiment
-from nasbench.experiment.loading import load_experiment, parse_experiment, read_yaml
+from nasbench.experiment.loading import load_experiment, parse_experiment
 from nasbench_compression import Recipe
 from nasbench_registry import UserError
+from nasbench_registry.files import read_yaml
 
 SHIPPED = sorted((Path(__file__).parents[3] / "experiments").glob("*.yaml"))
 SMALLEST = {"name": "small", "space": "mobile", "controller": "random"}

@@ -9,9 +9,10 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from nasbench.costs.cost import cost
-from nasbench.costs.operators import COLUMNS, Operator, OperatorTable, measure_operators
+from nasbench.costs.operators import Operator
 from nasbench.costs.work import WORK, work, work_and_operators
 from nasbench.devices.device import Device
+from nasbench.latency.operator_table import COLUMNS, OperatorTable, measure_operators
 from nasbench.latency.predictors import PREDICTORS, HeldOut, Networks, get_predictor
 from nasbench.latency.predictors.validation import best, calibrated, cross_validate
 from nasbench.latency.sample import STRATA, choose_sample

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from nasbench.cli.app import app
 from nasbench.data import load_data
-from nasbench.experiment.loading import read_yaml
 from nasbench.models import Origin, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Recipe
 from nasbench_compression.macs import count_macs
+from nasbench_registry.files import read_yaml
 from search_spaces import get_space
 from search_spaces.fresh_model import fresh_model
 

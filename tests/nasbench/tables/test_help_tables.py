@@ -9,11 +9,11 @@ import pytest
 import yaml
 from scipy.stats import spearmanr
 
-from nasbench.tables.latencies import NewDevice, device_latencies, latency_cells
 from nasbench.experiment.reproduce.latency_limit import TransferSearch, promise
 from nasbench.experiment.reproduce.latency_ranking import METHODS, RankingTask, cell_macs, middle_rows, ranking_method
-from nasbench.tables.paper_table import load_paper_table
 from nasbench.experiment.reproduce.reproduce import reproduce
+from nasbench.tables.latencies import NewDevice, device_latencies, latency_cells
+from nasbench.tables.paper_table import load_paper_table
 from nasbench_registry import UserError
 
 ROOT = Path(__file__).parents[3]

@@ -3,8 +3,8 @@
 import pytest
 
 from controllers import Controller, Proposal, SearchFinished
-from nasbench.tables.oracles import IMAGES, TableOracle, full_training_oracle, validation_oracle
 from nasbench.experiment.reproduce.simulate import MAX_REPEATS, simulate
+from nasbench.tables.oracles import IMAGES, TableOracle, full_training_oracle, validation_oracle
 from nasbench_registry import UserError
 
 
