@@ -19,16 +19,38 @@ if TYPE_CHECKING:
     from nasbench.evaluators.evaluator import Evaluator
     from nasbench.experiment.api import resume, search
     from nasbench.experiment.result import Result
+    from nasbench.models.model import Model, compress, load, measure, save
     from nasbench.objectives.objective import maximize, minimize
     from nasbench.problems.image_classification import image_classification
     from nasbench.problems.problem import Problem
     from nasbench.search.callbacks import Callback
+    from nasbench.tables.registry import load_table as Table  # noqa: N812  # it gives an object of that class
+    from nasbench_compression.compilation.compile import Compile
+    from nasbench_compression.decomposition.decompose import Decompose
+    from nasbench_compression.distillation.distill import Distill
+    from nasbench_compression.pruning.layers import DropLayers
+    from nasbench_compression.pruning.structured import Prune
+    from nasbench_compression.quantization.quantize import Quantize
+    from nasbench_compression.sparsity.sparsify import Sparsify
     from nasbench_registry import UserError
     from search_spaces import Architecture, Decision, ProductSpace, SearchSpace, Task, check_space, get_space
 
 _HOMES = {
     "Candidate": "nasbench.evaluators.candidate",
     "Evaluator": "nasbench.evaluators.evaluator",
+    "Model": "nasbench.models.model",
+    "compress": "nasbench.models.model",
+    "load": "nasbench.models.model",
+    "measure": "nasbench.models.model",
+    "save": "nasbench.models.model",
+    "Table": "nasbench.tables.registry:load_table",
+    "Compile": "nasbench_compression.compilation.compile",
+    "Decompose": "nasbench_compression.decomposition.decompose",
+    "Distill": "nasbench_compression.distillation.distill",
+    "DropLayers": "nasbench_compression.pruning.layers",
+    "Prune": "nasbench_compression.pruning.structured",
+    "Quantize": "nasbench_compression.quantization.quantize",
+    "Sparsify": "nasbench_compression.sparsity.sparsify",
     "resume": "nasbench.experiment.api",
     "search": "nasbench.experiment.api",
     "Result": "nasbench.experiment.result",
@@ -46,26 +68,39 @@ _HOMES = {
     "check_space": "search_spaces",
     "get_space": "search_spaces",
 }
-"""Where each public name is defined."""
+"""Where each public name is defined, and as what, where that is another name."""
 
 __all__ = [
     "Architecture",
     "Callback",
     "Candidate",
+    "Compile",
     "Decision",
+    "Decompose",
+    "Distill",
+    "DropLayers",
     "Evaluator",
+    "Model",
     "Problem",
     "ProductSpace",
+    "Prune",
+    "Quantize",
     "Result",
     "SearchSpace",
+    "Sparsify",
+    "Table",
     "Task",
     "UserError",
     "check_space",
+    "compress",
     "get_space",
     "image_classification",
+    "load",
     "maximize",
+    "measure",
     "minimize",
     "resume",
+    "save",
     "search",
 ]
 
@@ -73,7 +108,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute or name)
     globals()[name] = value
     return value
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nasbench.data import load_data
 from nasbench.models import Origin, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from search_spaces import get_space
@@ -68,7 +69,7 @@ def store_trained(folder: Path, epochs: int = 3) -> Path:
     model = fresh_model(space, arch, bench.data.task, 0)
     bench.finetune(model, epochs=epochs)
     origin = Origin({"name": "digits"}, TRAINING)
-    save_model(folder, model, space="mobile", space_options=OPTIONS, arch=arch, task=bench.data.task, origin=origin)
+    save_model(folder, model, build=SpaceBuild("mobile", OPTIONS, arch), task=bench.data.task, origin=origin)
     return folder
 
 

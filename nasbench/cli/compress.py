@@ -12,7 +12,7 @@ from rich.table import Table
 from nasbench.cli.options import Json, Model
 from nasbench.cli.output import err, show
 from nasbench.devices.device import Device
-from nasbench.models import load_model, read_description, save_model
+from nasbench.models import load_model, save_model
 from nasbench.storage.files import write_json
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.recipe_file import read_recipe
@@ -46,13 +46,7 @@ def compress(
         on_stage=lambda name: err.print(f"{name} ...", highlight=False),
     )
     metrics, eager = measure_stages(stages, bench, device)
-    save = functools.partial(
-        save_model,
-        space=str(read_description(model)["space"]["name"]),
-        space_options=stored.space_options,
-        arch=stored.arch,
-        task=stored.task,
-    )
+    save = functools.partial(save_model, build=stored.build, task=stored.task)
     described = save_stages(out, out, stages, metrics, save=save, origin=stored.origin)
     baseline = None if eager is None else eager.to_json()
     result = {"model": str(model), "recipe": steps.to_json(), "eager_latency_ms": baseline, "stages": described}

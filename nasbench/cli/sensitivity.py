@@ -80,7 +80,7 @@ def sensitivity(
         raise UserError(f"no layer of {model} can be changed ({reasons or 'it has no convolution or linear layer'}).")
     result = {
         "model": str(model),
-        "architecture": str(stored.arch),
+        "architecture": stored.build.text,
         "data": bench.data.name,
         "images": len(judged),
         "validation_images": len(bench.data.val),

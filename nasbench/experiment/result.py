@@ -15,6 +15,8 @@ from torch import nn
 
 from nasbench.experiment.build import Brought, Prepared, prepare
 from nasbench.experiment.stored import stored_experiment
+from nasbench.models.build import SpaceBuild
+from nasbench.models.model import Model
 from nasbench.report.build import build_report, candidates_table
 from nasbench.search.record import RecordedCandidate
 from nasbench.search.settings import read_candidates, read_settings
@@ -68,6 +70,14 @@ class SearchedCandidate:
             UserError: the space was given as an object, and is not at hand here.
         """
         return self.result._network(self.recorded)
+
+    def model(self) -> Model:
+        """The network as a model, which can be compressed, compiled, measured and saved.
+
+        Raises:
+            UserError: the search trained no network, or the space is not at hand here.
+        """
+        return self.result._model(self.recorded)
 
     def predict(self, inputs: Any) -> Any:
         """The outputs of the network, as a NumPy array.
@@ -173,6 +183,13 @@ class Result:
 
             arch = evaluator.network_arch(candidate.arch)
             return fresh_model(evaluator.network_space, arch, evaluator.task, seed).eval()
+
+    def _model(self, candidate: RecordedCandidate) -> Model:
+        prepared = self._prepared
+        problem, space = prepared.classification, prepared.experiment.space
+        arch = prepared.evaluator(self._run, None).network_arch(candidate.arch)
+        build = SpaceBuild(space.name, space.options, arch)
+        return Model(self._network(candidate), problem.task, build=build, problem=problem)
 
     @cached_property
     def _prepared(self) -> Prepared:

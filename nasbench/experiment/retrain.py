@@ -17,11 +17,12 @@ from nasbench.evaluators.trial import Evaluated, Trial
 from nasbench.experiment.build import training_alone, training_limits
 from nasbench.experiment.experiment import Experiment
 from nasbench.models import save_model
+from nasbench.models.build import SpaceBuild
+from nasbench.models.origin import origin_of
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.image_classification import ImageClassification
 from nasbench.search.study import network_seed
 from nasbench.storage.files import write_json
-from nasbench.survivors.stored import origin_of
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
@@ -121,9 +122,7 @@ def retrain(
     save_model(
         place,
         model,
-        space=experiment.space.name,
-        space_options=experiment.space.options,
-        arch=arch,
+        build=SpaceBuild(experiment.space.name, experiment.space.options, arch),
         task=problem.task,
         origin=origin_of(problem, metrics),
     )

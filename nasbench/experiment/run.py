@@ -16,6 +16,8 @@ from nasbench.experiment.peak import keep_peak
 from nasbench.experiment.remeasure import remeasure
 from nasbench.latency.calibrate import calibrate
 from nasbench.latency.calibration import Calibration
+from nasbench.models.build import SpaceBuild
+from nasbench.models.origin import origin_of
 from nasbench.models.store import save_model
 from nasbench.models.workbench import Workbench
 from nasbench.report.build import write_report
@@ -30,7 +32,6 @@ from nasbench.storage.files import write_json
 from nasbench.storage.run_folder import RunFolder
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
-from nasbench.survivors.stored import origin_of
 from nasbench_compression import Recipe
 from search_spaces import SearchSpace
 
@@ -217,9 +218,7 @@ def _survivor(
         metrics,
         save=functools.partial(
             save_model,
-            space=experiment.space.name,
-            space_options=experiment.space.options,
-            arch=arch,
+            build=SpaceBuild(experiment.space.name, experiment.space.options, arch),
             task=problem.task,
         ),
         origin=origin_of(problem),

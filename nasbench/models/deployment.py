@@ -35,6 +35,12 @@ def artefact_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.is_file() and file.name not in NOT_THE_ARTEFACT)
 
 
+def _network(about: Mapping[str, Any]) -> str:
+    if "build" in about:
+        return f"Network: `{about['build']['function']}` with {dict(about['build']['options'])}"
+    return f"Architecture: `{about['architecture']['text']}` of the space `{about['space']['name']}`"
+
+
 def _readme(folder: Path, about: Mapping[str, Any]) -> str:
     compiled, task = about["compiled"], about["task"]
     channels, height, width = task["input_shape"]
@@ -43,7 +49,7 @@ def _readme(folder: Path, about: Mapping[str, Any]) -> str:
         f"# {compiled['backend']} {compiled['version']}, {compiled['precision']}",
         f"A classifier of {task['classes']} classes for images of {channels} x {height} x {width} (channels, height, "
         f"width): {names}.",
-        f"Architecture: `{about['architecture']['text']}` of the space `{about['space']['name']}`"
+        _network(about)
         + (f", after {', '.join(step['name'] for step in about['steps'])}" if about["steps"] else "")
         + ". Everything about it stands in `model.json`.",
         "## Run it",

@@ -12,16 +12,17 @@ import safetensors
 from safetensors.torch import load_file
 from torch import nn
 
+from nasbench.models.build import Build, read_build
 from nasbench.models.deployment import write_deployment
 from nasbench.storage.checkpoints import save_weights
 from nasbench.storage.files import write_json
 from nasbench_compression import CompiledModel, Recipe, Step, get_backend, get_step
 from nasbench_registry import UserError
-from search_spaces import Architecture, SearchSpace, Task, get_space
+from search_spaces import Task
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-KEYS = ("space", "architecture", "task", "steps", "data", "training", "normalization", "metrics")
+KEYS = ("task", "steps", "data", "training", "normalization", "metrics")
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,14 @@ class StoredModel:
 
     Attributes:
         model: in eval mode.
-        space: that it was built from.
-        space_options: of that space.
-        arch: its architecture.
+        build: how its network is built before the steps.
         task: input shape and classes.
         steps: the compression steps that were applied, in order, with their notes.
         origin: where it comes from.
     """
 
     model: nn.Module
-    space: SearchSpace
-    space_options: Mapping[str, Any]
-    arch: Architecture
+    build: Build
     task: Task
     steps: Sequence[tuple[Step, dict[str, Any]]]
     origin: Origin
@@ -68,9 +65,7 @@ def save_model(
     folder: Path,
     model: nn.Module | CompiledModel,
     *,
-    space: str,
-    space_options: Mapping[str, Any],
-    arch: Architecture,
+    build: Build,
     task: Task,
     steps: Sequence[tuple[Step, dict[str, Any]]] = (),
     origin: Origin | None = None,
@@ -82,9 +77,7 @@ def save_model(
     Args:
         folder: made if it is not there.
         model: the network, or the compiled model.
-        space: name of the space.
-        space_options: of the space.
-        arch: the architecture it was built from.
+        build: how the network was built before any step.
         task: input shape and classes.
         steps: compression steps that were applied to it, in order, with their notes.
         origin: where it comes from.
@@ -104,8 +97,7 @@ def save_model(
     description = {
         "format": FORMAT,
         **about,
-        "space": {"name": space, **space_options},
-        "architecture": {"text": get_space(space, **space_options).format(arch), "picks": list(arch.picks)},
+        **build.to_json(),
         "task": {"input_shape": list(task.input_shape), "classes": task.classes},
         "steps": [_described(step) | {"note": note} for step, note in steps],
         "data": dict(origin.data),
@@ -131,11 +123,9 @@ def load_model(folder: Path) -> StoredModel:
             f"{folder} holds an artefact compiled by {about['compiled']['backend']}, which cannot be changed any more; "
             f"give the folder of a stage before it."
         )
-    options = {key: value for key, value in about["space"].items() if key != "name"}
-    space = get_space(about["space"]["name"], **options)
-    arch = space.architecture(about["architecture"]["picks"])
+    build = read_build(about)
     task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
-    model = space.build(arch, task)
+    model = build.network(task)
     steps = []
     for stored in about["steps"]:
         step = get_step(stored["name"], **stored["options"])
@@ -146,7 +136,7 @@ def load_model(folder: Path) -> StoredModel:
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
         why = " ".join(str(error).split())[:300]
         raise UserError(f"{folder / WEIGHTS} does not hold the weights that model.json describes: {why}.") from None
-    return StoredModel(model.eval(), space, options, arch, task, tuple(steps), read_origin(about))
+    return StoredModel(model.eval(), build, task, tuple(steps), read_origin(about))
 
 
 def load_compiled(folder: Path) -> CompiledModel:
@@ -173,7 +163,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     found = about.get("format") if isinstance(about, dict) else None
     if found != FORMAT:
         raise UserError(f"{file} has format {found!r}; this version reads format {FORMAT}.")
-    missing = [key for key in KEYS if key not in about]
+    missing = [key for key in (*KEYS, *(() if "build" in about else ("space", "architecture"))) if key not in about]
     if missing:
         raise UserError(f"{file} lacks {', '.join(missing)}; the folder is damaged, make it again.")
     return about

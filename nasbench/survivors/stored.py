@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ from torch import nn
 
 from nasbench.data import Split, load_data
 from nasbench.devices.device import Device
-from nasbench.models import Origin, StoredModel, read_description, save_model
+from nasbench.models import Origin, StoredModel, save_model
 from nasbench.models.workbench import Workbench
-from nasbench.problems.image_classification import ImageClassification
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Step
 from nasbench_registry import UserError
@@ -43,28 +42,6 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
     return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed, device)
 
 
-def origin_of(problem: ImageClassification, metrics: Mapping[str, Any] | None = None) -> Origin:
-    """Where a model of a problem comes from.
-
-    Args:
-        problem: that it was trained for.
-        metrics: that were measured of it.
-    """
-    data = problem.data
-    return Origin(
-        dict(problem.source),
-        problem.training.model_dump(mode="json"),
-        {
-            "scale": "pixels from 0 to 1",
-            "white": data.white,
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "labels": list(data.labels),
-        },
-        metrics or {},
-    )
-
-
 def save_made(
     place: Path,
     made: nn.Module | CompiledModel,
@@ -87,9 +64,7 @@ def save_made(
     return save_model(
         place,
         made,
-        space=str(read_description(folder)["space"]["name"]),
-        space_options=stored.space_options,
-        arch=stored.arch,
+        build=stored.build,
         task=stored.task,
         steps=stored.steps if steps is None else steps,
         origin=Origin(stored.origin.data, stored.origin.training, stored.origin.normalization),

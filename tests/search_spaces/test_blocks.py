@@ -12,6 +12,7 @@ from torch import nn
 
 from nasbench.costs.cost import cost
 from nasbench.models import load_model, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench_compression import Context, get_backend, get_step
 from nasbench_compression.compilation.onnx_export import _shape_operators
 from nasbench_compression.quantization.modules import is_quantized
@@ -401,7 +402,7 @@ class TestReparameterization:
             step = get_step(name, **({} if name == "quantize" else {"ratio": 0.5}))
             model, note = step.apply(model, context(images))
             steps.append((step, note))
-        save_model(tmp_path, model, space="mobile", space_options=options, arch=arch, task=task, steps=steps)
+        save_model(tmp_path, model, build=SpaceBuild("mobile", options, arch), task=task, steps=steps)
         stored = load_model(tmp_path).model
         assert is_quantized(stored) == ("quantize" in recipe)
         # Both steps fold the branches first; pruning leaves them, for it is followed by fine-tuning.

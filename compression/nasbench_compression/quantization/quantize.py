@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import nn
@@ -75,7 +75,7 @@ class Quantize(Step):
 
     advice: ClassVar[str] = "set device.runtime to a backend with int8 kernels, such as onnxruntime"
 
-    precision: str = "int8"
+    precision: str = field(default="int8", kw_only=False)
     method: str | None = None
     calibration: str = "min_max"
     percentile: float = 99.99

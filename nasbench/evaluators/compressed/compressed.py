@@ -35,6 +35,7 @@ from nasbench.evaluators.proxies import proxy
 from nasbench.evaluators.trained import Trained
 from nasbench.evaluators.trial import History, Trial
 from nasbench.latency.predictors.validation import TWO_SIGMAS
+from nasbench.models.build import SpaceBuild
 from nasbench.models.store import load_compiled, load_model, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.objectives.metrics import Metrics
@@ -371,9 +372,7 @@ class Compressed(Evaluator):
         save_model(
             folder,
             model,
-            space=self.shared.space.name,
-            space_options=self.shared.space.options,
-            arch=network,
+            build=SpaceBuild(self.shared.space.name, self.shared.space.options, network),
             task=self.training.problem.task,
             steps=steps,
         )

@@ -18,6 +18,7 @@ from nasbench.data import load_data, why_missing
 from nasbench.data.folders import data_folders
 from nasbench.devices.device import Device
 from nasbench.models import load_model, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
 from nasbench.problems.image_classification import judge
 from nasbench.survivors.gate import NO_GATE
@@ -123,9 +124,11 @@ def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
             save_model(
                 aside,
                 model,
-                space=protocol.space["name"],
-                space_options={name: value for name, value in protocol.space.items() if name != "name"},
-                arch=space.parse(protocol.networks[network]),
+                build=SpaceBuild(
+                    protocol.space["name"],
+                    {name: value for name, value in protocol.space.items() if name != "name"},
+                    space.parse(protocol.networks[network]),
+                ),
                 task=bench.data.task,
             )
             os.replace(aside, folder)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nasbench.deploy.streams import measure_streams
+from nasbench.models.build import SpaceBuild
 from nasbench_compression.compilation.child import ChildError
 
 
@@ -24,7 +25,7 @@ def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored") / "model"
     model = fresh_model(space, arch, task, 0)
     origin = Origin(data={"name": "digits"}, training={})
-    save_model(folder, model, space="mobile", space_options=options, arch=arch, task=task, origin=origin)
+    save_model(folder, model, build=SpaceBuild("mobile", options, arch), task=task, origin=origin)
     return folder
 
 

@@ -21,6 +21,7 @@ from nasbench.devices.energy import Rapl
 from nasbench.devices.gpu import cuda_seconds
 from nasbench.devices.measure import median_interval, time_in_turn
 from nasbench.models import Origin, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 
@@ -252,7 +253,7 @@ def stored(tmp_path):
         arch = space.sample(np.random.default_rng(0))
         model = space.build(arch, task).eval()
         origin = Origin({"name": "digits"})
-        save_model(tmp_path / name, model, space="mobile", space_options=options, arch=arch, task=task, origin=origin)
+        save_model(tmp_path / name, model, build=SpaceBuild("mobile", options, arch), task=task, origin=origin)
         return tmp_path / name, cost(model, task)
 
     return save

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nasbench.models import Origin, load_compiled, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.models.deployment import artefact_files
 from nasbench_compression import BACKENDS, get_backend
 from search_spaces import Task, get_space
@@ -37,7 +38,7 @@ def deploy(backend, folder, precision="fp32"):
         "latency_ms": {"median": 0.1, "low": 0.09, "high": 0.2, "batch": 1, "threads": 1, "device": "a CPU"},
     }
     origin = Origin(data={"name": "digits"}, normalization=NORMALIZATION, metrics=metrics)
-    save_model(folder, compiled, space="mobile", space_options={}, arch=arch, task=Task((1, 8, 8), 3), origin=origin)
+    save_model(folder, compiled, build=SpaceBuild("mobile", {}, arch), task=Task((1, 8, 8), 3), origin=origin)
     return images[:6].numpy()
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from nasbench.costs.cost import cost
 from nasbench.data import load_data
 from nasbench.models import Origin, load_compiled, load_model, read_description, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Context, Recipe, Step, get_backend
@@ -69,9 +70,7 @@ class Made:
         return save_model(
             folder,
             model or self.model,
-            space=self.space,
-            space_options=self.space_options,
-            arch=self.arch,
+            build=SpaceBuild(self.space, self.space_options, self.arch),
             task=self.task,
             steps=self.steps,
             origin=origin,
@@ -119,9 +118,9 @@ def test_round_trip(name, stage, make, images, tmp_path) -> None:
     stored = load_model(file.parent)
     torch.testing.assert_close(stored.model(images), made.logits(images), atol=1e-6, rtol=0)
     assert not any(module.training for module in stored.model.modules())
-    assert stored.space.name == name
-    assert stored.space_options == made.space_options
-    assert (stored.arch, stored.task) == (made.arch, made.task)
+    assert stored.build.make_space().name == name
+    assert stored.build.options == made.space_options
+    assert (stored.build.arch, stored.task) == (made.arch, made.task)
     assert [step for step, _ in stored.steps] == [step for step, _ in made.steps]
     assert stored.origin == ORIGIN
     assert is_quantized(stored.model) == is_quantized(made.model)

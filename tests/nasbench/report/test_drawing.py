@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nasbench.cli.options import read_architecture
 from nasbench.models import save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.report.drawing.drawing import OPERATIONS, arrange, lay_out, operation_colours, svg
 from nasbench.report.drawing.layered import layered_layout, node_ranks
 from nasbench.report.drawing.layout import PAGE_WIDTH, Rect, Text, rounded, text_width
@@ -318,7 +319,7 @@ def test_survivors_are_drawn_and_a_failure_is_told(user_space, tmp_path):
         space = get_space(name)
         arch = space.architecture([rank % 2])
         artefact = f"survivors/{rank}/searched"
-        save_model(tmp_path / artefact, space.build(arch, task), space=name, space_options={}, arch=arch, task=task)
+        save_model(tmp_path / artefact, space.build(arch, task), build=SpaceBuild(name, {}, arch), task=task)
         survivors.append({"rank": rank, "candidate": rank + 5, "stages": [{"artefact": artefact}]})
     told = draw_survivors(tmp_path, survivors)
     assert [one["drawing"] for one in told] == ["survivors/1/architecture.svg", None, "survivors/3/architecture.svg"]

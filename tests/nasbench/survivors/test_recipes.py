@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from nasbench.cli.app import app
 from nasbench.data import load_data
 from nasbench.models import Origin, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Recipe
@@ -75,9 +76,7 @@ def test_the_command_runs_it(name, trained, tmp_path) -> None:
     save_model(
         tmp_path / "model",
         trained,
-        space="mobile",
-        space_options=OPTIONS,
-        arch=get_space("mobile", **OPTIONS).parse(TEXT),
+        build=SpaceBuild("mobile", OPTIONS, get_space("mobile", **OPTIONS).parse(TEXT)),
         task=BENCH.data.task,
         origin=Origin({"name": "digits"}, {"epochs": 1, "learning_rate": 0.01}),
     )

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from nasbench.cli.app import app
 from nasbench.data import load_data
 from nasbench.models import Origin, load_model, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe, get_step
@@ -35,9 +36,7 @@ def save(folder, model, text, steps=()):
     save_model(
         folder,
         model,
-        space="mobile",
-        space_options=OPTIONS,
-        arch=arch,
+        build=SpaceBuild("mobile", OPTIONS, arch),
         task=BENCH.data.task,
         steps=steps,
         origin=origin,

@@ -15,6 +15,7 @@ from nasbench.data import load_data
 from nasbench.devices.compare import Ratio
 from nasbench.devices.device import Device
 from nasbench.models import Origin, load_model, save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
 from nasbench.problems.image_classification import judge
 from nasbench.survivors.config import GateConfig
@@ -396,9 +397,7 @@ class TestMeasuring:
     def test_stages_are_saved_and_described(self, measured, bench, tmp_path) -> None:
         stages, metrics, _, _ = measured
         space = get_space("mobile", **SPACE)
-        save = functools.partial(
-            save_model, space="mobile", space_options=SPACE, arch=space.parse(TEXT), task=bench.data.task
-        )
+        save = functools.partial(save_model, build=SpaceBuild("mobile", SPACE, space.parse(TEXT)), task=bench.data.task)
         place = tmp_path / "survivors" / "1"
         described = save_stages(tmp_path, place, stages, metrics, save=save, origin=Origin({"name": "digits"}))
         assert [each["name"] for each in described] == [stage.name for stage in stages]

@@ -10,6 +10,7 @@ from tests_support import experiment_of
 from nasbench.data import load_data
 from nasbench.experiment.loading import parse_experiment
 from nasbench.models import save_model
+from nasbench.models.build import SpaceBuild
 from nasbench.models.store import Origin
 from nasbench.models.workbench import Workbench
 from nasbench.training.config import AugmentationConfig, TrainingConfig
@@ -32,7 +33,7 @@ def stored(folder, bench, *, classes: int = 10, mean: float | None = None) -> to
         model = space.build(arch, task).eval()
     numbers = {"mean": [bench.data.mean[0] if mean is None else mean], "std": list(bench.data.std)}
     origin = Origin(data={"name": "digits"}, normalization=numbers)
-    save_model(folder, model, space="mobile", space_options={}, arch=arch, task=task, origin=origin)
+    save_model(folder, model, build=SpaceBuild("mobile", {}, arch), task=task, origin=origin)
     return model
 
 

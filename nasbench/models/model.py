@@ -1,0 +1,266 @@
+"""A network or an artefact with all that it takes to use it: predict, compress, compile, measure, save."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nasbench.devices.device import Device
+from nasbench.devices.measure import Latency
+from nasbench.models.build import Build, FunctionBuild, inferred_build, read_build
+from nasbench.models.origin import origin_of
+from nasbench.models.store import Origin, load_compiled, load_model, read_description, read_origin, save_model
+from nasbench.models.workbench import Workbench
+from nasbench.problems.image_classification import ImageClassification
+from nasbench.problems.problem import Problem
+from nasbench_compression import CompiledModel, Recipe, Step, get_backend
+from nasbench_compression.quantization.modules import is_quantized
+from nasbench_compression.surgery import inference
+from nasbench_registry import UserError
+from search_spaces import Task
+
+Noted = tuple[Step, dict[str, Any]]
+"""A step that was applied, with its note."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network, or what was compiled of one.
+
+    Attributes:
+        network: in eval mode; of an artefact that was read from disk alone it is None.
+        task: what it takes and gives.
+        compiled: the artefact of a runtime, if it was compiled.
+        build: how the network is built before its steps; None if that is not known, and then it cannot be saved.
+        steps: compression steps that were applied, in order, with their notes.
+        problem: what it is for; None if that is not known.
+        origin: where it comes from.
+        reports: what each step of the last `compress` did: its name, and the metrics of validation after it.
+    """
+
+    network: nn.Module | None
+    task: Task
+    compiled: CompiledModel | None = None
+    build: Build | None = None
+    steps: Sequence[Noted] = ()
+    problem: Problem | None = field(default=None, repr=False)
+    origin: Origin = field(default_factory=Origin, repr=False)
+    reports: Sequence[Mapping[str, Any]] = ()
+
+    def predict(self, inputs: Any) -> npt.NDArray[Any]:
+        """The outputs for a batch, as a NumPy array.
+
+        Args:
+            inputs: (n, ...) as the network takes them: an array or a tensor.
+        """
+        if self.compiled is not None:
+            array = inputs.numpy() if isinstance(inputs, Tensor) else np.asarray(inputs, dtype=np.float32)
+            return np.asarray(self.compiled(array))
+        network = self._require_network()
+        tensor = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.asarray(inputs, dtype=np.float32))
+        with inference(network):
+            outputs: npt.NDArray[Any] = network(tensor).numpy()
+        return outputs
+
+    def compress(
+        self,
+        recipe: Sequence[Step | str | Mapping[str, Any]] | Recipe,
+        *,
+        problem: Problem | None = None,
+        runtime: str = "onnxruntime",
+        seed: int = 0,
+    ) -> Model:
+        """A model to which the steps were applied; this one stays as it is.
+
+        Args:
+            recipe: steps: objects, names, or as in an experiment file.
+            problem: data, training and metrics, for steps that need them; None is that of this model.
+            runtime: the backend that latencies are measured with, where a step asks for one.
+            seed: of every random choice.
+
+        Raises:
+            UserError: a step does not fit the network, or needs what is not given.
+        """
+        problem = problem or self.problem
+        if not isinstance(problem, ImageClassification):
+            raise UserError(
+                "compress needs the problem that the network is for; give problem=image_classification(...), with its "
+                "data and training."
+            )
+        steps = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
+        bench = Workbench(problem.data, problem.training, seed, Device(runtime))
+        first = self._require_network()
+        context = bench.context(teacher=first)
+        network, compiled, noted = first, None, list(self.steps)
+        reports: list[Mapping[str, Any]] = []
+        for step in steps.steps:
+            result, note = step.apply(network, context)
+            noted.append((step, note))
+            if isinstance(result, CompiledModel):
+                compiled = result
+            else:
+                network = result
+            reports.append({"stage": step.stage, **problem.score(result, "val")})
+        return dataclasses.replace(
+            self, network=network, compiled=compiled, steps=noted, problem=problem, reports=tuple(reports)
+        )
+
+    def export(self, backend: str = "onnxruntime", *, precision: str | None = None, **options: Any) -> Model:
+        """The network compiled for a runtime.
+
+        Args:
+            backend: name of the backend, see ``nasbench list backends``.
+            precision: fp32, fp16 or int8; None is int8 for a quantized network, else fp32.
+            options: of the backend, such as ``threads=2``.
+
+        Raises:
+            UserError: the backend is not installed, or cannot compile the network.
+        """
+        network = self._require_network()
+        example = torch.zeros(1, *self.task.input_shape)
+        calibration = None if self.problem is None else self.problem.examples(256)
+        chosen = precision or ("int8" if is_quantized(network) else "fp32")
+        compiled = get_backend(backend, **options).compile(network, example, chosen, calibration)
+        return dataclasses.replace(self, compiled=compiled)
+
+    def benchmark(self, runtime: str = "onnxruntime", *, threads: int = 1, batch: int = 1) -> Latency:
+        """Latency with the protocol that gave it: of the artefact if there is one, else of the network in fp32.
+
+        Args:
+            runtime: the backend that compiles a network.
+            threads: of one inference.
+            batch: examples in one inference.
+        """
+        device = Device(runtime, threads, batch)
+        return device.measure(self.compiled or device.compile(self._require_network(), self.task), self.task)
+
+    def save(self, folder: str | Path, *, build: str | None = None, options: Mapping[str, Any] | None = None) -> Path:
+        """Write it into a folder: weights as safetensors or the artefact, everything else as JSON, no pickle.
+
+        Args:
+            folder: made if it is not there.
+            build: ``module:function`` that makes the network before its steps; needed unless the model knows it, or its
+                class can be imported and takes no arguments.
+            options: keyword arguments of `build`, JSON values.
+
+        Raises:
+            UserError: it is not known how to build the network.
+        """
+        made = FunctionBuild(build, dict(options or {})) if build is not None else self.build
+        if made is None:
+            made = inferred_build(self._require_network())
+        origin = self.origin
+        if isinstance(self.problem, ImageClassification) and not origin.data:
+            origin = origin_of(self.problem)
+        place = Path(folder).expanduser()
+        model = self.compiled or self._require_network()
+        save_model(place, model, build=made, task=self.task, steps=self.steps, origin=origin)
+        return place
+
+    def _require_network(self) -> nn.Module:
+        if self.network is None:
+            raise UserError("this is a compiled artefact, which cannot be changed any more; load its network instead.")
+        return self.network
+
+
+def parse_recipe(entries: Sequence[Step | str | Mapping[str, Any]]) -> Recipe:
+    """A recipe of steps that are objects, names, or as in an experiment file."""
+    written = [Recipe((entry,)).to_json()[0] if isinstance(entry, Step) else entry for entry in entries]
+    return Recipe.parse([dict(entry) if isinstance(entry, Mapping) else entry for entry in written])
+
+
+def compress(
+    network: nn.Module | Model,
+    recipe: Sequence[Step | str | Mapping[str, Any]],
+    *,
+    problem: Problem | None = None,
+    build: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    runtime: str = "onnxruntime",
+    seed: int = 0,
+) -> Model:
+    """Apply compression steps to a trained network, which stays as it is; see `Model.compress`.
+
+    Args:
+        network: a network, or a model.
+        recipe: steps: objects such as ``Prune(ratio=0.5)``, names, or as in an experiment file.
+        problem: what the network is for.
+        build: ``module:function`` that makes the network, for saving it.
+        options: of `build`.
+        runtime: the backend that latencies are measured with, where a step asks for one.
+        seed: of every random choice.
+    """
+    model = network if isinstance(network, Model) else _of(network, problem, build, options)
+    return model.compress(recipe, problem=problem, runtime=runtime, seed=seed)
+
+
+def measure(
+    network: nn.Module | Model, example: Any = None, *, runtime: str = "onnxruntime", threads: int = 1
+) -> Latency:
+    """Latency of a network in a runtime, with the protocol that gave it.
+
+    Args:
+        network: a network, or a model.
+        example: (n, c, h, w) inputs, of which shape and batch count; a `Model` knows its own for a batch of one.
+        runtime: the backend that compiles and runs it.
+        threads: of one inference.
+
+    Raises:
+        UserError: the backend is not installed or cannot compile the network, or a network comes without an example.
+    """
+    missing = get_backend(runtime, threads=threads).why_unavailable()
+    if missing:
+        raise UserError(missing)
+    if isinstance(network, Model):
+        return network.benchmark(runtime, threads=threads, batch=1 if example is None else len(example))
+    shape = tuple(int(size) for size in getattr(example, "shape", ()))
+    if len(shape) != 4:
+        raise UserError(f"the example has shape {shape}; give one batch of inputs, (n, channels, height, width).")
+    return Device(runtime, threads, shape[0]).latency(network, Task((shape[1], shape[2], shape[3]), 2))
+
+
+def save(
+    folder: str | Path,
+    network: nn.Module | Model,
+    *,
+    build: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    problem: Problem | None = None,
+) -> Path:
+    """Write a network into a folder, from which `load` and every command reads it; see `Model.save`.
+
+    Args:
+        folder: made if it is not there.
+        network: a network, or a model.
+        build: ``module:function`` that makes the network, such as ``timm:create_model``.
+        options: keyword arguments of `build`.
+        problem: what the network is for.
+    """
+    model = network if isinstance(network, Model) else _of(network, problem, build, options)
+    return model.save(folder)
+
+
+def load(folder: str | Path) -> Model:
+    """Read a model folder; UserError if it is none, or is damaged."""
+    place = Path(folder).expanduser()
+    about = read_description(place)
+    if "compiled" in about:
+        task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
+        return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about))
+    stored = load_model(place)
+    return Model(stored.model, stored.task, None, stored.build, stored.steps, origin=stored.origin)
+
+
+def _of(network: nn.Module, problem: Problem | None, build: str | None, options: Mapping[str, Any] | None) -> Model:
+    if problem is None:
+        raise UserError("say what the network is for; give problem=image_classification(...).")
+    made = None if build is None else FunctionBuild(build, dict(options or {}))
+    return Model(network, problem.task, build=made, problem=problem)
