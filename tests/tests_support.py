@@ -3,9 +3,24 @@
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.function import FunctionEvaluator
+from nasbench.evaluators.trained import Trained
+from nasbench.experiment.build import Brought, Prepared, prepare
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.run import describe_space
+from nasbench.experiment.stored import start_run
+from nasbench.latency.calibration import Calibration
+from nasbench.search.study import Study
+from nasbench.storage.checkpoints import Checkpoints
+from nasbench.storage.files import write_json
+from nasbench.storage.run_folder import RunFolder
 
 RECIPE = [
     {"prune": {"ratio": 0.3, "epochs": 2}},
@@ -29,6 +44,45 @@ def experiment_of(**changes):
     } | changes
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run that has begun: its parts, its folder, what scores its candidates, and its study."""
+
+    prepared: Prepared
+    folder: RunFolder
+    evaluator: Evaluator
+    study: Study
+
+    def evaluate_all(self, function, on_result=lambda candidate: None):
+        """Run the search with a function of a candidate for its evaluator, under the executor of the experiment."""
+        self.prepared.executor(self.folder).run(self.study, FunctionEvaluator(self.study.space, function), on_result)
+
+
+def begin(
+    path: Path,
+    experiment: Experiment,
+    brought: Brought | None = None,
+    calibration: Calibration | None = None,
+    command: str = "test",
+) -> Begun:
+    """Begin a run of an experiment in a folder, or go on with the one that is there, as far as its study."""
+    prepared, folder = prepare(experiment, brought), RunFolder(path)
+    start_run(folder, experiment, path.parent, command)
+    write_json(folder.space, describe_space(prepared.space))
+    evaluator = prepared.evaluator(folder, calibration)
+    return Begun(prepared, folder, evaluator, prepared.study(folder, evaluator))
+
+
+def trained_of(
+    experiment: Experiment, calibration: Calibration | None = None, checkpoints: Path | None = None
+) -> Trained:
+    """What trains the candidates of an experiment; it keeps their weights only if it is given a folder for them."""
+    evaluator = prepare(experiment).evaluator(RunFolder(Path("nowhere")), calibration)
+    assert isinstance(evaluator, Trained)
+    evaluator.checkpoints = None if checkpoints is None else Checkpoints(checkpoints)
+    return evaluator
+
+
 # A user's file: candidates that wait in their second epoch, and write down who waits. A file called `open` lets all go
 # on, one called `pass` the first that finds it; one called `stop` is a second Ctrl-C.
 GATED = """
@@ -36,8 +90,24 @@ import os
 import time
 from pathlib import Path
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 from torch import nn
+
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.function import FunctionEvaluator
+from nasbench.evaluators.trained import Trained
+from nasbench.experiment.build import Brought, Prepared, prepare
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.run import describe_space
+from nasbench.experiment.stored import start_run
+from nasbench.latency.calibration import Calibration
+from nasbench.search.study import Study
+from nasbench.storage.checkpoints import Checkpoints
+from nasbench.storage.files import write_json
+from nasbench.storage.run_folder import RunFolder
 
 from search_spaces import Decision, SearchSpace
 

@@ -89,29 +89,24 @@ def write_report(folder: RunFolder) -> dict[str, Any]:
 def candidates_table(report: Mapping[str, Any], candidates: Sequence[RecordedCandidate]) -> pd.DataFrame:
     """A row for each candidate: what came of it, a column for each decision and for each metric, whether on the front.
 
+    A decision that has the name of a metric or of another column is called ``choice_NAME``.
+
     Args:
         report: of the run.
         candidates: of the run.
     """
     front = set(report["front"])
     choices = {candidate.id: candidate.choices for candidate in candidates}
+    taken = {name for row in report["candidates"] for name in (*row, *row["metrics"])}
     rows = [
         {key: value for key, value in row.items() if key not in LISTS}
         | {"attempts": 1 + len(row["attempts"]), "on_front": row["id"] in front}
         | {"measured_latency_ms": (row["measured_latency_ms"] or {}).get("median")}
-        | {
-            f"choice_{name}" if name in row["metrics"] or name in row else name: option
-            for name, option in choices[row["id"]].items()
-        }
+        | {f"choice_{name}" if name in taken else name: option for name, option in choices[row["id"]].items()}
         | row["metrics"]
         for row in report["candidates"]
     ]
     return pd.DataFrame(rows)
-
-
-def _column(decision: str, row: Mapping[str, Any]) -> str:
-    """The name of the column of a decision, which a metric or a fact of the candidate may have, too."""
-    return f"choice_{decision}" if decision in row["metrics"] or decision in row else decision
 
 
 def read_space(folder: RunFolder) -> dict[str, Any]:

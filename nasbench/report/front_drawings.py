@@ -74,7 +74,7 @@ def _write(root: Path, rows: Sequence[dict[str, Any]], graphs: dict[str, tuple[G
             continue
         named = ", ".join(map(str, row["candidates"]))
         drawn = svg(
-            graphs[row["file"]], title=f"RecordedCandidate{'s' * (len(row['candidates']) > 1)} {named}", colours=colours
+            graphs[row["file"]], title=f"Candidate{'s' * (len(row['candidates']) > 1)} {named}", colours=colours
         )
         room -= len(drawn.encode("utf-8"))
         if room < 0:

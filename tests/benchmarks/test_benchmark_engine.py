@@ -7,18 +7,16 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from tests_support import experiment_of
+from tests_support import begin, experiment_of
 
 from benchmarks.engine_speed import EngineSpeed, comparison, plan
 from benchmarks.scheduler_gain import SchedulerGain, Searched, timed
 from benchmarks.ways import Evaluation, Pass
 from nasbench.evaluators.trial import Evaluated
+from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.search.executors.cluster import connected
-from nasbench.search.study import Study
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
-from search_spaces import get_space
 
 CANDIDATES = 4
 
@@ -30,7 +28,8 @@ def short(**changes):
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory):
     """One Ray for the slow tests here, as it takes the longest to start; the commands use it and leave it alone."""
-    with connected(parse_experiment(short(executor={"name": "ray", "workers": 2})), tmp_path_factory.mktemp("code")):
+    asked = parse_experiment(short(executor={"name": "ray", "workers": 2}))
+    with connected(asked.executor, asked.ray, tmp_path_factory.mktemp("code")):
         yield
 
 
@@ -107,15 +106,14 @@ def test_what_is_planned_is_what_a_study_of_the_comparison_asks_for():
     experiment = comparison(parse_experiment(short(controller="nsga2", scheduler=None, survivors=3)), 5, 3)
     assert (experiment.controller.name, experiment.search.candidates, experiment.executor.workers) == ("random", 5, 3)
     assert (experiment.executor.name, experiment.survivors) == ("ray", 0)
-    space = get_space("mobile", **experiment.space.options)
-    trials = plan(experiment, space)
+    prepared = prepare(experiment)
+    trials = plan(prepared)
     assert [trial.number for trial in trials] == list(range(5))
-    assert len({space.canonical(trial.arch) for trial in trials}) == 5
-    assert plan(experiment, space) == trials
+    assert len({prepared.space.canonical(trial.arch) for trial in trials}) == 5
+    assert plan(prepared) == trials
     few = short(space={"name": "mobile", "widths": [8], "layers": 1, "blocks": ["convolution"], "width_factors": [1.0]})
     with pytest.raises(UserError, match="gives 2 candidates, fewer than 5"):
-        experiment = comparison(parse_experiment(few), 5, 2)
-        plan(experiment, get_space("mobile", **experiment.space.options))
+        plan(prepare(comparison(parse_experiment(few), 5, 2)))
 
 
 @pytest.mark.slow
@@ -147,16 +145,14 @@ def test_searches_of_the_same_time_are_completed_when_asked_again(benchmark, tmp
 
 def test_a_result_waits_for_the_disk_a_few_times_and_not_once_for_each_metric(tmp_path, monkeypatch):
     experiment = parse_experiment(short())
-    folder = RunFolder(tmp_path / "run")
-    folder.start(experiment, tmp_path, "test")
-    study = Study(folder, experiment, get_space("mobile", **experiment.space.options))
+    study = begin(tmp_path / "run", experiment).study
     trial, waits, really = study.next_trial(), [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: waits.append(really(file)))
     metrics = {"val_acc_pct": 90.0, **{f"m{index}": float(index) for index in range(20)}}
     study.finish(trial.number, Evaluated("done", metrics, None, 1.0, curve={"1": 80.0, "2": 90.0}))
     assert 2 <= len(waits) <= 4  # the result, the state of the trial, the controller
     monkeypatch.undo()
-    again = Study(folder, experiment, study.space).candidates[0]
+    again = begin(tmp_path / "run", experiment).study.candidates[0]
     assert (again.metrics, again.curve) == (metrics, {"1": 80.0, "2": 90.0})
 
 

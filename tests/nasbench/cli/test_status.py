@@ -10,6 +10,7 @@ from tests_support import experiment_of, nasbench_process, wait_until, write_gat
 
 from benchmarks.chaos import outcomes
 from nasbench.experiment.loading import parse_experiment
+from nasbench.experiment.stored import start_run
 from nasbench.storage.run_folder import RunFolder
 
 COUNTS = ("done", "stopped", "running", "failed", "infeasible", "cached", "survivors")
@@ -36,7 +37,7 @@ def status(nasbench):
 def test_before_the_first_candidate(status, tmp_path):
     """A run that measures latency has no journal yet; looking at it makes none."""
     folder = RunFolder(tmp_path / "run")
-    folder.start(parse_experiment(experiment_of()), tmp_path, "test")
+    start_run(folder, parse_experiment(experiment_of()), tmp_path, "test")
     files = sorted(path.name for path in folder.path.iterdir())
     told, table = status(folder.path)
     assert {told[key] for key in COUNTS} == {0}

@@ -8,6 +8,7 @@ import torch
 from nasbench.costs.compute import compute_by_operations, compute_by_time
 from nasbench.devices.peak import measure_peak
 from nasbench.experiment.peak import keep_peak, peak_of
+from nasbench.experiment.stored import start_run
 from nasbench.report import build_report
 from nasbench.report.accounting import compute
 from nasbench.report.cost import cost
@@ -106,7 +107,7 @@ class TestAccounting:
 def test_a_run_measures_its_peak_once(small, tmp_path) -> None:
     experiment = small()
     folder = RunFolder(tmp_path / "run")
-    folder.start(experiment, tmp_path, "test")
+    start_run(folder, experiment, tmp_path, "test")
     assert build_report(folder)["compute"]["peak"] is None
     keep_peak(experiment, folder)
     kept = json.loads(folder.peak.read_text())

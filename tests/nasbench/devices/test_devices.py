@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from nasbench.experiment.preflight import prepare
-from tests_support import experiment_of
+from tests_support import experiment_of, trained_of
 
 from nasbench.data import load_data
 from nasbench.devices.command import CommandDevice
@@ -21,8 +20,8 @@ from nasbench.devices.device import Device
 from nasbench.devices.registry import DEVICES, get_device
 from nasbench.devices.table import NotInTable, TableDevice
 from nasbench.evaluators.evaluate import evaluate
-from nasbench.evaluators.trained import Trained
 from nasbench.evaluators.trial import Trial
+from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.latency.calibrate import calibrate
 from nasbench.models.workbench import Workbench
@@ -165,7 +164,7 @@ class TestTable:
             )
         )
         assert isinstance(prepare(asked).device, TableDevice)
-        done, missing = (evaluate(Trained(asked), Trial(0, arch, None, 1)) for arch in ARCHS[:2])
+        done, missing = (evaluate(trained_of(asked), Trial(0, arch, None, 1)) for arch in ARCHS[:2])
         assert done.status == "done"
         assert (done.metrics["latency_ms"], done.metrics["throughput_per_s"]) == (0.25, 16000)
         assert missing.status == "infeasible"

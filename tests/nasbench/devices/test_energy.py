@@ -5,15 +5,14 @@ import os
 import numpy as np
 import pytest
 import torch
-from nasbench.experiment.preflight import prepare
-from tests_support import experiment_of
+from tests_support import experiment_of, trained_of
 
 from nasbench.costs.cost import cost
 from nasbench.devices.device import Device
 from nasbench.devices.energy import Nvml, Rapl, measure_energy
 from nasbench.evaluators.evaluate import evaluate
-from nasbench.evaluators.trained import Trained
 from nasbench.evaluators.trial import Trial
+from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench_registry import UserError
 from search_spaces import get_space
@@ -140,7 +139,7 @@ def test_a_search_may_read_energy_and_peak_memory(tmp_path, monkeypatch) -> None
     experiment = asked(executor={"name": "inline"})
     prepared = prepare(experiment)
     arch = prepared.space.sample(np.random.default_rng(0))
-    outcome = evaluate(Trained(experiment), Trial(0, arch, None, 1))
+    outcome = evaluate(trained_of(experiment), Trial(0, arch, None, 1))
     assert outcome.status == "done", outcome.error
     assert outcome.metrics["energy_mj"] == pytest.approx(3.0)
     task = prepared.data.task

@@ -5,19 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nasbench.experiment.engine import joint_evaluator, run_search
-from nasbench.experiment.preflight import prepare
+from tests_support import begin
 
+from nasbench.evaluators.candidate import Candidate
 from nasbench.evaluators.compressed.latency import LEAST, predict_artefact
-from nasbench.evaluators.compressed.space import experiment_space, network_space
 from nasbench.evaluators.errors import InfeasibleError
 from nasbench.evaluators.evaluate import evaluate
 from nasbench.evaluators.trial import Trial
+from nasbench.experiment.build import prepare
+from nasbench.experiment.run import run_search
 from nasbench.models import load_compiled
 from nasbench.problems.image_classification import judge
 from nasbench.report import build_report
-from nasbench.search.study import Study
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 from search_spaces.fresh_model import fresh_model
 
@@ -28,28 +27,6 @@ RECIPE = [
 ]
 DEVICE = {"runtime": "onnxruntime", "latency": "measured"}
 OBJECTIVES = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "goal": "min"}]
-
-
-class Quiet:
-    """A watcher that remembers the phases."""
-
-    def __init__(self):
-        self.phases = []
-
-    def phase(self, name, total):
-        self.phases.append(name)
-
-    def advance(self, done, text=""):
-        pass
-
-    def candidate(self, candidate, study):
-        pass
-
-    def retry(self, number, status, error):
-        pass
-
-    def stopping(self):
-        pass
 
 
 @pytest.fixture
@@ -74,20 +51,21 @@ def joint(asked, tmp_path):
     """An evaluator in a run folder, and trials of one network with each recipe."""
 
     def make(**changes):
-        experiment = asked(**changes)
-        prepared = prepare(experiment)
-        folder = RunFolder(tmp_path / "run")
-        folder.start(experiment, tmp_path, "test")
-        space = prepared.space
-        network = network_space(space).sample(np.random.default_rng(0))
-        seed = Study(folder, experiment, space).seed_of
+        run = begin(tmp_path / "run", asked(**changes))
+        space = run.prepared.space
+        network = space.network.sample(np.random.default_rng(0))
+        seed = run.study.seed_of
         trials = {}
         for number, picks in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
             arch = space.join([network, space.recipes.architecture(picks)])
             trials[picks] = Trial(number, arch, None, seed(arch))
-        return joint_evaluator(experiment, folder, None, prepared.data), trials, folder, space
+        return run.evaluator, trials, run.folder, space
 
     return make
+
+
+def metrics_of(evaluator, trial):
+    return evaluator(Candidate(trial, evaluator.space, evaluator.task, lambda epoch, metrics: True))
 
 
 def epochs_trained(folder) -> int:
@@ -97,7 +75,7 @@ def epochs_trained(folder) -> int:
 def test_ten_recipes_do_not_train_ten_times(joint):
     evaluator, trials, folder, _ = joint()
     assert len({trial.seed for trial in trials.values()}) == 1, "the recipe does not change the weights"
-    found = {picks: evaluator(trial, lambda epoch, metrics: True) for picks, trial in trials.items()}
+    found = {picks: metrics_of(evaluator, trial) for picks, trial in trials.items()}
     assert epochs_trained(folder) == 1
     assert [bool(each.get("cached")) for each in found.values()] == [False, True, True, True]
     assert len({each["trained_val_acc_pct"] for each in found.values()}) == 1
@@ -108,24 +86,24 @@ def test_ten_recipes_do_not_train_ten_times(joint):
 def test_metrics_are_those_of_the_artefact_that_is_kept(joint):
     evaluator, trials, folder, _ = joint()
     for picks, trial in trials.items():
-        found = evaluator(trial, lambda epoch, metrics: True)
+        found = metrics_of(evaluator, trial)
         kept = folder.path / "artefacts" / f"{trial.number:05d}"
         artefact = load_compiled(kept)
         assert artefact.bytes == found["size_bytes"]
-        assert judge(artefact, evaluator.data.val).accuracy_pct == found["val_acc_pct"]
+        assert judge(artefact, evaluator.training.problem.data.val).accuracy_pct == found["val_acc_pct"]
         steps = [each["name"] for each in json.loads((kept / "model.json").read_text())["steps"]]
         assert steps == [name for name, pick in zip(("prune", "quantize"), picks, strict=True) if pick] + ["compile"]
         assert found["latency_ms"] > 0
 
 
 def test_recipes_that_begin_alike_share_the_beginning(joint, monkeypatch):
-    monkeypatch.setattr("nasbench.evaluators.compressed.evaluate.WORTH_KEEPING_S", 0.0)
+    monkeypatch.setattr("nasbench.evaluators.compressed.compressed.WORTH_KEEPING_S", 0.0)
     evaluator, trials, folder, _ = joint()
-    alone = evaluator(trials[1, 1], lambda epoch, metrics: True)
+    alone = metrics_of(evaluator, trials[1, 1])
     kept = sorted((folder.path / "shared" / "steps").iterdir())
     assert len(kept) == 2, "after pruning, and after pruning and quantizing"
-    again = evaluator(replace(trials[1, 1], number=7), lambda epoch, metrics: True)
-    first = evaluator(trials[1, 0], lambda epoch, metrics: True)
+    again = metrics_of(evaluator, replace(trials[1, 1], number=7))
+    first = metrics_of(evaluator, trials[1, 0])
     assert sorted((folder.path / "shared" / "steps").iterdir()) == kept, "nothing was made a second time"
     same = ("val_acc_pct", "size_bytes", "macs", "params")
     assert [alone[name] for name in same] == [again[name] for name in same]
@@ -154,12 +132,12 @@ def test_a_limit_ends_a_candidate_at_the_first_stage_that_knows(joint, limit, en
 
 
 def test_a_bad_proxy_or_a_bad_start_ends_a_candidate(joint):
-    evaluator, trials, *_ = joint(
+    evaluator, trials, _, space = joint(
         joint={"proxy": "naswot", "proxy_keep": 0.5, "short_epochs": 1, "short_keep": 0.5}, training={"epochs": 2}
     )
     trial = trials[0, 0]
-    score = evaluator(trial, lambda epoch, metrics: True)["proxy_score"]
-    space, rng = experiment_space(evaluator.experiment), np.random.default_rng(0)
+    score = metrics_of(evaluator, trial)["proxy_score"]
+    rng = np.random.default_rng(0)
     texts: dict[str, str] = {}  # recipes of different networks, none of them this one
     while len(texts) < 10:
         text = space.format(space.sample(rng))
@@ -167,30 +145,29 @@ def test_a_bad_proxy_or_a_bad_start_ends_a_candidate(joint):
         texts.pop(space.network.format(space.halves(trial.arch)[0]), None)
     others = list(texts.values())
     better = tuple((text, (("proxy_score", score + 1 + n),)) for n, text in enumerate(others))
-    outcome = evaluate(evaluator, replace(trial, number=5, earlier=better))
+    outcome = evaluate(evaluator, replace(trial, number=5, history=better))
     assert outcome.status == "infeasible" and "proxy_score" in outcome.error and outcome.training_seconds == 0
     assert outcome.ending == "zero-cost proxy"
     copies = tuple((others[0], (("proxy_score", score + 1 + n),)) for n in range(10))
-    assert evaluate(evaluator, replace(trial, number=5, earlier=copies)).status == "done", "they are one network"
+    assert evaluate(evaluator, replace(trial, number=5, history=copies)).status == "done", "they are one network"
     trained = (space.format(trials[0, 1].arch), (("trained_val_acc_pct", 90.0),))
-    outcome = evaluate(evaluator, replace(trial, number=5, earlier=(*better, trained)))
+    outcome = evaluate(evaluator, replace(trial, number=5, history=(*better, trained)))
     assert outcome.status == "done", "the proxy is not asked about a network that is trained already"
     worse = tuple(
         (text, (("proxy_score", score - 1 - n), ("short_val_acc_pct", 101.0))) for n, text in enumerate(others)
     )
-    outcome = evaluate(evaluator, replace(trial, number=6, seed=1, earlier=worse))
+    outcome = evaluate(evaluator, replace(trial, number=6, seed=1, history=worse))
     assert outcome.status == "infeasible" and "short_val_acc_pct" in outcome.error
     assert outcome.ending == "short training"
     assert "trained_val_acc_pct" not in outcome.metrics, "it was not trained to the end"
 
 
-def test_a_recipe_that_does_not_fit_is_no_failure(joint):
+def test_a_recipe_that_does_not_fit_is_no_failure(asked, tmp_path):
     recipe = [{"prune": {"max_macs": {"choice": [1, 10**12]}}}, {"compile": {"backend": "onnxruntime"}}]
-    evaluator, *_ = joint()
-    experiment = evaluator.experiment.model_copy(update={"recipe": tuple(recipe)})
-    space = experiment_space(experiment)
+    run = begin(tmp_path / "run", asked(recipe=recipe))
+    space = run.prepared.space
     arch = space.join([space.network.sample(np.random.default_rng(0)), space.recipes.architecture((0,))])
-    outcome = evaluate(replace(evaluator, experiment=experiment), Trial(3, arch, None, 0))
+    outcome = evaluate(run.evaluator, Trial(3, arch, None, 0))
     assert outcome.status == "infeasible" and "does not fit: pruned" in outcome.error
     assert outcome.ending == "recipe"
 
@@ -202,17 +179,17 @@ def test_artefacts_that_are_too_slow_beyond_doubt_are_not_trained(joint):
     drawn = [space.sample(rng) for _ in range(LEAST + 20)]
     known = []
     for arch in drawn:  # latency that the choices explain, in milliseconds
-        params = sum(each.numel() for each in fresh_model(space, arch, evaluator.data.task, 0).parameters())
+        params = sum(each.numel() for each in fresh_model(space, arch, evaluator.task, 0).parameters())
         known.append(params / 1e4 * (0.4 if "int8" in space.format(arch) else 1.0))
     earlier = tuple(
         (space.format(a), (("latency_ms", ms),)) for a, ms in zip(drawn[LEAST:], known[LEAST:], strict=True)
     )
-    few = predict_artefact(space, drawn[0], evaluator.data.task, earlier[: LEAST - 1])
+    few = predict_artefact(space, drawn[0], evaluator.task, earlier[: LEAST - 1])
     assert few is None, "too few were measured"
-    guesses = [predict_artefact(space, arch, evaluator.data.task, earlier) for arch in drawn[:LEAST]]
+    guesses = [predict_artefact(space, arch, evaluator.task, earlier) for arch in drawn[:LEAST]]
     assert np.corrcoef([np.log(mean) for mean, _ in guesses], np.log(known[:LEAST]))[0, 1] > 0.8
     slow = tuple((text, (("latency_ms", 1000 * dict(metrics)["latency_ms"]),)) for text, metrics in earlier)
-    outcome = evaluate(evaluator, Trial(0, drawn[0], None, 0, earlier=slow))
+    outcome = evaluate(evaluator, Trial(0, drawn[0], None, 0, history=slow))
     assert outcome.status == "infeasible" and "predicted beyond doubt" in outcome.error
     assert outcome.ending == "predicted latency"
     assert not (folder.path / "checkpoints").exists()
@@ -220,11 +197,10 @@ def test_artefacts_that_are_too_slow_beyond_doubt_are_not_trained(joint):
 
 def test_a_whole_joint_search(asked, tmp_path):
     experiment = asked(search={"candidates": 8}, survivors=2, baseline="random")
-    folder = RunFolder(tmp_path / "run")
-    folder.start(experiment, tmp_path, "test")
-    watcher = Quiet()
+    run = begin(tmp_path / "run", experiment)
+    folder = run.folder
     with folder.locked():
-        report = run_search(experiment, folder, watcher)
+        report = run_search(run.prepared, folder)
     assert report["status"] == "complete"
     done = [each for each in report["candidates"] if each["status"] == "done"]
     assert len(done) == 8 and all("quantize.precision=" in each["architecture"] for each in done)
@@ -242,7 +218,7 @@ def test_a_whole_joint_search(asked, tmp_path):
     # Everything is there: going on does nothing again.
     before = epochs_trained(folder)
     with folder.locked():
-        again = run_search(experiment, folder, Quiet())
+        again = run_search(prepare(experiment), folder)
     assert epochs_trained(folder) == before and again["front"] == report["front"]
     assert build_report(folder)["survivors"] != []
 

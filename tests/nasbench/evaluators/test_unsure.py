@@ -1,23 +1,24 @@
 """Where a search does not believe its latency predictor: it measures, and the predictor learns from that."""
 
+import dataclasses
 import functools
 import json
 
 import numpy as np
 import pytest
 import yaml
-from tests_support import experiment_of
+from tests_support import experiment_of, trained_of
 
 from nasbench.devices.beside import measure_beside
 from nasbench.devices.device import Device
 from nasbench.devices.table import TableDevice
-from nasbench.evaluators.costs import costs
+from nasbench.evaluators.costs import CandidateCosts
 from nasbench.evaluators.evaluate import evaluate
-from nasbench.evaluators.latency import Setting, measured_ms, predictor, unsure
-from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.latency import LatencyEstimator, unsure
 from nasbench.evaluators.trial import Trial
 from nasbench.experiment.loading import parse_experiment
 from nasbench.latency.calibrate import calibrate
+from nasbench.latency.calibration import Calibration
 from nasbench.objectives.objective import Objective
 from search_spaces import Task, get_space
 from search_spaces.fresh_model import fresh_model
@@ -83,16 +84,20 @@ def asked(device, **changes):
     } | changes
 
 
+def travelled(calibration):
+    """As it is read from a run folder."""
+    return Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+
+
 def test_the_predictor_learns_from_what_was_measured(table):
     device, latencies = table
-    experiment = parse_experiment(experiment_of(**asked(device)))
     calibration = calibrate(MOBILE, TASK, device, samples=10, seed=0, predictor="gp")
-    setting = Setting.of(experiment, TASK, json.loads(json.dumps(calibration.to_json())))
+    estimator = LatencyEstimator(MOBILE, TASK, device, travelled(calibration))
     others = [text for text in latencies if text not in calibration.architectures]
     learned = tuple((text, latencies[text]) for text in others[:40])
     errors = {}
     for known in ((), learned):
-        fitted = predictor(setting, known)
+        fitted = estimator.predictor(known)
         guesses = {}
         for text in others[40:80]:
             arch = MOBILE.parse(text)
@@ -101,30 +106,29 @@ def test_the_predictor_learns_from_what_was_measured(table):
     assert errors[40] < 0.5 * errors[0]
     # A candidate is told the prediction of the predictor that has learned, and then what was looked up.
     arch = MOBILE.parse(others[50])
-    known = costs(
-        MOBILE, arch, fresh_model(MOBILE, arch, TASK, 0), TASK, experiment, calibration.to_json(), learned=learned
-    )
+    costs = CandidateCosts(device, frozenset({"latency_ms"}), estimator, unsure_pct=0.01)
+    known = costs(MOBILE, arch, fresh_model(MOBILE, arch, TASK, 0), TASK, learned)
     assert known["latency_ms"] == latencies[others[50]] and "latency_std_ms" not in known
-    expected = predictor(setting, learned).predict(arch, fresh_model(MOBILE, arch, TASK, 0), TASK)[0]
+    expected = estimator.predictor(learned).predict(arch, fresh_model(MOBILE, arch, TASK, 0), TASK)[0]
     assert known["latency_predicted_ms"] == expected
     assert known["throughput_per_s"] == 1000 / known["latency_ms"]
 
 
 def test_nothing_is_measured_on_another_machine_or_where_nothing_is_known(table):
     device, latencies = table
-    calibration = calibrate(MOBILE, TASK, device, samples=10, seed=0, predictor="gp").to_json()
-    experiment = parse_experiment(experiment_of(**asked(device)))
+    calibration = calibrate(MOBILE, TASK, device, samples=10, seed=0, predictor="gp")
+    estimator = LatencyEstimator(MOBILE, TASK, device, calibration)
     text = next(iter(latencies))
     model = fresh_model(MOBILE, MOBILE.parse(text), TASK, 0)
     compiled = functools.partial(device.candidate, MOBILE, MOBILE.parse(text), model, TASK)
-    assert measured_ms(Setting.of(experiment, TASK, calibration), compiled) == latencies[text]
-    elsewhere = calibration | {"protocol": calibration["protocol"] | {"device": "another machine"}}
-    assert measured_ms(Setting.of(experiment, TASK, elsewhere), compiled) is None
+    assert estimator.measured_ms(compiled) == latencies[text]
+    elsewhere = dataclasses.replace(calibration, protocol={**calibration.protocol, "device": "another machine"})
+    assert LatencyEstimator(MOBILE, TASK, device, elsewhere).measured_ms(compiled) is None
     unknown = next(
         arch for arch in iter(lambda: MOBILE.sample(np.random.default_rng()), None) if not known(arch, device)
     )
     model = fresh_model(MOBILE, unknown, TASK, 0)
-    found = costs(MOBILE, unknown, model, TASK, experiment, calibration)
+    found = CandidateCosts(device, frozenset({"latency_ms"}), estimator, unsure_pct=0.01)(MOBILE, unknown, model, TASK)
     assert found["latency_std_ms"] > 0 and "latency_predicted_ms" not in found
 
 
@@ -134,11 +138,11 @@ def known(arch, device):
 
 def test_a_candidate_that_breaks_a_limit_by_measurement_is_told_apart_and_remembered(table):
     device, latencies = table
-    calibration = calibrate(MOBILE, TASK, device, samples=10, seed=0, predictor="gp").to_json()
+    calibration = calibrate(MOBILE, TASK, device, samples=10, seed=0, predictor="gp")
     text, slowest = max(latencies.items(), key=lambda item: item[1])
     objectives = [LATENCY[0], {**LATENCY[1], "limit": slowest - 0.001}]
     experiment = parse_experiment(experiment_of(**asked(device, objectives=objectives)))
-    outcome = evaluate(Trained(experiment, calibration), Trial(0, MOBILE.parse(text), None, 1))
+    outcome = evaluate(trained_of(experiment, calibration), Trial(0, MOBILE.parse(text), None, 1))
     assert outcome.status == "infeasible"
     assert outcome.metrics["latency_ms"] == slowest and "latency_predicted_ms" in outcome.metrics
 
@@ -160,14 +164,13 @@ def test_a_search_measures_learns_and_reports(nasbench, table, tmp_path):
     assert f"{len(looked_up)} candidates were measured during the search" in page
     assert "measured during the search" in page.split("was fitted again")[1]  # the points of the plot
     # The eleventh candidate was predicted by a fit that knew the first ten.
-    experiment = parse_experiment(experiment_of(**asked(device)))
-    calibration = json.loads((tmp_path / "run" / "predictor.json").read_text())
-    setting = Setting.of(experiment, TASK, calibration)
+    calibration = Calibration.from_json(json.loads((tmp_path / "run" / "predictor.json").read_text()))
+    estimator = LatencyEstimator(MOBILE, TASK, device, calibration)
     learned = tuple((each["architecture"], each["metrics"]["latency_ms"]) for each in looked_up[:10])
     last = looked_up[-1]
     arch = MOBILE.parse(last["architecture"])
     model = fresh_model(MOBILE, arch, TASK, 0)
-    assert predictor(setting, learned).predict(arch, model, TASK)[0] == pytest.approx(
+    assert estimator.predictor(learned).predict(arch, model, TASK)[0] == pytest.approx(
         last["metrics"]["latency_predicted_ms"]
     )
 

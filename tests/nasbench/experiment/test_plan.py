@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 import yaml
-from nasbench.experiment.preflight import prepare
 from tests_support import RECIPE, experiment_of
 
+from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.pilots import run_pilots
 from nasbench.experiment.plan import estimate

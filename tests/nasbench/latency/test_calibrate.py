@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from nasbench.experiment.preflight import prepare
 from tests_support import experiment_of
 from torch import nn
 
 from nasbench.costs.work import WORK
 from nasbench.devices.device import Device
 from nasbench.devices.rounds import LEAST, quiet_seconds, time_in_rounds
-from nasbench.evaluators.costs import costs
+from nasbench.evaluators.costs import CandidateCosts
+from nasbench.evaluators.latency import LatencyEstimator
+from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.latency.calibrate import calibrate, check_on_fresh, measure_sample
 from nasbench.latency.calibration import Calibration, decide
@@ -113,16 +114,9 @@ class TestCalibration:
         mean, std = predicted
         assert 0.2 * measured.latency_ms[3] < mean < 5 * measured.latency_ms[3] and std > 0
         # What a candidate of an experiment is told is this prediction.
-        latency = {"metric": "latency_ms", "goal": "min"}
-        asked = parse_experiment(
-            experiment_of(
-                space={"name": "mobile", **OPTIONS},
-                device={"unsure_pct": None},
-                objectives=[latency],
-                reward={"name": "scalar"},
-            )
-        )
-        known = costs(space, arch, model, TASK, asked, json.loads(json.dumps(decided.to_json())))
+        estimator = LatencyEstimator(space, TASK, EAGER, again)
+        costs = CandidateCosts(EAGER, frozenset({"latency_ms"}), estimator, unsure_pct=None)
+        known = costs(space, arch, model, TASK)
         assert (known["latency_ms"], known["latency_std_ms"]) == predicted
 
     def test_deviations_are_scaled(self, space, measured) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import parse_experiment
-from nasbench.objectives.reward import broken_limit, pareto_front, scores, violation
+from nasbench.objectives.objective import Objective
+from nasbench.objectives.reward import Reward, broken_limit, pareto_front, scores, violation
 from nasbench.search.record import RecordedCandidate, comparable
 from nasbench.search.select import choose_survivors
 from search_spaces import Architecture
@@ -29,6 +30,10 @@ def experiment(reward: dict, *objectives: dict) -> Experiment:
     )
 
 
+def scored(asked: Experiment, metrics: dict) -> tuple[float, ...]:
+    return scores(asked.objectives, asked.reward, metrics)
+
+
 def weighted(target: dict, exponent: float | list[float] = -0.07) -> dict:
     return {"name": "weighted_product", "target": target, "exponent": exponent}
 
@@ -37,12 +42,12 @@ class TestWeightedProduct:
     mnasnet = experiment(weighted({"latency_ms": 2.0}))
 
     def reward(self, accuracy: float, latency: float) -> float:
-        (score,) = scores(self.mnasnet, {"val_acc_pct": accuracy, "latency_ms": latency, "params": 1e6})
+        (score,) = scored(self.mnasnet, {"val_acc_pct": accuracy, "latency_ms": latency, "params": 1e6})
         return score
 
     def test_by_hand(self) -> None:
         assert self.reward(76.0, 3.0) == pytest.approx(73.87325, abs=1e-5)  # 76 * 1.5 ** -0.07
-        assert scores(experiment(weighted({"latency_ms": 2}, -1)), {"val_acc_pct": 90, "latency_ms": 4}) == (45,)
+        assert scored(experiment(weighted({"latency_ms": 2}, -1)), {"val_acc_pct": 90, "latency_ms": 4}) == (45,)
 
     def test_on_target_it_is_the_accuracy(self) -> None:
         assert self.reward(76.0, 2.0) == 76.0
@@ -56,39 +61,39 @@ class TestWeightedProduct:
     @pytest.mark.parametrize("value", [1.0, 2.0, 4.0])
     def test_the_hard_form_takes_nothing_off_what_meets_its_target(self, value) -> None:
         hard = experiment(weighted({"latency_ms": 2.0}, [0, -1]))
-        (score,) = scores(hard, {"val_acc_pct": 80.0, "latency_ms": value})
+        (score,) = scored(hard, {"val_acc_pct": 80.0, "latency_ms": value})
         assert score == (80.0 if value <= 2.0 else 40.0)
-        fast = experiment(weighted({"throughput_per_s": 2.0}, [0, 1]))
-        (score,) = scores(fast, {"val_acc_pct": 80.0, "latency_ms": 1.0, "throughput_per_s": value})
+        fast = experiment(weighted({"throughput_per_s": 2.0}, [0, -1]))
+        (score,) = scored(fast, {"val_acc_pct": 80.0, "latency_ms": 1.0, "throughput_per_s": value})
         assert score == (80.0 if value >= 2.0 else 40.0)
 
     def test_several_targets(self) -> None:
         both = experiment(weighted({"latency_ms": 2.0, "params": 1e6}))
         metrics = {"val_acc_pct": 80.0, "latency_ms": 3.0, "params": 5e5}
         one, other = (experiment(weighted(target)) for target in ({"latency_ms": 2.0}, {"params": 1e6}))
-        assert scores(both, metrics)[0] == pytest.approx(scores(one, metrics)[0] * scores(other, metrics)[0] / 80)
+        assert scored(both, metrics)[0] == pytest.approx(scored(one, metrics)[0] * scored(other, metrics)[0] / 80)
 
     def test_the_order_of_the_objectives_does_not_matter(self) -> None:
         metrics = {"val_acc_pct": 80.0, "latency_ms": 3.0}
         turned = experiment(weighted({"latency_ms": 2.0}), LATENCY, ACCURACY)
-        assert scores(turned, metrics) == scores(self.mnasnet, metrics)
+        assert scored(turned, metrics) == scored(self.mnasnet, metrics)
 
 
 def test_pareto_gives_every_objective_with_larger_as_better() -> None:
     pareto = experiment({"name": "pareto"}, ACCURACY, LATENCY, PARAMS)
     base = {"val_acc_pct": 80.0, "latency_ms": 3.0, "params": 1e6}
-    assert scores(pareto, base) == (80.0, -3.0, -1e6)
+    assert scored(pareto, base) == (80.0, -3.0, -1e6)
     for position, better in enumerate([{"val_acc_pct": 81.0}, {"latency_ms": 2.0}, {"params": 9e5}]):
-        improved = scores(pareto, base | better)
-        assert [a > b for a, b in zip(improved, scores(pareto, base), strict=True)] == [
+        improved = scored(pareto, base | better)
+        assert [a > b for a, b in zip(improved, scored(pareto, base), strict=True)] == [
             position == other for other in range(3)
         ]
 
 
 def test_scalar_is_the_first_objective() -> None:
     metrics = {"val_acc_pct": 80.0, "latency_ms": 3.0}
-    assert scores(experiment({"name": "scalar"}), metrics) == (80.0,)
-    assert scores(experiment({"name": "scalar"}, LATENCY, ACCURACY), metrics) == (-3.0,)
+    assert scored(experiment({"name": "scalar"}), metrics) == (80.0,)
+    assert scored(experiment({"name": "scalar"}, LATENCY, ACCURACY), metrics) == (-3.0,)
 
 
 class TestBrokenLimit:
@@ -170,7 +175,8 @@ class TestFront:
 class FinishedStudy:
     """What `choose_survivors` reads of a study."""
 
-    experiment: Experiment
+    objectives: tuple[Objective, ...]
+    reward: Reward
     candidates: list[RecordedCandidate]
     front: list[int]
 
@@ -186,12 +192,13 @@ def finished(reward: dict, points: list[tuple[float, float] | None]) -> Finished
     for number, point in enumerate(points):
         arch = Architecture("mobile", (number,))
         if point is None:
-            candidates.append(RecordedCandidate(number, arch, None, "failed", error="Diverged: lost"))
+            candidates.append(RecordedCandidate(number, arch, None, status="failed", error="Diverged: lost"))
             continue
         metrics = {"val_acc_pct": point[0], "latency_ms": point[1]}
-        candidates.append(RecordedCandidate(number, arch, None, "done", metrics, scores(asked, metrics)))
+        known = scores(asked.objectives, asked.reward, metrics)
+        candidates.append(RecordedCandidate(number, arch, None, status="done", metrics=metrics, scores=known))
     front = pareto_front(asked.objectives, {c.id: c.metrics for c in candidates if c.status == "done"})
-    return FinishedStudy(asked, candidates, front)
+    return FinishedStudy(asked.objectives, asked.reward, candidates, front)
 
 
 def chosen(study: FinishedStudy, number: int) -> list[int]:

@@ -5,16 +5,15 @@ import time
 
 import numpy as np
 import pytest
-from nasbench.experiment.preflight import prepare
 from scipy import stats
+from tests_support import begin
 
 from nasbench.evaluators.trial import Evaluated
 from nasbench.objectives.hypervolume import Scale, growth, hypervolume
 from nasbench.objectives.objective import Objective
 from nasbench.report.baseline import compare_with_baseline
 from nasbench.report.comparison import compare_runs, ratio_interval, read_run
-from nasbench.search.study import Study
-from nasbench.storage.run_folder import RunFolder
+from nasbench.search.settings import RunSettings
 from nasbench_registry import UserError
 
 ACCURACY = Objective(metric="val_acc_pct", goal="max")
@@ -77,16 +76,15 @@ def ran(tmp_path, small):
     def make(name, outcomes, **changes):
         changes = {"search": {"candidates": 100}} | changes
         experiment = small(reward={"name": "pareto"}, controller={"name": "random"}, **changes)
-        folder = RunFolder(tmp_path / name)
-        folder.start(experiment, tmp_path, "test")
-        study = Study(folder, experiment, prepare(experiment).space)
+        begun = begin(tmp_path / name, experiment)
+        study = begun.study
         for accuracy, macs, finished in outcomes:
             trial = study.next_trial()
             study._earlier_s, study._started = finished, time.monotonic()
             metrics = {"val_acc_pct": accuracy, "macs": macs}
             status = "done" if accuracy else "failed"
             study.finish(trial.number, Evaluated(status, metrics if accuracy else {}, None, 1.0))
-        return folder
+        return begun.folder
 
     return make
 
@@ -159,7 +157,7 @@ def test_a_controller_is_better_only_beyond_the_band(ran):
     ]
     better = [(a + 15, m / 2, t) for a, m, t in chance]
     random, ours, same = (read_run(ran(name, points)) for name, points in (("r", chance), ("b", better), ("s", chance)))
-    asked = random.experiment.model_copy(update={"baseline": "random"})
+    asked = RunSettings.of({**random.settings.asked, "baseline": "random"})
     found = compare_with_baseline(ours.all, random.all, asked)
     assert found["better"] and found["measure"] == "hypervolume" and "was better" in found["statement"]
     assert found["mean"] == sorted(found["mean"])

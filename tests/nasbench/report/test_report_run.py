@@ -1,15 +1,16 @@
 """The report of a search over architectures and recipes, from its record to its page."""
 
 import json
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 from report_samples import Page, plots
-from tests_support import experiment_of
+from tests_support import begin, experiment_of
 
-from nasbench.evaluators.compressed.space import experiment_space
 from nasbench.evaluators.outcomes import ENDINGS
 from nasbench.evaluators.trial import Evaluated
+from nasbench.experiment.build import experiment_space
 from nasbench.experiment.loading import parse_experiment
 from nasbench.objectives.objective import Objective
 from nasbench.report import front_drawings, write_report
@@ -18,8 +19,6 @@ from nasbench.report.early import early_ends
 from nasbench.report.importance import LEAST, importance
 from nasbench.report.recipe_text import recipe_steps
 from nasbench.search.record import RecordedCandidate
-from nasbench.search.study import Study
-from nasbench.storage.run_folder import RunFolder
 from search_spaces import get_space
 
 RECIPE = [
@@ -45,9 +44,9 @@ def joint_experiment():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run whose latency the pruning ratio decides, with made-up results of 60 candidates; and its report."""
-    folder, experiment = RunFolder(tmp_path_factory.mktemp("runs") / "joint"), joint_experiment()
-    folder.start(experiment, folder.path.parent, "nasbench search joint.yaml --seed 0")
-    study, rng = Study(folder, experiment, experiment_space(experiment)), np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("runs") / "joint"
+    begun = begin(path, joint_experiment(), command="nasbench search joint.yaml --seed 0")
+    folder, study, rng = begun.folder, begun.study, np.random.default_rng(0)
     for number in range(60):
         trial = study.next_trial()
         ratio = study.space.choices(trial.arch)["recipe.prune.ratio"]
@@ -64,7 +63,7 @@ def run(tmp_path_factory):
 def test_candidates_tell_their_network_and_their_recipe(run):
     folder, report = run
     assert json.loads(folder.report_json.read_text()) == json.loads(json.dumps(report))
-    space = experiment_space(folder.experiment())
+    space = experiment_space(joint_experiment())
     for each in report["candidates"]:
         assert each["architecture"].startswith(f"{each['network']} & ")
         assert space.network.format(space.network.parse(each["network"])) == each["network"]
@@ -126,10 +125,10 @@ def test_the_page_shows_all_of_it(run):
 
 def test_a_diagram_that_fails_costs_one_drawing(run, monkeypatch, tmp_path):
     folder, report = run
-    experiment, space = folder.experiment(), experiment_space(folder.experiment())
-    study = Study(folder, experiment, space)
+    study = begin(folder.path, joint_experiment()).study
+    space, asked = study.space, report["experiment"]
     front = [study.candidates[number] for number in report["front"]]
-    bad, draw = space.split(front[0].arch)[0], type(space.network).diagram
+    bad, draw = space.network.parse(front[0].network), type(space.network).diagram
 
     def diagram(self, arch, task):
         if arch == bad:
@@ -137,11 +136,11 @@ def test_a_diagram_that_fails_costs_one_drawing(run, monkeypatch, tmp_path):
         return draw(self, arch, task)
 
     monkeypatch.setattr(type(space.network), "diagram", diagram)
-    rows = front_drawings.draw_front(tmp_path, front, space, experiment, [])
+    rows = front_drawings.draw_front(tmp_path, front, asked, [])
     assert rows[0]["drawing"] is None and rows[0]["drawing_error"] == "RuntimeError: no picture"
     assert all(row["drawing_error"] is None and (tmp_path / row["drawing"]).exists() for row in rows[1:])
     monkeypatch.setattr(front_drawings, "MOST_BYTES", 5000)
-    rows = front_drawings.draw_front(tmp_path, front, space, experiment, [])
+    rows = front_drawings.draw_front(tmp_path, front, asked, [])
     kept = [row["drawing"] for row in rows if row["drawing"]]
     assert kept and any("nasbench draw" in (row["drawing_error"] or "") for row in rows)
     assert sorted(file.name for file in (tmp_path / "drawings").iterdir()) == sorted(name[9:] for name in kept)
@@ -150,9 +149,9 @@ def test_a_diagram_that_fails_costs_one_drawing(run, monkeypatch, tmp_path):
 def test_an_end_whose_stage_is_not_told_came_before_or_after_training():
     reason = "macs 9 is over the limit 8"
     candidates = [
-        RecordedCandidate(0, None, None, "infeasible", metrics={"macs": 9.0}, error=reason),
-        RecordedCandidate(1, None, None, "infeasible", metrics={"macs": 9.0, "train_loss": 1.0}, error=reason),
-        RecordedCandidate(2, None, None, "failed", error=reason),
+        RecordedCandidate(0, None, None, status="infeasible", metrics={"macs": 9.0}, error=reason),
+        RecordedCandidate(1, None, None, status="infeasible", metrics={"macs": 9.0, "train_loss": 1.0}, error=reason),
+        RecordedCandidate(2, None, None, status="failed", error=reason),
     ]
     rows = [(row["stage"], row["candidates"]) for row in early_ends(candidates)]
     assert rows == [("before training", [0]), ("after training", [1])]
@@ -160,12 +159,17 @@ def test_an_end_whose_stage_is_not_told_came_before_or_after_training():
 
 class TestImportance:
     SPACE = get_space("nasbench201")
+    OPTIONS = MappingProxyType({decision.name: len(decision.options) for decision in SPACE.decisions})
     OBJECTIVES = (Objective(metric="val_acc_pct", goal="max"),)
+
+    def candidate(self, number, arch, value):
+        choices, metrics = self.SPACE.choices(arch), {"val_acc_pct": value}
+        return RecordedCandidate(number, arch, None, choices=choices, status="done", metrics=metrics)
 
     def candidates(self, count, value):
         rng = np.random.default_rng(1)
         archs = [self.SPACE.sample(rng) for _ in range(count)]
-        return [RecordedCandidate(n, arch, None, "done", {"val_acc_pct": value(arch)}) for n, arch in enumerate(archs)]
+        return [self.candidate(number, arch, value(arch)) for number, arch in enumerate(archs)]
 
     def test_too_few_and_equal_candidates_are_told(self):
         for count, value, said in (
@@ -174,18 +178,18 @@ class TestImportance:
             (LEAST - 1, lambda arch: float(arch.picks[0]), f"it takes {LEAST}"),
             (LEAST, lambda arch: 1.0, "all candidates have the same value"),
         ):
-            shares, chance = importance(self.candidates(count, value), self.SPACE, self.OBJECTIVES)
+            shares, chance = importance(self.candidates(count, value), self.OPTIONS, self.OBJECTIVES)
             assert said in shares["val_acc_pct"] and chance == shares
 
     def test_one_network_tried_again_and_again_differs_in_nothing(self):
         (one,) = self.candidates(1, lambda arch: 1.0)
-        again = [RecordedCandidate(n, one.arch, None, "done", {"val_acc_pct": float(n)}) for n in range(30)]
-        assert "the best quarter apart" in importance(again, self.SPACE, self.OBJECTIVES)[0]["val_acc_pct"]
+        again = [self.candidate(number, one.arch, float(number)) for number in range(30)]
+        assert "the best quarter apart" in importance(again, self.OPTIONS, self.OBJECTIVES)[0]["val_acc_pct"]
 
     def test_it_is_the_same_every_time_and_warns_of_nothing(self, recwarn):
         candidates = self.candidates(60, lambda arch: float(arch.picks[2]))
-        first = importance(candidates, self.SPACE, self.OBJECTIVES)
-        assert first == importance(candidates, self.SPACE, self.OBJECTIVES)
+        first = importance(candidates, self.OPTIONS, self.OBJECTIVES)
+        assert first == importance(candidates, self.OPTIONS, self.OBJECTIVES)
         assert next(iter(first[0]["val_acc_pct"])) == self.SPACE.decisions[2].name
         assert not [each for each in recwarn if "optuna" in str(each.filename)]
 

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 import yaml
 from scipy.stats import ttest_1samp
-from tests_support import experiment_of
+from tests_support import begin, experiment_of
 
-from nasbench.search.executors import get_executor
-from nasbench.search.study import Study
-from nasbench.storage.run_folder import RunFolder
-from nasbench.training import TimedOut
+from nasbench.experiment.build import Brought
+from nasbench.training.errors import TimedOut
 from search_spaces import Decision, SearchSpace
 
 # A user's file: designs that fail when they are trained, each in a way of its own, and sound ones of thirteen widths.
@@ -183,10 +181,10 @@ def fails(arch):
     return norm == 0 or (activation == 3 and width == 3)
 
 
-def score_or_fail(trial, report):
+def score_or_fail(candidate):
     """Scores tell nothing about failures: the decisions that they depend on are others."""
-    *_, kind, depth, kernel = trial.arch.picks
-    if not fails(trial.arch):
+    *_, kind, depth, kernel = candidate.arch.picks
+    if not fails(candidate.arch):
         return {"val_acc_pct": 50.0 + 5 * depth + 3 * kernel}
     if kind == 0:
         raise RuntimeError("this design does not work")
@@ -223,12 +221,11 @@ def test_controllers_propose_failing_designs_less_often_in_the_end(controller, o
             reward={"name": "scalar"},
             search={"candidates": 80, "max_failures": 1000},
         )
-        folder = RunFolder(tmp_path / str(seed))
-        folder.start(experiment, tmp_path, "test")
-        study, heard = Study(folder, experiment, space), []
+        run = begin(tmp_path / str(seed), experiment, Brought(space=space, evaluate=score_or_fail))
+        study, heard = run.study, []
         tell = study._controller.tell
         study._controller.tell = lambda outcome, heard=heard, tell=tell: (heard.append(outcome), tell(outcome))
-        get_executor(experiment.executor).run(study, score_or_fail, lambda candidate: None)
+        run.evaluate_all(score_or_fail)
         assert study.stop_reason == "complete"
         assert [outcome.scores is None for outcome in heard] == [fails(outcome.proposal.arch) for outcome in heard]
         kinds |= set(study.failures)

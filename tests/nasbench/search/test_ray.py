@@ -4,19 +4,17 @@ import os
 import signal
 
 import pytest
+from tests_support import begin
 
 from controllers import SearchFinished
-from nasbench.search.executors import get_executor
-from nasbench.search.study import Study
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
-from search_spaces import get_space
 
 pytestmark = pytest.mark.slow
 
 
-def evaluator(trial, report):
+def evaluate(candidate):
     """Runs in a worker: one candidate raises, one diverges, one kills its process always and one the first time."""
+    trial = candidate.trial
     if trial.number == 2 or (trial.number == 5 and trial.attempt == 0):
         os.kill(os.getpid(), signal.SIGKILL)
     if trial.number == 3:
@@ -28,9 +26,8 @@ def evaluator(trial, report):
 
 def test_failures_of_every_kind_are_recorded_and_the_search_goes_on(tmp_path, small):
     experiment = small(executor={"name": "ray", "workers": 2, "cpus": 1}, search={"candidates": 8, "max_failures": 5})
-    folder = RunFolder(tmp_path / "run")
-    folder.start(experiment, tmp_path, "test")
-    study = Study(folder, experiment, get_space("mobile", **experiment.space.options))
+    run = begin(tmp_path / "run", experiment)
+    study = run.study
     heard = []
     retried = []
     study.on_retry = lambda number, evaluated: retried.append((number, evaluated.status))
@@ -41,7 +38,7 @@ def test_failures_of_every_kind_are_recorded_and_the_search_goes_on(tmp_path, sm
             raise UserError("another machine took the run over.")
 
     with pytest.raises(UserError, match="^another machine took the run over.$"):  # not Tune's error, which wraps it
-        get_executor(experiment.executor).run(study, evaluator, hear)
+        run.evaluate_all(evaluate, hear)
     with pytest.raises(SearchFinished, match="complete"):
         study.next_trial()
     assert (study.count("done"), study.count("running")) == (8, 0)

@@ -5,16 +5,18 @@ import json
 import numpy as np
 import optuna
 import pytest
+from tests_support import begin
 
 from controllers import Proposal, SearchFinished
 from controllers.random import Random
 from nasbench.evaluators.evaluate import evaluate
+from nasbench.evaluators.function import FunctionEvaluator
 from nasbench.evaluators.trial import Evaluated
+from nasbench.experiment.stored import start_run
 from nasbench.objectives.reward import scores
-from nasbench.report import build_report, figures
-from nasbench.search.executors import get_executor
+from nasbench.report import figures
+from nasbench.report.build import build_report
 from nasbench.search.select import choose_survivors
-from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 from search_spaces import get_space
@@ -39,13 +41,13 @@ class Killed(BaseException):
 
 @pytest.fixture
 def open_study(tmp_path, small):
-    def make(path="run", **changes):
-        experiment = small(**changes)
-        folder = RunFolder(tmp_path / path)
-        folder.start(experiment, tmp_path, "test")
-        return Study(folder, experiment, get_space(experiment.space.name, **experiment.space.options))
+    return lambda path="run", **changes: begin(tmp_path / path, small(**changes)).study
 
-    return make
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where `open_study` opens a study, if it is told nothing else."""
+    return RunFolder(tmp_path / "run")
 
 
 def drive(study, evaluator=lambda trial: metrics_of(trial)):
@@ -56,7 +58,7 @@ def drive(study, evaluator=lambda trial: metrics_of(trial)):
         except SearchFinished:
             return order
         order.append(trial)
-        study.finish(trial.number, evaluate(lambda t, report: evaluator(t), trial))
+        study.finish(trial.number, evaluate(FunctionEvaluator(study.space, evaluator), trial))
 
 
 def results(study):
@@ -123,11 +125,11 @@ def test_killed_at_any_moment_ends_like_an_undisturbed_run(open_study, monkeypat
     assert again.count("running") == 0
 
 
-def test_half_a_line_in_the_journal_is_forgotten(open_study):
+def test_half_a_line_in_the_journal_is_forgotten(open_study, folder):
     study = open_study()
     trial = study.next_trial()
     study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
-    with study.folder.journal.open("ab") as file:
+    with folder.journal.open("ab") as file:
         file.write(b'{"op_code": 5, "worker_id": "half a li')
     again = open_study()
     assert again.candidates[0].metrics == metrics_of(trial)
@@ -135,13 +137,13 @@ def test_half_a_line_in_the_journal_is_forgotten(open_study):
     assert open_study().count("done") == 6
 
 
-def test_works_without_the_controllers_state(open_study):
+def test_works_without_the_controllers_state(open_study, folder):
     """controller.json is lost: what is recorded stays, and the search goes on."""
     study = open_study()
     for _ in range(3):
         trial = study.next_trial()
         study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
-    study.folder.controller.unlink()
+    folder.controller.unlink()
     again = open_study()
     drive(again)
     assert results(again)[:3] == results(study)
@@ -150,21 +152,21 @@ def test_works_without_the_controllers_state(open_study):
 
 @pytest.mark.parametrize("controller", CONTROLLERS.values(), ids=CONTROLLERS)
 @pytest.mark.parametrize("age", [0, 1, 3])
-def test_a_controllers_state_that_is_older_than_the_record_loses_nothing(open_study, controller, age):
+def test_a_controllers_state_that_is_older_than_the_record_loses_nothing(open_study, folder, controller, age):
     """The two files of a run may be copied one after the other, or controller.json may be of last week's backup."""
     asked = {"controller": controller, "search": {"candidates": 12}}
     study = open_study(**asked)
     old = None
     for number in range(4):
-        if number == age and study.folder.controller.exists():
-            old = study.folder.controller.read_bytes()
+        if number == age and folder.controller.exists():
+            old = folder.controller.read_bytes()
         trial = study.next_trial()
         study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
     left = study.next_trial()
     before = results(study)
-    study.folder.controller.unlink()
+    folder.controller.unlink()
     if old is not None:
-        study.folder.controller.write_bytes(old)
+        folder.controller.write_bytes(old)
     again = open_study(**asked)
     handed_out = drive(again)
     assert results(again)[: left.number] == before[: left.number], "what had finished was changed"
@@ -230,13 +232,13 @@ def test_known_networks_do_not_count_among_those_that_break_a_limit(open_study):
     assert study.stop_reason is None
 
 
-def test_the_controller_hears_how_far_beyond_the_limits_a_candidate_is(open_study):
+def test_the_controller_hears_how_far_beyond_the_limits_a_candidate_is(open_study, folder):
     """And hears it again when the run is taken up, from the record alone."""
     study = open_study(controller={"name": "nsga2", "population": 2})
     trial = study.next_trial()
     study.finish(trial.number, Evaluated("infeasible", {}, "macs 5 is over the limit 1", 0.0, violation=4.0))
     assert [beyond for *_, beyond in study._controller.children] == [4.0]
-    study.folder.controller.unlink()
+    folder.controller.unlink()
     again = open_study(controller={"name": "nsga2", "population": 2})
     assert [beyond for *_, beyond in again._controller.children] == [4.0]
 
@@ -273,10 +275,10 @@ def test_results_of_unknown_candidates_are_ignored(open_study):
     assert study.finish(77, evaluated) is None
 
 
-def test_optuna_reads_the_journal(open_study):
+def test_optuna_reads_the_journal(open_study, folder):
     study = open_study()
     drive(study)
-    backend = optuna.storages.journal.JournalFileBackend(str(study.folder.journal))
+    backend = optuna.storages.journal.JournalFileBackend(str(folder.journal))
     loaded = optuna.load_study(study_name="small", storage=optuna.storages.JournalStorage(backend))
     assert len(loaded.trials) == 6
     assert [direction.name for direction in loaded.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -293,7 +295,7 @@ def fewer_epochs_look_better(trial):
     return {"val_acc_pct": 90.0 - trial.epochs + 0.1 * sum(trial.arch.picks), "macs": 1000.0 + trial.epochs}
 
 
-def test_candidates_of_fewer_epochs_are_no_survivors_and_not_on_the_front(open_study):
+def test_candidates_of_fewer_epochs_are_no_survivors_and_not_on_the_front(open_study, folder):
     study = open_study(
         controller={"name": "hyperband"}, training={"epochs": 9}, search={"candidates": 13}, reward={"name": "scalar"}
     )
@@ -304,7 +306,7 @@ def test_candidates_of_fewer_epochs_are_no_survivors_and_not_on_the_front(open_s
     assert study.front == [last.id]
     assert study.best == last
     assert choose_survivors(study, 3) == [last]
-    report = build_report(study.folder)
+    report = build_report(folder)
     assert report["front"] == [last.id]
     assert [each["compared"] for each in report["candidates"]] == [False] * 12 + [True]
     traces = {trace.name: list(trace.y) for trace in figures.best_so_far(report).data}
@@ -361,41 +363,41 @@ def test_every_proposal_of_a_network_gets_an_outcome_of_its_own(open_study):
     assert study._controller.told[0].scores == study._controller.told[1].scores
 
 
-def test_best_and_scores_agree_with_the_reward(open_study, small):
+def test_best_and_scores_agree_with_the_reward(open_study):
     study = open_study()
     drive(study)
-    values = {c.id: scores(small(), c.metrics) for c in study.candidates}
+    values = {c.id: scores(study.objectives, study.reward, c.metrics) for c in study.candidates}
     assert all(c.scores == values[c.id] for c in study.candidates)
     assert values[study.best.id] == max(values.values())
 
 
-def test_another_experiment_is_refused_with_the_difference(open_study, small, tmp_path):
-    study = open_study()
+def test_another_experiment_is_refused_with_the_difference(open_study, folder, small, tmp_path):
+    open_study()
     with pytest.raises(UserError, match=r"(?s)another experiment.*-  epochs: 1.*\+  epochs: 2"):
-        study.folder.start(small(training={"epochs": 2}), tmp_path, "test")
+        start_run(folder, small(training={"epochs": 2}), tmp_path, "test")
 
 
-def test_two_processes_cannot_hold_one_run(open_study):
-    study = open_study()
-    with study.folder.locked():
-        assert study.folder.is_locked()
+def test_two_processes_cannot_hold_one_run(open_study, folder):
+    open_study()
+    with folder.locked():
+        assert folder.is_locked()
         with (
             pytest.raises(UserError, match="another process works"),
-            RunFolder(study.folder.path).locked(),
+            RunFolder(folder.path).locked(),
         ):
             pass
-    assert not study.folder.is_locked()
+    assert not folder.is_locked()
 
 
-def test_controller_state_is_on_disk_before_the_candidate_runs(open_study):
+def test_controller_state_is_on_disk_before_the_candidate_runs(open_study, folder):
     study = open_study()
     trial = study.next_trial()
-    saved = json.loads(study.folder.controller.read_text())
+    saved = json.loads(folder.controller.read_text())
     assert saved["running"] == {str(trial.number): [list(trial.arch.picks), None]}
 
 
-def test_inline_executor_runs_a_study(open_study, small):
-    study, heard = open_study(), []
-    get_executor(small().executor).run(study, lambda trial, report: metrics_of(trial), heard.append)
+def test_inline_executor_runs_a_study(tmp_path, small):
+    run, heard = begin(tmp_path / "run", small()), []
+    run.evaluate_all(metrics_of, heard.append)
     assert [candidate.id for candidate in heard] == list(range(6))
-    assert study.stop_reason == "complete"
+    assert run.study.stop_reason == "complete"

@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
-from tests_support import experiment_of
+from tests_support import begin, experiment_of
 
 from nasbench.objectives.reward import pareto_front
-from nasbench.search.executors import get_executor
-from nasbench.search.study import Study
 from nasbench.search.tensorboard import Scalars
-from nasbench.storage.run_folder import RunFolder
-from search_spaces import get_space
 
 
 def scalars(folder):
@@ -95,17 +91,13 @@ def test_no_event_files_if_the_experiment_wants_none(nasbench):
 
 def test_a_disk_that_takes_no_more_does_not_stop_the_search(small, tmp_path, caplog):
     """Files may have a thousand bytes, which the scalars of three candidates have."""
-    experiment = small(controller="random", search={"candidates": 40})
-    folder = RunFolder(tmp_path / "run")
-    folder.start(experiment, tmp_path, "test")
-    study, heard = Study(folder, experiment, get_space("mobile", **experiment.space.options)), []
-    get_executor(experiment.executor).run(
-        study, lambda trial, report: {"val_acc_pct": 50.0 + sum(trial.arch.picks), "macs": 1000.0}, heard.append
-    )
+    run, heard = begin(tmp_path / "run", small(controller="random", search={"candidates": 40})), []
+    run.evaluate_all(lambda candidate: {"val_acc_pct": 50.0 + sum(candidate.arch.picks), "macs": 1000.0}, heard.append)
+    folder = run.folder
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        written = Scalars(study, folder.tensorboard)
+        written = Scalars(run.study, folder.tensorboard)
         for candidate in heard:
             written.candidate(candidate)
         written.close()

@@ -11,13 +11,12 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from tests_support import experiment_of
+from tests_support import begin, experiment_of
 
 from nasbench.evaluators.trial import Evaluated
+from nasbench.experiment.stored import change_run, stored_experiment
 from nasbench.report.build import describe
-from nasbench.search.study import Study
 from nasbench.storage.run_folder import RunFolder
-from search_spaces import get_space
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def dashboard():
         process.wait()
 
 
-def test_the_dashboard_shows_the_record(nasbench, dashboard, small):
+def test_the_dashboard_shows_the_record(nasbench, dashboard):
     """A finished search with refused candidates; then one goes on in it, with every state that a trial can have."""
     objectives = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "macs", "goal": "min", "limit": 60_000}]
     changes = {"objectives": objectives, "training": {"epochs": 2, "validate_every": 1}, "search": {"candidates": 3}}
@@ -65,9 +64,8 @@ def test_the_dashboard_shows_the_record(nasbench, dashboard, small):
     assert code == 0, err
     report = json.loads(out)
     folder = RunFolder(Path("run"))
-    study = Study(
-        folder, small(**{**changes, "search": {"candidates": 9}}), get_space("mobile", widths=[8, 16], layers=1)
-    )
+    change_run(folder, ["search.candidates=9"])
+    study = begin(folder.path, stored_experiment(folder)).study
     stopped, failed, running, waiting = (study.next_trial() for _ in range(4))
     metrics = {"val_acc_pct": 70.0, "macs": 50_000.0}
     study.finish(stopped.number, Evaluated("stopped", metrics, "stopped by the scheduler", 1.0, curve={"1": 70.0}))
@@ -85,7 +83,7 @@ def test_the_dashboard_shows_the_record(nasbench, dashboard, small):
     assert {trial["number"] for trial in found["best_trials"]} == set(report["front"])
     trials, finished = found["trials"], len(report["candidates"])
     compare(trials[:finished], report["candidates"])
-    compare(trials, [describe(candidate, study.space) for candidate in study.candidates])
+    compare(trials, [describe(candidate) for candidate in study.candidates])
     assert {each["status"] for each in report["candidates"]} == {"done", "infeasible"}
     states = [trials[trial.number]["state"] for trial in (stopped, failed, running, waiting)]
     assert states == ["Pruned", "Fail", "Running", "Running"]

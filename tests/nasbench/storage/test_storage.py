@@ -10,16 +10,15 @@ import optuna
 import pytest
 import sqlalchemy
 import yaml
-from tests_support import experiment_of
+from tests_support import begin, experiment_of
 
 from controllers import SearchFinished
 from nasbench.evaluators.evaluate import evaluate
+from nasbench.evaluators.function import FunctionEvaluator
 from nasbench.report import build_report
-from nasbench.search.study import Study
 from nasbench.storage.optuna_storage import StorageLost, open_storage, patiently
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
-from search_spaces import get_space
 
 PASSWORD = "NASBENCH_TEST_PASSWORD"
 
@@ -36,20 +35,17 @@ def url(request, tmp_path):
 
 @pytest.fixture
 def open_study(tmp_path, small):
-    def make(path, **changes):
-        experiment = small(**changes)
-        folder = RunFolder(tmp_path / path)
-        folder.start(experiment, tmp_path, "test")
-        return Study(folder, experiment, get_space(experiment.space.name, **experiment.space.options))
-
-    return make
+    return lambda path, **changes: begin(tmp_path / path, small(**changes)).study
 
 
-def metrics_of(trial, report=None):
-    if report is not None:
-        for epoch in (1, 2, 3):
-            report(epoch, {"val_acc_pct": 10.0 * epoch})
-    return {"val_acc_pct": 50.0 + sum(trial.arch.picks), "macs": 1000.0 * (1 + trial.arch.picks[0])}
+def metrics_of(candidate):
+    for epoch in (1, 2, 3):
+        candidate.report(epoch, {"val_acc_pct": 10.0 * epoch})
+    return {"val_acc_pct": 50.0 + sum(candidate.arch.picks), "macs": 1000.0 * (1 + candidate.arch.picks[0])}
+
+
+def score(study, trial):
+    return evaluate(FunctionEvaluator(study.space, metrics_of), trial)
 
 
 def drive(study, many=1000):
@@ -58,14 +54,14 @@ def drive(study, many=1000):
             trial = study.next_trial()
         except SearchFinished:
             return
-        study.finish(trial.number, evaluate(metrics_of, trial))
+        study.finish(trial.number, score(study, trial))
 
 
 def results(study):
     return [(c.id, c.arch, c.status, c.metrics, c.scores, c.curve) for c in study.candidates]
 
 
-def test_a_database_holds_what_a_journal_holds(open_study, url):
+def test_a_database_holds_what_a_journal_holds(open_study, url, tmp_path):
     controller = {"name": "regularized_evolution", "population": 4, "tournament": 2}
     asked = {"controller": controller, "search": {"candidates": 12}}
     calm = open_study("journal", **asked)
@@ -75,14 +71,15 @@ def test_a_database_holds_what_a_journal_holds(open_study, url):
     running = first.next_trial()
     again = open_study("database", storage=url, **asked)
     assert again.next_trial() == running, "what was running is handed out again"
-    again.finish(running.number, evaluate(metrics_of, running))
+    again.finish(running.number, score(again, running))
     drive(again)
     assert results(again) == results(calm)
-    assert not (again.folder.path / "study.journal").exists()
-    told = build_report(again.folder)
+    folder = RunFolder(tmp_path / "database")
+    assert not folder.journal.exists()
+    told = build_report(folder)
     assert [each["architecture"] for each in told["candidates"]] == [calm.space.format(c.arch) for c in calm.candidates]
     assert told["front"] == calm.front
-    study = optuna.load_study(study_name=f"small-{again.folder.run_id}", storage=os.path.expandvars(url))
+    study = optuna.load_study(study_name=f"small-{folder.run_id}", storage=os.path.expandvars(url))
     assert [trial.values for trial in study.trials] == [
         [c.metrics["val_acc_pct"], c.metrics["macs"]] for c in calm.candidates
     ]
@@ -94,7 +91,7 @@ def test_two_runs_of_one_experiment_share_a_database_and_nothing_else(open_study
         for study in (one, other):
             trial = study.next_trial()
             assert trial.number == len(study.candidates) - 1
-            study.finish(trial.number, evaluate(metrics_of, trial))
+            study.finish(trial.number, score(study, trial))
     assert results(open_study("one", storage=url)) == results(one) != results(other)
 
 
@@ -108,7 +105,7 @@ def test_a_lost_connection_is_waited_for(open_study, url):
         trial = study.next_trial()
         with engine.connect() as connection:
             assert connection.execute(kick).all(), "nobody was connected"
-        study.finish(trial.number, evaluate(metrics_of, trial))
+        study.finish(trial.number, score(study, trial))
     drive(study)
     engine.dispose()
     assert study.count("done") == 6

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from nasbench.experiment.preflight import prepare
 from tests_support import experiment_of
 
 from nasbench.data import load_data
+from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.models import save_model
 from nasbench.models.build import SpaceBuild
