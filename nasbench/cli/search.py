@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 def search(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
-    run: Annotated[
-        str | None, typer.Option(help="Folder of the run, or a URL [runs/NAME-TIME].", show_default=False)
-    ] = None,
+    run: Annotated[str | None, typer.Option(help="Folder of the run [runs/NAME-TIME].", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
     override: Override = None,
     dry_run: Annotated[
@@ -52,7 +50,7 @@ def search(
     run_to_end(folder, json, lambda: start_run(folder, asked, code_folder, command))
 
 
-def _plan(asked: Any, json: bool) -> None:
+def _plan(asked: Experiment, json: bool) -> None:
     from nasbench.experiment.build import prepare
     from nasbench.experiment.plan import estimate
 
@@ -73,7 +71,7 @@ def _plan(asked: Any, json: bool) -> None:
         show(plan, "", as_json=True)
         return
     # Not through rich, which would break lines: the output is valid YAML.
-    sys.stdout.write(to_yaml(asked).rstrip("\n") + "\n\n")
+    sys.stdout.write(to_yaml(plan["experiment"]).rstrip("\n") + "\n\n")
     for line in (
         f"{plan['candidates']:,} candidates of {prepared.space.size:,} architectures",
         f"images {plan['images']}",
