@@ -55,7 +55,8 @@ class Begun:
 
     def evaluate_all(self, function, on_result=lambda candidate: None):
         """Run the search with a function of a candidate for its evaluator, under the executor of the experiment."""
-        self.prepared.executor(self.folder).run(self.study, FunctionEvaluator(self.study.space, function), on_result)
+        evaluator = FunctionEvaluator(self.study.space, function)
+        self.prepared.executor(self.folder, evaluator).run(self.study, evaluator, on_result)
 
 
 def begin(

@@ -88,11 +88,10 @@ def test_killed_at_any_moment_ends_like_an_undisturbed_run(open_study, monkeypat
         def call(*args, **kwargs):
             nonlocal count
             count += 1
-            if after:
-                method(*args, **kwargs)
+            returned = method(*args, **kwargs) if after else None
             if count == when:
                 raise Killed
-            return None if after else method(*args, **kwargs)
+            return returned if after else method(*args, **kwargs)
 
         return call
 
