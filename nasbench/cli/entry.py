@@ -8,7 +8,8 @@ from typing import NoReturn
 
 import typer
 
-from nasbench.cli.output import err
+from nasbench.cli.output import tell
+from nasbench.storage.disk_errors import disk_error, is_full
 from nasbench_registry import UserError
 
 
@@ -18,6 +19,12 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
     try:
         app(prog_name=name)
     except UserError as error:
-        err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        tell(f"error: {error}")
         sys.exit(2)
+    except OSError as error:
+        sentence = disk_error(error)
+        if sentence is None:
+            raise
+        tell(f"error: {sentence}")
+        sys.exit(1 if is_full(error) else 2)
     sys.exit(0)

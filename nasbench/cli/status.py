@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +37,7 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
     compared = comparable(candidates, settings.full_epochs)
     best = max((each for each in compared if each.scores), key=lambda each: each.scores or (), default=None)
     active = folder.is_locked()
-    ended = json_.loads(folder.summary.read_text(encoding="utf-8"))["status"] if folder.summary.exists() else None
+    ended = folder.read(folder.summary, ("status",))["status"] if folder.summary.exists() else None
     return {
         "run": folder.name,
         "status": "running" if active else ended or "the search has not ended",

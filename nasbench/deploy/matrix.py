@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from nasbench.deploy.process import ChildError
 from nasbench.deploy.setting import PRECISIONS, Setting, why_not
 from nasbench.deploy.variants import Made, Variant, content_key, make_variant, model_key
 from nasbench.devices.device import processor_name
-from nasbench.storage.files import write_json
+from nasbench.storage.files import read_json, write_json
 from nasbench_compression import backends
 
 CELLS, VARIANTS, MATRIX = "cells", "variants", "matrix.json"
@@ -154,7 +153,7 @@ def _kept_or_run(
     name = re.sub(r"[^\w.-]+", "_", f"{variant.name}-{setting.backend}-{setting.precision}")
     file = out / CELLS / f"{name}-{content_key(asked)}.json"
     if file.exists():
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["found"]
+        kept: dict[str, Any] = read_json(file, "delete it, and the cell is measured again", ("found",))["found"]
         if kept["reason"] is None or kept["timeout_s"] >= matrix.timeout_s:
             return kept
     request = Request(

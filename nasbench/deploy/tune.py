@@ -8,7 +8,6 @@ in several rounds, and the fastest of these is the winner.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import shutil
 import time
@@ -29,7 +28,7 @@ from nasbench.deploy.setting import Setting
 from nasbench.deploy.tuning import Tuning, offered_settings, same_request
 from nasbench.models import load_model
 from nasbench.problems.image_classification import judge
-from nasbench.storage.files import write_json
+from nasbench.storage.files import read_json, write_json
 from nasbench.survivors.stored import some_of, workbench
 from nasbench_compression import backends
 from nasbench_registry import UserError
@@ -142,7 +141,7 @@ class Tune:
         file = self.out / RESULT
         if not file.exists():
             return None
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        kept = read_json(file, "delete it, and the search is finished again", ("done", "max_minutes"))
         return kept if kept["done"] and kept["max_minutes"] * 60 >= max_s - 1e-6 else None
 
     def _try(self, number: int, setting: Setting, accuracy: float, timeout_s: float) -> Record:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from nasbench.deploy.setting import PRECISIONS, Setting, settings
 from nasbench.deploy.variants import model_key
 from nasbench.devices.device import processor_name
 from nasbench.models import load_model
-from nasbench.storage.files import write_json
+from nasbench.storage.files import read_json, write_json
 from nasbench_compression import backends
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
@@ -77,7 +76,7 @@ def same_request(file: Path, request: dict[str, Any]) -> None:
     if not file.exists():
         write_json(file, request)
         return
-    kept = json.loads(file.read_text(encoding="utf-8"))
+    kept = read_json(file, "give another folder")
     changed = [
         f"{key} was {kept.get(key)!r} and is {request.get(key)!r}"
         for key in sorted({*kept, *request})

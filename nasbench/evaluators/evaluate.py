@@ -17,6 +17,7 @@ from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.outcomes import Status
 from nasbench.evaluators.trial import Evaluated, Trial
 from nasbench.objectives.metrics import Metrics
+from nasbench.storage.disk_errors import is_full
 from nasbench.training.errors import Diverged, TimedOut
 
 
@@ -31,7 +32,7 @@ def evaluate(
     *,
     curve_of: str = "val_acc_pct",
 ) -> Evaluated:
-    """Run an evaluator; whatever it raises becomes an outcome of its kind, and the search goes on.
+    """Run an evaluator; what it raises becomes an outcome of its kind, and the search goes on.
 
     Args:
         evaluator: what scores the candidate.
@@ -39,6 +40,9 @@ def evaluate(
         report: called after each epoch that the evaluator reports, with the outcome if the candidate were stopped
             now; False stops it.
         curve_of: the metric that makes the learning curve.
+
+    Raises:
+        OSError: the disk is full, or fails.
     """
     started = time.perf_counter()
     curve: dict[str, float] = {}
@@ -65,6 +69,8 @@ def evaluate(
         metrics = evaluator(Candidate(trial, evaluator.space, evaluator.task, on_epoch))
         done = result("done", metrics) if stopped_after is None else result("stopped", metrics, _stopped(stopped_after))
     except Exception as error:  # a candidate may fail in any way; the search must not
+        if is_full(error):
+            raise  # that is no fault of the candidate, which is tried again when there is room
         if isinstance(error, InfeasibleError):
             ended = result("infeasible", error.metrics, _words(error))
             return replace(ended, ending=error.ending, violation=error.violation)

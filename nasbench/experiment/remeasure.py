@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,8 +44,7 @@ def remeasure(
         artefact does not load by itself, such as eager PyTorch's: they keep what the search knew.
     """
     if folder.remeasured.exists():
-        stored = json.loads(folder.remeasured.read_text(encoding="utf-8"))
-        kept = {int(number): latency for number, latency in stored.items()}
+        kept = {int(number): latency for number, latency in folder.read(folder.remeasured).items()}
         if wanted(study, prepared.experiment.survivors, kept) <= kept.keys():
             return kept
     compiled: dict[int, CompiledModel] = {}

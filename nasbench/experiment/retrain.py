@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from nasbench.models.origin import origin_of
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.image_classification import ImageClassification
 from nasbench.search.study import network_seed
-from nasbench.storage.files import write_json
+from nasbench.storage.files import read_json, write_json
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
@@ -133,4 +132,4 @@ def retrain(
 
 def _read(file: Path) -> dict[str, Any]:
     """What a run before this one left; nothing if there was none."""
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    return read_json(file, "delete it, and the network is trained again") if file.exists() else {}

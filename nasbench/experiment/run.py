@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from nasbench.experiment.build import Prepared
 from nasbench.experiment.peak import keep_peak
 from nasbench.experiment.remeasure import remeasure
 from nasbench.latency.calibrate import calibrate
-from nasbench.latency.calibration import Calibration
+from nasbench.latency.calibration import MEASURED, Calibration
 from nasbench.models.build import SpaceBuild
 from nasbench.models.origin import origin_of
 from nasbench.models.store import save_model
@@ -160,7 +159,7 @@ def _calibration(prepared: Prepared, folder: RunFolder, callback: Callback) -> C
     if not experiment.needs_latency or experiment.device.latency == "measured":
         return None
     if folder.calibration.exists():
-        return Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
+        return Calibration.from_json(folder.read(folder.calibration, MEASURED))
     calibration = prepared.calibration or calibrate(
         prepared.network_space,
         prepared.data.task,
@@ -193,7 +192,7 @@ def _survivor(
     file = place / "survivor.json"
     steps = len(recipe.steps)
     arch = evaluator.network_arch(candidate.arch)
-    if file.exists() and json.loads(file.read_text(encoding="utf-8"))["candidate"] == candidate.id:
+    if file.exists() and folder.read(file, ("candidate",))["candidate"] == candidate.id:
         callback.advance(begun + 1 + steps)
         return
     seed = study.seed_of(candidate.arch)

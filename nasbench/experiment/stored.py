@@ -8,7 +8,7 @@ from pathlib import Path
 from nasbench.devices.device import processor_name
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import override, parse_experiment
-from nasbench.storage.run_folder import RunFolder, environment
+from nasbench.storage.run_folder import RunFolder, damaged_config, environment
 from nasbench_registry import UserError
 
 CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard", "survivors", "callbacks")
@@ -17,7 +17,11 @@ CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "
 
 def stored_experiment(folder: RunFolder) -> Experiment:
     """The experiment that runs in a folder; UserError if there is none, or it cannot be read."""
-    return parse_experiment(folder.require().asked())
+    asked = folder.require().asked()
+    try:
+        return parse_experiment(asked)
+    except UserError as error:
+        raise damaged_config(folder.config, str(error).rstrip(".")) from None
 
 
 def start_run(folder: RunFolder, experiment: Experiment, code_folder: Path, command: str) -> None:

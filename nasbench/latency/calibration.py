@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 AUTO = "auto"
 LEAST = 10  # measured networks
+MEASURED = ("architectures", "work", "latency_ms", "protocol")  # keys that a stored calibration must have
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nasbench.latency.calibration import Calibration
+from nasbench.latency.calibration import MEASURED, Calibration
 from nasbench.latency.predictors.validation import HeldOut
 from nasbench.objectives.reward import pareto_front
 from nasbench.report.accounting import compute, count_outcomes
@@ -39,15 +38,15 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
     comparables = comparable(candidates, settings.full_epochs)
     certain = overlay(comparables, measured, settings.objectives, settings.reward)
     compared = {candidate.id: candidate.metrics for candidate in certain}
-    stored = [json.loads(file.read_text(encoding="utf-8")) for file in folder.survivors.glob("*/survivor.json")]
+    stored = [folder.read(file, ("rank", "candidate", "stages")) for file in folder.survivors.glob("*/survivor.json")]
     # A resumed run may have asked for more of them before.
     survivors = sorted((s for s in stored if s["rank"] <= settings.survivor_count), key=lambda s: int(s["rank"]))
-    summary = json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.exists() else {}
+    summary = folder.read(folder.summary) if folder.summary.exists() else {}
     options = {decision["name"]: int(decision["options"]) for decision in space["decisions"]}
     shares, chance = importance(comparables, options, settings.objectives)
     return {
         "experiment": dict(settings.asked),
-        "environment": json.loads(folder.environment.read_text(encoding="utf-8")),
+        "environment": folder.about(),
         "space": {"architectures": space["architectures"], "recipes": space["recipes"]},
         "status": summary.get("status") or "the search has not ended",
         "candidates": [
@@ -112,14 +111,14 @@ def candidates_table(report: Mapping[str, Any], candidates: Sequence[RecordedCan
 def read_space(folder: RunFolder) -> dict[str, Any]:
     """What is known of the space of a run: its size, and how many options each decision has."""
     empty: dict[str, Any] = {"architectures": None, "recipes": None, "joint": False, "decisions": []}
-    return json.loads(folder.space.read_text(encoding="utf-8")) if folder.space.exists() else empty
+    return folder.read(folder.space, empty.keys()) if folder.space.exists() else empty
 
 
 def read_remeasured(folder: RunFolder) -> dict[int, dict[str, Any]]:
     """The latencies that were measured after the search, by the number of the candidate."""
     if not folder.remeasured.exists():
         return {}
-    return {int(number): each for number, each in json.loads(folder.remeasured.read_text(encoding="utf-8")).items()}
+    return {int(number): latency for number, latency in folder.read(folder.remeasured).items()}
 
 
 def describe(candidate: RecordedCandidate) -> dict[str, Any]:
@@ -157,7 +156,7 @@ def _baseline(
 
 def _peak(folder: RunFolder) -> dict[str, Any] | None:
     """What the device that trained does at best; None before a search begins."""
-    return json.loads(folder.peak.read_text(encoding="utf-8")) if folder.peak.exists() else None
+    return folder.read(folder.peak) if folder.peak.exists() else None
 
 
 def _predictor(
@@ -170,8 +169,8 @@ def _predictor(
         return artefact_predictor(candidates)
     if not folder.calibration.exists():
         return None
-    calibration = Calibration.from_json(json.loads(folder.calibration.read_text(encoding="utf-8")))
-    rows = json.loads(folder.calibration.read_text(encoding="utf-8")).get("held_out")
+    kept = folder.read(folder.calibration, MEASURED)
+    calibration, rows = Calibration.from_json(kept), kept.get("held_out")
     if rows is None:
         return None
     held_out = HeldOut(*(np.array(rows[name]) for name in ("measured_ms", "predicted_ms", "std_ms")))

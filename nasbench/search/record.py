@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,12 +127,24 @@ class Record:
             _mend(journal)
         self._space, self.objectives = space, objectives
         self._parts = parts
-        self._storage = open_storage(storage, journal)
+        self._ids: dict[int, int] = {}
+        self.candidates: dict[int, RecordedCandidate] = {}
+        try:
+            self._storage = open_storage(storage, journal)
+            self._read(name, mend=mend)
+        except UserError:
+            raise
+        except (AssertionError, LookupError, TypeError, ValueError) as error:
+            if storage is not None:
+                raise
+            raise _damaged(journal, error) from None
+
+    def _read(self, name: str, *, mend: bool) -> None:
+        """Take up what the storage knows of a study, or begin one there."""
+        objectives = self.objectives
         directions = [
             StudyDirection.MAXIMIZE if objective.goal == "max" else StudyDirection.MINIMIZE for objective in objectives
         ]
-        self._ids: dict[int, int] = {}
-        self.candidates: dict[int, RecordedCandidate] = {}
         studies = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
         if name not in studies and not mend:
             return  # nothing was handed out yet, and a reader makes nothing
@@ -294,6 +307,27 @@ def _mend(path: Path) -> None:
     if path.exists():
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
+        while whole and not _is_entry(data[data.rfind(b"\n", 0, whole - 1) + 1 : whole]):
+            whole = data.rfind(b"\n", 0, whole - 1) + 1  # a machine that lost its power leaves zeros
         if whole < len(data):
             with path.open("r+b") as file:
                 file.truncate(whole)
+
+
+def _is_entry(line: bytes) -> bool:
+    """Whether a line of a journal is one."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _damaged(journal: Path, error: Exception) -> UserError:
+    """The error for a journal that cannot be replayed, with the first line that is no entry."""
+    lines = journal.read_bytes().splitlines()
+    broken = next((number for number, line in enumerate(lines, start=1) if not _is_entry(line)), None)
+    where = f"line {broken} of {len(lines)} is no entry" if broken else f"{type(error).__name__}: {error}"
+    return UserError(
+        f"the record {journal} is damaged ({where}); restore it from a copy, or start another run: shared caches still "
+        f"know what was trained."
+    )

@@ -12,7 +12,7 @@ from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Reward
 from nasbench.search.config import ExecutorConfig, OutcomesConfig, SearchConfig
 from nasbench.search.record import Record, RecordedCandidate
-from nasbench.storage.run_folder import RunFolder
+from nasbench.storage.run_folder import RunFolder, damaged_config
 
 _REWARD: TypeAdapter[Reward] = TypeAdapter(Reward)
 
@@ -76,7 +76,12 @@ class RunSettings:
 
 def read_settings(folder: RunFolder) -> RunSettings:
     """What a run was asked; UserError if its folder holds none, or is damaged."""
-    return RunSettings.of(folder.require().asked())
+    asked = folder.require().asked()
+    try:
+        return RunSettings.of(asked)
+    except (KeyError, TypeError, ValueError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise damaged_config(folder.config, why) from None
 
 
 def read_candidates(folder: RunFolder, settings: RunSettings) -> list[RecordedCandidate]:

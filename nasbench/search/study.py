@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from nasbench.search.config import OutcomesConfig, SearchConfig
 from nasbench.search.memory_record import MemoryRecord
 from nasbench.search.record import Record, RecordedCandidate, comparable, search_seconds, utilization
 from nasbench.search.tally import Tally
-from nasbench.storage.files import write_json
+from nasbench.storage.files import read_json, write_json
+from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
 MAX_REPEATS = 1000  # proposals in a row that were all known already: the controller has seen what it can reach
@@ -369,15 +369,32 @@ class Study:
             self._known[self._key(Proposal(candidate.arch, candidate.epochs))] = candidate.id
         known = 0
         if self._state is not None and self._state.exists():
-            saved = json.loads(self._state.read_text(encoding="utf-8"))
-            known = saved["known"]
-            self._controller.load_state_dict(saved["state"])
-            self._twins = {int(n): [self._proposal(each) for each in twins] for n, twins in saved["twins"].items()}
-            for text, saved_proposal in sorted(saved["running"].items(), key=lambda item: int(item[0])):
-                self._take_up(int(text), self._proposal(saved_proposal))
+            known, running = self._load(self._state)
+            lost = [number for number in range(known) if number not in (*self.record.candidates, *running)]
+            if lost:
+                raise UserError(
+                    f"{self._state} knows {known} candidates, and the record lacks {len(lost)} of them, the first of "
+                    f"them number {lost[0]}; restore the record, or delete that file to go on without them."
+                )
+            for number in sorted(running):
+                self._take_up(number, running[number])
         for candidate in self.candidates:
             if candidate.id >= known:
                 self._take_up(candidate.id, Proposal(candidate.arch, candidate.epochs))
+
+    def _load(self, state: Path) -> tuple[int, dict[int, Proposal]]:
+        """Give the controller its state; how many candidates it is aware of, and those that were running."""
+        remedy = "delete it: the controller is then told again what came of all candidates in the record"
+        saved = read_json(state, remedy, ("state", "running", "twins", "known"))
+        try:
+            self._controller.load_state_dict(saved["state"])
+            self._twins = {int(n): [self._proposal(each) for each in twins] for n, twins in saved["twins"].items()}
+            return int(saved["known"]), {int(n): self._proposal(each) for n, each in saved["running"].items()}
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"{state} holds no state of controller {self.controller_name!r} ({why}); {remedy}."
+            ) from None
 
     def _take_up(self, number: int, proposal: Proposal) -> None:
         """Hand out a candidate again that was running, or tell the controller what came of it."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from nasbench_registry import UserError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -18,19 +21,54 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write aside, then rename: the file is the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with of_file(path):
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def of_file(path: Path) -> Iterator[None]:
+    """An OSError in the context tells of this file; a write to a full disk, for example, does not know its own."""
     try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        error.filename2 = None
+        raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """`write_text` of a JSON document; a number that is not finite becomes null."""
     write_text(path, json.dumps(finite(value), indent=1) + "\n")
+
+
+def read_json(path: Path, remedy: str, keys: Collection[str] = ()) -> dict[str, Any]:
+    """The JSON object in a file that `write_json` wrote.
+
+    Args:
+        path: the file.
+        remedy: what to do if it is damaged, the end of a sentence.
+        keys: that the object must have.
+
+    Raises:
+        UserError: it is damaged, for nothing but a broken disk or somebody's hand leaves such a file.
+    """
+    with of_file(path):
+        content = path.read_bytes()
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy}.") from None
+    missing = [key for key in keys if key not in value] if isinstance(value, dict) else ["a JSON object"]
+    if missing:
+        raise UserError(f"{path} is damaged (it lacks {', '.join(missing)}); {remedy}.")
+    return dict(value)
 
 
 def finite(value: Any) -> Any:

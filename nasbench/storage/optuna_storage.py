@@ -16,6 +16,8 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
+from nasbench.storage.disk_errors import disk_error
+from nasbench.storage.files import of_file
 from nasbench_registry import UserError
 
 Result = TypeVar("Result")
@@ -74,7 +76,9 @@ class _Entries(BaseJournalBackend):
     """The lines of a journal file."""
 
     def __init__(self, path: Path) -> None:
-        self._file = JournalFileBackend(str(path))
+        self._path = path
+        with of_file(path):
+            self._file = JournalFileBackend(str(path))
         self._held: list[dict[str, Any]] | None = None
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
@@ -82,7 +86,8 @@ class _Entries(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self._held is None:
-            self._file.append_logs(logs)
+            with of_file(self._path):
+                self._file.append_logs(logs)
         else:
             self._held += logs
 
@@ -94,7 +99,7 @@ class _Entries(BaseJournalBackend):
         finally:
             self._held = None
             if held:
-                patiently(lambda again: self._file.append_logs(held))
+                self.append_logs(held)
 
 
 class StorageLost(Exception):
@@ -109,12 +114,16 @@ def patiently(call: Callable[[bool], Result]) -> Result:
 
     Raises:
         StorageLost: the storage did not come back within `PATIENCE_S`.
+        OSError: the file of a journal cannot be written. Then it may end in half a line, behind which nothing can be
+            written before `Record` has mended it.
     """
     end, wait, again = time.monotonic() + PATIENCE_S, 0.1, False
     while True:
         try:
             return call(again)
         except LOST as error:
+            if isinstance(error, OSError) and disk_error(error) is not None:
+                raise
             if time.monotonic() + wait > end:
                 raise StorageLost(f"the storage of the study does not answer any more: {_words(error)}") from error
             time.sleep(wait)

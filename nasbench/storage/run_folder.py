@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import fcntl
-import json
 import os
 import platform
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from nasbench.storage.checkpoints import Checkpoints
-from nasbench.storage.files import write_json, write_text
+from nasbench.storage.files import read_json, write_json, write_text
 from nasbench_registry import UserError
 
 PACKAGES = (
@@ -85,7 +84,8 @@ class RunFolder:
     def require(self) -> RunFolder:
         """This folder, if a search was started here; UserError if not."""
         if not self.exists:
-            raise UserError(f"{self.name} is no run folder, for it has no config.yaml; give the folder of a search.")
+            why = "it has no config.yaml" if self.path.is_dir() else "there is no such folder"
+            raise UserError(f"{self.name} is no run folder, for {why}; give the folder of a search.")
         return self
 
     def asked(self) -> dict[str, Any]:
@@ -95,19 +95,32 @@ class RunFolder:
     @property
     def run_id(self) -> str:
         """A name that no other run has."""
-        stored = json.loads(self.environment.read_text(encoding="utf-8"))
-        return str(stored["run_id"])
+        return str(self.about()["run_id"])
 
     def code_folder(self) -> Path:
         """Where the experiment file lay, and with it the code of a user's own space."""
-        return Path(json.loads(self.environment.read_text(encoding="utf-8"))["code_folder"])
+        return Path(self.about()["code_folder"])
+
+    def about(self) -> dict[str, Any]:
+        """Where and with what the run was made, see `environment`; UserError if that cannot be read."""
+        remedy = "the run folder lost it and cannot be gone on with: start another run"
+        return read_json(self.environment, remedy, ("run_id", "code_folder"))
+
+    def read(self, path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
+        """The JSON object in a file of this run that is made from others; UserError if it is damaged.
+
+        Args:
+            path: of the file.
+            keys: that the object must have.
+        """
+        return read_json(path, f"delete it, and nasbench resume {self.name} makes it again", keys)
 
     def is_locked(self) -> bool:
-        """Whether a process works here now. Looking makes no file, and never makes `locked` fail."""
-        return self._is_held()
+        """Whether a process works here now.
 
-    def _is_held(self) -> bool:
-        """Whether a process of this machine has the lock, as the refusal of a shared one shows; `locked` knows it."""
+        Looking makes no file. It asks for a shared lock, which is refused while a process works here, and `locked`
+        knows a lock of somebody who only looks.
+        """
         try:
             with self._lock.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing the file lets go
@@ -152,15 +165,17 @@ class RunFolder:
         """Hold the folder, so that no second process writes into it; a killed process lets go of it.
 
         Raises:
-            UserError: another process holds it.
+            UserError: another process holds it, or there is a file of this name.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.name} is a file, and a run needs a folder; give another name with --run.")
         lock = FileLock(self._lock)
         while True:
             try:
                 lock.acquire(timeout=0)
                 break
             except Timeout:
-                if self._is_held():
+                if self.is_locked():
                     raise UserError(f"another process works in {self.name}; wait for it, or stop it first.") from None
                 time.sleep(LOOK_S)  # somebody only looked whether it is free
         try:
@@ -183,11 +198,18 @@ def read_config(path: Path) -> dict[str, Any]:
     """The content of a `config.yaml`; UserError if it cannot be read."""
     try:
         asked = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; the run folder is damaged.") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise damaged_config(path, str(getattr(error, "problem", None) or error)) from None
     if not isinstance(asked, dict):
-        raise UserError(f"{path} holds no experiment; the run folder is damaged.")
+        raise damaged_config(path, "it holds no experiment")
     return asked
+
+
+def damaged_config(path: Path, why: str) -> UserError:
+    """The error for a `config.yaml` that does not say what was asked."""
+    return UserError(
+        f"{path} is damaged ({why}); restore it, for example from the experiment in report.json, or start another run."
+    )
 
 
 def environment(seed: int, code_folder: Path, command: str, machine: str) -> dict[str, Any]:

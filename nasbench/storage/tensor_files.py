@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from safetensors import safe_open
+
+from nasbench.storage.files import of_file
 
 Tensors = dict[str, torch.Tensor]
 
@@ -59,8 +62,14 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, about: dict[st
     """Write tensors aside, then rename, so that the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        safetensors.torch.save_file(dict(tensors), aside, about)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with of_file(path):
+        try:
+            safetensors.torch.save_file(dict(tensors), aside, about)
+            aside.replace(path)
+        except safetensors.SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number.group(1)), os.strerror(int(number.group(1)))) from None  # a full disk, for example
+        finally:
+            aside.unlink(missing_ok=True)

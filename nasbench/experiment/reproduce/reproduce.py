@@ -20,7 +20,7 @@ from nasbench.evaluators.tabular import Tabular
 from nasbench.experiment.reproduce.compression_rows import measure_recipe, recipe_method
 from nasbench.experiment.reproduce.latency_tables import check_method, measure_row
 from nasbench.experiment.reproduce.simulate import Trace, simulate
-from nasbench.storage.files import write_json
+from nasbench.storage.files import read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
 from nasbench.tables.protocols import Compression, Queries, TimeBudget
 from nasbench.tables.registry import load_table
@@ -167,7 +167,7 @@ def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():
-        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["found"]
+        found: dict[str, float] = read_json(file, "delete it, and it is measured again", ("found",))["found"]
     else:
         found = measure_recipe(table.protocol, row.method, seed)
         if file is not None:
