@@ -1,16 +1,5 @@
 """What to try next: search algorithms behind ask and tell."""
 
-from controllers.core import Controller, Outcome, Proposal, SearchFinished, dominates, stalled
-from controllers.registry import CONTROLLERS, controllers, get_controller
+from nasbench_registry.lazy import attach_stub
 
-__all__ = [
-    "CONTROLLERS",
-    "Controller",
-    "Outcome",
-    "Proposal",
-    "SearchFinished",
-    "controllers",
-    "dominates",
-    "get_controller",
-    "stalled",
-]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

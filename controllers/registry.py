@@ -4,41 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from controllers.bayesian import Bayesian
-from controllers.bohb import BOHB
 from controllers.core import Controller
-from controllers.hyperband import Hyperband
-from controllers.local_search import LocalSearch
-from controllers.nsga2 import NSGA2
-from controllers.optuna_samplers import OptunaGP, OptunaNSGA3, OptunaTPE
-from controllers.ppo import PPO
-from controllers.predictor_evolution import PredictorEvolution
-from controllers.random import Random
-from controllers.regularized_evolution import RegularizedEvolution
-from controllers.reinforce import Reinforce
-from controllers.sequential import Sequential
-from nasbench_registry import Registry, check_options
+from nasbench_registry import Entries, Registry, check_options
 from search_spaces import SearchSpace
 
-CONTROLLERS: dict[str, type[Controller]] = {
-    "random": Random,
-    "regularized_evolution": RegularizedEvolution,
-    "reinforce": Reinforce,
-    "local_search": LocalSearch,
-    "nsga2": NSGA2,
-    "ppo": PPO,
-    "hyperband": Hyperband,
-    "bohb": BOHB,
-    "optuna_tpe": OptunaTPE,
-    "optuna_gp": OptunaGP,
-    "optuna_nsga3": OptunaNSGA3,
-    "bayesian": Bayesian,
-    "predictor_evolution": PredictorEvolution,
-    "sequential": Sequential,
-}
+CONTROLLERS: Entries[type[Controller]] = Entries(
+    {
+        "random": "controllers.random:Random",
+        "regularized_evolution": "controllers.regularized_evolution:RegularizedEvolution",
+        "reinforce": "controllers.reinforce:Reinforce",
+        "local_search": "controllers.local_search:LocalSearch",
+        "nsga2": "controllers.nsga2:NSGA2",
+        "ppo": "controllers.ppo:PPO",
+        "hyperband": "controllers.hyperband:Hyperband",
+        "bohb": "controllers.bohb:BOHB",
+        "optuna_tpe": "controllers.optuna_samplers:OptunaTPE",
+        "optuna_gp": "controllers.optuna_samplers:OptunaGP",
+        "optuna_nsga3": "controllers.optuna_samplers:OptunaNSGA3",
+        "bayesian": "controllers.bayesian:Bayesian",
+        "predictor_evolution": "controllers.predictor_evolution:PredictorEvolution",
+        "sequential": "controllers.sequential:Sequential",
+    }
+)
 
-# mypy has no type for "the class object of an abstract class" other than through this ignore.
-controllers = Registry("controller", Controller, CONTROLLERS, group="nasbench.controllers")  # type: ignore[type-abstract]
+controllers: Registry[Controller] = Registry(
+    "controller", "controllers.core:Controller", CONTROLLERS, group="nasbench.controllers"
+)
 
 
 def get_controller(name: str, space: SearchSpace, *, seed: int, **options: Any) -> Controller:

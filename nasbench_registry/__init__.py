@@ -6,7 +6,8 @@ class of the user's own is named ``module:Class``. This package is the one place
 the one place that words the error for a name or an option that does not exist.
 """
 
+from nasbench_registry.lazy import Entries
 from nasbench_registry.names import UserError, check_options, nearest, one_of, unknown
 from nasbench_registry.registry import Names, Registry
 
-__all__ = ["Names", "Registry", "UserError", "check_options", "nearest", "one_of", "unknown"]
+__all__ = ["Entries", "Names", "Registry", "UserError", "check_options", "nearest", "one_of", "unknown"]

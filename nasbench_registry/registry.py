@@ -8,9 +8,13 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar, Generic, TypeVar
 
+from nasbench_registry.lazy import Entries, load
 from nasbench_registry.names import UserError, unknown
 
 T = TypeVar("T")
+
+TEXTS = ("summary", "source")
+"""What a class says about itself in a listing."""
 
 
 class Names(ABC, Generic[T]):
@@ -29,7 +33,7 @@ class Names(ABC, Generic[T]):
 
     def __init__(self, kind: str, entries: Mapping[str, T], *, group: str) -> None:
         self.kind = kind
-        self.entries = dict(entries)
+        self.entries = entries
         self.group = group
 
     @abstractmethod
@@ -88,16 +92,27 @@ class Registry(Names[type[T]]):
 
     Args:
         kind: what is named, in the singular ("controller").
-        base: the class that everything in the registry derives from.
+        base: the class that everything in the registry derives from, or its place, ``module:Class``.
         entries: the names this project brings, each with its class.
         group: the entry-point group through which installed packages add names.
     """
 
     attribute = "Class"
 
-    def __init__(self, kind: str, base: type[T], entries: Mapping[str, type[T]], *, group: str) -> None:
+    def __init__(self, kind: str, base: type[T] | str, entries: Mapping[str, type[T]], *, group: str) -> None:
         super().__init__(kind, entries, group=group)
-        self.base = base
+        self._base = base
+
+    @property
+    def base(self) -> type[T]:
+        """The class that everything in the registry derives from."""
+        return load(self._base) if isinstance(self._base, str) else self._base
+
+    def texts(self, name: str) -> dict[str, str]:
+        """The attributes `summary` and `source` of the class called `name`, which is imported only if it has to be."""
+        if isinstance(self.entries, Entries) and name in self.entries:
+            return self.entries.texts(name, TEXTS)
+        return {attribute: getattr(self.find(name), attribute, "") for attribute in TEXTS}
 
     def _checked(self, name: str, found: object) -> type[T]:
         if not (isinstance(found, type) and issubclass(found, self.base)):

@@ -23,17 +23,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from nasbench_registry import UserError, unknown
 from search_spaces.decision import Decision
 from search_spaces.diagram import Graph, network_chain
 from search_spaces.layout import Layout
 from search_spaces.task import Task
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["MAX_TRIES", "Architecture", "Decision", "DecisionSpace", "NoValidArchitecture", "SearchSpace", "Task"]
 

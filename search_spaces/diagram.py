@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.task import Task
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def network_chain(title: str, network: nn.Module, task: Task, labels: Sequence[t
         task: the shape of the image.
         labels: label and detail of each part that is called, in that order; by default its class.
     """
+    import torch
+
     called: list[tuple[str, Sequence[int]]] = []
 
     def record(module: nn.Module, inputs: Any, output: Any) -> None:

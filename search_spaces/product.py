@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from nasbench_registry import UserError
 from search_spaces.core import Architecture, DecisionSpace, SearchSpace, Task
 from search_spaces.diagram import Graph
 from search_spaces.language import inside
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SEPARATOR = " & "
 

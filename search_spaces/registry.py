@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasbench_registry import Registry, UserError, check_options
+from nasbench_registry import Entries, Registry, UserError, check_options
 from search_spaces.core import Decision, SearchSpace
-from search_spaces.darts import DARTS
-from search_spaces.fbnet import FBNet
-from search_spaces.mobile import Mobile
-from search_spaces.mobilenet_ofa import MobileNetOFA
-from search_spaces.nasbench101 import NASBench101
-from search_spaces.nasbench201 import NASBench201
-from search_spaces.nats_size import NATSSize
-from search_spaces.resnet import ResNet
-from search_spaces.vit import ViT
 
-SPACES: dict[str, type[SearchSpace]] = {
-    "darts": DARTS,
-    "fbnet": FBNet,
-    "mobile": Mobile,
-    "mobilenet_ofa": MobileNetOFA,
-    "nasbench101": NASBench101,
-    "nasbench201": NASBench201,
-    "nats_size": NATSSize,
-    "resnet": ResNet,
-    "vit": ViT,
-}
+SPACES: Entries[type[SearchSpace]] = Entries(
+    {
+        "darts": "search_spaces.darts:DARTS",
+        "fbnet": "search_spaces.fbnet:FBNet",
+        "mobile": "search_spaces.mobile:Mobile",
+        "mobilenet_ofa": "search_spaces.mobilenet_ofa:MobileNetOFA",
+        "nasbench101": "search_spaces.nasbench101:NASBench101",
+        "nasbench201": "search_spaces.nasbench201:NASBench201",
+        "nats_size": "search_spaces.nats_size:NATSSize",
+        "resnet": "search_spaces.resnet:ResNet",
+        "vit": "search_spaces.vit:ViT",
+    }
+)
 
-# mypy has no type for "the class object of an abstract class" other than through this ignore.
-spaces = Registry("space", SearchSpace, SPACES, group="nasbench.search_spaces")  # type: ignore[type-abstract]
+spaces: Registry[SearchSpace] = Registry(
+    "space", "search_spaces.core:SearchSpace", SPACES, group="nasbench.search_spaces"
+)
 
 
 def get_space(name: str, **options: Any) -> SearchSpace:

@@ -6,52 +6,42 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from nasbench_compression.compilation.aot_inductor import AotInductor
 from nasbench_compression.compilation.backend import Backend
-from nasbench_compression.compilation.compile import Compile
-from nasbench_compression.compilation.eager import Eager
-from nasbench_compression.compilation.executorch import ExecuTorch
-from nasbench_compression.compilation.litert import LiteRt
-from nasbench_compression.compilation.onnxruntime import OnnxRuntime
-from nasbench_compression.compilation.openvino import OpenVino
-from nasbench_compression.compilation.tensorrt import TensorRt
-from nasbench_compression.compilation.torch_compile import TorchCompile
-from nasbench_compression.compilation.tvm_backend import Tvm
-from nasbench_compression.decomposition.decompose import Decompose
-from nasbench_compression.distillation.distill import Distill
-from nasbench_compression.pruning.layers import DropLayers
-from nasbench_compression.pruning.structured import Prune
-from nasbench_compression.quantization.quantize import Quantize
-from nasbench_compression.sparsity.sparsify import Sparsify
 from nasbench_compression.step import Step
-from nasbench_registry import Registry, UserError, check_options
+from nasbench_registry import Entries, Registry, UserError, check_options
 
 T = TypeVar("T")
 
-STEPS: dict[str, type[Step]] = {
-    "prune": Prune,
-    "drop_layers": DropLayers,
-    "sparsify": Sparsify,
-    "decompose": Decompose,
-    "distill": Distill,
-    "quantize": Quantize,
-    "compile": Compile,
-}
+STEPS: Entries[type[Step]] = Entries(
+    {
+        "prune": "nasbench_compression.pruning.structured:Prune",
+        "drop_layers": "nasbench_compression.pruning.layers:DropLayers",
+        "sparsify": "nasbench_compression.sparsity.sparsify:Sparsify",
+        "decompose": "nasbench_compression.decomposition.decompose:Decompose",
+        "distill": "nasbench_compression.distillation.distill:Distill",
+        "quantize": "nasbench_compression.quantization.quantize:Quantize",
+        "compile": "nasbench_compression.compilation.compile:Compile",
+    }
+)
 
-BACKENDS: dict[str, type[Backend]] = {
-    "eager": Eager,
-    "torch_compile": TorchCompile,
-    "aot_inductor": AotInductor,
-    "executorch": ExecuTorch,
-    "onnxruntime": OnnxRuntime,
-    "openvino": OpenVino,
-    "tvm": Tvm,
-    "litert": LiteRt,
-    "tensorrt": TensorRt,
-}
+BACKENDS: Entries[type[Backend]] = Entries(
+    {
+        "eager": "nasbench_compression.compilation.eager:Eager",
+        "torch_compile": "nasbench_compression.compilation.torch_compile:TorchCompile",
+        "aot_inductor": "nasbench_compression.compilation.aot_inductor:AotInductor",
+        "executorch": "nasbench_compression.compilation.executorch:ExecuTorch",
+        "onnxruntime": "nasbench_compression.compilation.onnxruntime:OnnxRuntime",
+        "openvino": "nasbench_compression.compilation.openvino:OpenVino",
+        "tvm": "nasbench_compression.compilation.tvm_backend:Tvm",
+        "litert": "nasbench_compression.compilation.litert:LiteRt",
+        "tensorrt": "nasbench_compression.compilation.tensorrt:TensorRt",
+    }
+)
 
-steps: Registry[Step] = Registry("step", Step, STEPS, group="nasbench.steps")  # type: ignore[type-abstract]  # only compared with
-backends: Registry[Backend] = Registry("backend", Backend, BACKENDS, group="nasbench.backends")  # type: ignore[type-abstract]  # only compared with
+steps: Registry[Step] = Registry("step", "nasbench_compression.step:Step", STEPS, group="nasbench.steps")
+backends: Registry[Backend] = Registry(
+    "backend", "nasbench_compression.compilation.backend:Backend", BACKENDS, group="nasbench.backends"
+)
 
 
 def get_step(name: str, **options: Any) -> Step:

@@ -57,8 +57,7 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Download published files, check their SHA-256, and put them into the data folder."""
-    from nasbench.tables.sources import FetchError, get_source
-    from nasbench.tables.sources import fetch as bring
+    from nasbench.tables.sources import FetchError, fetch as bring, get_source
 
     source = get_source(name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -80,8 +79,7 @@ def fetch(
 @data.command()
 def verify(name: Name, json: Json = False) -> None:
     """Check the files of a source in the data folder; for a table also the facts about it; say time and memory."""
-    from nasbench.tables.sources import get_source
-    from nasbench.tables.sources import verify as check
+    from nasbench.tables.sources import get_source, verify as check
 
     source = get_source(name)
     before, started = _peak_mib(), time.perf_counter()

@@ -23,8 +23,7 @@ from nasbench.problems.image_classification import judge
 from nasbench.report import units
 from nasbench.survivors.stored import some_of, workbench
 from nasbench_compression.quantization.modules import is_reduced
-from nasbench_compression.sensitivity import TECHNIQUES, Sensitivity
-from nasbench_compression.sensitivity import sensitivity as measure_sensitivity
+from nasbench_compression.sensitivity import TECHNIQUES, Sensitivity, sensitivity as measure_sensitivity
 from nasbench_registry import UserError, one_of
 
 ALL = "all"

@@ -11,7 +11,7 @@ from rich.table import Table
 from nasbench.cli.options import Json, Run
 from nasbench.cli.output import show
 from nasbench.evaluators.outcomes import FAILURES, OUTCOMES, SCORED
-from nasbench.search.record import RecordedCandidate, comparable, search_seconds, utilization
+from nasbench.search.record import RecordedCandidate, comparable, describe, search_seconds, utilization
 from nasbench.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def status(run: Run, json: Json = False) -> None:
 def run_status(folder: RunFolder) -> dict[str, Any]:
     """What `nasbench status --json` prints."""
     from nasbench.objectives.reward import pareto_front
-    from nasbench.report.build import describe
     from nasbench.search.settings import read_candidates, read_settings
 
     settings = read_settings(folder)

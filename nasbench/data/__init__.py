@@ -1,6 +1,5 @@
 """Data sets: real images, divided into training, validation and test parts."""
 
-from nasbench.data.images import ImageData, Split
-from nasbench.data.registry import DATASETS, check_data, load_data, why_missing
+from nasbench_registry.lazy import attach_stub
 
-__all__ = ["DATASETS", "ImageData", "Split", "check_data", "load_data", "why_missing"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
 """Models on disk."""
 
-from nasbench.models.store import Origin, StoredModel, load_compiled, load_model, read_description, save_model
+from nasbench_registry.lazy import attach_stub
 
-__all__ = ["Origin", "StoredModel", "load_compiled", "load_model", "read_description", "save_model"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,6 +1,5 @@
 """What a run shows: report.json for programs, report.html for people, a table for the terminal."""
 
-from nasbench.report.build import build_report, write_report
-from nasbench.report.table import survivors_table
+from nasbench_registry.lazy import attach_stub
 
-__all__ = ["build_report", "survivors_table", "write_report"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ from nasbench.report.baseline import compare_with_baseline, hypervolume_over_tim
 from nasbench.report.early import early_ends
 from nasbench.report.figures import HELD_OUT
 from nasbench.report.importance import importance
-from nasbench.search.record import RecordedCandidate, comparable
+from nasbench.search.record import RecordedCandidate, comparable, describe
 from nasbench.search.remeasured import overlay
 from nasbench.search.settings import RunSettings, read_candidates, read_settings
 from nasbench.storage.files import write_json, write_text
@@ -119,29 +119,6 @@ def read_remeasured(folder: RunFolder) -> dict[int, dict[str, Any]]:
     if not folder.remeasured.exists():
         return {}
     return {int(number): latency for number, latency in folder.read(folder.remeasured).items()}
-
-
-def describe(candidate: RecordedCandidate) -> dict[str, Any]:
-    """A candidate in JSON values."""
-    return {
-        "id": candidate.id,
-        "architecture": candidate.architecture,
-        "network": candidate.network,
-        "recipe": candidate.recipe,
-        "status": candidate.status,
-        "metrics": candidate.metrics,
-        "scores": list(candidate.scores) if candidate.scores else None,
-        "epochs": candidate.epochs,
-        "seconds": candidate.seconds,
-        "training_seconds": candidate.training_seconds,
-        "finished_s": candidate.finished_s,
-        "error": candidate.error,
-        "ending": candidate.ending,
-        "violation": candidate.violation,
-        "attempts": candidate.attempts,
-        "cached": candidate.cached,
-        "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},
-    }
 
 
 def _baseline(

@@ -14,9 +14,9 @@ from scipy import stats
 
 from nasbench.objectives.hypervolume import Scale, growth
 from nasbench.objectives.reward import pareto_front
-from nasbench.report.build import describe, read_remeasured, read_space
+from nasbench.report.build import read_remeasured, read_space
 from nasbench.report.within_limits import within_limits
-from nasbench.search.record import RecordedCandidate
+from nasbench.search.record import RecordedCandidate, describe
 from nasbench.search.remeasured import overlay
 from nasbench.search.settings import RunSettings, read_candidates, read_settings
 from nasbench.storage.run_folder import RunFolder

@@ -72,6 +72,29 @@ class RecordedCandidate:
     violation: float | None = None
 
 
+def describe(candidate: RecordedCandidate) -> dict[str, Any]:
+    """A candidate in JSON values."""
+    return {
+        "id": candidate.id,
+        "architecture": candidate.architecture,
+        "network": candidate.network,
+        "recipe": candidate.recipe,
+        "status": candidate.status,
+        "metrics": candidate.metrics,
+        "scores": list(candidate.scores) if candidate.scores else None,
+        "epochs": candidate.epochs,
+        "seconds": candidate.seconds,
+        "training_seconds": candidate.training_seconds,
+        "finished_s": candidate.finished_s,
+        "error": candidate.error,
+        "ending": candidate.ending,
+        "violation": candidate.violation,
+        "attempts": candidate.attempts,
+        "cached": candidate.cached,
+        "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},
+    }
+
+
 def comparable(candidates: Sequence[RecordedCandidate], full_epochs: int) -> list[RecordedCandidate]:
     """Those of the done candidates that were trained for the most epochs that any of them was.
 

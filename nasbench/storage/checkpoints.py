@@ -7,15 +7,16 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 
 from nasbench.storage.tensor_files import TensorFiles, Tensors, save_tensors
 from search_spaces import Architecture
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 LOG = "epochs.log"
 DAMAGED = (SafetensorError, KeyError, ValueError)
@@ -107,6 +108,8 @@ class Checkpoints:
 
     def copy_weights(self, trial: CandidateKey, file: Path) -> None:
         """Keep weights that lie in a local file; FileNotFoundError if it is not there."""
+        from safetensors.torch import load_file
+
         self._save(self.weights(trial.number), load_file(file), {"of": _network(trial)})
 
     def load_weights(self, trial: CandidateKey) -> Tensors | None:

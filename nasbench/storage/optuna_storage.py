@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,7 +15,6 @@ from urllib.parse import quote
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from sqlalchemy.exc import SQLAlchemyError
 
 from nasbench.storage.disk_errors import disk_error
 from nasbench.storage.files import of_file
@@ -23,7 +23,6 @@ from nasbench_registry import UserError
 Result = TypeVar("Result")
 
 PATIENCE_S = 120.0  # a database that is restarted or moved comes back within this time
-LOST = (StorageInternalError, SQLAlchemyError, OSError)
 
 
 def open_storage(url: str | None, journal: Path) -> BaseStorage:
@@ -48,7 +47,7 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
             f"storage {url!r} needs the driver of its database ({_words(error)}); install it, for PostgreSQL with "
             f"pip install 'nasbench-framework[postgresql]', and name it: postgresql+psycopg://..."
         ) from None
-    except (*LOST, ValueError) as error:
+    except (*_lost(), ValueError) as error:
         raise UserError(f"storage {url!r} cannot be opened: {_words(error)}.") from None
 
 
@@ -121,13 +120,19 @@ def patiently(call: Callable[[bool], Result]) -> Result:
     while True:
         try:
             return call(again)
-        except LOST as error:
+        except _lost() as error:
             if isinstance(error, OSError) and disk_error(error) is not None:
                 raise
             if time.monotonic() + wait > end:
                 raise StorageLost(f"the storage of the study does not answer any more: {_words(error)}") from error
             time.sleep(wait)
             wait, again = min(2 * wait, 10.0), True
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What a storage that does not answer raises; SQLAlchemy, which is slow to import, only once a database is open."""
+    database = sys.modules.get("sqlalchemy.exc")
+    return (StorageInternalError, OSError, *(() if database is None else (database.SQLAlchemyError,)))
 
 
 def _fill(url: str) -> str:

@@ -7,14 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-import safetensors.torch
-import torch
 from safetensors import safe_open
 
 from nasbench.storage.files import of_file
 
-Tensors = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Tensors: TypeAlias = "dict[str, torch.Tensor]"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class TensorFiles:
 
     def about(self, name: str) -> dict[str, str]:
         """Read the head of the file."""
-        with safe_open(self.folder / name, framework="pt") as file:
+        with safe_open(self.folder / name, framework="np") as file:
             return file.metadata() or {}
 
     def remove(self, name: str) -> None:
@@ -60,6 +62,8 @@ class TensorFiles:
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, about: dict[str, str] | None = None) -> None:
     """Write tensors aside, then rename, so that the file is whole or not there."""
+    import safetensors.torch
+
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with of_file(path):

@@ -1,6 +1,5 @@
 """Tabular benchmarks: published measurements of every architecture of a space, looked up in place of training."""
 
-from nasbench.tables.registry import TABLES, load_table
-from nasbench.tables.table import Column, Table
+from nasbench_registry.lazy import attach_stub
 
-__all__ = ["TABLES", "Column", "Table", "load_table"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,9 +1,5 @@
 """Training and scoring of networks."""
 
-from nasbench.training.augmentation import augment
-from nasbench.training.errors import Diverged, TimedOut
-from nasbench.training.loop import train
-from nasbench.training.scoring import Score, score
-from nasbench.training.training import Epoch, Training
+from nasbench_registry.lazy import attach_stub
 
-__all__ = ["Diverged", "Epoch", "Score", "TimedOut", "Training", "augment", "score", "train"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

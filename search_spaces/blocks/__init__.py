@@ -5,7 +5,6 @@ Every block is made by ``block(inputs, outputs, kernel=..., stride=...)`` and ma
 class in the file of its family.
 """
 
-from search_spaces.blocks.block import Block
-from search_spaces.blocks.registry import BLOCKS, blocks, get_block
+from nasbench_registry.lazy import attach_stub
 
-__all__ = ["BLOCKS", "Block", "blocks", "get_block"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from compression_networks import PlainNet
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from nasbench_compression import Context, get_backend, get_step

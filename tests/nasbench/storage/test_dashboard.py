@@ -15,7 +15,7 @@ from tests_support import begin, experiment_of
 
 from nasbench.evaluators.trial import Evaluated
 from nasbench.experiment.stored import change_run, stored_experiment
-from nasbench.report.build import describe
+from nasbench.search.record import describe
 from nasbench.storage.run_folder import RunFolder
 
 

@@ -12,8 +12,7 @@ import torch
 from nasbench.costs.cost import cost
 from nasbench.data import load_data
 from nasbench.devices.device import Device
-from nasbench.models import Origin
-from nasbench.models import save_model as save
+from nasbench.models import Origin, save_model as save
 from nasbench.models.workbench import Workbench
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages

@@ -8,8 +8,7 @@ import yaml
 from nasbench.costs.cost import counts
 from nasbench.experiment.reproduce.compression_rows import compression_missing, measure_recipe, trained
 from nasbench.experiment.reproduce.reproduce import reproduce
-from nasbench.tables import compression_rows
-from nasbench.tables import reproduce as reproducing
+from nasbench.tables import compression_rows, reproduce as reproducing
 from nasbench.tables.paper_table import load_paper_table
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
