@@ -47,7 +47,7 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
             f"storage {url!r} needs the driver of its database ({_words(error)}); install it, for PostgreSQL with "
             f"pip install 'nasbench-framework[postgresql]', and name it: postgresql+psycopg://..."
         ) from None
-    except (*_lost(), ValueError) as error:
+    except _lost(ValueError) as error:
         raise UserError(f"storage {url!r} cannot be opened: {_words(error)}.") from None
 
 
@@ -129,10 +129,10 @@ def patiently(call: Callable[[bool], Result]) -> Result:
             wait, again = min(2 * wait, 10.0), True
 
 
-def _lost() -> tuple[type[Exception], ...]:
-    """What a storage that does not answer raises; SQLAlchemy, which is slow to import, only once a database is open."""
+def _lost(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Others, and what a storage that does not answer raises: of SQLAlchemy, slow to import, once one is open."""
     database = sys.modules.get("sqlalchemy.exc")
-    return (StorageInternalError, OSError, *(() if database is None else (database.SQLAlchemyError,)))
+    return (*others, StorageInternalError, OSError, *(() if database is None else (database.SQLAlchemyError,)))
 
 
 def _fill(url: str) -> str:
