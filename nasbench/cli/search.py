@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -57,7 +57,7 @@ def _plan(asked: Experiment, json: bool) -> None:
     prepared = prepare(asked)
     err.print("training two pilots for a few seconds ...", highlight=False)
     made = estimate(asked, prepared)
-    plan = {
+    plan: dict[str, Any] = {
         "experiment": asked.model_dump(mode="json"),
         "space_size": prepared.space.size,
         "candidates": asked.search.candidates,
