@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from nasbench_registry.names import UserError
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """The path that a user writes, in which ~ is the home folder also where no shell says so."""
+    return Path(os.path.expanduser(path))  # of an unknown user as it is, where Path.expanduser raises
 
 
 def read_yaml(path: Path) -> Any:

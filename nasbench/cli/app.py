@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from nasbench.cli.entry import run_app
+from nasbench_registry.files import user_path
 
 COMMANDS = {
     "search": "Run an experiment: search, compress the survivors, report.",
@@ -37,6 +41,32 @@ COMMANDS = {
 """The summaries of the commands by name: the first line of what each says about itself."""
 
 
+def with_home(function: Any) -> Any:
+    """A command in whose paths ~ is the home folder, also where no shell says so, such as in --out=~/x."""
+
+    @functools.wraps(function)
+    def call(**values: Any) -> Any:
+        return function(**{name: _with_home(value) for name, value in values.items()})
+
+    return call
+
+
+def _with_home(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_with_home(each) for each in value]
+    return user_path(value) if isinstance(value, Path) else value
+
+
+def plain_help(command: Any) -> Any:
+    """The command, whose help shows [brackets] as they are written; Rich would take them for its markup."""
+    for documented in (command, *command.params):
+        if getattr(documented, "help", None):
+            documented.help = escape(documented.help)
+    for name, inner in getattr(command, "commands", {}).items():
+        command.commands[name] = plain_help(inner)
+    return command
+
+
 class LazyCommand(TyperCommand):
     """A command that is known by its name and summary until it is called.
 
@@ -60,7 +90,9 @@ class LazyCommand(TyperCommand):
         if not isinstance(command, typer.Typer):
             function, command = command, typer.Typer(add_completion=False)
             command.command(self.name)(function)
-        return typer.main.get_command(command)
+        for registered in command.registered_commands:
+            registered.callback = with_home(registered.callback)
+        return plain_help(typer.main.get_command(command))
 
 
 class LazyGroup(TyperGroup):

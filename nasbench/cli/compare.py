@@ -13,6 +13,7 @@ from rich.text import Text
 from nasbench.cli.options import Json, import_from
 from nasbench.cli.output import err, show
 from nasbench.storage.run_folder import RunFolder
+from nasbench_registry.files import user_path
 
 
 def compare(
@@ -25,7 +26,7 @@ def compare(
 
     read = []
     for name in run:
-        folder = RunFolder(Path(name).expanduser()).require()
+        folder = RunFolder(user_path(name)).require()
         import_from(folder.code_folder())
         read.append(read_run(folder))
     found = compare_runs(read)

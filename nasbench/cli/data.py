@@ -70,7 +70,7 @@ def fetch(
         try:
             written = bring(source, mirror=mirror, on_bytes=on_bytes)
         except FetchError as error:
-            err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+            err.print(f"error: {error}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
     lines = [f"{name}: {len(written)} file(s) written", *map(str, written)]
     show({"name": name, "files": [str(path) for path in written]}, "\n".join(lines), as_json=json)

@@ -15,14 +15,14 @@ from rich.console import Console, RenderableType
 
 from nasbench.storage.files import finite
 
-err = Console(stderr=True)
+err = Console(stderr=True, markup=False, emoji=False)
 
 _results: list[TextIO] = []  # where `show` writes while everything else that is printed goes to standard error
 
 
 def tell(text: str) -> None:
     """Print a line for people."""
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    err.print(text, highlight=False, soft_wrap=True)
 
 
 def show(value: Any, table: RenderableType | str, *, as_json: bool) -> None:
@@ -32,8 +32,8 @@ def show(value: Any, table: RenderableType | str, *, as_json: bool) -> None:
         stream.write(json.dumps(finite(value), indent=1) + "\n")
         stream.flush()
         return
-    # Wide enough for a table in a pipe; a terminal decides for itself.
-    console = Console(file=stream, width=None if stream.isatty() else 160)
+    # Wide enough for a table in a pipe; a terminal decides for itself. Names of files and layers are no markup.
+    console = Console(file=stream, width=None if stream.isatty() else 160, markup=False, emoji=False)
     console.print(table)
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -145,7 +144,7 @@ def _printed(result: Reproduction) -> RenderableType:
         table.add_row(
             "" if before == cell.row else cell.row,
             cell.column,
-            escape(paper),
+            paper,
             f">= {measured}" if cell.stopped else measured,
             signed(difference, digits) + standard_errors(cell.difference_se),
             str(cell.n) if cell.n else "",
@@ -168,7 +167,7 @@ def _printed(result: Reproduction) -> RenderableType:
         if cell.stopped:
             lines.append(f"{cell.row}, {cell.column}: {cell.stopped} of {cell.n} searches were stopped: a bound.")
     lines += dict.fromkeys(f"* {cell.row}, {cell.column}: {cell.note}." for cell in result.cells if cell.note)
-    return Group(table, *(escape(line) for line in lines))
+    return Group(table, *lines)
 
 
 def _write(path: Path, write: Callable[[], None]) -> None:
@@ -193,4 +192,4 @@ def _ours(result: Reproduction, table: Table) -> RenderableType:
         table.add_row(row, *(pair(cell.measured, cell.std, precision(cell.column)) for cell in cells))
     told = [f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; mean +- standard deviation."]
     told += [f"not run: {row.name}: {row.reason}." for row in result.table.rows if row.reason]
-    return Group(table, *(escape(line) for line in told))
+    return Group(table, *told)

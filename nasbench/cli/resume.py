@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from nasbench.cli.options import Json, Run, import_from
 from nasbench.cli.running import run_to_end
 from nasbench.storage.run_folder import RunFolder
+from nasbench_registry.files import user_path
 
 
 def resume(
@@ -23,6 +23,6 @@ def resume(
     """Go on with a search that was interrupted or killed; -o changes where it runs and when it ends."""
     from nasbench.experiment.stored import change_run
 
-    folder = RunFolder(Path(run).expanduser()).require()
+    folder = RunFolder(user_path(run)).require()
     import_from(folder.code_folder())
     run_to_end(folder, json, lambda: change_run(folder, override) if override else None)

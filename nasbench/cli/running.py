@@ -41,7 +41,7 @@ def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None
         if failed:
             last = max(failed, key=lambda each: float(each["finished_s"]))
             text = f"last failure: candidate {last['id']} {units.outcome(last['status'])}: {last['error']}"
-            err.print(text, soft_wrap=True, highlight=False, markup=False)
+            err.print(text, soft_wrap=True, highlight=False)
         raise typer.Exit(1)
 
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from nasbench.cli.output import err, show, tell
 from nasbench.cli.running import run_to_end
 from nasbench.experiment.loading import load_experiment
 from nasbench.storage.run_folder import RunFolder, to_yaml
+from nasbench_registry.files import user_path
 
 if TYPE_CHECKING:
     from nasbench.experiment.experiment import Experiment
@@ -45,7 +46,7 @@ def search(
     prepared = prepare(asked)  # before a folder is made
     for doubt in doubts(asked, prepared.space):
         tell(f"warning: {doubt}")
-    folder = RunFolder(Path(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}").expanduser())
+    folder = RunFolder(user_path(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
     command = shlex.join(["nasbench", *sys.argv[1:]])
     run_to_end(folder, json, lambda: start_run(folder, asked, code_folder, command))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -13,6 +12,7 @@ from nasbench.cli.output import show
 from nasbench.evaluators.outcomes import FAILURES, OUTCOMES, SCORED
 from nasbench.search.record import RecordedCandidate, comparable, describe, search_seconds, utilization
 from nasbench.storage.run_folder import RunFolder
+from nasbench_registry.files import user_path
 
 if TYPE_CHECKING:
     from nasbench.search.config import SearchConfig
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def status(run: Run, json: Json = False) -> None:
     """Show how far a run is."""
-    folder = RunFolder(Path(run).expanduser()).require()
+    folder = RunFolder(user_path(run)).require()
     told = run_status(folder)
     show(told, _table(told), as_json=json)
 

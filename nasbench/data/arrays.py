@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from nasbench.data.images import ImageData, Labels, check_division, make_data, stratified_parts
 from nasbench_registry import UserError
+from nasbench_registry.files import user_path
 
 BYTE = 255
 CHANNELS_LAST = (1, 3, 4)  # sizes that a last axis has where it holds channels
@@ -64,7 +65,7 @@ def arrays(
 
 def array_files(path: str | os.PathLike[str]) -> list[Path]:
     """The file that `arrays` reads; UserError if it is not there."""
-    file = Path(path).expanduser()
+    file = user_path(path)
     if not file.is_file():
         raise UserError(f"data set 'arrays': there is no file {file}; give the path of a safetensors file.")
     return [file]

@@ -12,6 +12,7 @@ import numpy as np
 from nasbench.data.decoding import read_image
 from nasbench.data.images import Array, ImageData, Labels, check_division, make_data, stratified_parts
 from nasbench_registry import UserError
+from nasbench_registry.files import user_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 PARTS = {
@@ -60,7 +61,7 @@ def image_folder(
         raise UserError(f"size={size!r} of data set 'image_folder' must be [height, width], whole numbers from 1.")
     if not 0 <= background <= 1:
         raise UserError(f"background={background} of data set 'image_folder' must be from 0 (black) to 1 (white).")
-    root = Path(path).expanduser()
+    root = user_path(path)
     listing = _listing(root)
     parts: dict[str, tuple[Array, Labels]] = {}
     unreadable: list[UserError] = []
@@ -90,7 +91,7 @@ def image_folder(
 
 def image_files(path: str | os.PathLike[str]) -> list[Path]:
     """The files that `image_folder` reads, in any order; UserError if the folder is not as it should be."""
-    return [file for files in _listing(Path(path).expanduser()).parts.values() for file, _ in files]
+    return [file for files in _listing(user_path(path)).parts.values() for file, _ in files]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from nasbench.survivors.stages import run_recipe
 from nasbench.survivors.stored import save_made, workbench
 from nasbench_compression import CompiledModel, Recipe
 from nasbench_registry import UserError, unknown
+from nasbench_registry.files import user_path
 
 DENSE = "dense"
 
@@ -81,7 +82,7 @@ def read_variant(text: str, epochs: int) -> Variant:
         return Variant(text, Recipe.parse([_trained(step, epochs) for step in VARIANTS[text]]))
     if Path(text).suffix not in (".yaml", ".yml"):
         raise unknown("variant", text, [*VARIANTS, "RECIPE.yaml"])
-    recipe = read_recipe(Path(text))
+    recipe = read_recipe(user_path(text))
     if any(step.name == "compile" for step in recipe.steps):
         raise UserError(f"{text} has the step 'compile'; leave it out, for each cell of the matrix compiles by itself.")
     return Variant(Path(text).stem, recipe)

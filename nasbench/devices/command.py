@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import subprocess
 import tempfile
@@ -90,7 +91,7 @@ class CommandDevice(ToldDevice):
 
     def _run(self, file: Path, task: Task) -> Mapping[str, Any]:
         values = (file, self.batch, self.threads, ",".join(map(str, task.input_shape)))
-        words = shlex.split(self.command)
+        words = [os.path.expanduser(word) for word in shlex.split(self.command)]
         for place, value in zip(PLACES, values, strict=True):
             words = [word.replace(place, str(value)) for word in words]
         try:

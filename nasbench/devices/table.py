@@ -20,6 +20,7 @@ from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.eager import EagerModel
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError
+from nasbench_registry.files import user_path
 from search_spaces import Architecture, SearchSpace, Task
 
 ARCHITECTURE, LATENCY = "architecture", "latency_ms"
@@ -117,7 +118,7 @@ class TableDevice(ToldDevice):
 
     @property
     def _version(self) -> tuple[Path, int]:
-        path = Path(self.file).expanduser()
+        path = user_path(self.file)
         try:
             return path, path.stat().st_mtime_ns
         except OSError:

@@ -25,6 +25,7 @@ from nasbench.report.progress import SearchProgress
 from nasbench.search.callbacks import Callback
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
+from nasbench_registry.files import user_path
 from search_spaces import SearchSpace, spaces
 
 Section = Mapping[str, Any]
@@ -156,7 +157,7 @@ def search(
     }
     asked |= {key: value for key, value in sections.items() if value is not None}
     prepared = prepare(parse_experiment(asked), brought)
-    place = RunFolder(Path(folder).expanduser())
+    place = RunFolder(user_path(folder))
     with place.locked():
         start_run(place, prepared.experiment, _code_folder(brought), f"nasbench.search(..., folder={str(folder)!r})")
         _run(prepared, place, progress)
@@ -187,7 +188,7 @@ def resume(
     Raises:
         UserError: the folder holds no run, or a part of it is needed and was not given.
     """
-    place = RunFolder(Path(folder).expanduser()).require()
+    place = RunFolder(user_path(folder)).require()
     experiment = stored_experiment(place)
     code_folder = str(place.code_folder())
     if code_folder not in sys.path:

@@ -45,6 +45,7 @@ from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import Registry, UserError, check_options, one_of
+from nasbench_registry.files import user_path
 from search_spaces import Architecture, SearchSpace, Task, get_space
 
 
@@ -215,7 +216,7 @@ class Prepared:
             ),
             objectives=asked.objectives,
             checkpoints=str(folder.checkpoints.folder.absolute()),
-            cache=None if place is None else Cache(Path(place).expanduser(), _identity(asked)),
+            cache=None if place is None else Cache(user_path(place), _identity(asked)),
             limits=training_limits(asked, validate_every),
         )
 
@@ -419,7 +420,7 @@ def start_architectures(experiment: Experiment, space: SearchSpace) -> list[Arch
     asked = experiment.start_with
     if not isinstance(asked, StartWith):
         return [space.parse(text) for text in asked]
-    folder = RunFolder(Path(asked.run).expanduser()).require()
+    folder = RunFolder(user_path(asked.run)).require()
     done = [
         candidate
         for candidate in read_candidates(folder, read_settings(folder))
@@ -442,7 +443,7 @@ def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Ca
     if experiment.device.calibration is None:
         return None
     setting = Setting.of(experiment.space.name, experiment.space.options, task, device)
-    return load_calibration(Path(experiment.device.calibration).expanduser(), setting)
+    return load_calibration(user_path(experiment.device.calibration), setting)
 
 
 def _identity(experiment: Experiment) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Experiment(Strict):
         entries = [value] if isinstance(value, str | dict) else value
         return [{"name": entry} if isinstance(entry, str) else entry for entry in entries or ()]
 
-    @field_validator("data", "space", "controller", "evaluator", mode="before")
+    @field_validator("data", "space", "controller", "evaluator", "reward", "device", "executor", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value

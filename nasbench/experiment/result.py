@@ -24,6 +24,7 @@ from nasbench.search.study import network_seed
 from nasbench.storage.run_folder import RunFolder
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
+from nasbench_registry.files import user_path
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -111,7 +112,7 @@ class Result:
     @classmethod
     def read(cls, folder: str | Path) -> Result:
         """The result of a run that is there; UserError if there is none."""
-        return cls(RunFolder(Path(folder).expanduser()).require())
+        return cls(RunFolder(user_path(folder)).require())
 
     @cached_property
     def _candidates(self) -> list[RecordedCandidate]:

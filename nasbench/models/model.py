@@ -25,6 +25,7 @@ from nasbench_compression import CompiledModel, Recipe, Step, get_backend
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
+from nasbench_registry.files import user_path
 from search_spaces import Task
 
 Noted = tuple[Step, dict[str, Any]]
@@ -160,7 +161,7 @@ class Model:
         origin = self.origin
         if isinstance(self.problem, ImageClassification) and not origin.data:
             origin = origin_of(self.problem)
-        place = Path(folder).expanduser()
+        place = user_path(folder)
         model = self.compiled or self._require_network()
         save_model(place, model, build=made, task=self.task, steps=self.steps, origin=origin)
         return place
@@ -250,7 +251,7 @@ def save(
 
 def load(folder: str | Path) -> Model:
     """Read a model folder; UserError if it is none, or is damaged."""
-    place = Path(folder).expanduser()
+    place = user_path(folder)
     about = read_description(place)
     if "compiled" in about:
         task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])

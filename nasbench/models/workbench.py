@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -17,6 +16,7 @@ from nasbench.training.loop import train
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
+from nasbench_registry.files import user_path
 
 CALIBRATION_IMAGES = 256
 
@@ -81,7 +81,7 @@ class Workbench:
         Raises:
             UserError: the folder holds no such network.
         """
-        stored = load_model(Path(folder).expanduser())
+        stored = load_model(user_path(folder))
         if stored.task != self.data.task:
             raise UserError(
                 f"the teacher in {folder} was made for {stored.task}, and the data here are {self.data.task}; "

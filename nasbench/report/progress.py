@@ -24,14 +24,14 @@ class SearchProgress(Callback):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, markup=False, emoji=False)
         self.lines = not (self.console.is_terminal or _draws_in_a_notebook(self.console))
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[left]}", markup=False),
+            TextColumn("{task.fields[text]}", markup=False),
             console=self.console,
             disable=self.lines,
         )

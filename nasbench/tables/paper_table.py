@@ -13,7 +13,7 @@ from nasbench.tables.oracles import IMAGES
 from nasbench.tables.protocols import SHOWN, Compression, LatencyLimit, LatencyRanking, Queries, Strict, TimeBudget
 from nasbench.tables.registry import TABLES
 from nasbench_registry import UserError, one_of, unknown
-from nasbench_registry.files import read_yaml
+from nasbench_registry.files import read_yaml, user_path
 from search_spaces import get_space
 
 FOLDER = Path("experiments/tables")
@@ -243,7 +243,7 @@ def load_paper_table(name: str) -> PaperTable:
         UserError: there is none, or the file is not such a table.
     """
     files = table_files()
-    path = Path(name) if name.endswith((".yaml", ".yml")) else files.get(name)
+    path = user_path(name) if name.endswith((".yaml", ".yml")) else files.get(name)
     if path is None:
         raise unknown("table", name, [*files, "FILE.yaml"])
     data = read_yaml(path)
