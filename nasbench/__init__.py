@@ -10,6 +10,8 @@ Everything is imported when it is first used: ``import nasbench`` costs next to 
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -52,7 +54,6 @@ _HOMES = {
     "Quantize": "nasbench_compression.quantization.quantize",
     "Sparsify": "nasbench_compression.sparsity.sparsify",
     "resume": "nasbench.experiment.api",
-    "search": "nasbench.experiment.api",
     "Result": "nasbench.experiment.result",
     "maximize": "nasbench.objectives.objective",
     "minimize": "nasbench.objectives.objective",
@@ -105,7 +106,35 @@ __all__ = [
 ]
 
 
+class _Callable(types.ModuleType):
+    """The package `nasbench.search`, which is called as the function of the same name."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Search a space; see `nasbench.experiment.api.search` for every argument."""
+        return importlib.import_module("nasbench.experiment.api").search(*args, **options)
+
+    @property
+    def __signature__(self) -> Any:
+        import inspect
+
+        return inspect.signature(importlib.import_module("nasbench.experiment.api").search)
+
+
+class _Face(types.ModuleType):
+    """This module: ``nasbench.search`` is a package and a function, whichever of both is asked for first."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "search" and isinstance(value, types.ModuleType):
+            value.__class__ = _Callable
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
+
+
 def __getattr__(name: str) -> Any:
+    if name == "search":
+        return importlib.import_module("nasbench.search")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
@@ -115,4 +144,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "search"})

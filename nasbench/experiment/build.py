@@ -41,6 +41,7 @@ from nasbench.search.executors.simulated import Simulated
 from nasbench.search.record import Record
 from nasbench.search.settings import read_candidates, read_settings, study_name
 from nasbench.search.study import Study
+from nasbench.search.trackers import MlflowCallback, WandbCallback
 from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
 from nasbench_compression import Recipe, get_backend
@@ -286,7 +287,9 @@ class Prepared:
         return [*named, *self.brought.callbacks]
 
 
-callback_classes: Registry[Callback] = Registry("callback", Callback, {}, group="nasbench.callbacks")
+CALLBACKS: dict[str, type[Callback]] = {"mlflow": MlflowCallback, "wandb": WandbCallback}
+
+callback_classes: Registry[Callback] = Registry("callback", Callback, CALLBACKS, group="nasbench.callbacks")
 
 
 def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
