@@ -13,6 +13,13 @@ class UserError(ValueError):
     """A mistake in what the user asked for. Its text is one sentence that says what to do."""
 
 
+class WorkFailed(UserError, RuntimeError):
+    """What was asked for makes sense and could not be done. Its text is one sentence that says what to do.
+
+    A program ends with 1, where a mistake ends it with 2; in a recipe, the step is rolled back.
+    """
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name that looks most like `name`, or None if nothing comes close."""
     found = difflib.get_close_matches(str(name).lower(), list(allowed), n=1, cutoff=0.5)

@@ -10,7 +10,7 @@ import typer
 
 from nasbench.cli.output import tell
 from nasbench.storage.disk_errors import disk_error, is_full
-from nasbench_registry import UserError
+from nasbench_registry import UserError, WorkFailed
 
 
 def run_app(app: typer.Typer, name: str) -> NoReturn:
@@ -20,7 +20,7 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
         app(prog_name=name)
     except UserError as error:
         tell(f"error: {error}")
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, WorkFailed) else 2)
     except OSError as error:
         sentence = disk_error(error)
         if sentence is None:

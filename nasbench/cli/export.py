@@ -11,9 +11,12 @@ from rich.table import Table
 from nasbench.cli.options import Json, Model
 from nasbench.cli.output import show
 from nasbench.models import load_model
-from nasbench.survivors.stored import save_made, workbench
+from nasbench.models.workbench import agrees
+from nasbench.survivors.stored import save_made, some_of, workbench
 from nasbench_compression import get_backend
 from nasbench_compression.quantization.modules import is_quantized
+
+IMAGES = 2000  # validation images, at most, on which an artefact is compared with its network
 
 
 def export(
@@ -33,6 +36,7 @@ def export(
     wanted = precision or ("int8" if is_quantized(stored.model) else "fp32")
     context = bench.context()
     compiled = compiler.compile(stored.model, context.example_inputs, wanted, context.calibration)
+    agreement = agrees(compiled, stored.model, some_of(bench.data.val, IMAGES, 0))
     accuracy = {"model": bench.validate(stored.model), "artefact": bench.validate(compiled)}
     file = save_made(out, compiled, stored, model)
     result = {
@@ -40,6 +44,7 @@ def export(
         "size_bytes": compiled.bytes,
         "val_acc_pct": accuracy["artefact"],
         "model_val_acc_pct": accuracy["model"],
+        "agreement": agreement.to_json(),
         **{key: value for key, value in compiled.describe().items() if key != "bytes"},
     }
     show(result, _facts(result, f"{backend} {wanted}"), as_json=json)

@@ -11,23 +11,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from nasbench.data import Split
 from nasbench.deploy.process import ask
 from nasbench.deploy.race import Runner, race
 from nasbench.deploy.setting import Setting
 from nasbench.models import StoredModel, load_model
-from nasbench.models.workbench import Workbench
+from nasbench.models.workbench import Workbench, agrees
 from nasbench.problems.image_classification import judge
 from nasbench.survivors.stored import save_made, some_of, workbench
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.child import answer
-from nasbench_compression.surgery import inference
 
 EAGER, CELL = "eager", "cell"
-BATCH = 256  # images at a time where logits are compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +59,16 @@ def run_cell(request: Request, timeout_s: float) -> dict[str, Any]:
         timeout_s: after which the process is ended.
 
     Returns:
-        `conversion_s` and `size_bytes` of the artefact; `max_logit_diff`, the largest absolute difference to the logits
-        of the stored network in eager PyTorch, and `largest_logit` of those; `val_acc_pct` and `val_images`, and
+        `conversion_s` and `size_bytes` of the artefact; `agreement` with the stored network on these images (see
+        `Agreement`), and of it `max_logit_diff`, the largest absolute difference to its logits in eager PyTorch, and
+        `largest_logit` of those; `val_acc_pct` and `val_images`, and
         `test_acc_pct` and `test_images` if asked for; `latency_ms` (`Latency.to_json`), `eager_latency_ms`, and
         `of_eager`, the ratio with its interval, both None where nothing was timed; `describe`, see
         `CompiledModel.describe`.
 
     Raises:
-        ChildError: it crashed, hung, or the network cannot be compiled so; the message says why, in one sentence.
+        ChildError: it crashed, hung, the network cannot be compiled so, or the artefact computes something else; the
+            message says why, in one sentence.
     """
     found: dict[str, Any] = ask("nasbench.deploy.cell", asdict(request), timeout_s)
     return found
@@ -99,11 +97,11 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     compiled = _compile(stored, bench, setting)
     conversion_s = time.perf_counter() - started
+    val = some_of(bench.data.val, asked.images, asked.seed)
+    agreement = agrees(compiled, stored.model, val)
     if asked.artefact is not None:
         save_made(Path(asked.artefact), compiled, stored, folder)
-    val = some_of(bench.data.val, asked.images, asked.seed)
     test = some_of(bench.data.test, asked.images, asked.seed) if asked.test else None
-    difference, largest = _logits(stored, compiled, val)
     timed: dict[str, Any] = {"latency_ms": None, "eager_latency_ms": None, "of_eager": None}
     if asked.seconds:
         reference = Setting.of("eager", "fp32", {"threads": setting.threads}, setting.batch)
@@ -120,8 +118,9 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "conversion_s": conversion_s,
         "size_bytes": compiled.bytes,
-        "max_logit_diff": difference,
-        "largest_logit": largest,
+        "max_logit_diff": agreement.max_diff,
+        "largest_logit": agreement.largest,
+        "agreement": agreement.to_json(),
         "val_acc_pct": judge(compiled, val).accuracy_pct,
         "val_images": len(val),
         "test_acc_pct": None if test is None else judge(compiled, test).accuracy_pct,
@@ -129,17 +128,6 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
         **timed,
         "describe": compiled.describe(),
     }
-
-
-def _logits(stored: StoredModel, compiled: CompiledModel, images: Split) -> tuple[float, float]:
-    """The largest absolute difference to the network in eager PyTorch, and its own largest absolute logit."""
-    difference, largest = 0.0, 0.0
-    with inference(stored.model):
-        for batch in torch.split(images.images, BATCH):
-            ours = stored.model(batch).numpy()
-            difference = max(difference, float(np.abs(compiled(batch.numpy()) - ours).max()))
-            largest = max(largest, float(np.abs(ours).max()))
-    return difference, largest
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +17,6 @@ from nasbench_registry import UserError
 from search_spaces import Task
 
 RUNTIME = "onnxruntime"
-TOLERANCE = 1e-3  # of the largest logit
 
 
 def counts(model: nn.Module, task: Task) -> Iterator[str]:
@@ -35,15 +33,9 @@ def exports(model: nn.Module, task: Task) -> Iterator[str]:
         return
     images = torch.randn(2, *task.input_shape, generator=torch.Generator().manual_seed(0))
     try:
-        found = backend.compile(model, images[:1])(images.numpy())
-    except RuntimeError as error:
+        backend.compile(model, images)  # which compares the outputs
+    except UserError as error:
         yield f"it cannot be exported: {error}"
-        return
-    with inference(model):
-        expected = model(images).numpy()
-    difference = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
-    if not difference <= TOLERANCE:
-        yield f"{RUNTIME} gives logits that differ by {difference:.1e} of the largest one."
 
 
 def prunes(model: nn.Module, task: Task) -> Iterator[str]:

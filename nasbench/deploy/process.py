@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,4 +23,5 @@ def ask(module: str, request: Mapping[str, Any], timeout_s: float) -> Any:
     try:
         return run_child(["-m", module], request, timeout_s=timeout_s, environment=environment)
     except ChildError as error:
-        raise ChildError(str(error).removeprefix("UserError: ").rstrip(".")) from None
+        sentence = re.sub(r"^(UserError|WorkFailed): ", "", str(error))
+        raise ChildError(sentence.rstrip(".")) from None

@@ -16,8 +16,8 @@ from nasbench.devices.energy import Meter, Nvml
 from nasbench.devices.gpu import cuda_seconds, why_no_gpu
 from nasbench.devices.measure import Timer
 from nasbench_compression import CompiledModel
-from nasbench_compression.compilation.backend import Images, as_images
 from nasbench_compression.compilation.eager import EagerModel
+from nasbench_compression.compilation.signature import Array, arrays
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError, one_of
@@ -119,10 +119,8 @@ class GpuModel(EagerModel):
         with torch.inference_mode():
             return self._network(images)
 
-    def __call__(self, images: Images) -> Images:
-        """See `CompiledModel`."""
-        logits: Images = self.run(torch.from_numpy(as_images(images)).to(self.place)).cpu().numpy()
-        return logits
+    def _run(self, images: Array) -> list[Array]:
+        return arrays(self.run(torch.from_numpy(images).to(self.place)))
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; the precision says if convolutions round to TensorFloat-32 on the way."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from nasbench.data.images import ImageData
+from nasbench.data.images import ImageData, Split
 from nasbench.devices.device import Device
 from nasbench.models.store import load_model
 from nasbench.problems.image_classification import judge
 from nasbench.training.config import TrainingConfig
 from nasbench.training.loop import train
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch
+from nasbench_compression.compilation.agreement import Agreement
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
@@ -121,3 +122,13 @@ class Workbench:
         if self.device is None:
             raise UserError("this workbench has no device, and without one nothing is deployed or timed; give it one.")
         return self.device
+
+
+def agrees(compiled: CompiledModel, network: nn.Module, images: Split) -> Agreement:
+    """Compare an artefact, compiled with real images, with its network.
+
+    Raises:
+        WorkFailed: it computes something else.
+    """
+    assert compiled.limits is not None, "it was compared when it was compiled, on training images"
+    return compiled.limits.check(compiled, network, images.images)

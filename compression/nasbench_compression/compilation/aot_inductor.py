@@ -12,17 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nasbench_compression.compilation.backend import (
-    Backend,
-    CompiledModel,
-    Images,
-    SingleFile,
-    as_images,
-    in_batches,
-    torch_threads,
-)
+from nasbench_compression.compilation.backend import Backend, CompiledModel, SingleFile, torch_threads
 from nasbench_compression.compilation.exported import operators, silence
 from nasbench_compression.compilation.inductor import compiling, exported, kernels, why_no_compiler
+from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
 
 _FILE = "model.pt2"
 _FACTS = "nasbench"  # key of the package's metadata
@@ -45,16 +38,16 @@ class AotModel(SingleFile):
                 self._code = "".join(package.read(name).decode() for name in sources)
         self._facts = json.loads(self._network.get_metadata()[_FACTS])
         self.precision: str = self._facts["precision"]
-        self._batch: int = self._facts["shape"][0]
+        self.signature = Signature.from_json(self._facts.get("signature"))
 
-    def _run(self, images: Images) -> Images:
-        logits: Images = self._network(torch.from_numpy(images)).numpy()
-        return logits
-
-    def __call__(self, images: Images) -> Images:
+    @property
+    def batch(self) -> int:
         """See `CompiledModel`."""
+        return int(self._facts["shape"][0])
+
+    def _run(self, images: Array) -> list[Array]:
         with torch.no_grad(), torch_threads(self.threads):
-            return in_batches(self._run, as_images(images), self._batch)
+            return arrays(self._network(torch.from_numpy(images)))
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators_optimized` are the kernels that the package's code calls, see `kernels`.
@@ -69,7 +62,7 @@ class AotModel(SingleFile):
             "threads": self.threads,
             "compiled_threads": self._facts["threads"],
             "instructions": self._network.get_metadata().get("AOTI_CPU_ISA", ""),
-            "batch": self._batch,
+            "batch": self.batch,
             "operators": self._facts["operators"],
             "operators_optimized": kernels(self._code.partition("::run_impl(")[2]),
         }
@@ -117,6 +110,7 @@ class AotInductor(Backend):
             "shape": list(example_inputs.shape),
             "threads": self.threads,
             "operators": operators(program),
+            "signature": signature_of(model).to_json(),
         }
         metadata = {"aot_inductor.metadata": {_FACTS: json.dumps(facts)}}
         with tempfile.TemporaryDirectory() as folder, compiling(self.threads):

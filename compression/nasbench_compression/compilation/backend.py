@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,24 +17,63 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasbench_compression.checks import check_number
+from nasbench_compression.compilation.agreement import Agreement, Limits, examine
+from nasbench_compression.compilation.signature import Array, Signature, as_written, deployed
 from nasbench_compression.reparameterization import reparameterize
-from nasbench_registry import UserError, one_of
+from nasbench_registry import UserError, WorkFailed, one_of
 
 Images = NDArray[np.float32]
+_WORDS = 400  # characters of what a compiler says that an error repeats
 
 
 class CompiledModel(ABC):
-    """A network as it would be deployed.
+    """A network as it would be deployed. A subclass has `_run`, or `__call__` itself.
 
     Attributes:
         options: of the backend that made or loaded it, with which `get_backend` makes that backend again.
+        signature: what it takes and gives.
+        agreement: how it compared with its network when it was compiled; None if it was loaded, or could not be.
+        limits: with which it can be compared again, on other inputs; None where `agreement` is.
     """
 
     options: Mapping[str, Any] = {}
+    signature: Signature = Signature()
+    agreement: Agreement | None = None
+    limits: Limits | None = None
 
-    @abstractmethod
-    def __call__(self, images: Images) -> Images:
-        """Logits (n, classes) float32 for images (n, c, h, w) float32; n is any number from 1."""
+    def __call__(self, images: Images) -> Any:
+        """What the network gives: for a classifier, logits (n, classes) float32 of images (n, c, h, w) float32.
+
+        Args:
+            images: as the network takes them; n is any number from 1, unless what the network gives for one depends on
+                the others of its batch.
+
+        Returns:
+            An array; for a network with several outputs a tuple of arrays, or a dict of them by name.
+
+        Raises:
+            UserError: the images have another number of dimensions, or the batch another size than it must have.
+        """
+        given = self.signature.checked(images)
+        outputs = self._outputs(given)
+        kept = [  # by others: a weight that is an output, or an input that comes out as it went in
+            np.array(output) if axis is None or np.may_share_memory(output, given) else output
+            for output, axis in zip(outputs, self.signature.axes, strict=True)
+        ]
+        return self.signature.formed(kept)
+
+    @property
+    def batch(self) -> int | None:
+        """Images that the artefact takes at a time; None is any number."""
+        return self.signature.fixed
+
+    def _outputs(self, images: Array) -> list[Array]:
+        """All outputs for any number of images."""
+        return self.signature.in_batches(self._run, images, self.batch)
+
+    def _run(self, images: Array) -> Sequence[Array]:
+        """The outputs, in the order of the signature, for as many images as `batch` says."""
+        raise NotImplementedError(f"{type(self).__name__} has neither _run nor __call__")
 
     @abstractmethod
     def save(self, path: Path | str) -> Path:
@@ -145,23 +184,54 @@ class Backend(ABC):
 
         Branches that can be merged for deployment are merged first, see `reparameterize`.
 
+        The artefact is compared with the network on real inputs, see `agreement`.
+
         Args:
             model: a float network, or one from the step `quantize`. In "fp32" that one is compiled with its weights
-                on the int8 grid and float inputs.
-            example_inputs: (n, c, h, w) float32, whose shape but the first number is fixed in the artefact.
+                on the int8 grid and float inputs. One in float64, bfloat16 or float16 is compiled in float32.
+            example_inputs: (n, c, h, w), or whatever tensor the network takes alone, whose shape but the first number
+                is fixed in the artefact.
             precision: one of `precisions`.
-            calibration: (m, c, h, w) float32 images, from which int8 reads its ranges.
+            calibration: (m, c, h, w) real inputs, from which int8 reads its ranges, and which are compared on.
 
         Raises:
-            UserError: the backend is not installed, the precision is unknown, or calibration images are missing.
+            UserError: the backend is not installed, the precision is unknown, calibration images are missing, or the
+                network does not run on the example.
+            WorkFailed: the backend cannot compile this network, or its artefact computes something else.
         """
         missing = self.why_unavailable()
         if missing:
             raise UserError(missing)
         one_of(f"precision of backend {self.name!r}", precision, self.precisions)
-        compiled = self._compile(reparameterize(model), example_inputs, precision, calibration)
-        compiled.options = self.options()
+        example = _as_given(example_inputs, "example_inputs")
+        images = None if calibration is None else _as_given(calibration, "calibration")
+        examined = examine(model, example, images, precision)
+        network = deployed(reparameterize(model), examined.signature, writes=examined.writes)
+        with self._failures(network):
+            compiled = self._compile(network, example, precision, images)
+            compiled.options, compiled.signature = self.options(), examined.signature
+            if examined.limits is not None:
+                whole = compiled.batch if examined.signature.whole else None
+                what = f"the artefact of backend {self.name!r}"
+                compiled.limits = Limits(what, precision, examined.limits, whole)
+                compiled.agreement = compiled.limits.check(compiled, model, examined.inputs)
         return compiled
+
+    @contextlib.contextmanager
+    def _failures(self, network: nn.Module) -> Iterator[None]:
+        """What a compiler or a runtime raises inside the block, as one sentence; a fault of ours stays what it is."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            if _is_ours(error):
+                raise
+            words = " ".join(str(error).split())[:_WORDS] or "no message"
+            kind = type(as_written(network)).__name__
+            raise WorkFailed(
+                f"backend {self.name!r} cannot compile this network ({kind}): {type(error).__name__}: {words}"
+            ) from error
 
     @abstractmethod
     def _compile(
@@ -200,45 +270,32 @@ def artefact_path(path: Path | str, filename: str) -> Path:
     return path if path.suffix == Path(filename).suffix else path / filename
 
 
-def as_images(images: Images) -> Images:
-    """The images as contiguous float32, checked to be a batch.
-
-    Raises:
-        UserError: they are not (n, c, h, w).
-    """
-    if images.ndim != 4 or len(images) == 0:
-        raise UserError(f"images have shape {images.shape}; give (n, c, h, w) with n of at least 1.")
-    return np.ascontiguousarray(images, dtype=np.float32)
+def _as_given(inputs: object, name: str) -> Tensor:
+    """Inputs as a backend takes them: one tensor on the CPU, float32 if it has floats."""
+    if not isinstance(inputs, Tensor) or inputs.ndim == 0 or len(inputs) == 0:
+        kind = f"a tensor of shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise UserError(f"{name} is {kind}; give one tensor (n, ...) with n of at least 1: backends take one input.")
+    inputs = inputs.detach().cpu().contiguous()
+    return inputs.float() if inputs.is_floating_point() else inputs
 
 
-def in_batches(run: Callable[[Images], Images], images: Images, batch: int) -> Images:
-    """Any number of images through a runtime that takes `batch` at a time; the last ones are filled up with zeros.
-
-    Args:
-        run: (batch, c, h, w) to (batch, classes); what it returns may be overwritten by the next call.
-        images: (n, c, h, w), contiguous float32.
-        batch: of the artefact.
-
-    Returns:
-        Logits (n, classes).
-    """
-    if len(images) == batch:
-        return run(images)
-    logits = []
-    for start in range(0, len(images), batch):
-        piece = images[start : start + batch]
-        count = len(piece)
-        if count < batch:
-            piece = np.concatenate([piece, np.zeros((batch - count, *piece.shape[1:]), np.float32)])
-        logits.append(np.array(run(piece)[:count]))
-    return np.concatenate(logits)
+def _is_ours(error: Exception) -> bool:
+    """Whether an exception is a fault of this package: of a kind that its own lines raise, and raised by one."""
+    if not isinstance(
+        error, AssertionError | AttributeError | LookupError | NameError | NotImplementedError | TypeError
+    ):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("nasbench_compression.")
 
 
 def needs_calibration(backend: str, calibration: Tensor | None) -> Tensor:
     """The calibration images, or the error for their absence."""
     if calibration is None or len(calibration) == 0:
         raise UserError(f"backend {backend!r} needs calibration images for int8; give some as (m, c, h, w) float32.")
-    return calibration.detach().cpu().float()
+    return calibration
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ class Compile(Step):
         threads: a call of the compiled model may use.
         backend_options: others of the backend's, by name, such as {graph_optimization: extended}.
 
-    The note is `describe()` of the compiled model and its size in `bytes`.
+    The note is `describe()` of the compiled model, its size in `bytes`, and how it agrees with the network, see
+    `Agreement`.
     """
 
     name: ClassVar[str] = "compile"
@@ -61,10 +62,12 @@ class Compile(Step):
 
         Raises:
             UserError: the backend is not installed here; says what to install.
+            WorkFailed: it cannot compile this network, or computes something else.
         """
         precision = self.precision or ("int8" if is_quantized(model) else "fp32")
         compiled = self._backend().compile(model, context.example_inputs, precision, context.calibration)
-        return compiled, {**compiled.describe(), "bytes": compiled.bytes}
+        agreement = None if compiled.agreement is None else compiled.agreement.to_json()
+        return compiled, {**compiled.describe(), "bytes": compiled.bytes, "agreement": agreement}
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """Impossible: a compiled model is an artefact, not a network.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def descriptors_closed() -> Iterator[None]:
-    """Nothing of this process reaches standard output and error inside the block, at the level of file descriptors."""
+    """Nothing of this process reaches standard output and error inside the block, by Python or by file descriptors."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
@@ -18,7 +19,9 @@ def descriptors_closed() -> Iterator[None]:
     try:
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        yield
+        # What is printed is kept in Python for a while, and would be written after the block.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         os.dup2(kept[0], 1)
         os.dup2(kept[1], 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +14,13 @@ from torch import Tensor, nn
 from nasbench_compression.compilation.backend import (
     Backend,
     CompiledModel,
-    Images,
     artefact_path,
-    as_images,
     needs_calibration,
     torch_threads,
 )
 from nasbench_compression.compilation.exported import Narrow, deployable
+from nasbench_compression.compilation.signature import Array, arrays
+from nasbench_compression.copying import copy_network
 from nasbench_compression.quantization.modules import dequantize, is_quantized
 from nasbench_compression.quantization.static_int8 import quantize_static
 from nasbench_registry import UserError, one_of
@@ -39,12 +38,12 @@ class EagerModel(CompiledModel):
         self.threads = threads
         self.memory_format = memory_format
 
-    def __call__(self, images: Images) -> Images:
-        """See `CompiledModel`."""
+    def _run(self, images: Array) -> list[Array]:
         with torch.inference_mode(), torch_threads(self.threads):
-            inputs = torch.from_numpy(as_images(images)).contiguous(memory_format=_FORMATS[self.memory_format])
-            logits: Images = self.model(inputs).numpy()
-        return logits
+            inputs = torch.from_numpy(images)
+            if inputs.ndim == 4:
+                inputs = inputs.contiguous(memory_format=_FORMATS[self.memory_format])
+            return arrays(self.model(inputs))
 
     @cached_property
     def _artefact(self) -> bytes:
@@ -109,13 +108,13 @@ class Eager(Backend):
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
-        compiled = copy.deepcopy(model).cpu()
+        compiled = copy_network(model).cpu()
         if precision == "int8" and not is_quantized(compiled):
             compiled, _ = quantize_static(dequantize(compiled), needs_calibration(self.name, calibration))
         elif precision == "fp32" and is_quantized(compiled):
             compiled = dequantize(compiled)
         elif precision == "bf16":
-            compiled = Narrow(deployable(compiled, example_inputs.detach().cpu().float()), precision)
+            compiled = Narrow(deployable(compiled, example_inputs), precision)
         compiled.eval().requires_grad_(False)
         compiled.to(memory_format=_FORMATS[self.memory_format])  # type: ignore[call-overload]  # it is documented
         return EagerModel(compiled, precision, self.threads, self.memory_format)

@@ -15,10 +15,7 @@ from torch import Tensor, nn
 from nasbench_compression.compilation.backend import (
     Backend,
     CompiledModel,
-    Images,
     SingleFile,
-    as_images,
-    in_batches,
     needs_calibration,
 )
 from nasbench_compression.compilation.descriptors import descriptors_closed
@@ -26,6 +23,7 @@ from nasbench_compression.compilation.executorch_pool import Pool
 from nasbench_compression.compilation.executorch_program import executed
 from nasbench_compression.compilation.exported import counted, deployable, export, operators, silence
 from nasbench_compression.compilation.pt2e import exact_weights, float_layers, quantize_exported
+from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
 
 _FILE = "model.pte"
 _FACTS = "nasbench"  # a method of the program that returns what `describe` tells
@@ -44,17 +42,22 @@ class ExecuTorchModel(SingleFile):
             program.load_method("forward")
         self._facts = json.loads(program.load_method(_FACTS).execute([])[0])
         self.precision: str = self._facts["precision"]
+        self.signature = Signature.from_json(self._facts.get("signature"))
         self._batch = int(program.metadata("forward").input_tensor_meta(0).sizes()[0])
 
-    def __call__(self, images: Images) -> Images:
+    @property
+    def batch(self) -> int:
         """See `CompiledModel`."""
+        return self._batch
+
+    def _outputs(self, images: Array) -> list[Array]:
         method = Pool.program(self, self.artefact, self.threads).load_method("forward")
 
-        def run(piece: Images) -> Images:
-            logits: Images = method.execute([torch.from_numpy(piece)])[0].numpy().copy()  # it is overwritten
-            return logits
+        def run(piece: Array) -> list[Array]:
+            outputs = method.execute([torch.from_numpy(piece)])
+            return [output.copy() for output in arrays(outputs)]  # they are overwritten
 
-        return in_batches(run, as_images(images), self._batch)
+        return self.signature.in_batches(run, images, self._batch)
 
     @cached_property
     def _executed(self) -> tuple[list[str], dict[str, int]]:
@@ -115,13 +118,18 @@ class ExecuTorch(Backend):
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
-        example = example_inputs.detach().cpu().float().contiguous()
-        made = deployable(model, example)
+        made = deployable(model, example_inputs)
         if precision == "int8":
             made = quantize_exported(
-                made, example, needs_calibration(self.name, calibration), lambda: _quantizer(model)
+                made, example_inputs, needs_calibration(self.name, calibration), lambda: _quantizer(model)
             )
-        return ExecuTorchModel(_lowered(export(made, example), precision), self.threads)
+        program = export(made, example_inputs)
+        facts = {
+            "precision": precision,
+            "operators": operators(program),
+            "signature": signature_of(model).to_json(),
+        }
+        return ExecuTorchModel(_lowered(program, facts), self.threads)
 
     def _load(self, file: Path) -> CompiledModel:
         return ExecuTorchModel(file.read_bytes(), self.threads)
@@ -141,12 +149,13 @@ def _quantizer(model: nn.Module) -> Any:
     return quantizer
 
 
-def _lowered(program: Any, precision: str) -> bytes:
-    """The program in ExecuTorch's format."""
-    facts = {_FACTS: json.dumps({"precision": precision, "operators": operators(program)})}
+def _lowered(program: Any, facts: dict[str, Any]) -> bytes:
+    """The program in ExecuTorch's format, which tells the facts when it is asked."""
     with silence():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=facts)
+        edge = to_edge_transform_and_lower(
+            program, partitioner=[XnnpackPartitioner()], constant_methods={_FACTS: json.dumps(facts)}
+        )
         return bytes(edge.to_executorch().buffer)

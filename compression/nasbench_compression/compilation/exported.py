@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nasbench_compression.compilation.onnx_export import quiet
+from nasbench_compression.compilation.signature import as_list
+from nasbench_compression.copying import copy_network
 from nasbench_compression.quantization.cast import DTYPES
 from nasbench_compression.quantization.folding import find_pairs, fold
 from nasbench_compression.quantization.modules import dequantize
@@ -37,7 +38,7 @@ def deployable(model: nn.Module, example_inputs: Tensor) -> nn.Module:
         model: left as it was.
         example_inputs: (n, c, h, w) float32.
     """
-    copied = copy.deepcopy(dequantize(model)).cpu().eval().requires_grad_(False)
+    copied = copy_network(dequantize(model)).cpu().eval().requires_grad_(False)
     return fold(copied, find_pairs(copied, example_inputs))
 
 
@@ -45,7 +46,7 @@ class Narrow(nn.Module):
     """A network that stores and computes in 16 bits, and takes and gives float32.
 
     Args:
-        network: (n, c, h, w) to (n, classes); is changed.
+        network: a plain one, or a `Deployed`; is changed.
         precision: "fp16" or "bf16".
     """
 
@@ -55,10 +56,12 @@ class Narrow(nn.Module):
         self.network = network.to(self.dtype)
         self.train(network.training)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes) float32 of images (n, c, h, w) float32."""
-        logits: Tensor = self.network(images.to(self.dtype))
-        return logits.float()
+    def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The outputs of the network, in float32 where they are floats."""
+        given = inputs.to(self.dtype) if inputs.is_floating_point() else inputs
+        outputs = as_list(self.network(given))
+        wide = tuple(output.float() if output.is_floating_point() else output for output in outputs)
+        return wide[0] if len(wide) == 1 else wide
 
 
 def export(model: nn.Module, example_inputs: Tensor) -> Any:

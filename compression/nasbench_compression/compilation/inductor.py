@@ -26,14 +26,13 @@ _NO_KERNELS = {"set_", "_reinterpret_tensor", "view_dtype"}
 
 def exported(backend: str, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None) -> Any:
     """The `ExportedProgram` that Inductor compiles to this precision: "fp32", "bf16" or "int8"."""
-    example = example_inputs.detach().cpu().float().contiguous()
-    made = deployable(model, example)
+    made = deployable(model, example_inputs)
     if precision == "bf16":
         made = Narrow(made, precision)
     elif precision == "int8":
         images = needs_calibration(backend, calibration)
-        made = quantize_exported(made, example, images, lambda: _quantizer(model))
-    return export(made, example)
+        made = quantize_exported(made, example_inputs, images, lambda: _quantizer(model))
+    return export(made, example_inputs)
 
 
 def _quantizer(model: nn.Module) -> Any:

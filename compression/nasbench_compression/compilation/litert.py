@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import tempfile
@@ -21,16 +20,16 @@ from nasbench_compression.compilation.backend import (
     CompiledModel,
     Images,
     SingleFile,
-    as_images,
-    in_batches,
     needs_calibration,
 )
 from nasbench_compression.compilation.child import ChildError, run_child
 from nasbench_compression.compilation.descriptors import descriptors_closed
 from nasbench_compression.compilation.exported import export, operators, silence
+from nasbench_compression.compilation.signature import Array, Signature, signature_of
+from nasbench_compression.copying import copy_network
 from nasbench_compression.quantization.dynamic import DynamicLinear
 from nasbench_compression.quantization.modules import QuantizedConv2d, QuantizedLinear, dequantize, is_quantized
-from nasbench_registry import UserError
+from nasbench_registry import UserError, WorkFailed
 
 _FILE = "model.tflite"
 _INTERPRETER = "NASBENCH_LITERT_PYTHON"
@@ -53,17 +52,25 @@ class LiteRtModel(SingleFile):
             self._interpreter = Interpreter(model_content=artefact, num_threads=threads)
             self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
-        self._batch = int(self._input["shape"][0])
+        self._output_details = self._interpreter.get_output_details()
+        self.signature = Signature.from_json(_note(self._parsed()).get("signature"))
 
-    def __call__(self, images: Images) -> Images:
-        """See `CompiledModel`; int8 inputs and outputs of a file are converted here."""
-        return in_batches(self._run, as_images(images), self._batch)
+    @property
+    def batch(self) -> int:
+        """See `CompiledModel`."""
+        return int(self._input["shape"][0])
 
-    def _run(self, images: Images) -> Images:
+    def _run(self, images: Array) -> list[Array]:
+        """All outputs; int8 inputs and outputs of a file are converted here."""
         self._interpreter.set_tensor(self._input["index"], _rounded(images, self._input))
         self._interpreter.invoke()
-        return _as_float(self._interpreter.get_tensor(self._output["index"]), self._output)
+        outputs = ((self._interpreter.get_tensor(details["index"]), details) for details in self._output_details)
+        return [_as_float(output, details) for output, details in outputs]
+
+    def _parsed(self) -> Any:
+        from ai_edge_litert import schema_py_generated as schema
+
+        return schema.ModelT.InitFromObj(schema.Model.GetRootAs(self.artefact, 0))
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators` are those of the exported network, `operators_optimized` of the file.
@@ -74,7 +81,7 @@ class LiteRtModel(SingleFile):
 
         from ai_edge_litert import schema_py_generated as schema
 
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(self.artefact, 0))
+        model = self._parsed()
         note = _note(model)
         names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
         kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
@@ -84,7 +91,7 @@ class LiteRtModel(SingleFile):
             "version": version("ai-edge-litert"),
             "precision": note.get("precision") or _precision(model, schema.TensorType),
             "threads": self.threads,
-            "batch": self._batch,
+            "batch": self.batch,
             **({"operators": note["operators"]} if "operators" in note else {}),
             "operators_optimized": dict(sorted(counts.items())),
         }
@@ -154,9 +161,8 @@ class LiteRt(Backend):
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
         images = needs_calibration(self.name, calibration).numpy() if precision == "int8" else None
-        example = example_inputs.detach().cpu().float()
-        network = copy.deepcopy(dequantize(model)).cpu().eval().requires_grad_(False)
-        program = export(network, example)
+        network = copy_network(dequantize(model)).cpu().eval().requires_grad_(False)
+        program = export(network, example_inputs)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with silence():
@@ -165,10 +171,10 @@ class LiteRt(Backend):
                 "program": str(folder / "network.pt2"),
                 "target": str(folder / _FILE),
                 "precision": precision,
-                "images": None if images is None else str(_write_batches(images, len(example), folder)),
+                "images": None if images is None else str(_write_batches(images, len(example_inputs), folder)),
                 "float_ends": self.float_ends,
                 "layers": str(_write_layers(model, folder)) if images is not None and is_quantized(model) else None,
-                "note": {"operators": operators(program)},
+                "note": {"operators": operators(program), "signature": signature_of(model).to_json()},
             }
             _convert(request)
             artefact = (folder / _FILE).read_bytes()
@@ -210,7 +216,7 @@ def _convert(request: dict[str, Any]) -> None:
     try:
         run_child(["-I", litert_convert.__file__], request, timeout_s=_TIMEOUT_S, python=str(python), environment=apart)
     except ChildError as error:
-        raise RuntimeError(f"LiteRT did not convert this network: {error}") from error
+        raise WorkFailed(f"LiteRT did not convert this network: {error}") from error
 
 
 def _write_batches(images: Images, batch: int, folder: Path) -> Path:
@@ -248,15 +254,17 @@ def _write_layers(model: nn.Module, folder: Path) -> Path:
 
 def _rounded(images: Images, details: dict[str, Any]) -> Any:
     """The images as the file takes them."""
-    if details["dtype"] == np.float32:
+    if details["dtype"] == images.dtype:
         return images
+    if not details["quantization"][0]:  # not rounded, but of another type
+        return images.astype(details["dtype"])
     scale, zero_point = details["quantization"]
     limits = np.iinfo(details["dtype"])
     return np.clip(np.rint(images / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
 
 
 def _as_float(logits: Any, details: dict[str, Any]) -> Images:
-    if details["dtype"] == np.float32:
+    if details["dtype"] == np.float32 or not details["quantization"][0]:
         return np.asarray(logits)
     scale, zero_point = details["quantization"]
     found: Images = ((logits.astype(np.float32) - zero_point) * scale).astype(np.float32)

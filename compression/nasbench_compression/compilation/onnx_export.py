@@ -1,64 +1,71 @@
-"""A network as an ONNX file in memory, for any number of images."""
+"""A network as an ONNX file in memory, for any number of images where the network takes any."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-INPUT, OUTPUT = "images", "logits"
-_TOLERANCE = 1e-3  # of the largest logit; other kernels differ by 1e-6, a wrong graph by far more
+from nasbench_compression.compilation.agreement import Examined, Limits, examine
+from nasbench_compression.compilation.descriptors import descriptors_closed
+from nasbench_compression.compilation.signature import Array, as_written, signature_of
+from nasbench_compression.copying import copy_network
+from nasbench_registry import WorkFailed
+
+INPUT = "images"
 
 
 def export_onnx(model: nn.Module, example_inputs: Tensor) -> bytes:
-    """The ONNX file of a float network, input "images" (n, c, h, w), output "logits" (n, classes).
+    """The ONNX file of a float network, input "images", outputs as `Signature.labels` names them, usually "logits".
 
-    The file is compared with the network on one image and on three.
+    The file is compared with the network, on one image and on several.
 
     Args:
-        model: left as it was.
-        example_inputs: (n, c, h, w) float32; the file accepts any n.
+        model: left as it was; a plain network, or a `Deployed`.
+        example_inputs: (n, ...); the file accepts any n, unless the network takes this one only.
 
     Raises:
-        RuntimeError: no exporter gives a file that computes what the network computes.
+        WorkFailed: no exporter gives a file that computes what the network computes.
     """
-    network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    inputs = example_inputs[:1].detach().cpu().float()
+    network = copy_network(model).cpu().eval().requires_grad_(False)
+    examined = examine(network, example_inputs, None, "fp32")
     # The TorchScript exporter takes 0.06 s for 12 convolutions, the newer one 1.4 s, and a search exports dozens; it
     # also keeps global average pooling as one operator, which int8 kernels know. But it freezes what Python computes
     # from a shape, it leaves shape arithmetic of chunks and views in the graph (which made a channel shuffle a third
     # slower), and torch will drop it. So the newer one takes over wherever the quick one is not as good.
-    quick, problem = _attempt(_torchscript, network, inputs)
+    quick, problem = _attempt(_torchscript, network, example_inputs, examined)
     if quick is not None and _shape_operators(quick) <= 1:  # a single one is the usual view(n, -1)
         return quick
-    thorough, other_problem = _attempt(_dynamo, network, inputs)
+    thorough, other_problem = _attempt(_dynamo, network, example_inputs, examined)
     artefact = thorough or quick
     if artefact is None:
-        raise RuntimeError(
-            f"{type(model).__name__} cannot be exported to ONNX; torchscript: {problem}; dynamo: {other_problem}"
-        )
+        kind = type(as_written(model)).__name__
+        raise WorkFailed(f"{kind} cannot be exported to ONNX; torchscript: {problem}; dynamo: {other_problem}")
     return artefact
 
 
 def _attempt(
-    exporter: Callable[[nn.Module, Tensor, Path], bytes], network: nn.Module, inputs: Tensor
+    exporter: Callable[[nn.Module, Tensor, Path], bytes],
+    network: nn.Module,
+    inputs: Tensor,
+    examined: Examined,
 ) -> tuple[bytes | None, str | None]:
     """A right file, or what is wrong."""
-    with quiet(logging.ERROR), tempfile.TemporaryDirectory() as folder:
+    with quiet(logging.ERROR), descriptors_closed(), tempfile.TemporaryDirectory() as folder:
         try:
             artefact = exporter(network, inputs, Path(folder))
-            problem = _difference(artefact, network, inputs)
+            _compare(artefact, network, examined)
         except Exception as error:  # exporters raise whatever their many parts raise; there is another one
-            return None, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    return (artefact, None) if problem is None else (None, problem)
+            kind = "" if isinstance(error, WorkFailed) else f"{type(error).__name__}: "
+            return None, f"{kind}{' '.join(str(error).split())[:300]}"
+    return artefact, None
 
 
 def _shape_operators(artefact: bytes) -> int:
@@ -68,29 +75,30 @@ def _shape_operators(artefact: bytes) -> int:
 
 
 def _torchscript(network: nn.Module, inputs: Tensor, folder: Path) -> bytes:
-    file = folder / "model.onnx"
+    file, signature = folder / "model.onnx", signature_of(network)
+    axes = {name: {axis: "n"} for name, axis in zip(signature.labels, signature.axes, strict=True) if axis is not None}
     torch.onnx.export(
         network,
-        (inputs,),
+        (inputs if signature.fixed else inputs[:1],),
         file,
         dynamo=False,
         input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
+        output_names=list(signature.labels),
+        dynamic_axes=None if signature.fixed else {INPUT: {0: "n"}, **axes},
     )
     return file.read_bytes()
 
 
 def _dynamo(network: nn.Module, inputs: Tensor, folder: Path) -> bytes:
-    file = folder / "model.onnx"
-    batch = torch.cat([inputs, inputs])  # a batch of one would be taken for a constant
+    file, signature = folder / "model.onnx", signature_of(network)
     program = torch.onnx.export(
         network,
-        (batch,),
+        # A batch of one would be taken for a constant.
+        (inputs if signature.fixed else torch.cat([inputs[:1], inputs[:1]]),),
         dynamo=True,
         input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        output_names=list(signature.labels),
+        dynamic_shapes=None if signature.fixed else ({0: torch.export.Dim.DYNAMIC},),
         verbose=False,
     )
     assert program is not None
@@ -98,25 +106,22 @@ def _dynamo(network: nn.Module, inputs: Tensor, folder: Path) -> bytes:
     return file.read_bytes()
 
 
-def _difference(artefact: bytes, network: nn.Module, inputs: Tensor) -> str | None:
-    """What is wrong with the file on one image and on three, if anything."""
+def _compare(artefact: bytes, network: nn.Module, examined: Examined) -> None:
+    """Raise WorkFailed if the file computes something else, or works for another number of images only."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(artefact, options, providers=["CPUExecutionProvider"])
-    for count in (1, 3):
-        noise = np.random.default_rng(count).standard_normal((count, *inputs.shape[1:]), dtype=np.float32)
-        with torch.no_grad():
-            expected = network(torch.from_numpy(noise)).numpy()
-        found = session.run(None, {INPUT: noise})[0]
-        if found.shape != expected.shape:
-            return f"{count} images give shape {found.shape}, not {expected.shape}"
-        error = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
-        if not error <= _TOLERANCE:
-            return f"{count} images give logits that are off by {error:.1e} of their size"
-    return None
+
+    def call(images: Array) -> Any:
+        outputs = session.run(None, {INPUT: images})
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    if examined.limits is not None:
+        limits = Limits("the file", "fp32", examined.limits, examined.signature.fixed)
+        limits.check(call, network, examined.inputs)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -13,14 +14,13 @@ from torch import Tensor, nn
 from nasbench_compression.compilation.backend import (
     Backend,
     CompiledModel,
-    Images,
     SingleFile,
-    as_images,
     needs_calibration,
 )
 from nasbench_compression.compilation.onnx_export import export_onnx
 from nasbench_compression.compilation.onnx_int8 import quantize_onnx
 from nasbench_compression.compilation.onnx_weights import store_weights
+from nasbench_compression.compilation.signature import Array, Signature, signature_of
 from nasbench_compression.quantization.modules import dequantize, is_quantized
 from nasbench_registry import UserError, one_of
 
@@ -31,7 +31,7 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-_PRECISION_KEY = "precision"
+_PRECISION_KEY, _SIGNATURE_KEY = "precision", "signature"  # of what the file says of itself
 _PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
     "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu in the place of onnxruntime"),
@@ -55,6 +55,8 @@ class OnnxRuntimeModel(SingleFile):
         self.provider = provider
         self._session = self._open()
         self._input = self._session.get_inputs()[0].name
+        told = self._session.get_modelmeta().custom_metadata_map.get(_SIGNATURE_KEY)
+        self.signature = Signature.from_json(None if told is None else json.loads(told))
 
     def _open(self, optimized: Path | None = None) -> Any:
         import onnxruntime
@@ -74,10 +76,15 @@ class OnnxRuntimeModel(SingleFile):
             raise RuntimeError(f"ONNX Runtime has provider {providers[0]} but could not start it on this machine")
         return session
 
-    def __call__(self, images: Images) -> Images:
+    @property
+    def batch(self) -> int | None:
         """See `CompiledModel`."""
-        logits: Images = self._session.run(None, {self._input: as_images(images)})[0]
-        return logits
+        count = self._session.get_inputs()[0].shape[0]
+        return count if isinstance(count, int) else None
+
+    def _run(self, images: Array) -> list[Array]:
+        outputs: list[Array] = self._session.run(None, {self._input: images})
+        return outputs
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; counts the operators of the file and those left after the session's optimization."""
@@ -155,7 +162,7 @@ class OnnxRuntime(Backend):
             artefact = quantize_onnx(artefact, images.numpy(), model, signed=self.provider == "tensorrt")
         if images is None or is_quantized(model):
             artefact = store_weights(artefact, model)
-        artefact = _tagged(artefact, precision)
+        artefact = _tagged(artefact, precision, signature_of(model))
         return OnnxRuntimeModel(artefact, precision, self.threads, self.graph_optimization, self.provider)
 
     def _load(self, file: Path) -> CompiledModel:
@@ -180,10 +187,10 @@ class OnnxRuntime(Backend):
             )
 
 
-def _tagged(artefact: bytes, precision: str) -> bytes:
-    """Write the precision into the file, so that it can be told after loading."""
+def _tagged(artefact: bytes, precision: str, signature: Signature) -> bytes:
+    """Write the precision and the signature into the file, so that they can be told after loading."""
     import onnx
 
     model = onnx.load_from_string(artefact)
-    onnx.helper.set_model_props(model, {_PRECISION_KEY: precision})
+    onnx.helper.set_model_props(model, {_PRECISION_KEY: precision, _SIGNATURE_KEY: json.dumps(signature.to_json())})
     return bytes(model.SerializeToString())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import io
+import json
 import logging
 import os
 import tempfile
@@ -23,21 +23,20 @@ from nasbench_compression.checks import check_number
 from nasbench_compression.compilation.backend import (
     Backend,
     CompiledModel,
-    Images,
     artefact_path,
-    as_images,
-    in_batches,
     needs_calibration,
 )
 from nasbench_compression.compilation.onnx_export import export_onnx, quiet
 from nasbench_compression.compilation.onnx_int8 import quantize_onnx
 from nasbench_compression.compilation.onnxruntime import OnnxRuntime
+from nasbench_compression.compilation.signature import Array, Signature, signature_of
+from nasbench_compression.copying import copy_network
 from nasbench_compression.quantization.modules import dequantize, is_quantized
 from nasbench_registry import UserError, one_of
 
 _FILE = "model.xml"
 _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
-_PRECISION_PATH = ["nasbench", "precision"]  # of what the file says of itself
+_PRECISION_PATH, _SIGNATURE_PATH = ["nasbench", "precision"], ["nasbench", "signature"]  # what the file says of itself
 _CALIBRATION_IMAGES = 300  # as many as nncf takes by default
 
 
@@ -56,6 +55,8 @@ class OpenVinoModel(CompiledModel):
         core = _core()
         self._model = core.read_model(xml, weights)
         self.precision = str(self._model.get_rt_info(_PRECISION_PATH).astype(str))
+        if self._model.has_rt_info(_SIGNATURE_PATH):
+            self.signature = Signature.from_json(json.loads(self._model.get_rt_info(_SIGNATURE_PATH).astype(str)))
         settings: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": _HINTS[hint],
@@ -71,24 +72,33 @@ class OpenVinoModel(CompiledModel):
         self._requests = [self._compiled.create_infer_request() for _ in range(max(1, self.streams))]
         self._batch = int(self._model.input(0).shape[0])
 
-    def __call__(self, images: Images) -> Images:
-        """See `CompiledModel`; images beyond the artefact's batch are spread over the streams."""
-        images = as_images(images)
-        if len(self._requests) == 1 or len(images) <= self._batch:
-            return in_batches(self._infer, images, self._batch)
-        return in_batches(self._infer_together, images, self._batch * len(self._requests))
+    @property
+    def batch(self) -> int:
+        """See `CompiledModel`."""
+        return self._batch
 
-    def _infer(self, images: Images) -> Images:
-        logits: Images = self._requests[0].infer({0: images}, share_inputs=True)[0]
-        return logits
+    def _outputs(self, images: Array) -> list[Array]:
+        """All outputs; images beyond the artefact's batch are spread over the streams."""
+        if len(self._requests) == 1 or len(images) <= self._batch or self.signature.whole:
+            return self.signature.in_batches(self._run, images, self._batch)
+        return self.signature.in_batches(self._run_together, images, self._batch * len(self._requests))
 
-    def _infer_together(self, images: Images) -> Images:
+    def _run(self, images: Array) -> list[Array]:
+        outputs = self._requests[0].infer({0: images}, share_inputs=True)
+        return [outputs[number] for number in range(len(self._model.outputs))]
+
+    def _run_together(self, images: Array) -> list[Array]:
         pieces = np.split(images, len(self._requests))
         for request, piece in zip(self._requests, pieces, strict=True):
             request.start_async({0: piece}, share_inputs=True)
         for request in self._requests:
             request.wait()
-        return np.concatenate([request.get_output_tensor(0).data for request in self._requests])
+        return [
+            np.array(self._requests[0].get_output_tensor(number).data)
+            if axis is None
+            else np.concatenate([request.get_output_tensor(number).data for request in self._requests], axis)
+            for number, axis in enumerate(self.signature.axes)
+        ]
 
     def save(self, path: Path | str) -> Path:
         """See `CompiledModel`; the weights lie beside the file, in one of the same name that ends in .bin."""
@@ -180,15 +190,15 @@ class OpenVino(Backend):
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
         images = needs_calibration(self.name, calibration).numpy() if precision == "int8" else None
-        example = example_inputs.detach().cpu().float()
         if images is not None and is_quantized(model):
-            made = _with_its_own_grid(model, example, images)
+            made = _with_its_own_grid(model, example_inputs, images)
         else:
-            network = copy.deepcopy(dequantize(model)).cpu().eval().requires_grad_(False)
-            made = _converted(network, example)
+            network = copy_network(dequantize(model)).cpu().eval().requires_grad_(False)
+            made = _converted(network, example_inputs)
             if images is not None:
-                made = _quantized(made, images, len(example))
+                made = _quantized(made, images, len(example_inputs))
         made.set_rt_info(precision, _PRECISION_PATH)
+        made.set_rt_info(json.dumps(signature_of(model).to_json()), _SIGNATURE_PATH)
         xml, weights = _files(made, half=precision == "fp16")
         return OpenVinoModel(xml, weights, self.threads, self.hint, self.streams)
 
@@ -235,7 +245,7 @@ def _converted(network: nn.Module, example: Tensor) -> Any:
         return openvino.convert_model(network, example_input=example, input=list(example.shape))
 
 
-def _quantized(made: Any, images: Images, batch: int) -> Any:
+def _quantized(made: Any, images: Array, batch: int) -> Any:
     with _silently():
         import nncf
 
@@ -247,7 +257,7 @@ def _quantized(made: Any, images: Images, batch: int) -> Any:
         return nncf.quantize(made, data, preset=nncf.QuantizationPreset.MIXED, subset_size=rounds)
 
 
-def _with_its_own_grid(model: nn.Module, example: Tensor, images: Images) -> Any:
+def _with_its_own_grid(model: nn.Module, example: Tensor, images: Array) -> Any:
     missing = OnnxRuntime.why_unavailable()
     if missing:
         raise UserError(f"a quantized network reaches OpenVINO as an ONNX file, but {missing}")

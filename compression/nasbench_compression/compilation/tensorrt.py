@@ -17,12 +17,11 @@ from nasbench_compression.compilation.backend import (
     CompiledModel,
     Images,
     SingleFile,
-    as_images,
-    in_batches,
     needs_calibration,
 )
-from nasbench_compression.compilation.onnx_export import INPUT, OUTPUT, export_onnx
+from nasbench_compression.compilation.onnx_export import INPUT, export_onnx
 from nasbench_compression.compilation.onnx_int8 import quantize_onnx
+from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
 from nasbench_compression.quantization.dynamic import DynamicLinear
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError
@@ -51,23 +50,36 @@ class TensorRtModel(SingleFile):
         self._context = self._engine.create_execution_context()
         shape = tuple(self._engine.get_tensor_profile_shape(INPUT, 0)[2])  # the largest, and the only one
         self._context.set_input_shape(INPUT, shape)
-        self._images = torch.empty(shape, device="cuda")
-        self._logits = torch.empty(tuple(self._context.get_tensor_shape(OUTPUT)), device="cuda")
-        self._context.set_tensor_address(INPUT, self._images.data_ptr())
-        self._context.set_tensor_address(OUTPUT, self._logits.data_ptr())
+        told = json.loads(self._engine.name)
+        self.precision: str = told["precision"]
+        self.signature = Signature.from_json(told["signature"])
+        self._images = self._buffer(INPUT, shape)
+        # An engine lists its tensors in an order of its own.
+        self._results = [
+            self._buffer(name, tuple(self._context.get_tensor_shape(name))) for name in self.signature.labels
+        ]
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types there
 
-    def __call__(self, images: Images) -> Images:
-        """See `CompiledModel`; copies to the GPU and back are part of it."""
-        return in_batches(self._run, as_images(images), len(self._images))
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Memory of the GPU for an input or output of the engine."""
+        kind = self._engine.get_tensor_dtype(name).name.lower()
+        dtype = {"float": torch.float32, "half": torch.float16, "bf16": torch.bfloat16}.get(kind)
+        buffer = torch.empty(shape, device="cuda", dtype=dtype or getattr(torch, kind))  # bool, int8, int32, int64
+        self._context.set_tensor_address(name, buffer.data_ptr())
+        return buffer
 
-    def _run(self, images: Images) -> Images:
+    @property
+    def batch(self) -> int:
+        """See `CompiledModel`."""
+        return len(self._images)
+
+    def _run(self, images: Array) -> list[Array]:
+        """All outputs; copies to the GPU and back are part of it."""
         with torch.cuda.stream(self._stream):
             self._images.copy_(torch.from_numpy(images))
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise RuntimeError("TensorRT did not run the engine")
-            logits: Images = self._logits.cpu().numpy()  # waits for the stream
-        return logits
+            return arrays(self._results)  # waits for the stream
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; an engine that was loaded does not know the `operators` that it was made from."""
@@ -79,7 +91,7 @@ class TensorRtModel(SingleFile):
         return {
             "backend": "tensorrt",
             "version": tensorrt.__version__,
-            "precision": self._engine.name,
+            "precision": self.precision,
             "threads": self.threads,
             "gpu": torch.cuda.get_device_name(),
             "batch": len(self._images),
@@ -126,7 +138,7 @@ class TensorRt(Backend):
 
         images = needs_calibration(self.name, calibration).numpy() if precision == "int8" else None
         artefact = onnx_for_tensorrt(model, example_inputs, images)
-        engine = _build(artefact, tuple(example_inputs.shape), precision)
+        engine = _build(artefact, tuple(example_inputs.shape), precision, signature_of(model))
         operators = Counter(node.op_type for node in onnx.load_from_string(artefact).graph.node)
         return TensorRtModel(engine, self.threads, dict(sorted(operators.items())))
 
@@ -154,7 +166,7 @@ def onnx_for_tensorrt(model: nn.Module, example_inputs: Tensor, images: Images |
     return artefact if images is None else quantize_onnx(artefact, images, model, signed=True)
 
 
-def _build(artefact: bytes, shape: tuple[int, ...], precision: str) -> bytes:
+def _build(artefact: bytes, shape: tuple[int, ...], precision: str, signature: Signature) -> bytes:
     """The engine for images of one shape."""
     import tensorrt
 
@@ -165,7 +177,8 @@ def _build(artefact: bytes, shape: tuple[int, ...], precision: str) -> bytes:
     if not parser.parse(artefact):
         problems = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise RuntimeError(f"TensorRT does not read the exported network: {problems}")
-    network.name = precision  # the one thing of ours that an engine keeps
+    # The one thing of ours that an engine keeps.
+    network.name = json.dumps({"precision": precision, "signature": signature.to_json()})
     config = builder.create_builder_config()
     config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
     if hasattr(tensorrt.BuilderFlag, "TF32"):

@@ -14,17 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nasbench_compression.compilation.backend import (
-    Backend,
-    CompiledModel,
-    Images,
-    SingleFile,
-    as_images,
-    in_batches,
-    torch_threads,
-)
+from nasbench_compression.compilation.backend import Backend, CompiledModel, SingleFile, torch_threads
 from nasbench_compression.compilation.exported import operators, silence
 from nasbench_compression.compilation.inductor import compiling, exported, generated, kernels, why_no_compiler
+from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
 from nasbench_registry import one_of
 
 _FILE = "model.pt2"
@@ -55,27 +48,28 @@ class TorchCompiledModel(SingleFile):
             program = torch.export.load(io.BytesIO(artefact), extra_files=files)
         facts = json.loads(files[_FACTS])
         self.precision: str = facts["precision"]
-        self._shape = tuple(facts["shape"])
+        self._shape: tuple[int, ...] = tuple(facts["shape"])
+        self.signature = Signature.from_json(facts.get("signature"))
         self._operators = operators(program)
         self._compile(program.module())
 
     def _compile(self, module: Any) -> None:
         # What torch.compile calls, without its search in each call for the code of this graph, which
         # torch._dynamo.reset() would throw away.
-        example = torch.zeros(self._shape)
+        example = torch.zeros(self._shape, dtype=getattr(torch, self.signature.dtype))
         with compiling(self.threads, **_MODES[self.mode]), generated() as sources:
             self._network: Any = torch._inductor.compile(module, [example])
             self._network(example)
         self._kernels = kernels("".join(source.partition("def call(")[2] for source in sources))
 
-    def _run(self, images: Images) -> Images:
-        logits: Images = self._network(torch.from_numpy(images)).numpy()
-        return logits
-
-    def __call__(self, images: Images) -> Images:
+    @property
+    def batch(self) -> int:
         """See `CompiledModel`."""
+        return self._shape[0]
+
+    def _run(self, images: Array) -> list[Array]:
         with torch.no_grad(), torch_threads(self.threads):
-            return in_batches(self._run, as_images(images), self._shape[0])
+            return arrays(self._network(torch.from_numpy(images)))
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators_optimized` are the kernels that the generated code calls, see `kernels`."""
@@ -140,7 +134,11 @@ class TorchCompile(Backend):
     ) -> CompiledModel:
         program = exported(self.name, model, example_inputs, precision, calibration)
         program.example_inputs = None  # they would be stored with it
-        facts = {"precision": precision, "shape": list(example_inputs.shape)}
+        facts = {
+            "precision": precision,
+            "shape": list(example_inputs.shape),
+            "signature": signature_of(model).to_json(),
+        }
         buffer = io.BytesIO()
         with silence():
             torch.export.save(program, buffer, extra_files={_FACTS: json.dumps(facts)})

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from nasbench_compression.checks import check_number
 from nasbench_compression.compilation import tvm_build
-from nasbench_compression.compilation.backend import Backend, CompiledModel, Images, SingleFile, as_images, in_batches
+from nasbench_compression.compilation.backend import Backend, CompiledModel, SingleFile
 from nasbench_compression.compilation.child import ChildError, run_child
 from nasbench_compression.compilation.descriptors import descriptors_closed
 from nasbench_compression.compilation.exported import deployable, export, silence
+from nasbench_compression.compilation.signature import Array, Signature, signature_of
 from nasbench_compression.compilation.tvm_threads import pool
-from nasbench_registry import UserError
+from nasbench_registry import UserError, WorkFailed
 
 _FILE = "model.so"
 
@@ -44,19 +45,21 @@ class TvmModel(SingleFile):
             self._tensor = tvm.runtime.tensor
         self._version = tvm.__version__
         self.precision: str = self._facts["precision"]
-        self._batch: int = self._facts["batch"]
+        self.signature = Signature.from_json(self._facts.pop("signature", None))
         self._lock = threading.Lock()  # the virtual machine keeps its place in itself
 
-    def _run(self, images: Images) -> Images:
-        logits: Images = self._main(self._tensor(images))[0].numpy()
-        return logits
-
-    def __call__(self, images: Images) -> Images:
+    @property
+    def batch(self) -> int:
         """See `CompiledModel`."""
-        images = as_images(images)
+        return int(self._facts["batch"])
+
+    def _outputs(self, images: Array) -> list[Array]:
         with self._lock:
             pool.use(self.threads)
-            return in_batches(self._run, images, self._batch)
+            return super()._outputs(images)
+
+    def _run(self, images: Array) -> list[Array]:
+        return [output.numpy() for output in self._main(self._tensor(images))]
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators_optimized` are the kernels called, named after what is fused into each.
@@ -138,15 +141,15 @@ class Tvm(Backend):
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
-        example = example_inputs.detach().cpu().float().contiguous()
-        program = export(deployable(model, example), example)
+        program = export(deployable(model, example_inputs), example_inputs)
         with descriptors_closed():
             target = tvm_build.target(self.threads)
             module, operators = tvm_build.import_program(program)
             module = tvm_build.fused(module, target)
             facts = {
                 "precision": precision,
-                "batch": len(example),
+                "batch": len(example_inputs),
+                "signature": signature_of(model).to_json(),
                 "trials": self.trials,
                 "operators": operators,
                 "operators_optimized": tvm_build.kernels(module),
@@ -154,9 +157,9 @@ class Tvm(Backend):
             }
             if not self.trials:
                 return TvmModel(tvm_build.library(module, target, facts), self.threads)
-        return TvmModel(self._tuned(program, list(example.shape), facts), self.threads)
+        return TvmModel(self._tuned(program, example_inputs, facts), self.threads)
 
-    def _tuned(self, program: Any, shape: list[int], facts: dict[str, Any]) -> bytes:
+    def _tuned(self, program: Any, example: Tensor, facts: dict[str, Any]) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             given, made = Path(folder) / "program.pt2", Path(folder) / _FILE
             buffer = io.BytesIO()
@@ -170,7 +173,8 @@ class Tvm(Backend):
                 "trials": self.trials,
                 "seed": self.seed,
                 "threads": self.threads,
-                "shape": shape,
+                "shape": list(example.shape),
+                "dtype": str(example.dtype).removeprefix("torch."),
                 "facts": facts,
             }
             environment = {"TVM_NUM_THREADS": str(self.threads), "TVM_BIND_THREADS": "0", "TMPDIR": folder}
@@ -183,7 +187,7 @@ class Tvm(Backend):
                 )
             except ChildError as error:
                 kept = f"; what it measured is kept in {self.records}" if self.records else ""
-                raise RuntimeError(f"TVM's tuning of this network failed: {error}{kept}") from error
+                raise WorkFailed(f"TVM's tuning of this network failed: {error}{kept}") from error
             return made.read_bytes()
 
     def _load(self, file: Path) -> CompiledModel:

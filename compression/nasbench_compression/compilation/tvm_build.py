@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nasbench_compression.compilation.exported import counted, silence
+from nasbench_registry import WorkFailed
 
 FACTS = "nasbench"  # a function of the library that returns what `describe` tells
 _OPAQUE = 8  # TVM's word for a kernel with which nothing is fused
@@ -33,18 +34,41 @@ def import_program(program: Any) -> tuple[Any, dict[str, int]]:
     """The Relax module of an `ExportedProgram`, and how many operators of each kind it has.
 
     Raises:
-        RuntimeError: TVM does not know an operator; says which.
+        WorkFailed: TVM does not know an operator; says which.
     """
     with silence():
         from tvm.relax.frontend.torch import from_exported_program
 
         try:
-            module = from_exported_program(program)
+            module = from_exported_program(_counting_from_the_front(program))
         except Exception as error:  # whatever it trips over
             words = " ".join(str(error).split())[:300] or type(error).__name__
-            raise RuntimeError(f"TVM cannot take this network: {words}") from error
+            raise WorkFailed(f"TVM cannot take this network: {words}") from error
     kinds = (_operator(call) for call in _calls(module["main"]))
     return module, counted(kind for kind in kinds if kind)
+
+
+def _counting_from_the_front(program: Any) -> Any:
+    """The program with ``x[:, -1]`` and its like as indices from 0; TVM reads what lies in memory before the tensor."""
+    import torch
+
+    aten = torch.ops.aten
+    for node in list(program.graph.nodes):
+        if node.target is aten.select.int and node.args[2] < 0:
+            source, dimension, index = node.args
+            node.args = (source, dimension, index + int(source.meta["val"].shape[dimension]))
+        elif node.target is aten.index.Tensor:
+            source, given = node.args
+            indices = list(given)
+            for dimension, index in enumerate(indices):
+                if index is None or index.meta["val"].dtype is torch.bool:
+                    continue
+                with program.graph.inserting_before(node):
+                    size = int(source.meta["val"].shape[dimension])
+                    indices[dimension] = program.graph.call_function(aten.remainder.Scalar, (index, size))
+                    indices[dimension].meta["val"] = index.meta["val"]
+            node.args = (source, indices)
+    return program
 
 
 def fused(module: Any, target: Any) -> Any:

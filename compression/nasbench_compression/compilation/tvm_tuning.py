@@ -33,9 +33,9 @@ def tune(request: dict[str, Any]) -> dict[str, Any]:
     """Tune a network and write the library, of the tuned or of the untuned kernels, whichever is faster.
 
     Args:
-        request: `program`, an `ExportedProgram` in a file; `shape` of its images; `facts`, that go into the library, to
-            which those on the tuning are added; `library`, where it is written; `records`, a folder; `trials`; `seed`;
-            `threads`.
+        request: `program`, an `ExportedProgram` in a file; `shape` and `dtype` of its images; `facts`, that go into the
+            library, to which those on the tuning are added; `library`, where it is written; `records`, a folder;
+            `trials`; `seed`; `threads`.
 
     Returns:
         The facts that went into the library.
@@ -54,7 +54,7 @@ def tune(request: dict[str, Any]) -> dict[str, Any]:
         tvm_build.library(each, target, told)
         for each, told in ((module, plain), (_scheduled(module, target, best), tuned))
     ]
-    taken = int(_second_is_better(libraries, request["shape"]))
+    taken = int(_second_is_better(libraries, request["shape"], request["dtype"]))
     Path(request["library"]).write_bytes(libraries[taken])
     return (plain, tuned)[taken]
 
@@ -152,15 +152,16 @@ def _scheduled(module: Any, target: Any, database: Any) -> Any:
         return relax.transform.MetaScheduleApplyDatabase()(module)
 
 
-def _second_is_better(libraries: list[bytes], shape: list[int]) -> bool:
+def _second_is_better(libraries: list[bytes], shape: list[int], dtype: str) -> bool:
     """Whether the second library computes the same as the first one, faster; calls alternate."""
     import tvm
 
-    images = tvm.runtime.tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    drawn = np.random.default_rng(0).standard_normal(shape) if dtype == "float32" else np.zeros(shape)
+    images = tvm.runtime.tensor(drawn.astype(dtype))
     calls = [tvm_build.load(each)["main"] for each in libraries]
-    expected, found = (call(images)[0].numpy() for call in calls)
-    if not np.allclose(found, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(expected).max()))):
-        return False
+    for expected, output in zip(*([output.numpy() for output in call(images)] for call in calls), strict=True):
+        if not np.allclose(output, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(expected).max()))):
+            return False
     seconds: list[list[float]] = [[], []]
     begin = time.perf_counter()
     while time.perf_counter() - begin < _COMPARE_S or len(seconds[0]) < 5:
