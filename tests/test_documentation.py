@@ -1,5 +1,6 @@
 """Every example of the documentation runs."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -26,7 +27,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
 
 
 def test_the_space_and_the_experiment_of_the_readme(tmp_path):
-    (space,), (experiment,) = blocks("README.md", "python"), blocks("README.md", "yaml")
+    (_, space), (experiment,) = blocks("README.md", "python"), blocks("README.md", "yaml")
     assert len([line for line in space.splitlines() if line.strip()]) <= 20
     (tmp_path / "my_space.py").write_text(space)
     (tmp_path / "mine.yaml").write_text(experiment)
@@ -37,6 +38,17 @@ def test_the_space_and_the_experiment_of_the_readme(tmp_path):
     assert "Survivors of mine" in searched.stdout
     assert (tmp_path / "runs/mine/report.html").exists()
     assert (tmp_path / "runs/mine/survivors/1/compiled/model.onnx").exists()
+
+
+def test_the_function_of_the_documentation_as_an_experiment_file(tmp_path):
+    code, (experiment,) = blocks("docs/python.md", "python")[0], blocks("docs/python.md", "yaml")
+    (tmp_path / "diabetes.py").write_text(code[: code.index("result = nb.search(")])
+    (tmp_path / "diabetes.yaml").write_text(experiment)
+    searched = run(tmp_path, "search", "diabetes.yaml", "--run", "runs/diabetes-yaml")
+    assert searched.returncode == 0, searched.stderr
+    report = json.loads((tmp_path / "runs/diabetes-yaml/report.json").read_text())
+    assert {row["status"] for row in report["candidates"]} <= {"done", "stopped"}
+    assert all(row["metrics"]["weights"] <= 1500 for row in report["candidates"] if row["status"] == "done")
 
 
 def test_the_tutorial_writes_a_space_and_searches_it(tmp_path):
