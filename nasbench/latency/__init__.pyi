@@ -1,0 +1,1 @@
+from nasbench.latency.transfer import TransferPredictor as TransferPredictor
