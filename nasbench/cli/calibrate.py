@@ -142,7 +142,7 @@ def _table(result: Mapping[str, Any]) -> Group:
     if result["check"]:
         rows.append((result["predictor"], "fresh ones", result["check"]))
     for name, how, figures in rows:
-        chosen = f"[b]{name}[/]" if name == result["predictor"] else name
+        chosen = Text(name, style="bold" if name == result["predictor"] else "")
         table.add_row(
             chosen, f"{figures['n']} {how}", *(_cell(figures[key], text) for key, (_, text) in FIGURES.items())
         )

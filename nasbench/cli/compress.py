@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from nasbench.cli.options import Json, Model
-from nasbench.cli.output import err, show
+from nasbench.cli.output import err, show, tell
 from nasbench.devices.device import Device
 from nasbench.models import load_model, save_model
 from nasbench.storage.files import write_json
@@ -70,6 +70,13 @@ def compress(
         why = f"no: {stage['reason']}" + (f"; to help: {stage['advice']}" if stage["advice"] else "")
         table.add_row(stage["name"], "yes" if stage["accepted"] else why, *row)
     show(result, table, as_json=json)
+    without = [stage for stage in stages if stage.problem is not None]
+    for missing in without:
+        if missing.problem == "refused":
+            raise UserError(f"the step to {missing.name} does not fit: {missing.reason}")
+        tell(f"error: the step to {missing.name}: {missing.reason}")
+    if without:
+        raise typer.Exit(1)
 
 
 def _device(runtime: str, threads: int, batch: int) -> Device:

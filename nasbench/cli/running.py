@@ -36,12 +36,22 @@ def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None
     show(written, survivors_table(written), as_json=json)
     err.print(f"status: {written['status']}", soft_wrap=True, highlight=False)
     err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True, highlight=False)
+    failed_stages = [
+        f"survivor {survivor['rank']}: the step to {stage['name']}: {stage['reason']}"
+        for survivor in written["survivors"]
+        for stage in survivor["stages"]
+        if stage.get("problem") == "failed"
+    ]
+    for text in failed_stages:
+        tell(text)
     if _came_to_nothing(written):
         failed = [each for each in written["candidates"] if each["status"] in (*FAILURES, "infeasible")]
         if failed:
             last = max(failed, key=lambda each: float(each["finished_s"]))
             text = f"last failure: candidate {last['id']} {units.outcome(last['status'])}: {last['error']}"
             err.print(text, soft_wrap=True, highlight=False)
+        raise typer.Exit(1)
+    if failed_stages:
         raise typer.Exit(1)
 
 

@@ -205,6 +205,7 @@ def _survivor(
         recipe,
         bench,
         NO_GATE if prepared.searches_recipes else experiment.gate,
+        skip_refused=True,
         on_stage=lambda name: callback.advance(begun + next(passed), f"survivor {rank}: {name}"),
     )
     callback.advance(begun + steps, f"survivor {rank}: measuring")

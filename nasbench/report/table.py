@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from nasbench.report.units import number
 
@@ -41,9 +42,10 @@ def survivors_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _row(stage: Mapping[str, Any]) -> list[str]:
+def _row(stage: Mapping[str, Any]) -> list[str | Text]:
     metrics = stage["metrics"]
-    name = stage["name"] if stage["accepted"] else f"[dim]{stage['name']}: rejected[/]"
+    rejected = stage.get("problem") or "rejected"
+    name = stage["name"] if stage["accepted"] else Text(f"{stage['name']}: {rejected}", style="dim")
     if not metrics:
         return [name, "", "", "", "", "", "", "", (stage["reason"] or "")[:60]]
     latency = metrics["latency_ms"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -19,8 +20,10 @@ from nasbench.devices.table import NotInTable
 from nasbench.models import Origin
 from nasbench.models.workbench import Workbench
 from nasbench.problems.image_classification import judge
+from nasbench.storage.disk_errors import is_full
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.gate import Saving, saving
+from nasbench.training.errors import Diverged, TimedOut
 from nasbench_compression import CompiledModel, Recipe, Step
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError
@@ -30,6 +33,10 @@ SEARCHED = "searched"
 BASELINE = "searched, eager"
 MEASURE_S = 0.6
 
+Problem = Literal["refused", "diverged", "failed"]
+
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class Stage:
@@ -37,7 +44,7 @@ class Stage:
 
     Attributes:
         name: searched, or the past participle of the step.
-        model: what the step made; None if it failed.
+        model: what the step made; None if it was refused or failed.
         network: the network behind it: `model`, or what was compiled into it.
         steps: all steps that made it, with their notes.
         accepted: whether the next step goes on from here.
@@ -48,6 +55,9 @@ class Stage:
         deployed: what the device runs of it; None where it was not compiled yet, or cannot be.
         saving: against the stage before; None where that was not measured.
         advice: what would help where it saved nothing.
+        problem: why there is no model: the step was `refused`, for what is asked of it does not fit the network; its
+            training `diverged`; or it `failed` in a way that nobody foresaw. None if there is one, whether it is
+            accepted or rolled back.
     """
 
     name: str
@@ -62,11 +72,13 @@ class Stage:
     deployed: CompiledModel | None = None
     saving: Saving | None = None
     advice: str | None = None
+    problem: Problem | None = None
 
     @property
     def size_bytes(self) -> int:
         """Of the artefact, or of the weights as they are deployed."""
-        assert self.model is not None, "a stage that failed has no size"
+        if self.model is None:
+            raise UserError(f"the stage {self.name} has no model, and so no size: {self.reason}.")
         return self.model.bytes if isinstance(self.model, CompiledModel) else stored_bytes(self.model)
 
     @property
@@ -86,12 +98,15 @@ def run_recipe(
     *,
     before: Sequence[tuple[Step, dict[str, Any]]] = (),
     teacher: nn.Module | None = None,
+    skip_refused: bool = False,
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> list[Stage]:
     """The stages from the searched network to the last step; only validation data and the device decide.
 
-    A step that raises, that costs more validation accuracy or time than the gate allows, or that saves neither time
-    nor bytes where it promised to, is rolled back with its reason, and the next step goes on from the stage before it.
+    A step that costs more validation accuracy or time than the gate allows, whose training diverges, or that saves
+    neither time nor bytes where it promised to, is rolled back with its reason, and the next step goes on from the
+    stage before it. A step that is refused or fails, see `Stage.problem`, is the last stage: what follows would be
+    another recipe than the one asked.
 
     Args:
         model: the trained network; left as it was.
@@ -100,7 +115,11 @@ def run_recipe(
         gate: what a step may cost.
         before: steps that were applied to `model` earlier.
         teacher: of distillation; None is `model`.
+        skip_refused: go on behind a step that is refused, as one recipe for several networks needs it.
         on_stage: called with the name of each stage before it begins.
+
+    Raises:
+        OSError: the disk is full, or fails.
     """
     first = bench.validate(model)
     stages = [Stage(SEARCHED, model, model, list(before), True, None, 0.0, first, {})]
@@ -115,9 +134,16 @@ def run_recipe(
         try:
             made, note = step.apply(current.network, context)
             accuracy = bench.validate(made)
-        except Exception as error:  # a step may fail on a network in any way; the other stages must not be lost
-            reason = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
-            stage = Stage(name, None, current.network, current.steps, False, reason, 0.0, None, step.options())
+        except UserError as error:
+            stage = _without_model(name, current, step, "refused", str(error))
+        except (Diverged, TimedOut) as error:
+            stage = _without_model(name, current, step, "diverged", f"its training diverged: {error}")
+        except Exception as error:  # a step may fail in any way; the stages before it must not be lost
+            if is_full(error):
+                raise
+            log.exception("the step to %s failed", name)
+            words = " ".join(str(error).split()) or "no message"
+            stage = _without_model(name, current, step, "failed", f"it failed: {type(error).__name__}: {words}")
         else:
             network = current.network if isinstance(made, CompiledModel) else made
             done = [*current.steps, (step, note)]
@@ -134,7 +160,13 @@ def run_recipe(
         stages.append(stage)
         if stage.accepted:
             current = stage
+        if stage.problem == "failed" or (stage.problem == "refused" and not skip_refused):
+            break
     return stages
+
+
+def _without_model(name: str, before: Stage, step: Step, problem: Problem, reason: str) -> Stage:
+    return Stage(name, None, before.network, before.steps, False, reason, 0.0, None, step.options(), problem=problem)
 
 
 def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: GateConfig) -> None:
@@ -276,6 +308,7 @@ def save_stages(
                 "options": stage.options,
                 "saving": None if stage.saving is None else stage.saving.to_json(),
                 "advice": stage.advice,
+                "problem": stage.problem,
             }
         )
     return described

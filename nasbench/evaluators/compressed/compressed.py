@@ -41,6 +41,7 @@ from nasbench.models.workbench import Workbench
 from nasbench.objectives.metrics import Metrics
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit, violation
+from nasbench.storage.disk_errors import is_full
 from nasbench_compression import CompiledModel, Recipe, Step
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError
@@ -198,10 +199,12 @@ class Compressed(Evaluator):
             began = time.perf_counter()
             try:
                 last, note = step.apply(model, context)
-            except Exception as error:  # a step may fail on a network in any way; that is an outcome of the search
-                words = " ".join(str(error).split()) or "no message"
-                reason = f"the recipe does not fit: {step.stage}: {type(error).__name__}: {words}"
-                raise InfeasibleError(reason, known, "recipe") from error
+            except Exception as error:
+                # What is refused, or no runtime takes, is an outcome of the search; any other error is a failure.
+                if not isinstance(error, UserError) and (step.name != "compile" or is_full(error)):
+                    raise
+                words = " ".join(str(error).split()) or type(error).__name__
+                raise InfeasibleError(f"the recipe does not fit: {step.stage}: {words}", known, "recipe") from error
             steps = [*steps, (step, note)]
             if isinstance(last, nn.Module):
                 model = last

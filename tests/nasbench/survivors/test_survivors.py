@@ -24,6 +24,7 @@ from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Context, Recipe, Step, get_backend
 from nasbench_compression.quantization.modules import is_quantized
+from nasbench_registry import UserError
 from search_spaces import get_space
 from search_spaces.fresh_model import fresh_model
 
@@ -46,6 +47,22 @@ def searched(bench) -> nn.Module:
     bench.finetune(model, epochs=3)
     assert bench.validate(model) > 80
     return model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refusing(Step):
+    """Does not fit any network."""
+
+    name = "refusing"
+    stage = "refused"
+    summary = "refuses"
+    source = "this test"
+
+    def apply(self, model: nn.Module, context: Context):
+        raise UserError("no layer is called conv7.")
+
+    def restore(self, model: nn.Module, note: dict) -> nn.Module:
+        return model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -297,28 +314,28 @@ class TestSavings:
 
 class TestFailures:
     @pytest.mark.parametrize(
-        ("step", "name", "reason"),
+        ("step", "name", "problem", "reason", "skip"),
         [
-            (Failing(), "failed", "RuntimeError: out of luck"),
-            (Broken(), "broken_down", "Diverged: "),
+            (Failing(), "failed", "failed", "it failed: RuntimeError: out of luck", True),
+            (Broken(), "broken_down", "diverged", "its training diverged: ", False),
+            (Refusing(), "refused", "refused", "no layer is called conv7", False),
+            (Refusing(), "refused", "refused", "no layer is called conv7", True),
         ],
     )
-    def test_later_steps_still_run(self, step, name, reason, searched, bench, untouched) -> None:
-        recipe = Recipe((*steps({"prune": {"ratio": 0.2}}), step, *steps({"quantize": {}})))
-        _, pruned, failed, quantized = run_recipe(searched, recipe, bench, LENIENT)
-        assert (failed.name, failed.accepted, failed.model, failed.val_acc_pct) == (name, False, None, None)
-        assert failed.reason.startswith(reason)
-        assert "\n" not in failed.reason
-        assert failed.network is pruned.network
-        assert failed.steps == pruned.steps
-        assert quantized.accepted
-        assert [step.name for step, _ in quantized.steps] == ["prune", "quantize"]
-
-    def test_a_step_that_does_not_fit_the_network(self, searched, bench, untouched) -> None:
-        recipe = Recipe(steps({"prune": {"ratio": 0.01, "round_to": 8}}))
-        _, pruned = run_recipe(searched, recipe, bench, LENIENT)
-        assert pruned.model is None
-        assert "removes nothing" in pruned.reason
+    def test_a_step_without_a_model(
+        self, step, name, problem, reason, skip, searched, bench, untouched, caplog
+    ) -> None:
+        """Nothing goes on behind what failed, for that is no step rolled back; a refused one may be left out."""
+        recipe = Recipe((*steps({"decompose": {"ratio": 0.8}}), step, *steps({"quantize": {}})))
+        _, before, without, *behind = run_recipe(searched, recipe, bench, LENIENT, skip_refused=skip)
+        assert (without.name, without.accepted, without.model, without.val_acc_pct) == (name, False, None, None)
+        assert without.problem == problem and reason in without.reason and "\n" not in without.reason
+        assert without.network is before.network and without.steps == before.steps
+        goes_on = problem == "diverged" or (problem == "refused" and skip)
+        assert [[step.name for step, _ in stage.steps] for stage in behind] == [["decompose", "quantize"]] * goes_on
+        assert ("Traceback" in caplog.text) == (problem == "failed")
+        with pytest.raises(UserError, match="has no model, and so no size"):
+            _ = without.size_bytes
 
     def test_repeated_steps_are_numbered(self, searched, bench, untouched) -> None:
         again = steps({"prune": {"ratio": 0.2}})
