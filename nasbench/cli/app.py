@@ -41,11 +41,18 @@ COMMANDS = {
 """The summaries of the commands by name: the first line of what each says about itself."""
 
 
-def with_home(function: Any) -> Any:
-    """A command in whose paths ~ is the home folder, also where no shell says so, such as in --out=~/x."""
+def as_typed(function: Any) -> Any:
+    """A command that takes what users type alike, whichever it is.
+
+    In its paths ~ is the home folder, also where no shell says so, such as in --out=~/x; and ``module:attribute`` is
+    found in the working folder.
+    """
 
     @functools.wraps(function)
     def call(**values: Any) -> Any:
+        from nasbench.cli.options import import_from
+
+        import_from()
         return function(**{name: _with_home(value) for name, value in values.items()})
 
     return call
@@ -91,7 +98,7 @@ class LazyCommand(TyperCommand):
             function, command = command, typer.Typer(add_completion=False)
             command.command(self.name)(function)
         for registered in command.registered_commands:
-            registered.callback = with_home(registered.callback)
+            registered.callback = as_typed(registered.callback)
         return plain_help(typer.main.get_command(command))
 
 

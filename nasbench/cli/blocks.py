@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from nasbench.cli.options import Json, import_from, read_shape
+from nasbench.cli.options import Json, read_shape
 from nasbench.cli.output import err, show
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
@@ -34,7 +34,6 @@ def blocks(
     from nasbench.devices.block_costs import block_costs
     from nasbench.devices.device import Device
 
-    import_from()
     shape = read_shape(input_shape)
     zoo = {name: get_block(name) for name in block or BLOCKS}
     if kernel % 2 == 0:

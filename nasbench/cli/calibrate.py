@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.options import Json, import_from, read_shape
+from nasbench.cli.options import Json, read_shape
 from nasbench.cli.output import err, show
 from nasbench.experiment.loading import parse_experiment
 from nasbench_registry import UserError
@@ -61,7 +61,6 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts."""
-    import_from()
     from nasbench.data import load_data
     from nasbench.devices.registry import get_device
     from nasbench.latency.calibrate import check_on_fresh, measure_sample

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from nasbench.cli.options import Json, Model
+from nasbench.cli.options import Json, Model, import_from
 from nasbench.cli.output import err, show, tell
 from nasbench.devices.device import Device
 from nasbench.models import load_model, save_model
@@ -33,6 +33,7 @@ def compress(
     json: Json = False,
 ) -> None:
     """Take a stored model through a recipe, measure every stage, and save them."""
+    import_from(recipe.resolve().parent)
     steps = read_recipe(recipe)
     stored = load_model(model)
     device = _device(runtime, 1, 1)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.options import Json, import_from
+from nasbench.cli.options import Json
 from nasbench.cli.output import err, show, tell
 from nasbench.deploy.matrix import Matrix, all_precisions, fill
 from nasbench.deploy.setting import PRECISIONS, Setting
@@ -51,7 +51,6 @@ def matrix(
     json: Json = False,
 ) -> None:
     """Accuracy, bytes, latency and conversion time of models x variants x backends x precisions."""
-    import_from()
     names = backend or backends.names()
     for name in names:
         backends.find(name)

@@ -56,8 +56,7 @@ def read_shape(text: str) -> tuple[int, int, int]:
 
 
 def read_space(name: str, options: Sequence[str] | None = None) -> SearchSpace:
-    """The space of that name, also one in the working folder, with options written key=value."""
-    import_from()
+    """The space of that name, with options written key=value."""
     return get_space(name, **dict(key_value(text, "--option", "layers=4") for text in options or ()))
 
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.options import Json, Model, import_from
+from nasbench.cli.options import Json, Model
 from nasbench.cli.output import err, show, tell
 from nasbench.deploy.setting import Setting
 from nasbench.deploy.tune import Tune
@@ -48,7 +48,6 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search backends, precisions, threads and options for the fastest that keeps the accuracy."""
-    import_from()
     one_of("device", device, ("cpu",))
     one_of("goal", goal, GOALS)
     names = tuple(dict.fromkeys(backend or backends.names()))

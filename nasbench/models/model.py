@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nasbench.devices.device import Device
 from nasbench.devices.measure import Latency
 from nasbench.models.build import Build, FunctionBuild, inferred_build, read_build
+from nasbench.models.code import importable
 from nasbench.models.origin import origin_of
 from nasbench.models.store import Origin, load_compiled, load_model, read_description, read_origin, save_model
 from nasbench.models.workbench import Workbench
@@ -255,7 +256,8 @@ def load(folder: str | Path) -> Model:
     about = read_description(place)
     if "compiled" in about:
         task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
-        return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about))
+        with importable(place, about):
+            return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about))
     stored = load_model(place)
     return Model(stored.model, stored.task, None, stored.build, stored.steps, origin=stored.origin)
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nasbench.models.build import Build, read_build
+from nasbench.models.code import code_folders, importable
 from nasbench.models.deployment import write_deployment
 from nasbench.storage.checkpoints import save_weights
 from nasbench.storage.files import write_json
@@ -94,12 +95,14 @@ def save_model(
         save_weights(model, file)
         about = {"weights": WEIGHTS}
     origin = origin or Origin()
+    built, applied = build.to_json(), [_described(step) for step, _ in steps]
     description = {
         "format": FORMAT,
         **about,
-        **build.to_json(),
+        **built,
+        "code": code_folders([built, applied]),
         "task": {"input_shape": list(task.input_shape), "classes": task.classes},
-        "steps": [_described(step) | {"note": note} for step, note in steps],
+        "steps": [named | {"note": note} for named, (_, note) in zip(applied, steps, strict=True)],
         "data": dict(origin.data),
         "training": dict(origin.training),
         "normalization": dict(origin.normalization),
@@ -123,14 +126,15 @@ def load_model(folder: Path) -> StoredModel:
             f"{folder} holds an artefact compiled by {about['compiled']['backend']}, which cannot be changed any more; "
             f"give the folder of a stage before it."
         )
-    build = read_build(about)
     task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
-    model = build.network(task)
     steps = []
-    for stored in about["steps"]:
-        step = get_step(stored["name"], **stored["options"])
-        model = step.restore(model, stored["note"])
-        steps.append((step, stored["note"]))
+    with importable(folder, about):
+        build = read_build(about)
+        model = build.network(task)
+        for stored in about["steps"]:
+            step = get_step(stored["name"], **stored["options"])
+            model = step.restore(model, stored["note"])
+            steps.append((step, stored["note"]))
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:

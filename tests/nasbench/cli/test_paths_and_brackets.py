@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tests_support import experiment_of
 
-from nasbench.cli.app import COMMANDS, LazyCommand, with_home
+from nasbench.cli.app import COMMANDS, LazyCommand, as_typed
 from nasbench.data.folders import data_folders
 from nasbench.experiment.loading import parse_experiment
 from nasbench_registry.files import user_path
@@ -64,7 +64,7 @@ def test_every_path_of_a_command_is_below_the_home_folder(home):
     def command(one: Path, several: list[Path], none: Path | None, text: str) -> None:
         got.update(one=one, several=several, none=none, text=text)
 
-    with_home(command)(one=Path("~/x"), several=[Path("~/y"), Path("z")], none=None, text="~/x")
+    as_typed(command)(one=Path("~/x"), several=[Path("~/y"), Path("z")], none=None, text="~/x")
     assert got == {"one": home / "x", "several": [home / "y", Path("z")], "none": None, "text": "~/x"}
     assert all(each.callback is not inspect.unwrap(each.callback) for each in commands()), "all of them are wrapped"
 
