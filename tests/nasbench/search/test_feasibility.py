@@ -4,15 +4,15 @@ import time
 
 import numpy as np
 import pytest
-from tests_support import experiment_of
 from torch import nn
 
 from nasbench.costs.cost import cost
 from nasbench.costs.memory import peak_activation_bytes
 from nasbench.devices.device import Device
-from nasbench.evaluators.costs import costs, paper_costs
-from nasbench.experiment.loading import parse_experiment
+from nasbench.evaluators.costs import CandidateCosts, paper_costs
+from nasbench.evaluators.latency import LatencyEstimator
 from nasbench.latency.calibrate import calibrate
+from nasbench.objectives.objective import Objective
 from nasbench.search import feasibility
 from nasbench.search.feasibility import check_feasible, checked_limits
 from nasbench_registry import UserError
@@ -44,10 +44,9 @@ class Broken(Widths):
 
 
 def limited(**limits):
-    """An experiment with these limits: metric=(goal, limit)."""
-    objectives = [{"metric": name, "goal": goal, "limit": limit} for name, (goal, limit) in limits.items()]
-    accuracy = {"metric": "val_acc_pct", "goal": "max", "limit": 99.99}
-    return parse_experiment(experiment_of(objectives=[accuracy, *objectives], reward={"name": "scalar"}))
+    """Objectives with these limits: metric=(goal, limit), and accuracy with one that is known after training only."""
+    objectives = [Objective(metric=name, goal=goal, limit=limit) for name, (goal, limit) in limits.items()]
+    return [Objective(metric="val_acc_pct", goal="max", limit=99.99), *objectives]
 
 
 def costs_of(space, arch):
@@ -55,22 +54,20 @@ def costs_of(space, arch):
 
 
 def test_without_a_limit_known_before_training_nothing_is_built():
-    assert check_feasible(Broken(), TASK, limited(), None, seed=0) is None
-    assert check_feasible(Broken(), TASK, limited(latency_ms=("min", 1e-9)), None, seed=0) is None
-    assert [each.metric for each in checked_limits(limited(latency_ms=("min", 1.0)).objectives, latency=True)] == [
-        "latency_ms"
-    ]
+    assert check_feasible(Broken(), TASK, limited(), predictor=None, seed=0) is None
+    assert check_feasible(Broken(), TASK, limited(latency_ms=("min", 1e-9)), predictor=None, seed=0) is None
+    assert [each.metric for each in checked_limits(limited(latency_ms=("min", 1.0)), latency=True)] == ["latency_ms"]
 
 
 def test_a_usual_search_pays_for_one_network():
-    found = check_feasible(MOBILE, TASK, limited(macs=("min", 1e9), params=("max", 1)), None, seed=0)
+    found = check_feasible(MOBILE, TASK, limited(macs=("min", 1e9), params=("max", 1)), predictor=None, seed=0)
     assert found.looked_at == 1
     assert found.costs["macs"] == costs_of(MOBILE, found.arch).macs
 
 
 def test_the_seed_alone_decides_what_is_found():
     asked = limited(macs=("min", 60_000))
-    one, two = (check_feasible(MOBILE, TASK, asked, None, seed=5, budget_s=budget) for budget in (0.0, 8.0))
+    one, two = (check_feasible(MOBILE, TASK, asked, predictor=None, seed=5, budget_s=budget) for budget in (0.0, 8.0))
     assert one == two
     assert one.costs["macs"] <= 60_000
 
@@ -81,7 +78,7 @@ def test_a_region_of_one_network_in_16384_is_found():
     asked = limited(macs=("min", narrowest.macs))
     sampled = [space.sample(np.random.default_rng(seed)).picks for seed in range(feasibility.SAMPLES)]
     assert (0,) * 7 not in sampled
-    found = check_feasible(space, TASK, asked, None, seed=0, budget_s=30)
+    found = check_feasible(space, TASK, asked, predictor=None, seed=0, budget_s=300)
     assert found.arch.picks == (0,) * 7
     assert feasibility.SAMPLES < found.looked_at < 300
 
@@ -92,7 +89,7 @@ def test_limits_that_pull_in_two_directions_are_met_together():
     known = [costs_of(MOBILE, MOBILE.sample(rng)) for _ in range(60)]
     chosen = max(known, key=lambda each: each.params / each.macs)
     asked = limited(macs=("min", chosen.macs), params=("max", chosen.params))
-    found = check_feasible(MOBILE, TASK, asked, None, seed=1, budget_s=30)
+    found = check_feasible(MOBILE, TASK, asked, predictor=None, seed=1, budget_s=300)
     assert found.costs["macs"] <= chosen.macs and found.costs["params"] >= chosen.params
 
 
@@ -101,7 +98,7 @@ def test_the_error_names_the_limit_the_closest_value_and_what_to_do(monkeypatch)
     narrowest = costs_of(space, space.architecture([0] * 7)).params
     monkeypatch.setattr(feasibility, "STEPS", 4)
     with pytest.raises(UserError) as raised:
-        check_feasible(space, TASK, limited(params=("min", narrowest - 1)), None, seed=0, budget_s=0.5)
+        check_feasible(space, TASK, limited(params=("min", narrowest - 1)), predictor=None, seed=0, budget_s=0.5)
     text = str(raised.value)
     assert f"params <= {narrowest - 1:,}" in text
     assert "the closest has params " in text and "Loosen the limits" in text
@@ -116,23 +113,23 @@ def test_the_error_of_a_small_space_comes_before_the_budget_is_over():
     )
     started = time.monotonic()
     with pytest.raises(UserError, match=f"among 6 that were drawn .* the closest has params {least:,}[.]"):
-        check_feasible(space, TASK, limited(params=("min", 10)), None, seed=0, budget_s=60)
+        check_feasible(space, TASK, limited(params=("min", 10)), predictor=None, seed=0, budget_s=60)
     assert time.monotonic() - started < 30
 
 
 def test_a_space_that_cannot_be_built_is_left_to_the_search(monkeypatch):
     monkeypatch.setattr(feasibility, "STEPS", 2)
-    assert check_feasible(Broken(), TASK, limited(macs=("min", 1.0)), None, seed=0, budget_s=0.0) is None
+    assert check_feasible(Broken(), TASK, limited(macs=("min", 1.0)), predictor=None, seed=0, budget_s=0.0) is None
 
 
 def test_limits_on_predicted_latency_are_checked_with_a_predictor():
     calibration = calibrate(MOBILE, TASK, Device(), samples=10, seed=0)
     predictor = calibration.predictor(MOBILE)
     limit = float(np.median(calibration.latency_ms))
-    found = check_feasible(MOBILE, TASK, limited(latency_ms=("min", limit)), predictor, seed=0)
+    found = check_feasible(MOBILE, TASK, limited(latency_ms=("min", limit)), predictor=predictor, seed=0)
     assert found.costs["latency_ms"] <= limit
     with pytest.raises(UserError, match="latency_ms <= 1e-06"):
-        check_feasible(MOBILE, TASK, limited(latency_ms=("min", 1e-6)), predictor, seed=0, budget_s=0.0)
+        check_feasible(MOBILE, TASK, limited(latency_ms=("min", 1e-6)), predictor=predictor, seed=0, budget_s=0.0)
 
 
 def test_costs_are_those_of_the_parts():
@@ -140,13 +137,13 @@ def test_costs_are_those_of_the_parts():
     model = fresh_model(MOBILE, arch, TASK, 0)
     counted = cost(model, TASK)
     on_paper = {"macs": counted.macs, "params": counted.params, "size_bytes": counted.size_bytes}
-    asked = limited(latency_ms=("min", 1.0))
-    assert costs(MOBILE, arch, model, TASK, limited(), None) == on_paper
+    device, latency = Device(), frozenset({"latency_ms"})
+    assert CandidateCosts(device, frozenset())(MOBILE, arch, model, TASK) == on_paper
     assert paper_costs(model, TASK, peak=True) == on_paper | {"peak_memory_bytes": peak_activation_bytes(model, TASK)}
-    calibration = calibrate(MOBILE, TASK, Device(), samples=10, seed=0)
-    believed = asked.model_copy(update={"device": asked.device.model_copy(update={"unsure_pct": None})})
-    stored = costs(MOBILE, arch, model, TASK, believed, calibration.to_json())
+    calibration = calibrate(MOBILE, TASK, device, samples=10, seed=0)
+    estimator = LatencyEstimator(MOBILE, TASK, device, calibration)
+    stored = CandidateCosts(device, latency, estimator, unsure_pct=None)(MOBILE, arch, model, TASK)
     assert stored == paper_costs(model, TASK, calibration.predictor(MOBILE), arch=arch)
     assert stored["throughput_per_s"] == pytest.approx(1000 / stored["latency_ms"])
-    measured = costs(MOBILE, arch, model, TASK, asked, None)
+    measured = CandidateCosts(device, latency)(MOBILE, arch, model, TASK)
     assert set(measured) == {*on_paper, "latency_ms", "throughput_per_s"}

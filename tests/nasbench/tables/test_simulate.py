@@ -3,8 +3,11 @@
 import pytest
 
 from controllers import Controller, Proposal, SearchFinished
-from nasbench.experiment.reproduce.simulate import MAX_REPEATS, simulate
-from nasbench.tables.oracles import IMAGES, TableOracle, full_training_oracle, validation_oracle
+from nasbench.evaluators.tabular import Tabular
+from nasbench.experiment.reproduce.simulate import simulate
+from nasbench.search.study import MAX_REPEATS
+from nasbench.tables.oracles import IMAGES, full_training_oracle, validation_oracle
+from nasbench.tables.registry import TABLES, load_table
 from nasbench_registry import UserError
 
 
@@ -28,48 +31,53 @@ class Script(Controller):
 
 
 @pytest.fixture
-def oracle(small):
+def looked_up(grid, small, monkeypatch):
     """Scores 10 * a + b; seconds 1, 2, ... in the order of the rows (2, 1), (2, 0), (1, 1), (1, 0), (0, 1), (0, 0)."""
-    scores = small.column(dataset="images", split="val", epochs=12)
-    return TableOracle(small, scores, small.epoch_seconds(dataset="images"), epochs=12)
+    monkeypatch.setitem(TABLES, "small", lambda: small)
+    monkeypatch.setitem(IMAGES, "images", (1, 0, 12))  # twelve epochs of a twelfth of the images: one epoch
+    load_table.cache_clear()
+    yield Tabular(grid, table="small", dataset="images")
+    load_table.cache_clear()
 
 
-def test_one_worker_adds_up_seconds_and_keeps_the_trial_that_spends_the_budget(grid, oracle):
-    trace = simulate(Script(grid, [(0, 0), (1, 0), (1, 0), (2, 1), (2, 0)]), oracle, budget_s=12)
+def test_one_worker_adds_up_seconds_and_keeps_the_trial_that_spends_the_budget(grid, looked_up):
+    trace = simulate(Script(grid, [(0, 0), (1, 0), (1, 0), (2, 1), (2, 0)]), looked_up, budget_s=12)
     assert trace.rows.tolist() == [5, 3, 3]
     assert trace.ended_s.tolist() == [6, 10, 14], "a repeated trial costs again"
     assert trace.scores.tolist() == [0, 10, 10] and trace.full.all()
 
 
-def test_two_workers_answer_in_the_order_in_which_trials_end(grid, oracle):
+def test_two_workers_answer_in_the_order_in_which_trials_end(grid, looked_up):
     script = Script(grid, [(0, 0), (2, 1), (2, 0), (1, 0)])
-    trace = simulate(script, oracle, max_queries=4, workers=2)
+    trace = simulate(script, looked_up, max_queries=4, workers=2)
     assert script.told == [(2, 1), (2, 0), (0, 0), (1, 0)]
     assert trace.ended_s.tolist() == [1, 3, 6, 7]
 
 
-def test_the_end_of_the_controller_and_the_wanted_row_end_a_search(grid, oracle):
-    assert len(simulate(Script(grid, [(0, 0)]), oracle, budget_s=100).rows) == 1
-    trace = simulate(Script(grid, [(0, 0), (2, 1), (1, 0)]), oracle, max_queries=10, until_row=0)
+def test_the_end_of_the_controller_and_the_wanted_row_end_a_search(grid, looked_up):
+    assert len(simulate(Script(grid, [(0, 0)]), looked_up, budget_s=100).rows) == 1
+    trace = simulate(Script(grid, [(0, 0), (2, 1), (1, 0)]), looked_up, max_queries=10, until_row=0)
     assert trace.rows.tolist() == [5, 0]
 
 
-def test_free_repeats_cost_neither_seconds_nor_queries(grid, oracle):
+def test_free_repeats_cost_neither_seconds_nor_queries(grid, looked_up):
     script = Script(grid, [(0, 0), (0, 0), (2, 1), (0, 0), (2, 0), (1, 0)])
-    trace = simulate(script, oracle, max_queries=3, free_repeats=True)
-    assert trace.rows.tolist() == [5, 5, 0, 5, 1]
-    assert trace.ended_s.tolist() == [6, 6, 7, 7, 9]
+    trace = simulate(script, looked_up, max_queries=3)
+    assert trace.rows.tolist() == [5, 0, 1]
+    assert trace.ended_s.tolist() == [6, 7, 9]
+    assert script.told == [(0, 0), (0, 0), (2, 1), (0, 0), (2, 0)], "a repeated proposal is answered, too"
 
 
-def test_a_search_that_only_repeats_itself_ends(grid, oracle):
-    trace = simulate(Script(grid, [(0, 0)], forever=True), oracle, max_queries=3, free_repeats=True)
-    assert len(trace.rows) == 3 * MAX_REPEATS
+def test_a_search_that_only_repeats_itself_ends(grid, looked_up):
+    script = Script(grid, [(0, 0)], forever=True)
+    assert simulate(script, looked_up, max_queries=3).rows.tolist() == [5]
+    assert script.told == [(0, 0)] * (1 + MAX_REPEATS)
 
 
-def test_a_fidelity_that_is_not_in_the_table_is_an_error(grid, oracle):
-    assert simulate(Script(grid, [(0, 0)], epochs=12), oracle, budget_s=1).full.tolist() == [True]
+def test_a_fidelity_that_is_not_in_the_table_is_an_error(grid, looked_up):
+    assert simulate(Script(grid, [(0, 0)], epochs=12), looked_up, budget_s=1).full.tolist() == [True]
     with pytest.raises(UserError, match="asks for 4 epochs.*only the result after the whole schedule of 12"):
-        simulate(Script(grid, [(0, 0)], epochs=4), oracle, budget_s=1)
+        simulate(Script(grid, [(0, 0)], epochs=4), looked_up, budget_s=1)
 
 
 def test_a_trial_is_charged_as_its_formula_says(table):
