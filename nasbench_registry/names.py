@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -53,22 +52,21 @@ def one_of(kind: str, value: str, allowed: Iterable[str]) -> str:
 def check_options(
     make: Callable[..., Any], options: Mapping[str, Any], *, what: str, reserved: Iterable[str] = ()
 ) -> None:
-    """Refuse options that `make` does not take, with the nearest one it does take.
+    """Refuse options that `make` does not take, with the nearest one it does take, and ask for those that it needs.
 
     Args:
-        make: a class or function; its keyword parameters are the known options.
+        make: a class or function; its keyword parameters are the known options, and it needs those without default.
         options: what the user wrote.
         what: how the thing is called in the message, such as "controller 'random'".
         reserved: parameters that the program fills in itself and that are no options.
     """
-    if dataclasses.is_dataclass(make):
-        known = [field.name for field in dataclasses.fields(make) if field.init]
-    else:
-        parameters = inspect.signature(make).parameters.values()
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return
-        known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    known = [name for name in known if name not in set(reserved)]
+    parameters = inspect.signature(make).parameters.values()
+    named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    known = {p.name: p.default is p.empty for p in named if p.name not in set(reserved)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in options:
-        if name not in known:
+        if name not in known and not takes_any:
             raise unknown("option", name, known, where=f"of {what}")
+    for name, needed in known.items():
+        if needed and name not in options:
+            raise UserError(f"{what} needs the option {name!r}; write {name}: followed by its value.")

@@ -17,6 +17,15 @@ TEXTS = ("summary", "source")
 """What a class says about itself in a listing."""
 
 
+def check_complete(kind: str, name: str, found: type, base: type) -> None:
+    """Raise UserError if a class leaves methods of its base class undefined."""
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    if missing:
+        raise UserError(
+            f"{kind} {name!r} does not define {', '.join(missing)}; see {base.__module__}.{base.__qualname__}."
+        )
+
+
 class Names(ABC, Generic[T]):
     """Resolves the name of one kind of thing to the thing.
 
@@ -120,6 +129,7 @@ class Registry(Names[type[T]]):
                 f"{self.kind} {name!r} is {found!r}, which is not a subclass of "
                 f"{self.base.__module__}.{self.base.__qualname__}; derive the class from it."
             )
+        check_complete(self.kind, name, found, self.base)
         return found
 
     def _offers(self, value: object) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from nasbench_compression.compilation.backend import Backend
 from nasbench_compression.step import Step
-from nasbench_registry import Entries, Registry, UserError, check_options
+from nasbench_registry import Entries, Registry, check_options
 
 T = TypeVar("T")
 
@@ -64,9 +63,4 @@ def get_backend(name: str, **options: Any) -> Backend:
 
 def _make(found: type[T], options: Mapping[str, Any], what: str) -> T:
     check_options(found, options, what=what)
-    if dataclasses.is_dataclass(found):
-        for field in dataclasses.fields(found):
-            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-            if required and field.init and field.name not in options:
-                raise UserError(f"{what} needs the option {field.name!r}; write {field.name}: followed by its value.")
     return found(**options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import time
@@ -93,8 +94,8 @@ def _checked(metrics: Any) -> dict[str, float]:
         )
     known: dict[str, float] = {}
     for name, value in metrics.items():
-        if isinstance(value, torch.Tensor) and value.numel() == 1:
-            value = value.item()
+        with contextlib.suppress(AttributeError, TypeError, ValueError, RuntimeError):
+            value = value.item()  # an array or a tensor of one number
         if not isinstance(name, str) or not isinstance(value, numbers.Real):
             raise WrongMetrics(
                 f"the evaluator gave {name!r}: {_short(value)}; give a number by the name of the metric."

@@ -24,8 +24,10 @@ Ending = Literal[
     "after training",
     "recipe",
     "artefact",
+    "after evaluation",
 ]
-"""The stages of an evaluation that may end a candidate as infeasible, from cheap to expensive."""
+"""The stages of an evaluation that may end a candidate as infeasible, from cheap to expensive; the last one is
+the study, which looks at the limits where an evaluator does not."""
 
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 

@@ -12,6 +12,7 @@ from nasbench.evaluators.tabular import Tabular
 from nasbench.evaluators.trained import Trained
 from nasbench.evaluators.zero_cost import ZeroCost
 from nasbench_registry import Names, UserError
+from nasbench_registry.registry import check_complete
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     "trained": Trained,
@@ -39,6 +40,8 @@ class _Evaluators(Names[EvaluatorOrFunction]):
             raise UserError(
                 f"evaluator {name!r} is {found!r}; name a function of a candidate that returns its metrics."
             )
+        if isinstance(found, type):
+            check_complete(self.kind, name, found, Evaluator)
         return found
 
     def _offers(self, value: object) -> bool:

@@ -189,10 +189,7 @@ class Prepared:
         parts: dict[str, Any] = {"task": task, "problem": self.problem, "calibration": self.calibration}
         check_options(kind, named.options, what=f"evaluator {named.name!r}", reserved=("space", *parts))
         taken = inspect.signature(kind).parameters
-        try:
-            return kind(self.space, **{name: part for name, part in parts.items() if name in taken}, **named.options)
-        except TypeError as error:
-            raise UserError(f"evaluator {named.name!r}: {error}; see docs/experiments.md for its options.") from None
+        return kind(self.space, **{name: part for name, part in parts.items() if name in taken}, **named.options)
 
     def _trained(
         self,
@@ -481,6 +478,12 @@ def _check_metrics(experiment: Experiment, known: Sequence[str]) -> None:
     if not known:
         return
     for metric in sorted(experiment.needed_metrics | set(experiment.stop_at)):
+        validated = metric.replace("test_", "val_", 1)
+        if metric not in known and validated in known:
+            raise UserError(
+                f"metric {metric!r} is not known during a search, for test data are read once, at the end. Did you "
+                f"mean {validated!r}?"
+            )
         one_of("metric", metric, known)
 
 

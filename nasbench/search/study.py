@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nasbench.evaluators.outcomes import FAILURES, SCORED
 from nasbench.evaluators.trial import Evaluated, History, Trial
 from nasbench.objectives.metrics import goal_of
 from nasbench.objectives.objective import Objective
-from nasbench.objectives.reward import Reward, needed_metrics, scores
+from nasbench.objectives.reward import Reward, broken_limit, needed_metrics, scores, violation
 from nasbench.search.clock import SimulatedClock, WallClock
 from nasbench.search.config import OutcomesConfig, SearchConfig
 from nasbench.search.memory_record import MemoryRecord
@@ -232,6 +233,8 @@ class Study:
         if evaluated.status in SCORED and missing:
             error = f"the evaluator gives no {', '.join(sorted(missing))}"
             evaluated = Evaluated("failed", {}, error, evaluated.seconds, evaluated.training_seconds)
+        if evaluated.status == "done":
+            evaluated = self._limited(evaluated)
         if self._tries_again(number, evaluated):
             self.record.attempt(number, evaluated)
             self._again.append(number)
@@ -249,6 +252,14 @@ class Study:
         return candidate
 
     # ---- inside
+
+    def _limited(self, evaluated: Evaluated) -> Evaluated:
+        """The outcome of a done candidate; it is infeasible if it breaks a limit that its evaluator did not look at."""
+        broken = broken_limit(self.objectives, evaluated.metrics)
+        if broken is None:
+            return evaluated
+        beyond = violation(self.objectives, evaluated.metrics)
+        return replace(evaluated, status="infeasible", error=broken, ending="after evaluation", violation=beyond)
 
     def _look_at_goal(self, candidate: RecordedCandidate) -> None:
         """End the search if a done candidate is as good as `stop_at` asks."""

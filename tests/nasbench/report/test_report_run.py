@@ -97,7 +97,7 @@ def test_early_ends_are_counted_by_stage(run):
     _, report = run
     rows = report["early_ends"]
     assert [row["stage"] for row in rows] == list(ENDINGS)
-    assert sum(row["count"] for row in rows) == 10 and rows[0]["candidates"] == [5, 47] and rows[0]["seconds"] == 1.0
+    assert sum(row["count"] for row in rows) == 10 and rows[0]["candidates"] == [5, 53] and rows[0]["seconds"] == 1.0
     assert report["candidates"][5]["ending"] == ENDINGS[0] and report["candidates"][6]["ending"] is None
 
 
