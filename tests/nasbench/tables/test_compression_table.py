@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from nasbench.costs.cost import counts
-from nasbench.experiment.reproduce import compression_rows
-from nasbench.experiment.reproduce import reproduce as reproducing
+from nasbench.experiment.reproduce import compression_rows, reproduce as reproducing
 from nasbench.experiment.reproduce.compression_rows import compression_missing, measure_recipe, trained
 from nasbench.experiment.reproduce.reproduce import reproduce
 from nasbench.tables.paper_table import load_paper_table
