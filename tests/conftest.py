@@ -54,6 +54,11 @@ def pytest_runtest_protocol(item):
         return (yield)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    torch.manual_seed(0)  # what a test draws without a seed of its own is the same alone and after any other test
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what this machine has no hardware or rights for; a test that CI skips means that data are missing."""
     left_out = [item for item in items if not all(mark.args[0] for mark in item.iter_markers("only_where"))]

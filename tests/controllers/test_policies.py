@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from bounds import check_below
 from controllers_support import Hill, height, run
 
 from controllers import Outcome, Proposal, get_controller
@@ -116,7 +117,7 @@ def test_ppo_moves_less_with_a_tighter_clip():
         before = {p.arch: controller.policy(p.arch.picks)[0].item() for p in (*asked, last)}
         controller.tell(Outcome(last, (height(last.arch),)))
         moved.append(np.mean([abs(controller.policy(a.picks)[0].item() - was) for a, was in before.items()]))
-    assert moved[0] < moved[1] / 2
+    check_below("moved with the tighter clip, to the other", moved[0] / moved[1], mean=0.07806, sd=0.033, most=1)
 
 
 def test_ppo_takes_its_own_and_foreign_architectures():
