@@ -13,10 +13,9 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from controllers.core import Controller, Outcome, Proposal
+from controllers.quiet import quiet_optuna
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 MAX_INVALID = 20  # draws in a row that are no architecture of the space
 # The parameters that all trials share: a sampler follows them from trial to trial, and starting anew takes long.
@@ -124,7 +123,8 @@ class OptunaController(Controller):
         return self._worst if scores is None else list(scores)
 
     def _open_study(self, objectives: int, trials: list[FrozenTrial]) -> None:
-        self.study = optuna.create_study(directions=["maximize"] * objectives, sampler=self._sampler(0))
+        with quiet_optuna():
+            self.study = optuna.create_study(directions=["maximize"] * objectives, sampler=self._sampler(0))
         self.study.add_trials(trials)
 
     def _state(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from nasbench.evaluators.registry import evaluators
 from nasbench.evaluators.trained import Trained, TrainingLimits
 from nasbench.experiment.experiment import TRAINS, Experiment, StartWith
 from nasbench.latency.calibration import Calibration
-from nasbench.latency.stored import Setting, load_calibration
+from nasbench.latency.stored import CalibrationSetting, load_calibration
 from nasbench.models.workbench import Workbench
 from nasbench.objectives.reward import Pareto
 from nasbench.problems.image_classification import ImageClassification
@@ -442,7 +442,7 @@ def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Ca
     """The calibration that an experiment names, None if it names none; UserError if it does not hold for it."""
     if experiment.device.calibration is None:
         return None
-    setting = Setting.of(experiment.space.name, experiment.space.options, task, device)
+    setting = CalibrationSetting.of(experiment.space.name, experiment.space.options, task, device)
     return load_calibration(user_path(experiment.device.calibration), setting)
 
 

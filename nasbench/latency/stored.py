@@ -20,7 +20,7 @@ FILE = "calibration.json"
 
 
 @dataclass(frozen=True)
-class Setting:
+class CalibrationSetting:
     """What latencies depend on besides the architecture.
 
     Attributes:
@@ -44,7 +44,7 @@ class Setting:
     machine: str
 
     @classmethod
-    def of(cls, space: str, options: Mapping[str, Any], task: Task, device: Device) -> Setting:
+    def of(cls, space: str, options: Mapping[str, Any], task: Task, device: Device) -> CalibrationSetting:
         """The setting of a space with these options, a task and a device."""
         parameters = inspect.signature(spaces.find(space)).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
@@ -59,7 +59,7 @@ class Setting:
             device.machine,
         )
 
-    def difference(self, other: Setting) -> str | None:
+    def difference(self, other: CalibrationSetting) -> str | None:
         """What is not the same in another setting, as "key is x here and y there"; None if all is."""
         for key, mine in asdict(self).items():
             theirs = getattr(other, key)
@@ -73,7 +73,9 @@ class Setting:
         return None
 
 
-def save_calibration(folder: Path, calibration: Calibration, setting: Setting, found: Mapping[str, Any]) -> Path:
+def save_calibration(
+    folder: Path, calibration: Calibration, setting: CalibrationSetting, found: Mapping[str, Any]
+) -> Path:
     """Write `FILE` into a folder, which is made if need be; returns the file.
 
     Args:
@@ -88,7 +90,7 @@ def save_calibration(folder: Path, calibration: Calibration, setting: Setting, f
     return file
 
 
-def load_calibration(folder: Path, setting: Setting) -> Calibration:
+def load_calibration(folder: Path, setting: CalibrationSetting) -> Calibration:
     """The calibration in a folder, if it holds for a setting.
 
     Raises:
@@ -100,7 +102,7 @@ def load_calibration(folder: Path, setting: Setting) -> Calibration:
         if stored["format"] != FORMAT:
             raise UserError(f"{file} has format {stored['format']!r}; this version reads format {FORMAT}.")
         about = stored["setting"]
-        made_for = Setting(**{**about, "input_shape": tuple(about["input_shape"])})
+        made_for = CalibrationSetting(**{**about, "input_shape": tuple(about["input_shape"])})
         calibration = Calibration.from_json(stored["measurements"])
     except OSError:
         raise UserError(f"there is no file {file} that can be read; make it with nasbench calibrate --out.") from None

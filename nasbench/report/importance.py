@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
+from controllers.quiet import quiet_optuna
 from nasbench.objectives.objective import Objective
 from nasbench.search.record import RecordedCandidate
 
@@ -101,7 +102,8 @@ def _trials(candidates: Sequence[RecordedCandidate], counts: Mapping[str, int]) 
 
 def _shares(trials: Sequence[FrozenTrial], costs: Values) -> tuple[dict[str, float], dict[str, float]]:
     """Shares by decision, and by chance; both empty if the best differ from the others in nothing."""
-    study = optuna.create_study(direction="minimize")
+    with quiet_optuna():
+        study = optuna.create_study(direction="minimize")
     study.add_trials(trials)
     evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)
 

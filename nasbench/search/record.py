@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from controllers.quiet import quiet_optuna
 from nasbench.evaluators.trial import Evaluated, Trial
 from nasbench.objectives.objective import Objective
 from nasbench.storage.optuna_storage import open_storage, patiently, together
@@ -171,7 +172,8 @@ class Record:
         studies = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
         if name not in studies and not mend:
             return  # nothing was handed out yet, and a reader makes nothing
-        self._study = studies[name] if name in studies else self._storage.create_new_study(directions, name)
+        with quiet_optuna():
+            self._study = studies[name] if name in studies else self._storage.create_new_study(directions, name)
         names = [each.metric for each in objectives]
         if mend and self._storage.get_study_system_attrs(self._study).get(METRIC_NAMES) != names:
             self._storage.set_study_system_attr(self._study, METRIC_NAMES, names)

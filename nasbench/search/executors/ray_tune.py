@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import sys
 import tempfile
 
@@ -16,6 +17,7 @@ from nasbench.search.executors.searcher import make_searcher
 from nasbench.search.executors.worker import Worker, run_trial
 from nasbench.search.study import Study
 from nasbench.storage.checkpoints import Checkpoints
+from nasbench_registry import UserError
 
 
 class RayTune(Executor):
@@ -53,8 +55,15 @@ class RayTune(Executor):
             scheduler = get_scheduler(options.scheduler, study.full_epochs)
             remember(scheduler, options.scheduler, study)
             resources = {"cpu": self.config.cpus, "gpu": self.config.gpus}
+            try:
+                trainable = tune.with_parameters(run_trial, worker=worker)
+            except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
+                raise UserError(
+                    f"the evaluator cannot travel to Ray's workers: {_last_words(error)}; keep locks, files and "
+                    f"connections out of the space and of the function, or use executor inline (workers=1)."
+                ) from error
             tuner = tune.Tuner(
-                tune.with_resources(tune.with_parameters(run_trial, worker=worker), resources),
+                tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
                     search_alg=make_searcher(study, deaths, on_result, self.config.workers),
                     scheduler=scheduler,
@@ -71,3 +80,11 @@ class RayTune(Executor):
                 raise error.__context__ from None  # what the study raised while Tune told it of something
         if study.stop_reason is None:
             raise RuntimeError("Ray Tune ended although the search had not; resume it")
+
+
+def _last_words(error: BaseException) -> str:
+    """What the innermost cause of an exception says: Ray wraps it into pages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
