@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nasbench.models.normalization import in_words
 from nasbench.storage.files import write_text
 from nasbench_compression.registry import backends
 
@@ -55,7 +56,7 @@ def _readme(folder: Path, about: Mapping[str, Any]) -> str:
         "## Run it",
         _run(compiled, about),
         "## Images and labels",
-        _images(about["normalization"]),
+        _images(about),
     ]
     numbers = _numbers(about["metrics"])
     if numbers:
@@ -83,16 +84,12 @@ def _run(compiled: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     )
 
 
-def _images(normalization: Mapping[str, Any]) -> str:
-    told = []
-    if "mean" in normalization:
-        told.append(
-            f"Scale pixels to 0..1, subtract the mean {normalization['mean']} of each channel and divide by "
-            f"{normalization['std']}: `(pixels / 255 - mean) / std`."
-        )
+def _images(about: Mapping[str, Any]) -> str:
+    normalization = about["normalization"]
+    told = [in_words(normalization, about["data"], tuple(about["task"]["input_shape"]))]
     if normalization.get("labels"):
         told.append(f"Class by class: {', '.join(map(str, normalization['labels']))}.")
-    return " ".join(told) or "How images were normalized is not recorded."
+    return "\n\n".join(part for part in told if part) or "How images were normalized is not recorded."
 
 
 def _numbers(metrics: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nasbench.models.normalization import normalization_of
 from nasbench.models.store import Origin
 from nasbench.problems.image_classification import ImageClassification
 
@@ -20,12 +21,6 @@ def origin_of(problem: ImageClassification, metrics: Mapping[str, Any] | None = 
     return Origin(
         dict(problem.source),
         problem.training.model_dump(mode="json"),
-        {
-            "scale": "pixels from 0 to 1",
-            "white": data.white,
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "labels": list(data.labels),
-        },
+        normalization_of(data) | {"labels": list(data.labels)},
         metrics or {},
     )

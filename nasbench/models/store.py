@@ -33,7 +33,7 @@ class Origin:
     Attributes:
         data: name and options of the data set.
         training: the training section of the experiment.
-        normalization: mean and std that images, scaled to 0..1, were normalised with, and the names of the labels.
+        normalization: how images were normalised, see `normalization_of`, and the names of the labels.
         metrics: numbers that were measured of it.
     """
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from nasbench.data.images import ImageData, Split
 from nasbench.devices.device import Device
+from nasbench.models.normalization import scaled
 from nasbench.models.store import load_model
 from nasbench.problems.image_classification import judge
 from nasbench.training.config import TrainingConfig
@@ -89,10 +90,10 @@ class Workbench:
                 f"take a teacher for these data."
             )
         for name, ours in (("mean", self.data.mean), ("std", self.data.std)):
-            theirs = stored.origin.normalization.get(name)
-            if theirs is not None and not np.allclose(theirs, ours, atol=1e-4):
+            theirs = scaled(stored.origin.normalization, name)
+            if theirs is not None and not np.allclose(theirs, ours, atol=1e-3 * max(self.data.std)):
                 raise UserError(
-                    f"the teacher in {folder} knows images with {name} {list(theirs)}, and those here have "
+                    f"the teacher in {folder} knows images with {name} {theirs}, and those here have "
                     f"{list(ours)}; take a teacher that was trained on the same data set."
                 )
         return stored.model

@@ -1,0 +1,108 @@
+"""How raw pixels become what a network takes, in numbers and in words for those who do not have this project."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from nasbench.data.images import ImageData
+
+BYTE = 255.0
+FORMULA = "(pixels / 255 - mean) / std"
+"""Of all data sets, whatever their pixels are: `mean` and `std` are in units of 255 steps of the raw pixels."""
+
+_FILES = """
+    from PIL import Image, ImageOps
+
+    def pixels_of(path):  # (channels, height, width) from 0 to 255
+        with Image.open(path) as file:
+            image, deep = ImageOps.exif_transpose(file), file.mode.startswith(("I", "F"))
+        if deep:  # 16 bits, or floating point from 0 to 1
+            white = 1 if image.mode == "F" else 65535
+            image = Image.fromarray(np.asarray(image).astype(np.float32) / white * 255)
+        elif image.has_transparency_data:
+            ground = Image.new("RGBA", image.size, ({ground}, {ground}, {ground}, 255))
+            image = Image.alpha_composite(ground, image.convert("RGBA"))
+        if not deep:
+            image = image.convert("{mode}")
+        values = np.asarray(image.resize(({width}, {height}), Image.Resampling.BILINEAR), np.float32).clip(0, 255)
+        return values.transpose(2, 0, 1) if values.ndim == 3 else np.repeat(values[None], {channels}, axis=0)
+
+    pixels = np.stack([pixels_of(path) for path in paths])
+"""
+
+
+def normalization_of(data: ImageData) -> dict[str, Any]:
+    """How raw pixels become what a network takes.
+
+    Returns:
+        JSON: `formula`, which is `FORMULA`, with `mean` and `std` by channel; and `white`, the raw pixel that the data
+        set itself scales to 1.
+    """
+    unit = data.white / BYTE
+    return {
+        "formula": FORMULA,
+        "mean": [unit * mean for mean in data.mean],
+        "std": [unit * deviation for deviation in data.std],
+        "white": data.white,
+    }
+
+
+def scaled(normalization: Mapping[str, Any], name: str) -> list[float] | None:
+    """The mean or the deviation in the units of `ImageData`, in which white is 1.
+
+    Args:
+        normalization: as `normalization_of` gives it; without `white`, that is 255.
+        name: "mean" or "std".
+
+    Returns:
+        By channel; None if it is not recorded.
+    """
+    unit = BYTE / float(normalization.get("white", BYTE))
+    return None if name not in normalization else [unit * value for value in normalization[name]]
+
+
+def in_words(normalization: Mapping[str, Any], data: Mapping[str, Any], input_shape: tuple[int, int, int]) -> str:
+    """How to normalize, for a README: a sentence and lines of Python from `pixels` to `images`; empty if not recorded.
+
+    Args:
+        normalization: as `normalization_of` gives it.
+        data: `name` and options of the data set.
+        input_shape: (channels, height, width).
+    """
+    if "mean" not in normalization or "std" not in normalization:
+        return ""
+    mean, deviation = list(normalization["mean"]), list(normalization["std"])
+    lines = [
+        "import numpy as np",
+        "",
+        f"mean, std = np.array({mean})[:, None, None], np.array({deviation})[:, None, None]",
+        f"images = ({FORMULA}).astype(np.float32)  # pixels: (n, channels, height, width)",
+    ]
+    if data.get("name") == "image_folder":
+        channels, height, width = input_shape
+        code = textwrap.dedent(_FILES).format(
+            ground=round(BYTE * float(data.get("background", 1.0))),
+            mode="RGB" if channels == 3 else "L",
+            width=width,
+            height=height,
+            channels=channels,
+        )
+        lines[1:1] = code.strip("\n").splitlines()
+    sentence = (
+        f"`images = {FORMULA}`, channel by channel, with the mean {mean} and the std {deviation}. "
+        f"{_pixels(float(normalization.get('white', BYTE)), str(data.get('name', '')))}"
+    )
+    return f"{sentence}\n\n{textwrap.indent(chr(10).join(lines), ' ' * 4)}"
+
+
+def _pixels(white: float, name: str) -> str:
+    if name == "image_folder":
+        return "`pixels` are those of the files at `paths`, turned, laid on a ground and resized as in training:"
+    if white == 1:
+        return (
+            "`pixels` are the numbers of the data set as they are, not scaled to 0..1 or to 255 beforehand: mean and "
+            "std see to that."
+        )
+    return f"`pixels` are those of the data set, from 0 to {white:g}."
