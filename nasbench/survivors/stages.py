@@ -26,7 +26,7 @@ from nasbench.survivors.gate import Saving, saving
 from nasbench.training.errors import Diverged, TimedOut
 from nasbench_compression import CompiledModel, Recipe, Step
 from nasbench_compression.quantization.modules import dequantize
-from nasbench_registry import UserError
+from nasbench_registry import UserError, WorkFailed
 from search_spaces import Task
 
 SEARCHED = "searched"
@@ -135,7 +135,8 @@ def run_recipe(
             made, note = step.apply(current.network, context)
             accuracy = bench.validate(made)
         except UserError as error:
-            stage = _without_model(name, current, step, "refused", str(error))
+            problem: Problem = "failed" if isinstance(error, WorkFailed) else "refused"
+            stage = _without_model(name, current, step, problem, str(error))
         except (Diverged, TimedOut) as error:
             stage = _without_model(name, current, step, "diverged", f"its training diverged: {error}")
         except Exception as error:  # a step may fail in any way; the stages before it must not be lost

@@ -48,7 +48,7 @@ def test_a_cell_of_a_matrix_and_a_trial_of_a_search_fail_with_the_reason(place, 
 def test_a_recipe_rolls_the_step_back(place, nasbench, monkeypatch):
     monkeypatch.syspath_prepend(place)
     Path("recipe.yaml").write_text("- compile: {backend: mine:Wrong}\n")
-    _, out, _ = nasbench("compress", place / "model", "recipe.yaml", "--out", "smaller", "--json")
+    code, out, _ = nasbench("compress", place / "model", "recipe.yaml", "--out", "smaller", "--json")
     stage = json.loads(out)["stages"][-1]
-    assert stage["name"] == "compiled" and not stage["accepted"]
+    assert code == 1 and stage["name"] == "compiled" and not stage["accepted"]
     assert re.search(NUMBERS, stage["reason"])
