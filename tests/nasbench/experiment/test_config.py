@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nasbench.experiment.build import prepare
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import load_experiment, parse_experiment
 from nasbench_compression import Recipe
@@ -105,8 +106,6 @@ def test_parsing_leaves_the_data_as_they_were() -> None:
         ({"executor": {"name": "ray", "worker": 3}}, "worker", "workers"),
         ({"gate": {"max_val_acc_drop": 3}}, "max_val_acc_drop", "max_val_acc_drop_pct"),
         ({"reward": {"name": "weigthed_product"}}, "weigthed_product", "weighted_product"),
-        ({"objectives": [{"metric": "latency", "goal": "min"}]}, "latency", "latency_ms"),
-        ({"reward": {"name": "weighted_product", "target": {"param": 1}}}, "param", "params"),
         ({"objectives": [{"metric": "val_acc_pct", "goal": "mx"}]}, "mx", "max"),
         ({"executor": {"name": "rai"}}, "rai", "ray"),
         ({"training": {"optimizer": "adam"}}, "adam", "adamw"),
@@ -128,11 +127,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest(changes, wrong, right) -> 
         ({"reward": {"name": "weighted_product", "target": {}}}, ["reward.target", "empty"]),
         ({"reward": {"name": "weighted_product"}}, ["'reward.target'", "missing"]),
         ({"reward": {"target": {"latency_ms": 1}}}, ["'reward.name'", "missing"]),
-        ({"reward": "pareto"}, ["reward", "'pareto'", "keys"]),
-        ({"objectives": [{"metric": "test_acc_pct", "goal": "max"}]}, ["objectives.0.metric", "test_acc_pct"]),
+        ({"reward": 3}, ["reward", "3", "keys"]),
         ({"objectives": [{"metric": "macs", "goal": "min", "limit": float("nan")}]}, ["objectives.0.limit", "nan"]),
         ({"objectives": []}, ["objectives", "empty"]),
-        ({"objectives": {"metric": "macs", "goal": "min"}}, ["objectives", "list"]),
+        ({"objectives": {"metric": "macs", "goal": "min"}}, ["'metric'", "'macs'", "goal: min"]),
         ({"objectives": [{"goal": "min"}]}, ["'objectives.0.metric'", "missing"]),
         ({"objectives": [{"metric": "macs", "goal": "min"}] * 2}, ["macs, macs", "twice"]),
         ({"executor": {"name": "inline", "workers": 2}}, ["inline", "1 worker, not 2", "ray"]),
@@ -156,6 +154,30 @@ def test_a_bad_value_is_named_in_one_sentence(changes, words) -> None:
     for word in words:
         assert word in text
     assert len(text) < 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong", "right"),
+    [
+        ({"objectives": [{"metric": "latency", "goal": "min"}]}, "latency", "latency_ms"),
+        ({"objectives": {"test_acc_pct": "max"}}, "test_acc_pct", "val_acc_pct"),
+        (
+            {
+                "objectives": {"val_acc_pct": "max"},
+                "reward": {"name": "weighted_product", "target": {"param": 1}},
+            },
+            "param",
+            "params",
+        ),
+        ({"stop_at": {"marcs": 1}}, "marcs", "macs"),
+    ],
+)
+def test_a_metric_that_the_evaluator_never_gives_is_answered_with_the_nearest(changes, wrong, right) -> None:
+    """Names of metrics are open, and the evaluator that trains says which ones it gives."""
+    with pytest.raises(UserError) as caught:
+        prepare(parse_experiment(SMALLEST | changes))
+    text = in_one_line(caught.value)
+    assert repr(wrong) in text and text.endswith(f"Did you mean {right!r}?")
 
 
 @pytest.mark.parametrize("goals", [[], ["max", "max"]])

@@ -8,10 +8,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from nasbench.data import load_data
+from nasbench.experiment.build import prepare
 from nasbench.experiment.retrain import retrain
 from nasbench.models import load_model
 from nasbench.problems.image_classification import judge
-from search_spaces import get_space
 
 
 def weights(folder):
@@ -79,19 +79,20 @@ class Stopped(BaseException):
 
 def test_it_goes_on_where_it_was_killed_and_keeps_what_is_finished(small, tmp_path):
     experiment = small(training={"epochs": 4})
-    space, data = get_space("mobile", **experiment.space.options), load_data("digits")
+    prepared = prepare(experiment)
+    space, problem = prepared.space, prepared.classification
     arch = space.sample(np.random.default_rng(0))
-    calm = retrain(experiment, space, arch, data, tmp_path / "calm", seed=0)
+    calm = retrain(experiment, space, arch, problem, tmp_path / "calm", seed=0)
 
     def dies(epoch, metrics):
         if epoch == 2:
             raise Stopped
 
     with pytest.raises(Stopped):
-        retrain(experiment, space, arch, data, tmp_path / "rough", 0, dies)
+        retrain(experiment, space, arch, problem, tmp_path / "rough", 0, dies)
     assert not (tmp_path / "rough" / "model.json").exists()
     heard = []
-    rough = retrain(experiment, space, arch, data, tmp_path / "rough", 0, lambda epoch, metrics: heard.append(epoch))
+    rough = retrain(experiment, space, arch, problem, tmp_path / "rough", 0, lambda epoch, metrics: heard.append(epoch))
     assert heard[-2:] == [3, 4] and same(weights(calm.folder), weights(rough.folder))
     assert rough.metrics["test_acc_pct"] == calm.metrics["test_acc_pct"]
     assert sorted(file.name for file in Path(rough.folder).iterdir()) == [
@@ -100,7 +101,7 @@ def test_it_goes_on_where_it_was_killed_and_keeps_what_is_finished(small, tmp_pa
         "train.json",
     ]
     heard.clear()
-    assert retrain(experiment, space, arch, data, tmp_path / "rough", 0, lambda *told: heard.append(told)) == rough
+    assert retrain(experiment, space, arch, problem, tmp_path / "rough", 0, lambda *told: heard.append(told)) == rough
     assert heard == []
 
 

@@ -20,22 +20,31 @@ class Waiting(Controller):
 
 SIMULATED = """
 from waiting import Waiting
-from nasbench.tables.oracles import TableOracle
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.tabular import Tabular
 from nasbench.experiment.reproduce.simulate import simulate
 from nasbench_registry import UserError
 from search_spaces import get_space
 
 
-class Zero(TableOracle):
-    def __init__(self): pass
+class Zero(Tabular):
+    metrics = ("val_acc_pct",)
     epochs = 1
-    def row(self, arch): return 0
-    def seconds(self, row, epochs): return 1.0
-    def score(self, row, epochs): return 0.0
+
+    def __init__(self, space):
+        Evaluator.__init__(self, space)
+        self.oracle = self
+
+    def row(self, arch):
+        return 0
+
+    def __call__(self, candidate):
+        return {"val_acc_pct": 0.0, "simulated_seconds": 1.0}
 
 
+space = get_space("mobile")
 try:
-    simulate(Waiting(get_space("mobile"), seed=0), Zero(), max_queries=3)
+    simulate(Waiting(space, seed=0), Zero(space), max_queries=3)
 except UserError as error:
     print(error)
 """
