@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from controllers.core import Controller
 from nasbench_registry import Entries, Registry, check_options
-from search_spaces import SearchSpace
+
+if TYPE_CHECKING:
+    from controllers.core import Controller
+    from search_spaces import SearchSpace
 
 CONTROLLERS: Entries[type[Controller]] = Entries(
     {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasbench_registry import Entries, Registry, UserError, check_options
-from search_spaces.core import Decision, SearchSpace
+
+if TYPE_CHECKING:
+    from search_spaces.core import SearchSpace
 
 SPACES: Entries[type[SearchSpace]] = Entries(
     {
@@ -32,6 +34,8 @@ def get_space(name: str, **options: Any) -> SearchSpace:
     Raises:
         UserError: the name or an option is unknown, an option has a bad value, or the class is no complete space.
     """
+    from search_spaces.decision import Decision
+
     cls = spaces.find(name)
     check_options(cls, options, what=f"space {name!r}")
     space = cls(**options)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from nasbench_compression.compilation.backend import Backend
-from nasbench_compression.step import Step
 from nasbench_registry import Entries, Registry, check_options
+
+if TYPE_CHECKING:
+    from nasbench_compression.compilation.backend import Backend
+    from nasbench_compression.step import Step
 
 T = TypeVar("T")
 

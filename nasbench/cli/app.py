@@ -32,7 +32,7 @@ COMMANDS = {
     "benchmark": "Measure latency and throughput of stored models; all models and backends are timed in turn.",
     "reproduce": "Measure a table of a paper again, its numbers beside ours; without TABLE list them.",
     "data": "Published measurements: list, fetch, verify.",
-    "list": "List what an experiment or a command may name.",
+    "list": "List what an experiment or a command may name, or the runs below a folder.",
     "blocks": "Compare block modules on one input shape: params, MACs, FLOPs per byte, peak memory, measured latency.",
     "draw": "Draw an architecture of a space as SVG.",
     "count": "Count the distinct networks of a space, exactly.",

@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.console import Group
 from rich.table import Table
@@ -16,18 +15,14 @@ from rich.text import Text
 
 from nasbench.cli.options import Json
 from nasbench.cli.output import err, show
-from nasbench.costs.cost import Cost, cost
-from nasbench.devices.clock import clock
-from nasbench.devices.compare import agreement
-from nasbench.devices.device import Device, processor_name
-from nasbench.models import load_compiled, load_model, read_description
 from nasbench.report.units import count, significant, size
-from nasbench.survivors.stored import workbench
-from nasbench_compression import CompiledModel, get_backend
-from nasbench_compression.compilation.child import ChildError
-from nasbench_compression.quantization.modules import dequantize, is_quantized
 from nasbench_registry import UserError
-from search_spaces import Task
+
+if TYPE_CHECKING:
+    from nasbench.costs.cost import Cost
+    from nasbench.devices.device import Device
+    from nasbench_compression import CompiledModel
+    from search_spaces import Task
 
 
 @dataclass(frozen=True)
@@ -71,6 +66,8 @@ def benchmark(
     json: Json = False,
 ) -> None:
     """Measure latency and throughput of stored models; all models and backends are timed in turn."""
+    from nasbench.devices.device import Device
+
     batches, counts = _numbers("--batch", batch), _numbers("--threads", threads)
     at_once = None if streams is None else _numbers("--streams", streams)
     if at_once and (energy or rounds > 1):
@@ -136,6 +133,9 @@ def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds:
     """An entry for so many request streams at a time."""
     from nasbench.deploy.setting import Setting
     from nasbench.deploy.streams import measure_streams
+    from nasbench.devices.clock import clock
+    from nasbench.devices.device import processor_name
+    from nasbench_compression.compilation.child import ChildError
 
     setting = None
     if row.cost is not None:  # a network, not an artefact
@@ -171,6 +171,15 @@ def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds:
 
 def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int, told: set[str]) -> list[_Row]:
     """A stored model in every backend that was asked for and can run it, compiled for so many images at a time."""
+    import torch
+
+    from nasbench.costs.cost import cost
+    from nasbench.models import load_compiled, load_model, read_description
+    from nasbench.survivors.stored import workbench
+    from nasbench_compression import get_backend
+    from nasbench_compression.quantization.modules import dequantize, is_quantized
+    from search_spaces import Task
+
     about = read_description(folder)
     task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
     if "compiled" in about:
@@ -200,6 +209,8 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int
 
 def _measure(rows: Sequence[_Row], device: Device, seconds: float, rounds: int, energy: bool) -> list[dict[str, Any]]:
     """An entry for each row at one batch size, in the same order."""
+    from nasbench.devices.compare import agreement
+
     # Numbered, for the same model may be given twice, to see what a ratio of 1 looks like on this machine.
     numbered = {str(number): row.compiled for number, row in enumerate(rows)}
     task = rows[0].task

@@ -9,9 +9,7 @@ from rich.table import Table
 
 from nasbench.cli.options import Json, read_shape
 from nasbench.cli.output import err, show
-from nasbench_compression import get_backend
 from nasbench_registry import UserError
-from search_spaces.blocks import BLOCKS, get_block
 
 
 def blocks(
@@ -33,6 +31,8 @@ def blocks(
     """Compare block modules on one input shape: params, MACs, FLOPs per byte, peak memory, measured latency."""
     from nasbench.devices.block_costs import block_costs
     from nasbench.devices.device import Device
+    from nasbench_compression import get_backend
+    from search_spaces.blocks import BLOCKS, get_block
 
     shape = read_shape(input_shape)
     zoo = {name: get_block(name) for name in block or BLOCKS}

@@ -16,10 +16,8 @@ from rich.text import Text
 
 from nasbench.cli.options import Json, read_shape
 from nasbench.cli.output import err, show
-from nasbench.experiment.loading import parse_experiment
 from nasbench_registry import UserError
 from nasbench_registry.files import key_value
-from search_spaces import Task, get_space
 
 if TYPE_CHECKING:
     from nasbench.latency.predictors import HeldOut
@@ -63,11 +61,13 @@ def calibrate(
     """Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts."""
     from nasbench.data import load_data
     from nasbench.devices.registry import get_device
+    from nasbench.experiment.loading import parse_experiment
     from nasbench.latency.calibrate import check_on_fresh, measure_sample
     from nasbench.latency.calibration import AUTO, decide
     from nasbench.latency.predictors import PREDICTORS
     from nasbench.latency.stored import CalibrationSetting, save_calibration
     from nasbench_registry import one_of
+    from search_spaces import Task, get_space
 
     one_of("predictor", predictor, (*PREDICTORS, AUTO))
     options = dict(key_value(text, "--space-option", "layers=1") for text in space_option or ())

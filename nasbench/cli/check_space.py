@@ -8,8 +8,6 @@ import typer
 
 from nasbench.cli.options import Classes, InputShape, Json, Space, SpaceOptions, space_and_task
 from nasbench.cli.output import err, show
-from nasbench.deploy.network_checks import NETWORK_CHECKS
-from search_spaces import check_space as check
 
 
 def check_space(
@@ -21,6 +19,9 @@ def check_space(
     json: Json = False,
 ) -> None:
     """Check that a search space keeps the contract; say what is wrong with it."""
+    from nasbench.deploy.network_checks import NETWORK_CHECKS
+    from search_spaces import check_space as check
+
     found, task = space_and_task(space, option, input_shape, classes)
     with err.status(f"checking {space}") as shown:
         problems = check(

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from nasbench.cli.options import Json, import_from
 from nasbench.cli.output import err, show
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry.files import user_path
 
 
@@ -23,6 +22,7 @@ def compare(
 ) -> None:
     """Put runs of one experiment side by side: hypervolume over time, and which way of searching was better."""
     from nasbench.report.comparison import compare_runs, read_run
+    from nasbench.storage.run_folder import RunFolder
 
     read = []
     for name in run:

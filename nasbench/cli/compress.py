@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from nasbench.cli.options import Json, Model, import_from
 from nasbench.cli.output import err, show, tell
-from nasbench.devices.device import Device
-from nasbench.models import load_model, save_model
 from nasbench.storage.files import write_json
-from nasbench.survivors.config import GateConfig
-from nasbench.survivors.recipe_file import read_recipe
-from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
-from nasbench.survivors.stored import workbench
-from nasbench_compression import get_backend
 from nasbench_registry import UserError
+
+if TYPE_CHECKING:
+    from nasbench.devices.device import Device
 
 
 def compress(
@@ -33,6 +29,12 @@ def compress(
     json: Json = False,
 ) -> None:
     """Take a stored model through a recipe, measure every stage, and save them."""
+    from nasbench.models import load_model, save_model
+    from nasbench.survivors.config import GateConfig
+    from nasbench.survivors.recipe_file import read_recipe
+    from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
+    from nasbench.survivors.stored import workbench
+
     import_from(recipe.resolve().parent)
     steps = read_recipe(recipe)
     stored = load_model(model)
@@ -81,6 +83,9 @@ def compress(
 
 
 def _device(runtime: str, threads: int, batch: int) -> Device:
+    from nasbench.devices.device import Device
+    from nasbench_compression import get_backend
+
     missing = get_backend(runtime, threads=threads).why_unavailable()
     if missing:
         raise UserError(missing)

@@ -10,8 +10,6 @@ from rich.text import Text
 
 from nasbench.cli.options import Classes, InputShape, Json, Space, SpaceOptions, read_architecture, space_and_task
 from nasbench.cli.output import show
-from nasbench.costs.cost import counts
-from nasbench.report.drawing.drawing import svg
 from nasbench.storage.files import write_text
 from nasbench_registry import UserError
 
@@ -33,6 +31,9 @@ def draw(
     json: Json = False,
 ) -> None:
     """Draw an architecture of a space as SVG."""
+    from nasbench.costs.cost import counts
+    from nasbench.report.drawing.drawing import svg
+
     if out.suffix.lower() != ".svg":
         raise UserError(f"{out} does not end in .svg; a drawing is written as SVG, so give a name such as drawing.svg.")
     found, task = space_and_task(space, option, input_shape, classes)

@@ -10,11 +10,6 @@ from rich.table import Table
 
 from nasbench.cli.options import Json, Model
 from nasbench.cli.output import show
-from nasbench.models import load_model
-from nasbench.models.workbench import agrees
-from nasbench.survivors.stored import save_made, some_of, workbench
-from nasbench_compression import get_backend
-from nasbench_compression.quantization.modules import is_quantized
 
 IMAGES = 2000  # validation images, at most, on which an artefact is compared with its network
 
@@ -30,6 +25,12 @@ def export(
     json: Json = False,
 ) -> None:
     """Compile a stored model for a runtime, check its accuracy, and save the artefact."""
+    from nasbench.models import load_model
+    from nasbench.models.workbench import agrees
+    from nasbench.survivors.stored import save_made, some_of, workbench
+    from nasbench_compression import get_backend
+    from nasbench_compression.quantization.modules import is_quantized
+
     compiler = get_backend(backend, threads=threads)
     stored = load_model(model)
     bench = workbench(stored, model, 0)

@@ -3,48 +3,76 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from controllers import controllers
 from nasbench.cli.options import Json
 from nasbench.cli.output import show
-from nasbench.data import DATASETS
-from nasbench.tables.paper_table import load_paper_table, table_files
-from nasbench.tables.protocols import Compression
-from nasbench.tables.sources import SOURCES
-from nasbench_compression import backends, steps
-from nasbench_registry import Registry, one_of
-from search_spaces import spaces
+from nasbench_registry import Registry, UserError, one_of
+
+if TYPE_CHECKING:
+    from nasbench.storage.run_folder import RunFolder
+
+Row = dict[str, Any]
 
 
-def _registered(registry: Registry[Any]) -> list[dict[str, Any]]:
-    rows = []
-    for name in registry:
-        cls = registry.find(name)
-        row = {"name": name, "summary": getattr(cls, "summary", ""), "source": getattr(cls, "source", "")}
-        if hasattr(cls, "why_unavailable"):
-            row["why_unavailable"] = cls.why_unavailable()
-        rows.append(row)
-    return rows
+def _registered(registry: Registry[Any]) -> list[Row]:
+    return [{"name": name, **registry.texts(name)} for name in registry]
 
 
-def _datasets() -> list[dict[str, Any]]:
-    rows = []
-    for name, load in DATASETS.items():
-        module = inspect.getdoc(sys.modules[load.__module__]) or ""
-        summary, _, source = module.splitlines()[0].rstrip(".").partition(" (")
-        rows.append({"name": name, "summary": summary, "source": source.rstrip(")")})
-    return rows
+def _spaces() -> list[Row]:
+    from search_spaces import spaces
+
+    return _registered(spaces)
 
 
-def _tables() -> list[dict[str, Any]]:
+def _controllers() -> list[Row]:
+    from controllers import controllers
+
+    return _registered(controllers)
+
+
+def _steps() -> list[Row]:
+    from nasbench_compression import steps
+
+    return _registered(steps)
+
+
+def _backends() -> list[Row]:
+    from nasbench_compression import backends
+
+    return [row | {"why_unavailable": backends.find(row["name"]).why_unavailable()} for row in _registered(backends)]
+
+
+def _evaluators() -> list[Row]:
+    from nasbench.evaluators.registry import EVALUATORS, evaluators
+
+    return [
+        {"name": name} | (EVALUATORS.texts(name, ("summary",)) if name in EVALUATORS else _said(evaluators.find(name)))
+        for name in evaluators
+    ]
+
+
+def _datasets() -> list[Row]:
+    from nasbench.data import DATASETS
+
+    return [{"name": name, **_said(sys.modules[load.__module__])} for name, load in DATASETS.items()]
+
+
+def _tables() -> list[Row]:
     """The tables of papers that `nasbench reproduce` measures again."""
     from nasbench.experiment.reproduce.compression_rows import compression_missing
+    from nasbench.tables.paper_table import load_paper_table, table_files
+    from nasbench.tables.protocols import Compression
+    from nasbench.tables.sources import SOURCES
 
     rows = []
     for name in table_files():
@@ -58,7 +86,7 @@ def _tables() -> list[dict[str, Any]]:
     return rows
 
 
-def _devices() -> list[dict[str, Any]]:
+def _devices() -> list[Row]:
     from nasbench.devices.registry import DEVICES
 
     return [
@@ -67,33 +95,116 @@ def _devices() -> list[dict[str, Any]]:
     ]
 
 
-def _predictors() -> list[dict[str, Any]]:
+def _predictors() -> list[Row]:
     from nasbench.latency.predictors import PREDICTORS
 
-    return [{"name": name, "summary": kind.summary, "source": kind.source} for name, kind in PREDICTORS.items()]
+    return [{"name": name, **PREDICTORS.texts(name, ("summary", "source"))} for name in PREDICTORS]
 
 
-KINDS: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
-    "spaces": lambda: _registered(spaces),
-    "controllers": lambda: _registered(controllers),
-    "steps": lambda: _registered(steps),
-    "backends": lambda: _registered(backends),
+def _metrics() -> list[Row]:
+    from nasbench.objectives.metrics import METRICS
+
+    return [
+        {"name": name, "unit": metric.unit, "goal": metric.goal, "summary": metric.summary}
+        for name, metric in METRICS.items()
+    ]
+
+
+def _rewards() -> list[Row]:
+    from nasbench.objectives.reward import Reward
+
+    return _named(Reward)
+
+
+def _schedulers() -> list[Row]:
+    from nasbench.search.config import SchedulerConfig
+
+    return _named(SchedulerConfig)
+
+
+def _named(union: Any) -> list[Row]:
+    """Rows of the members of a union of sections that are told apart by their `name`."""
+    members = get_args(get_args(union)[0])
+    return [{"name": get_args(each.model_fields["name"].annotation)[0], **_said(each)} for each in members]
+
+
+def _said(thing: Any) -> dict[str, str]:
+    """What the first line of a docstring says, and the source that it names in brackets at its end."""
+    line = (inspect.getdoc(thing) or "").partition("\n")[0].rstrip(".")
+    named = re.fullmatch(r"(?P<summary>.*) \((?P<source>[^()]*)\)", line)
+    return named.groupdict() if named else {"summary": line, "source": ""}
+
+
+def _runs(folder: Path) -> list[Row]:
+    """The runs below a folder, the latest first; of one that cannot be read, why."""
+    from nasbench.storage.run_folder import RunFolder
+
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; name the one that your runs are in: nasbench list runs FOLDER.")
+    runs = []
+    for place, folders, _ in os.walk(folder):
+        if RunFolder(Path(place)).exists:
+            runs.append(RunFolder(Path(place)))
+            folders.clear()  # a baseline inside a run is a part of it
+    return [_run(run) for run in sorted(runs, key=lambda run: (-run.config.stat().st_mtime, run.name))]
+
+
+def _run(folder: RunFolder) -> Row:
+    from nasbench.cli.status import run_status
+
+    row: Row = {"run": folder.name}
+    try:
+        about = run_status(folder)
+    except UserError as error:
+        return row | {"status": str(error), "finished": None, "asked": None, "score": None, "best": None}
+    best = about["best"] or {"scores": [None], "architecture": None}
+    return row | {
+        "status": about["status"],
+        "finished": about["done"] + about["stopped"],
+        "asked": about["asked"],
+        "score": best["scores"][0],
+        "best": best["architecture"],
+    }
+
+
+KINDS: dict[str, Callable[[], Iterable[Row]]] = {
+    "spaces": _spaces,
+    "controllers": _controllers,
+    "evaluators": _evaluators,
+    "schedulers": _schedulers,
+    "metrics": _metrics,
+    "rewards": _rewards,
+    "steps": _steps,
+    "backends": _backends,
     "datasets": _datasets,
     "devices": _devices,
     "predictors": _predictors,
     "tables": _tables,
 }
+RUNS = "runs"
+NAMES = (*KINDS, RUNS)
 
 
-def list_(kind: Annotated[str, typer.Argument(help=" | ".join(KINDS), show_default=False)], json: Json = False) -> None:
-    """List what an experiment or a command may name."""
-    rows = list(KINDS[one_of("kind", kind, KINDS)]())
+def list_(
+    kind: Annotated[
+        str, typer.Argument(help=" | ".join(NAMES), show_default=False, autocompletion=lambda: list(NAMES))
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where runs are looked for.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """List what an experiment or a command may name, or the runs below a folder."""
+    rows = _runs(folder) if one_of("kind", kind, NAMES) == RUNS else list(KINDS[kind]())
     table = Table(title=kind)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         table.add_column("available" if column == "why_unavailable" else column, overflow="fold")
     for row in rows:
-        table.add_row(
-            *(row[column] or "yes" if column == "why_unavailable" else str(row[column]) for column in columns)
-        )
+        table.add_row(*(_cell(column, row[column]) for column in columns))
     show(rows, table, as_json=json)
+
+
+def _cell(column: str, value: Any) -> Text:
+    """A value for people; not read as markup, which names of runs and architectures may look like."""
+    if column == "why_unavailable":
+        return Text(value or "yes")
+    return Text("" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value))

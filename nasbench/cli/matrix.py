@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
@@ -16,13 +16,10 @@ from rich.text import Text
 
 from nasbench.cli.options import Json
 from nasbench.cli.output import err, show, tell
-from nasbench.deploy.matrix import Matrix, all_precisions, fill
-from nasbench.deploy.setting import PRECISIONS, Setting
-from nasbench.deploy.variants import USUAL, read_variant
-from nasbench.report import units
-from nasbench.report.matrix_page import reasons, write_matrix_page
-from nasbench_compression import backends
 from nasbench_registry import UserError, one_of
+
+if TYPE_CHECKING:
+    from nasbench.deploy.matrix import Matrix
 
 
 def matrix(
@@ -32,7 +29,10 @@ def matrix(
     out: Annotated[Path, typer.Option(help="Folder for what is made and measured.", show_default=False)],
     variant: Annotated[
         list[str] | None,
-        typer.Option(help=f"A way to make it smaller, or a recipe.yaml [{', '.join(USUAL)}].", show_default=False),
+        typer.Option(
+            help="A way to make it smaller, or a recipe.yaml [dense, pruned, decomposed, quantized, qat, pruned_int8].",
+            show_default=False,
+        ),
     ] = None,
     backend: Annotated[
         list[str] | None, typer.Option(help="A backend; may be given again [all].", show_default=False)
@@ -51,6 +51,12 @@ def matrix(
     json: Json = False,
 ) -> None:
     """Accuracy, bytes, latency and conversion time of models x variants x backends x precisions."""
+    from nasbench.deploy.matrix import Matrix, all_precisions
+    from nasbench.deploy.setting import PRECISIONS, Setting
+    from nasbench.deploy.variants import USUAL, read_variant
+    from nasbench.report.matrix_page import write_matrix_page
+    from nasbench_compression import backends
+
     names = backend or backends.names()
     for name in names:
         backends.find(name)
@@ -83,6 +89,8 @@ def matrix(
 
 def _filled(wanted: Matrix, out: Path, command: str) -> dict[str, Any]:
     """Fill it, with a bar on standard error."""
+    from nasbench.deploy.matrix import fill
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("cells", total=wanted.size)
@@ -100,6 +108,8 @@ def _name(cell: Mapping[str, Any]) -> str:
 
 
 def _tables(result: Mapping[str, Any]) -> Group:
+    from nasbench.report.matrix_page import reasons
+
     shown: list[Table | Text] = []
     for model in result["models"]:
         cells = [cell for cell in result["cells"] if cell["model"] == model]
@@ -109,6 +119,8 @@ def _tables(result: Mapping[str, Any]) -> Group:
 
 
 def _table(title: str, cells: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> Table:
+    from nasbench.report import units
+
     table = Table(title=f"{title}: {result['threads']} thread(s), batch {result['batch']}")
     tested = any(cell["test_acc_pct"] is not None for cell in cells)
     for name in ("variant", "backend", "precision"):

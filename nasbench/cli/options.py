@@ -6,15 +6,16 @@ import json as json_
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from nasbench.cli.output import only_results
 from nasbench_registry import UserError
 from nasbench_registry.files import key_value
-from search_spaces import Architecture, SearchSpace, Task, get_space
+
+if TYPE_CHECKING:
+    from search_spaces import Architecture, SearchSpace, Task
 
 Space = Annotated[str, typer.Argument(help="module:Class, or the name of a space.", show_default=False)]
 InputShape = Annotated[str, typer.Option(help="C,H,W of the images networks are built for.")]
@@ -57,6 +58,8 @@ def read_shape(text: str) -> tuple[int, int, int]:
 
 def read_space(name: str, options: Sequence[str] | None = None) -> SearchSpace:
     """The space of that name, with options written key=value."""
+    from search_spaces import get_space
+
     return get_space(name, **dict(key_value(text, "--option", "layers=4") for text in options or ()))
 
 
@@ -64,6 +67,8 @@ def space_and_task(
     space: str, options: Sequence[str] | None, input_shape: str, classes: int
 ) -> tuple[SearchSpace, Task]:
     """The space and the task that a command names; UserError if there are none such."""
+    from search_spaces import Task
+
     task = Task(read_shape(input_shape), classes)
     return read_space(space, options), task
 
@@ -74,6 +79,8 @@ def read_architecture(space: SearchSpace, text: str) -> Architecture:
     Raises:
         UserError: the text names none.
     """
+    import numpy as np
+
     name, colon, seed = text.partition(":")
     if name == "random" and not colon:
         return space.sample(np.random.default_rng(0))

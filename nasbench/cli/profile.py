@@ -15,8 +15,6 @@ from rich.text import Text
 
 from nasbench.cli.options import Json, Override, import_from
 from nasbench.cli.output import err, show
-from nasbench.evaluators.costs import LATENCY
-from nasbench.experiment.loading import load_experiment
 
 if TYPE_CHECKING:
     from nasbench.devices.device import Device
@@ -39,6 +37,8 @@ def profile(
     json: Json = False,
 ) -> None:
     """Show what the networks of a space cost before training, and what share of them meets the limits."""
+    from nasbench.experiment.loading import load_experiment
+
     asked = load_experiment(experiment, override or [], seed)
     import_from(experiment.resolve().parent)
     from nasbench.devices.registry import get_device
@@ -114,6 +114,8 @@ def _held_out(calibration: Calibration, space: SearchSpace) -> dict[str, Any]:
 
 
 def _table(found: SpaceProfile, result: dict[str, Any]) -> Group:
+    from nasbench.evaluators.costs import LATENCY
+
     table = Table(title=f"{_sample(found, result)}; images {'x'.join(map(str, result['input_shape']))}")
     for column in ("cost", "min", "q25", "median", "q75", "max", "distribution", "limit", "within it"):
         text = column in ("cost", "distribution")

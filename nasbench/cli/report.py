@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from nasbench.cli.options import Json, Run, import_from
 from nasbench.cli.output import err, show
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry.files import user_path
 
 
 def report(run: Run, json: Json = False) -> None:
     """Write report.json, report.html and trials.csv again from what the run holds."""
+    from nasbench.storage.run_folder import RunFolder
+
     folder = RunFolder(user_path(run)).require()
     import_from(folder.code_folder())
     from nasbench.report import survivors_table, write_report

@@ -8,7 +8,6 @@ import typer
 
 from nasbench.cli.options import Json, Run, import_from
 from nasbench.cli.running import run_to_end
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry.files import user_path
 
 
@@ -22,6 +21,7 @@ def resume(
 ) -> None:
     """Go on with a search that was interrupted or killed; -o changes where it runs and when it ends."""
     from nasbench.experiment.stored import change_run
+    from nasbench.storage.run_folder import RunFolder
 
     folder = RunFolder(user_path(run)).require()
     import_from(folder.code_folder())

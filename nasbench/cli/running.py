@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nasbench.cli.output import err, show, tell
 from nasbench.evaluators.outcomes import FAILURES
-from nasbench.storage.optuna_storage import StorageLost
-from nasbench.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from nasbench.storage.run_folder import RunFolder
 
 
 def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
@@ -20,6 +21,7 @@ def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None
     from nasbench.experiment.stored import stored_experiment
     from nasbench.report import survivors_table, units
     from nasbench.report.progress import SearchProgress
+    from nasbench.storage.optuna_storage import StorageLost
 
     try:
         with folder.locked():

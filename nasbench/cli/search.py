@@ -13,8 +13,6 @@ import typer
 from nasbench.cli.options import Json, Override, import_from
 from nasbench.cli.output import err, show, tell
 from nasbench.cli.running import run_to_end
-from nasbench.experiment.loading import load_experiment
-from nasbench.storage.run_folder import RunFolder, to_yaml
 from nasbench_registry.files import user_path
 
 if TYPE_CHECKING:
@@ -33,6 +31,9 @@ def search(
     json: Json = False,
 ) -> None:
     """Run an experiment: search, compress the survivors, report."""
+    from nasbench.experiment.loading import load_experiment
+    from nasbench.storage.run_folder import RunFolder
+
     asked = load_experiment(experiment, override or [], seed)
     code_folder = experiment.resolve().parent
     import_from(code_folder)
@@ -54,6 +55,7 @@ def search(
 def _plan(asked: Experiment, json: bool) -> None:
     from nasbench.experiment.build import prepare
     from nasbench.experiment.plan import estimate
+    from nasbench.storage.run_folder import to_yaml
 
     prepared = prepare(asked)
     err.print("training two pilots for a few seconds ...", highlight=False)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
@@ -18,13 +18,10 @@ from rich.text import Text
 
 from nasbench.cli.options import Json, Model
 from nasbench.cli.output import err, show, tell
-from nasbench.models import load_model
-from nasbench.problems.image_classification import judge
-from nasbench.report import units
-from nasbench.survivors.stored import some_of, workbench
-from nasbench_compression.quantization.modules import is_reduced
-from nasbench_compression.sensitivity import TECHNIQUES, Sensitivity, sensitivity as measure_sensitivity
 from nasbench_registry import UserError, one_of
+
+if TYPE_CHECKING:
+    from nasbench_compression.sensitivity import Sensitivity
 
 ALL = "all"
 
@@ -45,6 +42,12 @@ def sensitivity(
     json: Json = False,
 ) -> None:
     """Judge a model with one layer at a time pruned, decomposed, or in fewer bits, without fine-tuning."""
+    from nasbench.models import load_model
+    from nasbench.problems.image_classification import judge
+    from nasbench.survivors.stored import some_of, workbench
+    from nasbench_compression.quantization.modules import is_reduced
+    from nasbench_compression.sensitivity import TECHNIQUES, sensitivity as measure_sensitivity
+
     if technique != ALL:
         one_of("technique", technique, (*TECHNIQUES, ALL))
     asked = {
@@ -107,6 +110,8 @@ def _numbers(option: str, text: str, kind: type[float], example: str) -> list[fl
 
 
 def _described(found: Sensitivity, settings: Sequence[float], baseline: float) -> dict[str, Any]:
+    from nasbench_compression.sensitivity import TECHNIQUES
+
     return {
         "technique": found.technique,
         "setting": TECHNIQUES[found.technique],
@@ -159,6 +164,8 @@ def _tables(result: Mapping[str, Any]) -> Group:
 
 
 def _cell(tried: Mapping[str, Any]) -> str:
+    from nasbench.report import units
+
     if tried["val_acc_pct"] is None:
         return "\N{EN DASH}"
     return f"{tried['val_acc_pct']:.2f} ({units.signed(-tried['drop_pct'], 2)})"

@@ -10,16 +10,18 @@ from rich.table import Table
 from nasbench.cli.options import Json, Run
 from nasbench.cli.output import show
 from nasbench.evaluators.outcomes import FAILURES, OUTCOMES, SCORED
-from nasbench.search.record import RecordedCandidate, comparable, describe, search_seconds, utilization
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry.files import user_path
 
 if TYPE_CHECKING:
     from nasbench.search.config import SearchConfig
+    from nasbench.search.record import RecordedCandidate
+    from nasbench.storage.run_folder import RunFolder
 
 
 def status(run: Run, json: Json = False) -> None:
     """Show how far a run is."""
+    from nasbench.storage.run_folder import RunFolder
+
     folder = RunFolder(user_path(run)).require()
     told = run_status(folder)
     show(told, _table(told), as_json=json)
@@ -28,6 +30,7 @@ def status(run: Run, json: Json = False) -> None:
 def run_status(folder: RunFolder) -> dict[str, Any]:
     """What `nasbench status --json` prints."""
     from nasbench.objectives.reward import pareto_front
+    from nasbench.search.record import comparable, describe, utilization
     from nasbench.search.settings import read_candidates, read_settings
 
     settings = read_settings(folder)
@@ -67,6 +70,8 @@ def search_left_s(candidates: Sequence[RecordedCandidate], budget: SearchConfig)
 
     Compression of the survivors is not counted.
     """
+    from nasbench.search.record import search_seconds
+
     spent = search_seconds(candidates)
     finished = sum(each.status in SCORED for each in candidates)
     rest = None if not finished else spent / finished * max(0, budget.candidates - finished)

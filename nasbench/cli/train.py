@@ -6,27 +6,24 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import Json, Override, import_from, read_architecture
 from nasbench.cli.output import show, tell
-from nasbench.experiment.build import load_problem
-from nasbench.experiment.experiment import Experiment
-from nasbench.experiment.loading import load_experiment
-from nasbench.experiment.retrain import Retrained, retrain
-from nasbench.objectives.metrics import Metrics
-from nasbench.problems.image_classification import ImageClassification
-from nasbench.report import units
-from nasbench.search.settings import read_candidates, read_settings
 from nasbench.storage.files import write_json
-from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
-from search_spaces import Architecture, SearchSpace, get_space
+
+if TYPE_CHECKING:
+    from nasbench.experiment.experiment import Experiment
+    from nasbench.experiment.retrain import Retrained
+    from nasbench.objectives.metrics import Metrics
+    from nasbench.problems.image_classification import ImageClassification
+    from nasbench.storage.run_folder import RunFolder
+    from search_spaces import Architecture, SearchSpace
 
 
 def train(
@@ -48,6 +45,11 @@ def train(
 
     What is finished is kept, and what was interrupted goes on, when the command is given again.
     """
+    from nasbench.experiment.build import load_problem
+    from nasbench.experiment.loading import load_experiment
+    from nasbench.storage.run_folder import RunFolder
+    from search_spaces import get_space
+
     run = RunFolder(experiment).require() if experiment.is_dir() else None
     import_from(experiment.resolve().parent if run is None else run.code_folder())
     asked = load_experiment(experiment if run is None else experiment / "config.yaml", override or [])
@@ -76,6 +78,8 @@ def train(
 
 def _candidate(run: RunFolder, number: int, space: SearchSpace) -> Architecture:
     """The architecture of a candidate, without its recipe."""
+    from nasbench.search.settings import read_candidates, read_settings
+
     candidates = read_candidates(run, read_settings(run))
     if number >= len(candidates):
         raise UserError(f"{run.name} has no candidate {number}; its {len(candidates)} candidates count from 0.")
@@ -86,6 +90,7 @@ def _train(
     asked: Experiment, space: SearchSpace, arch: Architecture, problem: ImageClassification, out: Path, seeds: int
 ) -> list[Retrained]:
     """Every seed in turn, with a bar of epochs."""
+    from nasbench.experiment.retrain import retrain
     from nasbench.report.progress import SearchProgress
 
     found = []
@@ -105,6 +110,8 @@ def _train(
 
 def _statistics(done: Sequence[Retrained]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (`numpy.std`) over the seeds."""
+    import numpy as np
+
     columns = {name: [each.metrics[name] for each in done] for name in (done[0].metrics if done else ())}
     return {
         "mean": {name: float(np.mean(values)) for name, values in columns.items()},
@@ -113,6 +120,8 @@ def _statistics(done: Sequence[Retrained]) -> dict[str, dict[str, float]]:
 
 
 def _table(result: Mapping[str, Any], found: Sequence[Retrained]) -> Table:
+    from nasbench.report import units
+
     table = Table(title=Text(result["architecture"]))
     for column in ("seed", "validation %", "test %", "params", "MACs", "training", "folder"):
         table.add_column(column)

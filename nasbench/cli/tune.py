@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
@@ -17,13 +17,11 @@ from rich.text import Text
 
 from nasbench.cli.options import Json, Model
 from nasbench.cli.output import err, show, tell
-from nasbench.deploy.setting import Setting
-from nasbench.deploy.tune import Tune
-from nasbench.deploy.tuning import Tuning
-from nasbench.report.progress import time_left
 from nasbench.report.units import significant
-from nasbench_compression import backends
 from nasbench_registry import one_of
+
+if TYPE_CHECKING:
+    from nasbench.deploy.tune import Tune
 
 GOALS = ("latency", "throughput")
 
@@ -48,6 +46,10 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search backends, precisions, threads and options for the fastest that keeps the accuracy."""
+    from nasbench.deploy.tune import Tune
+    from nasbench.deploy.tuning import Tuning
+    from nasbench_compression import backends
+
     one_of("device", device, ("cpu",))
     one_of("goal", goal, GOALS)
     names = tuple(dict.fromkeys(backend or backends.names()))
@@ -77,6 +79,9 @@ def tune(
 
 def _run(search: Tune, max_s: float) -> dict[str, Any]:
     """Run it, with a bar of the time on standard error."""
+    from nasbench.deploy.setting import Setting
+    from nasbench.report.progress import time_left
+
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("tune", total=max_s, left=time_left(max_s - search.spent_s))
@@ -102,6 +107,8 @@ def _outcome(record: Mapping[str, Any]) -> str:
 
 
 def _shown(result: Mapping[str, Any], out: Path) -> Group:
+    from nasbench.deploy.setting import Setting
+
     table = Table(title=f"{result['request']['model']}: {result['request']['goal']}")
     for name in ("", "setting"):
         table.add_column(name)

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nasbench.evaluators.compressed.compressed import Compressed
-from nasbench.evaluators.evaluator import Evaluator
-from nasbench.evaluators.predicted import Predicted
-from nasbench.evaluators.tabular import Tabular
-from nasbench.evaluators.trained import Trained
-from nasbench.evaluators.zero_cost import ZeroCost
-from nasbench_registry import Names, UserError
+from nasbench_registry import Entries, Names, UserError
 from nasbench_registry.registry import check_complete
 
-EVALUATORS: dict[str, type[Evaluator]] = {
-    "trained": Trained,
-    "compressed": Compressed,
-    "tabular": Tabular,
-    "zero_cost": ZeroCost,
-    "predicted": Predicted,
-}
+if TYPE_CHECKING:
+    from nasbench.evaluators.evaluator import Evaluator
 
-EvaluatorOrFunction = type[Evaluator] | Callable[..., Any]
+EVALUATORS: Entries[type[Evaluator]] = Entries(
+    {
+        "trained": "nasbench.evaluators.trained:Trained",
+        "compressed": "nasbench.evaluators.compressed.compressed:Compressed",
+        "tabular": "nasbench.evaluators.tabular:Tabular",
+        "zero_cost": "nasbench.evaluators.zero_cost:ZeroCost",
+        "predicted": "nasbench.evaluators.predicted:Predicted",
+    }
+)
+
+EvaluatorOrFunction: TypeAlias = "type[Evaluator] | Callable[..., Any]"
 
 
-class _Evaluators(Names[EvaluatorOrFunction]):
+class _Evaluators(Names["EvaluatorOrFunction"]):
     """Classes of evaluators, and functions that score a candidate."""
 
     attribute = "function"
 
     def _checked(self, name: str, found: object) -> EvaluatorOrFunction:
+        from nasbench.evaluators.evaluator import Evaluator
+
         if isinstance(found, type) and not issubclass(found, Evaluator):
             raise UserError(
                 f"evaluator {name!r} is a class that is not derived from nasbench.evaluators.evaluator.Evaluator; "
@@ -48,4 +49,4 @@ class _Evaluators(Names[EvaluatorOrFunction]):
         return callable(value)
 
 
-evaluators = _Evaluators("evaluator", dict(EVALUATORS), group="nasbench.evaluators")
+evaluators = _Evaluators("evaluator", EVALUATORS, group="nasbench.evaluators")

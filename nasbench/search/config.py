@@ -137,7 +137,7 @@ class Asha(Strict):
 
 
 class Hyperband(Strict):
-    """Hyperband (Li et al. 2018, arXiv 1603.06560) that pauses candidates and goes on with the best."""
+    """Hyperband, which pauses candidates and goes on with the best (Li et al. 2018, arXiv 1603.06560)."""
 
     name: Literal["hyperband"]
     reduction_factor: Annotated[float, Field(gt=1)] = 3

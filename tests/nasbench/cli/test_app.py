@@ -1,5 +1,6 @@
 """The command line knows its commands by name and summary, and imports none before it is asked for."""
 
+import re
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from nasbench import __version__
 from nasbench.cli.app import COMMANDS, LazyCommand
+from nasbench.deploy.variants import USUAL
 
 ENTRY = "from nasbench.cli.app import main; main()"
 
@@ -27,6 +29,12 @@ def test_help_shows_every_command(nasbench, words):
 def test_help_of_a_command_has_a_short_form(nasbench):
     short, long = (nasbench("status", option) for option in ("-h", "--help"))
     assert short == long and short[0] == 0 and "--json" in short[1] and "nasbench status" in short[1]
+
+
+def test_the_variants_that_help_names_are_the_usual_ones(nasbench):
+    _, out, _ = nasbench("matrix", "--help")
+    text = " ".join(re.sub("[│╭╰─╮╯]", " ", out).split())
+    assert f"[{', '.join(USUAL)}]" in text
 
 
 def test_version(nasbench):

@@ -9,6 +9,9 @@ from tests_support import RECIPE, experiment_of
 
 from controllers import CONTROLLERS
 from nasbench.data import DATASETS
+from nasbench.evaluators.registry import EVALUATORS
+from nasbench.latency.predictors import PREDICTORS
+from nasbench.objectives.metrics import METRICS
 from nasbench_compression import BACKENDS, STEPS
 from search_spaces import SPACES
 
@@ -95,6 +98,11 @@ def test_unknown_commands_and_options_exit_with_2(nasbench):
         ("steps", STEPS),
         ("backends", BACKENDS),
         ("datasets", DATASETS),
+        ("evaluators", EVALUATORS),
+        ("predictors", PREDICTORS),
+        ("metrics", METRICS),
+        ("rewards", ["weighted_product", "pareto", "scalar"]),
+        ("schedulers", ["asha", "hyperband", "median_stopping"]),
     ],
 )
 def test_list_says_what_there_is(nasbench, kind, names):
@@ -104,7 +112,7 @@ def test_list_says_what_there_is(nasbench, kind, names):
     assert {row["name"] for row in rows} >= set(names)
     for row in rows:
         assert row["summary"], row
-        assert row["source"], row
+        assert row.get("source") or kind in ("evaluators", "metrics", "rewards"), row
         assert ("why_unavailable" in row) == (kind == "backends")
     assert all(name in nasbench("list", kind)[1] for name in names)
 

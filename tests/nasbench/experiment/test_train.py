@@ -120,7 +120,7 @@ def test_ctrl_c_says_how_to_go_on(nasbench, write, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nasbench.cli.train.retrain", stop)
+    monkeypatch.setattr("nasbench.experiment.retrain.retrain", stop)
     code, _, err = nasbench("train", write(), "random:1", "--out", "a")
     assert code == 1 and "Go on with: nasbench train" in err
 
