@@ -1,4 +1,4 @@
-"""Which setting to try next: the defaults first, then a tree-structured Parzen estimator, and none twice.
+"""Which setting to try next: default options first, then a tree-structured Parzen estimator, and none twice.
 
 Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, as Optuna's `TPESampler` has it.
 """
@@ -6,7 +6,7 @@ Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, as O
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,22 @@ class Proposals:
     Args:
         journal: the file; if it is there, what was told in it counts.
         offered: every setting there is.
-        defaults: those of them that come first, in this order.
+        defaults: those of them that come first, one for each backend.
         seed: of the estimator.
+        others: those that come with the defaults, the same backends in other precisions, each after the default of its
+            backend and all before the estimator is asked.
     """
 
-    def __init__(self, journal: Path, offered: Sequence[Setting], defaults: Sequence[Setting], seed: int) -> None:
-        self.offered, self.defaults = list(offered), list(defaults)
+    def __init__(
+        self,
+        journal: Path,
+        offered: Sequence[Setting],
+        defaults: Sequence[Setting],
+        seed: int,
+        *,
+        others: Sequence[Setting] = (),
+    ) -> None:
+        self.offered, self.defaults, self.others = list(offered), list(defaults), list(others)
         self._space = _space(self.offered)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(study_name=STUDY, storage=Journal(journal), load_if_exists=True)
@@ -59,17 +69,23 @@ class Proposals:
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [dict(trial.user_attrs["record"]) for trial in done]
 
-    def ask(self, fits: Callable[[Setting], bool] = lambda setting: True) -> tuple[Trial, Setting] | None:
+    def ask(
+        self,
+        fits: Callable[[Setting], bool] = lambda setting: True,
+        cost: Callable[[Setting], float] = lambda setting: 0.0,
+    ) -> tuple[Trial, Setting] | None:
         """The next setting; None if none is left that fits.
 
         Args:
             fits: whether there is time for a setting.
+            cost: by which the first ones are sorted, the smallest first; those that cost the same in the order in which
+                they were given.
         """
         tried = {Setting.from_json(record["setting"]) for record in self.records}
         left = [setting for setting in self.offered if setting not in tried and fits(setting)]
         if not left:
             return None
-        self.study.enqueue_trial(_parameters(self._choose(left)))
+        self.study.enqueue_trial(_parameters(self._choose(left, tried, cost)))
         while True:
             trial = self.study.ask()
             setting = self._setting(trial)
@@ -77,11 +93,13 @@ class Proposals:
                 return trial, setting
             self.study.tell(trial, state=TrialState.FAIL)  # it waited since a process was killed, and was tried again
 
-    def _choose(self, left: Sequence[Setting]) -> Setting:
+    def _choose(self, left: Sequence[Setting], tried: Collection[Setting], cost: Callable[[Setting], float]) -> Setting:
         """One of the settings that are left."""
-        for setting in self.defaults:
-            if setting in left:
-                return setting
+        known = {setting.backend for setting in self.defaults if setting in tried}
+        first = [setting for setting in self.defaults if setting in left]
+        first += [setting for setting in self.others if setting in left and setting.backend in known]
+        if first:
+            return min(first, key=cost)
         for _ in range(PATIENCE):
             trial = self._estimator.ask()
             setting = self._setting(trial)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
+from optuna.trial import Trial
 
 from nasbench.deploy.cell import Request, run_cell
 from nasbench.deploy.playoff import EAGER, ROUNDS, playoff
@@ -34,6 +35,7 @@ from nasbench_compression import backends
 from nasbench_registry import UserError
 
 BEST, NEW = "best", "new"
+UNKNOWN = 0.5  # of eager's time, for a backend that was not tried yet
 START_S = 10.0  # of a process of its own, before one was seen
 RESULT, REQUEST, JOURNAL = "tune.json", "request.json", "study.journal"
 
@@ -58,7 +60,7 @@ class Tune:
         self.tuning, self.out, self.command = tuning, out, command
         self.reference = Setting.of("eager", "fp32", {}, tuning.batch)
         self.missing = {name: why for name in tuning.backends if (why := backends.find(name).why_unavailable())}
-        self._offered, self._defaults = offered_settings(
+        self._offered, self._defaults, self._others = offered_settings(
             tuning, [name for name in tuning.backends if name not in self.missing]
         )
         if not self._offered:
@@ -74,7 +76,9 @@ class Tune:
             raise UserError(f"another process searches in {self.out}; wait for it, or take another folder.") from None
         try:
             same_request(self.out / REQUEST, self.tuning.to_json())
-            self.proposals = Proposals(self.out / JOURNAL, self._offered, self._defaults, self.tuning.seed)
+            self.proposals = Proposals(
+                self.out / JOURNAL, self._offered, self._defaults, self.tuning.seed, others=self._others
+            )
         except BaseException:
             self._lock.release()
             raise
@@ -113,10 +117,7 @@ class Tune:
         accuracy = judge(stored.model, some_of(bench.data.val, self.tuning.images, self.tuning.seed)).accuracy_pct
         while True:
             left = max_s - self.spent_s - self._playoff_s()
-            means = self._mean_seconds()
-            asked = self.proposals.ask(
-                lambda setting, left=left, means=means: means.get(setting.backend, 0.0) < left  # type: ignore[misc]  # bound now
-            )
+            asked = self.ask(left)
             if asked is None:
                 break
             trial, setting = asked
@@ -135,6 +136,26 @@ class Tune:
             on_trial(record)
             self._write(accuracy, max_s)
         return self._write(accuracy, max_s, self._play(), done=True)
+
+    def ask(self, left_s: float) -> tuple[Trial, Setting] | None:
+        """The next setting, of those for which there is time: cheap and promising ones first, see `Proposals`.
+
+        What a setting costs is the time of its trial, times what the best of its backend takes of eager's time: half
+        where that is not known.
+
+        Args:
+            left_s: for the trial.
+        """
+        expected = self._expected_seconds()
+        ratios: dict[str, float] = {self.reference.backend: 1.0}
+        for record in self.proposals.records:
+            backend, ratio = record["setting"]["backend"], record.get("ratio")
+            if ratio is not None:
+                ratios[backend] = min(ratios.get(backend, math.inf), float(ratio["ratio"]))
+        return self.proposals.ask(
+            lambda setting: expected[setting.backend] < left_s,
+            lambda setting: expected[setting.backend] * ratios.get(setting.backend, UNKNOWN),
+        )
 
     def finished(self, max_s: float) -> dict[str, Any] | None:
         """The result, if this search was brought to its end before, and had as much time."""
@@ -221,12 +242,17 @@ class Tune:
         options = {**dict(setting.options), "records": str(self.out / "records")}
         return dataclasses.replace(setting, options=tuple(sorted(options.items())))
 
-    def _mean_seconds(self) -> dict[str, float]:
-        """The mean time of the trials of each backend that has one."""
+    def _expected_seconds(self) -> dict[str, float]:
+        """What a trial of each backend takes: the mean of those that it has had, or a guess from those of others."""
         spent: dict[str, list[float]] = {}
+        apart = [START_S]  # from compiling, where that is known
         for record in self.proposals.records:
             spent.setdefault(record["setting"]["backend"], []).append(record["seconds"])
-        return {backend: mean(seconds) for backend, seconds in spent.items()}
+            if record.get("conversion_s") is not None:
+                apart.append(record["seconds"] - record["conversion_s"])
+        guess = mean(apart[1:] or apart)
+        names = dict.fromkeys(setting.backend for setting in self.proposals.offered)
+        return {name: mean(spent[name]) if name in spent else guess + backends.find(name).compile_s for name in names}
 
     def _playoff_s(self) -> float:
         """What the play-off is given of the time: a start, every contender compiled again, and eager beside them."""

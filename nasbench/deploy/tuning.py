@@ -56,19 +56,30 @@ class Tuning:
         return fields | {"model_key": model_key(self.model), "machine": processor_name()}
 
 
-def offered_settings(tuning: Tuning, names: Sequence[str]) -> tuple[list[Setting], list[Setting]]:
-    """Every setting of these backends, and the default of each, for a quantized network in int8 where there is one."""
+def offered_settings(tuning: Tuning, names: Sequence[str]) -> tuple[list[Setting], list[Setting], list[Setting]]:
+    """What a search may choose from.
+
+    Args:
+        tuning: what is asked for.
+        names: of the backends that are here.
+
+    Returns:
+        Every setting of these backends; the default of each, for a quantized network in int8 where there is one; and
+        the same in the other precisions.
+    """
     quantized = is_quantized(load_model(tuning.model).model)
     threads = [count for power in range(16) if (count := 2**power) < tuning.max_threads] + [tuning.max_threads]
     batches = [tuning.batch]
     if tuning.goal == "throughput":
         batches += [batch for batch in BATCHES if batch != tuning.batch]
-    offered, defaults = [], []
+    offered, defaults, others = [], [], []
     for name in names:
         offered += settings(name, PRECISIONS, threads, batches)
         wanted = "int8" if quantized and "int8" in backends.find(name).precisions else "fp32"
         defaults.append(Setting.of(name, wanted, {}, tuning.batch))
-    return offered, [setting for setting in defaults if setting in offered]
+        others += [Setting.of(name, precision, {}, tuning.batch) for precision in PRECISIONS if precision != wanted]
+    defaults, others = ([setting for setting in some if setting in offered] for some in (defaults, others))
+    return offered, defaults, others
 
 
 def same_request(file: Path, request: dict[str, Any]) -> None:

@@ -87,6 +87,7 @@ class AotInductor(Backend):
     summary: ClassVar[str] = "AOTInductor: Inductor's kernels in a library, without Python"
     source: ClassVar[str] = "https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
+    compile_s: ClassVar[float] = 30.0
     artefact: ClassVar[str] = _FILE
     usage: ClassVar[str] = """
         import torch

@@ -136,6 +136,7 @@ class Backend(ABC):
         usage: a few lines of Python that run the artefact without this project: from `images` (n, c, h, w) float32 to
             `logits` (n, classes); with the fields {file}, {threads}, {batch} and {arithmetic}, which
             is bf16 or f32, to be filled in. Empty where the artefact does not run by itself.
+        compile_s: seconds that it takes to compile a small network, roughly; a search tries what takes least first.
         threads: a call may use.
     """
 
@@ -147,6 +148,7 @@ class Backend(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
     usage: ClassVar[str] = ""
+    compile_s: ClassVar[float] = 5.0
 
     threads: int = 1
 

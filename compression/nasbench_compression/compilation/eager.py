@@ -97,6 +97,7 @@ class Eager(Backend):
     summary: ClassVar[str] = "PyTorch without compilation; int8 is simulated"
     source: ClassVar[str] = "https://pytorch.org"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "int8")
+    compile_s: ClassVar[float] = 0.1
     artefact: ClassVar[str] = _FILE
 
     memory_format: str = "contiguous"

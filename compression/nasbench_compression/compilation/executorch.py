@@ -102,6 +102,7 @@ class ExecuTorch(Backend):
     summary: ClassVar[str] = "ExecuTorch with XNNPACK, PyTorch's runtime for phones"
     source: ClassVar[str] = "https://docs.pytorch.org/executorch/stable/"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    compile_s: ClassVar[float] = 15.0
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("executorch", "torchao")
     extra: ClassVar[str] = "executorch"

@@ -122,6 +122,7 @@ class LiteRt(Backend):
     summary: ClassVar[str] = "LiteRT (TensorFlow Lite) with XNNPACK; int8 with ai-edge-quantizer"
     source: ClassVar[str] = "https://ai.google.dev/edge/litert"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
+    compile_s: ClassVar[float] = 10.0
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("ai_edge_litert",)
     extra: ClassVar[str] = "litert"

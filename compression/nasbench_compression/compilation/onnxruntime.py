@@ -132,6 +132,7 @@ class OnnxRuntime(Backend):
     summary: ClassVar[str] = "ONNX Runtime, CPU provider; int8 with Q/DQ nodes"
     source: ClassVar[str] = "https://onnxruntime.ai"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    compile_s: ClassVar[float] = 1.0
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
     extra: ClassVar[str] = "onnx"

@@ -164,6 +164,7 @@ class OpenVino(Backend):
     summary: ClassVar[str] = "OpenVINO, CPU plugin; int8 with nncf"
     source: ClassVar[str] = "https://docs.openvino.ai"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", *(("bf16",) if _computes_bf16() else ()), "int8")
+    compile_s: ClassVar[float] = 1.0
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
     extra: ClassVar[str] = "openvino"

@@ -117,6 +117,7 @@ class TensorRt(Backend):
     summary: ClassVar[str] = "TensorRT on an NVIDIA GPU; int8 with Q/DQ nodes; never run by this project"
     source: ClassVar[str] = "https://docs.nvidia.com/deeplearning/tensorrt"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    compile_s: ClassVar[float] = 30.0
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime", "tensorrt")
     extra: ClassVar[str] = "tensorrt"

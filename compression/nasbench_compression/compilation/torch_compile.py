@@ -109,6 +109,7 @@ class TorchCompile(Backend):
     summary: ClassVar[str] = "torch.compile with Inductor; compiles again when loaded"
     source: ClassVar[str] = "https://docs.pytorch.org/docs/stable/torch.compiler.html"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "int8")
+    compile_s: ClassVar[float] = 30.0
     artefact: ClassVar[str] = _FILE
     usage: ClassVar[str] = """
         import torch

@@ -102,6 +102,7 @@ class Tvm(Backend):
     summary: ClassVar[str] = "TVM: kernels compiled by LLVM, tuned by MetaSchedule"
     source: ClassVar[str] = "https://tvm.apache.org/docs"
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+    compile_s: ClassVar[float] = 6.0
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("tvm",)
     extra: ClassVar[str] = "tvm"

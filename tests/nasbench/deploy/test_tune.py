@@ -19,6 +19,7 @@ from nasbench.deploy.tuning import Tuning
 from nasbench.devices.compare import Ratio
 from nasbench.devices.measure import Latency
 from nasbench.models import load_compiled, load_model
+from nasbench_compression import BACKENDS
 
 OFFERED = settings("onnxruntime", ("fp32", "int8"), (1, 2)) + settings("eager", ("fp32", "int8"), (1, 2))
 DEFAULTS = [Setting.of("onnxruntime", "fp32"), Setting.of("eager", "fp32")]
@@ -138,6 +139,47 @@ def test_what_a_search_chooses_from(folder, tmp_path):
     with Tune(tuning, tmp_path / "b") as search:
         assert {setting.batch for setting in search.proposals.offered} == {1, 4, 8, 32, 128}
         assert search.proposals.defaults == [Setting.of("eager", "fp32", {}, 4)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_short_time_is_spent_on_what_is_cheap_and_promising(folder, tmp_path, order):
+    """Trials are simulated: seconds, and time as a share of eager's, by backend."""
+    told = {"aot_inductor": (70, 0.7), "torch_compile": (60, 0.7), "onnxruntime": (6, 0.2), "openvino": (7, 0.15)}
+    told |= {"eager": (5, 1.0), "executorch": (30, 0.2), "tvm": (20, 4.0)}
+    here = [name for name in told if BACKENDS[name].why_unavailable() is None]
+    tuning = Tuning(model=folder, backends=tuple(here[::order]))
+    with Tune(tuning, tmp_path / "t") as search:
+        left, trials = 90.0, []
+        while (asked := search.ask(left)) is not None:
+            trial, setting = asked
+            seconds, share = told[setting.backend]
+            share *= 0.6 if setting.precision == "int8" else 1.0
+            left -= seconds
+            trials.append(setting)
+            record = {"setting": setting.to_json(), "seconds": seconds, "conversion_s": 1, "ratio": {"ratio": share}}
+            search.proposals.tell(trial, record, np.log(share), KEPT)
+            if left < 0:
+                break
+        options = [setting.options for setting in trials]
+        first_tuned = next((number for number, option in enumerate(options) if option), len(options))
+        early = trials[:first_tuned]
+        cheap = [Setting.of(name, precision) for name in ("onnxruntime", "openvino") for precision in ("fp32", "int8")]
+        assert {setting for setting in cheap if setting.backend in here} <= set(early[:6])
+        assert len(trials) >= 8
+        assert not {"aot_inductor", "torch_compile"} & {setting.backend for setting in early[:6]}
+
+
+def test_the_defaults_of_all_backends_come_before_any_tuning(folder, tmp_path):
+    names = ("aot_inductor", "eager", "onnxruntime", "openvino")
+    here = tuple(name for name in names if BACKENDS[name].why_unavailable() is None)
+    with Tune(Tuning(model=folder, backends=here), tmp_path / "t") as search:
+        trials = []
+        while (asked := search.ask(1e6)) is not None and not asked[1].options:
+            trials.append(asked[1])
+            record = {"setting": asked[1].to_json(), "seconds": 1, "conversion_s": 1, "ratio": None}
+            search.proposals.tell(asked[0], record, 0.0, KEPT)
+        plain = {setting for setting in search.proposals.offered if not setting.options}
+        assert set(trials) == plain and {setting.backend for setting in plain} == set(here)
 
 
 @pytest.mark.slow
