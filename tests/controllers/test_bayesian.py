@@ -4,14 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+from bounds import check_above, check_below
 
 from controllers import Outcome, get_controller
 from controllers.gaussian_process import Kernel, Posterior, default_kernel, fit_kernel
 from controllers.predictor import RandomFeatureEnsemble
 from controllers.ranks import normal_scores
+from nasbench.evaluators.tabular import Tabular
 from nasbench.experiment.reproduce.simulate import simulate
 from nasbench.tables import load_table
-from nasbench.tables.oracles import full_training_oracle
 from search_spaces import Architecture, Decision, DecisionSpace, get_space
 
 KERNEL = Kernel((1.0, 2.0), (0.7, 0.4), 0.05)
@@ -87,8 +88,12 @@ def test_the_fitted_kernel_explains_the_values_better() -> None:
             np.linalg.slogdet(covariance)[1]
         )
 
-    assert log_likelihood(fitted) > log_likelihood(prior) + 1
-    assert fitted.variances[0] > fitted.variances[1]  # the second group has nothing to do with the values
+    gain = log_likelihood(fitted) - log_likelihood(prior)
+    check_above("log of the gain of log likelihood", np.log(gain), mean=4.795, sd=0.15, least=0)
+    # The second group has nothing to do with the values.
+    check_above(
+        "log ratio of variances", np.log(fitted.variances[0] / fitted.variances[1]), mean=2.891, sd=0.15, least=0
+    )
 
 
 def test_normal_scores_depend_on_the_order_only() -> None:
@@ -113,8 +118,15 @@ def test_the_ensemble_learns_and_disagrees_where_it_saw_nothing() -> None:
     predicted = ensemble.predict(fresh)
     truth = fresh[:, 0] - 2 * fresh[:, 1] * fresh[:, 2]
     assert predicted.shape == (8, 100)
-    assert np.square(predicted.mean(axis=0) - truth).mean() < 0.2 * truth.var()
-    assert ensemble.predict(10 * fresh).std(axis=0).mean() > 3 * predicted.std(axis=0).mean()
+    check_below(
+        "unexplained share",
+        np.square(predicted.mean(axis=0) - truth).mean() / truth.var(),
+        mean=0.03051,
+        sd=0.0096,
+        most=1,
+    )
+    farther = ensemble.predict(10 * fresh).std(axis=0).mean() / predicted.std(axis=0).mean()
+    check_above("deviations far away, to those near", farther, mean=19.24, sd=1.9, least=1)
 
 
 class TestFeatures:
@@ -173,17 +185,22 @@ def test_nothing_is_proposed_twice_before_all_is_known() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dataset", "most"), [("cifar10", 90), ("cifar100", 55), ("imagenet16_120", 150)])
-def test_it_finds_the_best_cell_in_few_queries(data_file, dataset, most) -> None:
-    """The mean over five seeds; published ones need 182, 78 and 268 queries (WeakNAS, from memory)."""
+@pytest.mark.parametrize(
+    ("dataset", "mean", "sd", "published"),
+    [("cifar10", 39.05, 15.0, 182), ("cifar100", 41.3, 19.9, 78), ("imagenet16_120", 82.5, 43.3, 268)],
+)
+def test_it_finds_the_best_cell_in_few_queries(data_file, dataset, mean, sd, published) -> None:
+    """The mean over twenty seeds; published ones are of WeakNAS, from memory. `sd` is that of single seeds."""
     data_file("nasbench201/nasbench201.csv.gz")
     table = load_table("nasbench201")
-    oracle = full_training_oracle(table, dataset=dataset)
+    evaluator = Tabular(table.space, table="nasbench201", dataset=dataset, split="test")
     best = int(table.column(dataset=dataset, split="test", epochs=200).argmax())
     counts = []
-    for seed in range(1000, 1005):
+    for seed in range(1000, 1020):
         controller = get_controller("bayesian", table.space, seed=seed)
-        trace = simulate(controller, oracle, max_queries=600, until_row=best)
+        trace = simulate(controller, evaluator, max_queries=600, until_row=best)
         assert trace.rows[-1] == best
         counts.append(len(set(trace.rows.tolist())))
-    assert np.mean(counts) <= most, counts
+    # Two means of twenty seeds differ by sd sqrt(2 / 20); `check_below` adds the factor sqrt(1 + 1 / 20) by itself.
+    spread = sd * (2 / 20) ** 0.5 / (1 + 1 / 20) ** 0.5
+    check_below("mean queries", np.mean(counts), mean=mean, sd=spread, most=published)
