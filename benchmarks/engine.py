@@ -11,10 +11,11 @@ from rich.table import Table
 
 from benchmarks.command import run_command
 from benchmarks.engine_speed import EngineSpeed, engine_speed
-from benchmarks.statistics import Spread, text
+from benchmarks.statistics import text
 from nasbench.cli.options import Json, Override, import_from
 from nasbench.cli.output import show, tell
 from nasbench.experiment.loading import load_experiment
+from nasbench.objectives.statistics import Spread
 from nasbench.storage.files import write_json
 
 LABELS = {"engine": "nasbench", "ray_tune": "Ray Tune alone", "loop": "loop"}

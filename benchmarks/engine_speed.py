@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.statistics import Spread
 from benchmarks.ways import WAYS, Pass, Work
 from nasbench.evaluators.trial import Trial
 from nasbench.experiment.build import Prepared, prepare
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import parse_experiment
+from nasbench.objectives.statistics import Spread
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos import epochs_log
-from benchmarks.statistics import Spread
 from nasbench.experiment.build import prepare
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.run import run_search
 from nasbench.experiment.stored import start_run
+from nasbench.objectives.statistics import Spread
 from nasbench.search.executors.cluster import connected
 from nasbench.search.record import comparable, search_seconds, utilization
 from nasbench.search.settings import read_candidates, read_settings

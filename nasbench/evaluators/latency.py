@@ -13,8 +13,8 @@ from nasbench.devices.beside import measure_beside
 from nasbench.devices.device import Device
 from nasbench.devices.table import NotInTable
 from nasbench.latency.calibration import Calibration, NetworkPredictor, described
-from nasbench.latency.predictors.validation import TWO_SIGMAS
 from nasbench.objectives.objective import Objective
+from nasbench.objectives.statistics import TWO_SIGMAS
 from nasbench_compression import CompiledModel
 from search_spaces import SearchSpace, Task
 from search_spaces.fresh_model import fresh_model

@@ -1,4 +1,4 @@
-"""The same search once more at random, to know what the controller was worth."""
+"""The same search at random, to know what the controller was worth."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.stored import start_run
 from nasbench.latency.calibration import Calibration
 from nasbench.search.callbacks import Callback
-from nasbench.storage.run_folder import RunFolder, baseline_folder
+from nasbench.storage.run_folder import RunFolder, baseline_folders
 
 if TYPE_CHECKING:
     from nasbench.experiment.build import Prepared
 
 
 def run_baseline(prepared: Prepared, folder: RunFolder, calibration: Calibration | None, callback: Callback) -> None:
-    """Search with the controller that `baseline` names, in a folder inside the run folder; goes on if it was killed.
+    """Search as `baseline` says, in folders inside the run folder; goes on if it was killed, or with more candidates.
 
-    It has the same budget, the section `search`, and shares no weights with the run: both pay for what they train.
+    The searches have the budget of the section `search`, but for the candidates that `baseline` asks for. They share no
+    weights with the run, for both pay for what they train, and no seed with it or with each other: the first proposals
+    of many controllers are those of a random search with their seed.
 
     Args:
         prepared: the parts of the run.
@@ -28,22 +30,29 @@ def run_baseline(prepared: Prepared, folder: RunFolder, calibration: Calibration
     """
     from nasbench.experiment.run import search_run
 
-    asked = Experiment.model_validate(
-        prepared.experiment.model_dump()
-        | {
-            "controller": {"name": prepared.experiment.baseline},
-            "baseline": None,
-            "survivors": 0,
-            "start_with": (),
-            "stop_at": {},
-            "callbacks": (),
-        }
-    )
-    inner = baseline_folder(folder)
-    start_run(inner, asked, folder.code_folder(), f"the baseline of {folder.name}")
-    alike = dataclasses.replace(
-        prepared, experiment=asked, brought=dataclasses.replace(prepared.brought, controller=None, callbacks=())
-    )
-    with inner.locked():
-        evaluator = alike.evaluator(inner, calibration)
-        search_run(alike, inner, alike.study(inner, evaluator), evaluator, callback)
+    experiment = prepared.experiment
+    wanted = experiment.baseline
+    if wanted is None:
+        return
+    for number, inner in enumerate(baseline_folders(folder, wanted.seeds), start=1):
+        asked = Experiment.model_validate(
+            experiment.model_dump()
+            | {
+                "seed": experiment.seed + number,
+                "controller": {"name": wanted.name},
+                "search": experiment.search.model_dump()
+                | {"candidates": wanted.candidates or experiment.search.candidates},
+                "baseline": None,
+                "survivors": 0,
+                "start_with": (),
+                "stop_at": {},
+                "callbacks": (),
+            }
+        )
+        start_run(inner, asked, folder.code_folder(), f"the baseline of {folder.name}", may_change=True)
+        alike = dataclasses.replace(
+            prepared, experiment=asked, brought=dataclasses.replace(prepared.brought, controller=None, callbacks=())
+        )
+        with inner.locked():
+            evaluator = alike.evaluator(inner, calibration)
+            search_run(alike, inner, alike.study(inner, evaluator), evaluator, callback)

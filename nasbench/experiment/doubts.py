@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from nasbench.experiment.experiment import Experiment
 from nasbench.objectives.metrics import CAPACITY
+from nasbench.objectives.statistics import NEEDED
+from nasbench.report.baseline import ENOUGH
 from search_spaces import SearchSpace
 
 COUNTED = 100_000  # architectures that are gone through, within two seconds, to know how many networks they are
@@ -30,6 +32,17 @@ def doubts(experiment: Experiment, space: SearchSpace) -> Iterator[str]:
                 f"goal: min if it is a cost."
             )
     asked = experiment.search.candidates
+    if (wanted := experiment.baseline) is not None:
+        each = wanted.candidates or asked
+        searches = wanted.seeds * (each // asked)
+        cost = f"the baseline evaluates {wanted.seeds * each:,} further candidates"
+        if searches < NEEDED:
+            yield (
+                f"{cost}, {searches} random search(es) like this one, and fewer than {NEEDED} allow no verdict on the "
+                f"controller; write baseline: {{name: random, candidates: {ENOUGH * asked}}} if that is affordable."
+            )
+        else:
+            yield f"{cost}, {searches} random searches like this one."
     counted = math.prod(space.layout.sizes) <= COUNTED
     networks = space.count_distinct() if counted else space.size
     what = f"space {space.name!r} has {networks:,} {'different networks' if counted else 'architectures'}"

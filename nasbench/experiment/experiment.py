@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from nasbench.evaluators.compressed.config import JointConfig
 from nasbench.objectives.objective import Objective, listed
 from nasbench.objectives.reward import Reward, Scalar, WeightedProduct, needed_metrics
 from nasbench.search.config import (
+    BaselineConfig,
     CheckpointConfig,
     ExecutorConfig,
     Hyperband,
@@ -47,8 +48,7 @@ class Experiment(Strict):
         storage: URL of an Optuna storage that holds the record for a team; environment variables are filled in, so
             that a password stays out of the file. Null is a journal in the run folder.
         cache: a folder shared by runs, in which what was trained once is found again.
-        baseline: a controller that searches with the same budget when the search is over, to know what the controller
-            was worth; null searches once.
+        baseline: searches at random when the search is over, to know what the controller was worth; null searches once.
         data: the images; null, where the evaluator is not one of ours that train.
         tensorboard: whether scalars are written into the run folder.
         evaluator: what scores a candidate; null trains it, and where the recipe leaves something to choose compresses
@@ -77,7 +77,7 @@ class Experiment(Strict):
     outcomes: OutcomesConfig = OutcomesConfig()
     storage: str | None = None
     cache: str | None = None
-    baseline: Literal["random"] | None = None
+    baseline: BaselineConfig | None = None
     tensorboard: bool = True
     start_with: tuple[str, ...] | StartWith = ()
     stop_at: dict[str, float] = Field(default_factory=dict)
@@ -110,7 +110,9 @@ class Experiment(Strict):
         entries = [value] if isinstance(value, str | dict) else value
         return [{"name": entry} if isinstance(entry, str) else entry for entry in entries or ()]
 
-    @field_validator("data", "space", "controller", "evaluator", "reward", "device", "executor", mode="before")
+    @field_validator(
+        "data", "space", "controller", "evaluator", "reward", "device", "executor", "baseline", mode="before"
+    )
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value

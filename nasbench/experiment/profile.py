@@ -14,6 +14,7 @@ from nasbench.latency.calibrate import distinct_sample
 from nasbench.latency.calibration import NetworkPredictor
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit
+from nasbench.objectives.statistics import share_interval
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task
 from search_spaces.fresh_model import fresh_model
@@ -123,20 +124,10 @@ def profile_space(
         exhaustive=exhaustive,
         costs=[_cost_profile(metric, costed, space, objectives) for metric in known],
         feasible=feasible,
-        interval=(share, share) if exhaustive else wilson(feasible, len(costed)),
+        interval=(share, share) if exhaustive else share_interval(feasible, len(costed)),
         not_checked=[each.metric for each in objectives if each.limit is not None and each.metric not in known],
         failed=failed,
     )
-
-
-def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """The score interval of a share (Wilson 1927), 95 % by default; sound also for 0 hits of `trials`."""
-    share, square = hits / trials, z * z
-    centre = (share + square / (2 * trials)) / (1 + square / trials)
-    half = z / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    # At the borders rounding would leave a trace of what is exactly 0 or 1.
-    low = 0.0 if hits == 0 else max(0.0, centre - half)
-    return low, 1.0 if hits == trials else min(1.0, centre + half)
 
 
 def _cost_profile(

@@ -11,7 +11,18 @@ from nasbench.experiment.loading import override, parse_experiment
 from nasbench.storage.run_folder import RunFolder, damaged_config, environment
 from nasbench_registry import UserError
 
-CHANGEABLE = ("executor", "ray", "search", "outcomes", "checkpoints", "cache", "tensorboard", "survivors", "callbacks")
+CHANGEABLE = (
+    "executor",
+    "ray",
+    "search",
+    "outcomes",
+    "checkpoints",
+    "cache",
+    "tensorboard",
+    "survivors",
+    "callbacks",
+    "baseline",
+)
 """Sections of an experiment that a resumed run may change."""
 
 
@@ -24,7 +35,9 @@ def stored_experiment(folder: RunFolder) -> Experiment:
         raise damaged_config(folder.config, str(error).rstrip(".")) from None
 
 
-def start_run(folder: RunFolder, experiment: Experiment, code_folder: Path, command: str) -> None:
+def start_run(
+    folder: RunFolder, experiment: Experiment, code_folder: Path, command: str, *, may_change: bool = False
+) -> None:
     """Make the folder of a run, or check that it is the one that runs there.
 
     Args:
@@ -32,10 +45,17 @@ def start_run(folder: RunFolder, experiment: Experiment, code_folder: Path, comm
         experiment: what is asked.
         code_folder: where a user's own code lies.
         command: by which it is made again.
+        may_change: whether a run that is there takes over what a resumed run may change.
 
     Raises:
         UserError: another experiment runs there; the message shows the difference.
     """
+    if may_change and folder.exists:
+        before = stored_experiment(folder)
+        if all(
+            key in CHANGEABLE or getattr(before, key) == getattr(experiment, key) for key in type(before).model_fields
+        ):
+            folder.change(experiment.model_dump(mode="json"))
     about = environment(experiment.seed, code_folder, command, processor_name())
     folder.start(experiment.model_dump(mode="json"), about)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from nasbench.evaluators.compressed.latency import LEAST, REFIT
+from nasbench.objectives.statistics import rank_correlation
 from nasbench.report import units
 from nasbench.search.record import RecordedCandidate
 
@@ -40,7 +40,7 @@ def artefact_predictor(candidates: Sequence[RecordedCandidate]) -> dict[str, Any
     return {
         "name": NAME,
         "what": WHAT,
-        "spearman": units.number(float(spearmanr(measured, predicted).statistic)) if ranked else None,
+        "spearman": units.number(rank_correlation(measured, predicted)) if ranked else None,
         "median_error_pct": float(np.median(errors_pct)),
         "within_10_pct": float(100 * np.mean(errors_pct <= 10)),
         "coverage_pct": None,

@@ -1,22 +1,31 @@
-"""What a controller was worth: its search against one at random with the same budget."""
+"""What a controller was worth: its search against independent ones at random with the same budget."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nasbench.evaluators.outcomes import SCORED
 from nasbench.objectives.hypervolume import Scale, growth
+from nasbench.objectives.statistics import NEEDED, chance_interval, verdict
 from nasbench.report.within_limits import within_limits
 from nasbench.search.record import RecordedCandidate
 from nasbench.search.settings import RunSettings
 
-RESAMPLED = 100  # random searches, made of the candidates of one
-CONFIDENCE = 0.95
-
 Curve = npt.NDArray[np.float64]
+Search = list[RecordedCandidate | None]  # its budget, in order; None for what was scored and breaks a limit
+
+ENOUGH = NEEDED + 1  # random searches that a user is asked for
+
+SAID = {
+    "better": "the controller was better",
+    "worse": "the controller was worse",
+    "no difference": "the controller was not better than chance allows",
+}
 
 
 def hypervolume_over_time(candidates: Sequence[RecordedCandidate], settings: RunSettings) -> dict[str, Any] | None:
@@ -30,76 +39,96 @@ def hypervolume_over_time(candidates: Sequence[RecordedCandidate], settings: Run
 
 
 def compare_with_baseline(
-    candidates: Sequence[RecordedCandidate], baseline: Sequence[RecordedCandidate], settings: RunSettings
+    candidates: Sequence[RecordedCandidate], baselines: Sequence[Sequence[RecordedCandidate]], settings: RunSettings
 ) -> dict[str, Any] | None:
-    """The best so far of a search beside that of a random one; None while either has no candidate that is done.
+    """The best so far of a search beside those of random ones with as many candidates; None while there is none.
 
     With one score it is the best score, with several the hypervolume on a common scale. A random search draws its
-    candidates independently, so that others like it are made by drawing from those it had, with replacement: their mean
-    and the middle 95 % of them are the band that the search is compared with.
+    candidates independently of each other, so each part of one is a random search, too: those of the baselines are cut
+    into parts with as many candidates as this search has, which are drawn without replacement. Where this search is no
+    better than they are, it is one more of their kind, and beyond all but k - 1 of n of them in k / (n + 1) of cases,
+    whatever is compared. So from `NEEDED` random searches on there is a verdict, which is wrong in 2.5 % of cases at
+    most, and below that none. (To draw parts with replacement, as a bootstrap does, would call one random search better
+    than another in half of all cases: no draw exceeds what was found.)
 
     Args:
         candidates: of the search.
-        baseline: of the random search.
+        baselines: of each random search.
         settings: what the search was asked.
     """
-    ours, theirs = within_limits(candidates, settings), within_limits(baseline, settings)
-    if not ours or not theirs:
+    ours, budget = within_limits(candidates, settings), sum(each.status in SCORED for each in candidates)
+    fine = [within_limits(baseline, settings) for baseline in baselines]
+    others = [part for pair in zip(baselines, fine, strict=True) for part in _parts(*pair, budget)]
+    if not ours or not others:
         return None
     several = len(ours[0].scores or ()) > 1
-    scale = Scale.of(settings.objectives, [each.metrics for each in (*ours, *theirs)])
+    scale = Scale.of(settings.objectives, [each.metrics for each in itertools.chain(ours, *fine)])
+    floor = min(each.scores[0] for each in itertools.chain(ours, *fine) if each.scores)
 
-    def curve(chosen: Sequence[RecordedCandidate | None]) -> Curve:
-        """Best so far; None stands for a candidate that came to nothing."""
-        if several:
-            points = scale.points([each.metrics for each in chosen if each is not None])
-            grown = iter(growth(points))
-            values, last = [], 0.0
-            for each in chosen:
-                last = last if each is None else next(grown)
-                values.append(last)
-            return np.array(values)
-        scores = [-np.inf if each is None or not each.scores else each.scores[0] for each in chosen]
-        return np.maximum.accumulate(np.array(scores, dtype=np.float64))
+    def curve(search: Search) -> Curve:
+        if not several:
+            scores = [floor if each is None or not each.scores else each.scores[0] for each in search]
+            return np.maximum.accumulate(np.array(scores, dtype=np.float64))
+        grown = iter(growth(scale.points([each.metrics for each in search if each is not None])))
+        values, last = [], 0.0
+        for each in search:
+            last = last if each is None else next(grown)
+            values.append(last)
+        return np.array(values)
 
-    drawn = _with_failures(baseline, theirs)
-    rng = np.random.default_rng(0)
-    others = np.array(
-        [curve([drawn[index] for index in rng.integers(len(drawn), size=len(drawn))]) for _ in range(RESAMPLED)]
-    )
-    floor = min((each.scores[0] for each in theirs if each.scores), default=0.0)
-    others = np.where(np.isfinite(others), others, 0.0 if several else floor)  # nothing done yet
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(others, [tail, 100 - tail], axis=0)
-    own = curve(_with_failures(candidates, ours))
-    own = np.where(np.isfinite(own), own, 0.0 if several else floor)
-    at = np.minimum(np.arange(len(drawn)), len(own) - 1)
-    better = bool(own[-1] > high[-1])
+    own = curve(_scored(candidates, ours))
+    curves = np.array([curve(part) for part in others])
+    low, high, coverage = chance_interval(curves)
+    said = verdict(float(own[-1]), curves[:, -1].tolist())
     measure = "hypervolume" if several else "score"
+    name = str((settings.asked["baseline"] or {}).get("name", "random"))
     return {
-        "controller": settings.asked["baseline"],
+        "controller": name,
         "measure": measure,
-        "candidates": len(drawn),
-        "count": list(range(1, len(drawn) + 1)),
-        "mean": others.mean(axis=0).tolist(),
+        "candidates": budget,
+        "searches": len(others),
+        "count": list(range(1, budget + 1)),
+        "mean": curves.mean(axis=0).tolist(),
         "low": low.tolist(),
         "high": high.tolist(),
-        "search": own[at].tolist(),
-        "better": better,
-        "statement": (
-            f"{settings.controller} reached a {measure} of {own[-1]:.4g} with {len(own)} candidates; "
-            f"{settings.asked['baseline']} search with the same budget reached {others[:, -1].mean():.4g} on "
-            f"average with "
-            f"{len(drawn)} (95 % interval {low[-1]:.4g} to {high[-1]:.4g}): "
-            + ("the controller was better." if better else "the controller was not better than chance allows.")
-        ),
+        "coverage_pct": 100 * coverage,
+        "search": own.tolist(),
+        "verdict": said,
+        "better": None if said is None else said == "better",
+        "statement": _statement(settings.controller, name, measure, own, curves, said),
     }
 
 
-def _with_failures(
-    candidates: Sequence[RecordedCandidate], done: Sequence[RecordedCandidate]
-) -> list[RecordedCandidate | None]:
-    """All that finished, in their order; None for what came to nothing."""
-    fine = {each.id for each in done}
-    finished = sorted((each for each in candidates if each.status != "running"), key=lambda each: each.finished_s)
-    return [each if each.id in fine else None for each in finished]
+def _statement(controller: str, name: str, measure: str, own: Curve, curves: Curve, said: str | None) -> str:
+    """What came of it, for people; and where it allows no verdict, what does."""
+    budget, count, last = len(own), len(curves), curves[:, -1]
+    reached = f"{controller} reached a {measure} of {own[-1]:.4g} with {budget:,} candidates"
+    if said is not None:
+        low, high, coverage = chance_interval(last)
+        return (
+            f"{reached}; {count:,} {name} searches with as many reached {last.mean():.4g} on average "
+            f"({100 * coverage:.0f} % of such searches lie between {low:.4g} and {high:.4g}): {SAID[said]}."
+        )
+    searches = f"one {name} search" if count == 1 else f"{count} {name} searches"
+    average = "" if count == 1 else " on average"
+    return (
+        f"{reached}; {searches} with as many reached {last.mean():.4g}{average}. Fewer than {NEEDED} such searches do "
+        f"not tell whether that is more than chance: go on with nasbench resume -o "
+        f"'baseline={{name: {name}, candidates: {ENOUGH * budget}}}', or seeds: {ENOUGH} in a small space; or run both "
+        f"searches with several seeds, and use nasbench compare."
+    )
+
+
+def _scored(candidates: Sequence[RecordedCandidate], fine: Sequence[RecordedCandidate]) -> Search:
+    """Those that count towards the budget, as they were proposed; None for those that break a limit."""
+    numbers = {each.id for each in fine}
+    scored = sorted((each for each in candidates if each.status in SCORED), key=lambda each: each.id)
+    return [each if each.id in numbers else None for each in scored]
+
+
+def _parts(candidates: Sequence[RecordedCandidate], fine: Sequence[RecordedCandidate], budget: int) -> Iterator[Search]:
+    """As many whole searches of a budget as there are in a longer one."""
+    scored = _scored(candidates, fine)
+    for start in range(0, len(scored) - budget + 1, max(1, budget)):
+        if budget:
+            yield scored[start : start + budget]

@@ -21,7 +21,7 @@ from nasbench.search.record import RecordedCandidate, comparable, describe
 from nasbench.search.remeasured import overlay
 from nasbench.search.settings import RunSettings, read_candidates, read_settings
 from nasbench.storage.files import write_json, write_text
-from nasbench.storage.run_folder import RunFolder, baseline_folder
+from nasbench.storage.run_folder import RunFolder, baseline_folders
 
 LISTS = ("metrics", "scores", "curve", "network", "recipe")  # what does not fit a cell of trials.csv, or stands there
 
@@ -125,10 +125,10 @@ def _baseline(
     folder: RunFolder, candidates: Sequence[RecordedCandidate], settings: RunSettings
 ) -> dict[str, Any] | None:
     """The comparison with the baseline; None if none was asked for, or it has not begun."""
-    inner = baseline_folder(folder)
-    if settings.asked["baseline"] is None or not inner.exists:
-        return None
-    return compare_with_baseline(candidates, read_candidates(inner, read_settings(inner)), settings)
+    wanted = settings.asked["baseline"]
+    begun = [inner for inner in baseline_folders(folder, wanted["seeds"] if wanted else 0) if inner.exists]
+    searches = [read_candidates(inner, read_settings(inner)) for inner in begun]
+    return compare_with_baseline(candidates, searches, settings) if wanted and searches else None
 
 
 def _peak(folder: RunFolder) -> dict[str, Any] | None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from nasbench.objectives.hypervolume import Scale, growth
 from nasbench.objectives.reward import pareto_front
+from nasbench.objectives.statistics import ratio_interval, ratio_verdict
 from nasbench.report.build import read_remeasured, read_space
 from nasbench.report.within_limits import within_limits
 from nasbench.search.record import RecordedCandidate, describe
@@ -22,7 +21,6 @@ from nasbench.search.settings import RunSettings, read_candidates, read_settings
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 
-CONFIDENCE = 0.95
 MOMENTS = 60  # of the common time at which curves are given
 CHANGES_NOTHING = ("seed", "tensorboard", "survivors", "baseline", "storage", "callbacks")
 ALIKE = ("data", "objectives")  # sections in which compared runs must agree
@@ -184,42 +182,13 @@ def _comparison(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[
     }
 
 
-def ratio_interval(
-    ours: Sequence[float], theirs: Sequence[float], *, paired: bool
-) -> tuple[float | None, float | None, float | None]:
-    """The ratio of two hypervolumes by the mean of logarithms, and its 95 % t interval; None where there is none.
-
-    Args:
-        ours: of the runs of one group.
-        theirs: of another one.
-        paired: whether they come in pairs, of equal seeds for example; then the differences within pairs count, else
-            the interval is Welch's.
-    """
-    if not ours or not theirs or min(*ours, *theirs) <= 0:
-        return None, None, None
-    a, b = np.log(ours), np.log(theirs)
-    middle = float(a.mean() - b.mean())
-    if (paired and len(a) < 2) or (not paired and min(len(a), len(b)) < 2):
-        return math.exp(middle), None, None
-    if paired:
-        error, freedom = float((a - b).std(ddof=1) / math.sqrt(len(a))), float(len(a) - 1)
-    else:
-        parts = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
-        error = math.sqrt(sum(parts))
-        divisor = parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)
-        freedom = sum(parts) ** 2 / divisor if divisor > 0 else float(len(a) + len(b) - 2)
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
-    return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)
-
-
 def _statement(ours: str, theirs: str, ratio: float | None, low: float | None, high: float | None) -> str:
     if ratio is None:
         return f"{ours} and {theirs} cannot be compared: a run covered nothing."
     if low is None or high is None:
         return f"{ours} covers {ratio:.3f} times what {theirs} does, in one run each: that says nothing of other seeds."
     interval = f"{ratio:.3f} times the hypervolume of {theirs} (95 % interval {low:.3f} to {high:.3f})"
-    if low > 1:
-        return f"{ours} was better: {interval}."
-    if high < 1:
-        return f"{ours} was worse: {interval}."
+    said = ratio_verdict(low, high)
+    if said != "no difference":
+        return f"{ours} was {said}: {interval}."
     return f"no difference can be told between {ours} and {theirs}: {interval}."

@@ -217,8 +217,8 @@ def _progress(report: Record) -> str:
         parts.append(_plot(hypervolume_over_time(report), "hypervolume", note, "No hypervolume was recorded."))
     if told := report.get("baseline"):
         note = (
-            f"{safe(told['statement'])} The band holds the middle 95&nbsp;% of searches made of the candidates of the "
-            f"{safe(told['controller'])} one, drawn with replacement."
+            f"{safe(told['statement'])} The band is where another {safe(told['controller'])} search lies with a "
+            f"probability of {told['coverage_pct']:.0f}&nbsp;%."
         )
         parts.append(_plot(against_baseline(report), "baseline", note, "The baseline has no candidate yet."))
     return "\n".join(parts)

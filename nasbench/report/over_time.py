@@ -41,18 +41,14 @@ def hypervolume_over_time(report: Record) -> go.Figure:
 
 
 def against_baseline(report: Record) -> go.Figure:
-    """Best so far of the search beside mean and 95 % band of its baseline, by the number of candidates.
-
-    The search ends with a dot where it had fewer candidates than the baseline.
-    """
+    """Best so far of the search beside the mean and the band of random searches, by the number of candidates."""
     figure = empty_figure(height=340)
     told = report.get("baseline") or {}
     count: Sequence[int] = told.get("count") or ()
     if not count:
         return figure
     name = figures.escape(f"{told['controller']} search")
-    ended = sum(each.get("status") != "running" for each in report.get("candidates") or ()) or len(count)
-    own = told["search"][:ended]  # from there on it says what was reached
+    own = told["search"]
     figure.add_trace(
         go.Scatter(
             x=[*count, *reversed(count)],
@@ -61,7 +57,7 @@ def against_baseline(report: Record) -> go.Figure:
             fillcolor="rgba(138, 146, 155, 0.25)",
             line={"width": 0},
             mode="lines",
-            name=f"{name}, 95 %",
+            name=f"{name}, {told['coverage_pct']:.0f} %",
             hoverinfo="skip",
         )
     )

@@ -30,6 +30,23 @@ class SearchConfig(Strict):
     repeats: Literal["answered", "evaluated"] = "answered"
 
 
+class BaselineConfig(Strict):
+    """Searches at random, to know what the controller was worth.
+
+    One more random search says little: of two alike, one is better. From 40 of them on there is a verdict, as parts of
+    one longer search or as searches of their own.
+
+    Attributes:
+        name: the controller.
+        candidates: of each search; null is `search.candidates`. 40 times as many are 40 searches.
+        seeds: how many searches, each with a seed and a folder of its own.
+    """
+
+    name: Literal["random"]
+    candidates: Count | None = None
+    seeds: Count = 1
+
+
 class CheckpointConfig(Strict):
     """Files of weights.
 

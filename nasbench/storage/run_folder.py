@@ -184,9 +184,10 @@ class RunFolder:
             lock.release()
 
 
-def baseline_folder(folder: RunFolder) -> RunFolder:
-    """The folder of the baseline of a run, inside its own."""
-    return RunFolder(folder.path / BASELINE)
+def baseline_folders(folder: RunFolder, count: int) -> list[RunFolder]:
+    """The folders of so many random searches that a run is compared with, inside its own."""
+    names = [BASELINE, *(f"{BASELINE}-{number}" for number in range(2, count + 1))]
+    return [RunFolder(folder.path / name) for name in names]
 
 
 def to_yaml(asked: Mapping[str, Any]) -> str:

@@ -34,13 +34,13 @@ from nasbench.evaluators.outcomes import Ending
 from nasbench.evaluators.proxies import proxy
 from nasbench.evaluators.trained import Trained
 from nasbench.evaluators.trial import History, Trial
-from nasbench.latency.predictors.validation import TWO_SIGMAS
 from nasbench.models.build import SpaceBuild
 from nasbench.models.store import load_compiled, load_model, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.objectives.metrics import Metrics
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit, violation
+from nasbench.objectives.statistics import TWO_SIGMAS
 from nasbench.storage.disk_errors import is_full
 from nasbench_compression import CompiledModel, Recipe, Step
 from nasbench_compression.quantization.modules import dequantize

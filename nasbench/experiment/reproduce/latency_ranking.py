@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
 
 from nasbench.costs.cost import counts
 from nasbench.latency.predictors.contract import standardized
@@ -224,11 +223,6 @@ def middle_rows(latency_ms: Vector, first: int, last: int, dropped: float) -> np
     order = first + np.argsort(latency_ms[first:last], kind="stable")
     cut = int(len(order) * dropped)
     return np.sort(order[cut : len(order) - cut])
-
-
-def rank_correlation(predicted: Vector, measured: Vector) -> float:
-    """Spearman's."""
-    return float(spearmanr(predicted, measured).statistic)
 
 
 def log_latency(latency_ms: Vector) -> Vector:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from nasbench.experiment.reproduce.latency_limit import READ_EPOCHS, Choice, choice_method
-from nasbench.experiment.reproduce.latency_ranking import RankingTask, middle_rows, rank_correlation, ranking_method
+from nasbench.experiment.reproduce.latency_ranking import RankingTask, middle_rows, ranking_method
+from nasbench.objectives.statistics import rank_correlation
 from nasbench.tables.latencies import NewDevice, device_latencies, require_latencies
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn
 from nasbench.tables.protocols import LatencyLimit, LatencyRanking

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from nasbench.latency.predictors.contract import LatencyPredictor, Networks
 from nasbench.latency.predictors.prices import folds
+from nasbench.objectives.statistics import (
+    TWO_SIGMAS,
+    bootstrap_interval,
+    bootstrap_rows,
+    rank_correlation,
+    rank_correlations,
+)
 
 Floats = npt.NDArray[np.float64]
 
 FOLDS = 5
-DRAWS = 1000  # of the bootstrap
-TWO_SIGMAS = 1.959964  # to either side: 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class HeldOut:
     @property
     def spearman(self) -> float:
         """Rank correlation."""
-        return float(_rank_correlations(self.measured_ms[None], self.predicted_ms[None])[0])
+        return rank_correlation(self.measured_ms, self.predicted_ms)
 
     @property
     def median_error_pct(self) -> float:
@@ -88,18 +92,18 @@ class HeldOut:
 
     def figures(self, *, seed: int = 0) -> dict[str, dict[str, float]]:
         """Every figure of merit with its 95 % interval, by the bootstrap over networks (Efron 1979)."""
-        drawn = np.random.default_rng(seed).integers(self.n, size=(DRAWS, self.n))
+        drawn = bootstrap_rows(self.n, seed=seed)
         errors = self._errors[drawn]
         draws = {
-            "spearman": _rank_correlations(self.measured_ms[drawn], self.predicted_ms[drawn]),
+            "spearman": rank_correlations(self.measured_ms[drawn], self.predicted_ms[drawn]),
             "median_error_pct": 100 * np.median(errors, axis=1),
             "within_10_pct": 100 * np.mean(errors <= 0.1, axis=1),
             "coverage_pct": 100 * np.mean(self._deviations[drawn] <= TWO_SIGMAS, axis=1),
         }
         found = {}
         for name, values in draws.items():
-            low, high = np.nanquantile(values, [0.025, 0.975])  # a draw that holds one network alone has no ranks
-            found[name] = {"value": float(getattr(self, name)), "low": float(low), "high": float(high)}
+            low, high = bootstrap_interval(values)  # a draw that holds one network alone has no ranks
+            found[name] = {"value": float(getattr(self, name)), "low": low, "high": high}
         return found
 
 
@@ -138,11 +142,3 @@ def calibrated(held_out: HeldOut, *, seed: int = 0) -> HeldOut:
 def best(candidates: Mapping[str, HeldOut]) -> str:
     """The name of the one with the highest rank correlation; of equal ones, that with the smaller median error."""
     return max(candidates, key=lambda name: (candidates[name].spearman, -candidates[name].median_error_pct))
-
-
-def _rank_correlations(one: Floats, other: Floats) -> Floats:
-    """(d,) Spearman's correlation of each row of (d, n) values with that of others; NaN where all values are equal."""
-    first, second = (rankdata(each, axis=1) - (each.shape[1] + 1) / 2 for each in (one, other))
-    with np.errstate(invalid="ignore"):
-        found: Floats = (first * second).sum(axis=1) / np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    return found

@@ -10,7 +10,7 @@ from tests_support import experiment_of
 from nasbench.cli.profile import sparkline
 from nasbench.costs.cost import cost
 from nasbench.costs.memory import peak_activation_bytes
-from nasbench.experiment.profile import wilson
+from nasbench.objectives.statistics import share_interval
 from search_spaces import Task, get_space
 from search_spaces.fresh_model import fresh_model
 
@@ -132,7 +132,7 @@ def test_mistakes(nasbench, write, words, message):
 @pytest.mark.parametrize(("hits", "trials"), [(0, 20), (1, 20), (10, 20), (20, 20), (3, 1000)])
 def test_the_interval_is_that_of_wilson(hits, trials):
     expected = binomtest(hits, trials).proportion_ci(0.95, "wilson")
-    assert wilson(hits, trials) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert share_interval(hits, trials) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_an_interval_of_the_sparkline_is_blank_only_if_it_is_empty():

@@ -11,8 +11,9 @@ from tests_support import begin
 from nasbench.evaluators.trial import Evaluated
 from nasbench.objectives.hypervolume import Scale, growth, hypervolume
 from nasbench.objectives.objective import Objective
+from nasbench.objectives.statistics import ratio_interval
 from nasbench.report.baseline import compare_with_baseline
-from nasbench.report.comparison import compare_runs, ratio_interval, read_run
+from nasbench.report.comparison import compare_runs, read_run
 from nasbench.search.settings import RunSettings
 from nasbench_registry import UserError
 
@@ -149,19 +150,38 @@ def test_the_command_prints_and_draws(ran, nasbench, tmp_path):
     assert nasbench("compare", tmp_path / "nowhere")[0] == 2
 
 
-def test_a_controller_is_better_only_beyond_the_band(ran):
+def points(rng, count, shift=0.0, factor=1.0):
+    accuracies, macs = rng.uniform(50, 80, count) + shift, factor * rng.uniform(1e5, 2e5, count)
+    return [(float(a), float(m), float(t)) for t, (a, m) in enumerate(zip(accuracies, macs, strict=True))]
+
+
+def test_a_controller_is_judged_by_searches_with_its_own_budget(ran):
+    """Forty of them, as parts of one longer search; with fewer there is no verdict, and the report says what to ask."""
     rng = np.random.default_rng(0)
-    chance = [
-        (float(a), float(m), float(t))
-        for t, (a, m) in enumerate(zip(rng.uniform(50, 80, 30), rng.uniform(1e5, 2e5, 30), strict=True))
+    random, ours, worse, same = (
+        read_run(ran(name, made, search={"candidates": 400}))
+        for name, made in (
+            ("r", points(rng, 400)),
+            ("b", points(rng, 10, 15, 0.5)),
+            ("w", points(rng, 10, -15, 2.0)),
+            ("s", points(rng, 10)),
+        )
+    )
+    asked = RunSettings.of({**random.settings.asked, "baseline": {"name": "random", "candidates": 400, "seeds": 1}})
+    told = compare_with_baseline(ours.all, [random.all], asked)
+    assert (told["verdict"], told["better"], told["measure"]) == ("better", True, "hypervolume")
+    assert (told["searches"], told["candidates"]) == (40, 10) and "the controller was better" in told["statement"]
+    assert told["coverage_pct"] == pytest.approx(100 * 39 / 41)
+    assert len(told["mean"]) == len(told["search"]) == len(told["count"]) == 10
+    assert told["mean"] == sorted(told["mean"])
+    assert all(low <= mean <= high for low, mean, high in zip(told["low"], told["mean"], told["high"], strict=True))
+    assert compare_with_baseline(worse.all, [random.all], asked)["verdict"] == "worse"
+    none = compare_with_baseline(same.all, [random.all], asked)
+    assert (none["verdict"], none["better"]) == ("no difference", False) and "not better than chance" in none[
+        "statement"
     ]
-    better = [(a + 15, m / 2, t) for a, m, t in chance]
-    random, ours, same = (read_run(ran(name, points)) for name, points in (("r", chance), ("b", better), ("s", chance)))
-    asked = RunSettings.of({**random.settings.asked, "baseline": "random"})
-    found = compare_with_baseline(ours.all, random.all, asked)
-    assert found["better"] and found["measure"] == "hypervolume" and "was better" in found["statement"]
-    assert found["mean"] == sorted(found["mean"])
-    assert all(low <= mean <= high for low, mean, high in zip(found["low"], found["mean"], found["high"], strict=True))
-    none = compare_with_baseline(same.all, random.all, asked)
-    assert not none["better"] and "not better than chance" in none["statement"]
-    assert compare_with_baseline([], random.all, asked) is None
+    few = compare_with_baseline(ours.all, [random.all[:20], random.all[20:35]], asked)
+    assert (few["searches"], few["verdict"], few["better"]) == (3, None, None)
+    assert "baseline={name: random, candidates: 400}" in few["statement"] and "better" not in few["statement"]
+    assert compare_with_baseline([], [random.all], asked) is None
+    assert compare_with_baseline(ours.all, [random.all[:9]], asked) is None, "no search has as many candidates"

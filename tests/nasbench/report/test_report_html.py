@@ -207,10 +207,11 @@ def test_the_predictor_is_drawn_against_the_diagonal(report, tmp_path):
 
 
 def with_baseline(report, *, better=False):
-    count = list(range(1, 41))
+    count = list(range(1, 37))
     return report | {
         "baseline": {
-            **{"controller": "random", "measure": "score", "candidates": 40, "count": count, "better": better},
+            **{"controller": "random", "measure": "score", "candidates": 36, "count": count, "better": better},
+            **{"searches": 40, "coverage_pct": 95.1, "verdict": "better" if better else "no difference"},
             **{
                 key: [at - 1 / n for n in count]
                 for key, at in (("low", 90), ("mean", 91), ("high", 92), ("search", 93))
@@ -227,12 +228,11 @@ def test_the_baseline_is_a_band_and_a_statement_at_the_top(report, tmp_path):
     own = trace(figure, "this search")
     told = report["baseline"]
     assert list(band.y) == [*told["high"], *reversed(told["low"])] and list(band.x) == [
-        *range(1, 41),
-        *range(40, 0, -1),
+        *range(1, 37),
+        *range(36, 0, -1),
     ]
     assert list(mean.y) == told["mean"]
-    # The search had 36 candidates, and what is told after them is no candidate of its own.
-    assert list(own.x) == list(range(1, 37)) and list(own.y) == told["search"][:36]
+    assert list(own.x) == list(range(1, 37)) and list(own.y) == told["search"]
     _, page = render(report, tmp_path)
     assert page.text.partition("Survivors, stage by stage")[0].count(told["statement"]) == 1
     assert "baseline" in plots(page)
