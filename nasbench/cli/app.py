@@ -16,6 +16,7 @@ from nasbench.cli.entry import run_app
 from nasbench_registry.files import user_path
 
 COMMANDS = {
+    "init": "Write a commented experiment file to begin with.",
     "search": "Run an experiment: search, compress the survivors, report.",
     "resume": "Go on with a search that was interrupted or killed; -o changes where it runs and when it ends.",
     "status": "Show how far a run is.",

@@ -40,6 +40,7 @@ class SearchProgress(Callback):
         self._total = 0
         self._begun: tuple[int, float] | None = None  # how much was done when this process began with it, and when
         self._stopping = False
+        self._repeats: list[RecordedCandidate] = []  # infeasible ones in a row
 
     def __enter__(self) -> SearchProgress:
         """Start showing."""
@@ -50,10 +51,12 @@ class SearchProgress(Callback):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop showing."""
+        self._end_repeats()
         self.bar.stop()
 
     def phase(self, name: str, total: int) -> None:
         """A new part of the work begins."""
+        self._end_repeats()
         self.task, self._total, self._begun = self.bar.add_task(name, total=total, left="", text=""), total, None
         self._line(f"{name}: {total} to do")
 
@@ -88,7 +91,22 @@ class SearchProgress(Callback):
         came = f"candidate {candidate.id} {units.outcome(candidate.status)}" + " (from the cache)" * candidate.cached
         told = _numbers(candidate, study) if candidate.status in SCORED else candidate.error
         so_far = ", ".join(part for part in (f"done {study.count('done')} of {self._total}", text, left) if part)
+        if candidate.status == "infeasible":
+            self._repeats.append(candidate)
+            if len(self._repeats) > 1:
+                return  # the first one has its line, and the others share one
+        else:
+            self._end_repeats()
         self._line(f"{came}: {told}; {so_far}")
+
+    def _end_repeats(self) -> None:
+        """One line for all infeasible candidates in a row but the first, which had its own."""
+        if len(self._repeats) > 1:
+            first, last = self._repeats[1], self._repeats[-1]
+            which = f"candidate {last.id}" if first is last else f"candidates {first.id} to {last.id}"
+            count = len(self._repeats) - 1
+            self._line(f"{which}: {count} more infeasible, the last one: {last.error}")
+        self._repeats = []
 
     def retry(self, number: int, status: str, error: str | None) -> None:
         """An attempt failed and is followed by another one."""

@@ -227,8 +227,8 @@ def make_controller(row: Row, benchmark: str, seed: int) -> Controller:
 
 
 def table_files() -> dict[str, Path]:
-    """The files of the tables by name: those of the working folder, then those beside the package."""
-    folders = (FOLDER, Path(__file__).resolve().parents[2] / FOLDER)
+    """The files of the tables by name: those of the working folder, then ours."""
+    folders = (FOLDER, Path(__file__).resolve().parent / "papers")
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.yaml")):
