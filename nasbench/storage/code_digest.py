@@ -1,0 +1,382 @@
+"""Digests of a user's own code, by which a model, a run and the shared cache notice that it was edited.
+
+Weights fit any code that builds layers of the same names and shapes, so a network whose ReLU became Tanh loads without
+a word, and computes something else. `code_digests` follows the imports of a space, or of whatever builds and scores
+networks, without importing anything:
+
+    my_space.py         "from blocks import Block"     {"blocks": "a97e...", "blocks.conv": "52d1...", "my_space": ...}
+    blocks/__init__.py  "from .conv import Block"
+
+Modules of the standard library, of site-packages and of this project are left out: their versions say what they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import dis
+import functools
+import hashlib
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import sysconfig
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nasbench_registry import UserError
+
+OURS = frozenset({"search_spaces", "controllers", "nasbench", "nasbench_compression", "nasbench_registry"})
+NO_USERS = OURS | {"builtins", "torch"}
+"""Packages that are no user's, wherever they lie: torch may be a checkout, and its version says what it is."""
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+ACCEPT = "NASBENCH_ACCEPT_CHANGED_CODE"
+"""The environment variable that is 1 while changed code is accepted, in child processes, too."""
+NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""``module:attribute``, as an option names a block or a step."""
+BOOKKEEPING = frozenset(
+    {
+        *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__parameters__"),
+        *("__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__"),
+        *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
+    }
+)
+"""Attributes of a class that say nothing of what it does."""
+
+Digests = Mapping[str, str]
+Spec = importlib.machinery.ModuleSpec
+Ids = tuple[int, ...]
+
+
+def code_digests(*things: object) -> dict[str, str]:
+    """A digest of each module of a user's own that the code of some things reaches by import, by the module's name.
+
+    Comments, layout and docstrings do not count. What a notebook or a script defines is found under ``__main__:Name``,
+    by its bytecode and that of what it calls; so is what lies in no file. A class from an installed package stands for
+    the modules of this package, too.
+
+    Args:
+        things: classes, functions, objects, or containers of such; the attributes of an object count, and texts
+            ``module:attribute`` in them.
+    """
+    importlib.invalidate_caches()
+    walk = _Walk(frozenset(_module_of(thing).partition(".")[0] for thing in things))
+    for thing in things:
+        walk.add(thing)
+    return dict(sorted(walk.digests.items()))
+
+
+def changes(before: Digests, now: Digests) -> list[str]:
+    """What differs between two results of `code_digests`, one text a module."""
+    told = []
+    for name in sorted({*before, *now}):
+        if name not in now:
+            told.append(f"{name} is not used any more")
+        elif name not in before:
+            told.append(f"{_with_file(name)} is new")
+        elif before[name] != now[name]:
+            told.append(f"{_with_file(name)} was edited")
+    return told
+
+
+def accepts_changed_code(accept: bool | None = None) -> bool:
+    """What was asked for; where nothing was, whether this process or the one that started it accepts changed code."""
+    return os.environ.get(ACCEPT) == "1" if accept is None else accept
+
+
+def changed_code(what: str, changed: list[str], how: str = "put it back") -> UserError:
+    """The refusal of what was made with other code.
+
+    Args:
+        what: was made.
+        changed: since then, as `changes` tells it.
+        how: else the user may go on.
+    """
+    return UserError(
+        f"{what} was made with other code: {'; '.join(changed)}; {how}, or accept it with --accept-changed-code "
+        f"(accept_changed_code=True in Python), and stored numbers may not hold any more."
+    )
+
+
+def source_digest(*packages: str) -> str:
+    """A digest of all Python files of some packages of this project, whose version stays for many commits."""
+    digest = hashlib.sha256()
+    for package in packages:
+        spec = _spec(package)
+        assert spec is not None, "a package of this project is there"
+        for folder in spec.submodule_search_locations or ():
+            for file in sorted(Path(folder).rglob("*.py")):
+                name = file.relative_to(folder).as_posix()
+                digest.update(f"{package} {name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return digest.hexdigest()
+
+
+class _Walk:
+    """Over things and over the imports of their modules.
+
+    Args:
+        packages: top-level packages that count although they are installed.
+    """
+
+    def __init__(self, packages: frozenset[str]) -> None:
+        self.digests: dict[str, str] = {}
+        self._packages = packages
+        self._things: dict[int, object] = {}  # kept alive, so that no identity is given twice
+        self._modules: set[str] = set()
+        self._counted: dict[str, bool] = {}  # whether modules of a package are a user's own
+
+    def add(self, thing: Any) -> None:
+        """Take up the code of a thing."""
+        if isinstance(thing, str):
+            if NAMED.fullmatch(thing):
+                self._module(thing.partition(":")[0])
+            return
+        if thing is None or isinstance(thing, bool | int | float | complex | bytes) or id(thing) in self._things:
+            return
+        self._things[id(thing)] = thing
+        if isinstance(thing, type):
+            for kind in thing.__mro__:
+                self._definition(kind)
+        elif isinstance(thing, types.FunctionType):
+            self._definition(thing)
+            self.add(inspect.unwrap(thing))
+        elif isinstance(thing, types.MethodType):
+            self.add((thing.__func__, thing.__self__))
+        elif isinstance(thing, functools.partial):
+            self.add((thing.func, thing.args, thing.keywords))
+        elif isinstance(thing, Mapping):
+            self.add((list(thing.keys()), list(thing.values())))
+        elif isinstance(thing, list | tuple | set | frozenset):
+            for item in thing:
+                self.add(item)
+        else:
+            self.add(type(thing))
+            package = _module_of(thing).partition(".")[0]
+            if package in OURS or package == "__main__" or self._counts(package):
+                self.add(list(getattr(thing, "__dict__", {}).values()))
+
+    def _counts(self, module: str) -> bool:
+        """Whether a module is a user's own."""
+        package = module.partition(".")[0]
+        if package not in self._counted:
+            spec = None if package in NO_USERS else _spec(package)
+            self._counted[package] = spec is not None and _is_users(spec, package in self._packages)
+        return self._counted[package]
+
+    def _definition(self, thing: Any) -> None:
+        """A class or a function."""
+        module = _module_of(thing)
+        if module.partition(".")[0] in NO_USERS:
+            return
+        if module != "__main__" and _spec(module) is not None:
+            self._module(module)
+            return
+        name = f"{module}:{thing.__qualname__}"
+        if name not in self.digests:
+            self.digests[name] = _sha256(repr(self._by_value(thing, (), {})))
+
+    def _module(self, name: str) -> None:
+        """A module, the packages around it, and what they import."""
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            if name in self._modules or not self._counts(name):
+                continue
+            self._modules.add(name)
+            spec = _spec(name)
+            if spec is None:
+                continue
+            if "." in name:
+                waiting.append(name.rpartition(".")[0])
+            if spec.origin is None or not Path(spec.origin).is_file():
+                continue  # a namespace package
+            file = Path(spec.origin)
+            self.digests[name], imports = _read_code(file.suffix, file.read_bytes())
+            package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+            for level, module in imports:
+                around = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                waiting.append(".".join([*around, *filter(None, [module])]))
+
+    def _by_value(self, value: Any, around: Ids, known: dict[int, int]) -> Any:
+        """What stands for a value in a digest; the same in every process.
+
+        Args:
+            value: to stand for.
+            around: identities of what holds it.
+            known: numbers of the classes and functions so far, by identity.
+        """
+        if value is None or value is ... or isinstance(value, bool | int | float | complex | str | bytes):
+            return repr(value)
+        if id(value) in around:
+            return "itself"
+        if id(value) in known:
+            return "again", known[id(value)]
+
+        def inside(part: Any) -> Any:
+            return self._by_value(part, (*around, id(value)), known)
+
+        if isinstance(value, types.CodeType):
+            constants = [inside(constant) for constant in value.co_consts]
+            return "code", value.co_code.hex(), constants, value.co_names, value.co_varnames, value.co_freevars
+        if isinstance(value, tuple | list):
+            return type(value).__name__, [inside(item) for item in value]
+        if isinstance(value, set | frozenset):
+            return "set", sorted(repr(inside(item)) for item in value)
+        if isinstance(value, Mapping):
+            return "dict", sorted(repr((key, inside(item))) for key, item in value.items())
+        if isinstance(value, types.ModuleType):
+            self._module(value.__name__)
+            return "module", value.__name__
+        if isinstance(value, staticmethod | classmethod):
+            return type(value).__name__, inside(value.__func__)
+        if isinstance(value, property):
+            return "property", [inside(part) for part in (value.fget, value.fset, value.fdel)]
+        if isinstance(value, functools.cached_property):
+            return "property", inside(value.func)
+        if isinstance(value, functools.partial):
+            return "partial", [inside(part) for part in (value.func, value.args, value.keywords)]
+        if isinstance(value, type | types.FunctionType):
+            known[id(value)] = len(known)
+            module = _module_of(value)
+            if module != "__main__" and (module.partition(".")[0] in NO_USERS or _spec(module) is not None):
+                self.add(value)
+                return "name", module, value.__qualname__
+            parts = _class_parts(value) if isinstance(value, type) else _function_parts(value)
+            return value.__qualname__, [inside(part) for part in parts]
+        if dataclasses.is_dataclass(value):
+            fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+            return type(value).__qualname__, inside(fields)
+        self.add(value)
+        return "object", _module_of(value), type(value).__qualname__, getattr(value, "__qualname__", None)
+
+
+def _class_parts(kind: type) -> list[Any]:
+    return [kind.__bases__, {name: value for name, value in vars(kind).items() if name not in BOOKKEEPING}]
+
+
+def _function_parts(function: types.FunctionType) -> list[Any]:
+    """Its code and defaults, and the constants, functions and classes around it that it names.
+
+    Lists, dicts and sets around a function are what it writes its results into, rather than what it depends on.
+    """
+    code = function.__code__
+    looked_up, assigned = _global_names(code)
+    named = {name: function.__globals__[name] for name in looked_up - assigned if name in function.__globals__}
+    for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            named[variable] = cell.cell_contents
+        except ValueError:  # it has no value yet
+            continue
+    kept = {name: value for name, value in named.items() if not isinstance(value, list | dict | set)}
+    return [code, function.__defaults__, function.__kwdefaults__, kept]
+
+
+def _global_names(code: types.CodeType) -> tuple[set[str], set[str]]:
+    """The names that a function and those inside it look up outside, and those of them that they assign."""
+    looked_up = set(code.co_names)
+    assigned = {str(each.argval) for each in dis.get_instructions(code) if each.opname == "STORE_GLOBAL"}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inner = _global_names(constant)
+            looked_up, assigned = looked_up | inner[0], assigned | inner[1]
+    return looked_up, assigned
+
+
+def _module_of(thing: Any) -> str:
+    """Where a class, a function, or the class of an object is defined."""
+    defined = thing if isinstance(thing, type | types.FunctionType) else type(thing)
+    return defined.__module__ or "__main__"
+
+
+def _spec(name: str) -> Spec | None:
+    """Where a module lies; None if there is no such module. Imports nothing."""
+    loaded = getattr(sys.modules.get(name), "__spec__", None)
+    if isinstance(loaded, Spec):
+        return loaded
+    package, _, _ = name.rpartition(".")
+    try:
+        if not package:
+            return importlib.util.find_spec(name) if name else None
+        around = _spec(package)
+        places = None if around is None else around.submodule_search_locations
+        return None if places is None else importlib.machinery.PathFinder.find_spec(name, list(places))
+    except (ImportError, ValueError, AttributeError):  # of a module that was put together by hand
+        return None
+
+
+def _places(spec: Spec) -> list[Path]:
+    places = [spec.origin] if spec.origin and spec.has_location else list(spec.submodule_search_locations or ())
+    return [Path(place).resolve() for place in places]
+
+
+def _is_users(spec: Spec, though_installed: bool) -> bool:
+    """Whether a top-level module belongs neither to Python itself nor, if that does not count, to what is installed."""
+    places = _places(spec)
+    if any(INSTALLED & set(place.parts) for place in places):
+        return though_installed
+    return bool(places) and not any(place.is_relative_to(folder) for place in places for folder in _library())
+
+
+@functools.cache
+def _library() -> set[Path]:
+    """The folders of the standard library."""
+    return {Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib")}
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_code(suffix: str, content: bytes) -> tuple[str, list[tuple[int, str]]]:
+    """The digest of a file, and what it imports anywhere in it: how many packages up, and the name from there.
+
+    Names that come from a module are given as if they were modules, too, for some of them are.
+    """
+    tree = _parsed(content) if suffix in (".py", ".pyw") else None
+    if tree is None:
+        return hashlib.sha256(content).hexdigest(), []
+    imports: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            imports.append((node.level, module))
+            imports += [(node.level, f"{module}.{alias.name}".strip(".")) for alias in node.names if alias.name != "*"]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", None))
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                imports.append((0, node.args[0].value))
+    return _sha256(_written(tree)), imports
+
+
+def _parsed(content: bytes) -> ast.Module | None:
+    """The code in a file; None if it is no Python."""
+    try:
+        return ast.parse(content)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _written(node: Any) -> str:
+    """Code without comments, layout and docstrings, in the same words in every version of Python."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_written, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+        fields["body"] = fields["body"][1:]
+    kept = (f"{name}={_written(value)}" for name, value in fields.items() if value is not None and value != [])
+    return f"{type(node).__name__}({','.join(kept)})"
+
+
+def _with_file(name: str) -> str:
+    spec = None if ":" in name else _spec(name)
+    return name if spec is None or spec.origin is None else f"{name} ({spec.origin})"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
