@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.options import Json
+from nasbench.cli.options import AcceptChangedCode, Json
 from nasbench.cli.output import err, show
 from nasbench.report.units import count, significant, size
 from nasbench_registry import UserError
@@ -63,6 +63,7 @@ def benchmark(
     rounds: Annotated[int, typer.Option(min=1, help="Measure everything so often, and tell whether it agrees.")] = 1,
     energy: Annotated[bool, typer.Option("--energy", help="Also millijoules an inference, 3 s each.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the curves.", show_default=False)] = None,
+    accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:
     """Measure latency and throughput of stored models; all models and backends are timed in turn."""

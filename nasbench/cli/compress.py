@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from nasbench.cli.options import Json, Model, import_from
+from nasbench.cli.options import AcceptChangedCode, Json, Model, import_from
 from nasbench.cli.output import err, show, tell
 from nasbench.storage.files import write_json
 from nasbench_registry import UserError
@@ -26,6 +26,7 @@ def compress(
     out: Annotated[Path, typer.Option(help="Folder for the stages.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     runtime: Annotated[str, typer.Option(help="The backend that stages are measured with.")] = "eager",
+    accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:
     """Take a stored model through a recipe, measure every stage, and save them."""

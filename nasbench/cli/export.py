@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from nasbench.cli.options import Json, Model
+from nasbench.cli.options import AcceptChangedCode, Json, Model
 from nasbench.cli.output import show
 
 IMAGES = 2000  # validation images, at most, on which an artefact is compared with its network
@@ -22,6 +22,7 @@ def export(
         str | None, typer.Option(help="fp32 or int8 [int8 if the model is quantized, else fp32].", show_default=False)
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:
     """Compile a stored model for a runtime, check its accuracy, and save the artefact."""

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.options import Json
+from nasbench.cli.options import AcceptChangedCode, Json
 from nasbench.cli.output import err, show, tell
 from nasbench_registry import UserError, one_of
 
@@ -48,6 +48,7 @@ def matrix(
     seconds: Annotated[float, typer.Option(min=0.01, help="Of timing, for a cell and as much for eager.")] = 0.5,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a cell is given up.")] = 300.0,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:
     """Accuracy, bytes, latency and conversion time of models x variants x backends x precisions."""

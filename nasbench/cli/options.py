@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasbench.cli.output import only_results
+from nasbench.storage.accept import ACCEPT
 from nasbench_registry import UserError
 from nasbench_registry.files import key_value
 
@@ -38,6 +40,26 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else.", is_eager=True, callback=_asked)
 ]
 """The option of every command with a result: until the command ends, standard output belongs to the document."""
+
+
+def _accept(context: typer.Context, value: bool) -> bool:
+    """Accept changed code in this process and in those that it starts, until the command ends."""
+    if value and not context.resilient_parsing:
+        before = os.environ.get(ACCEPT)
+        os.environ[ACCEPT] = "1"
+        context.call_on_close(lambda: os.environ.pop(ACCEPT) if before is None else None)
+    return value
+
+
+AcceptChangedCode = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changed-code",
+        help="Go on although code that builds or scores networks was edited since.",
+        callback=_accept,
+    ),
+]
+"""The option of every command that loads networks which were stored."""
 
 
 def import_from(*folders: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nasbench.cli.options import Json, Run, import_from
+from nasbench.cli.options import AcceptChangedCode, Json, Run, import_from
 from nasbench.cli.running import run_to_end
 from nasbench_registry.files import user_path
 
@@ -17,6 +17,10 @@ def resume(
         list[str] | None,
         typer.Option("-o", "--override", help="key=value of executor, ray, search, outcomes, checkpoints, ..."),
     ] = None,
+    accept_changed_code: AcceptChangedCode = False,
+    accept_changed_data: Annotated[
+        bool, typer.Option("--accept-changed-data", help="Go on although the images are others than before.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Go on with a search that was interrupted or killed; -o changes where it runs and when it ends."""
@@ -25,4 +29,4 @@ def resume(
 
     folder = RunFolder(user_path(run)).require()
     import_from(folder.code_folder())
-    run_to_end(folder, json, lambda: change_run(folder, override) if override else None)
+    run_to_end(folder, json, lambda: change_run(folder, override) if override else None, accept_changed_data)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nasbench.storage.run_folder import RunFolder
 
 
-def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None:
+def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None], accept_changed_data: bool = False) -> None:
     """Hold the folder, begin, and search to the end."""
     from nasbench.experiment.build import prepare
     from nasbench.experiment.run import run_search
@@ -28,7 +28,8 @@ def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None]) -> None
             begin()
             tell(f"run folder: {folder.name}")
             with SearchProgress() as progress:
-                written = run_search(prepare(stored_experiment(folder)), folder, progress)
+                prepared = prepare(stored_experiment(folder))
+                written = run_search(prepared, folder, progress, accept_changed_data=accept_changed_data)
     except KeyboardInterrupt:
         err.print(f"stopped; nothing that finished is lost. Go on with: nasbench resume {folder.name}", soft_wrap=True)
         raise typer.Exit(1) from None

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.options import Json, Model
+from nasbench.cli.options import AcceptChangedCode, Json, Model
 from nasbench.cli.output import err, show, tell
 from nasbench_registry import UserError, one_of
 
@@ -39,6 +39,7 @@ def sensitivity(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Draw it in this page.", show_default=False)] = None,
+    accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:
     """Judge a model with one layer at a time pruned, decomposed, or in fewer bits, without fine-tuning."""

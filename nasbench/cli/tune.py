@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.cli.options import Json, Model
+from nasbench.cli.options import AcceptChangedCode, Json, Model
 from nasbench.cli.output import err, show, tell
 from nasbench.report.units import significant
 from nasbench_registry import one_of
@@ -43,6 +43,7 @@ def tune(
     seconds: Annotated[float, typer.Option(min=0.01, help="Of timing, for each model in a trial.")] = 0.5,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a trial is given up.")] = 300.0,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:
     """Search backends, precisions, threads and options for the fastest that keeps the accuracy."""

@@ -112,7 +112,7 @@ class Trained(Evaluator):
         model = candidate.network()
         metrics = self.costs(self.space, trial.arch, model, self.problem.task, _learned(trial.history))
         self._check(metrics, "before training")
-        known = None if self.cache is None else self.cache.find(self.space, trial, self.checkpoints)
+        known = None if self.cache is None else self.cache.find(trial, self.checkpoints)
         if known is not None:
             metrics |= known | {"cached": 1.0}
         else:
@@ -123,7 +123,7 @@ class Trained(Evaluator):
                 self.checkpoints.save_weights(trial, model)
             if self.cache is not None and trained["epochs"] == candidate.epochs:
                 about = {name: value for name, value in trained.items() if name != "training_seconds"}
-                self.cache.store(self.space, trial, about, model)
+                self.cache.store(trial, about, model)
             metrics |= trained
         self._check(metrics, "after training")
         return metrics

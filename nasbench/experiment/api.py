@@ -65,6 +65,8 @@ def search(
     cache: str | Path | None = None,
     tensorboard: bool = False,
     name: str | None = None,
+    accept_changed_code: bool = False,
+    accept_changed_data: bool = False,
     progress: bool = True,
 ) -> Result:
     """Search a space; if the folder holds the same search already, go on with it.
@@ -107,6 +109,9 @@ def search(
         cache: a folder of results that runs share.
         tensorboard: whether scalars are written into the run folder.
         name: of the experiment; None is the name of the folder.
+        accept_changed_code: whether a search that is there goes on, although code that builds or scores networks was
+            edited since.
+        accept_changed_data: whether it goes on, although the images changed.
         progress: whether a bar is shown, on a terminal or in a notebook.
 
     Raises:
@@ -160,7 +165,7 @@ def search(
     place = RunFolder(user_path(folder))
     with place.locked():
         start_run(place, prepared.experiment, _code_folder(brought), f"nasbench.search(..., folder={str(folder)!r})")
-        _run(prepared, place, progress)
+        _run(prepared, place, progress, accept_changed_code, accept_changed_data)
     return Result(place, brought)
 
 
@@ -172,6 +177,8 @@ def resume(
     problem: Problem | None = None,
     controller: type[Controller] | MakeController | None = None,
     callbacks: Sequence[Callback] = (),
+    accept_changed_code: bool = False,
+    accept_changed_data: bool = False,
     progress: bool = True,
 ) -> Result:
     """Go on with a search that was interrupted; one that is complete is read.
@@ -183,10 +190,12 @@ def resume(
         problem: what networks are for, if it was given as an object.
         controller: the controller, if it was given as a class or a function.
         callbacks: objects that hear how the search goes.
+        accept_changed_code: whether it goes on, although code that builds or scores networks was edited since.
+        accept_changed_data: whether it goes on, although the images changed.
         progress: whether a bar is shown.
 
     Raises:
-        UserError: the folder holds no run, or a part of it is needed and was not given.
+        UserError: the folder holds no run, a part of it is needed and was not given, or code or images changed.
     """
     place = RunFolder(user_path(folder)).require()
     experiment = stored_experiment(place)
@@ -202,17 +211,20 @@ def resume(
     )
     prepared = prepare(experiment, brought)
     with place.locked():
-        _run(prepared, place, progress)
+        _run(prepared, place, progress, accept_changed_code, accept_changed_data)
     return Result(place, brought)
 
 
-def _run(prepared: Prepared, place: RunFolder, progress: bool) -> None:
-    with _as_it_was():
-        if not progress:
-            run_search(prepared, place, handle_signals=False)
-            return
-        with SearchProgress() as bar:
-            run_search(prepared, place, bar, handle_signals=False)
+def _run(prepared: Prepared, place: RunFolder, progress: bool, accept_code: bool, accept_data: bool) -> None:
+    with _as_it_was(), SearchProgress() if progress else contextlib.nullcontext() as bar:
+        run_search(
+            prepared,
+            place,
+            bar,
+            handle_signals=False,
+            accept_changed_code=accept_code or None,
+            accept_changed_data=accept_data,
+        )
 
 
 @contextlib.contextmanager

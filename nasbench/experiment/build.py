@@ -42,12 +42,17 @@ from nasbench.search.record import Record
 from nasbench.search.settings import read_candidates, read_settings, study_name
 from nasbench.search.study import Study
 from nasbench.search.trackers import MlflowCallback, WandbCallback
+from nasbench.storage.code_digest import code_digests, versions
 from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import Registry, UserError, check_options, one_of
 from nasbench_registry.files import user_path
 from search_spaces import Architecture, SearchSpace, Task, get_space
+
+BUILD = ("search_spaces", "nasbench_compression")
+TRAIN = (*BUILD, "nasbench.data", "nasbench.problems", "nasbench.training")
+"""Packages of this project that decide what training a candidate, or the first steps of its recipe, gives."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class Prepared:
         short = asked.joint.short_epochs
         shared = Shared(
             folder.path.absolute() / SHARED,
-            _identity(asked) | {"device": asked.device.model_dump(mode="json")},
+            self.trains_by() | {"device": asked.device.model_dump(mode="json")},
             asked.space,
             folder.path.absolute() / ARTEFACTS,
         )
@@ -171,6 +176,29 @@ class Prepared:
             objectives=asked.objectives,
             estimator=estimator,
         )
+
+    def trains_by(self) -> dict[str, Any]:
+        """All that the weights of a candidate depend on beside its architecture, its epochs and its seed."""
+        space, problem = self.network_space, self.classification
+        kept = {name: value for name, value in vars(space).items() if isinstance(value, str | int | float)}
+        return {
+            "space": self.experiment.space.model_dump(mode="json"),
+            "decisions": [
+                [decision.name, *map(decision.text, range(len(decision.options)))] for decision in space.decisions
+            ],
+            "brought": None if self.brought.space is None else dict(sorted(kept.items())),
+            "code": code_digests(space, type(problem)),
+            "data": problem.data.digest,
+            "training": problem.training.model_dump(mode="json", exclude={"epochs"}),
+            "gpu": self.experiment.executor.gpus > 0,
+            "versions": versions(*TRAIN, used_by=space),
+        }
+
+    def code(self) -> list[object]:
+        """What builds and scores the candidates and takes survivors through the recipe: see `code_digests`."""
+        named = self.experiment.evaluator
+        evaluator = None if named is None or named.name in TRAINS else evaluators.find(named.name)
+        return [self.space, self.brought.evaluate or evaluator, type(self.problem), self.recipe]
 
     def _named(self) -> Evaluator:
         """The evaluator that the experiment names, which is not one of those that train."""
@@ -214,7 +242,7 @@ class Prepared:
             ),
             objectives=asked.objectives,
             checkpoints=str(folder.checkpoints.folder.absolute()),
-            cache=None if place is None else Cache(user_path(place), _identity(asked)),
+            cache=None if place is None else Cache(user_path(place), self.trains_by()),
             limits=training_limits(asked, validate_every),
         )
 
@@ -444,13 +472,6 @@ def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Ca
         return None
     setting = CalibrationSetting.of(experiment.space.name, experiment.space.options, task, device)
     return load_calibration(user_path(experiment.device.calibration), setting)
-
-
-def _identity(experiment: Experiment) -> dict[str, Any]:
-    """All that the weights of a candidate depend on beside its network, its epochs and its seed."""
-    fields = experiment.model_dump(mode="json", include={"space", "data", "training"})
-    fields["training"].pop("epochs")
-    return {**fields, "gpu": experiment.executor.gpus > 0}
 
 
 def _without_training(prepared: Prepared) -> Prepared:

@@ -15,6 +15,7 @@ from torch import nn
 
 from nasbench.experiment.build import Brought, Prepared, prepare
 from nasbench.experiment.stored import stored_experiment
+from nasbench.experiment.unchanged import check_code
 from nasbench.models.build import SpaceBuild
 from nasbench.models.model import Model
 from nasbench.report.build import build_report, candidates_table
@@ -68,7 +69,7 @@ class SearchedCandidate:
         """The network in eval mode: with its trained weights, where the search trained it; else as it is built.
 
         Raises:
-            UserError: the space was given as an object, and is not at hand here.
+            UserError: the space was given as an object, and is not at hand here, or its code was edited since.
         """
         return self.result._network(self.recorded)
 
@@ -194,7 +195,9 @@ class Result:
 
     @cached_property
     def _prepared(self) -> Prepared:
-        return prepare(stored_experiment(self._run), self._brought)
+        prepared = prepare(stored_experiment(self._run), self._brought)
+        check_code(prepared, self._run)
+        return prepared
 
     def __repr__(self) -> str:
         done = int((self.candidates["status"] == "done").sum()) if len(self.candidates) else 0

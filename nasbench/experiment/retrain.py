@@ -21,6 +21,7 @@ from nasbench.models.origin import origin_of
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.image_classification import ImageClassification
 from nasbench.search.study import network_seed
+from nasbench.storage.code_digest import code_digests
 from nasbench.storage.files import read_json, write_json
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
@@ -84,6 +85,8 @@ def retrain(
     facts = {
         "architecture": {"text": space.format(arch), "picks": list(arch.picks)},
         **plain.model_dump(mode="json", include={"seed", "data", "space", "training"}),
+        "images": problem.data.digest,
+        "code": code_digests(space),
     }
     before = _read(place / ABOUT)
     if before and {name: before.get(name) for name in facts} != facts:

@@ -13,6 +13,7 @@ from nasbench.experiment.baseline import run_baseline
 from nasbench.experiment.build import Prepared
 from nasbench.experiment.peak import keep_peak
 from nasbench.experiment.remeasure import remeasure
+from nasbench.experiment.unchanged import begin_or_check
 from nasbench.latency.calibrate import calibrate
 from nasbench.latency.calibration import MEASURED, Calibration
 from nasbench.models.build import SpaceBuild
@@ -32,11 +33,18 @@ from nasbench.storage.run_folder import RunFolder
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench_compression import Recipe
+from nasbench_registry import UserError
 from search_spaces import SearchSpace
 
 
 def run_search(
-    prepared: Prepared, folder: RunFolder, callback: Callback | None = None, *, handle_signals: bool = True
+    prepared: Prepared,
+    folder: RunFolder,
+    callback: Callback | None = None,
+    *,
+    handle_signals: bool = True,
+    accept_changed_code: bool | None = None,
+    accept_changed_data: bool = False,
 ) -> dict[str, Any]:
     """Search, or go on with a search, in a folder that was started and is held; return the report.
 
@@ -48,10 +56,17 @@ def run_search(
         folder: of the run.
         callback: hears how it goes, beside those of the experiment.
         handle_signals: whether Ctrl-C lets the running candidates finish first.
+        accept_changed_code: whether a search goes on with other code than it began with; None asks the environment.
+        accept_changed_data: whether it goes on with other images.
 
     Raises:
-        UserError: the experiment cannot run, or nothing was found that meets its limits.
+        UserError: the experiment cannot run, nothing was found that meets its limits, or code or images changed.
     """
+    try:
+        begin_or_check(prepared, folder, accept_code=accept_changed_code, accept_data=accept_changed_data)
+    except UserError:
+        write_report(folder)  # so that what it found before can be looked at
+        raise
     experiment = prepared.experiment
     heard = Callbacks([*([] if callback is None else [callback]), *prepared.callbacks()])
     if folder.summary.exists():  # it ended before, and goes on

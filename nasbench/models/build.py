@@ -36,6 +36,11 @@ class SpaceBuild:
         """The notation of the architecture."""
         return self.make_space().format(self.arch)
 
+    @property
+    def code(self) -> object:
+        """What builds it, see `code_digests`."""
+        return self.make_space()
+
     def network(self, task: Task) -> nn.Module:
         """A new network for a task."""
         return self.make_space().build(self.arch, task)
@@ -65,6 +70,11 @@ class FunctionBuild:
         """The call, in a line."""
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.function}({options})"
+
+    @property
+    def code(self) -> object:
+        """What builds it, see `code_digests`."""
+        return builders.find(self.function), self.options
 
     def network(self, task: Task) -> nn.Module:
         """A new network; what it takes and gives is the function's own business.

@@ -46,9 +46,9 @@ def importable(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
 
     Args:
         folder: of the model.
-        about: its description, whose key `code` holds the folders that `code_folders` gave.
+        about: its description, whose `code` has the `folders` that `code_folders` gave.
     """
-    places = [Path(place) for place in about.get("code", ())]  # absent in models of earlier versions
+    places = [Path(place) for place in about["code"]["folders"]]
     for run in (RunFolder(parent) for parent in folder.resolve().parents):
         if run.environment.is_file():
             with contextlib.suppress(UserError):

@@ -15,7 +15,16 @@ from torch import nn
 from nasbench.models.build import Build, read_build
 from nasbench.models.code import code_folders, importable
 from nasbench.models.deployment import write_deployment
+from nasbench.models.reference import difference, reference
 from nasbench.storage.checkpoints import save_weights
+from nasbench.storage.code_digest import (
+    accepts_changed_code,
+    changed_code,
+    changes,
+    code_digests,
+    moved_versions,
+    versions,
+)
 from nasbench.storage.files import write_json
 from nasbench_compression import CompiledModel, Recipe, Step, get_backend, get_step
 from nasbench_registry import UserError
@@ -23,7 +32,9 @@ from search_spaces import Task
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-KEYS = ("task", "steps", "data", "training", "normalization", "metrics")
+KEYS = ("task", "steps", "data", "training", "normalization", "metrics", "code")
+BUILDS = ("search_spaces", "nasbench_compression")
+"""Packages of this project that build what a folder describes."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +111,18 @@ def save_model(
         "format": FORMAT,
         **about,
         **built,
-        "code": code_folders([built, applied]),
         "task": {"input_shape": list(task.input_shape), "classes": task.classes},
         "steps": [named | {"note": note} for named, (_, note) in zip(applied, steps, strict=True)],
         "data": dict(origin.data),
         "training": dict(origin.training),
         "normalization": dict(origin.normalization),
         "metrics": dict(origin.metrics),
+        "code": {
+            "folders": code_folders([built, applied]),
+            "sha256": code_digests(build.code, [step for step, _ in steps]),
+            "versions": versions(*BUILDS, used_by=build.code),
+            "reference": None if isinstance(model, CompiledModel) else reference(model, task.input_shape),
+        },
     }
     write_json(folder / DESCRIPTION, description)
     if isinstance(model, CompiledModel):
@@ -114,11 +130,17 @@ def save_model(
     return file
 
 
-def load_model(folder: Path) -> StoredModel:
+def load_model(folder: Path, *, accept_changed_code: bool | None = None) -> StoredModel:
     """Read what `save_model` wrote: build the architecture, restore the steps, load the weights.
 
+    Args:
+        folder: of the model.
+        accept_changed_code: whether a network is given although the code that builds it was edited since, or gives
+            other outputs; None asks the environment (`accept.ACCEPT`).
+
     Raises:
-        UserError: the folder is no such folder, is damaged, or holds a compiled artefact, which has no weights to load.
+        UserError: the folder is no such folder, is damaged, or holds a compiled artefact, which has no weights to load;
+            or what is built now is not the network that was stored.
     """
     about = read_description(folder)
     if "compiled" in about:
@@ -135,11 +157,19 @@ def load_model(folder: Path) -> StoredModel:
             step = get_step(stored["name"], **stored["options"])
             model = step.restore(model, stored["note"])
             steps.append((step, stored["note"]))
+        edited = changes(about["code"]["sha256"], code_digests(build.code, [step for step, _ in steps]))
+    accept = accepts_changed_code(accept_changed_code)
+    if edited and not accept:
+        raise changed_code(str(folder), edited)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
         why = " ".join(str(error).split())[:300]
         raise UserError(f"{folder / WEIGHTS} does not hold the weights that model.json describes: {why}.") from None
+    other = None if accept else difference(model, task.input_shape, about["code"]["reference"])
+    if other is not None:
+        moved = moved_versions(about["code"]["versions"], versions(*BUILDS, used_by=build.code))
+        raise changed_code(str(folder), [other, *moved])
     return StoredModel(model.eval(), build, task, tuple(steps), read_origin(about))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from nasbench.data import load_data
 from nasbench.models import read_description
 from nasbench.report.drawing.drawing import operation_colours, svg
 from nasbench.search.record import RecordedCandidate
+from nasbench.storage.code_digest import changes, code_digests
 from nasbench.storage.files import write_text
+from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 from search_spaces import Graph, SearchSpace, Task, get_space
 
@@ -50,7 +53,7 @@ def draw_front(
             row["drawing_error"] = f"{MOST} networks of the front were drawn before it; `nasbench draw` draws it"
             continue
         try:
-            made = made or (_space(asked), _task(root, asked, survivors))
+            made = made or (_space(root, asked), _task(root, asked, survivors))
             space, task = made
             drawn_graphs = tuple(space.diagram(space.parse(first[key].network), task))
             svg(drawn_graphs)  # a graph may turn out not to be one
@@ -88,9 +91,16 @@ def _write(root: Path, rows: Sequence[dict[str, Any]], graphs: dict[str, tuple[G
             file.unlink()
 
 
-def _space(asked: Mapping[str, Any]) -> SearchSpace:
+def _space(root: Path, asked: Mapping[str, Any]) -> SearchSpace:
     options = dict(asked["space"])
-    return get_space(options.pop("name"), **options)
+    space = get_space(options.pop("name"), **options)
+    file = RunFolder(root).code
+    if file.exists():
+        now, before = code_digests(space), json.loads(file.read_text(encoding="utf-8"))["sha256"]
+        edited = changes({name: before[name] for name in now if name in before}, now)
+        if edited:
+            raise UserError(f"the run was made with other code: {'; '.join(edited)}")
+    return space
 
 
 def _task(root: Path, asked: Mapping[str, Any], survivors: Sequence[Any]) -> Task:

@@ -8,7 +8,9 @@ from typing import Any
 
 from nasbench.models import read_description
 from nasbench.report.drawing.drawing import operation_colours, svg
+from nasbench.storage.code_digest import changes, code_digests
 from nasbench.storage.files import write_text
+from nasbench_registry import UserError
 from search_spaces import Graph, Task, get_space
 
 DRAWING = "architecture.svg"
@@ -51,5 +53,8 @@ def _graphs(folder: Path) -> list[Graph]:
     about = read_description(folder)
     options = {key: value for key, value in about["space"].items() if key != "name"}
     space = get_space(about["space"]["name"], **options)
+    edited = changes(about["code"]["sha256"], code_digests(space))
+    if edited:
+        raise UserError(f"it was made with other code: {'; '.join(edited)}")
     task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
     return list(space.diagram(space.architecture(about["architecture"]["picks"]), task))

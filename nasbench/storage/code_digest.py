@@ -18,6 +18,7 @@ import dis
 import functools
 import hashlib
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import inspect
 import os
@@ -29,14 +30,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nasbench.storage.accept import ACCEPT
 from nasbench_registry import UserError
 
 OURS = frozenset({"search_spaces", "controllers", "nasbench", "nasbench_compression", "nasbench_registry"})
 NO_USERS = OURS | {"builtins", "torch"}
 """Packages that are no user's, wherever they lie: torch may be a checkout, and its version says what it is."""
 INSTALLED = frozenset({"site-packages", "dist-packages"})
-ACCEPT = "NASBENCH_ACCEPT_CHANGED_CODE"
-"""The environment variable that is 1 while changed code is accepted, in child processes, too."""
 NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """``module:attribute``, as an option names a block or a step."""
 BOOKKEEPING = frozenset(
@@ -57,15 +57,14 @@ def code_digests(*things: object) -> dict[str, str]:
     """A digest of each module of a user's own that the code of some things reaches by import, by the module's name.
 
     Comments, layout and docstrings do not count. What a notebook or a script defines is found under ``__main__:Name``,
-    by its bytecode and that of what it calls; so is what lies in no file. A class from an installed package stands for
-    the modules of this package, too.
+    by its bytecode and that of what it calls; so is what lies in no file.
 
     Args:
         things: classes, functions, objects, or containers of such; the attributes of an object count, and texts
             ``module:attribute`` in them.
     """
     importlib.invalidate_caches()
-    walk = _Walk(frozenset(_module_of(thing).partition(".")[0] for thing in things))
+    walk = _Walk()
     for thing in things:
         walk.add(thing)
     return dict(sorted(walk.digests.items()))
@@ -82,6 +81,11 @@ def changes(before: Digests, now: Digests) -> list[str]:
         elif before[name] != now[name]:
             told.append(f"{_with_file(name)} was edited")
     return told
+
+
+def moved_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between two results of `versions`, in words."""
+    return [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]
 
 
 def accepts_changed_code(accept: bool | None = None) -> bool:
@@ -103,8 +107,29 @@ def changed_code(what: str, changed: list[str], how: str = "put it back") -> Use
     )
 
 
-def source_digest(*packages: str) -> str:
-    """A digest of all Python files of some packages of this project, whose version stays for many commits."""
+def versions(*packages: str, used_by: object = None) -> dict[str, str]:
+    """The versions of torch and of this project, and of the installed package that a thing comes from.
+
+    Args:
+        packages: of this project, whose files count as well, for its version stays for many commits.
+        used_by: classes, functions or objects, or a tuple of such.
+    """
+    found = {"torch": importlib.metadata.version("torch")}
+    for thing in used_by if isinstance(used_by, tuple) else (used_by,):
+        package = _module_of(thing).partition(".")[0]
+        spec = None if package in NO_USERS else _spec(package)
+        if spec is not None and any(INSTALLED & set(place.parts) for place in _places(spec)):
+            names = importlib.metadata.packages_distributions().get(package, [])
+            found |= {name: importlib.metadata.version(name) for name in names}
+    try:
+        own = importlib.metadata.version("nasbench-framework")
+    except importlib.metadata.PackageNotFoundError:  # it runs from a folder in which it was not installed
+        own = "not installed"
+    return {**found, "nasbench": f"{own}+{_source_digest(*packages)[:16]}"}
+
+
+@functools.cache
+def _source_digest(*packages: str) -> str:
     digest = hashlib.sha256()
     for package in packages:
         spec = _spec(package)
@@ -117,15 +142,10 @@ def source_digest(*packages: str) -> str:
 
 
 class _Walk:
-    """Over things and over the imports of their modules.
+    """Over things and over the imports of their modules."""
 
-    Args:
-        packages: top-level packages that count although they are installed.
-    """
-
-    def __init__(self, packages: frozenset[str]) -> None:
+    def __init__(self) -> None:
         self.digests: dict[str, str] = {}
-        self._packages = packages
         self._things: dict[int, object] = {}  # kept alive, so that no identity is given twice
         self._modules: set[str] = set()
         self._counted: dict[str, bool] = {}  # whether modules of a package are a user's own
@@ -165,7 +185,7 @@ class _Walk:
         package = module.partition(".")[0]
         if package not in self._counted:
             spec = None if package in NO_USERS else _spec(package)
-            self._counted[package] = spec is not None and _is_users(spec, package in self._packages)
+            self._counted[package] = spec is not None and _is_users(spec)
         return self._counted[package]
 
     def _definition(self, thing: Any) -> None:
@@ -314,12 +334,11 @@ def _places(spec: Spec) -> list[Path]:
     return [Path(place).resolve() for place in places]
 
 
-def _is_users(spec: Spec, though_installed: bool) -> bool:
-    """Whether a top-level module belongs neither to Python itself nor, if that does not count, to what is installed."""
+def _is_users(spec: Spec) -> bool:
+    """Whether a top-level module belongs neither to Python itself nor to what is installed."""
     places = _places(spec)
-    if any(INSTALLED & set(place.parts) for place in places):
-        return though_installed
-    return bool(places) and not any(place.is_relative_to(folder) for place in places for folder in _library())
+    library = any(place.is_relative_to(folder) for place in places for folder in _library())
+    return bool(places) and not library and not any(INSTALLED & set(place.parts) for place in places)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +20,28 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write aside, then rename: the file is the old one or the new one, never a part."""
+    with written_aside(path) as aside, aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A new file beside a path, which takes its place when the block ends, and vanishes if the block fails.
+
+    Who may read it is what the folder and the umask allow, whatever the library that writes it prefers: files of a run
+    or a cache are shared. Its name is taken by nobody else, also not on another machine. An OSError tells of the path.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with of_file(path):
         try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            aside.touch(exist_ok=False)
+            mode = aside.stat().st_mode
+            yield aside
+            if aside.stat().st_mode != mode:
+                aside.chmod(mode)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

@@ -69,6 +69,7 @@ class RunFolder:
         self.remeasured = path / "remeasured.json"
         self.summary = path / "summary.json"
         self.space = path / "space.json"
+        self.code = path / "code.json"
         self.trials = path / "trials.csv"
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.survivors = path / "survivors"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from safetensors import safe_open
 
-from nasbench.storage.files import of_file
+from nasbench.storage.files import written_aside
 
 if TYPE_CHECKING:
     import torch
@@ -64,16 +64,11 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, about: dict[st
     """Write tensors aside, then rename, so that the file is whole or not there."""
     import safetensors.torch
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with of_file(path):
+    with written_aside(path) as aside:
         try:
             safetensors.torch.save_file(dict(tensors), aside, about)
-            aside.replace(path)
         except safetensors.SafetensorError as error:
             number = re.search(r"\(os error (\d+)\)", str(error))
             if number is None:
                 raise
             raise OSError(int(number.group(1)), os.strerror(int(number.group(1)))) from None  # a full disk, for example
-        finally:
-            aside.unlink(missing_ok=True)

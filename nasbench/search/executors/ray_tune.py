@@ -14,9 +14,10 @@ from nasbench.search.executors.deaths import Deaths
 from nasbench.search.executors.executor import Executor, OnResult
 from nasbench.search.executors.schedulers import get_scheduler, remember
 from nasbench.search.executors.searcher import make_searcher
-from nasbench.search.executors.worker import Worker, run_trial
+from nasbench.search.executors.worker import Worker, files_only, run_trial
 from nasbench.search.study import Study
 from nasbench.storage.checkpoints import Checkpoints
+from nasbench.storage.code_digest import code_digests
 from nasbench_registry import UserError
 
 
@@ -42,6 +43,7 @@ class RayTune(Executor):
             quality=study.quality,
             scheduler=options.scheduler,
             candidate_minutes=options.candidate_minutes,
+            code=files_only(code_digests(evaluator)),
         )
         deaths = Deaths(worker.checkpoints, options.candidate_minutes)
         with (

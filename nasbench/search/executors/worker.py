@@ -6,7 +6,7 @@ import faulthandler
 import json
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from nasbench.objectives.reward import Reward, needed_metrics, scores
 from nasbench.search.config import Hyperband, SchedulerConfig
 from nasbench.search.executors.schedulers import SCORE, TIME
 from nasbench.storage.checkpoints import Checkpoints
+from nasbench.storage.code_digest import changes, code_digests
 
 GRACE = 1.2  # a candidate that has not noticed its own deadline after so much more time, plus these seconds, hangs
 GRACE_S = 10.0
@@ -37,6 +38,7 @@ class Worker:
         quality: the metric of the learning curve.
         scheduler: that listens after each epoch; None listens at the end only.
         candidate_minutes: after which a candidate is timed out; None never.
+        code: digests of the user's own code, which a worker that starts later may find edited.
         token: by which a process knows again a worker that it holds already, with all that was loaded and fitted.
     """
 
@@ -47,6 +49,7 @@ class Worker:
     quality: str = "val_acc_pct"
     scheduler: SchedulerConfig | None = None
     candidate_minutes: float | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -55,7 +58,13 @@ class Worker:
         return None if self.candidate_minutes is None else 60 * self.candidate_minutes * GRACE + GRACE_S
 
 
+def files_only(digests: Mapping[str, str]) -> dict[str, str]:
+    """The digests of modules, without those of what a notebook defines, which travels by value."""
+    return {name: digest for name, digest in digests.items() if ":" not in name}
+
+
 _RESIDENT: dict[str, Worker] = {}  # at most one: what this process was given first
+_EDITED: list[str] = []  # what changed in the user's own code before this process imported it
 
 
 def run_trial(config: dict[str, Any], worker: Worker) -> None:
@@ -64,6 +73,7 @@ def run_trial(config: dict[str, Any], worker: Worker) -> None:
 
     if worker.token not in _RESIDENT:
         _RESIDENT.clear()
+        _EDITED[:] = changes(worker.code, files_only(code_digests(worker.evaluator)))
         _RESIDENT[worker.token] = worker
     worker = _RESIDENT[worker.token]
     trial = Trial.from_json(config["trial"])
@@ -81,6 +91,9 @@ def run_trial(config: dict[str, Any], worker: Worker) -> None:
             send(so_far)  # a candidate that is stopped here does not come back
         return True
 
+    if _EDITED:
+        send(Evaluated("failed", {}, f"code was edited while the search ran: {'; '.join(_EDITED)}", 0.0))
+        return
     with _watched(worker.checkpoints, trial.number, worker.limit_s):
         evaluated = evaluate(worker.evaluator, trial, report, curve_of=worker.quality)
     send(evaluated)

@@ -1,0 +1,123 @@
+"""Whether a run goes on with the code and the images that it began with, so that a notation stays one network."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from nasbench.experiment.build import BUILD, Prepared
+from nasbench.models.reference import difference, reference
+from nasbench.storage.code_digest import (
+    accepts_changed_code,
+    changed_code,
+    changes,
+    code_digests,
+    moved_versions,
+    versions,
+)
+from nasbench.storage.files import write_json
+from nasbench.storage.run_folder import RunFolder
+from nasbench_registry import UserError
+from search_spaces import Architecture
+from search_spaces.fresh_model import fresh_model
+
+NETWORKS = 2  # of the space, that are built to see whether they still compute the same
+
+
+def begin_or_check(
+    prepared: Prepared, folder: RunFolder, *, accept_code: bool | None = None, accept_data: bool = False
+) -> None:
+    """Keep what code and images a run begins with; if it began before, check that they are the same.
+
+    Args:
+        prepared: the parts of the experiment.
+        folder: of the run, which is held.
+        accept_code: whether the run goes on with other code; None asks the environment (`accept.ACCEPT`).
+        accept_data: whether it goes on with other images.
+
+    Raises:
+        UserError: they are not the same, with what changed.
+    """
+    known: dict[str, Any] = {}
+    if folder.code.exists():
+        known = json.loads(folder.code.read_text(encoding="utf-8"))
+        edited = _edited(prepared, known)
+        if edited and not accepts_changed_code(accept_code):
+            raise changed_code(folder.name, edited)
+        digest = _data_digest(prepared)
+        if known["data"] not in (digest, None) and not accept_data:
+            raise UserError(
+                f"{folder.name} trained on other images than data set {prepared.data.name!r} holds now; put its files "
+                f"back, or go on with --accept-changed-data (accept_changed_data=True in Python), and candidates "
+                f"before and after are not comparable."
+            )
+        if not edited and known["data"] == digest:
+            return
+        known["accepted"] = [*known["accepted"], edited or ["the images"]]
+    write_json(
+        folder.code,
+        {
+            "sha256": _modules(prepared),
+            "versions": versions(*BUILD),
+            "data": _data_digest(prepared),
+            "networks": _networks(prepared),
+            "accepted": known.get("accepted", []),
+        },
+    )
+
+
+def check_code(prepared: Prepared, folder: RunFolder) -> None:
+    """Raise UserError if a run whose weights are to be loaded was made with other code than there is now."""
+    if folder.code.exists() and not accepts_changed_code():
+        edited = _edited(prepared, json.loads(folder.code.read_text(encoding="utf-8")))
+        if edited:
+            raise changed_code(folder.name, edited)
+
+
+def _edited(prepared: Prepared, known: dict[str, Any]) -> list[str]:
+    """What changed in the code since a run began; nothing, if it did not."""
+    edited = changes(known["sha256"], _modules(prepared))
+    if edited:
+        return edited
+    space = prepared.network_space
+    for stored in known["networks"]:
+        arch = space.architecture(stored["picks"])
+        try:
+            model = fresh_model(space, arch, prepared.data.task, 0)
+        except Exception as error:  # whatever a space of a user's own raises
+            other: str | None = f"it cannot be built any more ({type(error).__name__}: {error})"
+        else:
+            other = difference(model, prepared.data.task.input_shape, stored["reference"])
+        if other is not None:
+            return [f"{space.format(arch)}: {other}", *moved_versions(known["versions"], versions(*BUILD))]
+    return []
+
+
+def _modules(prepared: Prepared) -> dict[str, str]:
+    return code_digests(*prepared.code())
+
+
+def _data_digest(prepared: Prepared) -> str | None:
+    return None if prepared.problem is None else prepared.data.digest
+
+
+def _networks(prepared: Prepared) -> list[dict[str, Any]]:
+    """Some architectures, and what their networks with fresh weights answer to a reference input."""
+    if prepared.problem is None:  # then a space may build nothing, or what only its evaluator can run
+        return []
+    space, rng = prepared.network_space, np.random.default_rng(0)
+    found = []
+    for arch in {space.sample(rng) for _ in range(NETWORKS)}:
+        found.append({"picks": list(arch.picks), "reference": _answer(prepared, arch)})
+    return sorted(found, key=lambda entry: entry["picks"])
+
+
+def _answer(prepared: Prepared, arch: Architecture) -> dict[str, Any]:
+    task = prepared.data.task
+    try:
+        model = fresh_model(prepared.network_space, arch, task, 0)
+    except Exception as error:  # an architecture that cannot be built is an outcome of the search
+        return {"none": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+    return reference(model, task.input_shape)
