@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nasbench.devices.device import Device
 from nasbench.latency.calibration import Calibration
+from nasbench.storage.code_digest import changes, code_digests
 from nasbench.storage.files import write_json
 from nasbench_registry import UserError
 from search_spaces import Task, spaces
@@ -32,6 +33,7 @@ class CalibrationSetting:
         threads: of one inference.
         batch: images in one inference.
         machine: the model of the processor, or what stands for it.
+        code: digests of the user's own code that builds networks, see `code_digests`.
     """
 
     space: str
@@ -42,6 +44,7 @@ class CalibrationSetting:
     threads: int
     batch: int
     machine: str
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, space: str, options: Mapping[str, Any], task: Task, device: Device) -> CalibrationSetting:
@@ -57,13 +60,18 @@ class CalibrationSetting:
             device.threads,
             device.batch,
             device.machine,
+            code_digests(spaces.find(space), options),
         )
 
     def difference(self, other: CalibrationSetting) -> str | None:
         """What is not the same in another setting, as "key is x here and y there"; None if all is."""
         for key, mine in asdict(self).items():
             theirs = getattr(other, key)
-            if key == "space_options":
+            if key == "code":
+                edited = changes(mine, theirs)
+                if edited:
+                    return f"the code of the space is another one: {'; '.join(edited)}"
+            elif key == "space_options":
                 changed = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
                 if changed:
                     name = changed[0]

@@ -250,15 +250,24 @@ def save(
     return model.save(folder)
 
 
-def load(folder: str | Path) -> Model:
-    """Read a model folder; UserError if it is none, or is damaged."""
+def load(folder: str | Path, *, accept_changed_code: bool = False) -> Model:
+    """Read a model folder.
+
+    Args:
+        folder: of the model.
+        accept_changed_code: whether a network is given although the code that builds it was edited since, or gives
+            other outputs.
+
+    Raises:
+        UserError: it is no model folder, is damaged, or its code changed.
+    """
     place = user_path(folder)
     about = read_description(place)
     if "compiled" in about:
         task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
         with importable(place, about):
             return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about))
-    stored = load_model(place)
+    stored = load_model(place, accept_changed_code=accept_changed_code or None)
     return Model(stored.model, stored.task, None, stored.build, stored.steps, origin=stored.origin)
 
 

@@ -149,18 +149,16 @@ def load_model(folder: Path, *, accept_changed_code: bool | None = None) -> Stor
             f"give the folder of a stage before it."
         )
     task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
-    steps = []
+    accept = accepts_changed_code(accept_changed_code)
     with importable(folder, about):
         build = read_build(about)
-        model = build.network(task)
-        for stored in about["steps"]:
-            step = get_step(stored["name"], **stored["options"])
-            model = step.restore(model, stored["note"])
-            steps.append((step, stored["note"]))
+        steps = [(get_step(stored["name"], **stored["options"]), stored["note"]) for stored in about["steps"]]
         edited = changes(about["code"]["sha256"], code_digests(build.code, [step for step, _ in steps]))
-    accept = accepts_changed_code(accept_changed_code)
-    if edited and not accept:
-        raise changed_code(str(folder), edited)
+        if edited and not accept:
+            raise changed_code(str(folder), edited)
+        model = build.network(task)
+        for step, note in steps:
+            model = step.restore(model, note)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
@@ -197,7 +195,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     found = about.get("format") if isinstance(about, dict) else None
     if found != FORMAT:
         raise UserError(f"{file} has format {found!r}; this version reads format {FORMAT}.")
-    missing = [key for key in (*KEYS, *(() if "build" in about else ("space", "architecture"))) if key not in about]
+    missing = [key for key in (*(() if "build" in about else ("space", "architecture")), *KEYS) if key not in about]
     if missing:
         raise UserError(f"{file} lacks {', '.join(missing)}; the folder is damaged, make it again.")
     return about

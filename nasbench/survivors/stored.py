@@ -28,7 +28,8 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
         device: where steps may measure what they made.
 
     Raises:
-        UserError: its folder names no data set, or one that now gives other images.
+        UserError: its folder names no data set, or one that now has other classes or other images. Images are
+            normalised as the model knows them, also where its data set has got more of them since.
     """
     origin = stored.origin
     if not origin.data:
@@ -39,6 +40,14 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
         raise UserError(
             f"{folder} was made for {stored.task}, and its data set now gives {data.task}; use the same data."
         )
+    known = origin.normalization
+    if known.get("labels") not in (None, list(data.labels)):
+        raise UserError(
+            f"{folder} was made for the classes {', '.join(known['labels'])}, and its data set now has "
+            f"{', '.join(data.labels)}; use the same data."
+        )
+    if "mean" in known and "std" in known:
+        data = data.normalised_by(known["mean"], known["std"])
     return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed, device)
 
 

@@ -21,6 +21,7 @@ from nasbench.models import load_model, save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
 from nasbench.problems.image_classification import judge
+from nasbench.storage.code_digest import versions
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import run_recipe
 from nasbench.tables.protocols import Compression
@@ -111,6 +112,8 @@ def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
     facts = protocol.model_dump(mode="json", include={"data", "space", "training"}) | {
         "network": protocol.networks[network],
         "seed": seed,
+        "images": load_data(**protocol.data).digest,
+        "versions": versions("search_spaces", "nasbench.data", "nasbench.training"),
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     folder = data_folders()[-1] / "trained" / key
