@@ -150,11 +150,13 @@ def _culprit(model: nn.Module, error: Exception) -> str:
             except Exception as reason:
                 where = f"module {path!r}" if path else "the network itself"
                 return (
-                    f"{name!r} of {where}, a {type(value).__name__}, has no copy ({_first_line(reason)}); "
+                    f"{name!r} of {where}, a {type(value).__name__}, has no copy ({summary(reason)}); "
                     f"keep it outside of the module, or give its class a __deepcopy__"
                 )
-    return _first_line(error)
+    return summary(error)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
+def summary(error: Exception) -> str:
+    """Class and first line of an error, to be quoted in a sentence."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -5,10 +5,10 @@ Ding et al., RepVGG: Making VGG-style ConvNets Great Again, CVPR 2021, arXiv 210
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
+from nasbench_compression.copying import copy_network
+from nasbench_compression.surgery import attached
 from nasbench_registry import UserError
 
 
@@ -17,7 +17,8 @@ def reparameterize(model: nn.Module) -> nn.Module:
 
     Such a module has a method ``reparameterize()`` that returns a new module which computes the same in eval mode,
     or a copy of itself where it cannot; a method that changes its module in place and returns None, as in timm, will
-    do as well. In training mode, where batch norm sees the batch, the two may differ.
+    do as well. In training mode, where batch norm sees the batch, the two may differ. A module stays as it is if a hook
+    or a method of its own hangs on it or on a part of it, for they would be lost.
 
     Args:
         model: left as it was.
@@ -30,11 +31,13 @@ def reparameterize(model: nn.Module) -> nn.Module:
     """
     if not any(_has_simpler_form(module) for module in model.modules()):
         return model
-    return _simplify(copy.deepcopy(model), {})
+    return _simplify(copy_network(model), {})
 
 
 def _has_simpler_form(module: nn.Module) -> bool:
-    return callable(getattr(module, "reparameterize", None))
+    return callable(getattr(module, "reparameterize", None)) and all(
+        attached(part) is None for part in module.modules()
+    )
 
 
 def _simplify(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:

@@ -6,7 +6,6 @@ and do not train the network again; here decomposition and the bits of the weigh
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench_compression.checks import check_number
+from nasbench_compression.copying import copy_network
 from nasbench_compression.decomposition.candidates import Candidate, find_candidates
 from nasbench_compression.decomposition.decompose import METHODS
 from nasbench_compression.decomposition.method import decompose_layer
@@ -27,7 +27,7 @@ from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_compression.quantization.modules import per_channel, weight_levels
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import Context, device_of, seeded
-from nasbench_compression.surgery import inference, replace_module
+from nasbench_compression.surgery import inference, replace_module, why_not_plain
 from nasbench_registry import UserError, one_of
 
 TECHNIQUES = {
@@ -225,7 +225,7 @@ def _decomposable(model: nn.Module, context: Context, method_name: str) -> _Foun
         if isinstance(ranks, str):
             return ranks
         chain, _ = decompose_layer(method, candidate.layer, ranks, candidate.seed)
-        made = copy.deepcopy(merged)
+        made = copy_network(merged)
         return replace_module(made, made.get_submodule(candidate.name), chain)
 
     layers = [
@@ -246,7 +246,7 @@ def _quantizable(model: nn.Module, context: Context) -> _Found:
     """The layers whose weights the step `quantize` rounds."""
     merged = reparameterize(model)
     ran: set[nn.Module] = set()
-    plain = {name: module for name, module in merged.named_modules() if type(module) in (nn.Conv2d, nn.Linear)}
+    plain = {name: module for name, module in merged.named_modules() if why_not_plain(module) is None}
     handles = [module.register_forward_pre_hook(lambda module, args: ran.add(module)) for module in plain.values()]
     try:
         with inference(merged):
@@ -256,7 +256,7 @@ def _quantizable(model: nn.Module, context: Context) -> _Found:
             handle.remove()
 
     def change(name: str, bits: float) -> nn.Module:
-        made = copy.deepcopy(merged)
+        made = copy_network(merged)
         weight = made.get_submodule(name).weight
         assert isinstance(weight, Tensor), "a plain layer has a weight"
         with torch.no_grad():
@@ -268,7 +268,7 @@ def _quantizable(model: nn.Module, context: Context) -> _Found:
         if not isinstance(module, ROOTS):
             continue
         if name not in plain:
-            left_out[name] = f"a {type(module).__name__} is no plain Conv2d or Linear, and stays in float"
+            left_out[name] = f"{why_not_plain(module)}, so it stays in float"
         elif module not in ran:
             left_out[name] = "no image passes it as a module"
         elif (first := owners.setdefault(id(module.weight), name)) != name:

@@ -18,7 +18,10 @@ from nasbench_compression.zeros import zeros_kept
 from nasbench_registry import UserError
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""loss(inputs (n, c, h, w), logits (n, classes), labels (n,)) -> scalar tensor, in place of cross-entropy."""
+"""loss(inputs (n, c, h, w), logits (n, classes), labels (n,)) -> scalar tensor, in place of cross-entropy.
+
+The logits may as well be all that the network gives, such as a tuple or a dict with the logits in it.
+"""
 
 OnBatch = Callable[[int, int], None]
 """on_batch(steps done, steps in all), after each step of the optimizer."""
@@ -62,6 +65,11 @@ class _KeepingZeros:
         learning_rate: float | None = None,
         on_batch: OnBatch | None = None,
     ) -> None:
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError(
+                "fine-tuning has nothing to train, for the network has no weight that requires a gradient; "
+                "call requires_grad_() on what is to be trained, or take a step without epochs."
+            )
         with zeros_kept(model) as set_to_zero:
 
             def after_batch(done: int, total: int) -> None:
@@ -199,4 +207,5 @@ def count_parameters(model: nn.Module) -> int:
 
 def count_bytes(model: nn.Module) -> int:
     """Bytes of the tensors of the network, as they are stored."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    tensors = [value for value in model.state_dict().values() if isinstance(value, Tensor)]  # else an extra state
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -12,26 +12,26 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-_MARK = "_keeps_zeros"
+MARK = "_keeps_zeros"
 
 
 def keep_zeros(module: nn.Module, name: str = "weight") -> None:
     """Mark a parameter of `module`: from now on, fine-tuning leaves its zeros at zero."""
-    names: tuple[str, ...] = getattr(module, _MARK, ())
+    names: tuple[str, ...] = getattr(module, MARK, ())
     if name not in names:
-        setattr(module, _MARK, (*names, name))
+        setattr(module, MARK, (*names, name))
 
 
 def marked(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Each weight that keeps its zeros: name of the module, the module, name of the parameter in it."""
     for path, module in model.named_modules():
-        for name in getattr(module, _MARK, ()):
+        for name in getattr(module, MARK, ()):
             yield path, module, name
 
 
 def pass_mark(old: nn.Module, new: nn.Module) -> None:
     """Mark in `new`, which takes the place of `old`, what is marked there and has the same shape in both."""
-    for name in getattr(old, _MARK, ()):
+    for name in getattr(old, MARK, ()):
         parameter = getattr(new, name, None)
         if isinstance(parameter, nn.Parameter) and parameter.shape == getattr(old, name).shape:
             keep_zeros(new, name)

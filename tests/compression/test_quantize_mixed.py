@@ -75,7 +75,7 @@ def test_bytes_under_a_limit(share, trained, context) -> None:
     kinds = {"fp32": nn.Module, "int8": QuantizedConv2d | QuantizedLinear, "int4": WeightOnly}
     for layer, choice in note["choices"].items():
         assert isinstance(made.get_submodule(layer), kinds[choice])
-    assert note["left_float"] == [layer for layer, choice in note["choices"].items() if choice == "fp32"]
+    assert list(note["left_float"]) == [layer for layer, choice in note["choices"].items() if choice == "fp32"]
     assert {entry["layer"] for entry in note["sensitivity"]} == set(note["choices"])
     if share == 0.75:  # not more than is needed
         assert "fp32" in note["choices"].values()

@@ -162,7 +162,7 @@ class TestEveryBlock:
         images = torch.randn(32, 1, 9, 7, generator=torch.Generator().manual_seed(1))
         step = get_step("quantize")
         quantized, note = step.apply(model, context(images))
-        assert note["left_float"] == []
+        assert note["left_float"] == {}
         restored = step.restore(network(BLOCKS[name]).eval(), note)
         restored.load_state_dict(quantized.state_dict())
         with torch.no_grad():

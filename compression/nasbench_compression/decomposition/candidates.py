@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from nasbench_compression.decomposition.links import Call, Layer, count_macs, count_weights, layer_macs
 from nasbench_compression.decomposition.method import Method, Ranks
 from nasbench_compression.exclude import excluded
-from nasbench_compression.surgery import inference
+from nasbench_compression.reference import Reference, irreplaceable
+from nasbench_compression.surgery import inference, why_not_plain
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def find_candidates(
         model: left as it was.
         method: convolutions are looked at, and linear layers if it has a form for them.
         exclude: names of modules, or patterns of names as in `fnmatch`; layers inside of them are excluded, too.
-        example_inputs: (n, c, h, w); one image of it is run.
+        example_inputs: (n, c, h, w) on the device of the network.
         seed: that of a candidate is `seed` plus its position among the modules.
 
     Raises:
@@ -89,15 +89,16 @@ def find_candidates(
             candidates.append(Candidate(name, layer, tuple(seen), own_seed))
         else:
             left_alone[name] = "no image passes it as a module"
-    return candidates, left_alone
+    reference = Reference.of("decompose", model, example_inputs)
+    left_alone |= irreplaceable(model, [candidate.name for candidate in candidates], reference, readable=False)
+    return [candidate for candidate in candidates if candidate.name not in left_alone], left_alone
 
 
 def _unfit(layer: Layer) -> str | None:
     """Why a layer cannot be replaced by any method."""
-    if type(layer) not in (nn.Conv2d, nn.Linear):
-        return f"a {type(layer).__name__} is no plain {'Conv2d' if isinstance(layer, nn.Conv2d) else 'Linear'}"
-    if layer._parameters.get("weight") is None:
-        return "its weight is computed from other parameters"
+    reason = why_not_plain(layer)
+    if reason is not None:
+        return reason
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return f"it has {layer.groups} groups"
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
@@ -117,7 +118,7 @@ def _watch(model: nn.Module, layers: Sequence[Layer], example_inputs: Tensor) ->
         original = layer.forward
 
         def forward(input: Tensor) -> Tensor:
-            output = original(input)
+            output: Tensor = original(input)
             if isinstance(layer, nn.Linear):
                 positions = output.numel() // layer.out_features
                 seen.append(Call(positions, 1, positions, 1))
@@ -130,7 +131,7 @@ def _watch(model: nn.Module, layers: Sequence[Layer], example_inputs: Tensor) ->
     try:
         for layer, seen in zip(layers, calls, strict=True):
             watch(layer, seen)
-        with inference(model), torch.no_grad():
+        with inference(model):
             model(example_inputs[:1])
     finally:
         for layer in layers:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import nn
 
-from nasbench_compression.checks import check_number
+from nasbench_compression.checks import check_network, check_number
+from nasbench_compression.copying import copy_network
 from nasbench_compression.decomposition.candidates import Candidate, Cost, find_candidates
 from nasbench_compression.decomposition.cp import CP
 from nasbench_compression.decomposition.latency import LatencySearch
@@ -30,6 +30,7 @@ from nasbench_compression.decomposition.tensor_train import TensorTrain
 from nasbench_compression.decomposition.tucker import Tucker
 from nasbench_compression.exclude import check_exclude
 from nasbench_compression.macs import count_macs
+from nasbench_compression.reference import check_restores, deployed_copy
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
 from nasbench_compression.surgery import replace_module
@@ -125,8 +126,9 @@ class Decompose(Step):
             UserError: no layer gets smaller, with the reason for each; or the network cannot be brought to the limit.
         """
         method = METHODS[self.method]
-        small = copy.deepcopy(reparameterize(model))
-        images = context.example_inputs.to(device_of(small))
+        check_network("decompose", model, {"example_inputs": context.example_inputs})
+        images = context.example_inputs.to(device_of(model))
+        small, _ = deployed_copy("decompose", model, images)
         macs = count_macs(small, images)
         layers: dict[str, Any] = {}
         with seeded(context.seed, device=device_of(model)):
@@ -149,7 +151,7 @@ class Decompose(Step):
                 )
             if self.epochs and layers:
                 context.finetune(small, epochs=self.epochs, learning_rate=self.learning_rate)
-        return small, {
+        note = {
             "method": self.method,
             "params": [count_parameters(model), count_parameters(small)],
             "macs": [macs, count_macs(small, images)],
@@ -157,11 +159,13 @@ class Decompose(Step):
             "left_alone": left_alone,
             **measured,
         }
+        check_restores(self, model, small, note, images)
+        return small, note
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`."""
         method = METHODS[note["method"]]
-        model = copy.deepcopy(reparameterize(model))
+        model = reparameterize(copy_network(model))
         for name, made in note["layers"].items():
             layer = model.get_submodule(name)
             assert isinstance(layer, nn.Conv2d | nn.Linear), f"{name} of the note is a {type(layer).__name__}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
+from nasbench_compression.copying import copy_network
 from nasbench_compression.decomposition.candidates import Candidate
 from nasbench_compression.decomposition.links import build
 from nasbench_compression.decomposition.method import Method
@@ -150,7 +150,7 @@ class LatencySearch:
 
     def _latency(self, chosen: Mapping[str, Choice]) -> float:
         """Measure the network with these layers replaced, their weights unset."""
-        network = copy.deepcopy(self.model)
+        network = copy_network(self.model)
         for candidate in self.candidates:
             ranks = chosen.get(candidate.name)
             if isinstance(ranks, tuple):

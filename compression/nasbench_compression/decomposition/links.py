@@ -14,7 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from nasbench_compression.surgery import keep_attributes
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -71,7 +74,63 @@ def weight_shape(layer: Layer, link: Link) -> tuple[int, ...]:
     return link.outputs, inputs, height if link.vertical else 1, width if link.horizontal else 1
 
 
-def build(layer: Layer, links: Sequence[Link]) -> nn.Sequential:
+class Chain(nn.Sequential):
+    """Small layers in the place of one, which answer for it: what other code reads of the layer, it finds here.
+
+    Args:
+        layer: that they stand for.
+        links: the small layers, in order.
+    """
+
+    def __init__(self, layer: Layer, links: Sequence[nn.Module]) -> None:
+        super().__init__(*links)
+        keep_attributes(layer, self)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that the layer would have, to compute what the links do together."""
+        product: Tensor | None = None
+        for link in self:
+            weight: Tensor = link.weight  # type: ignore[assignment]  # a convolution or a linear layer
+            if product is None:
+                product = weight
+            elif weight.ndim == 2:
+                product = weight @ product
+            elif getattr(link, "groups", 1) != 1:
+                product = weight * product
+            else:
+                product = torch.einsum("omhw,mihw->oihw", weight, product)
+        assert product is not None, "a chain has links"
+        return product
+
+    @property
+    def bias(self) -> Tensor | None:
+        """That of the last link, the only one to have one."""
+        bias: Tensor | None = self[-1].bias  # type: ignore[assignment]  # a convolution or a linear layer
+        return bias
+
+    @property
+    def in_channels(self) -> int:
+        """Those of the first link, which may be pruned."""
+        return int(self[0].in_channels)  # type: ignore[arg-type]  # or an AttributeError, as it should be
+
+    @property
+    def out_channels(self) -> int:
+        """Those of the last link."""
+        return int(self[-1].out_channels)  # type: ignore[arg-type]  # or an AttributeError, as it should be
+
+    @property
+    def in_features(self) -> int:
+        """Those of the first link."""
+        return int(self[0].in_features)  # type: ignore[arg-type]  # or an AttributeError, as it should be
+
+    @property
+    def out_features(self) -> int:
+        """Those of the last link."""
+        return int(self[-1].out_features)  # type: ignore[arg-type]  # or an AttributeError, as it should be
+
+
+def build(layer: Layer, links: Sequence[Link]) -> Chain:
     """The small layers, with unset weights, where `layer` is, of its type, mode and bias.
 
     What is learned in `layer` is learned in them, and what is frozen stays frozen.
@@ -102,7 +161,7 @@ def build(layer: Layer, links: Sequence[Link]) -> nn.Sequential:
                 **place,  # type: ignore[arg-type]  # a device and a type, which the dict hides
             )
         )
-    chain = nn.Sequential(*made).train(layer.training).requires_grad_(layer.weight.requires_grad)
+    chain = Chain(layer, made).train(layer.training).requires_grad_(layer.weight.requires_grad)
     if layer.bias is not None:
         chain[-1].bias.requires_grad_(layer.bias.requires_grad)
     return chain

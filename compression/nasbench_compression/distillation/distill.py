@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from nasbench_compression.checks import check_number
+from nasbench_compression.checks import check_network, check_number
+from nasbench_compression.copying import copy_network
 from nasbench_compression.distillation.attention_transfer import attention_loss
 from nasbench_compression.distillation.decoupled import decoupled_loss
 from nasbench_compression.distillation.features import Features, last_map
@@ -20,8 +19,9 @@ from nasbench_compression.distillation.logit_standardization import standardized
 from nasbench_compression.distillation.relational import relational_loss
 from nasbench_compression.distillation.soft_targets import soft_target_loss
 from nasbench_compression.distillation.teacher import Teacher
+from nasbench_compression.outputs import logits_of
+from nasbench_compression.reference import Reference, check_restores
 from nasbench_compression.step import Context, Loss, Step, device_of, seeded
-from nasbench_compression.surgery import inference
 from nasbench_registry import UserError, one_of
 
 METHODS: dict[str, dict[str, float]] = {
@@ -60,7 +60,8 @@ class Distill(Step):
         epochs: of training.
         learning_rate: None is the experiment's own.
 
-    The teacher is in evaluation mode. Where the context says that images recur, its logits are computed once for each
+    Where a network gives several tensors, its logits are what `nasbench_compression.outputs.logits_of` picks. The
+    teacher is in evaluation mode. Where the context says that images recur, its logits are computed once for each
     image, unless the method needs its features. The note holds the options as they were used, the pairs of `layers`,
     and `val_acc_pct` as [before, after].
     """
@@ -129,7 +130,8 @@ class Distill(Step):
             UserError: there is no teacher, or it does not fit; or a layer does not exist or puts out no features.
         """
         device = device_of(model)
-        student = copy.deepcopy(model)
+        check_network("distill", model, {"example_inputs": context.example_inputs})
+        student = copy_network(model)
         on_features = self.method in ON_FEATURES
         teacher = Teacher(self._find_teacher(context).to(device), keep=context.images_recur and not on_features)
         inputs = context.example_inputs[:2].to(device)
@@ -150,11 +152,13 @@ class Distill(Step):
             context.finetune(trained, loss, epochs=self.epochs, learning_rate=self.learning_rate)
             after = context.evaluate(student)
         note = {**self.options(), **weights, **({"layers": layers} if on_features else {})}
-        return student, note | {"val_acc_pct": [before, after]}
+        note |= {"val_acc_pct": [before, after]}
+        check_restores(self, model, student, note, inputs)
+        return student, note
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`; distillation changes weights only."""
-        return copy.deepcopy(model)
+        return copy_network(model)
 
     def _weights(self) -> dict[str, float]:
         """What the method takes, with its defaults where nothing is given."""
@@ -171,11 +175,22 @@ class Distill(Step):
             return context.load_teacher(self.teacher)
         if context.teacher is None:
             raise UserError("distill has no teacher; run it in a Recipe, or set `teacher` of the Context.")
-        return copy.deepcopy(context.teacher)
+        return copy_network(context.teacher)
+
+    def _comparable(self, output: Any, labels: Tensor) -> Tensor:
+        """The logits in what a network gives; UserError if they are not one for each class of each label."""
+        logits = logits_of(output)
+        several = self.method == "decoupled" and logits.ndim > 2
+        if logits.ndim < 2 or several or logits.shape[:1] + logits.shape[2:] != labels.shape:
+            raise UserError(
+                f"distill compares logits (n, classes) with labels (n,), and this network gives a tensor of shape "
+                f"{tuple(logits.shape)} for labels of shape {tuple(labels.shape)}; leave the step out of the recipe."
+            )
+        return logits
 
     def _logit_loss(self, teacher: Teacher, weights: Mapping[str, float]) -> Loss:
         def loss(inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-            targets = teacher.logits(inputs)
+            logits, targets = self._comparable(logits, labels), teacher.logits(inputs)
             if self.method == "decoupled":
                 return decoupled_loss(logits, targets, labels, **weights)
             if self.method == "logit_standardization":
@@ -207,7 +222,7 @@ class Distill(Step):
 
         def loss(inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
             found = ours.maps()
-            targets = teacher.logits(inputs)
+            logits, targets = self._comparable(logits, labels), teacher.logits(inputs)
             value = soft_target_loss(
                 logits, targets, labels, temperature=weights["temperature"], alpha=weights["alpha"]
             )
@@ -230,10 +245,9 @@ class Distill(Step):
 
 
 def _check_logits(student: nn.Module, teacher: nn.Module, inputs: Tensor) -> None:
-    with inference(student):
-        ours = student(inputs).shape
-    with torch.no_grad():
-        theirs = teacher(inputs).shape
+    check_network("distill (its teacher)", teacher, {})
+    ours = logits_of(Reference.of("distill", student, inputs).outputs).shape
+    theirs = logits_of(Reference.of("distill (its teacher)", teacher, inputs).outputs).shape
     if ours != theirs:
         raise UserError(
             f"distill has a teacher that gives logits of shape {tuple(theirs)} where the network gives {tuple(ours)}; "

@@ -76,7 +76,7 @@ class Features:
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str], option: str) -> None:
-        modules = {name: module for name, module in model.named_modules() if name}
+        modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
         for name in names:
             if name not in modules:
                 raise unknown("module", name, modules, where=f"in distill {option}")

@@ -7,6 +7,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from nasbench_compression.outputs import logits_of
 from nasbench_compression.step import device_of
 
 
@@ -31,7 +32,8 @@ class Teacher:
         """(n, c, h, w) to (n, classes)."""
         if not self._keep:
             return self._run(inputs)
-        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in inputs.detach().cpu().numpy()]
+        values = inputs.detach().cpu().contiguous().view(torch.uint8).numpy()  # numpy has no bfloat16
+        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in values]
         missing = [index for index, key in enumerate(keys) if key not in self._known]
         if missing:
             for index, row in zip(missing, self._run(inputs[missing]), strict=True):
@@ -42,5 +44,4 @@ class Teacher:
         if device_of(self.network) != inputs.device:
             self.network.to(inputs.device)
         with torch.no_grad():
-            logits: Tensor = self.network(inputs)
-        return logits
+            return logits_of(self.network(inputs))

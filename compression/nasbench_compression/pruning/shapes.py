@@ -16,7 +16,9 @@ _SIZES = (
 
 
 def _module_shapes(module: nn.Module) -> dict[str, Any]:
-    sizes = {name: getattr(module, name) for name in _SIZES if isinstance(getattr(module, name, None), int | tuple)}
+    # What a property tells, such as the channels of a wrapper's own convolution, follows from other sizes.
+    kept = [name for name in _SIZES if not isinstance(getattr(type(module), name, None), property)]
+    sizes = {name: getattr(module, name) for name in kept if isinstance(getattr(module, name, None), int | tuple)}
     own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     return {
         "sizes": {name: list(size) if isinstance(size, tuple) else size for name, size in sizes.items()},

@@ -6,7 +6,7 @@ out so that the distribution changes least: Migacz, 8-bit Inference with TensorR
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasbench_compression.surgery import inference
+from nasbench_compression.surgery import inference, why_not_plain
 
 CALIBRATIONS = ("min_max", "percentile", "entropy")
 BINS = 2048
@@ -25,7 +25,11 @@ Range = tuple[float, float]
 
 
 def input_ranges(
-    model: nn.Module, images: Tensor, calibration: str = "min_max", percentile: float = 99.99
+    model: nn.Module,
+    images: Tensor,
+    calibration: str = "min_max",
+    percentile: float = 99.99,
+    layers: Sequence[nn.Module] | None = None,
 ) -> dict[nn.Module, Range]:
     """Smallest and largest input to be told apart, of each plain `Conv2d` and `Linear` that runs as a module.
 
@@ -41,34 +45,41 @@ def input_ranges(
         images: (m, c, h, w) float32.
         calibration: one of `CALIBRATIONS`.
         percentile: in percent.
+        layers: whose ranges are asked for; None is every plain one.
+
+    Returns:
+        By layer; one whose inputs are NaN or infinite for some image has such a range.
     """
+    layers = [module for module in model.modules() if why_not_plain(module) is None] if layers is None else layers
     ranges: dict[nn.Module, Range] = {}
 
     def widen(module: nn.Module, values: Tensor) -> None:
         low, high = (float(value) for value in torch.aminmax(values))
         if module in ranges:
-            low, high = min(low, ranges[module][0]), max(high, ranges[module][1])
+            known = ranges[module]
+            low, high = float(np.minimum(low, known[0])), float(np.maximum(high, known[1]))  # NaN stays NaN
         ranges[module] = low, high
 
-    _watch(model, images, widen)
+    _watch(model, images, layers, widen)
     if calibration == "min_max":
         return ranges
     of_size = calibration == "entropy"
-    counts = {module: np.zeros(BINS) for module in ranges}
+    sound = [module for module, found in ranges.items() if np.isfinite(found).all()]
+    counts = {module: np.zeros(BINS) for module in sound}
 
     def count(module: nn.Module, values: Tensor) -> None:
         low, high = _span(ranges[module], of_size)
         values = values.detach().float().abs() if of_size else values.detach().float()
         counts[module] += torch.histc(values.flatten().cpu(), BINS, low, high).double().numpy()
 
-    _watch(model, images, count)
-    return {
+    _watch(model, images, sound, count)
+    wide = {module: ranges[module] for module in sound if ranges[module][1] > ranges[module][0]}
+    return ranges | {
         module: entropy_range(counts[module], found)
         if of_size
         else _percentile_range(counts[module], found, percentile)
-        for module, found in ranges.items()
-        if found[1] > found[0]
-    } | {module: found for module, found in ranges.items() if found[1] <= found[0]}
+        for module, found in wide.items()
+    }
 
 
 def _span(found: Range, of_size: bool) -> Range:
@@ -123,15 +134,15 @@ def _divergence(counts: NDArray[np.float64], stop: int, levels: int) -> float:
     return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-9))))
 
 
-def _watch(model: nn.Module, images: Tensor, see: Callable[[nn.Module, Tensor], None]) -> None:
-    """Run the images and show the input of each plain layer."""
+def _watch(
+    model: nn.Module, images: Tensor, layers: Sequence[nn.Module], see: Callable[[nn.Module, Tensor], None]
+) -> None:
+    """Run the images and show the input of each of these layers."""
 
-    def hook(module: nn.Module, args: Any) -> None:
-        see(module, args[0])
+    def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+        see(module, args[0] if args else kwargs["input"])
 
-    # Subclasses may do anything with their weights, such as attention's output projection: they stay float.
-    plain = [module for module in model.modules() if type(module) in (nn.Conv2d, nn.Linear)]
-    handles = [module.register_forward_pre_hook(hook) for module in plain]
+    handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
     try:
         with inference(model):
             for batch in torch.split(images, _BATCH):

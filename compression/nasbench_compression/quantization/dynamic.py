@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasbench_compression.quantization.modules import Int8Weights
+from nasbench_compression.quantization.modules import Int8Weights, as_type
 
 
 class DynamicLinear(Int8Weights):
@@ -22,13 +22,14 @@ class DynamicLinear(Int8Weights):
     """
 
     def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
+        super().__init__(layer)
         self._set_buffers(layer.weight, layer.bias)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features), float32."""
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        inputs = as_type(input, torch.float32)
         low, high = inputs.detach().amin().clamp(max=0), inputs.detach().amax().clamp(min=0)
         scale = (high - low).clamp(min=1e-12) / 255
         zero_point = torch.round(-low / scale).clamp(0, 255)
         rounded = (torch.clamp(torch.round(inputs / scale) + zero_point, 0, 255) - zero_point) * scale
-        return functional.linear(rounded, self.dequantized_weight(), self.bias)
+        return as_type(functional.linear(rounded, self.dequantized_weight(), self.wide_bias), input.dtype)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
+from nasbench_compression.checks import check_network
 from nasbench_compression.quantization.calibration import Range, input_ranges
 from nasbench_compression.quantization.dynamic import DynamicLinear
-from nasbench_compression.quantization.folding import find_pairs, fold
-from nasbench_compression.quantization.modules import is_reduced, quantized_like
+from nasbench_compression.quantization.folding import fold_checked
+from nasbench_compression.quantization.modules import RESERVED, is_reduced, quantized_like
 from nasbench_compression.quantization.weight_only import WeightOnly
-from nasbench_compression.reparameterization import reparameterize
+from nasbench_compression.reference import Reference, deployed_copy, irreplaceable
 from nasbench_compression.step import device_of
-from nasbench_compression.surgery import replace_module
+from nasbench_compression.surgery import replace_modules, why_not_plain
 from nasbench_registry import UserError
 
 Entry = dict[str, Any]
@@ -30,13 +32,15 @@ class Prepared:
         model: a copy of the network it was made from.
         folded: names of each convolution and the norm that went into it.
         ranges: smallest and largest input of each plain layer that runs, by name, as the calibration has them.
-        left_float: names of layers that do not run, or are no plain `Conv2d` or `Linear`.
+        left_float: layers that stay as they are, by name, each with the reason.
+        left_unfolded: norms that could not be folded although their convolution is plain, each with the reason.
     """
 
     model: nn.Module
     folded: list[list[str]]
     ranges: dict[str, Range]
-    left_float: list[str]
+    left_float: dict[str, str]
+    left_unfolded: dict[str, str]
 
     def layers(self) -> dict[str, nn.Conv2d | nn.Linear]:
         """The layers of `ranges`."""
@@ -50,7 +54,7 @@ def prepare(
 
     Args:
         model: a float network; left as it was.
-        images: (m, c, h, w) float32.
+        images: (m, c, h, w) of its type.
         calibration: see `input_ranges`.
         percentile: see `input_ranges`.
 
@@ -58,21 +62,78 @@ def prepare(
         What was prepared, and the images on the device of the network.
 
     Raises:
-        UserError: the network is quantized already, or has nothing to quantize.
+        UserError: the network is quantized already, does not run on the images, or has nothing to quantize.
     """
+    refuse_reduced(model)
+    check_network("quantize", model, {"calibration": images})
+    images = images.to(device_of(model))
+    merged, reference = deployed_copy("quantize", model, images)
+    made, pairs, left_unfolded = fold_checked(merged, reference)
+    left_float = {name: reason for name, module in _weighted(made) if (reason := _why_float(module)) is not None}
+    names = [name for name, _ in _weighted(made) if name not in left_float]
+    found = input_ranges(made, images, calibration, percentile, [plain(made, name) for name in names])
+    ranges = {}
+    for name in names:
+        layer_range = found.get(plain(made, name))
+        if layer_range is None:
+            left_float[name] = "no image passes it as a module"
+        elif not all(math.isfinite(end) for end in layer_range):
+            left_float[name] = "its inputs are not finite for some image"
+        else:
+            ranges[name] = layer_range
+    left_float |= irreplaceable(made, list(ranges), Reference.of("quantize", made, images))
+    ranges = {name: ends for name, ends in ranges.items() if name not in left_float}
+    if not ranges:
+        raise UserError(
+            f"this network has no Conv2d or Linear to quantize ({_reasons(made, left_float)}); "
+            f"leave `quantize` out of the recipe."
+        )
+    return Prepared(made, [list(pair) for pair in pairs], ranges, left_float, left_unfolded), images
+
+
+def refuse_reduced(model: nn.Module) -> None:
+    """UserError if the step, or torch itself, has quantized the network."""
     if is_reduced(model):
         raise UserError("this network is quantized already; quantize the network of the stage before instead.")
-    images = images.to(device_of(model))
-    made = reparameterize(copy.deepcopy(model))
-    pairs = find_pairs(made, images[:1])
-    made = fold(made, pairs)
-    found = input_ranges(made, images, calibration, percentile)
-    kinds = [(name, module) for name, module in made.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    ranges = {name: found[module] for name, module in kinds if module in found}
-    if not ranges:
-        raise UserError("this network has no Conv2d or Linear to quantize; leave `quantize` out of the recipe.")
-    left_float = [name for name, module in kinds if module not in found]
-    return Prepared(made, [list(pair) for pair in pairs], ranges, left_float), images
+    for name, module in model.named_modules():
+        if type(module).__module__.startswith(_QUANTIZED_BY_TORCH):
+            raise UserError(
+                f"this network is quantized already, for {name} is a {type(module).__module__}."
+                f"{type(module).__name__}; quantize the float network it was made from."
+            )
+
+
+_QUANTIZED_BY_TORCH = ("torch.ao.nn.quantized", "torch.ao.nn.qat", "torch.ao.nn.intrinsic", "torch.ao.quantization")
+
+
+def _weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers of torch that have a weight, norms apart, with their names."""
+    found = []
+    for name, module in model.named_modules():
+        own = [value for value in module._parameters.values() if value is not None]
+        in_torch = any(kind.__module__.startswith("torch.nn.modules") for kind in type(module).__mro__[:-2])
+        listed = isinstance(module, nn.Conv2d | nn.Linear) or (in_torch and any(value.ndim > 1 for value in own))
+        if listed and not isinstance(module, ParametrizationList):
+            found.append((name, module))
+    return found
+
+
+def _why_float(module: nn.Module) -> str | None:
+    """Why a layer stays as it is, whatever passes it; None if nothing is known against it."""
+    clash = RESERVED.intersection(vars(module))
+    return why_not_plain(module) or (
+        f"its attribute {min(clash)!r} has a name that quantized layers need for themselves" if clash else None
+    )
+
+
+def _reasons(model: nn.Module, left_float: Mapping[str, str]) -> str:
+    """Why nothing of the network can be quantized, in words."""
+    if left_float:
+        return "; ".join(f"{name}: {reason}" if name else reason for name, reason in left_float.items())
+    bare = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+    return (
+        f"its weights are parameters that no such layer holds: {', '.join(bare[:3])}" if bare else "it has no weights"
+    )
 
 
 def plain(model: nn.Module, name: str) -> nn.Conv2d | nn.Linear:
@@ -106,6 +167,7 @@ def put(model: nn.Module, entries: Mapping[str, Entry], *, with_values: bool = T
         entries: of `entry_of`, by name of the layer.
         with_values: take over the weights; otherwise they are left to a state_dict.
     """
+    replacements: dict[nn.Module, nn.Module] = {}
     for name, entry in entries.items():
         layer = plain(model, name)
         kind = entry.get("kind", "static")
@@ -126,5 +188,5 @@ def put(model: nn.Module, entries: Mapping[str, Entry], *, with_values: bool = T
             if with_values:
                 weight_only.set_values(layer)
             made = weight_only
-        model = replace_module(model, layer, made.train(layer.training))
-    return model
+        replacements[layer] = made.train(layer.training)
+    return replace_modules(model, replacements)

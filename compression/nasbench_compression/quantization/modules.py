@@ -8,14 +8,14 @@ are not rounded, since the next layer rounds its input.
 
 from __future__ import annotations
 
-import copy
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasbench_compression.surgery import replace_module
+from nasbench_compression.copying import copy_network
+from nasbench_compression.surgery import StandIn, replace_modules
 
 
 def top_level(bits: int) -> int:
@@ -25,14 +25,15 @@ def top_level(bits: int) -> int:
 
 def channel_scales(weight: Tensor, bits: int = 8) -> Tensor:
     """(out_channels,) what one level is worth, so that the largest weight of a channel is the top level."""
-    return weight.detach().flatten(1).abs().amax(dim=1).clamp(min=1e-12) / top_level(bits)
+    return weight.detach().float().flatten(1).abs().amax(dim=1).clamp(min=1e-12) / top_level(bits)
 
 
 def weight_levels(weight: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
-    """Levels of the shape and type of `weight`, symmetric around zero, and the scales (out_channels,)."""
+    """Levels of the shape of `weight`, symmetric around zero, and the scales (out_channels,), float32."""
+    weight = weight.detach().float()
     scale, top = channel_scales(weight, bits), top_level(bits)
     shaped = per_channel(scale, weight.ndim)
-    return torch.clamp(torch.round(weight.detach() / shaped), -top, top), scale
+    return torch.clamp(torch.round(weight / shaped), -top, top), scale
 
 
 def per_channel(scale: Tensor, dimensions: int) -> Tensor:
@@ -63,24 +64,63 @@ class Reduced(nn.Module):
     integer: ClassVar[bool] = False
 
     def to_float(self) -> nn.Module:
-        """The ordinary float32 module with the weights that this one stands for."""
+        """The ordinary module with the weights that this one stands for."""
         raise NotImplementedError
 
 
-class Int8Weights(Reduced):
+class ReducedLayer(StandIn, Reduced):
+    """A layer whose weights are stored in fewer bits.
+
+    It computes in float32; inputs and outputs have the type of the layer that it stands for.
+
+    Args:
+        layer: the layer whose shape it takes; its values come later.
+    """
+
+    bias: Tensor | None
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
+        super().__init__(layer)
+        self.weight_type = layer.weight.dtype
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that the levels stand for, in the type that it had."""
+        return self.dequantized_weight().to(self.weight_type)
+
+    @property
+    def wide_bias(self) -> Tensor | None:
+        """The bias in float32; it is kept in its own type."""
+        return None if self.bias is None else as_type(self.bias, torch.float32)
+
+    def dequantized_weight(self) -> Tensor:
+        """The float32 weight that the levels stand for, in the shape of the layer's."""
+        raise NotImplementedError
+
+
+RESERVED = frozenset(
+    {
+        *("weight_type", "weight_int8", "weight_scale", "input_scale", "input_zero_point", "shape", "integer"),
+        *("bits", "group_size", "symmetric", "weight_shape", "levels", "scale", "zero_point"),
+        *("layer", "moving", "low", "high", "to_float", "wide_bias", "dequantized_weight", "set_weights", "set_values"),
+    }
+)
+"""Names of attributes that quantized layers need for themselves."""
+
+
+class Int8Weights(ReducedLayer):
     """Buffers of a layer with int8 weights that computes with integers."""
 
     integer: ClassVar[bool] = True
 
     weight_int8: Tensor
     weight_scale: Tensor
-    bias: Tensor | None
 
     def _set_buffers(self, weight: Tensor, bias: Tensor | None) -> None:
         device = weight.device
         self.register_buffer("weight_int8", torch.zeros(weight.shape, dtype=torch.int8, device=device))
         self.register_buffer("weight_scale", torch.ones(len(weight), device=device))
-        self.register_buffer("bias", None if bias is None else torch.zeros(len(weight), device=device))
+        self.register_buffer("bias", None if bias is None else torch.zeros_like(bias.detach()))
 
     def set_weights(self, layer: nn.Conv2d | nn.Linear) -> None:
         """Take over the weights of `layer`."""
@@ -98,6 +138,7 @@ class Int8Weights(Reduced):
         """An ordinary linear layer with the weights on the int8 grid; convolutions have a form of their own."""
         outputs, inputs = self.weight_int8.shape
         layer = nn.Linear(inputs, outputs, bias=self.bias is not None, device=self.weight_int8.device)
+        layer = layer.to(self.weight_type)
         _fill(layer, self)
         return layer
 
@@ -121,7 +162,8 @@ class _Quantized(Int8Weights):
         self.input_zero_point.fill_(zero_point)
 
     def round_input(self, inputs: Tensor) -> Tensor:
-        """The inputs as uint8 can hold them."""
+        """The inputs as uint8 can hold them, in float32."""
+        inputs = as_type(inputs, torch.float32)
         zero_point = self.input_zero_point.float()
         values = torch.clamp(torch.round(inputs / self.input_scale) + zero_point, 0, 255)
         return (values - zero_point) * self.input_scale
@@ -149,22 +191,22 @@ class QuantizedConv2d(_Quantized):
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
+        super().__init__(layer)
         self.shape = convolution_shape(layer)
         self._set_buffers(layer.weight, layer.bias)
         # Only pads, strides and dilates: the weight is passed in. Kept out of the submodules, as it has no state.
         object.__setattr__(self, "_geometry", nn.Conv2d(**self.shape, bias=False, device="meta"))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(n, in_channels, h, w) to (n, out_channels, h', w'), float32."""
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, in_channels, h, w) to (n, out_channels, h', w')."""
         geometry: nn.Conv2d = self._geometry  # type: ignore[assignment]  # set in __init__
-        outputs: Tensor = geometry._conv_forward(self.round_input(inputs), self.dequantized_weight(), self.bias)
-        return outputs
+        outputs: Tensor = geometry._conv_forward(self.round_input(input), self.dequantized_weight(), self.wide_bias)
+        return as_type(outputs, input.dtype)
 
     def to_float(self) -> nn.Conv2d:
         """An ordinary convolution with the weights on the int8 grid."""
-        device = self.weight_int8.device
-        layer = nn.Conv2d(**self.shape, bias=self.bias is not None, device=device)
+        layer = nn.Conv2d(**self.shape, bias=self.bias is not None, device=self.weight_int8.device)
+        layer = layer.to(self.weight_type)
         _fill(layer, self)
         return layer
 
@@ -177,12 +219,19 @@ class QuantizedLinear(_Quantized):
     """
 
     def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
+        super().__init__(layer)
         self._set_buffers(layer.weight, layer.bias)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features), float32."""
-        return functional.linear(self.round_input(inputs), self.dequantized_weight(), self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        return as_type(
+            functional.linear(self.round_input(input), self.dequantized_weight(), self.wide_bias), input.dtype
+        )
+
+
+def as_type(tensor: Tensor, kind: torch.dtype) -> Tensor:
+    """The tensor itself if it is of this type, so that nothing is traced that does nothing."""
+    return tensor if tensor.dtype is kind else tensor.to(kind)
 
 
 def _fill(layer: nn.Conv2d | nn.Linear, source: Int8Weights) -> None:
@@ -210,7 +259,7 @@ def is_reduced(model: nn.Module) -> bool:
 
 
 def dequantize(model: nn.Module) -> nn.Module:
-    """The network with ordinary float32 layers, whose weights lie on the grid of the fewer bits.
+    """The network with ordinary layers, whose weights lie on the grid of the fewer bits.
 
     Args:
         model: left as it was.
@@ -220,8 +269,5 @@ def dequantize(model: nn.Module) -> nn.Module:
     """
     if not is_reduced(model):
         return model
-    model = copy.deepcopy(model)
-    for module in list(model.modules()):
-        if isinstance(module, Reduced):
-            model = replace_module(model, module, module.to_float())
-    return model
+    model = copy_network(model)
+    return replace_modules(model, {part: part.to_float() for part in model.modules() if isinstance(part, Reduced)})

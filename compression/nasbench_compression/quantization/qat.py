@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasbench_compression.quantization.calibration import Range
-from nasbench_compression.quantization.modules import channel_scales, input_range
-from nasbench_compression.surgery import replace_module
+from nasbench_compression.quantization.modules import as_type, channel_scales, input_range
+from nasbench_compression.surgery import StandIn, replace_modules
 
 _MOMENTUM = 0.99
 
 
-class FakeQuantized(nn.Module):
+class FakeQuantized(StandIn):
     """A layer that rounds its weights to int8 and its inputs to uint8 before it computes, in float32.
 
     Gradients of rounding are one inside the range and zero outside. Weights have the scales of `quantize_weight`, from
@@ -33,7 +33,7 @@ class FakeQuantized(nn.Module):
     high: Tensor
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, found: Range, *, moving: bool) -> None:
-        super().__init__()
+        super().__init__(layer)
         self.layer = layer
         self.moving = moving
         device = layer.weight.device
@@ -41,8 +41,19 @@ class FakeQuantized(nn.Module):
         self.register_buffer("high", torch.tensor(found[1], device=device))
         self.train(layer.training)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    @property
+    def weight(self) -> Tensor:
+        """That of the layer, which is trained."""
+        return self.layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """That of the layer, which is trained."""
+        return self.layer.bias
+
+    def forward(self, input: Tensor) -> Tensor:
         """What the int8 layer would compute with the ranges and weights of now."""
+        inputs = as_type(input, torch.float32)
         if self.training and self.moving:
             with torch.no_grad():
                 low, high = torch.aminmax(inputs)
@@ -50,30 +61,30 @@ class FakeQuantized(nn.Module):
                 self.high.lerp_(high, 1 - _MOMENTUM)
         scale, zero_point = input_range(float(self.low), float(self.high))
         rounded = torch.fake_quantize_per_tensor_affine(inputs, scale, zero_point, 0, 255)
-        weight = self.layer.weight
+        weight = as_type(self.layer.weight, torch.float32)
+        bias = None if self.layer.bias is None else as_type(self.layer.bias, torch.float32)
         scales = channel_scales(weight)
         zeros = torch.zeros_like(scales, dtype=torch.int32)
         weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -127, 127)
         if isinstance(self.layer, nn.Conv2d):
-            outputs: Tensor = self.layer._conv_forward(rounded, weight, self.layer.bias)
-            return outputs
-        return functional.linear(rounded, weight, self.layer.bias)
+            outputs: Tensor = self.layer._conv_forward(rounded, weight, bias)
+        else:
+            outputs = functional.linear(rounded, weight, bias)
+        return as_type(outputs, input.dtype)
 
 
 def put_fakes(model: nn.Module, ranges: dict[str, Range], *, moving: bool) -> nn.Module:
     """Let the named layers round, in place."""
+    fakes: dict[nn.Module, nn.Module] = {}
     for name, found in ranges.items():
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        model = replace_module(model, layer, FakeQuantized(layer, found, moving=moving))
-    return model
+        fakes[layer] = FakeQuantized(layer, found, moving=moving)
+    return replace_modules(model, fakes)
 
 
 def take_out_fakes(model: nn.Module) -> tuple[nn.Module, dict[str, Range]]:
     """Put the trained layers back in place, and tell the ranges at which training ended."""
-    ranges = {}
-    for name, module in list(model.named_modules()):
-        if isinstance(module, FakeQuantized):
-            ranges[name] = (float(module.low), float(module.high))
-            model = replace_module(model, module, module.layer)
-    return model, ranges
+    fakes = {name: module for name, module in model.named_modules() if isinstance(module, FakeQuantized)}
+    ranges = {name: (float(fake.low), float(fake.high)) for name, fake in fakes.items()}
+    return replace_modules(model, {fake: fake.layer for fake in fakes.values()}), ranges

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import nn
 
-from nasbench_compression.checks import check_number
+from nasbench_compression.checks import check_network, check_number
+from nasbench_compression.copying import copy_network
 from nasbench_compression.quantization.calibration import CALIBRATIONS
-from nasbench_compression.quantization.cast import HalfNetwork, cast
-from nasbench_compression.quantization.folding import find_pairs, fold
-from nasbench_compression.quantization.layers import Prepared, entry_of, prepare, put
-from nasbench_compression.quantization.modules import is_reduced
+from nasbench_compression.quantization.cast import HalfNetwork, cast, rounded_weights
+from nasbench_compression.quantization.folding import fold, fold_checked
+from nasbench_compression.quantization.layers import Prepared, entry_of, prepare, put, refuse_reduced
 from nasbench_compression.quantization.qat import put_fakes, take_out_fakes
 from nasbench_compression.quantization.sensitivity import Options, choose, entries_of
+from nasbench_compression.reference import Reference, check_restores, deployed_copy
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import Context, Step, device_of, seeded
 from nasbench_registry import UserError, one_of
@@ -57,7 +58,8 @@ class Quantize(Step):
     calibrations stay.
 
     The note has `precision`, `method`, `calibration_images` where images were read, `folded` (convolutions and the
-    batch norms in them), `layers` (what each layer is now), `left_float`; for mixed also `choices` (precision of each
+    batch norms in them), `layers` (what each layer is now), `left_float` and, if there are any, `left_unfolded` (layers
+    and norms that stay as they are, each with the reason); for mixed also `choices` (precision of each
     layer) and `sensitivity` (see `nasbench_compression.quantization.sensitivity.Sensitivity`).
     """
 
@@ -127,14 +129,13 @@ class Quantize(Step):
         """
         about: dict[str, Any] = {"precision": self.precision, "method": self.method}
         if self.method == "cast":
-            made, folded = self._cast(model, context)
-            return made, {**about, "folded": folded}
+            return self._cast(model, context)
         images = context.calibration[: self.calibration_images]
         about["calibration_images"] = len(images)
         ranges = self.method in ("static", "qat", "sensitivity")
         prepared, images = prepare(model, images, self.calibration if ranges else "min_max", self.percentile)
         more: dict[str, Any] = {}
-        left_float = list(prepared.left_float)
+        left_float = dict(prepared.left_float)
         if self.method == "qat":
             prepared = self._train(prepared, context)
         if self.method == "sensitivity":
@@ -143,31 +144,45 @@ class Quantize(Step):
             choices, more = choose(prepared, images, context, options, **limits)
             layers = entries_of(prepared, choices, options)
             more["choices"] = choices
-            left_float += [name for name, choice in choices.items() if choice == "fp32"]
+            left_float |= {name: "fp32 was chosen for it" for name, choice in choices.items() if choice == "fp32"}
         else:
             kinds = {"static": "static", "qat": "static", "dynamic": "dynamic", "weight_only": self.precision}
             kind = kinds[str(self.method)]
             found = prepared.layers()
             chosen = [name for name, layer in found.items() if kind != "dynamic" or isinstance(layer, nn.Linear)]
             if not chosen:
+                reasons = "".join(f"; {name}: {reason}" for name, reason in left_float.items())
                 raise UserError(
-                    "this network has no Linear for quantize method 'dynamic'; method: static quantizes convolutions."
+                    f"this network has no Linear for quantize method 'dynamic'{reasons}; "
+                    f"method: static quantizes convolutions."
                 )
-            left_float += [name for name in found if name not in chosen]
+            left_float |= {name: "method 'dynamic' has no convolutions" for name in found if name not in chosen}
             layers = {
                 name: entry_of(kind, prepared.ranges[name], group_size=self.group_size, symmetric=self.symmetric)
                 for name in chosen
             }
         made = put(prepared.model, layers)
-        return made, {**about, "folded": prepared.folded, "layers": layers, "left_float": left_float, **more}
+        note = {**about, "folded": prepared.folded, "layers": layers, "left_float": left_float, **more}
+        if prepared.left_unfolded:
+            note["left_unfolded"] = prepared.left_unfolded
+        check_restores(self, model, made, note, images)
+        return made, note
 
-    def _cast(self, model: nn.Module, context: Context) -> tuple[nn.Module, list[list[str]]]:
+    def _cast(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """Batch norms are folded first, as exporters do it too: so the file has the weights that were rounded."""
-        if is_reduced(model):
-            raise UserError("this network is quantized already; quantize the network of the stage before instead.")
-        made = reparameterize(copy.deepcopy(model))
-        pairs = find_pairs(made, context.example_inputs[:1].to(device_of(made)))
-        return cast(fold(made, pairs), self.precision), [list(pair) for pair in pairs]
+        refuse_reduced(model)
+        images = context.calibration[:8]
+        check_network("quantize", model, {"calibration": images})
+        merged, reference = deployed_copy("quantize", model, images)
+        folded, pairs, left_unfolded = fold_checked(merged, reference)
+        made = cast(copy_network(folded), self.precision)
+        note: dict[str, Any] = {"precision": self.precision, "method": self.method, "folded": [list(p) for p in pairs]}
+        if left_unfolded:
+            note["left_unfolded"] = left_unfolded
+        rounded = Reference.of("quantize", rounded_weights(folded, self.precision), images)
+        rounded.check(made, f"quantize: more than rounding the weights to {self.precision}", exact=True)
+        check_restores(self, model, made, note, images)
+        return made, note
 
     def _train(self, prepared: Prepared, context: Context) -> Prepared:
         """Train with rounding; the ranges are those at the end."""
@@ -178,11 +193,11 @@ class Quantize(Step):
         model, ranges = take_out_fakes(model)
         for name, module in model.named_modules():
             module.training = modes.get(name, module.training)
-        return Prepared(model, prepared.folded, {name: ranges[name] for name in prepared.ranges}, prepared.left_float)
+        return dataclasses.replace(prepared, model=model, ranges={name: ranges[name] for name in prepared.ranges})
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`."""
-        model = reparameterize(copy.deepcopy(model))
+        model = reparameterize(copy_network(model))
         model = fold(model, [(convolution, norm) for convolution, norm in note["folded"]])
         if note.get("method") == "cast":
             return HalfNetwork(model, note["precision"])

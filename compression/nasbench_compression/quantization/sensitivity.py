@@ -7,7 +7,7 @@ then chosen greedily, the smallest harm for each byte first.
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasbench_compression.copying import copy_network
+from nasbench_compression.outputs import logits_of
 from nasbench_compression.quantization.layers import Entry, Prepared, entry_of, prepare, put
 from nasbench_compression.step import Context, count_bytes
 from nasbench_compression.surgery import inference
@@ -35,9 +37,10 @@ class Sensitivity:
         precision: "int8" (static, weights and inputs) or "int4" (weights only, in groups).
         val_acc_pct: validation accuracy, in percent.
         acc_drop_pct: points below the float network.
-        loss: cross-entropy on the calibration images; None where they have no labels.
+        loss: cross-entropy on the calibration images; None where they have no labels, or the network no logits.
         divergence: mean Kullback-Leibler divergence, in nats, of the float network's class probabilities on the
-            calibration images from those of the quantized one. It tells layers apart that accuracy does not.
+            calibration images from those of the quantized one. It tells layers apart that accuracy does not. None
+            where it is not finite: the layer does not bear the precision.
         saved_bytes: that the weights of the network take less.
     """
 
@@ -46,7 +49,7 @@ class Sensitivity:
     val_acc_pct: float
     acc_drop_pct: float
     loss: float | None
-    divergence: float
+    divergence: float | None
     saved_bytes: int
 
 
@@ -117,7 +120,7 @@ def measure(
                     precision=precision,
                     val_acc_pct=accuracy,
                     acc_drop_pct=before - accuracy,
-                    loss=None if labels is None else float(functional.cross_entropy(logits, labels)),
+                    loss=_loss(logits, labels),
                     divergence=_divergence(reference, logits),
                     saved_bytes=size - count_bytes(made),
                 )
@@ -127,7 +130,7 @@ def measure(
 
 def with_choices(prepared: Prepared, choices: dict[str, str], options: Options) -> nn.Module:
     """A copy in which these layers have these precisions; "fp32" leaves a layer as it is."""
-    return put(copy.deepcopy(prepared.model), entries_of(prepared, choices, options))
+    return put(copy_network(prepared.model), entries_of(prepared, choices, options))
 
 
 def entries_of(prepared: Prepared, choices: dict[str, str], options: Options) -> dict[str, Entry]:
@@ -232,19 +235,32 @@ def _ordered(table: Sequence[Sensitivity]) -> list[tuple[str, str]]:
             if precision not in entries or entries[precision].saved_bytes <= saved:
                 continue
             entry = entries[precision]
-            added = max(entry.divergence - harm, 0.0) / (entry.saved_bytes - saved)
+            divergence = math.inf if entry.divergence is None else entry.divergence
+            added = math.inf if divergence == math.inf else max(divergence - harm, 0.0) / (entry.saved_bytes - saved)
             last = max(last, added)  # a move that needs the one before it cannot come first
             weighted.append((last, place, layer, precision))
-            harm, saved = entry.divergence, entry.saved_bytes
+            harm, saved = divergence, entry.saved_bytes
     weighted.sort(key=lambda move: (move[0], move[1], PRECISIONS.index(move[3])))
     return [(layer, precision) for _, _, layer, precision in weighted]
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    """(m, classes), or all that there is for each image in a row."""
     with inference(model):
-        return torch.cat([model(batch) for batch in torch.split(images, _BATCH)])
+        batches = [logits_of(model(batch)).float() for batch in torch.split(images, _BATCH)]
+    return torch.cat([logits if logits.ndim > 1 else logits[:, None] for logits in batches])
 
 
-def _divergence(reference: Tensor, logits: Tensor) -> float:
+def _loss(logits: Tensor, labels: Tensor | None) -> float | None:
+    if labels is None or logits.ndim != 2 or int(labels.max()) >= logits.shape[1]:
+        return None
+    return _finite(functional.cross_entropy(logits, labels))
+
+
+def _divergence(reference: Tensor, logits: Tensor) -> float | None:
     p, q = functional.log_softmax(reference, 1), functional.log_softmax(logits, 1)
-    return float(functional.kl_div(q, p, reduction="batchmean", log_target=True))
+    return _finite(functional.kl_div(q, p, reduction="batchmean", log_target=True))
+
+
+def _finite(value: Tensor) -> float | None:
+    return float(value) if bool(value.isfinite()) else None

@@ -24,7 +24,8 @@ def quantize_static(
         percentile: for "percentile", in percent.
 
     Returns:
-        The network, and {"folded": [[convolution, norm]], "layers": {name: {"low", "high"}}, "left_float": [name]}.
+        The network, and a note: `folded` ([[convolution, norm]]), `layers` ({name: {"low", "high"}}) and `left_float`
+        ({name: reason}).
 
     Raises:
         UserError: the network is quantized already, or has nothing to quantize.

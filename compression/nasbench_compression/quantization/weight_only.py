@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasbench_compression.quantization.modules import Reduced, convolution_shape, top_level
+from nasbench_compression.quantization.modules import ReducedLayer, as_type, convolution_shape, top_level
 
 
 def quantize_groups(weight: Tensor, bits: int, group_size: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,7 +63,7 @@ def unpack(packed: Tensor) -> Tensor:
     return torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
 
 
-class WeightOnly(Reduced):
+class WeightOnly(ReducedLayer):
     """A convolution or a linear layer with weights of 8 or 4 bits; shapes as in the layer that it stands for.
 
     Args:
@@ -76,10 +76,9 @@ class WeightOnly(Reduced):
     levels: Tensor
     scale: Tensor
     zero_point: Tensor | None
-    bias: Tensor | None
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, *, bits: int, group_size: int, symmetric: bool) -> None:
-        super().__init__()
+        super().__init__(layer)
         self.bits, self.group_size, self.symmetric = bits, group_size, symmetric
         self.weight_shape = tuple(layer.weight.shape)
         outputs, inputs = len(layer.weight), layer.weight[0].numel()
@@ -90,7 +89,7 @@ class WeightOnly(Reduced):
         self.register_buffer("scale", torch.ones((outputs, groups), device=device))
         zero_point = None if symmetric else torch.zeros((outputs, groups), dtype=torch.uint8, device=device)
         self.register_buffer("zero_point", zero_point)
-        self.register_buffer("bias", None if layer.bias is None else torch.zeros(outputs, device=device))
+        self.register_buffer("bias", None if layer.bias is None else torch.zeros_like(layer.bias.detach()))
         if isinstance(layer, nn.Conv2d):
             made: nn.Conv2d | nn.Linear = nn.Conv2d(**convolution_shape(layer), bias=False, device="meta")
         else:
@@ -119,19 +118,21 @@ class WeightOnly(Reduced):
         count = torch.Size(rest).numel()
         return rows[:, :count].reshape(outputs, *rest)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """What the layer computes with the weights of fewer bits, float32."""
+    def forward(self, input: Tensor) -> Tensor:
+        """What the layer computes with the weights of fewer bits."""
         like: nn.Module = self._like  # type: ignore[assignment]  # set in __init__
+        inputs = as_type(input, torch.float32)
         if isinstance(like, nn.Conv2d):
-            outputs: Tensor = like._conv_forward(inputs, self.dequantized_weight(), self.bias)
-            return outputs
-        return functional.linear(inputs, self.dequantized_weight(), self.bias)
+            outputs: Tensor = like._conv_forward(inputs, self.dequantized_weight(), self.wide_bias)
+        else:
+            outputs = functional.linear(inputs, self.dequantized_weight(), self.wide_bias)
+        return as_type(outputs, input.dtype)
 
     def to_float(self) -> nn.Conv2d | nn.Linear:
         """An ordinary layer with the weights on the grid."""
         layer: nn.Conv2d | nn.Linear = copy.deepcopy(self._like)  # type: ignore[assignment]  # set in __init__
-        layer.weight = nn.Parameter(self.dequantized_weight().detach())
-        layer.bias = None if self.bias is None else nn.Parameter(self.bias.clone())
+        layer.weight = nn.Parameter(self.weight.detach())
+        layer.bias = None if self.bias is None else nn.Parameter(self.bias.to(self.weight_type))
         return layer.train(self.training)
 
     def extra_repr(self) -> str:
