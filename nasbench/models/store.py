@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nasbench.models.build import Build, read_build
+from nasbench.models.build import Build, FunctionBuild, read_build
 from nasbench.models.code import code_folders, importable
 from nasbench.models.deployment import write_deployment
 from nasbench.models.reference import difference, reference
@@ -27,6 +28,9 @@ from nasbench.storage.code_digest import (
 )
 from nasbench.storage.files import write_json
 from nasbench_compression import CompiledModel, Recipe, Step, get_backend, get_step
+from nasbench_compression.copying import copy_network, summary
+from nasbench_compression.reference import Reference
+from nasbench_compression.step import seeded
 from nasbench_registry import UserError
 from search_spaces import Task
 
@@ -96,7 +100,13 @@ def save_model(
 
     Returns:
         The file of the weights or of the artefact.
+
+    Raises:
+        UserError: what would be built again from the description gives other outputs than the network; nothing is
+            written then.
     """
+    if isinstance(model, nn.Module):
+        _check_comes_back(model, build, task, steps)
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, CompiledModel):
         file = model.save(folder)
@@ -156,9 +166,7 @@ def load_model(folder: Path, *, accept_changed_code: bool | None = None) -> Stor
         edited = changes(about["code"]["sha256"], code_digests(build.code, [step for step, _ in steps]))
         if edited and not accept:
             raise changed_code(str(folder), edited)
-        model = build.network(task)
-        for step, note in steps:
-            model = step.restore(model, note)
+        model = _built(build, task, steps)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
@@ -169,6 +177,50 @@ def load_model(folder: Path, *, accept_changed_code: bool | None = None) -> Stor
         moved = moved_versions(about["code"]["versions"], versions(*BUILDS, used_by=build.code))
         raise changed_code(str(folder), [other, *moved])
     return StoredModel(model.eval(), build, task, tuple(steps), read_origin(about))
+
+
+def _built(build: Build, task: Task, steps: Sequence[tuple[Step, dict[str, Any]]]) -> nn.Module:
+    """The structure of a model, without its weights."""
+    model = build.network(task)
+    for step, note in steps:
+        model = step.restore(model, note)
+    return model
+
+
+def _check_comes_back(model: nn.Module, build: Build, task: Task, steps: Sequence[tuple[Step, dict[str, Any]]]) -> None:
+    """Refuse a model that is not the same when it is built again and given its weights."""
+    images = torch.randn(2, *task.input_shape, generator=torch.Generator().manual_seed(0))
+    ours = copy_network(model).cpu()
+    try:
+        reference = Reference.of("storing a model", ours, images)
+    except UserError:
+        if not isinstance(build, FunctionBuild):
+            raise
+        reference = None  # what a function's network takes is its own business; its structure is compared all the same
+    try:
+        with seeded(0, device=torch.device("cpu")):  # a network that is built draws its weights by chance
+            built = _built(build, task, [(step, _plain(note)) for step, note in steps])
+        built.load_state_dict(ours.state_dict())
+        off = 0.0 if reference is None else reference.off(built)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's network raises
+        raise UserError(
+            f"this model cannot be stored, for it cannot be built again from {build.text} and the notes of its steps "
+            f"({summary(error)}); make its structure depend on nothing but the options that it is built with."
+        ) from error
+    if reference is not None and not reference.explains(off, exact=True):
+        raise UserError(
+            f"this model cannot be stored, for what is built again from {build.text}, the notes of its steps and its "
+            f"weights gives outputs that are off by {off:.2g} of their size; keep all that it uses in parameters "
+            f"and buffers, and hooks in the code that builds it."
+        )
+
+
+def _plain(note: dict[str, Any]) -> dict[str, Any]:
+    """The note as it is read again."""
+    read: dict[str, Any] = json.loads(json.dumps(note))
+    return read
 
 
 def load_compiled(folder: Path) -> CompiledModel:

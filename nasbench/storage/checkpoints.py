@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from safetensors import SafetensorError
 
 from nasbench.storage.tensor_files import TensorFiles, Tensors, save_tensors
+from nasbench_registry import UserError
 from search_spaces import Architecture
 
 if TYPE_CHECKING:
@@ -165,7 +166,23 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def _tensors(model: nn.Module) -> Tensors:
-    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    """The state of a network, each tensor with memory of its own, as the file has it, even if several share a weight.
+
+    Raises:
+        UserError: the state holds something else than tensors.
+    """
+    tensors: Tensors = {}
+    taken: set[int] = set()
+    for name, value in model.state_dict().items():
+        if not hasattr(value, "untyped_storage"):
+            raise UserError(
+                f"{name!r} in the state of this network is a {type(value).__name__}, and only tensors can be stored; "
+                f"keep it in a buffer, or let the code that builds the network make it."
+            )
+        memory = value.untyped_storage().data_ptr()
+        tensors[name] = (value.clone() if memory in taken else value).contiguous()
+        taken.add(memory)
+    return tensors
 
 
 def _network(trial: CandidateKey) -> str:

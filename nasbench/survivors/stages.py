@@ -296,15 +296,21 @@ def save_stages(
     described = []
     for stage, numbers in zip(stages, metrics, strict=True):
         folder = place / stage.name
+        artefact = None if stage.model is None else folder.relative_to(root).as_posix()
         if stage.model is not None:
-            save(folder, stage.model, steps=stage.steps, origin=dataclasses.replace(origin, metrics=numbers))
+            try:
+                save(folder, stage.model, steps=stage.steps, origin=dataclasses.replace(origin, metrics=numbers))
+            except UserError as error:  # the other stages must not be lost, but without the first there are none
+                if stage is stages[0]:
+                    raise
+                artefact, stage.accepted, stage.reason = None, False, str(error)
         described.append(
             {
                 "name": stage.name,
                 "accepted": stage.accepted,
                 "reason": stage.reason,
                 "seconds": stage.seconds,
-                "artefact": None if stage.model is None else folder.relative_to(root).as_posix(),
+                "artefact": artefact,
                 "metrics": numbers,
                 "options": stage.options,
                 "saving": None if stage.saving is None else stage.saving.to_json(),
