@@ -29,7 +29,7 @@ from nasbench.storage.code_digest import (
 from nasbench.storage.files import write_json
 from nasbench_compression import CompiledModel, Recipe, Step, get_backend, get_step
 from nasbench_compression.copying import copy_network, summary
-from nasbench_compression.reference import Reference
+from nasbench_compression.reference import OTHER_SEED, Reference
 from nasbench_compression.step import seeded
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -198,7 +198,7 @@ def _check_comes_back(model: nn.Module, build: Build, task: Task, steps: Sequenc
             raise
         reference = None  # what a function's network takes is its own business; its structure is compared all the same
     try:
-        with seeded(0, device=torch.device("cpu")):  # a network that is built draws its weights by chance
+        with seeded(OTHER_SEED, device=torch.device("cpu")):
             built = _built(build, task, [(step, _plain(note)) for step, note in steps])
         built.load_state_dict(ours.state_dict())
         off = 0.0 if reference is None else reference.off(built)
