@@ -16,6 +16,9 @@ import torch
 from nasbench_registry import UserError
 from search_spaces import Task
 
+ROUNDING = 1e-9
+"""How far apart numbers are that were only written in another unit and back."""
+
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
@@ -84,7 +87,7 @@ class ImageData:
             mean: subtracted from each channel of images scaled to 0..1.
             std: what each channel is divided by.
         """
-        if tuple(mean) == self.mean and tuple(std) == self.std:
+        if np.allclose(mean, self.mean, rtol=ROUNDING, atol=0) and np.allclose(std, self.std, rtol=ROUNDING, atol=0):
             return self
         factor = torch.tensor(self.std) / torch.tensor(tuple(std))
         shift = (torch.tensor(self.mean) - torch.tensor(tuple(mean))) / torch.tensor(tuple(std))

@@ -12,6 +12,7 @@ from torch import nn
 from nasbench.data import Split, load_data
 from nasbench.devices.device import Device
 from nasbench.models import Origin, StoredModel, save_model
+from nasbench.models.normalization import scaled
 from nasbench.models.workbench import Workbench
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Step
@@ -46,8 +47,9 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
             f"{folder} was made for the classes {', '.join(known['labels'])}, and its data set now has "
             f"{', '.join(data.labels)}; use the same data."
         )
-    if "mean" in known and "std" in known:
-        data = data.normalised_by(known["mean"], known["std"])
+    mean, std = scaled(known, "mean"), scaled(known, "std")
+    if mean is not None and std is not None:
+        data = data.normalised_by(mean, std)
     return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed, device)
 
 
