@@ -142,7 +142,7 @@ def _static(prepared: Path, target: Path, reader: Any, wanted: _Wanted, signed: 
         if partly
         else None,
         extra_options={
-            "TensorQuantOverrides": _overrides(model, keys, wanted),
+            "TensorQuantOverrides": {**_overrides(model, keys, wanted), **_grouped_transposed(model)},
             "ActivationSymmetric": signed,
             "QuantizeBias": not signed,
         },
@@ -170,6 +170,25 @@ def _overrides(model: Any, keys: dict[str, bytes], wanted: _Wanted) -> dict[str,
             name = makers[name].input[0]
             found[name] = low, high
     return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in found.items()}
+
+
+def _grouped_transposed(model: Any) -> dict[str, list[dict[str, Any]]]:
+    """One scale for the whole weight of a grouped transposed convolution.
+
+    Such a weight is (in_channels, out_channels / groups, ...): no axis of it has an output channel of its own in each
+    place, and the scales that the quantizer takes along the second one do not fit the bias.
+    """
+    from onnxruntime.quantization import QuantType
+
+    groups = {
+        node.input[1]: attribute.i
+        for node in model.graph.node
+        if node.op_type == "ConvTranspose"
+        for attribute in node.attribute
+        if attribute.name == "group"
+    }
+    alike = {"quant_type": QuantType.QInt8, "symmetric": True}
+    return {weight: [dict(alike)] for weight, count in groups.items() if count > 1}
 
 
 @contextlib.contextmanager
