@@ -13,8 +13,8 @@ rounded to 256 levels between its extremes. An artefact may be off by a multiple
 - 8 in float16 and bfloat16: sums are float32, but weights and results are rounded, some twice, and the largest
   error over all images counts, here over a few.
 - 8 in int8: ranges may be twice as wide where they are read from more images, twice as wide again where they must lie
-  symmetric around zero; and what is cut off where they are the mean of many extremes, as nncf takes them, counts as
-  much as what is rounded. An artefact that is off by as much as its outputs are large is refused in any case.
+  symmetric around zero; and what is cut off where they come from a histogram, as torchao takes them, counts as much
+  as what is rounded. An artefact that is off by as much as its outputs are large is refused in any case.
 """
 
 from __future__ import annotations

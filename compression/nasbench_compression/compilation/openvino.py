@@ -148,8 +148,8 @@ class OpenVino(Backend):
     space, no time. "bf16", offered where the processor has such instructions, stores float32 and computes bfloat16,
     with sums in float32. "int8" stores int8 weights and computes layers in int8, what has no integer kernel in
     float32. A plain network is quantized by nncf (mixed preset: weights symmetric, a scale for each output channel;
-    inputs with a zero point), a network from the step `quantize` as ONNX Runtime would be given it, with the weights
-    and ranges that it has; see `quantize_onnx`.
+    inputs with a zero point and the extremes over the calibration images), a network from the step `quantize` as ONNX
+    Runtime would be given it, with the weights and ranges that it has; see `quantize_onnx`.
 
     The artefact takes as many images as `example_inputs` has; others are filled up or split. Nothing is sent to the
     usage statistics of OpenVINO and nncf.
@@ -249,13 +249,24 @@ def _converted(network: nn.Module, example: Tensor) -> Any:
 def _quantized(made: Any, images: Array, batch: int) -> Any:
     with _silently():
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         _core()
         images = images[:_CALIBRATION_IMAGES]
         rounds = -(-len(images) // batch)
         filled = images[np.arange(rounds * batch) % len(images)]  # the last batch takes some from the first
         data = nncf.Dataset(np.split(filled, rounds))
-        return nncf.quantize(made, data, preset=nncf.QuantizationPreset.MIXED, subset_size=rounds)
+        # By default a range is the mean of the extremes of each image, which cuts off much where a tensor is small.
+        extremes = nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        )
+        return nncf.quantize(
+            made,
+            data,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=rounds,
+            advanced_parameters=extremes,
+        )
 
 
 def _with_its_own_grid(model: nn.Module, example: Tensor, images: Array) -> Any:
