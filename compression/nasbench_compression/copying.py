@@ -45,6 +45,9 @@ def copy_network(model: nn.Module) -> nn.Module:
             made = copy.deepcopy(model, memo)
     except Exception as error:  # whatever the objects raise that a user keeps in a module
         raise UserError(f"this network cannot be copied: {_culprit(model, error)}.") from error
+    for parameter in made.parameters():
+        if not parameter.is_leaf:  # TorchScript copies parameters as results of an operation
+            parameter.detach_().requires_grad_()
     redirect = _Redirect(memo)
     for module in made.modules():
         for name, value in list(vars(module).items()):

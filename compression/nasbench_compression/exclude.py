@@ -30,8 +30,9 @@ def excluded(step: str, model: nn.Module, patterns: Sequence[str]) -> dict[str, 
     Raises:
         UserError: a pattern fits no module.
     """
-    names = [name for name, _ in model.named_modules()]
-    found: dict[str, str] = {}
+    modules = dict(model.named_modules(remove_duplicate=False))  # one module may have several names
+    names = list(modules)
+    by_module: dict[nn.Module, str] = {}
     for pattern in patterns:
         hits = fnmatch.filter(names, pattern)
         if not hits:
@@ -41,7 +42,7 @@ def excluded(step: str, model: nn.Module, patterns: Sequence[str]) -> dict[str, 
                 f"{pattern!r} in {step} exclude fits no module of the network; give names as named_modules() has them, "
                 f"or patterns such as 'blocks.*'.{hint}"
             )
-        for name in names:
-            if any(name == hit or name.startswith(f"{hit}.") for hit in hits):
-                found.setdefault(name, pattern)
-    return found
+        for name, module in modules.items():
+            if any(hit in ("", name) or name.startswith(f"{hit}.") for hit in hits):
+                by_module.setdefault(module, pattern)
+    return {name: by_module[module] for name, module in modules.items() if module in by_module}

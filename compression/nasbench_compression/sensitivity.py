@@ -19,8 +19,7 @@ from nasbench_compression.decomposition.candidates import Candidate, find_candid
 from nasbench_compression.decomposition.decompose import METHODS
 from nasbench_compression.decomposition.method import decompose_layer
 from nasbench_compression.decomposition.ranks import by_ratio
-from nasbench_compression.pruning.check import OUTPUT
-from nasbench_compression.pruning.groups import ROOTS
+from nasbench_compression.pruning.coupling import OUTPUT, ROOTS
 from nasbench_compression.pruning.importances import IMPORTANCES
 from nasbench_compression.pruning.ranking import choose
 from nasbench_compression.pruning.rounds import Ranking, Round

@@ -37,19 +37,15 @@ def why_not_plain(layer: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Con
         layer: any module.
         kinds: classes that it must be one of, exactly.
     """
-    if parametrize.is_parametrized(layer):
-        computed, parametrizations = next(iter(layer._modules["parametrizations"].named_children()))  # type: ignore[union-attr]  # it has them
-        rules = ", ".join(type(rule).__name__.strip("_") for rule in parametrizations.children())
-        return f"its {computed} is computed from other parameters (by the parametrization {rules})"
+    computed = why_computed(layer)
+    if computed is not None:
+        return computed
     if type(layer) not in kinds:
         meant = [kind.__name__ for kind in kinds if isinstance(layer, kind)] or [kind.__name__ for kind in kinds]
         kind = type(layer)
         name = f"{kind.__module__}.{kind.__name__}" if kind.__name__ in meant else kind.__name__
         return f"{_article(name)} {name} is no plain {' or '.join(meant)}"
     weight = layer._parameters.get("weight")
-    if isinstance(vars(layer).get("weight"), Tensor):
-        rules = ", ".join(_name(hook) for hook in layer._forward_pre_hooks.values())
-        return f"its weight is computed from other parameters{f' (by {rules})' if rules else ''}"
     reason = attached(layer)
     if reason is not None:
         return reason
@@ -61,6 +57,18 @@ def why_not_plain(layer: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Con
         return f"its weight is a {type(weight).__name__}"
     if weight is not None and not weight.is_floating_point():
         return f"its weight is of type {str(weight.dtype).removeprefix('torch.')}"
+    return None
+
+
+def why_computed(layer: nn.Module) -> str | None:
+    """From what its weight, or another tensor, is computed whenever it is read; None if none is."""
+    if parametrize.is_parametrized(layer):
+        computed, parametrizations = next(iter(layer._modules["parametrizations"].named_children()))  # type: ignore[union-attr]  # it has them
+        rules = ", ".join(type(rule).__name__.strip("_") for rule in parametrizations.children())
+        return f"its {computed} is computed from other parameters (by the parametrization {rules})"
+    if isinstance(vars(layer).get("weight"), Tensor):
+        rules = ", ".join(_name(hook) for hook in layer._forward_pre_hooks.values())
+        return f"its weight is computed from other parameters{f' (by {rules})' if rules else ''}"
     return None
 
 

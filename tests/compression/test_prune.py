@@ -9,9 +9,10 @@ from compression_networks import NETWORKS
 from torch import nn
 
 from nasbench_compression import Context, get_step
-from nasbench_compression.pruning.check import OUTPUT, Probe
-from nasbench_compression.pruning.groups import ChannelGroup
-from nasbench_compression.pruning.plan import merge, plan_cuts, restrict, zero_cuts
+from nasbench_compression.pruning.check import Probe
+from nasbench_compression.pruning.coupling import OUTPUT
+from nasbench_compression.pruning.groups import ChannelGroup, find_groups
+from nasbench_compression.pruning.plan import Cut, merge, zero_cuts
 from nasbench_compression.pruning.ranking import choose
 from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_registry import UserError
@@ -114,23 +115,27 @@ def test_channels_that_are_shuffled_too_often_are_left_whole_with_a_reason(conte
 
 
 class Reversed(nn.Module):
-    """Reverses channels between two convolutions, which no dependency graph of element-wise operations can see."""
+    """Reverses channels between two convolutions, and looks at zero as if it were something."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, 8, 3)
-        self.second = nn.Conv2d(8, 8, 3)
+        self.first, self.second, self.third = (nn.Conv2d(inputs, 8, 3) for inputs in (1, 8, 8))
         self.head = nn.Linear(8, 10)
 
     def forward(self, x):
-        return self.head(self.second(torch.relu(self.first(x)).flip(1)).relu().mean((2, 3)))
+        x = self.second(torch.relu(self.first(x)).flip(1)).exp()
+        return self.head(self.third(x).relu().mean((2, 3)))
 
 
 def test_a_wrong_cut_is_found_by_its_numbers(context) -> None:
     torch.manual_seed(0)
-    _, note = get_step("prune", ratio=0.5).apply(Reversed(), context)
-    assert "changes the output" in note["left_out"]["first"]
-    assert note["layers"]["second"]["channels"] == [8, 4]
+    model = Reversed()
+    _, note = get_step("prune", ratio=0.5).apply(model, context)
+    assert set(note["left_out"]) == {"second"}
+    assert "changes the output" in note["left_out"]["second"]
+    assert [note["layers"][name]["channels"] for name in ("first", "third")] == [[8, 4], [8, 4]]
+    groups, difference, _ = zeroed_and_pruned(model, context, 0.5, "l2", 0)
+    assert groups == 2 and difference < 1e-5
 
 
 class FixedView(nn.Module):
@@ -146,23 +151,32 @@ class FixedView(nn.Module):
 
 
 def test_nothing_to_prune_says_why(context) -> None:
-    with pytest.raises(UserError, match="first: the network fails without these channels"):
+    where = r"first: the network fails without some of them, at line \d+ of test_prune.py, `return.*view"
+    with pytest.raises(UserError, match=where):
         get_step("prune", ratio=0.5).apply(FixedView(), context)
 
 
-def test_head_is_known_by_what_it_does(plain, context) -> None:
-    probe = Probe(plain, context.example_inputs, torch.Generator().manual_seed(0))
-    assert probe.why_wrong(restrict(plan_cuts(probe.graph, "classifier")[0], [0])) == OUTPUT
-    assert probe.why_wrong(restrict(plan_cuts(probe.graph, "hidden")[0], [0, 3])) is None
+def test_the_layer_that_gives_the_output_is_known(plain, context) -> None:
+    generator = torch.Generator().manual_seed(0)
+    probe = Probe(plain, context.example_inputs, generator)
+    groups, left_out = find_groups(probe, generator)
+    assert [group.layer for group in groups] == ["features.0", "features.3", "features.6", "hidden"] and left_out == {}
+    (hidden,) = (group for group in groups if group.layer == "hidden")
+    assert probe.why_wrong(hidden.without([0, 3])) is None
+    handler = next(cut.handler for cut in hidden.cuts if cut.name == "hidden")
+    classifier = Cut(name="classifier", handler=handler, channels=(0,), produces=True, roots=(0,))
+    assert probe.why_wrong([classifier]) == OUTPUT
 
 
 def test_a_trial_leaves_the_probe_as_it_was(_trained, context) -> None:
-    probe = Probe(_trained("shuffle"), context.example_inputs, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    probe = Probe(_trained("shuffle"), context.example_inputs, generator)
     state = {name: value.clone() for name, value in probe.model.state_dict().items()}
     sizes = str(probe.model)
-    plans = {layer: restrict(plan_cuts(probe.graph, layer)[0], [0, 5]) for layer in ("units.0.branch.0", "classifier")}
+    group = next(group for group in find_groups(probe, generator)[0] if group.layer == "units.0.branch.0")
+    (reads,) = (cut for cut in group.cuts if cut.name == "units.0.branch.5")
     accepted: list = []
-    assert set(probe.accept(list(plans.values()), accepted)) == {1}
+    assert set(probe.accept([group.without([0, 5]), [replace(reads, channels=(1,), roots=(1,))]], accepted)) == {1}
     assert {cut.name for cut in accepted} >= {"units.0.branch.0", "units.0.branch.3", "units.0.branch.5"}
     with probe.cut(merge(accepted)) as network:
         assert network.units[0].branch[0].out_channels == 10
@@ -232,9 +246,7 @@ def test_one_image_and_one_channel_are_no_list_of_arguments(plain, context) -> N
 
 
 def group(channels: int, blocks: int = 1) -> ChannelGroup:
-    size = channels // blocks
-    units = tuple(tuple(range(position, channels, size)) for position in range(size))
-    return ChannelGroup(layer="a", members=("a",), units=units, blocks=blocks)
+    return ChannelGroup(layer="a", members=("a",), size=channels // blocks, blocks=blocks)
 
 
 def chosen(groups, scores, ratio, round_to=None, **options) -> list[list[int]]:
@@ -262,7 +274,7 @@ def test_what_is_kept_is_rounded_to_the_nearest_multiple(channels, ratio, round_
 
 def test_rounding_of_single_layers_leaves_the_share_of_all() -> None:
     groups = [group(channels) for channels in (7, 9, 13, 24, 24, 40)]
-    scores = [list(range(made.channels)) for made in groups]
+    scores = [list(range(made.size)) for made in groups]
     for ratio in (0.1, 0.15, 0.45, 0.77):
         removed = sum(len(positions) for positions in chosen(groups, scores, ratio))
         assert abs(removed - 117 * ratio) <= 0.5
@@ -274,9 +286,9 @@ def test_rounding_of_single_layers_leaves_the_share_of_all() -> None:
 def test_blocks_lose_the_same_positions() -> None:
     made, scores = group(12, blocks=3), [[0.5, 0.1, 0.9, 0.2]]
     (removed,) = chosen([made], scores, 0.5)
-    assert made.positions(removed) == [1, 3, 5, 7, 9, 11]
+    assert removed == [1, 3] and made.share * len(removed) == 6
     (removed,) = chosen([made], scores, 0.5, 4)
-    assert (12 - len(made.positions(removed))) % 12 == 0
+    assert (12 - made.share * len(removed)) % 12 == 0
 
 
 def test_global_ranking_takes_more_from_flat_layers_and_leaves_a_floor() -> None:

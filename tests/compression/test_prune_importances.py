@@ -128,12 +128,13 @@ def test_norms_are_those_of_torch_pruning(plain, context, power) -> None:
     found = Round.of(plain, context, ranking, generator)
     probe = Probe(plain, context.example_inputs, generator)
     probe.model.load_state_dict(plain.state_dict())
+    graph = tp.DependencyGraph().build_dependency(probe.model.requires_grad_(True), probe.inputs)
     judge = tp.importance.GroupMagnitudeImportance(p=power, normalizer=None)
     assert len(found.groups) == 4
     for group, mine in zip(found.groups, found.scores, strict=True):
         root = probe.model.get_submodule(group.layer)
-        pruner = probe.graph.get_pruner_of_module(root)
-        theirs = judge(probe.graph.get_pruning_group(root, pruner.prune_out_channels, list(range(group.channels))))
+        pruner = graph.get_pruner_of_module(root)
+        theirs = judge(graph.get_pruning_group(root, pruner.prune_out_channels, list(range(group.size))))
         torch.testing.assert_close(mine.float(), theirs.detach(), rtol=1e-4, atol=0)
 
 

@@ -3,72 +3,145 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import linecache
+import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+import torch_pruning
 from torch import Tensor, nn
 
-from nasbench_compression.pruning.plan import Cut, Undo, apply_cuts, merge, trace, zero_cuts
+from nasbench_compression.copying import copy_network, summary
+from nasbench_compression.outputs import difference, tensors_of
+from nasbench_compression.pruning.coupling import OUTPUT, follow
+from nasbench_compression.pruning.plan import Cut, Uncut, Undo, apply_cuts, merge, zero_cuts
+from nasbench_compression.step import seeded
+from nasbench_registry import UserError
 
-OUTPUT = "its output is the output of the network"
-_TOLERANCE = 1e-4  # relative to the largest logit; a wrong cut is off by far more on random weights
+_TOLERANCE = 1e-4  # relative to the largest output; a wrong cut is off by far more on random weights
+_PRECISE = (torch.float32, torch.float64)
 
 
 class Probe:
     """A copy of a network with random weights on which cuts are tried before the real one is cut.
 
-    If the producers of some channels yield exactly zero, then removing these channels must not change the output.
-    Reshapes, splits, concatenations and shuffles of channels can break this: the dependency graph then removes the
-    wrong channels. Weights are random because a trained or a freshly initialized network may hardly react to some
-    channels.
+    If the producers of some channels yield exactly zero, then removing these channels must not change the output. An
+    operation that is not what it was taken for, or a number that stands in the code, can break this. Weights are random
+    because a trained or a freshly initialized network may hardly react to some channels.
 
     Args:
         model: the network; copied.
-        example_inputs: (n, c, h, w), of which only the shape is used.
+        example_inputs: (n, c, h, w), of which only shape and type are used.
         generator: a CPU generator for weights and inputs.
 
     Attributes:
-        model: the copy, in evaluation mode on the CPU.
+        model: the copy, in evaluation mode on the CPU; in single precision where it has less, and in double precision
+            where a rounding of the images would move the outputs of single precision as far as a wrong cut does.
         inputs: (2, c, h, w) random images.
-        graph: torch-pruning's dependency graph of it.
+        coupling: which of its channels go together.
+
+    Raises:
+        UserError: the network has no copy, or does not run on such images.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Tensor, generator: torch.Generator) -> None:
-        self.model = copy.deepcopy(model).cpu().eval()
+        self.model = copy_network(model).cpu().eval()
         _randomize(self.model, generator)
-        self.inputs = torch.randn((2, *example_inputs.shape[1:]), generator=generator)
-        self.graph = trace(self.model, self.inputs)
+        self.inputs = torch.randn((2, *example_inputs.shape[1:]), generator=generator).to(example_inputs.dtype)
+        imprecise = [*self.model.parameters(), *self.model.buffers(), self.inputs]
+        if any(tensor.is_floating_point() and tensor.dtype not in _PRECISE for tensor in imprecise):
+            self.model, self.inputs = self.model.float(), self.inputs.float()
+        if self.inputs.dtype == torch.float32 and self._is_chaotic(generator):
+            self.model, self.inputs = self.model.double(), self.inputs.double()
+            if not self._runs():  # its code asks for single precision
+                self.model, self.inputs = self.model.float(), self.inputs.float()
+        self._undo = Undo(self.model)
+        try:
+            self.coupling = follow(self.model, self.inputs)
+        except Exception as error:  # whatever the user's network raises
+            raise UserError(
+                f"prune cannot run this network on images of shape {tuple(example_inputs.shape[1:])} and type "
+                f"{str(self.inputs.dtype).removeprefix('torch.')} ({summary(error)}); give images as its forward takes "
+                f"them, as its only input."
+            ) from error
+        finally:
+            self._undo()
+
+    def _output(self) -> Any:
+        """The same for the same weights, also of a network that draws random numbers."""
+        with seeded(0, device=self.inputs.device):
+            return self.model(self.inputs)
+
+    def _is_chaotic(self, generator: torch.Generator) -> bool:
+        """Whether single precision is not enough to compare outputs, as in deep networks with random weights."""
+        undo = Undo(self.model)
+        inputs = self.inputs
+        noise = torch.randn(inputs.shape, generator=generator) * torch.finfo(torch.float32).eps
+        try:
+            with torch.no_grad():
+                expected = self._output()
+                self.inputs = inputs * (1 + noise)
+                return difference(self._output(), expected) > _TOLERANCE / 10
+        except Exception:  # whatever the user's network raises; it does again, when it is followed
+            return False
+        finally:
+            self.inputs = inputs
+            undo()
+
+    def _runs(self) -> bool:
+        undo = Undo(self.model)
+        try:
+            with torch.no_grad():
+                self._output()
+        except Exception:  # whatever the user's network raises
+            return False
+        finally:
+            undo()
+        return True
 
     @contextlib.contextmanager
     def cut(self, cuts: Sequence[Cut]) -> Iterator[nn.Module]:
         """The network without these channels, as long as the block lasts; `cuts` as `merge` gives them."""
-        undo = Undo(self.model, cuts)
         try:
             apply_cuts(self.model, cuts)
             yield self.model
         finally:
-            undo()
+            self._undo()
 
     def why_wrong(self, cuts: Sequence[Cut]) -> str | None:
         """Why cutting these channels, all at once, would be wrong, in words; None if it is right."""
         cuts = merge(cuts)
-        undo = None
         with torch.no_grad():
             try:
-                undo = Undo(self.model, cuts)
                 zero_cuts(self.model, cuts)
-                expected = self.model(self.inputs)
-                undo()
+                expected = self._output()
+                self._undo()
                 apply_cuts(self.model, cuts)
-                found = self.model(self.inputs)
+                found = self._output()
+            except Uncut as error:
+                return str(error)
             except Exception as error:  # of the library or of the network: of any kind, and it decides this cut only
-                message = " ".join(str(error).split())[:200]
-                return f"the network fails without these channels: {type(error).__name__}: {message}"
+                return f"the network fails without some of them, {self._where(error)}"
             finally:
-                if undo is not None:
-                    undo()
+                self._undo()
         return _difference(found, expected)
+
+    def _where(self, error: Exception) -> str:
+        """In which module, and at which line of the user's code, a forward pass failed."""
+        names = {module: name for name, module in self.model.named_modules()}
+        module, line = "", ""
+        for frame, number in traceback.walk_tb(error.__traceback__):
+            owner = frame.f_locals.get("self")
+            if isinstance(owner, nn.Module) and names.get(owner):
+                module = f"in {names[owner]} ({type(owner).__name__})"
+            path = frame.f_code.co_filename
+            text = linecache.getline(path, number, frame.f_globals).strip()
+            if text and not path.startswith(_OTHERS):
+                line = f"at line {number} of {Path(path).name}, `{text}`"
+        places = ", ".join(place for place in (module, line) if place)
+        return places or f"with {type(error).__name__}"
 
     def accept(self, plans: Sequence[Sequence[Cut]], accepted: list[Cut]) -> dict[int, str]:
         """Add to `accepted` what can be cut together with it; the others by their index, each with the reason.
@@ -96,22 +169,32 @@ class Probe:
         return wrong
 
 
-def _difference(found: Tensor, expected: Tensor) -> str | None:
+_OTHERS = tuple(str(Path(path).parent) for path in (torch.__file__, str(torch_pruning.__file__), __file__))
+"""Folders of code that is not the user's."""
+
+
+def _difference(found: Any, expected: Any) -> str | None:
     """What is wrong with the output of the cut network, if anything."""
-    if found.shape != expected.shape:
+    shapes = [{name: tensor.shape for name, tensor in tensors_of(output).items()} for output in (found, expected)]
+    if shapes[0] != shapes[1]:
         return OUTPUT
-    difference = (found - expected).abs().max().item() / max(expected.abs().max().item(), 1e-12)
-    if difference <= _TOLERANCE:
+    off = difference(found, expected)
+    if off <= _TOLERANCE:
         return None
-    return f"removing channels that are zero changes the output by {difference:.1e} of its size: they are rearranged"
+    return (
+        f"removing channels that are zero changes the output by {off:.1e} of its size: they are rearranged, or "
+        f"something is computed of all of them together"
+    )
 
 
 def _randomize(model: nn.Module, generator: torch.Generator) -> None:
     """Weights under which every channel matters: He et al. 2015 for matrices, around one for scales."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                fan_in = parameter[0].numel()
+            if not (parameter.is_floating_point() or parameter.is_complex()):
+                continue
+            if parameter.ndim > 1 or parameter.is_complex():
+                fan_in = max(parameter[:1].numel(), 1)
                 parameter.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
             elif name.endswith("weight"):
                 parameter.uniform_(0.5, 1.5, generator=generator)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
+from nasbench_compression.gradients import learning_copy, loss_gradients
 from nasbench_compression.step import Context, device_of
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
@@ -43,15 +41,23 @@ def fisher(model: nn.Module, context: Context, images: int) -> Evidence:
     return _mean_square(model, context, images, batch=1)
 
 
-@torch.enable_grad()
 def _mean_square(model: nn.Module, context: Context, images: int, *, batch: int) -> Evidence:
     """Squared gradients of the mean cross-entropy of a batch, each batch with the weight of its images."""
+    if context.labels is None:
+        raise UserError(
+            "this importance reads the gradient of the loss, but the context has no labels of its calibration images; "
+            "give Context labels, or choose an importance that reads weights only, such as l2."
+        )
+    network, device = learning_copy(model), device_of(model)
+    names, weights = zip(*network.named_parameters(remove_duplicate=False), strict=True)
     total: Evidence = {}
     count = min(images, len(context.calibration))
-    for inputs, labels, network in _labelled(model, context, images, batch=batch):
-        loss = nn.functional.cross_entropy(network(inputs), labels)
-        for name, gradient in _backward(network, loss):
-            total[name] = total.get(name, 0) + gradient.pow(2) * (len(labels) / count)
+    for start in range(0, count, batch):
+        chosen = slice(start, min(start + batch, count))
+        inputs, labels = context.calibration[chosen].to(device), context.labels[chosen].to(device)
+        for name, gradient in zip(names, loss_gradients(network, inputs, labels, weights), strict=True):
+            if gradient is not None:
+                total[name] = total.get(name, 0) + gradient.abs().pow(2) * (len(labels) / count)
     return total
 
 
@@ -60,8 +66,8 @@ def mean_activations(model: nn.Module, context: Context, images: int) -> Evidenc
     sums: dict[str, tuple[Tensor, int]] = {}
 
     def watch(name: str, channel_dimension: int) -> object:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            values = inputs[0].detach().abs().movedim(channel_dimension, 0).flatten(1)
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Tensor]) -> None:
+            values = (*inputs, *options.values())[0].detach().abs().movedim(channel_dimension, 0).flatten(1)
             total, count = sums.get(name, (torch.zeros(len(values), device=values.device), 0))
             sums[name] = (total + values.sum(1), count + values.shape[1])
 
@@ -70,7 +76,8 @@ def mean_activations(model: nn.Module, context: Context, images: int) -> Evidenc
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-            hooks.append(module.register_forward_pre_hook(watch(name, -1 if isinstance(module, nn.Linear) else 1)))  # type: ignore[arg-type]  # a hook of the right form
+            hook = watch(name, -1 if isinstance(module, nn.Linear) else 1)
+            hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))  # type: ignore[arg-type]  # a hook of the right form
     try:
         with inference(model):
             for inputs in torch.split(context.calibration[:images], 32):
@@ -79,29 +86,3 @@ def mean_activations(model: nn.Module, context: Context, images: int) -> Evidenc
         for handle in hooks:
             handle.remove()
     return {name: total / count for name, (total, count) in sums.items()}
-
-
-def _labelled(
-    model: nn.Module, context: Context, images: int, *, batch: int
-) -> Iterator[tuple[Tensor, Tensor, nn.Module]]:
-    """Batches of images and labels, with a copy of the network that takes gradients."""
-    if context.labels is None:
-        raise UserError(
-            "this importance reads the gradient of the loss, but the context has no labels of its calibration images; "
-            "give Context labels, or choose an importance that reads weights only, such as l2."
-        )
-    device = device_of(model)
-    network = copy.deepcopy(model).eval()
-    network.requires_grad_(True)
-    for start in range(0, min(images, len(context.calibration)), batch):
-        chosen = slice(start, min(start + batch, images))
-        inputs, labels = context.calibration[chosen], context.labels[chosen]
-        yield inputs.to(device), labels.to(device), network
-
-
-def _backward(network: nn.Module, loss: Tensor) -> Iterator[tuple[str, Tensor]]:
-    named = list(network.named_parameters())
-    found = torch.autograd.grad(loss, [parameter for _, parameter in named], allow_unused=True)
-    for (name, _), gradient in zip(named, found, strict=True):
-        if gradient is not None:
-            yield name, gradient

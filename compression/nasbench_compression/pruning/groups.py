@@ -2,69 +2,51 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import nn
 
 from nasbench_compression.exclude import excluded
-from nasbench_compression.pruning.check import OUTPUT, Probe
-from nasbench_compression.pruning.heads import find_heads
-from nasbench_compression.pruning.plan import Cut, plan_cuts, restrict
-from nasbench_compression.pruning.ties import Tie, units
+from nasbench_compression.pruning.check import Probe
+from nasbench_compression.pruning.coupling import OUTPUT, Coupling
+from nasbench_compression.pruning.heads import Heads, find_heads
+from nasbench_compression.pruning.plan import Cut, restrict
 
-ROOTS = (nn.modules.conv._ConvNd, nn.Linear)
 EXCLUDED = "it is excluded"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelGroup:
-    """Layers that lose the same output channels.
+    """Channels of one layer, and of others that lose the same ones.
 
     Attributes:
-        layer: name of the layer from which the group was found.
+        layer: name of the layer whose channels these are.
         members: names of all layers that produce these channels.
-        units: channels that can be removed, each a tuple of those that go together: of one channel, except where
-            grouped convolutions, shuffles and splits tie some. All are of one length.
-        cuts: what goes if all channels go.
-        width: channels behind one of `channels`; more than 1 for attention heads only.
-        blocks: how many channels of a unit are in one layer.
-        parts: groups that shuffles tie together in this one.
-        ties: what has to go together, as far as `units` do not say so yet.
+        size: how many units can be removed one by one. A unit is one channel of the layer, except where grouped
+            convolutions, shuffles and splits let several go together.
+        blocks: how many channels of the layer a unit has; all have the same number.
+        cuts: what goes if all units go; the positions' roots are units.
+        width: channels behind one of these; more than 1 for attention heads only.
     """
 
     layer: str
     members: tuple[str, ...]
-    units: tuple[tuple[int, ...], ...]
+    size: int
+    blocks: int = 1
     cuts: tuple[Cut, ...] = ()
     width: int = 1
-    blocks: int = 1
-    parts: tuple[ChannelGroup, ...] = ()
-    ties: tuple[Tie, ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Positions that can be removed one by one; each is so many channels: `share`."""
-        return len(self.units)
 
     @property
     def share(self) -> int:
-        """Channels that go with one position."""
-        return len(self.units[0]) * self.width
-
-    @property
-    def channels(self) -> int:
-        """Channels that can be ranked, of all layers that are tied; of heads, for a group of attention heads."""
-        return sum(len(unit) for unit in self.units)
-
-    def positions(self, removed: Iterable[int]) -> list[int]:
-        """The channels of these units."""
-        return sorted(channel for position in removed for channel in self.units[position])
+        """Channels that go with one unit."""
+        return self.blocks * self.width
 
     def without(self, removed: Iterable[int]) -> tuple[Cut, ...]:
         """The cuts that remove these units."""
-        return restrict(self.cuts, self.positions(removed))
+        return restrict(self.cuts, list(removed))
 
 
 def find_groups(
@@ -72,9 +54,8 @@ def find_groups(
 ) -> tuple[list[ChannelGroup], dict[str, str]]:
     """The groups that can be cut, in the order of their layers, and layers in none, each with the reason.
 
-    Each group is screened: up to half of its channels are removed. A layer stays open for a group of its own as long
-    as no sound group holds it, since where the graph is wrong it couples layers that are not. The layer that produces
-    the output of the network is in neither result.
+    Each group is screened once: up to half of its channels are removed. The layer that produces the output of the
+    network is in neither result.
 
     Args:
         probe: of the network.
@@ -86,129 +67,115 @@ def find_groups(
         UserError: an entry of `exclude` fits no module.
     """
     fixed = excluded("prune", probe.model, exclude)
-    order = {name: index for index, (name, _) in enumerate(probe.model.named_modules())}
-    groups: list[ChannelGroup] = []
-    left_out: dict[str, str] = {}
-    tried: set[str] = set()
     attention = find_heads(probe.model)
-    pending = [
-        ChannelGroup(
-            layer=found.values,
-            members=found.producers,
-            units=tuple((head,) for head in range(found.heads)),
-            cuts=found.cuts,
-            width=found.head_width,
-        )
-        for found in attention
-        if heads and found.heads > 1
-    ]
+    groups = [_group_of_heads(found) for found in attention if heads and found.heads > 1]
+    left_out: dict[str, str] = {}
     for found in attention:
         reason = "it has one attention head" if heads else "its channels are attention heads; set heads to remove some"
         left_out.update(dict.fromkeys(found.producers, reason))
-        tried.update(found.producers)
-    accepted: list[Cut] = []
-    while True:
-        covered = {member for group in (*groups, *pending) for member in group.members}
-        for layer, module in probe.model.named_modules():
-            if not isinstance(module, ROOTS) or layer in covered or layer in tried:
-                continue
-            tried.add(layer)
-            group = _group(probe, layer)
-            if isinstance(group, str):
-                left_out[layer] = group
-                continue
-            pending.append(group)
-            covered.update(group.members)
-        if not pending:
-            break
-        tried.update(group.layer for group in pending)
-        sound = []
-        for group in _tied(pending):
-            hit = next((member for member in group.members if member in fixed), None)
-            if hit is None:
-                sound.append(group)
-            else:
-                left_out[group.layer] = EXCLUDED if hit == group.layer else f"{EXCLUDED}, for {hit} keeps its channels"
-        wrong = probe.accept([group.without(_some(group, generator)) for group in sound], accepted)
-        for index, group in enumerate(sound):
-            if index not in wrong:
-                groups.append(group)
-            elif wrong[index] != OUTPUT:
-                left_out.update(dict.fromkeys((group.layer, *(part.layer for part in group.parts)), wrong[index]))
-        pending = [part for index in wrong for part in sound[index].parts]  # perhaps some can be cut on their own
-    coupled = {member for group in groups for member in group.members}
+    coupled, reasons = _groups(probe.coupling, set(left_out))
+    left_out |= reasons
+    sound = []
+    for group in (*groups, *coupled):
+        hit = next((member for member in group.members if member in fixed), None)
+        if hit is None:
+            sound.append(group)
+        else:
+            reasons = dict.fromkeys(group.members, f"{EXCLUDED}, for {hit} keeps its channels")
+            left_out |= reasons | {member: EXCLUDED for member in group.members if member in fixed}
+    wrong = probe.accept([group.without(_some(group, generator)) for group in sound], [])
+    for index, reason in wrong.items():
+        left_out |= _for_members(sound[index].members, sound[index].layer, reason)
+    groups = [group for index, group in enumerate(sound) if index not in wrong]
+    order = {name: index for index, (name, _) in enumerate(probe.model.named_modules())}
     groups.sort(key=lambda group: order[group.layer])
-    return groups, {layer: reason for layer, reason in left_out.items() if layer not in coupled}
+    covered = {member for group in groups for member in group.members}
+    return groups, {
+        layer: reason for layer, reason in left_out.items() if layer not in covered and OUTPUT not in reason
+    }
+
+
+def _for_members(members: Iterable[str], layer: str, reason: str) -> dict[str, str]:
+    """The reason why a layer is left whole, and with it all that go together with it."""
+    return {member: reason if member == layer else f"it goes together with {layer}: {reason}" for member in members}
 
 
 def _some(group: ChannelGroup, generator: torch.Generator) -> list[int]:
-    """Up to half of the positions: not as many of each group, so that groups which only fit together are found out."""
+    """Up to half of the units: not as many of each group, so that groups which only fit together are found out."""
     count = int(torch.randint(1, group.size // 2 + 1, (), generator=generator))
     order: list[int] = torch.randperm(group.size, generator=generator).tolist()
     return order[:count]
 
 
-def _group(probe: Probe, layer: str) -> ChannelGroup | str:
-    """The group of this layer, or why there is none."""
-    graph = probe.graph
-    root = probe.model.get_submodule(layer)
-    if root not in graph.module2node:
-        return "it does not run"
-    try:
-        cuts, ties = plan_cuts(graph, layer)
-    except Exception as error:  # the library's own errors on a graph that it got wrong
-        return f"torch-pruning fails on it: {type(error).__name__}: {' '.join(str(error).split())}"
-    members = [
-        cut.name
-        for cut in cuts
-        if cut.dimension is None and cut.produces and isinstance(probe.model.get_submodule(cut.name), ROOTS)
+def _group_of_heads(found: Heads) -> ChannelGroup:
+    return ChannelGroup(
+        layer=found.values, members=found.producers, size=found.heads, cuts=found.cuts, width=found.head_width
+    )
+
+
+def _groups(coupling: Coupling, apart: set[str]) -> tuple[list[ChannelGroup], dict[str, str]]:
+    """Groups of channels that go together; and why other layers are in none.
+
+    A component belongs to the first layer that makes some of its channels.
+
+    Args:
+        coupling: of the network.
+        apart: names of layers that are dealt with elsewhere.
+    """
+    of, frozen = coupling.components.of, coupling.components.frozen
+    found = {layer: of[labels] for layer, labels in coupling.outputs.items() if layer not in apart}
+    makers: dict[int, list[str]] = {}
+    for layer, components in found.items():
+        for component in np.unique(components).tolist():
+            makers.setdefault(component, []).append(layer)
+    units: dict[str, list[int]] = {}
+    left_out: dict[str, str] = {}
+    for layer, components in found.items():
+        counts = Counter(components.tolist())
+        free = [component for component in counts if component not in frozen]
+        own = [component for component in free if makers[component][0] == layer]
+        if layer not in coupling.runs:
+            left_out[layer] = "it does not run"
+        elif not free:
+            left_out[layer] = next(frozen[component] for component in counts)
+        elif own:
+            blocks = Counter(counts[component] for component in own).most_common(1)[0][0]
+            equal = [component for component in own if counts[component] == blocks]
+            if len(equal) > 1:
+                units[layer] = equal
+                continue
+            reason = f"its {len(components)} channels, in parts that must stay equal, leave nothing to choose"
+            if len(components) == 1:
+                reason = "it has a single channel"
+            left_out |= _for_members({maker for component in own for maker in makers[component]}, layer, reason)
+    unit_of = np.full(int(of.max(initial=-1)) + 1, -1)
+    owner = np.full(len(unit_of), -1)
+    for number, own in enumerate(units.values()):
+        unit_of[own], owner[own] = range(len(own)), number
+    cuts: list[list[Cut]] = [[] for _ in units]
+    for side in coupling.sides:
+        components = of[side.labels]
+        for number in np.unique(owner[components]).tolist():
+            if number >= 0:
+                channels = np.flatnonzero(owner[components] == number)
+                cuts[number].append(
+                    Cut(
+                        name=side.name,
+                        handler=side.handler,
+                        channels=tuple(channels.tolist()),
+                        produces=side.produces,
+                        dimension=side.dimension,
+                        roots=tuple(unit_of[components[channels]].tolist()),
+                    )
+                )
+    groups = [
+        ChannelGroup(
+            layer=layer,
+            members=tuple(dict.fromkeys(maker for component in own for maker in makers[component])),
+            size=len(own),
+            blocks=int(np.sum(found[layer] == own[0])),
+            cuts=tuple(cut),
+        )
+        for (layer, own), cut in zip(units.items(), cuts, strict=True)
     ]
-    channels = int(graph.get_pruner_of_module(root).get_out_channels(root))
-    group = ChannelGroup(
-        layer=layer,
-        members=tuple(dict.fromkeys(members)),
-        units=tuple((channel,) for channel in range(channels)),
-        cuts=cuts,
-        ties=ties,
-    )
-    if channels < 2 or _unite([group]) is None:
-        return f"its {channels} channels, in parts that must stay equal, leave nothing to choose"
-    return group
-
-
-def _tied(groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
-    """The same channels with those in one unit that must go together, groups joined that a shuffle ties."""
-    joined: list[list[ChannelGroup]] = []
-    for group in groups:
-        operations = {tie.operation for tie in group.ties}
-        linked = [other for other in joined if operations & {tie.operation for part in other for tie in part.ties}]
-        joined = [other for other in joined if other not in linked]
-        joined.append([*(part for other in linked for part in other), group])
-    made = []
-    for parts in joined:
-        united = _unite(parts)
-        made += [united] if united is not None else [one for part in parts if (one := _unite([part])) is not None]
-    return made
-
-
-def _unite(parts: Sequence[ChannelGroup]) -> ChannelGroup | None:
-    """One group of several; None if it has no two units of one size."""
-    ties = [(index, tie) for index, part in enumerate(parts) for tie in part.ties]
-    if not ties and len(parts) == 1:
-        return parts[0]
-    found = units(ties, [part.channels for part in parts])
-    if len(found) < 2 or len({len(unit) for unit in found}) > 1:
-        return None
-    starts = [sum(part.channels for part in parts[:index]) for index in range(len(parts))]
-    return replace(
-        parts[0],
-        members=tuple(dict.fromkeys(member for part in parts for member in part.members)),
-        units=tuple(tuple(starts[part] + channel for part, channel in unit) for unit in found),
-        cuts=tuple(
-            replace(cut, roots=tuple(start + root for root in cut.roots))
-            for start, part in zip(starts, parts, strict=True)
-            for cut in part.cuts
-        ),
-        blocks=sum(part == 0 for part, _ in found[0]),
-        parts=tuple(parts) if len(parts) > 1 else (),
-    )
+    return groups, left_out

@@ -14,8 +14,9 @@ from torch_pruning.pruner import function
 
 from nasbench_compression.pruning.plan import Cut
 
-HEADS = ("heads", "num_heads")
-_WIDTHS = ("head_width", "head_dim")
+HEADS = ("heads", "num_heads", "num_attention_heads")
+_WIDTHS = ("head_width", "head_dim", "attention_head_size")
+_SPANS = ("attn_dim", "all_head_size", "inner_dim")  # of all heads together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +41,19 @@ class Heads:
 def find_heads(model: nn.Module) -> list[Heads]:
     """The attention modules of a network whose heads can be removed, known by their parts.
 
-    Such a module has its number of heads as the attribute `heads` or `num_heads` and their width as `head_width` or
-    `head_dim`; the linear layers right below it are one that makes ``3 * heads * head_width`` channels, or three that
+    Such a module has its number of heads and their width as attributes with the names that libraries use, `HEADS` and
+    `_WIDTHS`; the linear layers right below it are one that makes ``3 * heads * head_width`` channels, or three that
     make ``heads * head_width`` (of queries, keys, values), and a last one that reads ``heads * head_width``. Channels
     are ordered by part, head, channel. `nn.MultiheadAttention` ties its heads to the width of a token and is none.
     """
     found = []
     for name, module in model.named_modules():
-        attribute = next((key for key in HEADS if isinstance(getattr(module, key, None), int)), None)
-        width = next((getattr(module, key) for key in _WIDTHS if isinstance(getattr(module, key, None), int)), None)
-        if attribute is None or width is None or isinstance(module, nn.MultiheadAttention):
+        values = vars(module)
+        attribute = next((key for key in HEADS if isinstance(values.get(key), int)), None)
+        width = next((values[key] for key in _WIDTHS if isinstance(values.get(key), int)), None)
+        if attribute is None or width is None or values[attribute] < 1 or isinstance(module, nn.MultiheadAttention):
             continue
-        heads = int(getattr(module, attribute))
+        heads = int(values[attribute])
         prefix = f"{name}." if name else ""
         linear = [(f"{prefix}{key}", child) for key, child in module.named_children() if isinstance(child, nn.Linear)]
         makes = [(key, child.out_features) for key, child in linear[:-1]]
@@ -79,8 +81,9 @@ def _cut(name: str, handler: Any, heads: Sequence[int], produces: bool) -> Cut:
     return Cut(name=name, handler=handler, channels=tuple(range(len(heads))), produces=produces, roots=tuple(heads))
 
 
-def _fewer_heads(module: nn.Module, removed: Sequence[int]) -> nn.Module:
-    for attribute in HEADS:
-        if isinstance(getattr(module, attribute, None), int):
-            setattr(module, attribute, getattr(module, attribute) - len(removed))
-    return module
+def _fewer_heads(module: nn.Module, removed: Sequence[int]) -> None:
+    values = vars(module)
+    heads = next(values[attribute] for attribute in HEADS if isinstance(values.get(attribute), int))
+    for attribute in (*HEADS, *_SPANS):
+        if isinstance(values.get(attribute), int):
+            values[attribute] -= values[attribute] // heads * len(removed)

@@ -72,14 +72,11 @@ def _weight(module: nn.Module) -> Tensor:
 
 def _rows(module: nn.Module, tensor: Tensor, cut: Cut) -> Tensor:
     """What belongs to each position of a cut in a weight: (positions, values)."""
-    transposed = bool(getattr(module, "transposed", False))
-    outputs_first = tensor.transpose(0, 1) if transposed else tensor
-    if cut.produces:
-        return outputs_first.flatten(1)[list(cut.channels)]
-    groups = int(getattr(module, "groups", 1))
-    # A grouped convolution holds each input position once a group, in the weights of that group's outputs.
-    parts = outputs_first.reshape(groups, -1, *outputs_first.shape[1:]).transpose(1, 2)
-    return parts.reshape(-1, *parts.shape[2:]).flatten(1)[list(cut.channels)]
+    if cut.produces == bool(getattr(module, "transposed", False)):
+        # The other side comes first, and a group holds each position of this one in the weights of its own.
+        parts = tensor.reshape(int(getattr(module, "groups", 1)), -1, *tensor.shape[1:]).transpose(1, 2)
+        tensor = parts.reshape(-1, *parts.shape[2:])
+    return tensor.flatten(1)[list(cut.channels)]
 
 
 def _norm(candidate: Candidate, power: int) -> Tensor:
@@ -216,6 +213,8 @@ def _with_evidence(candidate: Candidate) -> Iterator[tuple[Tensor, Tensor, Cut]]
     """Each parameter that produces the channels, with its evidence: (positions, values) both."""
     for name, module, cut in (*candidate.layers(produces=True), *candidate.norms()):
         for key, parameter in module.named_parameters(recurse=False):
+            if key not in ("weight", "bias"):
+                continue
             found = candidate.evidence.get(f"{name}.{key}" if name else key)
             if found is None:  # nothing of it reaches the loss
                 found = torch.zeros_like(parameter)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,10 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nasbench_compression.checks import check_number
+from nasbench_compression.checks import check_network, check_number
+from nasbench_compression.copying import copy_network, summary
 from nasbench_compression.macs import count_macs
+from nasbench_compression.reference import Reference, check_independent, check_restores, run
 from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
-from nasbench_compression.surgery import inference, replace_module
+from nasbench_compression.surgery import attached, inference, replace_module
 from nasbench_registry import UserError, one_of
 
 IMPORTANCES = ("block_influence", "accuracy")
@@ -39,7 +40,8 @@ class DropLayers(Step):
         learning_rate: of the fine-tuning; None is the experiment's own.
 
     The note holds `dropped`, the names in the order in which they went, with the importance of each; `blocks`, how many
-    there were and are; `macs` and `params` as [before, after].
+    there were and are; `left_alone`, blocks that the network does not do without, as {block: reason}; `macs` and
+    `params` as [before, after].
     """
 
     name: ClassVar[str] = "drop_layers"
@@ -73,16 +75,24 @@ class DropLayers(Step):
         """See `Step.apply`.
 
         Raises:
-            UserError: the network has fewer residual blocks than are to go, or the ratio is less than half a block.
+            UserError: the network has fewer residual blocks than are to go, or the ratio is less than half a block; the
+                network does not run on the images, has no copy, or holds values that are not finite.
         """
+        images = {"example_inputs": context.example_inputs, "calibration": context.calibration}
+        check_network("drop_layers", model, images)
+        example = context.example_inputs.to(device_of(model))
         with seeded(context.seed, device=device_of(model)):
-            short = copy.deepcopy(model)
-            blocks = residual_blocks(short, context.example_inputs)
+            short = copy_network(model)
+            Reference.of("drop_layers", short, example)
+            check_independent("drop_layers", short, model, example)
+            left_alone: dict[str, str] = {}
+            blocks = residual_blocks(short, example, left_alone)
             count = self.count if self.count is not None else round((self.ratio or 0) * len(blocks))
             if not 0 < count <= len(blocks):
+                others = "".join(f" ({name} is one, but {reason})" for name, reason in left_alone.items())
                 raise UserError(
-                    f"drop_layers is to drop {count} of {len(blocks)} residual blocks whose removal keeps all shapes; "
-                    f"give a count from 1 to their number, or leave the step out of the recipe."
+                    f"drop_layers is to drop {count} of {len(blocks)} residual blocks whose removal keeps all shapes"
+                    f"{others}; give a count from 1 to their number, or leave the step out of the recipe."
                 )
             dropped: dict[str, float] = {}
             for _ in range(count):
@@ -93,23 +103,25 @@ class DropLayers(Step):
                 blocks.remove(worst)
             if self.epochs:
                 context.finetune(short, epochs=self.epochs, learning_rate=self.learning_rate)
-        example = context.example_inputs.to(device_of(model))
-        return short, {
+        note = {
             "dropped": dropped,
             "blocks": [len(blocks) + count, len(blocks)],
+            "left_alone": left_alone,
             "macs": [count_macs(network, example) for network in (model, short)],
             "params": [count_parameters(network) for network in (model, short)],
         }
+        check_restores(self, model, short, note, example)
+        return short, note
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`."""
-        model = copy.deepcopy(model)
+        model = copy_network(model)
         for name in note["dropped"]:
             _drop(model, name)
         return model
 
 
-def residual_blocks(model: nn.Module, example_inputs: Tensor) -> list[str]:
+def residual_blocks(model: nn.Module, example_inputs: Tensor, left_alone: dict[str, str] | None = None) -> list[str]:
     """Names of the innermost modules that pass their input on unchanged if all of their parameters are zero.
 
     That is what a residual block is: ``x + body(x)``, or ``relu(x + body(x))`` behind another ReLU. Without it, all
@@ -118,8 +130,9 @@ def residual_blocks(model: nn.Module, example_inputs: Tensor) -> list[str]:
     Args:
         model: left as it was.
         example_inputs: (n, c, h, w), some images.
+        left_alone: gets the blocks that cannot be dropped for another reason, by name.
     """
-    probe = copy.deepcopy(model).eval()
+    probe = copy_network(model).eval()
     modules = {name: module for name, module in probe.named_modules() if name and _computes(module)}
     seen: dict[str, list[Tensor | None]] = {}
     handles = [
@@ -141,7 +154,25 @@ def residual_blocks(model: nn.Module, example_inputs: Tensor) -> list[str]:
             output = module(inputs[0].clone())  # it may change its input in place
             if isinstance(output, Tensor) and output.shape == inputs[0].shape and torch.equal(output, inputs[0]):
                 found.append(name)
-    return [name for name in found if not any(other.startswith(f"{name}.") for other in found)]
+    left_alone = {} if left_alone is None else left_alone
+    innermost = [name for name in found if not any(other.startswith(f"{name}.") for other in found)]
+    left_alone |= {name: reason for name in innermost if (reason := _why_needed(model, name, images)) is not None}
+    return [name for name in innermost if name not in left_alone]
+
+
+def _why_needed(model: nn.Module, name: str, images: Tensor) -> str | None:
+    """Why a network does not do without a block, apart from what it computes; None if it does."""
+    for part in model.get_submodule(name).modules():
+        reason = attached(part)
+        if reason is not None:
+            return f"{reason}, and would be lost"
+    trial = copy_network(model)
+    _drop(trial, name)
+    try:
+        run(trial, images)
+    except Exception as error:  # whatever the user's network makes of it
+        return f"the network fails without it ({summary(error)})"
+    return None
 
 
 def _computes(module: nn.Module) -> bool:
@@ -175,7 +206,7 @@ def _importances(model: nn.Module, blocks: list[str], importance: str, context: 
 
 
 def _accuracy_without(model: nn.Module, name: str, context: Context) -> float:
-    trial = copy.deepcopy(model)
+    trial = copy_network(model)
     _drop(trial, name)
     return float(context.evaluate(trial))
 

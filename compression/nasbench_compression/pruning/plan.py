@@ -1,114 +1,48 @@
-"""What has to be cut together when channels of one layer go, and the cutting itself."""
+"""Channels that go, as cuts of modules and tensors, and the cutting itself."""
 
 from __future__ import annotations
 
 import functools
-import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from nasbench_compression.pruning.ties import Graph, Tie, find_ties
+KNOWN = (
+    *(nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm),
+    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU, nn.Embedding, nn.RNNBase),
+)
+"""Modules whose sizes the functions that cut them keep."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """Channels to be removed from one module or one bare parameter.
+    """Channels to be removed from one module, or from one bare parameter or buffer.
 
     Attributes:
-        name: of the module, or of the parameter where `dimension` is set.
-        handler: torch-pruning's function that removes the channels from a module of this kind.
+        name: of the module, or of the tensor where `dimension` is set.
+        handler: torch-pruning's function that removes the channels from a module of this kind; None for a tensor.
         channels: positions in this module.
         produces: whether these are outputs of the module, not inputs.
-        dimension: the dimension of a bare parameter; None for a module.
-        roots: the channel of the group that each position belongs to; as many as `channels`.
+        dimension: the dimension of a bare tensor; None for a module.
+        roots: the unit of the group that each position belongs to; as many as `channels`.
     """
 
     name: str
-    handler: Callable[[Any, Sequence[int]], Any]
+    handler: Callable[[Any, list[int]], Any] | None
     channels: tuple[int, ...]
     produces: bool
     dimension: int | None = None
     roots: tuple[int, ...] = ()
 
 
-def trace(model: nn.Module, inputs: Tensor) -> tp.DependencyGraph:
-    """Torch-pruning's graph of `model`, which gets evaluation mode and gradients: pass a copy."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    with torch.enable_grad(), warnings.catch_warnings():
-        # The library warns that it guesses for bare parameters; a wrong guess is caught by the check.
-        warnings.simplefilter("ignore")
-        # Without a forward function it tries model(*inputs) first, which takes the batch for a list of arguments.
-        return Graph().build_dependency(model, inputs, forward_fn=_with_dead_ends, verbose=False)
-
-
-def _with_dead_ends(model: nn.Module, inputs: Tensor) -> list[Tensor]:
-    """The output of the network, and those of layers whose result nothing reads, which still have to fit."""
-    ran: list[tuple[nn.Module, Tensor]] = []
-
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.grad_fn is not None:
-            ran.append((module, output))
-
-    leaves = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
-    hooks = [module.register_forward_hook(keep) for module in leaves]
-    try:
-        logits = model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    parameters = [next(module.parameters(recurse=False)) for module, _ in ran]
-    if not parameters:
-        return [logits]
-    found = torch.autograd.grad(logits.sum(), parameters, retain_graph=True, allow_unused=True)
-    return [logits, *(output for (_, output), gradient in zip(ran, found, strict=True) if gradient is None)]
-
-
-def plan_cuts(graph: tp.DependencyGraph, layer: str) -> tuple[tuple[Cut, ...], tuple[Tie, ...]]:
-    """Everything that goes when all output channels of `layer` go, see `restrict`; and what has to go together.
-
-    Raises:
-        RuntimeError: torch-pruning does not know which channel of the layer a position belongs to.
-    """
-    root = graph.model.get_submodule(layer)
-    pruner = graph.get_pruner_of_module(root)
-    channels = list(range(int(pruner.get_out_channels(root))))
-    group = graph.get_pruning_group(root, pruner.prune_out_channels, channels)
-    names = {module: name for name, module in graph.model.named_modules()}
-    parameters = {id(parameter): name for name, parameter in graph.model.named_parameters()}
-    cuts = []
-    for item in group:
-        dependency, target = item.dep, item.dep.target.module
-        if isinstance(target, nn.Parameter):
-            name, dimension = parameters[id(target)], int(dependency.target.pruning_dim)
-        elif target in names:
-            name, dimension = names[target], None
-        else:
-            continue  # an operation without weights, such as an addition
-        if any(root is None for root in item.root_idxs):
-            raise RuntimeError(f"it is unknown which channels of {layer} positions in {name} belong to")
-        produces = dimension is not None or bool(graph.is_out_channel_pruning_fn(dependency.handler))
-        cuts.append(
-            Cut(
-                name=name,
-                handler=dependency.handler,
-                channels=tuple(int(position) for position in item.idxs),
-                produces=produces,
-                dimension=dimension,
-                roots=tuple(int(root) for root in item.root_idxs),
-            )
-        )
-    return tuple(cuts), find_ties(graph, group)
-
-
 def restrict(cuts: Sequence[Cut], removed: Sequence[int]) -> tuple[Cut, ...]:
-    """Only what goes with these channels of the group."""
+    """Only what goes with these units of the group."""
     wanted = set(removed)
     made = []
     for cut in cuts:
@@ -131,16 +65,49 @@ def merge(cuts: Iterable[Cut]) -> tuple[Cut, ...]:
 
 
 def apply_cuts(model: nn.Module, cuts: Sequence[Cut]) -> None:
-    """Remove the channels from `model`, in place; `cuts` as `merge` gives them."""
+    """Remove the channels from `model`, in place; `cuts` as `merge` gives them.
+
+    What is trained, and which modules share one parameter, stays as it was.
+
+    Raises:
+        Uncut: modules that share a parameter would keep different parts of it.
+    """
+    places = [(module, key) for module in model.modules() for key, old in module._parameters.items() if old is not None]
+    before = [module._parameters[key] for module, key in places]
     for cut in cuts:
-        if cut.dimension is None:
+        if cut.handler is not None:
             cut.handler(model.get_submodule(cut.name), list(cut.channels))
             continue
-        owner, _, attribute = cut.name.rpartition(".")
-        module = model.get_submodule(owner)
-        old: Tensor = getattr(module, attribute)
-        index = torch.tensor(_kept(old.shape[cut.dimension], cut.channels), device=old.device)
-        setattr(module, attribute, nn.Parameter(old.detach().index_select(cut.dimension, index)))
+        assert cut.dimension is not None, "what has no handler is a tensor"
+        module, attribute = _owner(model, cut.name)
+        whole: Tensor = getattr(module, attribute)
+        size = whole.shape[cut.dimension]
+        index = torch.tensor(_kept(size, cut.channels), device=whole.device)
+        _set(module, attribute, whole.detach().index_select(cut.dimension, index))
+        for name, value in [] if isinstance(module, KNOWN) else list(vars(module).items()):
+            # A norm of another library, say, that keeps the shape of its scale.
+            if type(value) in (int, tuple) and size in (value if type(value) is tuple else (value,)):
+                vars(module)[name] = _replaced(value, size, len(index))
+    shared: dict[int, nn.Parameter] = {}
+    for (module, key), old in zip(places, before, strict=True):
+        new = module._parameters[key]
+        if new is None or old is None:
+            continue
+        first = shared.setdefault(id(old), new)
+        if first is not new:
+            if first.shape != new.shape or not torch.equal(first, new):
+                raise Uncut(f"modules share {key!r} of a {type(module).__name__}, and would keep different parts of it")
+            module._parameters[key] = first
+        if new is not old:
+            new.requires_grad_(old.requires_grad)
+
+
+def _replaced(value: int | tuple[Any, ...], old: int, new: int) -> int | tuple[Any, ...]:
+    return tuple(new if item == old else item for item in value) if isinstance(value, tuple) else new
+
+
+class Uncut(RuntimeError):
+    """A cut that is impossible; the message says why, in words."""
 
 
 def zero_cuts(model: nn.Module, cuts: Sequence[Cut]) -> None:
@@ -152,16 +119,20 @@ def zero_cuts(model: nn.Module, cuts: Sequence[Cut]) -> None:
         if not cut.produces:
             continue
         if cut.dimension is not None:
-            owner, _, attribute = cut.name.rpartition(".")
-            _zero(model.get_submodule(owner), attribute, cut.dimension, cut.channels)
+            module, attribute = _owner(model, cut.name)
+            _zero(module, attribute, cut.dimension, cut.channels)
             continue
         module = model.get_submodule(cut.name)
-        if isinstance(module, nn.LayerNorm | nn.GroupNorm):
-            module.forward = functools.partial(_normalize_rest, module, cut.channels)  # type: ignore[method-assign]
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
+            module.forward = functools.partial(_normalize_rest, module.forward, cut.channels)  # type: ignore[method-assign]
             continue
-        transposed = getattr(module, "transposed", False)
-        for name, _ in list(module.named_parameters(recurse=False)):
-            _zero(module, name, 1 if transposed and name == "weight" else 0, cut.channels)
+        if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups > 1:
+            _zero_outputs(module, cut.channels)
+            continue
+        second = getattr(module, "transposed", False) or isinstance(module, nn.Embedding)
+        for name in ("weight", "bias"):
+            if module._parameters.get(name) is not None:
+                _zero(module, name, 1 if second and name == "weight" else 0, cut.channels)
         if getattr(module, "running_mean", None) is not None:
             # A batch norm without learned scale still has to map zero to zero.
             _zero(module, "running_mean", 0, cut.channels)
@@ -172,45 +143,88 @@ def _kept(size: int, removed: Sequence[int]) -> list[int]:
     return [position for position in range(size) if position not in gone]
 
 
-def _normalize_rest(module: nn.LayerNorm | nn.GroupNorm, removed: Sequence[int], x: Tensor) -> Tensor:
-    dimension = -1 if isinstance(module, nn.LayerNorm) else 1
-    index = torch.tensor(_kept(x.shape[dimension], removed))
-    weight, bias = (None if tensor is None else tensor[index] for tensor in (module.weight, module.bias))
-    rest = x.index_select(dimension, index)
-    if isinstance(module, nn.LayerNorm):
-        rest = functional.layer_norm(rest, (len(index),), weight, bias, module.eps)
-    else:
-        rest = functional.group_norm(rest, module.num_groups, weight, bias, module.eps)
-    return torch.zeros_like(x).index_copy(dimension, index, rest)
+def _normalize_rest(forward: Callable[..., Any], removed: Sequence[int], *args: Any, **kwargs: Any) -> Any:
+    """What the `forward` of a norm gives without these channels, and zero for them."""
+    with _NormalizeRest(removed):
+        return forward(*args, **kwargs)
+
+
+class _NormalizeRest(TorchFunctionMode):
+    """Lets norms over channels leave some of them out; wherever in a module they are, for a subclass may permute."""
+
+    def __init__(self, removed: Sequence[int]) -> None:
+        super().__init__()
+        self._removed = removed
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the function."""
+        kwargs = kwargs or {}
+        if func not in _NORMS:
+            return func(*args, **kwargs)
+        x, count, *others = args
+        dimension = 1 if func in _GROUP_NORMS else -1
+        index = torch.tensor(_kept(x.shape[dimension], self._removed))
+        others = [value[index] if isinstance(value, Tensor) else value for value in others]
+        kwargs = {key: value[index] if isinstance(value, Tensor) else value for key, value in kwargs.items()}
+        rest = x.index_select(dimension, index)
+        rest = func(rest, count if func in _GROUP_NORMS else (len(index),), *others, **kwargs)
+        return torch.zeros_like(x).index_copy(dimension, index, rest)
+
+
+_GROUP_NORMS = (torch.group_norm, functional.group_norm)
+_NORMS = (*_GROUP_NORMS, torch.layer_norm, functional.layer_norm, torch.rms_norm, functional.rms_norm)
 
 
 def _zero(module: nn.Module, name: str, dimension: int, channels: Sequence[int]) -> None:
     old: Tensor = getattr(module, name)
     index = torch.tensor(channels, device=old.device)
-    new = old.detach().index_fill(dimension, index, 0)
-    setattr(module, name, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
+    _set(module, name, old.detach().index_fill(dimension, index, 0))
+
+
+def _zero_outputs(module: nn.modules.conv._ConvTransposeNd, channels: Sequence[int]) -> None:
+    """Of a transposed convolution with groups, whose weights are (inputs, outputs / groups, ...)."""
+    weight, groups = module.weight, module.groups
+    mask = torch.ones(groups * weight.shape[1], dtype=weight.dtype, device=weight.device)
+    mask[list(channels)] = 0
+    rows = mask.view(groups, 1, -1).expand(-1, len(weight) // groups, -1).reshape(weight.shape[:2])
+    _set(module, "weight", weight.detach() * rows.view(*rows.shape, *[1] * (weight.ndim - 2)))
+    if module.bias is not None:
+        _zero(module, "bias", 0, channels)
+
+
+def _owner(model: nn.Module, path: str) -> tuple[nn.Module, str]:
+    owner, _, attribute = path.rpartition(".")
+    return model.get_submodule(owner), attribute
+
+
+def _set(module: nn.Module, name: str, value: Tensor) -> None:
+    """Put a tensor in the place of a parameter or a buffer."""
+    setattr(module, name, nn.Parameter(value) if name in module._parameters else value)
 
 
 class Undo:
-    """Puts the modules that these cuts touch back to what they are now.
+    """Puts a network back to what it is now.
 
-    Copying the network for each trial would take most of the time of pruning. Cutting and zeroing replace tensors
-    and sizes and never write into a tensor, so that the old ones are enough.
+    Copying it for each trial would take most of the time of pruning. Cutting and zeroing replace tensors and sizes and
+    never write into a tensor, so that the old ones are enough; and so are lists of them, such as the one that an LSTM
+    keeps besides its parameters, and what modules remember of their last inputs.
     """
 
-    def __init__(self, model: nn.Module, cuts: Sequence[Cut]) -> None:
-        names = {cut.name if cut.dimension is None else cut.name.rpartition(".")[0] for cut in cuts}
-        touched = {part for name in names for part in model.get_submodule(name).modules()}
-        self._saved = [
-            (module, dict(vars(module)), dict(module._parameters), dict(module._buffers)) for module in touched
-        ]
+    def __init__(self, model: nn.Module) -> None:
+        self._saved = [(values, _contents(values)) for module in model.modules() for values in _state(module)]
 
     def __call__(self) -> None:
         """Restore."""
-        for module, attributes, parameters, buffers in self._saved:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            module._parameters.clear()
-            module._parameters.update(parameters)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+        for values, contents in self._saved:
+            values.clear()
+            values.update(contents) if isinstance(values, dict) else values.extend(contents)
+
+
+def _state(module: nn.Module) -> list[dict[str, Any] | list[Any]]:
+    """Everything that a module keeps, and the lists and dicts in it."""
+    inside = [value for value in vars(module).values() if type(value) in (dict, OrderedDict, list)]
+    return [vars(module), *inside]
+
+
+def _contents(values: dict[str, Any] | list[Any]) -> dict[str, Any] | list[Any]:
+    return dict(values) if isinstance(values, dict) else list(values)

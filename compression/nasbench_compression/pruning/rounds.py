@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from nasbench_compression.copying import copy_network
 from nasbench_compression.macs import count_macs
 from nasbench_compression.pruning.check import Probe
 from nasbench_compression.pruning.groups import ChannelGroup, find_groups
@@ -67,7 +67,7 @@ class Round:
         made = cls(model=model, context=context, ranking=ranking, probe=probe, left_out=left_out)
         for group in found:
             candidate = Candidate(
-                model=model, cuts=group.cuts, channels=group.channels, evidence=evidence, generator=generator
+                model=model, cuts=group.cuts, channels=group.size, evidence=evidence, generator=generator
             )
             try:
                 scores = torch.nan_to_num(importance.score(candidate))
@@ -75,7 +75,7 @@ class Round:
                 made.left_out[group.layer] = f"importance {ranking.importance} says nothing of it: {error}"
                 continue
             made.groups.append(group)
-            made.scores.append(scores[torch.tensor(group.units)].mean(1))
+            made.scores.append(scores / group.blocks)
         return made
 
     @property
@@ -145,9 +145,6 @@ class Round:
         return merge(cut for group, removed in pairs for cut in group.without(removed))
 
     def _without(self, chosen: Chosen) -> nn.Module:
-        learned = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
-        made = copy.deepcopy(self.model)
+        made = copy_network(self.model)
         apply_cuts(made, self._cuts(chosen))
-        for name, parameter in made.named_parameters():
-            parameter.requires_grad_(learned[name])
         return made

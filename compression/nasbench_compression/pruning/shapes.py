@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import nn
 
-_SIZES = (
-    *("in_channels", "out_channels", "groups", "in_features", "out_features"),
-    *("num_features", "num_channels", "num_groups", "num_parameters", "normalized_shape"),
-    *("heads", "num_heads"),
-)
+from nasbench_compression.copying import copy_network
 
 
-def _module_shapes(module: nn.Module) -> dict[str, Any]:
-    # What a property tells, such as the channels of a wrapper's own convolution, follows from other sizes.
-    kept = [name for name in _SIZES if not isinstance(getattr(type(module), name, None), property)]
-    sizes = {name: getattr(module, name) for name in kept if isinstance(getattr(module, name, None), int | tuple)}
+def _module_shapes(module: nn.Module) -> dict[str, dict[str, Any]]:
+    """Whole numbers that a module keeps itself, also in tuples, and the shapes of its tensors.
+
+    What a property tells, such as the channels of a wrapper's own convolution, follows from those of others.
+    """
     own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    numbers = {name: value for name, value in vars(module).items() if _is_whole(value)}
     return {
-        "sizes": {name: list(size) if isinstance(size, tuple) else size for name, size in sizes.items()},
+        "sizes": {name: list(value) if isinstance(value, tuple) else value for name, value in numbers.items()},
         "tensors": {name: list(tensor.shape) for name, tensor in own},
     }
 
 
+def _is_whole(value: Any) -> bool:
+    items = value if type(value) is tuple else (value,)
+    return all(type(item) is int for item in items)
+
+
 def changed_shapes(before: nn.Module, after: nn.Module) -> dict[str, Any]:
-    """Sizes and tensor shapes of every module of `after` that differ from `before`, by name; JSON."""
-    old = {name: _module_shapes(module) for name, module in before.named_modules()}
-    new = {name: _module_shapes(module) for name, module in after.named_modules()}
-    return {name: shapes for name, shapes in new.items() if shapes != old[name]}
+    """Numbers and tensor shapes of every module of `after` that differ from those in `before`, by name; JSON."""
+    shapes = {}
+    modules = dict(before.named_modules())
+    for name, module in after.named_modules():
+        old = _module_shapes(modules[name])
+        changed = {
+            kind: {key: size for key, size in sizes.items() if old[kind].get(key) != size}
+            for kind, sizes in _module_shapes(module).items()
+        }
+        if any(changed.values()):
+            shapes[name] = changed
+    return shapes
 
 
 def with_shapes(model: nn.Module, shapes: dict[str, Any]) -> nn.Module:
-    """A copy of `model` with these sizes; tensors whose shape changes are zero."""
-    model = copy.deepcopy(model)
+    """A copy of `model` with these sizes; tensors whose shape changes are zero, and modules that share one still do."""
+    model = copy_network(model)
+    made: dict[int, torch.Tensor] = {}
+    kept = []  # so that no id is used again
     for name, wanted in shapes.items():
         module = model.get_submodule(name)
         for size, value in wanted["sizes"].items():
             setattr(module, size, tuple(value) if isinstance(value, list) else value)
         for key, shape in wanted["tensors"].items():
             old = getattr(module, key)
-            if list(old.shape) == shape:
-                continue
-            empty = torch.zeros(shape, dtype=old.dtype, device=old.device)
-            is_parameter = isinstance(old, nn.Parameter)
-            setattr(module, key, nn.Parameter(empty, requires_grad=old.requires_grad) if is_parameter else empty)
+            kept.append(old)
+            if id(old) not in made:
+                empty = torch.zeros(shape, dtype=old.dtype, device=old.device)
+                is_parameter = isinstance(old, nn.Parameter)
+                made[id(old)] = nn.Parameter(empty, requires_grad=old.requires_grad) if is_parameter else empty
+            setattr(module, key, made[id(old)])
     return model

@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from nasbench_compression.checks import check_number
+from nasbench_compression.checks import check_network, check_number
+from nasbench_compression.copying import copy_network, summary
 from nasbench_compression.exclude import check_exclude
-from nasbench_compression.pruning.groups import ROOTS
+from nasbench_compression.pruning.coupling import ROOTS
 from nasbench_compression.pruning.importances import IMPORTANCES
 from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_compression.pruning.shapes import changed_shapes, with_shapes
 from nasbench_compression.pruning.targets import TARGETS, Target, find_cut, quantity
+from nasbench_compression.reference import Reference, check_independent, check_restores, run
 from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
 from nasbench_registry import UserError, one_of
 
@@ -25,9 +27,10 @@ from nasbench_registry import UserError, one_of
 class Prune(Step):
     """Remove the least important channels of each group of coupled layers.
 
-    DepGraph (Fang et al., CVPR 2023, arXiv:2301.12900) through torch-pruning. Deviations: each cut is first tried on
-    a copy with random weights, and a group whose cut is wrong there is left whole (`left_out` in the note); there is no
-    sparse training; a global ranking leaves each layer at least a tenth of its channels.
+    DepGraph (Fang et al., CVPR 2023, arXiv:2301.12900), whose groups of layers are found here channel by channel, by
+    following one forward pass (`nasbench_compression.pruning.coupling`), and cut by torch-pruning. Deviations: each cut
+    is first tried on a copy with random weights, and a group whose cut is wrong there is left whole (`left_out` in the
+    note); there is no sparse training; a global ranking, and `macs_ratio`, leave each layer at least about a tenth.
 
     One of the five targets is set:
 
@@ -109,15 +112,24 @@ class Prune(Step):
 
         Raises:
             UserError: not a single channel could be removed, the network is within the target already or cannot get
-                there, `exclude` names no module, or the context lacks labels or a latency that the options need.
+                there, `exclude` names no module, or the context lacks labels or a latency that the options need; the
+                network does not run on the images, has no copy, or holds values that are not finite.
         """
         if self.max_latency_ms is not None and context.latency_ms is None:
             raise UserError(
                 f"prune max_latency_ms is {self.max_latency_ms}, but nothing can measure latency here; "
                 f"give max_macs, or a device that times networks."
             )
+        images = {"example_inputs": context.example_inputs, "calibration": context.calibration}
+        check_network("prune", model, images)
         with seeded(context.seed, device=device_of(model)):
-            return self._prune(model, context)
+            example = context.example_inputs.to(device_of(model))
+            copied = copy_network(model)
+            Reference.of("prune", copied, example)
+            check_independent("prune", copied, model, example)
+            pruned, note = self._prune(model, context)
+            check_restores(self, model, pruned, note, example)
+        return pruned, note
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`; shapes come from the note, so torch-pruning is not needed."""
@@ -148,16 +160,23 @@ class Prune(Step):
                 total = found.channels
             before = sum(left.values())
             pruned, kept = found.cut(chosen)
+            _check_runs(pruned, context)
             left |= kept
             rounds.append(1 - sum(left.values()) / max(before, 1))
             if self.epochs and rounds[-1]:
                 context.finetune(pruned, epochs=self.epochs, learning_rate=self.learning_rate)
         shapes = changed_shapes(model, pruned)
         if not shapes:
-            reasons = "; ".join(f"{layer}: {reason}" for layer, reason in found.left_out.items())
+            reasons = "; ".join(
+                f"{layer or 'the network itself'}: {reason}" for layer, reason in found.left_out.items()
+            )
+            kinds = {type(module) for module in model.modules()}
+            nothing = "its only layers produce its output"
+            if not any(issubclass(kind, ROOTS) for kind in kinds):
+                names = ", ".join(sorted(kind.__name__ for kind in kinds))
+                nothing = f"no module of it is a convolution or a linear layer; it has the classes {names}"
             raise UserError(
-                f"prune with {target.option} {target.value} removes nothing from this network "
-                f"({reasons or 'its only layers produce its output'}); "
+                f"prune with {target.option} {target.value} removes nothing from this network ({reasons or nothing}); "
                 f"raise the share that goes, lower round_to, or leave the step out of the recipe."
             )
         sizes: dict[str, list[float]] = {
@@ -189,6 +208,19 @@ class Prune(Step):
     @property
     def _ranking(self) -> Ranking:
         return Ranking(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Ranking)})
+
+
+def _check_runs(pruned: nn.Module, context: Context) -> None:
+    """Refuse a network that runs on random images, and not on real ones, for which its code does something else."""
+    for name, images in (("example_inputs", context.example_inputs), ("calibration", context.calibration)):
+        try:
+            run(pruned, images[:8].to(device_of(pruned)))
+        except Exception as error:  # whatever the user's network raises
+            raise UserError(
+                f"prune: without its channels, the network runs on random images and fails on {name} "
+                f"({summary(error)}), so its forward does something else for some images; exclude the layers that it "
+                f"chooses between."
+            ) from error
 
 
 def _changed_layers(before: nn.Module, after: nn.Module, shapes: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:

@@ -22,6 +22,7 @@ TARGETS = {
 """Options that set a target, each with the quantity that it is about."""
 
 _SMALLEST = 0.999  # a share of channels with which every group keeps as little as it may
+_FLOOR = 0.9  # and the largest share for a target that is to come near, not to be kept: a tenth of each layer stays
 _CLOSE = 0.002  # of the goal; good enough to stop
 _REFINEMENTS = 3
 _TRIES = {"macs": 12, "params": 12, "latency_ms": 6}
@@ -63,9 +64,10 @@ class Target:
         limit = self.limit(before)
         if abs(after - limit) <= _MISSED * limit:
             return None
+        floor = "" if self.at_most or self.kind == "channels" else ", of each of which about a tenth stays,"
         return (
             f"{after:.6g} {self.kind} are left, not {limit:.6g}: whole channels, equal blocks and round_to of the "
-            f"layers that can be cut come no nearer"
+            f"layers that can be cut{floor} come no nearer"
         )
 
     def check(self, start: float) -> None:
@@ -122,7 +124,11 @@ def _nearest(found: Round, target: Target, goal: float, limit: float) -> Chosen:
             f"is as small as may be; raise it."
         )
     share = search_share(
-        lambda share: measure(found.choose(share)), goal, at_most=target.at_most, tries=_TRIES[target.kind]
+        lambda share: measure(found.choose(share)),
+        goal,
+        at_most=target.at_most,
+        tries=_TRIES[target.kind],
+        largest=_SMALLEST if target.at_most else _FLOOR,
     )
     chosen: Chosen = found.choose(share)
     if target.kind == "latency_ms":
@@ -147,19 +153,22 @@ def _refined(found: Round, chosen: Chosen, measure: Callable[[Chosen], float], g
     return chosen
 
 
-def search_share(measure: Callable[[float], float], goal: float, *, at_most: bool, tries: int) -> float:
-    """The share of channels in (0, 1) with which a quantity comes nearest to its goal, by bisection.
+def search_share(
+    measure: Callable[[float], float], goal: float, *, at_most: bool, tries: int, largest: float = _SMALLEST
+) -> float:
+    """The share of channels between 0 and `largest` with which a quantity comes nearest to its goal, by bisection.
 
     Args:
         measure: the quantity that such a share leaves; falls with the share, as far as rounding allows.
         goal: of the quantity.
         at_most: it must not be exceeded.
         tries: measurements at most.
+        largest: share that is allowed.
 
     Returns:
         The share whose quantity is nearest; of those within the goal, with `at_most`, if there are any.
     """
-    low, high = 0.0, _SMALLEST
+    low, high = 0.0, largest
     tried: dict[float, float] = {}
     for _ in range(tries):
         share = (low + high) / 2
@@ -171,4 +180,4 @@ def search_share(measure: Callable[[float], float], goal: float, *, at_most: boo
         else:
             high = share
     within = {share: value for share, value in tried.items() if value <= goal} if at_most else tried
-    return min(within, key=lambda share: abs(tried[share] - goal), default=_SMALLEST)
+    return min(within, key=lambda share: abs(tried[share] - goal), default=largest)

@@ -8,7 +8,6 @@ its input as columns (im2col), which have to be copied first. For a 3x3 kernel, 
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 import time
@@ -20,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasbench_compression.copying import copy_network, summary
 from nasbench_compression.sparsity.weights import Weight
-from nasbench_compression.surgery import inference, replace_module
+from nasbench_compression.surgery import StandIn, inference, replace_module, why_not_plain
 
 _WARMUP = 2
 _TURNS = (9, 100)  # at least, at most
@@ -58,17 +58,31 @@ def stored_bytes(matrix: Tensor) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-class CsrLinear(nn.Module):
-    """A linear layer with a sparse matrix; (..., in_features) to (..., out_features).
+class _Sparse(StandIn):
+    """A layer with a sparse matrix; what else is read of the layer stays as it was.
 
     Args:
         layer: its weights are copied.
     """
 
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.matrix = to_csr(layer.weight)
+    def __init__(self, layer: nn.Linear | nn.Conv2d, groups: int = 1) -> None:
+        super().__init__(layer)
+        self.matrix = to_csr(layer.weight, groups)
+        self._dense = layer.weight.detach()
         self.bias = None if layer.bias is None else layer.bias.detach()
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, as it was."""
+        return self._dense
+
+
+class CsrLinear(_Sparse):
+    """A linear layer with a sparse matrix; (..., in_features) to (..., out_features).
+
+    Args:
+        layer: its weights are copied.
+    """
 
     def forward(self, inputs: Tensor) -> Tensor:
         """As `torch.nn.Linear`."""
@@ -78,7 +92,7 @@ class CsrLinear(nn.Module):
         return outputs.reshape(*inputs.shape[:-1], -1)
 
 
-class CsrConv2d(nn.Module):
+class CsrConv2d(_Sparse):
     """A convolution with a sparse matrix; (n, in_channels, h, w) to (n, out_channels, h', w').
 
     Args:
@@ -86,9 +100,7 @@ class CsrConv2d(nn.Module):
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
-        self.matrix = to_csr(layer.weight, layer.groups)
-        self.bias = None if layer.bias is None else layer.bias.detach()[:, None]
+        super().__init__(layer, layer.groups)
         self.kernel, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
         self.before, self.after = _padding(layer)
         self.pointwise = layer.kernel_size == layer.stride == (1, 1) and self.before == self.after == (0, 0)
@@ -113,7 +125,7 @@ class CsrConv2d(nn.Module):
         columns = patches[0] if count == 1 else patches.transpose(0, 1).flatten(1)
         outputs = torch.mm(self.matrix, columns)
         if self.bias is not None:
-            outputs = outputs + self.bias
+            outputs = outputs + self.bias[:, None]
         if count == 1:
             return outputs.view(1, -1, *sizes)
         return outputs.view(len(outputs), count, *sizes).transpose(0, 1)
@@ -130,13 +142,15 @@ def with_csr_layers(model: nn.Module, weights: Mapping[str, Weight]) -> tuple[nn
         The network, and the new layers by the names that `weights` has for them.
     """
     made: dict[str, nn.Module] = {}
-    twin = copy.deepcopy(model)
+    twin = copy_network(model)
     places = {module: name for name, module in model.named_modules()}
     for name, weight in weights.items():
         layer = twin.get_submodule(places[weight.module])
-        if type(layer) is nn.Linear:
+        if why_not_plain(layer) is not None:
+            continue
+        if isinstance(layer, nn.Linear):
             made[name] = CsrLinear(layer)
-        elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
+        elif isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
             made[name] = CsrConv2d(layer)
         else:
             continue
@@ -163,7 +177,8 @@ def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Ten
 
     def watch(name: str) -> Callable[[nn.Module, Any], None]:
         def keep(module: nn.Module, args: Any) -> None:
-            seen.setdefault(name, args[0].detach())
+            if args and isinstance(args[0], Tensor):
+                seen.setdefault(name, args[0].detach())
 
         return keep
 
@@ -178,8 +193,8 @@ def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Ten
             each = min(_BUDGET_S, _BUDGET_OF_LAYERS_S / max(len(ran), 1))
             timed = {name: _compare(*pair, each) for name, pair in ran.items()}
             return about | {"network": _compare(model, sparse, inputs, 4 * _BUDGET_S), "layers": timed}
-    except RuntimeError as error:  # MKL is missing, say
-        return about | {"reason": " ".join(str(error).split())[:300]}
+    except Exception as error:  # MKL is missing, say, or the user's network does not bear other layers
+        return about | {"reason": summary(error)[:300]}
     finally:
         for handle in handles:
             handle.remove()

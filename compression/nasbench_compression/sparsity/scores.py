@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from nasbench_compression.gradients import learning_copy, loss_gradients
 from nasbench_compression.sparsity.weights import Weight
 
 _BATCH = 64
@@ -32,16 +31,15 @@ def snip_scores(model: nn.Module, weights: Mapping[str, Weight], images: Tensor,
         images: (m, c, h, w).
         labels: (m,) class indices.
     """
-    twin = copy.deepcopy(model).eval().requires_grad_(True)
+    twin = learning_copy(model)
     places = {module: name for name, module in model.named_modules()}
     same = {name: getattr(twin.get_submodule(places[weight.module]), weight.name) for name, weight in weights.items()}
     device = next(iter(same.values())).device
     gradients = [torch.zeros_like(weight) for weight in same.values()]
     for batch, targets in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
-        loss = functional.cross_entropy(twin(batch.to(device)), targets.to(device), reduction="sum") / len(images)
-        found = torch.autograd.grad(loss, list(same.values()), allow_unused=True)
+        found = loss_gradients(twin, batch.to(device), targets.to(device), list(same.values()), reduction="sum")
         for total, gradient in zip(gradients, found, strict=True):
             if gradient is not None:
-                total += gradient
+                total += gradient / len(images)
     scored = zip(same, same.values(), gradients, strict=True)
     return {name: (weight.detach() * gradient).abs() for name, weight, gradient in scored}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,14 +9,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nasbench_compression.checks import check_number
+from nasbench_compression.checks import check_network, check_number
+from nasbench_compression.copying import copy_network
 from nasbench_compression.exclude import check_exclude
+from nasbench_compression.reference import check_restores, deployed_copy
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.sparsity.csr import compare_kernels, stored_bytes, to_csr
 from nasbench_compression.sparsity.gradual import Gradual
 from nasbench_compression.sparsity.masks import keep_globally, keep_n_of_m, keep_per_layer, parse_pattern
 from nasbench_compression.sparsity.scores import magnitude_scores, snip_scores
-from nasbench_compression.sparsity.weights import Weight, find_weights
+from nasbench_compression.sparsity.weights import Weight, find_weights, multiplied
 from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
 from nasbench_compression.zeros import keep_zeros
 from nasbench_registry import UserError, one_of
@@ -123,9 +124,13 @@ class Sparsify(Step):
 
         Raises:
             UserError: nothing can be made sparse; says why. Or the importance is "snip" and the context has no labels.
+                Or the network does not run on the images, has no copy, or holds values that are not finite.
         """
-        made = copy.deepcopy(reparameterize(model))
-        weights, left_alone = self._choose_layers(made)
+        images = {"example_inputs": context.example_inputs, "calibration": context.calibration}
+        check_network("sparsify", model, images)
+        inputs = context.example_inputs.to(device_of(model))
+        made, _ = deployed_copy("sparsify", model, inputs)
+        weights, left_alone = self._choose_layers(made, inputs)
         with seeded(context.seed, device=device_of(made)):
             if self._gradual:
                 scores = self._scores(made, weights, context) if self.importance == "snip" else None
@@ -151,15 +156,16 @@ class Sparsify(Step):
                 _mark(weights)
                 if self.epochs:
                     context.finetune(made, epochs=self.epochs, learning_rate=self.learning_rate)
-        inputs = context.example_inputs[:1].to(device_of(made))
-        return made, {
+        note = {
             "importance": self.importance,
             **({"pattern": self.pattern} if self.pattern else {"sparsity": self.sparsity}),
             "schedule": "cubic" if self._gradual else "one_shot",
             **_described(made, weights),
             "left_alone": left_alone,
-            "measured": compare_kernels(made, weights, inputs),
+            "measured": compare_kernels(made, weights, inputs[:1]),
         }
+        check_restores(self, model, made, note, inputs)
+        return made, note
 
     def bytes_promised(self, size_bytes: int, note: dict[str, Any]) -> int:
         """With the sparse layers stored as compressed sparse rows."""
@@ -167,15 +173,21 @@ class Sparsify(Step):
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`; the layers keep their zeros from then on, so the weights have to be loaded first."""
-        model = copy.deepcopy(reparameterize(model))
+        model = reparameterize(copy_network(model))
         found, _ = find_weights(model)
         _mark({name: found[name] for name in note["layers"]})
         return model
 
-    def _choose_layers(self, model: nn.Module) -> tuple[dict[str, Weight], dict[str, str]]:
+    def _choose_layers(self, model: nn.Module, inputs: Tensor) -> tuple[dict[str, Weight], dict[str, str]]:
         weights, left_alone = find_weights(model, self.exclude)
+        used = multiplied(model, inputs[:1], weights)
         for name, weight in list(weights.items()):
-            if self.pattern is not None and weight.value.shape[1] % parse_pattern(self.pattern)[1]:
+            if name not in used:
+                left_alone[name] = (
+                    f"no operation multiplies with it as it is: the {type(weight.module).__name__} does not run, or "
+                    f"computes another weight from it, in which zeros may not be zero"
+                )
+            elif self.pattern is not None and weight.value.shape[1] % parse_pattern(self.pattern)[1]:
                 left_alone[name] = f"its {weight.value.shape[1]} inputs do not divide into groups of {self.pattern}"
             elif self.importance == "movement" and not weight.value.requires_grad:
                 left_alone[name] = "its weight is frozen, so that it cannot move"
@@ -185,9 +197,11 @@ class Sparsify(Step):
                 continue
             del weights[name]
         if not weights:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_alone.items())
+            reasons = "; ".join(f"{name or 'the network itself'}: {reason}" for name, reason in left_alone.items())
+            names = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
+            nothing = f"no module of it is a convolution, a linear layer or attention; it has the classes {names}"
             raise UserError(
-                f"sparsify finds no layer of this network to make sparse ({reasons or 'it has no weights'}); "
+                f"sparsify finds no layer of this network to make sparse ({reasons or nothing}); "
                 f"change exclude or pattern, or leave the step out of the recipe."
             )
         return weights, left_alone
@@ -223,7 +237,7 @@ def _described(model: nn.Module, weights: Mapping[str, Weight]) -> dict[str, Any
     layers = {}
     for name, weight in weights.items():
         value = weight.value.detach()
-        groups = weight.module.groups if isinstance(weight.module, nn.Conv2d) else 1
+        groups = weight.module.groups if isinstance(weight.module, nn.modules.conv._ConvNd) else 1
         layers[name] = {
             "weights": value.numel(),
             "density": _nonzeros(value) / value.numel(),

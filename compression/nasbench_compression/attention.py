@@ -1,0 +1,19 @@
+"""Attention of torch in its parts, for whoever looks at single operations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def no_fast_path() -> Iterator[None]:
+    """Without the one operation that stands for a whole attention layer, or layer of a transformer, in evaluation."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
