@@ -13,6 +13,7 @@ from nasbench.costs.cost import cost
 from nasbench.data import load_data
 from nasbench.devices.device import Device
 from nasbench.models import Origin, save_model as save
+from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
@@ -58,7 +59,7 @@ def survivor(tmp_path_factory):
         stages.append(made)
     metrics, _ = measure_stages(stages, bench, device)
     normalization = {"mean": list(bench.data.mean), "std": list(bench.data.std)} if hasattr(bench.data, "mean") else {}
-    writer = functools.partial(save, space="mobile", space_options=SPACE, arch=arch, task=bench.data.task)
+    writer = functools.partial(save, build=SpaceBuild("mobile", SPACE, arch), task=bench.data.task)
     save_stages(folder, folder, stages, metrics, save=writer, origin=Origin(data, {"epochs": 1}, normalization))
     np.save(folder / "images.npy", bench.data.val.images[:40].numpy())
     return folder, stages, metrics, bench
