@@ -1,0 +1,82 @@
+"""Networks on whose dependencies pruning never ended: the work is bounded by the size of the network."""
+
+import pytest
+import torch
+from torch import nn
+
+from nasbench_compression import get_step
+from nasbench_compression.pruning.check import Probe
+from nasbench_compression.pruning.coupling import follow
+from nasbench_compression.pruning.groups import find_groups
+
+
+class Mixed(nn.Module):
+    """As in MixNet (Tan & Le 2019, arXiv:1907.09595): each half through a depthwise convolution of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.half = half
+        self.small = nn.Conv2d(half, half, 3, padding=1, groups=half)
+        self.large = nn.Conv2d(half, half, 5, padding=2, groups=half)
+        self.expand, self.project = nn.Conv2d(channels, 2 * channels, 1), nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x):
+        one, other = torch.split(x, [self.half, self.half], dim=1)
+        return x + self.project(torch.relu(self.expand(torch.cat([self.small(one), self.large(other)], 1))))
+
+
+class Partial(nn.Module):
+    """As in ReXNet (Han et al. 2021, arXiv:2007.00992): the shortcut covers the first channels of a wider map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.channels = nn.Conv2d(channels, channels + 8, 3, padding=1), channels
+
+    def forward(self, x):
+        y = self.conv(x)
+        return torch.cat([y[:, : self.channels] + x, y[:, self.channels :]], 1)
+
+
+def network(kind: str, depth: int) -> nn.Module:
+    torch.manual_seed(0)
+    blocks = [Mixed(32) if kind == "mixed" else Partial(32 + 8 * index) for index in range(depth)]
+    outputs = 32 if kind == "mixed" else 32 + 8 * depth
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(outputs, 10))
+    return nn.Sequential(nn.Conv2d(1, 32, 3, 2, 1), *blocks, *head).eval()
+
+
+@pytest.mark.parametrize(("kind", "depth"), [("mixed", 1), ("mixed", 4), ("partial", 3), ("partial", 8)])
+def test_what_can_be_cut_is_cut(kind, depth, context) -> None:
+    pruned, note = get_step("prune", ratio=0.3).apply(network(kind, depth), context)
+    if kind == "mixed":  # the halves have their size written into the code, what is between them has not
+        assert set(note["left_out"]) == {
+            "0",
+            *(f"{block}.{name}" for block in range(1, depth + 1) for name in ("small", "large", "project")),
+        }
+        assert "self.half" in note["left_out"]["0"]
+        assert pruned[1].expand.out_channels == pruned[1].project.in_channels < 64
+    else:  # the last channels of the last block are in no shortcut
+        assert pruned[depth].conv.out_channels < 32 + 8 * depth
+        assert note["left_out"]["0"] == "the code takes those from the first to 32"
+    assert pruned(context.example_inputs).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["mixed", "partial"])
+def test_work_grows_with_the_network_and_no_cut_is_tried_twice(kind, context, monkeypatch) -> None:
+    labels, trials = [], []
+    for depth in (2, 4, 8):
+        generator = torch.Generator().manual_seed(0)
+        probe = Probe(network(kind, depth), context.example_inputs, generator)
+        tried = []
+        why_wrong = probe.why_wrong
+        monkeypatch.setattr(
+            probe, "why_wrong", lambda cuts, tried=tried, ask=why_wrong: (tried.append(str(cuts)), ask(cuts))[1]
+        )
+        groups, left_out = find_groups(probe, generator)
+        assert len(set(tried)) == len(tried) <= 2 * (len(groups) + len(left_out)) + 1
+        labels.append(len(follow(probe.model, probe.inputs).components.of))
+        trials.append(len(tried))
+    # Twice the blocks, at most somewhat more than twice the labels: the partial ones grow wider, too.
+    assert labels[2] < 4 * labels[1] < 16 * labels[0]
+    assert trials[2] <= 3 * trials[1] + 3
