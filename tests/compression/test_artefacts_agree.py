@@ -155,6 +155,15 @@ def test_all_outputs_come_out_in_the_form_of_the_network(name, form, tmp_path) -
             np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["tuple", "list", "dict", "named tuple", "dataclass", "nested"])
+def test_to_numpy_several_outputs_are_the_logits(form) -> None:
+    network = Net(FORMS[form])
+    found = get_backend("onnxruntime").compile(network, images()[:2], "fp32", images())(images(5).numpy())
+    with torch.no_grad():
+        logits = Net(lambda x, features, logits: logits).eval()(images(5)).numpy()
+    np.testing.assert_allclose(np.array(found), logits, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_images_need_not_lie_along_the_first_axis(name) -> None:
     network = Net(lambda x, features, logits, layer: layer(features.mean(2).permute(2, 0, 1)), nn.GRU(8, 6))

@@ -13,13 +13,32 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasbench_compression.copying import copy_network
-from nasbench_compression.outputs import tensors_of
+from nasbench_compression.outputs import logits_of, tensors_of
 from nasbench_compression.quantization.modules import is_reduced
 from nasbench_registry import UserError
 
 Array = NDArray[Any]
 
 _NATIVE = {torch.float64, torch.bfloat16, torch.float16, torch.float32}
+
+
+class OutputTuple(tuple[Array, ...]):
+    """The outputs of a network that gives a tuple or a list; the logits among them where NumPy asks for an array."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return _logits({str(number): output for number, output in enumerate(self)}, dtype)
+
+
+class OutputDict(dict[str, Array]):
+    """The outputs of any other network that gives several, by name; the logits among them for NumPy."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return _logits(self, dtype)
+
+
+def _logits(outputs: Mapping[str, Array], dtype: Any) -> Array:
+    chosen = logits_of({name: torch.from_numpy(output) for name, output in outputs.items()})
+    return np.array(chosen.numpy(), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -78,13 +97,14 @@ class Signature:
         """The outputs in the form in which the network gives them.
 
         Returns:
-            An array for a tensor, a tuple for a tuple or a list, and a dict by name for everything else.
+            An array for a tensor, a tuple for a tuple or a list, and a dict by name for everything else. To NumPy, the
+            last two are the logits, see `logits_of`: ``np.asarray(outputs)``.
         """
         if self.names == ("",):
             return outputs[0]
         if all(name.isdecimal() for name in self.names):
-            return tuple(outputs)
-        return dict(zip(self.names, outputs, strict=True))
+            return OutputTuple(outputs)
+        return OutputDict(zip(self.names, outputs, strict=True))
 
     def in_batches(self, run: Callable[[Array], Sequence[Array]], inputs: Array, batch: int | None) -> list[Array]:
         """Any number of inputs through a runtime that takes `batch` at a time; the last ones are filled with zeros.
