@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from nasbench.cli.entry import run_app
+from nasbench.cli.options import import_from
 
 
 def run_command(command: Callable[..., None], module: str) -> NoReturn:
@@ -18,4 +19,5 @@ def run_command(command: Callable[..., None], module: str) -> NoReturn:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(command)
+    import_from()  # module:Class in the working folder
     run_app(app, f"python -m benchmarks.{module}")

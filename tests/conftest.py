@@ -10,32 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tests_support import experiment_of
+from tests_support import TINY_SPACE, experiment_of
 
 from nasbench.cli.app import main
 from nasbench.experiment.loading import parse_experiment
 
 torch.set_num_threads(1)
-
-TINY_SPACE = """
-from torch import nn
-
-from search_spaces import Decision, SearchSpace
-
-
-class Tiny(SearchSpace):
-    name = "tiny"
-    decisions = (Decision("depth", (1, 2, 3)), Decision("width", (8, 16, 32)), Decision("kernel", (1, 3, 5)))
-
-    def build(self, arch, task):
-        choice, layers, channels = self.choices(arch), [], task.input_shape[0]
-        for _ in range(choice["depth"]):
-            kernel = choice["kernel"]
-            layers += [nn.Conv2d(channels, choice["width"], kernel, padding=kernel // 2), nn.ReLU()]
-            channels = choice["width"]
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, task.classes))
-"""
-
 
 SEED_SHIFT = Path(__file__).parent / "seed_shift"
 

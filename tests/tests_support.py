@@ -192,3 +192,23 @@ class Attending(nn.Module):
 def flat_network() -> nn.Module:
     """The smallest network for digits."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+TINY_SPACE = """
+from torch import nn
+
+from search_spaces import Decision, SearchSpace
+
+
+class Tiny(SearchSpace):
+    name = "tiny"
+    decisions = (Decision("depth", (1, 2, 3)), Decision("width", (8, 16, 32)), Decision("kernel", (1, 3, 5)))
+
+    def build(self, arch, task):
+        choice, layers, channels = self.choices(arch), [], task.input_shape[0]
+        for _ in range(choice["depth"]):
+            kernel = choice["kernel"]
+            layers += [nn.Conv2d(channels, choice["width"], kernel, padding=kernel // 2), nn.ReLU()]
+            channels = choice["width"]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, task.classes))
+"""

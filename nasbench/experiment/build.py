@@ -197,8 +197,10 @@ class Prepared:
     def code(self) -> list[object]:
         """What builds and scores the candidates and takes survivors through the recipe: see `code_digests`."""
         named = self.experiment.evaluator
-        evaluator = None if named is None or named.name in TRAINS else evaluators.find(named.name)
-        return [self.space, self.brought.evaluate or evaluator, type(self.problem), self.recipe]
+        brought = self.brought.evaluate
+        by_name = brought is None and named is not None and named.name not in TRAINS
+        evaluator = evaluators.find(named.name) if by_name and named is not None else brought
+        return [self.space, evaluator, type(self.problem), self.recipe]
 
     def _named(self) -> Evaluator:
         """The evaluator that the experiment names, which is not one of those that train."""

@@ -16,7 +16,7 @@ MODEL = "run/survivors/1/searched"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A run of a space that lies beside its experiment file, and a model that went through a recipe of the user's."""
-    from conftest import TINY_SPACE
+    from tests_support import TINY_SPACE
 
     from nasbench.cli.app import main
 

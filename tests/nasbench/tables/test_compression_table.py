@@ -111,7 +111,7 @@ def test_a_step_that_fails_says_which(cache, tmp_path, monkeypatch) -> None:
         compression_rows, "trained", lambda protocol, name, seed: compression_rows._fresh(protocol, name, seed)
     )
     method = {"name": "recipe", "recipe": [{"decompose": {"rank": 10_000}}]}
-    with pytest.raises(UserError, match="the recipe of a row fails: decomposed: UserError: decompose makes no"):
+    with pytest.raises(UserError, match="the recipe of a row fails: decomposed: decompose makes no"):
         measure_recipe(protocol, method, 0)
 
 
