@@ -21,7 +21,14 @@ def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
     """
     deployed = reparameterize(model)
     counter = FlopCounterMode(display=False)
-    with inference(deployed), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings(), counter:
-        warnings.simplefilter("ignore")
-        deployed(example_inputs[:1])
+    learned = [parameter for parameter in deployed.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learned:  # the counter of torch fails where a module is given a view of one
+            parameter.requires_grad_(False)
+        with inference(deployed), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings(), counter:
+            warnings.simplefilter("ignore")
+            deployed(example_inputs[:1])
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
     return int(counter.get_total_flops()) // 2

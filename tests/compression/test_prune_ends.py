@@ -8,6 +8,7 @@ from nasbench_compression import get_step
 from nasbench_compression.pruning.check import Probe
 from nasbench_compression.pruning.coupling import follow
 from nasbench_compression.pruning.groups import find_groups
+from nasbench_compression.reparameterization import reparameterize
 
 
 class Mixed(nn.Module):
@@ -80,3 +81,37 @@ def test_work_grows_with_the_network_and_no_cut_is_tried_twice(kind, context, mo
     # Twice the blocks, at most somewhat more than twice the labels: the partial ones grow wider, too.
     assert labels[2] < 4 * labels[1] < 16 * labels[0]
     assert trials[2] <= 3 * trials[1] + 3
+
+
+class Merges(nn.Module):
+    """Two branches that become one convolution; it keeps how many groups they have, as blocks of timm do."""
+
+    def __init__(self, channels: int, groups: int, keeps: bool) -> None:
+        super().__init__()
+        self.one, self.other = (nn.Conv2d(channels, channels, 3, padding=1, groups=groups) for _ in range(2))
+        self.kept = [groups] if keeps else []
+
+    def forward(self, x):
+        return self.one(x) + self.other(x)
+
+    def reparameterize(self) -> nn.Module:
+        inputs, groups = self.one.in_channels, self.kept[0] if self.kept else self.one.groups
+        merged = nn.Conv2d(inputs, self.one.out_channels, 3, padding=1, groups=groups)
+        with torch.no_grad():
+            merged.weight.copy_(self.one.weight + self.other.weight)
+            merged.bias.copy_(self.one.bias + self.other.bias)
+        return merged
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_pruned_network_still_merges_for_deployment(keeps, context) -> None:
+    torch.manual_seed(0)
+    parts = (nn.Conv2d(1, 16, 3), Merges(16, 16, keeps), nn.ReLU(), nn.Conv2d(16, 12, 1), nn.ReLU())
+    model = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10)).eval()
+    pruned, note = get_step("prune", ratio=0.5).apply(model, context)
+    assert pruned[3].out_channels == 6
+    assert pruned[0].out_channels == (16 if keeps else 8)
+    if keeps:
+        assert "branches cannot be merged for deployment without some of them" in note["left_out"]["0"]
+    merged = reparameterize(pruned)
+    torch.testing.assert_close(merged(context.example_inputs), pruned(context.example_inputs), rtol=1e-4, atol=1e-4)

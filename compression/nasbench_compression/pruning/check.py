@@ -17,6 +17,7 @@ from nasbench_compression.copying import copy_network, summary
 from nasbench_compression.outputs import difference, tensors_of
 from nasbench_compression.pruning.coupling import OUTPUT, follow
 from nasbench_compression.pruning.plan import Cut, Uncut, Undo, apply_cuts, merge, zero_cuts
+from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import seeded
 from nasbench_registry import UserError
 
@@ -58,8 +59,10 @@ class Probe:
             if not self._runs():  # its code asks for single precision
                 self.model, self.inputs = self.model.float(), self.inputs.float()
         self._undo = Undo(self.model)
+        self._merged_off: float | None = None
         try:
             self.coupling = follow(self.model, self.inputs)
+            self._merged_off = self._merging()
         except Exception as error:  # whatever the user's network raises
             raise UserError(
                 f"prune cannot run this network on images of shape {tuple(example_inputs.shape[1:])} and type "
@@ -120,13 +123,35 @@ class Probe:
                 self._undo()
                 apply_cuts(self.model, cuts)
                 found = self._output()
+                reason = _difference(found, expected)
+                if reason is None and self._merged_off is not None:
+                    reason = self._why_unmerged()
+                return reason
             except Uncut as error:
                 return str(error)
             except Exception as error:  # of the library or of the network: of any kind, and it decides this cut only
                 return f"the network fails without some of them, {self._where(error)}"
             finally:
                 self._undo()
-        return _difference(found, expected)
+
+    def _merging(self) -> float | None:
+        """How far merging branches for deployment moves the outputs, by rounding; None where nothing merges."""
+        merged = reparameterize(self.model)
+        if merged is self.model:
+            return None
+        with seeded(0, device=self.inputs.device), torch.no_grad():
+            return difference(merged(self.inputs), self.model(self.inputs))
+
+    def _why_unmerged(self) -> str | None:
+        """Why the network, as it is cut now, would not merge its branches any more; None if it would."""
+        try:
+            off = self._merging()
+        except Exception as error:  # whatever the user's reparameterize() raises
+            return f"branches cannot be merged for deployment without some of them ({summary(error)})"
+        assert self._merged_off is not None, "the whole network merges"
+        if off is None or off <= max(_TOLERANCE, 10 * self._merged_off):
+            return None
+        return f"without some of them, merging branches for deployment changes the output by {off:.1e} of its size"
 
     def _where(self, error: Exception) -> str:
         """In which module, and at which line of the user's code, a forward pass failed."""
