@@ -39,14 +39,13 @@ NO_USERS = OURS | {"builtins", "torch"}
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """``module:attribute``, as an option names a block or a step."""
-BOOKKEEPING = frozenset(
-    {
-        *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__parameters__"),
-        *("__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__"),
-        *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
-    }
-)
-"""Attributes of a class that say nothing of what it does."""
+KEPT_SPECIAL = frozenset({"__slots__", "__dataclass_fields__"})
+"""Attributes of a class between double underscores that are no code and say what it does.
+
+Of the others, some tell where a class stands, and some are put there while a program runs: copying an object adds
+``__slotnames__`` to its class.
+"""
+CODE = (types.FunctionType, staticmethod, classmethod, property)
 
 Digests = Mapping[str, str]
 Spec = importlib.machinery.ModuleSpec
@@ -276,7 +275,14 @@ class _Walk:
 
 
 def _class_parts(kind: type) -> list[Any]:
-    return [kind.__bases__, {name: value for name, value in vars(kind).items() if name not in BOOKKEEPING}]
+    return [kind.__bases__, {name: value for name, value in vars(kind).items() if _says_what_a_class_does(name, value)}]
+
+
+def _says_what_a_class_does(name: str, value: Any) -> bool:
+    if name == "_abc_impl" or name.startswith("__annotat"):  # what abstract classes and annotations look up once
+        return False
+    special = name.startswith("__") and name.endswith("__")
+    return not special or name in KEPT_SPECIAL or isinstance(value, CODE)
 
 
 def _function_parts(function: types.FunctionType) -> list[Any]:

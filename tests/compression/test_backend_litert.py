@@ -71,7 +71,7 @@ def test_a_file_needs_the_runtime_alone(saved, digits, monkeypatch, tmp_path, pl
     np.testing.assert_array_equal(get_backend("litert").load(folder)(images), logits)
     np.save(tmp_path / "images.npy", images)
     program = (
-        "import sys, numpy as np\nfrom compression import get_backend\n"
+        "import sys, numpy as np\nfrom nasbench_compression import get_backend\n"
         "np.save(sys.argv[3], get_backend('litert').load(sys.argv[1])(np.load(sys.argv[2])))"
     )
     paths = [str(folder / "model.tflite"), "images.npy", "logits.npy"]
