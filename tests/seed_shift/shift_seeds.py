@@ -13,6 +13,8 @@ from numbers import Integral
 from pathlib import Path
 
 VARIABLE = "NASBENCH_TEST_SEED_SHIFT"
+RECORD = "NASBENCH_TEST_SEED_RECORD"  # the file that takes down who is given a shifted seed
+READER = "NASBENCH_TEST_SEED_READER"  # who runs now: a test, a fixture, or a module of tests that is imported
 STRIDE = 1_000_003  # so that the seeds 0, 1, 2 of one test are others under each shift
 
 
@@ -21,9 +23,30 @@ def shifted(seed):
     shift = int(os.environ.get(VARIABLE, "0"))
     if shift == 0:
         return seed
+    note_reader()
     if isinstance(seed, list | tuple):
         return [*seed, shift]
     return int(seed) + STRIDE * shift if isinstance(seed, Integral) else seed
+
+
+def note_reader():
+    """Add to the record, if there is one, that what runs now depends on a shifted seed."""
+    name, path = os.environ.get(READER), os.environ.get(RECORD)
+    if not name or not path or os.environ.get(VARIABLE, "0") == "0":
+        return
+    names = {name}
+    if name.endswith(".py"):  # modules import each other, and are imported once
+        frame = sys._getframe()
+        while frame := frame.f_back:
+            names.add(frame.f_code.co_filename)
+    new = {(path, name) for name in names} - NOTED
+    NOTED.update(new)
+    if new:
+        with open(path, "a") as file:
+            file.write("".join(f"{name}\n" for _, name in new))
+
+
+NOTED: set[tuple[str, str]] = set()  # so that a process writes each name once
 
 
 def shift_torch(torch):
@@ -31,9 +54,10 @@ def shift_torch(torch):
         def manual_seed(self, seed):
             return super().manual_seed(shifted(seed))
 
-    manual_seed = torch.manual_seed
+    manual_seed, get_rng_state = torch.manual_seed, torch.get_rng_state
     torch.Generator = Generator
     torch.manual_seed = lambda seed: manual_seed(shifted(seed))
+    torch.get_rng_state = lambda: note_reader() or get_rng_state()  # what is drawn until it is put back leaves no trace
 
 
 def shift_numpy(random):
