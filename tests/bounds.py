@@ -52,6 +52,16 @@ def check_below(what: str, value: float, *, mean: float, sd: float, n: int = 20,
         assert value < bound, f"{what} is {value:.4g}, not below {bound:.4g}; {n} seeds gave {mean} +- {sd}"
 
 
+def check_learned(what: str, accuracy_pct: float, *, images: int, classes: int = 10) -> None:
+    """Fail unless an accuracy is more than guessing reaches: that gives more in one of 100,000 cases (binomial).
+
+    For tests in which a network has to have learned something, however much; how much is what `check_above` is for.
+    """
+    if not _recorded(what, accuracy_pct):
+        bound = 100 * float(stats.binom.isf(FALSE_ALARM, images, 1 / classes)) / images
+        assert accuracy_pct > bound, f"{what} is {accuracy_pct:.4g} %, and guessing reaches {bound:.4g} %"
+
+
 def _recorded(what: str, value: float) -> bool:
     """Write the value into the file that `tests/spread.py` reads, if it asked for that."""
     path = os.environ.get(VARIABLE)

@@ -82,7 +82,7 @@ class SeededTests:
     def pytest_runtest_protocol(self, item):
         if self.path is None or os.environ.get(VARIABLE, "0") == "0":
             return (yield)
-        clear_caches()
+        clear_caches(item.path.parent)
         with reader(item.nodeid):
             result = yield
             if not torch.equal(self.state, torch.default_generator.get_state()):
@@ -108,9 +108,11 @@ def reader(name: str):
         yield
 
 
-def clear_caches() -> None:
+def clear_caches(folder: Path) -> None:
+    """Empty the caches of functions in the product and in the modules of the tests."""
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in PACKAGES or str(TESTS) in str(getattr(module, "__file__", "")):
+        file = Path(getattr(module, "__file__", None) or "none")
+        if name.partition(".")[0] in PACKAGES or TESTS in file.parents or file.parent == folder:
             for value in list(vars(module).values()):
                 if isinstance(value, functools._lru_cache_wrapper):
                     value.cache_clear()
@@ -139,5 +141,5 @@ def digest(files: frozenset[Path]) -> str:
     shared = (file for file in TESTS.rglob("*.py") if not file.name.startswith("test_"))
     result = hashlib.sha256(sys.version.encode())
     for file in sorted({*files, *product, *documents, *shared}):
-        result.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+        result.update(os.path.relpath(file, root).encode() + file.read_bytes())
     return result.hexdigest()

@@ -177,6 +177,25 @@ def wait_until(reached, process, log):
     return found
 
 
+def check_accuracies_of_export(exported):
+    """The accuracies that `nasbench export --json` tells differ by no more images than those whose class differs.
+
+    All validation images of digits were compared, and outputs that are too far apart end the command.
+    """
+    others = 100 - exported["agreement"]["same_class_pct"]
+    assert abs(exported["val_acc_pct"] - exported["model_val_acc_pct"]) <= others + 1e-9
+    assert exported["agreement"]["difference"] <= exported["agreement"]["allowed"]
+
+
+def check_agreement(compiled, network, images, evaluate):
+    """An artefact computes on images what its network does, within what its precision explains in that network.
+
+    So their accuracies (of `evaluate`, on the same images) differ by no more than the images whose class differs.
+    """
+    agreement = compiled.limits.check(compiled, network, images)
+    assert abs(evaluate(compiled) - evaluate(network)) <= 100 - agreement.same_class_pct + 1e-4
+
+
 class Attending(nn.Module):
     """Self-attention of torch itself over the pixels of images (n, 16, h, w)."""
 

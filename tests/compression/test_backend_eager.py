@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from bounds import check_below
 from safetensors.torch import load
 
 from nasbench_compression import get_step
@@ -35,7 +36,8 @@ def test_bf16_stores_and_computes_in_16_bits(trained, context, memory_format) ->
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, exact, atol=0.05 * np.abs(exact).max())
     assert np.abs(found - exact).max() > 0
-    assert abs(context.evaluate(compiled) - context.evaluate(wide)) <= 1
+    changed = abs(context.evaluate(compiled) - context.evaluate(wide))
+    check_below("points that bf16 changes", changed, mean=0.087, sd=0.18, n=30, most=2)
 
     stored = load(compiled._artefact)
     assert {value.dtype for value in stored.values() if value.is_floating_point()} == {torch.bfloat16}

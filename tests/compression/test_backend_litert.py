@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from test_prune_spaces import SMALL
+from tests_support import check_agreement
 from torch import nn
 
 from nasbench_compression import get_backend, get_step
@@ -119,13 +120,13 @@ def test_a_quantized_network_keeps_its_weights_and_ranges(plain, context) -> Non
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
-def test_float_layers_of_a_quantized_network_stay_float(plain, context) -> None:
+def test_float_layers_of_a_quantized_network_stay_float(plain, context, digits) -> None:
     prepared, _ = prepare(plain, context.calibration)
     convolutions = [name for name, layer in prepared.layers().items() if isinstance(layer, nn.Conv2d)]
     partly = put(prepared.model, {name: entry_of("static", prepared.ranges[name]) for name in convolutions})
     compiled = LiteRt().compile(partly, context.example_inputs, "int8", context.calibration)
     assert compiled.describe()["operators_optimized"]["DEQUANTIZE"] >= 1
-    assert abs(context.evaluate(compiled) - context.evaluate(plain)) <= 1
+    check_agreement(compiled, partly, digits.val_images, context.evaluate)
     weights = plain.classifier.weight.detach().numpy().tobytes()
     assert weights in compiled.artefact
 

@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from bounds import check_below
 from onnx import numpy_helper
 
 from nasbench_compression import CompiledModel, get_backend, get_step
@@ -50,7 +51,8 @@ def test_int8_is_signed_around_zero_with_biases_in_float(trained, context, alrea
                 levels = layer.weight_int8.numpy()
                 forms = [levels, levels.T] if levels.ndim == 2 else [levels]
                 assert any(np.array_equal(form, weight) for form in forms for weight in weights)
-    assert abs(context.evaluate(Run(artefact)) - context.evaluate(trained)) <= 1
+    changed = abs(context.evaluate(Run(artefact)) - context.evaluate(trained))
+    check_below("points that int8 changes", changed, mean=0.13, sd=0.14, n=27, most=1)
 
 
 def test_float_file_is_as_for_any_runtime(plain, context) -> None:

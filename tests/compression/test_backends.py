@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from bounds import check_below
+from tests_support import check_agreement
 from torch import nn
 
 from nasbench_compression import BACKENDS, Backend, CompiledModel, get_backend, get_step
@@ -101,10 +103,10 @@ def test_compilation_and_calls_are_silent(backend, plain, digits, capfd, recwarn
 
 
 @pytest.mark.parametrize("already", [False, True])
-def test_int8_accuracy_is_within_a_point(int8_backend, trained, context, already) -> None:
+def test_int8_agrees_on_images_that_it_was_not_calibrated_on(int8_backend, trained, context, digits, already) -> None:
     model = get_step("quantize").apply(trained, context)[0] if already else trained
     compiled = int8_backend.compile(model, context.example_inputs, "int8", context.calibration)
-    assert abs(context.evaluate(compiled) - context.evaluate(trained)) <= 1
+    check_agreement(compiled, model, digits.val_images, context.evaluate)
     assert compiled.describe()["precision"] == "int8"
 
 
@@ -129,7 +131,8 @@ def test_int8_needs_images(int8_backend, plain, context) -> None:
 def test_float_of_a_quantized_network_keeps_its_weights(backend, plain, context) -> None:
     quantized, _ = get_step("quantize").apply(plain, context)
     compiled = backend.compile(quantized, context.example_inputs, "fp32")
-    assert abs(context.evaluate(compiled) - context.evaluate(plain)) <= 1
+    changed = abs(context.evaluate(compiled) - context.evaluate(plain))
+    check_below("points that the grid changes", changed, mean=0.045, sd=0.11, n=27, most=1)
     assert compiled.describe()["precision"] == "fp32"
 
 

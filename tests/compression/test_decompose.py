@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bounds import check_learned
 from torch import nn
 
 from nasbench_compression import get_step
@@ -60,8 +61,8 @@ def test_other_padding_and_subclasses_are_left_alone(context) -> None:
 def test_finetuning_recovers_accuracy(plain, context) -> None:
     raw, _ = get_step("decompose", ratio=0.5).apply(plain, context)
     tuned, _ = get_step("decompose", ratio=0.5, epochs=2).apply(plain, context)
-    assert context.evaluate(tuned) > context.evaluate(raw)
-    assert context.evaluate(tuned) > context.evaluate(plain) - 3
+    lost_without, lost = (context.evaluate(plain) - context.evaluate(model) for model in (raw, tuned))
+    assert lost < lost_without / 2
 
 
 def test_exactly_one_rule_decides() -> None:
@@ -175,4 +176,5 @@ def test_the_example_of_the_documentation(capsys) -> None:
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [words[0] for words in lines[1:]] == ["cp", "tucker", "tt", "svd"]
     for words in lines[1:]:
-        assert float(words[1]) > 70 and 0.38 < float(words[3]) <= 0.4
+        check_learned(words[0], float(words[1]), images=497)
+        assert 0.38 < float(words[3]) <= 0.4

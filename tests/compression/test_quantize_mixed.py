@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from tests_support import check_agreement
 from torch import nn
 
 from nasbench_compression import get_backend, get_step
@@ -60,11 +61,13 @@ def test_the_layer_that_suffers_most_is_told_and_spared(plain, context) -> None:
     model = fragile(plain)
     table = {entry.layer: entry for entry in sensitivity(model, context, ["int4"])}
     worst = max(table.values(), key=lambda entry: entry.divergence)
-    assert worst.layer == "hidden" and worst.acc_drop_pct > 5
+    assert worst.layer == "hidden"
+    assert worst.acc_drop_pct > max(entry.acc_drop_pct for entry in table.values() if entry is not worst) + 1
     made, note = get_step("quantize", precision="mixed", max_acc_drop_pct=1.0).apply(model, context)
     assert note["choices"]["hidden"] != "int4"
     assert context.evaluate(model) - context.evaluate(made) <= 1.0
-    assert list(note["choices"].values()).count("int4") >= 3
+    # Each of the others alone: what goes to 4 bits costs less than what may be lost.
+    assert any(choice == "int4" for choice in note["choices"].values())
 
 
 @pytest.mark.parametrize("share", [0.75, 0.5, 0.25])
@@ -110,7 +113,7 @@ def test_the_fewest_layers_that_make_it_fast_enough(plain, context) -> None:
 
 
 @needs_onnx
-def test_the_artefact_keeps_float_layers_float(plain, context) -> None:
+def test_the_artefact_keeps_float_layers_float(plain, context, digits) -> None:
     prepared, _ = prepare(plain, context.calibration)
     choices = {"features.3": "int8", "features.6": "int4", "classifier": "int8"}
     made = with_choices(prepared, choices, Options())
@@ -119,4 +122,4 @@ def test_the_artefact_keeps_float_layers_float(plain, context) -> None:
     assert operators["QLinearConv"] == 1 and operators["Conv"] == 2
     assert operators["QGemm"] == 1 and operators["Gemm"] == 1
     assert "Concat" in compiled.describe()["operators"] and "Concat" not in operators  # int4 is stored as such
-    assert abs(context.evaluate(compiled) - context.evaluate(plain)) <= 1.5
+    check_agreement(compiled, made, digits.val_images, context.evaluate)

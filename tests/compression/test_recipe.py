@@ -8,6 +8,7 @@ import types
 
 import pytest
 import torch
+from bounds import check_below
 from compression_networks import NETWORKS
 from torch import nn
 
@@ -115,8 +116,10 @@ def test_sequences(entries, trained, network_name, context) -> None:
     compiled = results[-1].model
     assert isinstance(compiled, CompiledModel)
     last = results[-2].model
-    assert abs(context.evaluate(compiled) - context.evaluate(last)) <= 1
-    assert context.evaluate(compiled) > context.evaluate(trained) - 6
+    changed = abs(context.evaluate(compiled) - context.evaluate(last))
+    check_below("points that the artefact changes", changed, mean=0.14, sd=0.16, n=27, most=1.5)
+    lost = context.evaluate(trained) - context.evaluate(compiled)
+    check_below("points lost in all", lost, mean=1.04, sd=1.7, n=27, most=15)
     names = {result.step.name for result in results}
     expected = "int8" if "quantize" in names or results[-1].step.options()["precision"] else "fp32"
     assert results[-1].note["precision"] == expected
@@ -149,8 +152,10 @@ def test_what_was_done_before_a_failure_stays(plain, context) -> None:
 
 def test_the_teacher_is_where_the_recipe_started(plain, context) -> None:
     assert context.teacher is None
-    results = list(parse("prune", "distill").apply(plain, context))
-    assert results[-1].note["val_acc_pct"][1] >= results[-1].note["val_acc_pct"][0]
+    pruned, distilled = parse("prune", "distill").apply(plain, context)
+    for teacher, same in ((plain, True), (pruned.model, False)):
+        _, note = distilled.step.apply(pruned.model, dataclasses.replace(context, teacher=teacher))
+        assert (note == distilled.note) == same
     assert context.teacher is None
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from bounds import check_below
 from tests_support import experiment_of, trained_of
 
 from nasbench.devices.beside import measure_beside
@@ -103,7 +104,7 @@ def test_the_predictor_learns_from_what_was_measured(table):
             arch = MOBILE.parse(text)
             guesses[text] = fitted.predict(arch, fresh_model(MOBILE, arch, TASK, 0), TASK)[0]
         errors[len(known)] = np.median([abs(guesses[text] / latencies[text] - 1) for text in guesses])
-    assert errors[40] < 0.5 * errors[0]
+    check_below("error with what was learned, to that without", errors[40] / errors[0], mean=0.074, sd=0.029, most=1)
     # A candidate is told the prediction of the predictor that has learned, and then what was looked up.
     arch = MOBILE.parse(others[50])
     costs = CandidateCosts(device, frozenset({"latency_ms"}), estimator, unsure_pct=0.01)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 from report_samples import Page, plots
+from scipy.stats import binom
 from tests_support import begin, experiment_of
 
 from nasbench.evaluators.outcomes import ENDINGS
@@ -78,11 +79,12 @@ def test_what_decides_a_metric_is_found_and_chance_is_not(run):
     _, report = run
     shares, chance = report["importance"]["latency_ms"], report["importance_by_chance"]["latency_ms"]
     assert next(iter(shares)) == "recipe.prune.ratio" and sum(shares.values()) == pytest.approx(1)
-    assert shares["recipe.prune.ratio"] > 3 * chance["recipe.prune.ratio"]
+    assert shares["recipe.prune.ratio"] > chance["recipe.prune.ratio"]
     assert set(shares) == set(chance) and "recipe.prune.importance" in shares  # it only matters with pruning
     noise = report["importance"]["val_acc_pct"]
     beyond = [name for name in noise if noise[name] > report["importance_by_chance"]["val_acc_pct"][name]]
-    assert len(beyond) <= len(noise) // 4
+    # Each is beyond the 95th percentile of 40 shuffles, with which it is exchangeable, in at most 3 of 41 cases.
+    assert len(beyond) <= binom.isf(1e-5, len(noise), 3 / 41) < len(noise)
 
 
 def test_predictions_of_artefacts_are_compared_with_what_was_measured(run):

@@ -4,11 +4,14 @@ import json
 
 import pytest
 import yaml
+from bounds import check_learned
 
 from nasbench.costs.cost import counts
+from nasbench.data import load_data
 from nasbench.experiment.reproduce import compression_rows, reproduce as reproducing
 from nasbench.experiment.reproduce.compression_rows import compression_missing, measure_recipe, trained
 from nasbench.experiment.reproduce.reproduce import reproduce
+from nasbench.problems.image_classification import judge
 from nasbench.tables.paper_table import load_paper_table
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
@@ -57,16 +60,18 @@ def cache(tmp_path, monkeypatch):
 
 def test_rows_are_measured_as_deployed_and_kept(cache, tmp_path, monkeypatch, nasbench) -> None:
     table, keep = load_paper_table(written(tmp_path)), tmp_path / "kept"
-    result = reproduce(table, keep=keep)
+    result, test = reproduce(table, keep=keep), load_data("digits").test
     found = {(cell.row, cell.column): cell.measured for cell in result.cells}
     for row in ROWS:
-        assert found[row, "test_acc_pct"] > 60 and found[row, "of_dense_latency"] > 0, row
+        check_learned(f"accuracy, {row}", found[row, "test_acc_pct"], images=len(test))
+        assert found[row, "of_dense_latency"] > 0, row
     assert found["pruned", "macs"] == pytest.approx(0.5 * found["dense", "macs"], rel=0.03)
     assert found["pruned", "artefact_bytes"] < 0.9 * found["dense", "artefact_bytes"]
     assert found["int8", "stored_bytes"] < 0.35 * found["dense", "stored_bytes"]
     assert found["sparse", "stored_bytes"] < 0.6 * found["sparse", "artefact_bytes"]  # what runs is dense
     large = trained(table.protocol, "large", 0)
     assert found["dense", "macs"] == counts(large, Task((1, 8, 8), 10)).macs
+    assert found["dense", "test_acc_pct"] == judge(large, test).accuracy_pct
     assert found["student", "macs"] < 0.5 * found["dense", "macs"]
     # Each network is trained once, and a finished row is not run again.
     assert len(list((tmp_path / "cache" / "nasbench" / "trained").glob("*/model.json"))) == 1

@@ -163,6 +163,7 @@ def test_evolution_and_random_search_measure_what_the_paper_prints(table):
         assert cell.difference_se == pytest.approx((cell.measured - cell.paper) / error)
         assert cell.n == 30 and cell.seconds > 0
     rea, random = (np.mean([c.measured for c in result.cells if c.row == name]) for name in ("REA", "RANDOM"))
+    # The paper's 500 searches say that it is 0.663 with a standard error of 0.136 here: one in a million is below 0.
     assert rea > random
     assert seen[-1] == (180, 180) and sorted(seen) == seen
     for (_, column), curve in result.curves.items():
