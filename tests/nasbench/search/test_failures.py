@@ -205,7 +205,7 @@ CONTROLLERS = {
 
 @pytest.mark.parametrize(("controller", "options"), CONTROLLERS.items(), ids=CONTROLLERS)
 def test_controllers_propose_failing_designs_less_often_in_the_end(controller, options, small, tmp_path, monkeypatch):
-    """The share of failing proposals in the first quarter less that in the last, over twelve seeds.
+    """The share of failing proposals in the first quarter less that in the last, over 16 seeds.
 
     Random search, which learns nothing, shows by a t-test that a difference is not there by itself.
     """
@@ -213,7 +213,7 @@ def test_controllers_propose_failing_designs_less_often_in_the_end(controller, o
     space, drops, kinds = Options(), [], set()
     share = np.mean([fails(space.architecture(picks)) for picks in itertools.product(range(4), repeat=6)])
     assert 0.28 < share < 0.32
-    for seed in range(12):
+    for seed in range(16):
         experiment = small(
             seed=seed,
             space={"name": "options"},
@@ -237,4 +237,5 @@ def test_controllers_propose_failing_designs_less_often_in_the_end(controller, o
     if controller == "random":
         assert ttest_1samp(drops, 0, alternative="greater").pvalue > 1e-5, drops
     else:
-        check_above("mean drop", np.mean(drops), mean=0.0, sd=0.0, least=0)
+        # 24 seeds of the one that varies more gave 0.19 +- 0.128 each; this is the mean of 16.
+        check_above("mean drop", np.mean(drops), mean=0.19, sd=0.128 / 16**0.5, n=24, least=0)

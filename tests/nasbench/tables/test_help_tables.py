@@ -82,24 +82,25 @@ def test_a_method_sees_only_what_it_measures(latencies, monkeypatch, options):
 
 
 def test_ten_measurements_rank_six_unseen_devices_better_than_the_paper(latencies):
-    """The means of three seeds."""
+    """The means of three seeds; deviations of the bounds are those of one over 20 seeds, by the root of three."""
     asked = load_paper_table(RANKING)
     rows = ["FLOPS", "HELP", "transfer (ours)", "transfer, one known device", "ridge (baseline)"]
     result = reproduce(asked, seeds=3, rows=asked.select(rows))
     assert result.curves == {} and result.optima == {}
     ours, paper = by_column(result, "transfer (ours)"), by_column(result, "HELP")
-    check_above("ours", ours["mean_spearman"].measured, mean=0.0, sd=0.0)
-    check_above("ours, all cells", ours["mean_all_spearman"].measured, mean=0.0, sd=0.0)
+    check_above("ours", ours["mean_spearman"].measured, mean=0.9556, sd=0.00085 / 3**0.5)
+    check_above("ours, all cells", ours["mean_all_spearman"].measured, mean=0.9677, sd=0.00056 / 3**0.5)
     assert ours["target_measurements"].measured == 10 and paper["target_measurements"].paper == 20
     for device in UNSEEN:
         gain = ours[f"{device}_spearman"].measured - paper[f"{device}_spearman"].paper
-        check_above(f"gain on {device}", gain, mean=0.0, sd=0.0, least=0)
+        check_above(f"gain on {device}", gain, mean=0.0234, sd=0.0046 / 3**0.5, least=0)  # pixel2, the least sure
         assert paper[f"{device}_spearman"].measured is None and paper[f"{device}_spearman"].trust == "V"
-    one = by_column(result, "transfer, one known device")["mean_spearman"].measured
-    check_above("gain with one known device", one - paper["mean_spearman"].paper, mean=0.0, sd=0.0, least=0)
+    gain = by_column(result, "transfer, one known device")["mean_spearman"].measured - paper["mean_spearman"].paper
+    check_above("gain with one known device", gain, mean=0.0164, sd=0.0046 / 3**0.5, least=0)
     ridge = by_column(result, "ridge (baseline)")["mean_spearman"].measured
-    check_above("ridge", ridge, mean=0.0, sd=0.0)
-    check_above("gain over ridge", ours["mean_spearman"].measured - ridge, mean=0.0, sd=0.0, least=0)
+    check_above("ridge", ridge, mean=0.9359, sd=0.0042 / 3**0.5)
+    gain = ours["mean_spearman"].measured - ridge
+    check_above("gain over ridge", gain, mean=0.0197, sd=0.0043 / 3**0.5, least=0)
     assert ours["mean_spearman"].std > 0 and ours["adapt_s"].measured > 0 and ours["predict_15625_s"].measured > 0
 
     flops = by_column(result, "FLOPS")
