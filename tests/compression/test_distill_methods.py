@@ -74,9 +74,7 @@ def test_the_term_on_features_decides_what_is_learned(taught, plain, method) -> 
         assert note["layers"] == [["5", "features.5"]]
         found.append(distance(made.eval()))
     ratio = found[0] / found[1]  # with the term, to without
-    check_below(
-        "distance to the teacher's features", ratio, mean=0.134, sd=0.079, n=27, most=0.8
-    )
+    check_below("distance to the teacher's features", ratio, mean=0.134, sd=0.079, n=27, most=0.8)
 
 
 def test_regressors_are_trained_with_the_student(taught) -> None:

@@ -50,10 +50,10 @@ def test_the_estimate_is_near_a_search_that_was_run(nasbench, tmp_path):
     assert code == 0, err
     seconds = sum(candidate["seconds"] for candidate in json.loads(out)["candidates"])
     ratio = 3600 * made["search_hours"] / seconds
-    check_below("log of how far it is off", abs(np.log(ratio)), mean=0.0, sd=0.0, most=np.log(6))
+    check_below("log of how far it is off", abs(np.log(ratio)), mean=0.2153, sd=0.18, most=np.log(6))
     kept = sum(file.stat().st_size for file in (tmp_path / "run/checkpoints").rglob("*.safetensors"))
     # With the state of a network in training beside the weights.
-    check_below("log of how far the disk is off", abs(np.log(1e9 * made["disk_gb"] / kept)), mean=0.0, sd=0.0)
+    check_below("log of how far the disk is off", abs(np.log(1e9 * made["disk_gb"] / kept)), mean=0.4433, sd=0.3)
 
 
 def test_the_output_is_the_experiment_and_the_estimate_in_comments(nasbench, tmp_path):
