@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from bounds import check_above
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
 
 from nasbench.experiment.reproduce.latency_limit import TransferSearch, promise
 from nasbench.experiment.reproduce.latency_ranking import METHODS, RankingTask, cell_macs, middle_rows, ranking_method
@@ -120,7 +120,8 @@ def test_what_is_returned_meets_its_limit(latencies, table):
     assert ours["limits_met_of_15"].measured == bound["limits_met_of_15"].measured == 15
     assert paper["limits_met_of_15"].paper == 10 and 10 < ours["target_measurements"].measured <= 15
     assert ours["accuracy_queries"].measured == 15_625
-    reached, over = [], []
+    accuracy = table.column(dataset="cifar100", split="test", epochs=200)
+    reached, over, luck = [], [], np.ones(1)  # the probabilities that random cells under the limits reach 0, 1, ...
     for column in asked.columns:
         if column.shows != "test_acc_pct":
             continue
@@ -133,8 +134,11 @@ def test_what_is_returned_meets_its_limit(latencies, table):
         else:
             assert paper[column.name].note is None
             reached.append(ours[column.name].measured >= paper[column.name].paper)
+            meet = device_latencies(column.devices[0]) <= column.limit_ms
+            share = np.mean(accuracy[meet] >= paper[column.name].paper)
+            luck = np.convolve(luck, (1 - share, share))
     assert len(over) == 5
-    check_above("accuracies of the paper reached", sum(reached), mean=0.0, sd=0.0, least=0)
+    assert luck[sum(reached) :].sum() < 1e-5
 
 
 def test_a_search_pays_for_accuracies_and_for_measurements(latencies, table):
@@ -145,8 +149,9 @@ def test_a_search_pays_for_accuracies_and_for_measurements(latencies, table):
     assert choice.latency_ms == device_latencies("eyeriss")[choice.row] <= 7.0
     assert choice.accuracy_queries == 30 and choice.measurements == device.measurements <= 15
     assert choice.row in device.measured
+    # The best of 30 random cells under the limit is worse than that in one of 100,000 cases.
     accuracy = table.column(dataset="cifar100", split="test", epochs=200)
-    check_above("points above the median cell", accuracy[choice.row] - np.median(accuracy), mean=0.0, sd=0.0, least=0)
+    assert accuracy[choice.row] > np.quantile(accuracy[device_latencies("eyeriss") <= 7.0], 1e-5 ** (1 / 30))
     again = search.choose(task, NewDevice("eyeriss"), 7.0, table, "cifar100")
     assert again == choice
     with pytest.raises(UserError, match="no cell is expected to meet 0.01 ms on 'eyeriss'"):
@@ -248,7 +253,8 @@ def test_the_documentation(latencies, capsys):
     (predicted, deviation) = re.search(
         r"10 measurements; cell 1462: (\d+) \+- (\d+) ms", capsys.readouterr().out
     ).groups()
-    assert abs(float(predicted) - device_latencies("raspi4")[1462]) < 3 * float(deviation)
+    error = abs(float(predicted) - device_latencies("raspi4")[1462])
+    assert error < norm.isf(1e-5 / 2) * float(deviation)
     tables = (ROOT / "docs/tables.md").read_text()
     assert all(f"`{name}`" in tables and f"reproduce {name}" in text for name in (RANKING, LIMITS))
 
