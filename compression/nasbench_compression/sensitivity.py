@@ -25,7 +25,7 @@ from nasbench_compression.pruning.ranking import choose
 from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_compression.quantization.modules import per_channel, weight_levels
 from nasbench_compression.reparameterization import reparameterize
-from nasbench_compression.step import Context, device_of, seeded
+from nasbench_compression.step import Context, device_of, given, seeded
 from nasbench_compression.surgery import inference, replace_module, why_not_plain
 from nasbench_registry import UserError, one_of
 
@@ -140,6 +140,9 @@ def sensitivity(
             check_number(TECHNIQUES[technique], setting, at_least=2, at_most=16, integer=True)
         else:
             check_number(TECHNIQUES[technique], setting, above=0, below=1)
+    needs = IMPORTANCES[importance].needs if technique == "prune" else ()
+    context.require("sensitivity", ("evaluate", *needs))
+    evaluate = given(context.evaluate)
     with seeded(context.seed, device=device_of(model)):
         if technique == "prune":
             found, left_out = _prunable(model, context, importance)
@@ -155,7 +158,7 @@ def sensitivity(
                 if isinstance(changed, str):
                     tried.append(Tried(setting=setting, val_acc_pct=None, reason=changed))
                 else:
-                    tried.append(Tried(setting=setting, val_acc_pct=context.evaluate(changed)))
+                    tried.append(Tried(setting=setting, val_acc_pct=evaluate(changed)))
                 if on_progress is not None:
                     on_progress(number * len(settings) + position + 1, len(found) * len(settings))
             reasons = [each.reason for each in tried if each.reason is not None]

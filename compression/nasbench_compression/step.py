@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -82,51 +82,110 @@ class _KeepingZeros:
             self.train(model, loss, epochs=epochs, learning_rate=learning_rate, on_batch=watched)
 
 
-@dataclass(frozen=True, kw_only=True)
+MEANING: Mapping[str, str] = {
+    "calibration": "real inputs, as many as there are for a good picture of them, such as calibration=images[:256]",
+    "labels": "the class index of each calibration input, labels=classes[:256]",
+    "finetune": "a function that trains, finetune(model, loss=None, *, epochs, learning_rate=None, on_batch=None)",
+    "evaluate": "a function that gives the quality of a network, the higher the better, evaluate(model) -> number",
+    "latency_ms": "a function that gives the latency of a network in milliseconds, latency_ms(model) -> number",
+    "teacher": "a trained network to learn from, teacher=network",
+}
+"""What a `Context` may have besides its example inputs, and how a user gives it."""
+
+
+@dataclass(frozen=True)
 class Context:
     """Everything a step may use besides the model; injected, so that no step knows a training loop.
 
+    Only `example_inputs` must be there. A step names in `Step.needs` what else it uses with its options.
+
     Attributes:
-        example_inputs: one batch as the network takes it, (n, c, h, w) float32.
-        calibration: real training images, (m, c, h, w) float32, from which value ranges are read.
+        example_inputs: one batch as the network takes it, (n, ...): images (n, c, h, w), signals (n, c, length),
+            vectors (n, features); of a floating-point type.
+        calibration: real training inputs, (m, ...) like the example, from which value ranges are read.
         finetune: trains a model in place; whatever is given here, zeros that `sparsify` made stay zeros under it.
-        evaluate: validation accuracy of a network or of a compiled model, in percent.
+        evaluate: quality of a network or of a compiled model on validation data, the higher the better; accuracy in
+            percent where there are classes.
         seed: decides every random choice of a step.
         teacher: the network a student learns from; a `Recipe` fills in the model that it started from.
-        labels: (m,) class indices of `calibration`, for what needs the gradient of the loss; None if there are none.
-        latency_ms: median latency of a network, or of a compiled model, as it would be deployed; None where nothing can
-            be measured.
+        labels: (m,) class indices of `calibration`, for what needs the gradient of the loss.
+        latency_ms: median latency of a network, or of a compiled model, as it would be deployed, in milliseconds.
         images_recur: fine-tuning shows the same images unchanged in each epoch, so that what a teacher says about them
             need be computed only once; False where they are augmented.
         load_teacher: reads the network in a folder, for a teacher that is named by its path; None where none can be.
+
+    Raises:
+        UserError: inputs have another form, or there are not as many labels as calibration inputs.
     """
 
     example_inputs: Tensor
-    calibration: Tensor
-    finetune: Finetune
-    evaluate: Callable[[nn.Module | CompiledModel], float]
-    seed: int
-    teacher: nn.Module | None = None
+    _: KW_ONLY
+    calibration: Tensor | None = None
     labels: Tensor | None = None
+    finetune: Finetune | None = None
+    evaluate: Callable[[nn.Module | CompiledModel], float] | None = None
     latency_ms: Callable[[nn.Module | CompiledModel], float] | None = None
+    teacher: nn.Module | None = None
+    seed: int = 0
     images_recur: bool = False
     load_teacher: Callable[[str], nn.Module] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("example_inputs", "calibration"):
-            value = getattr(self, name)
-            if value.ndim != 4 or len(value) == 0 or not value.is_floating_point():
+        for name, value in self.inputs.items():
+            if not isinstance(value, Tensor) or value.ndim < 2 or len(value) == 0 or not value.is_floating_point():
+                is_tensor = isinstance(value, Tensor)
+                what = f"has shape {tuple(value.shape)} and type {value.dtype}" if is_tensor else f"is {value!r:.80}"
                 raise UserError(
-                    f"{name} has shape {tuple(value.shape)} and type {value.dtype}; "
-                    f"give at least one image as a (n, c, h, w) float tensor."
+                    f"{name} {what}; give a batch of at least one input as a float tensor, such as images (n, c, h, w)."
                 )
-        if self.labels is not None and self.labels.shape != self.calibration.shape[:1]:
-            raise UserError(
-                f"labels have shape {tuple(self.labels.shape)} for {len(self.calibration)} calibration images; "
-                f"give one class index for each."
-            )
-        if not isinstance(self.finetune, _KeepingZeros):
+        if self.labels is not None:
+            if self.calibration is None:
+                raise UserError(
+                    f"labels are given without the calibration inputs they belong to; {_how('calibration')}."
+                )
+            if self.labels.shape != self.calibration.shape[:1]:
+                raise UserError(
+                    f"labels have shape {tuple(self.labels.shape)} for {len(self.calibration)} calibration images; "
+                    f"give one class index for each."
+                )
+        if self.finetune is not None and not isinstance(self.finetune, _KeepingZeros):
             object.__setattr__(self, "finetune", _KeepingZeros(self.finetune))
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """`example_inputs` and, where they are given, `calibration`, by their names."""
+        given = {"example_inputs": self.example_inputs}
+        return given if self.calibration is None else given | {"calibration": self.calibration}
+
+    def require(self, step: str, needs: Sequence[str]) -> None:
+        """Refuse to run a step that needs something which is not given.
+
+        Args:
+            step: its name, for the error.
+            needs: keys of `MEANING`.
+
+        Raises:
+            UserError: says what is missing, and how to give it.
+        """
+        missing = [name for name in needs if getattr(self, name) is None]
+        if missing:
+            others = "".join(f"; and {name}: {MEANING[name]}" for name in missing[1:])
+            raise UserError(
+                f"{step}, with these options, needs what the Context has not got: {_how(missing[0])}{others}."
+            )
+
+
+def _how(name: str) -> str:
+    return f"give {name}: {MEANING[name]}"
+
+
+Given = TypeVar("Given")
+
+
+def given(value: Given | None) -> Given:
+    """What a context has, after `Context.require` for a step that needs it."""
+    assert value is not None, "a step names in `needs` all that it uses"
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +198,7 @@ class Step(ABC):
         not_after: names of the steps that it must not follow.
         summary: one line for a listing.
         source: the paper.
+        needs: names of what it uses of a `Context` besides the example inputs, with the options that it has.
         saves: whether it promises to save time or bytes, so that one that does neither is rolled back; what wins
             accuracy back promises nothing of the kind.
         advice: what to change where it saved nothing.
@@ -154,6 +214,11 @@ class Step(ABC):
     not_after: ClassVar[frozenset[str]] = frozenset()
     summary: ClassVar[str]
     source: ClassVar[str]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of `MEANING`; fine-tuning, where the step has an option `epochs` that is above 0."""
+        return ("finetune",) if getattr(self, "epochs", 0) else ()
 
     @abstractmethod
     def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module | CompiledModel, dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nasbench_compression.compilation.backend import CompiledModel
 from nasbench_compression.registry import get_step
-from nasbench_compression.step import Context, Step
+from nasbench_compression.step import MEANING, Context, Step, given
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 
@@ -72,7 +72,7 @@ def check_step(kind: type[Step], network: Network = small_network, **options: An
 
     The network that it is given stays as it was; its note is JSON, and `restore` rebuilds the structure from it, so
     that the weights load and the outputs are equal; the same seed gives the same result, and the global random
-    generators stay as they were; its options make the same step again.
+    generators stay as they were; its options make the same step again; it needs nothing of a context but what it names.
 
     Args:
         kind: the class.
@@ -126,7 +126,8 @@ def note_restores_the_structure(step: Step, network: Network) -> Iterator[str]:
         return
     restored = step.restore(network(), stored)
     restored.load_state_dict(result.state_dict())
-    difference = float((_outputs(restored, context.calibration) - _outputs(result, context.calibration)).abs().max())
+    images = given(context.calibration)
+    difference = float((_outputs(restored, images) - _outputs(result, images)).abs().max())
     if not difference <= 1e-5:
         yield f"restore() rebuilds a network whose outputs differ by {difference:.1e} from those of apply()."
 
@@ -141,7 +142,7 @@ def same_seed_same_result(step: Step, network: Network) -> Iterator[str]:
     if states[1:] != (str(np.random.get_state()), random.getstate()):
         yield "it uses a global random generator; make one from the seed of the context."
     torch.rand(1)
-    images = small_context(model).calibration
+    images = given(small_context(model).calibration)
     second, _ = step.apply(model, small_context(model))
     if not torch.equal(_outputs(first, images), _outputs(second, images)):
         yield "the same seed gives another result; take every random choice from the seed of the context."
@@ -156,6 +157,23 @@ def options_make_the_same_step(step: Step, network: Network) -> Iterator[str]:
     again = get_step(name, **written) if importable else kind(**written)
     if again != step:
         yield "its options, written and read again, make another step; it has to be a frozen dataclass of its options."
+
+
+def needs_name_all_that_it_uses(step: Step, network: Network) -> Iterator[str]:
+    """It runs in a context that has nothing but what it says it needs."""
+    unknown = sorted(set(step.needs) - set(MEANING))
+    if unknown:
+        yield f"`needs` has {', '.join(unknown)}; it may have {', '.join(MEANING)}."
+        return
+    model = network().eval()
+    whole = small_context(model)
+    used = {name: getattr(whole, name) for name in step.needs}
+    if "labels" in used:
+        used["calibration"] = whole.calibration
+    try:
+        step.apply(model, Context(whole.example_inputs, **used))
+    except (TypeError, AttributeError, AssertionError) as error:
+        yield f"it uses of the context what `needs` does not name ({type(error).__name__}: {error})."
 
 
 def get_known(name: str) -> type[Step] | None:
@@ -173,4 +191,5 @@ CHECKS = (
     note_restores_the_structure,
     same_seed_same_result,
     options_make_the_same_step,
+    needs_name_all_that_it_uses,
 )

@@ -89,8 +89,8 @@ def test_every_importance_is_tested_here() -> None:
 
 @pytest.mark.parametrize("importance", ["taylor", "obd"])
 def test_gradients_need_labels(importance) -> None:
-    with pytest.raises(UserError, match="no labels"):
-        scores(two_layers(), importance, labels=None)
+    with pytest.raises(UserError, match="prune, with these options, needs.*give labels: the class index of each"):
+        get_step("prune", ratio=0.5, importance=importance).apply(two_layers(), Context(IMAGES, calibration=IMAGES))
 
 
 def test_taylor_predicts_what_zeroing_a_channel_costs() -> None:

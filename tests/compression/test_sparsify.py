@@ -208,7 +208,7 @@ def test_excluded_layers_are_left_alone(plain, context) -> None:
 
 
 def test_snip_needs_labels(plain, context) -> None:
-    with pytest.raises(UserError, match="no labels"):
+    with pytest.raises(UserError, match="give labels: the class index"):
         sparsify(plain, replace(context, labels=None), sparsity=0.5, importance="snip")
 
 

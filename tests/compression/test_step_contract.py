@@ -222,5 +222,5 @@ def test_a_network_that_a_step_cannot_change_is_refused(context) -> None:
         get_step("quantize").apply(nn.Flatten(), context)
     with pytest.raises(UserError, match="no layer of this network to make sparse"):
         get_step("sparsify", sparsity=0.5).apply(nn.Flatten(), context)
-    with pytest.raises(UserError, match="no teacher"):
+    with pytest.raises(UserError, match="give teacher: a trained network"):
         get_step("distill", epochs=1).apply(head, context)

@@ -32,7 +32,7 @@ from nasbench_compression.exclude import check_exclude
 from nasbench_compression.macs import count_macs
 from nasbench_compression.reference import check_restores, deployed_copy
 from nasbench_compression.reparameterization import reparameterize
-from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
+from nasbench_compression.step import Context, Step, count_parameters, device_of, given, seeded
 from nasbench_compression.surgery import replace_module
 from nasbench_registry import UserError, one_of
 
@@ -119,6 +119,11 @@ class Decompose(Step):
         if not given:
             object.__setattr__(self, "ratio", _DEFAULT_RATIO)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Step.needs`."""
+        return (*super().needs, *(("latency_ms",) if self.max_latency_ms is not None else ()))
+
     def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """See `Step.apply`.
 
@@ -126,6 +131,7 @@ class Decompose(Step):
             UserError: no layer gets smaller, with the reason for each; or the network cannot be brought to the limit.
         """
         method = METHODS[self.method]
+        context.require(self.name, self.needs)
         check_network("decompose", model, {"example_inputs": context.example_inputs})
         images = context.example_inputs.to(device_of(model))
         small, _ = deployed_copy("decompose", model, images)
@@ -150,7 +156,7 @@ class Decompose(Step):
                     f"lower rank or raise ratio, or leave the step out of the recipe."
                 )
             if self.epochs and layers:
-                context.finetune(small, epochs=self.epochs, learning_rate=self.learning_rate)
+                given(context.finetune)(small, epochs=self.epochs, learning_rate=self.learning_rate)
         note = {
             "method": self.method,
             "params": [count_parameters(model), count_parameters(small)],
@@ -179,12 +185,7 @@ class Decompose(Step):
     ) -> tuple[dict[str, Choice], bool, dict[str, Any]]:
         """Ranks, or why a layer is left alone; whether the limit holds as it is; and what the note gets besides."""
         if self.max_latency_ms is not None:
-            if context.latency_ms is None:
-                raise UserError(
-                    f"decompose max_latency_ms is {self.max_latency_ms}, but nothing can be measured here; "
-                    f"give macs_ratio or ratio in its place."
-                )
-            found = LatencySearch(model, method, candidates, context.latency_ms).run(self.max_latency_ms)
+            found = LatencySearch(model, method, candidates, given(context.latency_ms)).run(self.max_latency_ms)
             measured = {"latency_ms": list(found.latency_ms), "measurements": found.measurements}
             return found.chosen, found.latency_ms[0] <= self.max_latency_ms, {"measured": measured}
         if self.max_params is not None:

@@ -21,7 +21,7 @@ from nasbench_compression.distillation.soft_targets import soft_target_loss
 from nasbench_compression.distillation.teacher import Teacher
 from nasbench_compression.outputs import logits_of
 from nasbench_compression.reference import Reference, check_restores
-from nasbench_compression.step import Context, Loss, Step, device_of, seeded
+from nasbench_compression.step import Context, Loss, Step, device_of, given, seeded
 from nasbench_registry import UserError, one_of
 
 METHODS: dict[str, dict[str, float]] = {
@@ -63,7 +63,7 @@ class Distill(Step):
     Where a network gives several tensors, its logits are what `nasbench_compression.outputs.logits_of` picks. The
     teacher is in evaluation mode. Where the context says that images recur, its logits are computed once for each
     image, unless the method needs its features. The note holds the options as they were used, the pairs of `layers`,
-    and `val_acc_pct` as [before, after].
+    and `val_acc_pct` as [before, after], None where the context has no `evaluate`.
     """
 
     name: ClassVar[str] = "distill"
@@ -123,12 +123,18 @@ class Distill(Step):
                 f"as of the other, or neither."
             )
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Step.needs`."""
+        return (*super().needs, *(("teacher",) if self.teacher is None else ()))
+
     def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """See `Step.apply`.
 
         Raises:
             UserError: there is no teacher, or it does not fit; or a layer does not exist or puts out no features.
         """
+        context.require(self.name, self.needs)
         device = device_of(model)
         check_network("distill", model, {"example_inputs": context.example_inputs})
         student = copy_network(model)
@@ -139,7 +145,7 @@ class Distill(Step):
         weights = self._weights()
         layers: list[list[str]] = []
         with seeded(context.seed, device=device), contextlib.ExitStack() as stack:
-            before = context.evaluate(student)
+            before = None if context.evaluate is None else context.evaluate(student)
             if on_features:
                 ours = self.student_layers or (last_map(student, inputs),)
                 theirs = self.teacher_layers or (last_map(teacher.network, inputs),)
@@ -149,8 +155,8 @@ class Distill(Step):
                 trained, loss = self._feature_loss(student, teacher, student_side, teacher_side, weights, inputs)
             else:
                 trained, loss = student, self._logit_loss(teacher, weights)
-            context.finetune(trained, loss, epochs=self.epochs, learning_rate=self.learning_rate)
-            after = context.evaluate(student)
+            given(context.finetune)(trained, loss, epochs=self.epochs, learning_rate=self.learning_rate)
+            after = None if context.evaluate is None else context.evaluate(student)
         note = {**self.options(), **weights, **({"layers": layers} if on_features else {})}
         note |= {"val_acc_pct": [before, after]}
         check_restores(self, model, student, note, inputs)
@@ -173,9 +179,7 @@ class Distill(Step):
                     f"Context, or give its `teacher` and leave the option out."
                 )
             return context.load_teacher(self.teacher)
-        if context.teacher is None:
-            raise UserError("distill has no teacher; run it in a Recipe, or set `teacher` of the Context.")
-        return copy_network(context.teacher)
+        return copy_network(given(context.teacher))
 
     def _comparable(self, output: Any, labels: Tensor) -> Tensor:
         """The logits in what a network gives; UserError if they are not one for each class of each label."""

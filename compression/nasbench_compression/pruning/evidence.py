@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from nasbench_compression.gradients import learning_copy, loss_gradients
-from nasbench_compression.step import Context, device_of
+from nasbench_compression.step import Context, device_of, given
 from nasbench_compression.surgery import inference
-from nasbench_registry import UserError
 
 BATCH = 16  # images whose gradient is one sample of it
 
@@ -25,36 +24,25 @@ def squared_gradients(model: nn.Module, context: Context, images: int) -> Eviden
     """Mean over small batches of so many calibration images of the squared gradient of their mean cross-entropy.
 
     In evaluation mode; of each parameter.
-
-    Raises:
-        UserError: the calibration images have no labels.
     """
     return _mean_square(model, context, images, batch=BATCH)
 
 
 def fisher(model: nn.Module, context: Context, images: int) -> Evidence:
-    """Mean over so many calibration images of the squared gradient of the cross-entropy of one; of each parameter.
-
-    Raises:
-        UserError: the calibration images have no labels.
-    """
+    """Mean over so many calibration images of the squared gradient of the cross-entropy of one; of each parameter."""
     return _mean_square(model, context, images, batch=1)
 
 
 def _mean_square(model: nn.Module, context: Context, images: int, *, batch: int) -> Evidence:
     """Squared gradients of the mean cross-entropy of a batch, each batch with the weight of its images."""
-    if context.labels is None:
-        raise UserError(
-            "this importance reads the gradient of the loss, but the context has no labels of its calibration images; "
-            "give Context labels, or choose an importance that reads weights only, such as l2."
-        )
     network, device = learning_copy(model), device_of(model)
     names, weights = zip(*network.named_parameters(remove_duplicate=False), strict=True)
     total: Evidence = {}
-    count = min(images, len(context.calibration))
+    calibration, classes = given(context.calibration), given(context.labels)
+    count = min(images, len(calibration))
     for start in range(0, count, batch):
         chosen = slice(start, min(start + batch, count))
-        inputs, labels = context.calibration[chosen].to(device), context.labels[chosen].to(device)
+        inputs, labels = calibration[chosen].to(device), classes[chosen].to(device)
         for name, gradient in zip(names, loss_gradients(network, inputs, labels, weights), strict=True):
             if gradient is not None:
                 total[name] = total.get(name, 0) + gradient.abs().pow(2) * (len(labels) / count)
@@ -80,7 +68,7 @@ def mean_activations(model: nn.Module, context: Context, images: int) -> Evidenc
             hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))  # type: ignore[arg-type]  # a hook of the right form
     try:
         with inference(model):
-            for inputs in torch.split(context.calibration[:images], 32):
+            for inputs in torch.split(given(context.calibration)[:images], 32):
                 model(inputs.to(device_of(model)))
     finally:
         for handle in hooks:

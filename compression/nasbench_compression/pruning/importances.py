@@ -232,11 +232,13 @@ class Importance:
     Attributes:
         score: the function.
         measure: what it needs to know beforehand, from a network and a context with so many calibration images.
+        needs: names of what it uses of a context, keys of `nasbench_compression.step.MEANING`.
         comparable: whether numbers of different groups mean the same; a global ranking divides others by their mean.
     """
 
     score: Callable[[Candidate], Tensor]
     measure: Callable[[nn.Module, Context, int], Evidence] = nothing
+    needs: tuple[str, ...] = ()
     comparable: bool = False
 
 
@@ -245,9 +247,9 @@ IMPORTANCES: dict[str, Importance] = {
     "l2": Importance(score=l2),
     "bn_scale": Importance(score=bn_scale, comparable=True),
     "fpgm": Importance(score=fpgm),
-    "taylor": Importance(score=taylor, measure=squared_gradients, comparable=True),
-    "obd": Importance(score=obd, measure=fisher, comparable=True),
+    "taylor": Importance(score=taylor, measure=squared_gradients, needs=("calibration", "labels"), comparable=True),
+    "obd": Importance(score=obd, measure=fisher, needs=("calibration", "labels"), comparable=True),
     "lamp": Importance(score=lamp, comparable=True),
-    "activation": Importance(score=activation, measure=mean_activations),
+    "activation": Importance(score=activation, measure=mean_activations, needs=("calibration",)),
     "random": Importance(score=uniform, comparable=True),
 }

@@ -14,7 +14,7 @@ from nasbench_compression.checks import check_network, check_number
 from nasbench_compression.copying import copy_network, summary
 from nasbench_compression.macs import count_macs
 from nasbench_compression.reference import Reference, check_independent, check_restores, run
-from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
+from nasbench_compression.step import Context, Step, count_parameters, device_of, given, seeded
 from nasbench_compression.surgery import attached, inference, replace_module
 from nasbench_registry import UserError, one_of
 
@@ -71,6 +71,11 @@ class DropLayers(Step):
         check_number("drop_layers epochs", self.epochs, at_least=0, integer=True)
         check_number("drop_layers learning_rate", self.learning_rate, above=0, optional=True)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Step.needs`."""
+        return (*super().needs, "calibration" if self.importance == "block_influence" else "evaluate")
+
     def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """See `Step.apply`.
 
@@ -78,8 +83,8 @@ class DropLayers(Step):
             UserError: the network has fewer residual blocks than are to go, or the ratio is less than half a block; the
                 network does not run on the images, has no copy, or holds values that are not finite.
         """
-        images = {"example_inputs": context.example_inputs, "calibration": context.calibration}
-        check_network("drop_layers", model, images)
+        context.require(self.name, self.needs)
+        check_network("drop_layers", model, context.inputs)
         example = context.example_inputs.to(device_of(model))
         with seeded(context.seed, device=device_of(model)):
             short = copy_network(model)
@@ -102,7 +107,7 @@ class DropLayers(Step):
                 _drop(short, worst)
                 blocks.remove(worst)
             if self.epochs:
-                context.finetune(short, epochs=self.epochs, learning_rate=self.learning_rate)
+                given(context.finetune)(short, epochs=self.epochs, learning_rate=self.learning_rate)
         note = {
             "dropped": dropped,
             "blocks": [len(blocks) + count, len(blocks)],
@@ -195,12 +200,12 @@ def _drop(model: nn.Module, name: str) -> None:
 
 def _importances(model: nn.Module, blocks: list[str], importance: str, context: Context) -> dict[str, float]:
     if importance == "accuracy":
-        whole = float(context.evaluate(model))
+        whole = float(given(context.evaluate)(model))
         return {name: whole - _accuracy_without(model, name, context) for name in blocks}
     sums = dict.fromkeys(blocks, 0.0)
     places = dict.fromkeys(blocks, 0)
     with inference(model), _watch(model, sums, places):
-        for images in torch.split(context.calibration, 64):
+        for images in torch.split(given(context.calibration), 64):
             model(images.to(device_of(model)))
     return {name: 1 - sums[name] / places[name] for name in blocks}
 
@@ -208,7 +213,7 @@ def _importances(model: nn.Module, blocks: list[str], importance: str, context: 
 def _accuracy_without(model: nn.Module, name: str, context: Context) -> float:
     trial = copy_network(model)
     _drop(trial, name)
-    return float(context.evaluate(trial))
+    return float(given(context.evaluate)(trial))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from nasbench_compression.pruning.groups import ChannelGroup, find_groups
 from nasbench_compression.pruning.importances import IMPORTANCES, Candidate, NoImportance
 from nasbench_compression.pruning.plan import Cut, apply_cuts, merge
 from nasbench_compression.pruning.ranking import beside, choose, least
-from nasbench_compression.step import Context, count_parameters
+from nasbench_compression.step import Context, count_parameters, given
 
 Chosen = Sequence[list[int]]
 """Positions that go, for each group of a round."""
@@ -111,8 +111,7 @@ class Round:
 
     def latency_ms(self, chosen: Chosen) -> float:
         """Measured latency, without these positions."""
-        assert self.context.latency_ms is not None, "the step has checked that latency can be measured"
-        return self.context.latency_ms(self._without(chosen))
+        return given(self.context.latency_ms)(self._without(chosen))
 
     def beside(self, chosen: Chosen) -> Iterator[list[list[int]]]:
         """Choices that differ in one group, by as little as may be."""

@@ -19,7 +19,7 @@ from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_compression.pruning.shapes import changed_shapes, with_shapes
 from nasbench_compression.pruning.targets import TARGETS, Target, find_cut, quantity
 from nasbench_compression.reference import Reference, check_independent, check_restores, run
-from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
+from nasbench_compression.step import Context, Step, count_parameters, device_of, given, seeded
 from nasbench_registry import UserError, one_of
 
 
@@ -107,21 +107,22 @@ class Prune(Step):
         check_number("prune calibration_images", self.calibration_images, at_least=1, integer=True)
         object.__setattr__(self, "exclude", check_exclude("prune", self.exclude))
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Step.needs`."""
+        latency = ("latency_ms",) if self.max_latency_ms is not None else ()
+        return (*super().needs, *IMPORTANCES[self.importance].needs, *latency)
+
     def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """See `Step.apply`.
 
         Raises:
             UserError: not a single channel could be removed, the network is within the target already or cannot get
-                there, `exclude` names no module, or the context lacks labels or a latency that the options need; the
+                there, `exclude` names no module, or the context lacks what the options need; the
                 network does not run on the images, has no copy, or holds values that are not finite.
         """
-        if self.max_latency_ms is not None and context.latency_ms is None:
-            raise UserError(
-                f"prune max_latency_ms is {self.max_latency_ms}, but nothing can measure latency here; "
-                f"give max_macs, or a device that times networks."
-            )
-        images = {"example_inputs": context.example_inputs, "calibration": context.calibration}
-        check_network("prune", model, images)
+        context.require(self.name, self.needs)
+        check_network("prune", model, context.inputs)
         with seeded(context.seed, device=device_of(model)):
             example = context.example_inputs.to(device_of(model))
             copied = copy_network(model)
@@ -164,7 +165,7 @@ class Prune(Step):
             left |= kept
             rounds.append(1 - sum(left.values()) / max(before, 1))
             if self.epochs and rounds[-1]:
-                context.finetune(pruned, epochs=self.epochs, learning_rate=self.learning_rate)
+                given(context.finetune)(pruned, epochs=self.epochs, learning_rate=self.learning_rate)
         shapes = changed_shapes(model, pruned)
         if not shapes:
             reasons = "; ".join(
@@ -212,7 +213,7 @@ class Prune(Step):
 
 def _check_runs(pruned: nn.Module, context: Context) -> None:
     """Refuse a network that runs on random images, and not on real ones, for which its code does something else."""
-    for name, images in (("example_inputs", context.example_inputs), ("calibration", context.calibration)):
+    for name, images in context.inputs.items():
         try:
             run(pruned, images[:8].to(device_of(pruned)))
         except Exception as error:  # whatever the user's network raises

@@ -19,7 +19,7 @@ from nasbench_compression.quantization.qat import put_fakes, take_out_fakes
 from nasbench_compression.quantization.sensitivity import Options, choose, entries_of
 from nasbench_compression.reference import Reference, check_restores, deployed_copy
 from nasbench_compression.reparameterization import reparameterize
-from nasbench_compression.step import Context, Step, device_of, seeded
+from nasbench_compression.step import Context, Step, device_of, given, seeded
 from nasbench_registry import UserError, one_of
 
 # The first method of a precision is the one that is meant where none is named.
@@ -120,6 +120,17 @@ class Quantize(Step):
                 f"quantize {given[0]} is {value!r} with precision {self.precision!r}; it goes with precision: mixed."
             )
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Step.needs`."""
+        latency = ("latency_ms",) if self.max_latency_ms is not None else ()
+        by_method = {
+            "static": ("calibration",),
+            "qat": ("calibration", "finetune"),
+            "sensitivity": ("calibration", "evaluate", *latency),
+        }
+        return by_method.get(str(self.method), ())
+
     def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """See `Step.apply`.
 
@@ -127,11 +138,14 @@ class Quantize(Step):
             UserError: the network is quantized already, or has nothing to quantize; a limit cannot be met; or a weight
                 is too large for fp16.
         """
+        context.require(self.name, self.needs)
         about: dict[str, Any] = {"precision": self.precision, "method": self.method}
         if self.method == "cast":
             return self._cast(model, context)
-        images = context.calibration[: self.calibration_images]
-        about["calibration_images"] = len(images)
+        images = context.example_inputs
+        if context.calibration is not None:
+            images = context.calibration[: self.calibration_images]
+            about["calibration_images"] = len(images)
         ranges = self.method in ("static", "qat", "sensitivity")
         prepared, images = prepare(model, images, self.calibration if ranges else "min_max", self.percentile)
         more: dict[str, Any] = {}
@@ -171,8 +185,8 @@ class Quantize(Step):
     def _cast(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """Batch norms are folded first, as exporters do it too: so the file has the weights that were rounded."""
         refuse_reduced(model)
-        images = context.calibration[:8]
-        check_network("quantize", model, {"calibration": images})
+        check_network("quantize", model, context.inputs)
+        images = list(context.inputs.values())[-1][:8]
         merged, reference = deployed_copy("quantize", model, images)
         folded, pairs, left_unfolded = fold_checked(merged, reference)
         made = cast(copy_network(folded), self.precision)
@@ -189,7 +203,7 @@ class Quantize(Step):
         model = put_fakes(prepared.model, prepared.ranges, moving=self.calibration == "min_max")
         modes = {name: module.training for name, module in model.named_modules()}
         with seeded(context.seed, device=device_of(model)):
-            context.finetune(model, epochs=self.epochs, learning_rate=self.learning_rate)
+            given(context.finetune)(model, epochs=self.epochs, learning_rate=self.learning_rate)
         model, ranges = take_out_fakes(model)
         for name, module in model.named_modules():
             module.training = modes.get(name, module.training)

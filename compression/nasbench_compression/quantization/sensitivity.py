@@ -19,7 +19,7 @@ from torch.nn import functional
 from nasbench_compression.copying import copy_network
 from nasbench_compression.outputs import logits_of
 from nasbench_compression.quantization.layers import Entry, Prepared, entry_of, prepare, put
-from nasbench_compression.step import Context, count_bytes
+from nasbench_compression.step import Context, count_bytes, given
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError, one_of
 
@@ -89,12 +89,13 @@ def sensitivity(
         UserError: an unknown precision; or as `prepare`.
     """
     options = options or Options()
+    context.require("sensitivity", ("calibration", "evaluate"))
     prepared, images = _prepare(model, context, options)
     return measure(prepared, images, context, precisions, options)
 
 
 def _prepare(model: nn.Module, context: Context, options: Options) -> tuple[Prepared, Tensor]:
-    return prepare(model, context.calibration[: options.images], options.calibration, options.percentile)
+    return prepare(model, given(context.calibration)[: options.images], options.calibration, options.percentile)
 
 
 def measure(
@@ -105,7 +106,8 @@ def measure(
     for precision in precisions:
         one_of("precision of a layer", precision, PRECISIONS)
     labels = None if context.labels is None else context.labels[: len(images)].to(images.device)
-    before = context.evaluate(prepared.model)
+    evaluate = given(context.evaluate)
+    before = evaluate(prepared.model)
     reference = _logits(prepared.model, images)
     size = count_bytes(prepared.model)
     found = []
@@ -113,7 +115,7 @@ def measure(
         for precision in precisions:
             made = with_choices(prepared, {name: precision}, options)
             logits = _logits(made, images)
-            accuracy = context.evaluate(made)
+            accuracy = evaluate(made)
             found.append(
                 Sensitivity(
                     layer=name,
@@ -186,10 +188,11 @@ def choose(
                 f"takes {size} bytes; raise the limit, or prune before."
             )
     elif max_acc_drop_pct is not None:
-        before = context.evaluate(prepared.model)
+        evaluate = given(context.evaluate)
+        before = evaluate(prepared.model)
         for layer, precision in moves:
             tried = {**choices, layer: precision}
-            if before - context.evaluate(with_choices(prepared, tried, options)) <= max_acc_drop_pct:
+            if before - evaluate(with_choices(prepared, tried, options)) <= max_acc_drop_pct:
                 choices = tried
     elif max_latency_ms is not None:
         choices, note["measured"] = _for_latency(prepared, context, options, moves, max_latency_ms)
@@ -199,12 +202,7 @@ def choose(
 def _for_latency(
     prepared: Prepared, context: Context, options: Options, moves: Sequence[tuple[str, str]], limit: float
 ) -> tuple[dict[str, str], dict[str, float]]:
-    if context.latency_ms is None:
-        raise UserError(
-            f"quantize max_latency_ms is {limit!r}, and this context measures no latency; "
-            f"set `latency_ms` of the Context, or give max_size_bytes."
-        )
-    latency_ms = context.latency_ms
+    latency_ms = given(context.latency_ms)
 
     def after(count: int) -> dict[str, str]:
         return {**dict.fromkeys(prepared.ranges, "fp32"), **dict(moves[:count])}

@@ -19,7 +19,7 @@ from nasbench_compression.sparsity.gradual import Gradual
 from nasbench_compression.sparsity.masks import keep_globally, keep_n_of_m, keep_per_layer, parse_pattern
 from nasbench_compression.sparsity.scores import magnitude_scores, snip_scores
 from nasbench_compression.sparsity.weights import Weight, find_weights, multiplied
-from nasbench_compression.step import Context, Step, count_parameters, device_of, seeded
+from nasbench_compression.step import Context, Step, count_parameters, device_of, given, seeded
 from nasbench_compression.zeros import keep_zeros
 from nasbench_registry import UserError, one_of
 
@@ -119,6 +119,11 @@ class Sparsify(Step):
     def _gradual(self) -> bool:
         return self.schedule == "cubic" or (self.schedule is None and self.epochs > 0 and self.pattern is None)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Step.needs`."""
+        return (*super().needs, *(("calibration", "labels") if self.importance == "snip" else ()))
+
     def apply(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """See `Step.apply`.
 
@@ -126,8 +131,8 @@ class Sparsify(Step):
             UserError: nothing can be made sparse; says why. Or the importance is "snip" and the context has no labels.
                 Or the network does not run on the images, has no copy, or holds values that are not finite.
         """
-        images = {"example_inputs": context.example_inputs, "calibration": context.calibration}
-        check_network("sparsify", model, images)
+        context.require(self.name, self.needs)
+        check_network("sparsify", model, context.inputs)
         inputs = context.example_inputs.to(device_of(model))
         made, _ = deployed_copy("sparsify", model, inputs)
         weights, left_alone = self._choose_layers(made, inputs)
@@ -145,7 +150,9 @@ class Sparsify(Step):
                     frequency=self.frequency,
                 )
                 with gradual.watching():
-                    context.finetune(made, epochs=self.epochs, learning_rate=self.learning_rate, on_batch=gradual)
+                    given(context.finetune)(
+                        made, epochs=self.epochs, learning_rate=self.learning_rate, on_batch=gradual
+                    )
                 gradual.finish()
                 _mark(weights)
             else:
@@ -155,7 +162,7 @@ class Sparsify(Step):
                         weights[name].value.mul_(mask)
                 _mark(weights)
                 if self.epochs:
-                    context.finetune(made, epochs=self.epochs, learning_rate=self.learning_rate)
+                    given(context.finetune)(made, epochs=self.epochs, learning_rate=self.learning_rate)
         note = {
             "importance": self.importance,
             **({"pattern": self.pattern} if self.pattern else {"sparsity": self.sparsity}),
@@ -213,12 +220,7 @@ class Sparsify(Step):
     def _scores(self, model: nn.Module, weights: Mapping[str, Weight], context: Context) -> dict[str, Tensor]:
         if self.importance == "magnitude":
             return magnitude_scores(weights)
-        if context.labels is None:
-            raise UserError(
-                "sparsify importance 'snip' needs the gradient of the loss, and the context has no labels; "
-                "set `labels` of the Context, or take importance: magnitude."
-            )
-        return snip_scores(model, weights, context.calibration, context.labels)
+        return snip_scores(model, weights, given(context.calibration), given(context.labels))
 
     def _masks(self, scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
         if self.pattern is not None:
