@@ -55,6 +55,8 @@ $(VENV)/run.stamp: setup.cfg setup.py pyproject.toml constraints.txt | $(VENV)/b
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx]"
 	touch $@
 
+# Networks of timm and segmentation-models-pytorch need no torchvision, which these would bring.
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,openvino,tvm,litert,executorch,postgresql,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,openvino,tvm,litert,executorch,postgresql,transformers,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps timm segmentation-models-pytorch
 	touch $@
