@@ -13,8 +13,8 @@ def report(run: Run, json: Json = False) -> None:
 
     folder = RunFolder(user_path(run)).require()
     import_from(folder.code_folder())
-    from nasbench.report import survivors_table, write_report
+    from nasbench.report import result_table, write_report
 
     written = write_report(folder)
     err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True)
-    show(written, survivors_table(written), as_json=json)
+    show(written, result_table(written), as_json=json)

@@ -19,7 +19,7 @@ def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None], accept_
     from nasbench.experiment.build import prepare
     from nasbench.experiment.run import run_search
     from nasbench.experiment.stored import stored_experiment
-    from nasbench.report import survivors_table, units
+    from nasbench.report import result_table, units
     from nasbench.report.progress import SearchProgress
     from nasbench.storage.optuna_storage import StorageLost
 
@@ -36,7 +36,7 @@ def run_to_end(folder: RunFolder, json: bool, begin: Callable[[], None], accept_
     except StorageLost as error:
         tell(f"{error}; nothing that it has is lost. Go on when it is back with: nasbench resume {folder.name}")
         raise typer.Exit(1) from None
-    show(written, survivors_table(written), as_json=json)
+    show(written, result_table(written), as_json=json)
     err.print(f"status: {written['status']}", soft_wrap=True, highlight=False)
     err.print(f"report: {folder.report_html.resolve()}", soft_wrap=True, highlight=False)
     failed_stages = [

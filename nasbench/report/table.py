@@ -1,4 +1,4 @@
-"""The survivors as a table on the terminal."""
+"""What a search came to, as a table on the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,35 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from nasbench.report.units import number
+from nasbench.report.units import label, number, significant
+
+SHOWN = 10  # candidates of the front
+
+
+def result_table(report: Mapping[str, Any]) -> Table:
+    """The survivors with their stages; of a search without survivors, its front."""
+    return survivors_table(report) if report["survivors"] else front_table(report)
+
+
+def front_table(report: Mapping[str, Any]) -> Table:
+    """One row a candidate of the front, the best by the first objective first: every objective, and the network."""
+    objectives = report["experiment"]["objectives"]
+    first = objectives[0]
+    front = [candidate for candidate in report["candidates"] if candidate["id"] in report["front"]]
+    front.sort(key=lambda candidate: candidate["metrics"][first["metric"]], reverse=first["goal"] == "max")
+    left = len(front) - SHOWN
+    table = Table(
+        title=f"Front of {report['experiment']['name']}",
+        caption=f"{left} more in trials.csv" if left > 0 else None,
+    )
+    table.add_column("candidate", justify="right")
+    for objective in objectives:
+        table.add_column(label(objective["metric"]), justify="right")
+    table.add_column("architecture", overflow="fold")
+    for candidate in front[:SHOWN]:
+        values = [significant(candidate["metrics"][objective["metric"]]) for objective in objectives]
+        table.add_row(str(candidate["id"]), *values, Text(candidate["architecture"]))
+    return table
 
 
 def survivors_table(report: Mapping[str, Any]) -> Table:
