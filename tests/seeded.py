@@ -32,7 +32,8 @@ class SeededTests:
     def __init__(self, config: pytest.Config):
         self.asked = config.getoption("seeded")
         self.path = config.cache.mkdir("seeds") / "tests.jsonl" if hasattr(config, "cache") else None
-        self.record = Path(tempfile.mkstemp(prefix="seed_readers_")[1])
+        with tempfile.NamedTemporaryFile(prefix="seed_readers_", delete=False) as file:
+            self.record = Path(file.name)
         self.passed: set[str] = set()
         os.environ[RECORD] = str(self.record)  # processes that a test starts add to it
 
@@ -50,8 +51,10 @@ class SeededTests:
             return
         if self.path is None:
             raise pytest.UsageError("--seeded reads the cache of pytest, which is off: leave out -p no:cacheprovider")
-        rows = map(json.loads, self.path.read_text().splitlines() if self.path.exists() else ())
-        unchanged = {(row["test"], row["code"]) for row in rows if not row["seeded"]}
+        known: dict[bool, set[tuple[str, str]]] = {False: set(), True: set()}
+        for row in map(json.loads, self.path.read_text().splitlines() if self.path.exists() else ()):
+            known[row["seeded"]].add((row["test"], row["code"]))
+        unchanged = known[False] - known[True]
         left_out = [
             item
             for item in items

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bounds import VARIABLE, check_above, check_below, margin
+from bounds import FALSE_ALARM, VARIABLE, check_above, check_below, check_learned, margin
 from scipy import stats
 
 
@@ -44,6 +44,20 @@ def test_a_bound_with_a_meaning_is_refused_where_seeds_would_break_it():
         check_above("gain", 7.0, mean=7.0, sd=2.0, least=0)
     with pytest.raises(AssertionError, match="one in 100,000"):
         check_below("loss", 0.0, mean=-7.0, sd=2.0, most=0)
+
+
+@pytest.mark.parametrize(("images", "classes"), [(360, 10), (50, 2)])
+def test_who_guesses_has_learned_nothing(images, classes):
+    """Of the counts that guessing gives, those that pass are as rare as claimed; all others fail."""
+    passed = 0.0
+    for right in range(images + 1):
+        try:
+            check_learned("accuracy", 100 * right / images, images=images, classes=classes)
+        except AssertionError:
+            assert stats.binom.sf(right - 1, images, 1 / classes) > FALSE_ALARM
+        else:
+            passed += stats.binom.pmf(right, images, 1 / classes)
+    assert 0 < passed <= FALSE_ALARM
 
 
 def test_values_are_written_instead_where_that_is_asked_for(monkeypatch, tmp_path):
