@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "run_command(command" in path.read_text())
+COMMANDS = sorted(
+    path.stem for path in (ROOT / "benchmarks").glob("*.py") if 'run_command(command, "' in path.read_text()
+)
 
 
 def test_readme_lists_the_commands():
