@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from nasbench.devices.beside import Anchor, as_if_quiet
 from nasbench.devices.clock import clock
-from nasbench.devices.compare import Comparison, ratio_of
+from nasbench.devices.compare import Comparison
 from nasbench.devices.energy import Energy, Meter, Rapl, measure_energy
-from nasbench.devices.measure import Latency, Timer, summarise, time_calls, time_in_turn, wall_seconds
+from nasbench.devices.measure import ALL_CALLS, QUIETEST, Latency, summarise
 from nasbench.devices.rounds import quiet_seconds, time_in_rounds
 from nasbench_compression import CompiledModel, get_backend
+from nasbench_compression.timing import Call, Seconds, Timer, ratio_of, time_in_turn, wall_seconds
 from search_spaces import Architecture, SearchSpace, Task
 
 
@@ -105,24 +106,11 @@ class Device:
         example = torch.zeros(self.batch, *task.input_shape)
         return get_backend(self.runtime, threads=self.threads).compile(model, example, precision, calibration)
 
-    def measure(self, compiled: CompiledModel, task: Task, budget_s: float = 0.5) -> Latency:
-        """Latency of a compiled model on random images; see `time_calls` for the protocol."""
-        seconds, warmup = time_calls(self._call(compiled, task), budget_s=budget_s, timer=self._timer)
-        return self._latency(seconds, warmup, compiled.describe())
-
-    def measure_in_turn(
-        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5
-    ) -> dict[str, Latency]:
-        """Latencies of several models that share the machine's noise: calls alternate between them.
-
-        Args:
-            compiled: the models by name.
-            task: the shape of their images.
-            budget_s: for each model.
-        """
-        calls = {name: self._call(model, task) for name, model in compiled.items()}
-        timed = time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer)
-        return {name: self._latency(*timed[name], model.describe()) for name, model in compiled.items()}
+    def measure(
+        self, compiled: CompiledModel, task: Task, budget_s: float = 0.5, anchors: Sequence[Anchor] = ()
+    ) -> Latency:
+        """Latency of a compiled model on random images; as `compare` for one."""
+        return self.compare({"": compiled}, task, budget_s, anchors=anchors).latencies[""]
 
     def measure_quietly(
         self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
@@ -141,32 +129,51 @@ class Device:
         calls = [self._call(model, task) for model, task in compiled]
         turns = time_in_rounds(calls, budget_s=budget_s * len(calls), seed=seed, timer=self._timer)
         facts = compiled[0][0].describe()  # it may take longer than the model is timed, and says the same of all
-        return [self._latency(quiet_seconds(each), 0, facts) for each in turns]
+        return [self._latency(quiet_seconds(each), 0, facts, QUIETEST) for each in turns]
 
     def compare(
-        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5, *, rounds: int = 1
+        self,
+        compiled: Mapping[str, CompiledModel],
+        task: Task,
+        budget_s: float = 0.5,
+        *,
+        rounds: int = 1,
+        anchors: Sequence[Anchor] = (),
     ) -> Comparison:
-        """As `measure_in_turn`, with the ratio of each latency to the first one, and its interval.
+        """Latencies of models that share the machine's noise, for their calls take turns; see `time_in_turn`.
+
+        With anchors, latencies are those that the models would have had when the anchors were calibrated, see
+        `nasbench.devices.beside`; without, what all calls took. Ratios are of what calls took, either way.
 
         Args:
-            compiled: the models by name, one or more.
+            compiled: the models by name; the ratios are to the first one.
             task: the shape of their images.
-            budget_s: for each model and round.
+            budget_s: for each model and round, anchors included.
             rounds: how often everything is measured, the first calls to warm up included; latencies and ratios are
                 over all rounds.
+            anchors: networks whose latency is known, which take turns with the models.
         """
-        calls = {name: self._call(model, task) for name, model in compiled.items()}
-        facts = {name: model.describe() for name, model in compiled.items()}
+        calls: dict[str | int, Call] = {name: self._call(model, task) for name, model in compiled.items()}
+        calls |= {number: self._call(anchor.compiled, task) for number, anchor in enumerate(anchors)}
         timed = [time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer) for _ in range(rounds)]
-        seconds = {name: np.concatenate([each[name][0] for each in timed]) for name in calls}
-        first, *others = calls
+        whole = {name: np.concatenate([turns[name][0] for turns in timed]) for name in calls}
+        facts = {name: model.describe() for name, model in compiled.items()}
+        names = list(compiled)
+
+        def latency(name: str, seconds: Mapping[str | int, Seconds], warmup: int) -> Latency:
+            plain = self._latency(seconds[name], warmup, facts[name])
+            known = [(seconds[number], anchor.latency_ms) for number, anchor in enumerate(anchors)]
+            return as_if_quiet(plain, seconds[name], known) if known else plain
+
+        parts = [{name: times for name, (times, _) in turns.items()} for turns in timed]
         return Comparison(
-            latencies={
-                name: self._latency(seconds[name], sum(each[name][1] for each in timed), facts[name]) for name in calls
+            latencies={name: latency(name, whole, sum(turns[name][1] for turns in timed)) for name in names},
+            ratios={name: ratio_of(whole[name], whole[names[0]]) for name in names[1:]},
+            rounds={
+                name: [latency(name, part, turns[name][1]) for part, turns in zip(parts, timed, strict=True)]
+                for name in names
             },
-            ratios={name: ratio_of(seconds[name], seconds[first]) for name in others},
-            rounds={name: [self._latency(*each[name], facts[name]) for each in timed] for name in calls},
-            ratio_rounds={name: [ratio_of(each[name][0], each[first][0]) for each in timed] for name in others},
+            ratio_rounds={name: [ratio_of(part[name], part[names[0]]) for part in parts] for name in names[1:]},
         )
 
     def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
@@ -190,11 +197,11 @@ class Device:
     def _timer(self) -> Timer:
         return wall_seconds
 
-    def _call(self, compiled: CompiledModel, task: Task) -> Callable[[], object]:
+    def _call(self, compiled: CompiledModel, task: Task) -> Call:
         images = np.random.default_rng(0).standard_normal((self.batch, *task.input_shape)).astype(np.float32)
         return lambda: compiled(images)
 
-    def _latency(self, seconds: npt.NDArray[np.float64], warmup: int, facts: Mapping[str, Any]) -> Latency:
+    def _latency(self, seconds: Seconds, warmup: int, facts: Mapping[str, Any], estimator: str = ALL_CALLS) -> Latency:
         return summarise(
             seconds,
             warmup=warmup,
@@ -204,4 +211,5 @@ class Device:
             precision=str(facts["precision"]),
             device=self.machine,
             clock=clock(),
+            estimator=estimator,
         )

@@ -239,7 +239,7 @@ def _random(space: SearchSpace, device: Device, count: int, rng: np.random.Gener
 
 def _protocol(latencies: Sequence[Latency], device: Device, seed: int) -> dict[str, Any]:
     facts = latencies[0].to_json()
-    kept = {key: facts[key] for key in ("batch", "threads", "runtime", "precision", "device", "warmup")}
+    kept = {key: facts[key] for key in ("batch", "threads", "runtime", "precision", "device", "warmup", "estimator")}
     fewest = min(latency.repeats for latency in latencies)
     return kept | {"repeats": fewest, "order": device.order, "seed": seed}
 

@@ -10,7 +10,7 @@ import yaml
 from bounds import check_below
 from tests_support import experiment_of, trained_of
 
-from nasbench.devices.beside import measure_beside
+from nasbench.devices.beside import Anchor
 from nasbench.devices.device import Device
 from nasbench.devices.table import TableDevice
 from nasbench.evaluators.costs import CandidateCosts
@@ -58,9 +58,10 @@ def test_anchors_take_the_noise_of_the_machine_out():
     device = Device()
     models = [fresh_model(MOBILE, MOBILE.sample(np.random.default_rng(seed)), TASK, 0).eval() for seed in range(4)]
     compiled = [device.compile(model, TASK) for model in models]
-    now = device.measure_in_turn({str(i): each for i, each in enumerate(compiled)}, TASK)
-    anchors = [(compiled[i], 3 * now[str(i)].median) for i in (1, 2, 3)]
-    assert measure_beside(device, compiled[0], TASK, anchors) == pytest.approx(3 * now["0"].median, rel=0.4)
+    now = device.compare({str(i): each for i, each in enumerate(compiled)}, TASK).latencies
+    anchors = [Anchor(compiled[i], 3 * now[str(i)].median) for i in (1, 2, 3)]
+    measured = device.measure(compiled[0], TASK, anchors=anchors)
+    assert measured.median == pytest.approx(3 * now["0"].median, rel=0.4)
 
 
 @pytest.fixture
