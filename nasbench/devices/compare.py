@@ -30,6 +30,16 @@ class Comparison:
     rounds: Mapping[str, Sequence[Latency]]
     ratio_rounds: Mapping[str, Sequence[Ratio]]
 
+    @classmethod
+    def once(cls, latencies: Mapping[str, Latency], ratios: Mapping[str, Ratio]) -> Comparison:
+        """Of a single round."""
+        return cls(
+            latencies,
+            ratios,
+            {name: [latency] for name, latency in latencies.items()},
+            {name: [ratio] for name, ratio in ratios.items()},
+        )
+
 
 def agreement(measured: Sequence[tuple[float, float, float]]) -> float:
     """The share of pairs of measurements of one quantity that differ by no more than their intervals allow.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasbench.devices.beside import Anchor, as_if_quiet
+from nasbench.devices.beside import Anchor, Quiet, as_calibrated, slowdown
 from nasbench.devices.clock import clock
 from nasbench.devices.compare import Comparison
 from nasbench.devices.energy import Energy, Meter, Rapl, measure_energy
@@ -109,8 +109,8 @@ class Device:
     def measure(
         self, compiled: CompiledModel, task: Task, budget_s: float = 0.5, anchors: Sequence[Anchor] = ()
     ) -> Latency:
-        """Latency of a compiled model on random images; as `compare` for one."""
-        return self.compare({"": compiled}, task, budget_s, anchors=anchors).latencies[""]
+        """Latency of a compiled model on random images; as `measure_beside` for one."""
+        return self.measure_beside({"": compiled}, task, anchors, budget_s).latencies[""]
 
     def measure_quietly(
         self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
@@ -126,54 +126,71 @@ class Device:
         """
         if not compiled:
             return []
-        calls = [self._call(model, task) for model, task in compiled]
-        turns = time_in_rounds(calls, budget_s=budget_s * len(calls), seed=seed, timer=self._timer)
+        turns = self._turns([self._call(model, task) for model, task in compiled], budget_s, seed)
         facts = compiled[0][0].describe()  # it may take longer than the model is timed, and says the same of all
-        return [self._latency(quiet_seconds(each), 0, facts, QUIETEST) for each in turns]
+        return [self._latency(quiet_seconds(taken), 0, facts, QUIETEST) for taken in turns]
 
-    def compare(
+    def measure_beside(
         self,
         compiled: Mapping[str, CompiledModel],
         task: Task,
-        budget_s: float = 0.5,
+        anchors: Sequence[Anchor],
+        budget_s: float = 0.3,
         *,
-        rounds: int = 1,
-        anchors: Sequence[Anchor] = (),
+        seed: int = 0,
     ) -> Comparison:
-        """Latencies of models that share the machine's noise, for their calls take turns; see `time_in_turn`.
+        """Latencies as `measure_quietly` gave them of the anchors, whatever the machine does now.
 
-        With anchors, latencies are those that the models would have had when the anchors were calibrated, see
-        `nasbench.devices.beside`; without, what all calls took. Ratios are of what calls took, either way.
+        See `nasbench.devices.beside`. Without an anchor, or where the device tells latencies, it is `compare`.
 
         Args:
             compiled: the models by name; the ratios are to the first one.
             task: the shape of their images.
-            budget_s: for each model and round, anchors included.
+            anchors: networks that this device compiled, and what is known of them.
+            budget_s: for each model, anchors included.
+            seed: of the order in which they take turns.
+        """
+        if not anchors or not self.measures_many:
+            return self.compare(compiled, task, budget_s)
+        models = [*compiled.values(), *(anchor.compiled for anchor in anchors)]
+        turns = self._turns([self._call(model, task) for model in models], budget_s, seed)
+        quiet = [Quiet.of(taken) for taken in turns]
+        named = dict(zip(compiled, quiet, strict=False))
+        known_ms = [anchor.latency_ms for anchor in anchors]
+        slower = slowdown(list(zip(quiet[len(compiled) :], known_ms, strict=True)))
+        plain = {
+            name: self._latency(quiet_seconds(taken), 0, model.describe())
+            for (name, model), taken in zip(compiled.items(), turns, strict=False)
+        }
+        return Comparison.once(
+            as_calibrated(plain, named, slower),
+            {name: named[name].over(quiet[0]) for name in list(compiled)[1:]},
+        )
+
+    def compare(
+        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5, *, rounds: int = 1
+    ) -> Comparison:
+        """Latencies of models that share the machine's noise, for their calls take turns; see `time_in_turn`.
+
+        Args:
+            compiled: the models by name; the ratios are to the first one.
+            task: the shape of their images.
+            budget_s: for each model and round.
             rounds: how often everything is measured, the first calls to warm up included; latencies and ratios are
                 over all rounds.
-            anchors: networks whose latency is known, which take turns with the models.
         """
-        calls: dict[str | int, Call] = {name: self._call(model, task) for name, model in compiled.items()}
-        calls |= {number: self._call(anchor.compiled, task) for number, anchor in enumerate(anchors)}
-        timed = [time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer) for _ in range(rounds)]
-        whole = {name: np.concatenate([turns[name][0] for turns in timed]) for name in calls}
+        calls = {name: self._call(model, task) for name, model in compiled.items()}
         facts = {name: model.describe() for name, model in compiled.items()}
-        names = list(compiled)
-
-        def latency(name: str, seconds: Mapping[str | int, Seconds], warmup: int) -> Latency:
-            plain = self._latency(seconds[name], warmup, facts[name])
-            known = [(seconds[number], anchor.latency_ms) for number, anchor in enumerate(anchors)]
-            return as_if_quiet(plain, seconds[name], known) if known else plain
-
-        parts = [{name: times for name, (times, _) in turns.items()} for turns in timed]
+        timed = [time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer) for _ in range(rounds)]
+        seconds = {name: np.concatenate([each[name][0] for each in timed]) for name in calls}
+        names = list(calls)
         return Comparison(
-            latencies={name: latency(name, whole, sum(turns[name][1] for turns in timed)) for name in names},
-            ratios={name: ratio_of(whole[name], whole[names[0]]) for name in names[1:]},
-            rounds={
-                name: [latency(name, part, turns[name][1]) for part, turns in zip(parts, timed, strict=True)]
-                for name in names
+            latencies={
+                name: self._latency(seconds[name], sum(each[name][1] for each in timed), facts[name]) for name in names
             },
-            ratio_rounds={name: [ratio_of(part[name], part[names[0]]) for part in parts] for name in names[1:]},
+            ratios={name: ratio_of(seconds[name], seconds[names[0]]) for name in names[1:]},
+            rounds={name: [self._latency(*each[name], facts[name]) for each in timed] for name in names},
+            ratio_rounds={name: [ratio_of(each[name][0], each[names[0]][0]) for each in timed] for name in names[1:]},
         )
 
     def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
@@ -192,6 +209,9 @@ class Device:
     def latency(self, model: nn.Module, task: Task, budget_s: float = 0.5) -> Latency:
         """Compile in fp32 and measure."""
         return self.measure(self.compile(model, task), task, budget_s)
+
+    def _turns(self, calls: Sequence[Call], budget_s: float, seed: int) -> list[list[Seconds]]:
+        return time_in_rounds(calls, budget_s=budget_s * len(calls), seed=seed, timer=self._timer)
 
     @property
     def _timer(self) -> Timer:

@@ -38,10 +38,9 @@ class Latency:
         device: the name of the processor.
         unstable: whether the interval of the median stayed wider than 10 % to either side.
         clock: what governs the clock of the processor, see `nasbench.devices.clock`; None if the machine does not say.
-        estimator: what the numbers are read from: `ALL_CALLS` as they were timed; the `QUIETEST` turns of many rounds;
-            all calls, divided by the slowdown of anchors that took turns with them (`BESIDE`); or `TOLD` by the device.
-        slowdown: how many times as long as in the calibration, while nothing else ran, calls took; None where nothing
-            is known that could tell.
+        estimator: what the numbers are read from: `ALL_CALLS`; the `QUIETEST` turns of many rounds; these, divided by
+            the slowdown of anchors that took turns with them (`BESIDE`); or they were `TOLD` by the device.
+        slowdown: how many times as long as in the calibration the anchors took; None where there were none.
     """
 
     median: float

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from torch import nn
 
-from nasbench.devices.beside import Anchor
 from nasbench.devices.compare import Comparison
 from nasbench.devices.device import Device
 from nasbench.devices.energy import Meter, NoMeter
@@ -73,17 +72,10 @@ class ToldDevice(Device):
         """What is told of a compiled model."""
 
     def compare(
-        self,
-        compiled: Mapping[str, CompiledModel],
-        task: Task,
-        budget_s: float = 0.5,
-        *,
-        rounds: int = 1,
-        anchors: Sequence[Anchor] = (),
+        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5, *, rounds: int = 1
     ) -> Comparison:
-        """What is told of each, one after the other and once; no ratio is known, and no anchor is of use."""
-        latencies = {name: self.told(model, task) for name, model in compiled.items()}
-        return Comparison(latencies, {}, {name: [latency] for name, latency in latencies.items()}, {})
+        """What is told of each, one after the other and once; no ratio is known."""
+        return Comparison.once({name: self.told(model, task) for name, model in compiled.items()}, {})
 
     def measure_quietly(
         self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int

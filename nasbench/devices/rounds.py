@@ -13,10 +13,11 @@ import numpy as np
 
 from nasbench_compression.timing import Call, Seconds, Timer, take_turns, wall_seconds
 
-ROUNDS = 20  # that the budget is divided into
+ROUNDS = 20  # that the budget is divided into, at least, if a turn with the first call fits into its part
 LEAST = 6  # rounds, whatever the budget
 QUIET = 0.05  # share of the turns of a model that count, the quietest ones
 SETTLED = 0.03  # how much slower than the quietest turn the third one may be
+LONGEST_S = 0.005  # of a turn: a longer one is hardly ever left alone on a busy machine
 PATIENCE = 4  # times the budget, while more than a tenth of the models are not settled
 
 
@@ -52,7 +53,7 @@ def time_in_rounds(
             return False
         return spent_s >= PATIENCE * budget_s or _settled(medians)
 
-    turn_s = budget_s / (ROUNDS * max(1, len(calls)))
+    turn_s = min(LONGEST_S, budget_s / (ROUNDS * max(1, len(calls))))
     return take_turns(calls, enough, turn_s=turn_s, rng=np.random.default_rng(seed), timer=timer)
 
 

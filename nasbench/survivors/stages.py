@@ -238,7 +238,7 @@ def measure_stages(
     eager = device.baseline(stages[0].network, task)
     if eager is not None:
         deployed = {BASELINE: eager} | deployed
-    timed_in_turn = device.compare(deployed, task, MEASURE_S, anchors=bench.anchors)
+    timed_in_turn = device.measure_beside(deployed, task, bench.anchors, MEASURE_S)
     latencies, ratios = timed_in_turn.latencies, timed_in_turn.ratios if BASELINE in deployed else {}
     metrics: list[dict[str, Any]] = []
     for stage in stages:
