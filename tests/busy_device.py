@@ -1,4 +1,4 @@
-"""A machine with a clock of its own, on which it is known how long a network takes and when other work interrupts it."""
+"""A machine with a clock of its own: it is known how long a network takes, and when other work interrupts it."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -34,7 +34,7 @@ class Clocked:
     def seconds(self):
         """A call that is timed."""
         interrupted = self.machine.busy and self.turn % 3
-        return self.latency_ms / 1000 * self.machine.slower * (2 + self.latency_ms if interrupted else 1)
+        return self.latency_ms / 1000 * self.machine.slower * (10 + self.latency_ms if interrupted else 1)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,14 @@ from nasbench_compression.timing import Seconds, half_width, median_interval
 
 UNSTABLE = 0.10  # half-width of the median's interval, relative to the median, above which a measurement is marked
 
-# Estimators: what a latency is read from.
-ALL_CALLS = "all calls"
-QUIETEST = "quietest turns"
-BESIDE = "beside anchors"
-TOLD = "told"
+ALL_CALLS, QUIETEST, BESIDE, TOLD = "all calls", "quietest turns", "beside anchors", "told"
+ESTIMATORS = {
+    ALL_CALLS: "the median of all timed calls, with what other work on the machine cost",
+    QUIETEST: "the median of the calls in the quietest twentieth of the turns",
+    BESIDE: "the same, timed in turn with networks of the calibration, whose slowdown since then is taken out",
+    TOLD: "what the device told",
+}
+"""What a latency is read from."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from nasbench.evaluators.candidate import Candidate, Report, checked_model
 from nasbench.evaluators.compressed.config import JointConfig
 from nasbench.evaluators.compressed.latency import predict_artefact
 from nasbench.evaluators.compressed.space import JointSpace
-from nasbench.evaluators.costs import LATENCY, latency_and_throughput
+from nasbench.evaluators.costs import LATENCY
 from nasbench.evaluators.errors import InfeasibleError
 from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator
 from nasbench.evaluators.latency import SECONDS_EACH, LatencyEstimator, anchors_of
@@ -36,7 +36,7 @@ from nasbench.evaluators.trial import History, Trial
 from nasbench.models.build import SpaceBuild
 from nasbench.models.store import load_compiled, load_model, save_model
 from nasbench.models.workbench import Workbench
-from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.metrics import Metrics, latency_and_throughput
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit, violation
 from nasbench.objectives.statistics import TWO_SIGMAS
