@@ -241,7 +241,7 @@ def _protocol(latencies: Sequence[Latency], device: Device, seed: int) -> dict[s
     facts = latencies[0].to_json()
     kept = {key: facts[key] for key in ("batch", "threads", "runtime", "precision", "warmup", "estimator")}
     fewest = min(latency.repeats for latency in latencies)
-    # What measured, as the device is known before it measures; a command may tell another name of the machine behind it.
+    # A device is known by its own name before it measures; a command may tell another one of the machine behind it.
     where = {"device": device.machine, "ran_on": facts["device"]}
     return kept | where | {"repeats": fewest, "order": device.order, "seed": seed}
 
