@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from search_spaces import SearchSpace
+from nasbench_compression.timing import take_turns, wall_seconds
+from search_spaces import Architecture, SearchSpace
 
 OPERATIONS = ("sample", "mutate", "crossover", "canonical", "one_hot", "format", "parse")
 
@@ -42,10 +42,13 @@ def space_speed(space: SearchSpace, *, archs: int = 100_000, rounds: int = 5, se
         seed: of the samples.
     """
     rng = np.random.default_rng(seed)
-    start = time.perf_counter()
-    drawn = [space.sample(rng) for _ in range(archs)]
-    space.one_hot(drawn)
-    together = time.perf_counter() - start
+    drawn: list[Architecture] = []
+
+    def sample_and_encode() -> None:
+        drawn.extend(space.sample(rng) for _ in range(archs))
+        space.one_hot(drawn)
+
+    together = wall_seconds(sample_and_encode)
     some = drawn[: max(2, archs // 10)]
     texts = [space.format(arch) for arch in some]
     work: dict[str, Callable[[], object]] = {
@@ -57,11 +60,6 @@ def space_speed(space: SearchSpace, *, archs: int = 100_000, rounds: int = 5, se
         "format": lambda: [space.format(arch) for arch in some],
         "parse": lambda: [space.parse(text) for text in texts],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in OPERATIONS}
-    for _ in range(rounds):
-        for name in OPERATIONS:
-            start = time.perf_counter()
-            work[name]()
-            seconds[name].append(time.perf_counter() - start)
-    rates = {name: len(some) / float(np.median(times)) for name, times in seconds.items()}
+    turns = take_turns(list(work.values()), lambda turns, spent_s: len(turns[0]) >= rounds, cold=False)
+    rates = {name: len(some) / float(np.median(times)) for name, times in zip(work, turns, strict=True)}
     return SpaceSpeed(space.name, rates, together, archs, rounds)

@@ -15,11 +15,11 @@ import numpy as np
 
 from nasbench.deploy.process import ask
 from nasbench.devices.clock import clock
-from nasbench.devices.compare import Ratio, ratio_of
 from nasbench.devices.device import processor_name
-from nasbench.devices.measure import Latency, summarise, time_in_turn
+from nasbench.devices.measure import Latency, summarise
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.child import answer
+from nasbench_compression.timing import Ratio, ratio_of, time_in_turn
 from nasbench_registry import UserError
 from search_spaces import Task
 

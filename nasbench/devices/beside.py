@@ -1,41 +1,103 @@
-"""The latency of a network on a machine that has other work: in turn with networks whose quiet latency is known."""
+"""Latencies as the calibration has them, on a machine that is another one now: busier, hotter, or throttled.
+
+Predictors are fitted on the quietest moments of many rounds, see `nasbench.devices.rounds`, and limits are decided with
+what they say. What is measured later has to be of the same kind: by the median of all its calls a network takes a few
+percent more on a calm machine, and many times as long beside other work, a slow network more so than a fast one, for it
+is interrupted more often. So it is timed by the same rounds and read from its quietest turns, too. What is left is
+slower in every moment, the anchors as well: networks of the calibration that take turns with it. How many times as long
+as in the calibration they take now is the slowdown, and it is taken out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from nasbench.devices.device import Device
+from nasbench.devices.measure import BESIDE, UNSTABLE, Latency
+from nasbench.devices.rounds import quiet_seconds
 from nasbench_compression import CompiledModel
-from search_spaces import Task
+from nasbench_compression.timing import PARTS, Ratio, Seconds
 
-CANDIDATE = "candidate"
+Turns = Sequence[Seconds]
 
 
-def measure_beside(
-    device: Device,
-    compiled: CompiledModel,
-    task: Task,
-    anchors: Sequence[tuple[CompiledModel, float]],
-    budget_s: float = 0.3,
-) -> float:
-    """Median latency in milliseconds, as it would be measured while nothing else runs.
+@dataclass(frozen=True)
+class Anchor:
+    """A network whose latency is known.
 
-    What slows the machine down slows the anchors down, too: each says the latency as its own known one times a ratio,
-    and the median of what they say is taken. Where a device tells latencies instead of timing calls, or without an
-    anchor, it is a plain measurement.
+    Attributes:
+        compiled: by the device that it is known of.
+        latency_ms: of the calibration.
+    """
+
+    compiled: CompiledModel
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """The milliseconds of a model in its quietest turns.
+
+    Attributes:
+        whole: of the whole run.
+        parts: (PARTS,) of its parts, as many rounds each.
+    """
+
+    whole: float
+    parts: Seconds
+
+    @classmethod
+    def of(cls, turns: Turns) -> Quiet:
+        """Of the turns of a run, in the order of their time; six at least."""
+        parts = np.array_split(np.arange(len(turns)), PARTS)
+        return cls(_quiet_ms(turns), np.array([_quiet_ms([turns[index] for index in part]) for part in parts]))
+
+    def over(self, other: Quiet) -> Ratio:
+        """The ratio to another one of the same run. Its interval spans the ratios of the parts, and that of the run."""
+        ratio, ratios = self.whole / other.whole, self.parts / other.parts
+        return Ratio(ratio, min(ratio, float(ratios.min())), max(ratio, float(ratios.max())))
+
+
+def _quiet_ms(turns: Turns) -> float:
+    return 1000 * float(np.median(quiet_seconds(turns)))
+
+
+def slowdown(anchors: Sequence[tuple[Quiet, float]]) -> Quiet:
+    """How many times as long as in the calibration anchors take: the median of what they say, in the run and its parts.
 
     Args:
-        device: where the network is measured.
-        compiled: by this device.
-        task: the shape of its images.
-        anchors: networks that this device compiled, each with its latency in milliseconds.
-        budget_s: for each network.
+        anchors: each with the milliseconds that are known of it.
     """
-    if not anchors or not device.measures_many:
-        return device.measure(compiled, task, budget_s).median
-    named = {str(number): model for number, (model, _) in enumerate(anchors)}
-    ratios = device.compare({CANDIDATE: compiled, **named}, task, budget_s).ratios
-    told = [known_ms / ratios[str(number)].ratio for number, (_, known_ms) in enumerate(anchors)]
-    return float(np.median(told))
+    whole = float(np.median([quiet.whole / known_ms for quiet, known_ms in anchors]))
+    return Quiet(whole, np.median([quiet.parts / known_ms for quiet, known_ms in anchors], axis=0))
+
+
+def as_calibrated(latencies: Mapping[str, Latency], quiet: Mapping[str, Quiet], slower: Quiet) -> dict[str, Latency]:
+    """Latencies with the slowdown taken out.
+
+    Their intervals span the six parts of the run. What the calibration is off by, which is the same for all that is
+    measured beside its anchors, they do not hold.
+
+    Args:
+        latencies: of the calls in the quietest turns, by name.
+        quiet: of the same models.
+        slower: of the anchors.
+    """
+    scaled = {}
+    for name, latency in latencies.items():
+        known = quiet[name].over(slower)
+        scaled[name] = dataclasses.replace(
+            latency,
+            median=known.ratio,
+            p95=latency.p95 / slower.whole,
+            iqr=latency.iqr / slower.whole,
+            low=known.low,
+            high=known.high,
+            unstable=(known.high - known.low) / 2 / known.ratio > UNSTABLE,
+            estimator=BESIDE,
+            slowdown=slower.whole,
+        )
+    return scaled

@@ -81,10 +81,10 @@ def block_costs(
                 networks[name] = block(task.input_shape[0], outputs, kernel=kernel, stride=stride)
             except UserError as error:
                 left_out[name] = str(error)
-    measured: dict[str, Latency] = {}
+    measured: Mapping[str, Latency] = {}
     if device is not None:
         compiled = {name: device.compile(network, task) for name, network in networks.items()}
-        measured = device.measure_in_turn(compiled, task, budget_s)
+        measured = device.compare(compiled, task, budget_s).latencies
     rows = []
     for name, network in networks.items():
         with inference(network):

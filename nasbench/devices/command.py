@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nasbench.devices.measure import Latency, summarise
+from nasbench.devices.measure import TOLD, Latency, summarise
 from nasbench.devices.reported import UNKNOWN, ToldDevice, told_latency
 from nasbench_compression import CompiledModel
 from nasbench_registry import UserError
@@ -60,7 +60,7 @@ class CommandDevice(ToldDevice):
         """The command, for nothing else is known before it runs."""
         return f"command {self.command}"
 
-    def measure(self, compiled: CompiledModel, task: Task, budget_s: float = 0.5) -> Latency:
+    def told(self, compiled: CompiledModel, task: Task) -> Latency:
         """What the command measures; how long it takes is up to it.
 
         Raises:
@@ -79,7 +79,7 @@ class CommandDevice(ToldDevice):
         latency = told["latency_ms"]
         if isinstance(latency, list):
             times = np.array([self._milliseconds(value, "latency_ms") for value in latency])
-            return summarise(times / 1000, warmup=0, **about)
+            return summarise(times / 1000, warmup=0, estimator=TOLD, **about)
         if isinstance(latency, Mapping):
             p95_ms, iqr_ms = (
                 self._milliseconds(latency[key], key, least=0.0) if key in latency else UNKNOWN

@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
-from nasbench.devices.measure import PARTS, Latency
+from nasbench.devices.measure import Latency
+from nasbench_compression.timing import Ratio
 from nasbench_registry import UserError
-
-Seconds = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """The latency of one model as a multiple of another's, both timed in turn in one run.
-
-    Attributes:
-        ratio: below 1 it is faster.
-        low: lower end of the 95 % interval.
-        high: its upper end.
-    """
-
-    ratio: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """The fields by name."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -51,29 +30,15 @@ class Comparison:
     rounds: Mapping[str, Sequence[Latency]]
     ratio_rounds: Mapping[str, Sequence[Ratio]]
 
-
-def ratio_of(seconds: Seconds, reference: Seconds) -> Ratio:
-    """The ratio of two medians, from calls that took turns, and its interval from six parts of the run.
-
-    The ratio of the medians is taken in each part, where both models met the same noise, so that what slows both down
-    cancels. As in `median_interval`, the extremes of six ratios cover the true one in 96.9 % of runs if each is as
-    likely above it as below; the ratio is their median.
-
-    Args:
-        seconds: (n,) of one model, in the order of their time.
-        reference: (n,) of the other.
-
-    Raises:
-        UserError: they are not of the same number, or fewer than six.
-    """
-    if len(seconds) != len(reference) or len(seconds) < PARTS:
-        raise UserError(
-            f"a ratio needs at least {PARTS} calls of each model, and as many of both, not {len(seconds)} and "
-            f"{len(reference)}; time them with time_in_turn."
+    @classmethod
+    def once(cls, latencies: Mapping[str, Latency], ratios: Mapping[str, Ratio]) -> Comparison:
+        """Of a single round."""
+        return cls(
+            latencies,
+            ratios,
+            {name: [latency] for name, latency in latencies.items()},
+            {name: [ratio] for name, ratio in ratios.items()},
         )
-    parts = zip(np.array_split(seconds, PARTS), np.array_split(reference, PARTS), strict=True)
-    ratios = [float(np.median(one) / np.median(other)) for one, other in parts]
-    return Ratio(float(np.median(ratios)), min(ratios), max(ratios))
 
 
 def agreement(measured: Sequence[tuple[float, float, float]]) -> float:

@@ -13,13 +13,12 @@ from torch import nn
 
 from nasbench.devices.device import Device
 from nasbench.devices.energy import Meter, Nvml
-from nasbench.devices.gpu import cuda_seconds, why_no_gpu
-from nasbench.devices.measure import Timer
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.eager import EagerModel
 from nasbench_compression.compilation.signature import Array, arrays
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.reparameterization import reparameterize
+from nasbench_compression.timing import Timer, cuda_seconds
 from nasbench_registry import UserError, one_of
 from search_spaces import Task
 
@@ -41,7 +40,7 @@ class CudaDevice(Device):
     @classmethod
     def why_missing(cls) -> str | None:
         """Why there is no GPU."""
-        return why_no_gpu()
+        return None if torch.cuda.is_available() else "torch finds no GPU on this machine; measure on the CPU instead."
 
     def why_unavailable(self) -> str | None:
         """Why there is no GPU; both runtimes come with PyTorch."""

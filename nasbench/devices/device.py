@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from nasbench.devices.beside import Anchor, Quiet, as_calibrated, slowdown
 from nasbench.devices.clock import clock
-from nasbench.devices.compare import Comparison, ratio_of
+from nasbench.devices.compare import Comparison
 from nasbench.devices.energy import Energy, Meter, Rapl, measure_energy
-from nasbench.devices.measure import Latency, Timer, summarise, time_calls, time_in_turn, wall_seconds
+from nasbench.devices.measure import ALL_CALLS, QUIETEST, Latency, summarise
 from nasbench.devices.rounds import quiet_seconds, time_in_rounds
 from nasbench_compression import CompiledModel, get_backend
+from nasbench_compression.timing import Call, Seconds, Timer, ratio_of, time_in_turn, wall_seconds
 from search_spaces import Architecture, SearchSpace, Task
 
 
@@ -105,24 +106,11 @@ class Device:
         example = torch.zeros(self.batch, *task.input_shape)
         return get_backend(self.runtime, threads=self.threads).compile(model, example, precision, calibration)
 
-    def measure(self, compiled: CompiledModel, task: Task, budget_s: float = 0.5) -> Latency:
-        """Latency of a compiled model on random images; see `time_calls` for the protocol."""
-        seconds, warmup = time_calls(self._call(compiled, task), budget_s=budget_s, timer=self._timer)
-        return self._latency(seconds, warmup, compiled.describe())
-
-    def measure_in_turn(
-        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5
-    ) -> dict[str, Latency]:
-        """Latencies of several models that share the machine's noise: calls alternate between them.
-
-        Args:
-            compiled: the models by name.
-            task: the shape of their images.
-            budget_s: for each model.
-        """
-        calls = {name: self._call(model, task) for name, model in compiled.items()}
-        timed = time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer)
-        return {name: self._latency(*timed[name], model.describe()) for name, model in compiled.items()}
+    def measure(
+        self, compiled: CompiledModel, task: Task, budget_s: float = 0.5, anchors: Sequence[Anchor] = ()
+    ) -> Latency:
+        """Latency of a compiled model on random images; as `measure_beside` for one."""
+        return self.measure_beside({"": compiled}, task, anchors, budget_s).latencies[""]
 
     def measure_quietly(
         self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
@@ -138,18 +126,54 @@ class Device:
         """
         if not compiled:
             return []
-        calls = [self._call(model, task) for model, task in compiled]
-        turns = time_in_rounds(calls, budget_s=budget_s * len(calls), seed=seed, timer=self._timer)
+        turns = self._turns([self._call(model, task) for model, task in compiled], budget_s, seed)
         facts = compiled[0][0].describe()  # it may take longer than the model is timed, and says the same of all
-        return [self._latency(quiet_seconds(each), 0, facts) for each in turns]
+        return [self._latency(quiet_seconds(taken), 0, facts, QUIETEST) for taken in turns]
+
+    def measure_beside(
+        self,
+        compiled: Mapping[str, CompiledModel],
+        task: Task,
+        anchors: Sequence[Anchor],
+        budget_s: float = 0.3,
+        *,
+        seed: int = 0,
+    ) -> Comparison:
+        """Latencies as `measure_quietly` gave them of the anchors, whatever the machine does now.
+
+        See `nasbench.devices.beside`. Without an anchor, or where the device tells latencies, it is `compare`.
+
+        Args:
+            compiled: the models by name; the ratios are to the first one.
+            task: the shape of their images.
+            anchors: networks that this device compiled, and what is known of them.
+            budget_s: for each model, anchors included.
+            seed: of the order in which they take turns.
+        """
+        if not anchors or not self.measures_many:
+            return self.compare(compiled, task, budget_s)
+        models = [*compiled.values(), *(anchor.compiled for anchor in anchors)]
+        turns = self._turns([self._call(model, task) for model in models], budget_s, seed)
+        quiet = [Quiet.of(taken) for taken in turns]
+        named = dict(zip(compiled, quiet, strict=False))
+        known_ms = [anchor.latency_ms for anchor in anchors]
+        slower = slowdown(list(zip(quiet[len(compiled) :], known_ms, strict=True)))
+        plain = {
+            name: self._latency(quiet_seconds(taken), 0, model.describe())
+            for (name, model), taken in zip(compiled.items(), turns, strict=False)
+        }
+        return Comparison.once(
+            as_calibrated(plain, named, slower),
+            {name: named[name].over(quiet[0]) for name in list(compiled)[1:]},
+        )
 
     def compare(
         self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5, *, rounds: int = 1
     ) -> Comparison:
-        """As `measure_in_turn`, with the ratio of each latency to the first one, and its interval.
+        """Latencies of models that share the machine's noise, for their calls take turns; see `time_in_turn`.
 
         Args:
-            compiled: the models by name, one or more.
+            compiled: the models by name; the ratios are to the first one.
             task: the shape of their images.
             budget_s: for each model and round.
             rounds: how often everything is measured, the first calls to warm up included; latencies and ratios are
@@ -159,14 +183,14 @@ class Device:
         facts = {name: model.describe() for name, model in compiled.items()}
         timed = [time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer) for _ in range(rounds)]
         seconds = {name: np.concatenate([each[name][0] for each in timed]) for name in calls}
-        first, *others = calls
+        names = list(calls)
         return Comparison(
             latencies={
-                name: self._latency(seconds[name], sum(each[name][1] for each in timed), facts[name]) for name in calls
+                name: self._latency(seconds[name], sum(each[name][1] for each in timed), facts[name]) for name in names
             },
-            ratios={name: ratio_of(seconds[name], seconds[first]) for name in others},
-            rounds={name: [self._latency(*each[name], facts[name]) for each in timed] for name in calls},
-            ratio_rounds={name: [ratio_of(each[name][0], each[first][0]) for each in timed] for name in others},
+            ratios={name: ratio_of(seconds[name], seconds[names[0]]) for name in names[1:]},
+            rounds={name: [self._latency(*each[name], facts[name]) for each in timed] for name in names},
+            ratio_rounds={name: [ratio_of(each[name][0], each[names[0]][0]) for each in timed] for name in names[1:]},
         )
 
     def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
@@ -186,15 +210,18 @@ class Device:
         """Compile in fp32 and measure."""
         return self.measure(self.compile(model, task), task, budget_s)
 
+    def _turns(self, calls: Sequence[Call], budget_s: float, seed: int) -> list[list[Seconds]]:
+        return time_in_rounds(calls, budget_s=budget_s * len(calls), seed=seed, timer=self._timer)
+
     @property
     def _timer(self) -> Timer:
         return wall_seconds
 
-    def _call(self, compiled: CompiledModel, task: Task) -> Callable[[], object]:
+    def _call(self, compiled: CompiledModel, task: Task) -> Call:
         images = np.random.default_rng(0).standard_normal((self.batch, *task.input_shape)).astype(np.float32)
         return lambda: compiled(images)
 
-    def _latency(self, seconds: npt.NDArray[np.float64], warmup: int, facts: Mapping[str, Any]) -> Latency:
+    def _latency(self, seconds: Seconds, warmup: int, facts: Mapping[str, Any], estimator: str = ALL_CALLS) -> Latency:
         return summarise(
             seconds,
             warmup=warmup,
@@ -204,4 +231,5 @@ class Device:
             precision=str(facts["precision"]),
             device=self.machine,
             clock=clock(),
+            estimator=estimator,
         )

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from nasbench.devices.measure import PARTS
+from nasbench_compression.timing import PARTS
 from nasbench_registry import UserError
 
 POWERCAP = Path("/sys/class/powercap")
@@ -29,7 +29,7 @@ class Energy:
     Attributes:
         energy_mj: millijoules a call, mean over all calls.
         low: the smallest mean of six parts of the run.
-        high: the largest; together the 95 % interval, see `nasbench.devices.measure.median_interval`.
+        high: the largest; together the 95 % interval, see `nasbench_compression.timing.median_interval`.
         calls: that were counted.
         seconds: they took.
         power_w: mean power of the package meanwhile, in watts.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from nasbench.devices.device import processor_name
 from nasbench_compression.compilation.backend import torch_threads
+from nasbench_compression.timing import cuda_seconds, time_calls, wall_seconds
 
 # Side of the matrices: large enough to be bound by arithmetic, small enough for a product between two interruptions.
 SIZE = {"cpu": 512, "cuda": 8192}
@@ -60,14 +60,18 @@ def measure_peak(device: str = "cpu", *, threads: int = 1, dtype: torch.dtype = 
     generator = torch.Generator().manual_seed(seed)
     factors = [torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2)]
     out = torch.empty(size, size, device=device, dtype=dtype)
-    seconds: list[float] = []
     with torch.inference_mode(), torch_threads(threads):
-        _product(factors, out)
-        start = time.perf_counter()
-        while len(seconds) < PRODUCTS or time.perf_counter() - start < SECONDS:
-            seconds.append(_product(factors, out))
+        seconds, _ = time_calls(
+            lambda: torch.mm(*factors, out=out),
+            budget_s=SECONDS,
+            min_repeats=PRODUCTS,
+            warmup=1,
+            warmup_s=0.0,
+            tight=0.0,
+            timer=cuda_seconds if out.is_cuda else wall_seconds,
+        )
     return Peak(
-        flops_per_s=2 * size**3 / min(seconds),
+        flops_per_s=2 * size**3 / float(seconds.min()),
         device=torch.cuda.get_device_name() if device == "cuda" else processor_name(),
         threads=threads,
         precision=str(dtype).removeprefix("torch."),
@@ -75,12 +79,3 @@ def measure_peak(device: str = "cpu", *, threads: int = 1, dtype: torch.dtype = 
         products=len(seconds),
         seed=seed,
     )
-
-
-def _product(factors: list[torch.Tensor], out: torch.Tensor) -> float:
-    """Seconds of one product, until it is there."""
-    before = time.perf_counter()
-    torch.mm(*factors, out=out)
-    if out.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - before

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
+from nasbench.devices.compare import Comparison
 from nasbench.devices.device import Device
 from nasbench.devices.energy import Meter, NoMeter
-from nasbench.devices.measure import Latency
+from nasbench.devices.measure import TOLD, Latency
 from nasbench_compression import CompiledModel
 from search_spaces import Task
 
@@ -46,6 +48,7 @@ def told_latency(
         precision=precision,
         device=device,
         unstable=False,
+        estimator=TOLD,
     )
 
 
@@ -64,14 +67,18 @@ class ToldDevice(Device):
         """There is none: PyTorch does not run there."""
         return None
 
-    def measure_in_turn(
-        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5
-    ) -> dict[str, Latency]:
-        """As `measure`, one after the other."""
-        return {name: self.measure(model, task) for name, model in compiled.items()}
+    @abstractmethod
+    def told(self, compiled: CompiledModel, task: Task) -> Latency:
+        """What is told of a compiled model."""
+
+    def compare(
+        self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5, *, rounds: int = 1
+    ) -> Comparison:
+        """What is told of each, one after the other and once; no ratio is known."""
+        return Comparison.once({name: self.told(model, task) for name, model in compiled.items()}, {})
 
     def measure_quietly(
         self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
     ) -> list[Latency]:
-        """As `measure`, one after the other."""
-        return [self.measure(model, task) for model, task in compiled]
+        """What is told of each, one after the other."""
+        return [self.told(model, task) for model, task in compiled]

@@ -7,25 +7,22 @@ here it is the median of the calls in the quietest turns, since a single call ha
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from nasbench.devices.measure import Timer, no_collecting, wall_seconds
+from nasbench_compression.timing import Call, Seconds, Timer, take_turns, wall_seconds
 
-Seconds = npt.NDArray[np.float64]
-
-ROUNDS = 20  # that the budget is divided into
+ROUNDS = 20  # that the budget is divided into, at least, if a turn with the first call fits into its part
 LEAST = 6  # rounds, whatever the budget
 QUIET = 0.05  # share of the turns of a model that count, the quietest ones
 SETTLED = 0.03  # how much slower than the quietest turn the third one may be
+LONGEST_S = 0.005  # of a turn: a longer one is hardly ever left alone on a busy machine
 PATIENCE = 4  # times the budget, while more than a tenth of the models are not settled
 
 
 def time_in_rounds(
-    calls: Sequence[Callable[[], object]],
+    calls: Sequence[Call],
     *,
     budget_s: float,
     seed: int = 0,
@@ -47,38 +44,22 @@ def time_in_rounds(
     Returns:
         For each model its turns, each an array of seconds.
     """
-    rng = np.random.default_rng(seed)
-    turns: list[list[Seconds]] = [[] for _ in calls]
     medians: list[list[float]] = [[] for _ in calls]
-    slice_s = budget_s / (ROUNDS * max(1, len(calls)))
-    with no_collecting():
-        start, rounds = time.perf_counter(), 0
-        while True:
-            for index in rng.permutation(len(calls)):
-                turn = _turn(calls[index], slice_s, timer)
-                turns[index].append(turn)
-                medians[index].append(float(np.median(turn)))
-            rounds += 1
-            spent = time.perf_counter() - start
-            if rounds < LEAST or spent < budget_s:
-                continue
-            if spent >= PATIENCE * budget_s or _settled(medians):
-                break
-    return turns
+
+    def enough(turns: Sequence[Sequence[Seconds]], spent_s: float) -> bool:
+        for known, of_call in zip(medians, turns, strict=True):
+            known.append(float(np.median(of_call[-1])))
+        if len(turns[0]) < LEAST or spent_s < budget_s:
+            return False
+        return spent_s >= PATIENCE * budget_s or _settled(medians)
+
+    turn_s = min(LONGEST_S, budget_s / (ROUNDS * max(1, len(calls))))
+    return take_turns(calls, enough, turn_s=turn_s, rng=np.random.default_rng(seed), timer=timer)
 
 
 def _settled(medians: Sequence[Sequence[float]]) -> bool:
     quietest = np.sort(np.array(medians), axis=1)
     return bool(np.mean(quietest[:, 2] > (1 + SETTLED) * quietest[:, 0]) <= 0.1)
-
-
-def _turn(call: Callable[[], object], slice_s: float, timer: Timer) -> Seconds:
-    end = time.perf_counter() + slice_s
-    call()
-    seconds = [timer(call)]
-    while time.perf_counter() < end:
-        seconds.append(timer(call))
-    return np.array(seconds)
 
 
 def quiet_seconds(turns: Sequence[Seconds]) -> Seconds:

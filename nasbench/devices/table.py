@@ -108,7 +108,7 @@ class TableDevice(ToldDevice):
         """Impossible without the architecture; UserError."""
         raise UserError(f"{self._only}; give the architecture.")
 
-    def measure(self, compiled: CompiledModel, task: Task, budget_s: float = 0.5) -> Latency:
+    def told(self, compiled: CompiledModel, task: Task) -> Latency:
         """The latency of what `candidate` gave; UserError for anything else."""
         if not isinstance(compiled, KnownModel):
             raise UserError(f"{self._only}; give what candidate() returns.")

@@ -13,6 +13,7 @@ from nasbench.devices.table import NotInTable
 from nasbench.evaluators.errors import InfeasibleError
 from nasbench.evaluators.latency import LatencyEstimator, Learned, unsure
 from nasbench.latency.calibration import NetworkPredictor
+from nasbench.objectives.metrics import latency_and_throughput
 from nasbench.objectives.objective import Objective
 from nasbench_compression import CompiledModel
 from search_spaces import Architecture, SearchSpace, Task
@@ -134,8 +135,3 @@ def paper_costs(
         mean_ms, std_ms = predictor.predict(arch, model, task)
         known |= latency_and_throughput(mean_ms, batch) | {"latency_std_ms": std_ms}
     return known
-
-
-def latency_and_throughput(milliseconds: float, batch: int) -> dict[str, float]:
-    """The metrics that follow from the milliseconds of a batch."""
-    return {"latency_ms": milliseconds, "throughput_per_s": 1000 * batch / milliseconds}

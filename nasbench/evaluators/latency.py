@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nasbench.devices.beside import measure_beside
+from nasbench.devices.beside import Anchor
 from nasbench.devices.device import Device
 from nasbench.devices.table import NotInTable
 from nasbench.latency.calibration import Calibration, NetworkPredictor, described
@@ -23,6 +23,7 @@ Learned = tuple[tuple[str, float], ...]
 """Architectures in the notation of the space that were measured during a search, with milliseconds."""
 
 QUARTILES = (0.25, 0.5, 0.75)  # of the calibration's latencies, where the anchors are
+SECONDS_EACH = 0.3  # that a candidate is timed, and each anchor beside it
 REFIT = 5  # the predictor learns from so many measured candidates at a time
 
 
@@ -45,7 +46,7 @@ class LatencyEstimator:
     def _begin(self) -> None:
         self.predictor = lru_cache(maxsize=4)(self._predictor)
         self._described = lru_cache(maxsize=4096)(self._describe)
-        self._anchors: tuple[tuple[CompiledModel, float], ...] | None = None
+        self._anchors: tuple[Anchor, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("space", "task", "device", "calibration")}
@@ -66,22 +67,33 @@ class LatencyEstimator:
     def measured_ms(self, compiled: Callable[[], CompiledModel]) -> float | None:
         """The latency of a candidate, measured; None where this machine or table cannot tell it.
 
-        Where calls are timed, it takes turns with three networks of the calibration, so that candidates in training
-        beside it do not count; on another machine than that of the calibration nothing is measured.
+        Where calls are timed, it takes turns with networks of the calibration, so that candidates in training beside
+        it do not count; on another machine than that of the calibration nothing is measured.
 
         Args:
             compiled: gives the candidate as its device runs it; called only if it is needed.
         """
-        if self.calibration.protocol.get("device") != self.device.machine:
+        if self._elsewhere:
             return None
         try:
             candidate = compiled()
         except NotInTable:
             return None
-        return measure_beside(self.device, candidate, self.task, self.anchors() if self.device.measures_many else ())
+        return self.device.measure(candidate, self.task, SECONDS_EACH, self.anchors()).median
 
-    def anchors(self) -> tuple[tuple[CompiledModel, float], ...]:
-        """Networks of the calibration, compiled, with what was measured of them while nothing else ran."""
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether the calibration is of another machine."""
+        return self.calibration.protocol.get("device") != self.device.machine
+
+    def anchors(self) -> tuple[Anchor, ...]:
+        """Networks of the calibration, compiled, with what was measured of them then.
+
+        None where the device tells latencies, which nothing slows down, and on another machine, whose slowdown would be
+        that of another processor.
+        """
+        if not self.device.measures_many or self._elsewhere:
+            return ()
         if self._anchors is None:
             latency_ms = self.calibration.latency_ms
             order = latency_ms.argsort(kind="stable")
@@ -90,7 +102,7 @@ class LatencyEstimator:
                 arch = self.space.parse(self.calibration.architectures[row])
                 network = fresh_model(self.space, arch, self.task, 0).eval()
                 compiled = self.device.candidate(self.space, arch, network, self.task)
-                anchors.append((compiled, float(latency_ms[row])))
+                anchors.append(Anchor(compiled, float(latency_ms[row])))
             self._anchors = tuple(anchors)
         return self._anchors
 
@@ -99,6 +111,11 @@ class LatencyEstimator:
         network = fresh_model(self.space, self.space.parse(text), self.task, 0).eval()
         work, table = described([(network, self.task)], self.calibration.operators)
         return tuple(work[0].tolist()), tuple(table[0].tolist())
+
+
+def anchors_of(estimator: LatencyEstimator | None) -> tuple[Anchor, ...]:
+    """The anchors of an estimator; none where there is none, for then nothing was calibrated."""
+    return () if estimator is None else estimator.anchors()
 
 
 def unsure(mean_ms: float, std_ms: float, batch: int, objectives: Sequence[Objective], most_pct: float | None) -> bool:

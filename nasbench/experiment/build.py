@@ -146,10 +146,7 @@ class Prepared:
             return FunctionEvaluator(self.space, brought, task)
         if asked.evaluator is not None and asked.evaluator.name not in TRAINS:
             return self._named()
-        problem = self.classification
-        estimator = None
-        if calibration is not None:
-            estimator = LatencyEstimator(self.network_space, problem.task, self.device, calibration)
+        estimator = self.latency_estimator(calibration)
         if not isinstance(self.space, JointSpace):
             return self._trained(self.space, folder, estimator)
         plain = dataclasses.replace(self, experiment=training_alone(asked))
@@ -176,6 +173,12 @@ class Prepared:
             objectives=asked.objectives,
             estimator=estimator,
         )
+
+    def latency_estimator(self, calibration: Calibration | None) -> LatencyEstimator | None:
+        """What predicts latency, and knows the networks beside which it is measured; None without a calibration."""
+        if calibration is None:
+            return None
+        return LatencyEstimator(self.network_space, self.classification.task, self.device, calibration)
 
     def trains_by(self) -> dict[str, Any]:
         """All that the weights of a candidate depend on beside its architecture, its epochs and its seed."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from nasbench.devices.measure import Latency
 from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.latency import LatencyEstimator, anchors_of
 from nasbench.experiment.build import Prepared
 from nasbench.objectives.reward import pareto_front
 from nasbench.search.remeasured import overlay
@@ -25,12 +26,14 @@ def remeasure(
     prepared: Prepared,
     folder: RunFolder,
     on_progress: Callable[[int, int], None],
+    estimator: LatencyEstimator | None = None,
 ) -> dict[int, Any]:
     """Measure the members of the front and the survivors, until all of them are measured.
 
     A measured latency may push a candidate off the front and another one, so far predicted, onto it, which is
-    measured then, too. In the end all of them are timed in turn once more, in one run, so that they compare. The result
-    is kept in the run folder.
+    measured then, too. In the end all of them are timed in turn once more, in one run, so that they compare with each
+    other, and beside the anchors, so that they compare with the limits and latencies of the search. The result is kept
+    in the run folder.
 
     Args:
         study: whose search is over.
@@ -38,6 +41,7 @@ def remeasure(
         prepared: the device, what networks are for, and how many survivors there are.
         folder: of the run.
         on_progress: called with the number of compiled candidates and of those that have to be measured so far.
+        estimator: of the search; None where it predicted nothing, and so measured without anchors, too.
 
     Returns:
         {number of a candidate: its latency as JSON}; without those of which a table of latencies has none, or whose
@@ -60,8 +64,8 @@ def remeasure(
             compiled[number] = found
             on_progress(len(compiled), len(compiled.keys() | missing))
         named = {str(number): model for number, model in compiled.items()}
-        timed = prepared.device.measure_in_turn(named, prepared.data.task, budget_s=SECONDS_EACH)
-        measured = {int(name): latency for name, latency in timed.items()}
+        timed = prepared.device.measure_beside(named, prepared.data.task, anchors_of(estimator), SECONDS_EACH)
+        measured = {int(name): latency for name, latency in timed.latencies.items()}
     result = _to_json(measured)
     write_json(folder.remeasured, {str(number): latency for number, latency in result.items()})
     return result

@@ -9,6 +9,7 @@ import torch
 
 from nasbench.evaluators.compressed.space import JointSpace
 from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.latency import LatencyEstimator, anchors_of
 from nasbench.experiment.baseline import run_baseline
 from nasbench.experiment.build import Prepared
 from nasbench.experiment.peak import keep_peak
@@ -78,6 +79,7 @@ def run_search(
         calibration = _before(prepared, folder, heard, begun)
         keep_peak(experiment, folder)
     evaluator = prepared.evaluator(folder, calibration)
+    estimator = prepared.latency_estimator(calibration)
     study = prepared.study(folder, evaluator)
     if not begun and not isinstance(experiment.survivors, int):
         choose_survivors(study, experiment.survivors)  # refused now, and not after hours
@@ -89,14 +91,14 @@ def run_search(
     predicted = experiment.needs_latency and experiment.device.latency == "predicted"
     if prepared.problem is not None and (prepared.searches_recipes or predicted):
         heard.phase("measure the front", len(study.front))
-        measured = remeasure(study, evaluator, prepared, folder, lambda done, total: heard.advance(done))
+        measured = remeasure(study, evaluator, prepared, folder, lambda done, total: heard.advance(done), estimator)
     survivors = choose_survivors(study, experiment.survivors, measured)
     recipes = [evaluator.recipe(candidate.arch) or prepared.recipe for candidate in survivors]
     if survivors:
         heard.phase("compress", sum(1 + len(recipe.steps) for recipe in recipes))
     begun_steps = 0
     for rank, (candidate, recipe) in enumerate(zip(survivors, recipes, strict=True), start=1):
-        _survivor(prepared, folder, study, evaluator, candidate, rank, recipe, begun_steps, heard)
+        _survivor(prepared, folder, study, evaluator, candidate, rank, recipe, begun_steps, heard, estimator)
         begun_steps += 1 + len(recipe.steps)
     reason = study.stop_reason or "complete"
     status = "complete" if reason == "complete" else f"search ended early: {reason}"
@@ -201,6 +203,7 @@ def _survivor(
     recipe: Recipe,
     begun: int,
     callback: Callback,
+    estimator: LatencyEstimator | None,
 ) -> None:
     experiment = prepared.experiment
     place = folder.survivors / str(rank)
@@ -212,7 +215,7 @@ def _survivor(
         return
     seed = study.seed_of(candidate.arch)
     problem = prepared.classification
-    bench = Workbench(problem.data, problem.training, seed, prepared.device)
+    bench = Workbench(problem.data, problem.training, seed, prepared.device, anchors_of(estimator))
     model = evaluator.trained(candidate.id, candidate.arch, seed, candidate.epochs)
     passed = iter(range(1, 1 + steps))
     stages = run_recipe(

@@ -239,9 +239,11 @@ def _random(space: SearchSpace, device: Device, count: int, rng: np.random.Gener
 
 def _protocol(latencies: Sequence[Latency], device: Device, seed: int) -> dict[str, Any]:
     facts = latencies[0].to_json()
-    kept = {key: facts[key] for key in ("batch", "threads", "runtime", "precision", "device", "warmup")}
+    kept = {key: facts[key] for key in ("batch", "threads", "runtime", "precision", "warmup", "estimator")}
     fewest = min(latency.repeats for latency in latencies)
-    return kept | {"repeats": fewest, "order": device.order, "seed": seed}
+    # A device is known by its own name before it measures; a command may tell another one of the machine behind it.
+    where = {"device": device.machine, "ran_on": facts["device"]}
+    return kept | where | {"repeats": fewest, "order": device.order, "seed": seed}
 
 
 def distinct_sample(space: SearchSpace, samples: int, rng: np.random.Generator) -> list[Architecture]:

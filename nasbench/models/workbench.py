@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
 from nasbench.data.images import ImageData, Split
+from nasbench.devices.beside import Anchor
 from nasbench.devices.device import Device
 from nasbench.models.normalization import scaled
 from nasbench.models.store import load_model
@@ -32,12 +34,15 @@ class Workbench:
         training: how fine-tuning goes where a step does not say.
         seed: of every random choice.
         device: where a step may measure what it made; None where it cannot.
+        anchors: networks whose latency on the device is known, beside which it is measured; see
+            `nasbench.devices.beside`.
     """
 
     data: ImageData
     training: TrainingConfig
     seed: int
     device: Device | None = None
+    anchors: Sequence[Anchor] = ()
 
     def context(self, teacher: nn.Module | None = None) -> Context:
         """The context of a recipe; `teacher` is what distillation learns from."""
@@ -116,8 +121,8 @@ class Workbench:
         return device.compile(model, self.data.task, precision, calibration)
 
     def latency_ms(self, model: nn.Module | CompiledModel) -> float:
-        """Median latency of the model as the device's runtime runs it, in milliseconds."""
-        return self._require_device().measure(self.deploy(model), self.data.task).median
+        """Milliseconds of the model as the device's runtime runs it; beside the anchors if there are any."""
+        return self._require_device().measure(self.deploy(model), self.data.task, anchors=self.anchors).median
 
     def _require_device(self) -> Device:
         if self.device is None:

@@ -59,3 +59,8 @@ def summary_of(metric: str) -> str:
     """What a metric is, in a few words; empty for a name that is not ours."""
     known = METRICS.get(metric)
     return "" if known is None else known.summary
+
+
+def latency_and_throughput(milliseconds: float, batch: int) -> dict[str, float]:
+    """The metrics that follow from the milliseconds of a batch."""
+    return {"latency_ms": milliseconds, "throughput_per_s": 1000 * batch / milliseconds}

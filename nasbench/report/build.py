@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nasbench.devices.measure import ALL_CALLS, TOLD
 from nasbench.latency.calibration import MEASURED, Calibration
 from nasbench.latency.predictors.validation import HeldOut
 from nasbench.objectives.reward import pareto_front
@@ -56,6 +57,7 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
         ],
         "front": pareto_front(settings.objectives, compared),
         "survivors": survivors,
+        "latency": _estimators(folder, settings, candidates, measured, survivors),
         "predictor": _predictor(folder, space["joint"], candidates, measured),
         "hypervolume": hypervolume_over_time(certain, settings),
         "baseline": _baseline(folder, candidates, settings),
@@ -134,6 +136,27 @@ def _baseline(
 def _peak(folder: RunFolder) -> dict[str, Any] | None:
     """What the device that trained does at best; None before a search begins."""
     return folder.read(folder.peak) if folder.peak.exists() else None
+
+
+def _estimators(
+    folder: RunFolder,
+    settings: RunSettings,
+    candidates: Sequence[RecordedCandidate],
+    measured: Mapping[int, Mapping[str, Any]],
+    survivors: Sequence[Mapping[str, Any]],
+) -> dict[str, str | None]:
+    """What latencies were read from, in the search, on the front and in the stages; see `ESTIMATORS`."""
+    search = None
+    if folder.calibration.exists():
+        search = folder.read(folder.calibration, MEASURED)["protocol"].get("estimator")
+    elif settings.asked["device"]["latency"] == "measured" and any("latency_ms" in each.metrics for each in candidates):
+        search = ALL_CALLS if settings.asked["device"]["name"] in ("cpu", "cuda") else TOLD
+    stages = [stage["metrics"].get("latency_ms") for survivor in survivors for stage in survivor["stages"]]
+    front, stage = (
+        next((latency.get("estimator") for latency in latencies if latency), None)
+        for latencies in (measured.values(), stages)
+    )
+    return {"search": search, "front": front, "stages": stage}
 
 
 def _predictor(

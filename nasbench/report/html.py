@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from nasbench.devices.measure import ESTIMATORS
 from nasbench.report import figures, page, units
 from nasbench.report.cost import cost
 from nasbench.report.curves import learning_curves, shown_curves
@@ -42,7 +43,7 @@ def write_html(report: Record, path: Path) -> None:
         section("What mattered", importance_section(report)),
         *([section("Learning curves", _curves(report))] if shown_curves(report) else []),
         section("What each stage changed", _stages(report)),
-        section("Latency predictor", _predictor(report)),
+        section("Latency predictor", f"{_predictor(report)}\n{_estimators(report)}"),
         section("Failures", failures(report)),
         section("Cost", cost(report)),
         section("How to reproduce", reproduce(report)),
@@ -290,6 +291,16 @@ def _predictor(report: Record) -> str:
     text += _unsure(told.get("unsure") or ()) + _chosen(told.get("chosen") or ())
     empty = "No pair of measured and predicted latency was kept."
     return f"{text}\n{_plot(figures.predictor(told), 'predictor', protocol, empty, square=True)}"
+
+
+def _estimators(report: Record) -> str:
+    """What latencies were read from; nothing where there are none."""
+    places = {"search": "in the search", "front": "on the front", "stages": "of stages"}
+    used = {places[key]: estimator for key, estimator in (report.get("latency") or {}).items() if estimator}
+    if not used:
+        return ""
+    told = "; ".join(f"{place}, {ESTIMATORS.get(estimator, estimator)}" for place, estimator in used.items())
+    return f'<p class="note">Latencies are: {safe(told)}.</p>'
 
 
 def _unsure(unsure: Sequence[Record]) -> str:

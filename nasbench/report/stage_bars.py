@@ -296,7 +296,7 @@ def _hover(name: str, stage: Record, value: float | None, measure: Measure) -> s
         quantiles = [f"{key} {units.significant(units.number(latency.get(key)))}" for key in ("median", "p95", "iqr")]
         rows.append(", ".join(quantiles) + " ms" + (" (unstable)" if latency.get("unstable") else ""))
         told = [f"{key} {latency[key]}" for key in ("batch", "threads", "repeats") if latency.get(key) is not None]
-        told += [str(latency[key]) for key in ("runtime", "precision", "device") if latency.get(key)]
+        told += [str(latency[key]) for key in ("runtime", "precision", "device", "estimator") if latency.get(key)]
         rows += [escape(line) for line in units.lines(", ".join(told))]
     if stage.get("reason"):
         rows += [escape(line) for line in units.lines(str(stage["reason"]))]

@@ -126,10 +126,10 @@ def times(now: float | None, before: float | None, better: str, worse: str, same
 
 
 def comparable(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
-    """Were two latencies measured at the same batch, threads and device? Only then is their ratio worth telling."""
+    """Are two latencies of the same batch, threads, device and estimator? Only then is their ratio worth telling."""
     if not isinstance(one, Mapping) or not isinstance(other, Mapping):
         return False
-    return all(one.get(key) == other.get(key) for key in ("batch", "threads", "device"))
+    return all(one.get(key) == other.get(key) for key in ("batch", "threads", "device", "estimator"))
 
 
 def shorten(text: str, width: int = 72) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasbench.objectives.metrics import latency_and_throughput
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Reward, scores
 from nasbench.search.record import RecordedCandidate
@@ -31,9 +33,20 @@ def overlay(
     ]
 
 
+def at_best(candidate: RecordedCandidate, measured: Mapping[int, Mapping[str, Any]]) -> dict[str, float]:
+    """The metrics of a candidate, with the lower end of the interval of its latency, if it was measured and has one.
+
+    A limit that lies in the interval is not broken: noise must not drop who was within it when the search decided.
+    """
+    low = measured.get(candidate.id, {}).get("low")
+    if low is None or math.isnan(low):
+        return dict(candidate.metrics)
+    return dict(candidate.metrics) | latency_and_throughput(low, measured[candidate.id]["batch"])
+
+
 def _measured(
     candidate: RecordedCandidate, latency: Mapping[str, Any], objectives: Sequence[Objective], reward: Reward
 ) -> RecordedCandidate:
     known = {name: value for name, value in candidate.metrics.items() if name != "latency_std_ms"}
-    known |= {"latency_ms": latency["median"], "throughput_per_s": 1000 * latency["batch"] / latency["median"]}
+    known |= latency_and_throughput(latency["median"], latency["batch"])
     return dataclasses.replace(candidate, metrics=known, scores=scores(objectives, reward, known))

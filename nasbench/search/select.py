@@ -9,7 +9,7 @@ import numpy as np
 
 from nasbench.objectives.reward import broken_limit, pareto_front
 from nasbench.search.record import RecordedCandidate
-from nasbench.search.remeasured import overlay
+from nasbench.search.remeasured import at_best, overlay
 from nasbench.search.study import Study
 from nasbench_registry import UserError
 
@@ -27,7 +27,7 @@ def choose_survivors(
         study: that they are chosen from.
         number: of survivors, or the numbers of the candidates themselves.
         measured: latencies that were measured after the search, as JSON, by the number of the candidate; who breaks a
-            hard limit by them does not survive.
+            hard limit by them beyond doubt, by the lower end of its interval, does not survive.
 
     Raises:
         UserError: a named candidate is not done.
@@ -35,8 +35,9 @@ def choose_survivors(
     if not isinstance(number, int):
         return [_named(study, each) for each in number]
     objectives = study.objectives
-    candidates = overlay(study.comparable, measured or {}, study.objectives, study.reward)
-    done = [each for each in candidates if each.scores and broken_limit(objectives, each.metrics) is None]
+    measured = measured or {}
+    candidates = overlay(study.comparable, measured, study.objectives, study.reward)
+    done = [each for each in candidates if each.scores and broken_limit(objectives, at_best(each, measured)) is None]
     front = set(pareto_front(objectives, {each.id: each.metrics for each in done}))
     if done and len(done[0].scores or ()) == 1:
         return sorted(done, key=lambda c: (c.id in front, c.scores, -c.id), reverse=True)[:number]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasbench.devices.compare import Ratio
 from nasbench.devices.device import Device
 from nasbench.survivors.config import GateConfig
 from nasbench_compression import CompiledModel
+from nasbench_compression.timing import Ratio
 from search_spaces import Task
 
 NO_GATE = GateConfig(max_val_acc_drop_pct=100, must_save=False)

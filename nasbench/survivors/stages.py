@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -204,12 +204,14 @@ def measure_stages(
     """Metrics of every stage, and the latency of the searched network in eager PyTorch, where the device has that.
 
     A network is compiled for the device's runtime, in int8 if it is quantized; a compiled stage runs as it is. All
-    of them, and the eager baseline, are timed in turn, so their ratios hold. A stage that the device cannot time has no
-    latency, and `latency_reason` instead. The test images are read here, when every decision has been taken.
+    of them, and the eager baseline, are timed in turn, beside the anchors of the bench if it has any, so that their
+    ratios hold, and their latencies are of one kind with those that the search decided with. A stage that the device
+    cannot time has no latency, and `latency_reason` instead. The test images are read here, when every decision has
+    been taken.
 
     Args:
         stages: of one survivor; the first is the searched network.
-        bench: data and judging.
+        bench: data and judging; its anchors are of `device`.
         device: that is deployed to.
         candidate: `Device.candidate` of the searched architecture; None compiles its network like any other.
     """
@@ -235,8 +237,9 @@ def measure_stages(
             reasons[stage.name] = missing
     eager = device.baseline(stages[0].network, task)
     if eager is not None:
-        deployed[BASELINE] = eager
-    latencies, ratios = _in_turn(device, deployed, task)
+        deployed = {BASELINE: eager} | deployed
+    timed_in_turn = device.measure_beside(deployed, task, bench.anchors, MEASURE_S)
+    latencies, ratios = timed_in_turn.latencies, timed_in_turn.ratios if BASELINE in deployed else {}
     metrics: list[dict[str, Any]] = []
     for stage in stages:
         if stage.model is None:
@@ -258,20 +261,10 @@ def measure_stages(
                 "macs": counted.macs,
                 "size_bytes": stage.size_bytes,
                 **timed,
-                "of_eager": ratios.get(stage.name),
+                "of_eager": ratios[stage.name].to_json() if stage.name in ratios else None,
             }
         )
     return metrics, latencies.get(BASELINE)
-
-
-def _in_turn(
-    device: Device, deployed: Mapping[str, CompiledModel], task: Task
-) -> tuple[dict[str, Latency], dict[str, dict[str, float]]]:
-    """Latencies, and those as multiples of the eager baseline's with intervals, where there is one."""
-    if BASELINE not in deployed or not device.measures_many:
-        return device.measure_in_turn(deployed, task, budget_s=MEASURE_S), {}
-    found = device.compare({BASELINE: deployed[BASELINE], **deployed}, task, MEASURE_S)
-    return dict(found.latencies), {name: ratio.to_json() for name, ratio in found.ratios.items()}
 
 
 def save_stages(

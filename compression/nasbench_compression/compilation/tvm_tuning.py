@@ -8,7 +8,6 @@ tens of seconds a kernel for its model of the costs which a budget of some hundr
 from __future__ import annotations
 
 import platform
-import statistics
 import sys
 import time
 import types
@@ -22,6 +21,7 @@ from nasbench_compression.compilation import tvm_build
 from nasbench_compression.compilation.child import answer
 from nasbench_compression.compilation.exported import silence
 from nasbench_compression.compilation.tvm_kernel import Known, in_process_builder
+from nasbench_compression.timing import compare_two
 
 _TIMING = {"number": 1, "repeat": 3, "min_repeat_ms": 10}
 _TIMEOUT_S = 10  # of one measurement
@@ -162,14 +162,8 @@ def _second_is_better(libraries: list[bytes], shape: list[int], dtype: str) -> b
     for expected, output in zip(*([output.numpy() for output in call(images)] for call in calls), strict=True):
         if not np.allclose(output, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(expected).max()))):
             return False
-    seconds: list[list[float]] = [[], []]
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < _COMPARE_S or len(seconds[0]) < 5:
-        for call, times in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call(images)
-            times.append(time.perf_counter() - start)
-    return statistics.median(seconds[1]) < statistics.median(seconds[0])
+    plain, tuned = calls
+    return compare_two(lambda: tuned(images), lambda: plain(images), budget_s=_COMPARE_S)[0].ratio < 1
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ its input as columns (im2col), which have to be copied first. For a 3x3 kernel, 
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,9 +19,8 @@ from torch.nn import functional
 from nasbench_compression.copying import copy_network, summary
 from nasbench_compression.sparsity.weights import Weight
 from nasbench_compression.surgery import StandIn, inference, replace_module, why_not_plain
+from nasbench_compression.timing import compare_two, cuda_seconds, wall_seconds
 
-_WARMUP = 2
-_TURNS = (9, 100)  # at least, at most
 _BUDGET_S = 0.06  # of a layer; the network gets four times that
 _BUDGET_OF_LAYERS_S = 2.0
 
@@ -169,8 +165,8 @@ def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Ten
     Returns:
         JSON: `kernel`, `threads`, `batch`; `network` and, for each layer in `layers`, `dense_ms`, `csr_ms` and
         `speedup` = dense / csr, which are medians, and the 95 % interval of the speed-up, `speedup_low` and
-        `speedup_high`. The sparse kernel is slower where it is below 1. Only a `reason` in place of times, where this
-        build of PyTorch has no such kernel.
+        `speedup_high`, as `ratio_of` gives it. The sparse kernel is slower where it is below 1. Only a `reason` in
+        place of times, where this build of PyTorch has no such kernel.
     """
     sparse, layers = with_csr_layers(model, weights)
     seen: dict[str, Tensor] = {}
@@ -201,34 +197,16 @@ def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Ten
 
 
 def _compare(dense: nn.Module, sparse: nn.Module, inputs: Tensor, budget_s: float) -> dict[str, float]:
-    """Medians and the ratio; that is the median over turns, in which both ran right after each other."""
-    calls = {"dense_ms": dense, "csr_ms": sparse}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(_WARMUP):
-        for call in calls.values():
-            call(inputs)
-    began, turns = time.perf_counter(), 0
-    while turns < _TURNS[0] or (turns < _TURNS[1] and time.perf_counter() - began < budget_s):
-        for name in sorted(calls, reverse=turns % 2 == 1):  # whoever is second finds a warmer cache
-            _wait(inputs)
-            before = time.perf_counter()
-            calls[name](inputs)
-            _wait(inputs)
-            times[name].append(1000 * (time.perf_counter() - before))
-        turns += 1
-    ratios = sorted(slow / fast for slow, fast in zip(times["dense_ms"], times["csr_ms"], strict=True))
-    reach = math.ceil(0.98 * math.sqrt(turns))  # ranks around the median that hold it 95 times in 100
+    """Medians, and their ratio with its interval."""
+    timer = cuda_seconds if inputs.is_cuda else wall_seconds
+    speedup, dense_s, csr_s = compare_two(lambda: dense(inputs), lambda: sparse(inputs), budget_s=budget_s, timer=timer)
     return {
-        **{name: statistics.median(values) for name, values in times.items()},
-        "speedup": statistics.median(ratios),
-        "speedup_low": ratios[max(0, turns // 2 - reach)],
-        "speedup_high": ratios[min(turns - 1, turns // 2 + reach)],
+        "dense_ms": 1000 * dense_s,
+        "csr_ms": 1000 * csr_s,
+        "speedup": speedup.ratio,
+        "speedup_low": speedup.low,
+        "speedup_high": speedup.high,
     }
-
-
-def _wait(inputs: Tensor) -> None:
-    if inputs.is_cuda:
-        torch.cuda.synchronize(inputs.device)
 
 
 def _padding(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -20,16 +20,15 @@ from torch import nn
 
 from nasbench.costs.compute import compute_by_operations
 from nasbench.costs.cost import counts
-from nasbench.devices.beside import measure_beside
 from nasbench.devices.device import Device
 from nasbench.evaluators.candidate import Candidate, Report, checked_model
 from nasbench.evaluators.compressed.config import JointConfig
 from nasbench.evaluators.compressed.latency import predict_artefact
 from nasbench.evaluators.compressed.space import JointSpace
-from nasbench.evaluators.costs import LATENCY, latency_and_throughput
+from nasbench.evaluators.costs import LATENCY
 from nasbench.evaluators.errors import InfeasibleError
 from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator
-from nasbench.evaluators.latency import LatencyEstimator
+from nasbench.evaluators.latency import SECONDS_EACH, LatencyEstimator, anchors_of
 from nasbench.evaluators.outcomes import Ending
 from nasbench.evaluators.proxies import proxy
 from nasbench.evaluators.trained import Trained
@@ -37,7 +36,7 @@ from nasbench.evaluators.trial import History, Trial
 from nasbench.models.build import SpaceBuild
 from nasbench.models.store import load_compiled, load_model, save_model
 from nasbench.models.workbench import Workbench
-from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.metrics import Metrics, latency_and_throughput
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit, violation
 from nasbench.objectives.statistics import TWO_SIGMAS
@@ -145,7 +144,8 @@ class Compressed(Evaluator):
         known |= self._train(network, recipe, candidate, networks, known)
         self._check({"val_acc_pct": known["trained_val_acc_pct"]}, "after training", known)
         began = time.perf_counter()
-        bench = Workbench(problem.data, problem.training, trial.seed, self.device)
+        anchors = anchors_of(self.estimator)
+        bench = Workbench(problem.data, problem.training, trial.seed, self.device, anchors)
         trained = self.training.trained(trial.number, network, trial.seed, trial.epochs)
         last, behind, steps = self.apply(network, recipe, bench, trained, known)
         artefact = bench.deploy(last)
@@ -158,7 +158,8 @@ class Compressed(Evaluator):
             "recipe_seconds": time.perf_counter() - began,
         }
         self._check(known, "artefact", known)
-        known |= latency_and_throughput(self._measure(artefact), self.device.batch)
+        latency = self.device.measure(artefact, problem.task, SECONDS_EACH, anchors)
+        known |= latency_and_throughput(latency.median, self.device.batch)
         self._check(known, "artefact", known)
         if self.shared.artefacts is not None:
             self._save(self.shared.artefacts / f"{trial.number:05d}", artefact, steps, network)
@@ -379,10 +380,3 @@ class Compressed(Evaluator):
             task=self.training.problem.task,
             steps=steps,
         )
-
-    def _measure(self, artefact: CompiledModel) -> float:
-        """Median milliseconds of the artefact, as it would be while nothing else runs."""
-        task = self.training.problem.task
-        if self.estimator is None:
-            return self.device.measure(artefact, task).median
-        return measure_beside(self.device, artefact, task, self.estimator.anchors())

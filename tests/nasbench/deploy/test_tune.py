@@ -16,10 +16,10 @@ from nasbench.deploy.race import Race
 from nasbench.deploy.setting import Setting, settings
 from nasbench.deploy.tune import Tune
 from nasbench.deploy.tuning import Tuning
-from nasbench.devices.compare import Ratio
 from nasbench.devices.measure import Latency
 from nasbench.models import load_compiled, load_model
 from nasbench_compression import BACKENDS
+from nasbench_compression.timing import Ratio
 
 OFFERED = settings("onnxruntime", ("fp32", "int8"), (1, 2)) + settings("eager", ("fp32", "int8"), (1, 2))
 DEFAULTS = [Setting.of("onnxruntime", "fp32"), Setting.of("eager", "fp32")]

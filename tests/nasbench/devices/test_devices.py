@@ -20,10 +20,11 @@ from nasbench.devices.device import Device
 from nasbench.devices.registry import DEVICES, get_device
 from nasbench.devices.table import NotInTable, TableDevice
 from nasbench.evaluators.evaluate import evaluate
+from nasbench.evaluators.latency import LatencyEstimator
 from nasbench.evaluators.trial import Trial
 from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
-from nasbench.latency.calibrate import calibrate
+from nasbench.latency.calibrate import calibrate, measure_sample
 from nasbench.models.workbench import Workbench
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.stages import measure_stages, run_recipe
@@ -220,6 +221,14 @@ class TestCommand:
         assert (latency.repeats, latency.batch, latency.precision) == (100, 2, "fp32")
         assert latency.runtime == device.compile(model, TASK).describe()["backend"] + " " + latency.runtime.split()[1]
         assert not latency.device.startswith("command")  # the program names the machine
+
+    def test_a_search_measures_also_where_its_command_names_the_machine_behind_it(self, tmp_path) -> None:
+        command = script("""print('{"latency_ms": 3, "device": "a board"}')""", tmp_path)
+        device = CommandDevice("onnxruntime", command=command)
+        calibration = measure_sample(MOBILE, TASK, device, samples=2, seed=0)
+        assert calibration.protocol["ran_on"] == "a board"
+        compiled = device.compile(fresh_model(MOBILE, ARCHS[0], TASK, 0), TASK)
+        assert LatencyEstimator(MOBILE, TASK, device, calibration).measured_ms(lambda: compiled) == 3.0
 
     def test_stages_of_a_survivor(self, bench_py, survivor) -> None:
         stages, bench = survivor

@@ -14,10 +14,11 @@ from nasbench.costs.memory import peak_activation_bytes
 from nasbench.costs.work import WORK, work
 from nasbench.devices.config import DeviceConfig
 from nasbench.devices.device import Device, processor_name
-from nasbench.devices.measure import median_interval, summarise, time_calls, time_in_turn
+from nasbench.devices.measure import summarise
 from nasbench.devices.registry import get_device
 from nasbench.latency.calibrate import calibrate, distinct_sample
 from nasbench_compression.quantization.static_int8 import quantize_static
+from nasbench_compression.timing import median_interval, time_calls, time_in_turn
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 from search_spaces.blocks import BLOCKS
@@ -413,7 +414,7 @@ class TestDevice:
     def test_several_in_turn(self) -> None:
         device = Device("eager")
         compiled = {name: device.compile(Small(), TASK) for name in ("one", "other")}
-        latencies = device.measure_in_turn(compiled, TASK, budget_s=0.05)
+        latencies = device.compare(compiled, TASK, budget_s=0.05).latencies
         assert list(latencies) == ["one", "other"]
         assert latencies["one"].repeats == latencies["other"].repeats >= 30
         assert all(latency.median > 0 for latency in latencies.values())

@@ -14,14 +14,13 @@ from torch import nn
 from nasbench.cli.profile import readable
 from nasbench.costs.cost import cost
 from nasbench.devices.clock import clock
-from nasbench.devices.compare import agreement, ratio_of
+from nasbench.devices.compare import agreement
 from nasbench.devices.cuda import CudaDevice
 from nasbench.devices.device import Device
 from nasbench.devices.energy import Rapl
-from nasbench.devices.gpu import cuda_seconds
-from nasbench.devices.measure import median_interval, time_in_turn
 from nasbench.models import Origin, save_model
 from nasbench.models.build import SpaceBuild
+from nasbench_compression.timing import cuda_seconds, median_interval, ratio_of, time_in_turn
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 

@@ -1,14 +1,22 @@
 """The front is measured when the search is over, and the measurement decides."""
 
+import dataclasses
 import json
 
 import pytest
+from busy_device import BusyDevice
 from tests_support import begin
 
+from nasbench.devices.measure import ALL_CALLS, BESIDE, QUIETEST
 from nasbench.evaluators.trial import Evaluated
+from nasbench.experiment.build import prepare
 from nasbench.experiment.remeasure import remeasure, wanted
+from nasbench.experiment.run import run_search
+from nasbench.experiment.stored import start_run
 from nasbench.report import build_report
+from nasbench.search.callbacks import Callback
 from nasbench.search.select import choose_survivors
+from nasbench.storage.run_folder import RunFolder
 
 OBJECTIVES = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "goal": "min"}]
 
@@ -63,3 +71,62 @@ def test_who_breaks_a_limit_when_measured_does_not_survive(searched):
     measured = remeasured(run)
     assert measured.keys() == {0, 1, 2}, "each of them seemed to be the next best"
     assert choose_survivors(run.study, 2, measured) == []
+
+
+LIMIT_MS = 1.0
+LIMITED = {
+    "objectives": [OBJECTIVES[0], OBJECTIVES[1] | {"limit": LIMIT_MS}],
+    "reward": {"name": "scalar"},
+    "controller": {"name": "random"},
+    "executor": {"name": "inline"},
+    "device": {"samples": 10},
+    "search": {"candidates": 8},
+    "survivors": 2,
+}
+
+
+class BusyAfterwards(Callback):
+    """Other work begins on the machine when the search has ended; keeps the study."""
+
+    def __init__(self, machine):
+        self.machine = machine
+
+    def begin(self, study, asked):
+        self.study = study
+
+    def phase(self, name, total):
+        self.machine.busy = self.machine.busy or name == "measure the front"
+
+
+def test_who_was_within_a_limit_is_within_it_whatever_the_machine_does_later(small, tmp_path):
+    device, folder = BusyDevice(), RunFolder(tmp_path / "run")
+    prepared = dataclasses.replace(prepare(small(**LIMITED)), device=device)
+    start_run(folder, prepared.experiment, tmp_path, "test")
+    watch = BusyAfterwards(device.machine_state)
+    report = run_search(prepared, folder, watch)
+    allowed = {each["id"] for each in report["candidates"] if each["status"] == "done"}
+    remeasured_ms = {
+        each["id"]: each["measured_latency_ms"] for each in report["candidates"] if each["measured_latency_ms"]
+    }
+    assert len(report["survivors"]) == 2 and remeasured_ms.keys() <= allowed
+    for number, latency in remeasured_ms.items():
+        arch = watch.study.record.candidates[number].arch
+        known_ms = prepared.evaluator(folder, None).deployed(number, arch, 0).latency_ms
+        assert latency["median"] == pytest.approx(known_ms) and latency["median"] <= LIMIT_MS
+        assert latency["low"] <= latency["median"] <= latency["high"] and latency["estimator"] == BESIDE
+    for survivor in report["survivors"]:
+        latency = survivor["stages"][0]["metrics"]["latency_ms"]
+        assert latency["median"] == pytest.approx(remeasured_ms[survivor["candidate"]]["median"])
+        assert latency["estimator"] == survivor["baseline"]["latency_ms"]["estimator"] == BESIDE
+    assert report["latency"] == {"search": QUIETEST, "front": BESIDE, "stages": BESIDE}
+    # By the median of all calls none of them would be within the limit on this machine now.
+    plain = remeasure(watch.study, prepared.evaluator(folder, None), prepared, RunFolder(tmp_path), lambda *at: None)
+    assert {latency["estimator"] for latency in plain.values()} == {ALL_CALLS}
+    assert choose_survivors(watch.study, 2, plain) == []
+
+
+@pytest.mark.parametrize(("low", "survives"), [(0.9, True), (1.05, False), (None, False)])
+def test_a_limit_within_the_interval_of_a_measurement_is_not_broken(searched, low, survives):
+    run = searched([(90.0, 0.95)], limit=1.0)
+    measured = {0: {"median": 1.1, "low": low, "high": 1.3, "batch": 1}}
+    assert [each.id for each in choose_survivors(run.study, 1, measured)] == [0] * survives

@@ -13,7 +13,6 @@ from torch import nn
 
 from nasbench.costs.cost import cost, stored_bytes
 from nasbench.data import load_data
-from nasbench.devices.compare import Ratio
 from nasbench.devices.device import Device
 from nasbench.models import Origin, load_model, save_model
 from nasbench.models.build import SpaceBuild
@@ -25,6 +24,7 @@ from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Context, Recipe, Step, get_backend
 from nasbench_compression.quantization.modules import is_quantized
+from nasbench_compression.timing import Ratio
 from nasbench_registry import UserError
 from search_spaces import get_space
 from search_spaces.fresh_model import fresh_model
