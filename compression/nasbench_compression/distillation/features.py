@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasbench_compression.outputs import is_wrapped
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError, unknown
 
@@ -44,7 +45,12 @@ def last_map(model: nn.Module, inputs: Tensor) -> str:
 
     def watch(name: str) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim in (3, 4) and as_map(output)[0, 0].numel() > 1:
+            if (
+                isinstance(output, Tensor)
+                and output.ndim in (3, 4)
+                and not is_wrapped(output)
+                and as_map(output)[0, 0].numel() > 1
+            ):
                 found.append(name)
 
         return note
@@ -89,7 +95,7 @@ class Features:
         """Hooks on the modules inside the block."""
 
         def keep(module: nn.Module, args: Any, output: Any) -> None:
-            self._latest[module] = output
+            self._latest[module] = None if isinstance(output, Tensor) and is_wrapped(output) else output
 
         handles = [module.register_forward_hook(keep) for module in self._modules]
         try:

@@ -56,7 +56,7 @@ class FakeQuantized(StandIn):
         inputs = as_type(input, torch.float32)
         if self.training and self.moving:
             with torch.no_grad():
-                low, high = torch.aminmax(inputs)
+                low, high = torch.aminmax(unwrapped(inputs))
                 self.low.lerp_(low, 1 - _MOMENTUM)
                 self.high.lerp_(high, 1 - _MOMENTUM)
         scale, zero_point = input_range(float(self.low), float(self.high))
