@@ -55,7 +55,11 @@ def last_map(model: nn.Module, inputs: Tensor) -> str:
 
         return note
 
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if name and not isinstance(module, torch.jit.ScriptModule)
+    ]
     try:
         with inference(model):
             model(inputs)
@@ -86,6 +90,10 @@ class Features:
         for name in names:
             if name not in modules:
                 raise unknown("module", name, modules, where=f"in distill {option}")
+            if isinstance(modules[name], torch.jit.ScriptModule):
+                raise UserError(
+                    f"layer {name!r} in distill {option} is compiled by TorchScript, which bears no hook; name another."
+                )
         self._modules = [modules[name] for name in names]
         self._names, self._option = list(names), option
         self._latest: dict[nn.Module, Any] = {}

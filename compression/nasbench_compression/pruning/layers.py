@@ -90,7 +90,7 @@ class DropLayers(Step):
             blocks = residual_blocks(short, example, left_alone)
             count = self.count if self.count is not None else round((self.ratio or 0) * len(blocks))
             if not 0 < count <= len(blocks):
-                others = "".join(f" ({name} is one, but {reason})" for name, reason in left_alone.items())
+                others = "".join(f" ({name}: {reason})" for name, reason in left_alone.items())
                 raise UserError(
                     f"drop_layers is to drop {count} of {len(blocks)} residual blocks whose removal keeps all shapes"
                     f"{others}; give a count from 1 to their number, or leave the step out of the recipe."
@@ -156,7 +156,10 @@ def residual_blocks(model: nn.Module, example_inputs: Tensor, left_alone: dict[s
             try:
                 output = module(inputs[0].clone())  # it may change its input in place
             except Exception as error:  # whatever the user's block raises, under a context of its network, say
-                outside[name] = f"it fails by itself, without the network around it ({summary(error)})"
+                if not any(name.startswith(f"{other}.") for other in outside):
+                    outside[name] = (
+                        f"what it computes is not seen, for it fails without the network around it ({summary(error)})"
+                    )
                 continue
             if isinstance(output, Tensor) and output.shape == inputs[0].shape and torch.equal(output, inputs[0]):
                 found.append(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,11 +14,23 @@ from nasbench_compression.pruning.check import Probe
 from nasbench_compression.pruning.groups import ChannelGroup, find_groups
 from nasbench_compression.pruning.importances import IMPORTANCES, Candidate, NoImportance
 from nasbench_compression.pruning.plan import Cut, apply_cuts, merge
-from nasbench_compression.pruning.ranking import beside, choose, least
+from nasbench_compression.pruning.ranking import beside, choose
 from nasbench_compression.step import Context, count_parameters
 
 Chosen = Sequence[list[int]]
 """Positions that go, for each group of a round."""
+
+
+class Unmeasured(RuntimeError):
+    """A network that does not run without some positions, which were screened with others only.
+
+    Attributes:
+        chosen: the positions.
+    """
+
+    def __init__(self, chosen: Chosen) -> None:
+        super().__init__("the network does not run without these channels")
+        self.chosen = chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +112,23 @@ class Round:
         )
 
     def macs(self, chosen: Chosen) -> float:
-        """Multiply-adds of one image, without these positions."""
-        with self.probe.cut(self._cuts(chosen)) as network:
-            return count_macs(network, self.probe.inputs)
+        """Multiply-adds of one image, without these positions.
+
+        Raises:
+            Unmeasured: the network does not run without them.
+        """
+        return self._measured(chosen, lambda network: count_macs(network, self.probe.inputs))
 
     def params(self, chosen: Chosen) -> float:
-        """Parameters, without these positions."""
-        with self.probe.cut(self._cuts(chosen)) as network:
-            return count_parameters(network)
+        """Parameters, without these positions; raises as `macs`."""
+        return self._measured(chosen, count_parameters)
+
+    def _measured(self, chosen: Chosen, measure: Callable[[nn.Module], float]) -> float:
+        try:
+            with self.probe.cut(self._cuts(chosen)) as network:
+                return measure(network)
+        except Exception as error:  # whatever the user's network raises
+            raise Unmeasured(chosen) from error
 
     def latency_ms(self, chosen: Chosen) -> float:
         """Measured latency, without these positions."""
@@ -118,7 +139,7 @@ class Round:
         """Choices that differ in one group, by as little as may be."""
         for index, group in enumerate(self.groups):
             for count in beside(group, len(chosen[index]), self.ranking.round_to):
-                yield [*chosen[:index], least(self.scores[index], count), *chosen[index + 1 :]]
+                yield [*chosen[:index], group.least(self.scores[index], count), *chosen[index + 1 :]]
 
     def drop_wrong(self, chosen: Chosen) -> bool:
         """Try the whole cut on the probe; groups that are wrong in it are left out. Returns whether there were any."""

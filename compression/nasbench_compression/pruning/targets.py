@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from nasbench_compression.macs import count_macs
-from nasbench_compression.pruning.rounds import Chosen, Round
+from nasbench_compression.pruning.rounds import Chosen, Round, Unmeasured
 from nasbench_compression.step import Context, count_parameters, device_of
 from nasbench_registry import UserError
 
@@ -109,7 +109,12 @@ def find_cut(found: Round, target: Target, goal: float, limit: float) -> Chosen:
     """
     share = min(max(1 - goal / max(found.channels, 1), 0.0), _SMALLEST)
     while found.groups:
-        chosen = found.choose(share) if target.kind == "channels" else _nearest(found, target, goal, limit)
+        try:
+            chosen = found.choose(share) if target.kind == "channels" else _nearest(found, target, goal, limit)
+        except Unmeasured as error:
+            if not found.drop_wrong(error.chosen):
+                raise
+            continue
         if not found.drop_wrong(chosen):
             return chosen
     return []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasbench_compression.outputs import unwrapped
 from nasbench_compression.quantization.calibration import Range
 from nasbench_compression.quantization.modules import as_type, channel_scales, input_range
 from nasbench_compression.surgery import StandIn, replace_modules
