@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import types
 import weakref
 from typing import Any
@@ -37,12 +38,15 @@ def copy_network(model: nn.Module) -> nn.Module:
         UserError: it holds something that has no copy; says where.
     """
     # Python's own modules, such as a library that a class keeps as an attribute, are shared.
-    held = [value for module in model.modules() for value in vars(module).values()]
+    held = [value for module in model.modules() for value in (vars(module) | _slots(module)).values()]
     memo: dict[int, Any] = {id(value): value for value in held if isinstance(value, types.ModuleType)}
     as_values = _AsValues()  # lives as long as the memo, which knows its tensors by their ids
     try:
         with as_values:
             made = copy.deepcopy(model, memo)
+            for module in model.modules():  # torch copies the dictionaries of modules only
+                for name, value in _slots(module).items():
+                    object.__setattr__(memo[id(module)], name, copy.deepcopy(value, memo))
     except Exception as error:  # whatever the objects raise that a user keeps in a module
         raise UserError(f"this network cannot be copied: {_culprit(model, error)}.") from error
     for parameter in made.parameters():
@@ -54,7 +58,17 @@ def copy_network(model: nn.Module) -> nn.Module:
             if name in HOOKS or (isinstance(value, list | dict) and name not in _PARTS):
                 redirect.inside(value)
         redirect.inside(vars(module))
+        for name, value in _slots(module).items():
+            object.__setattr__(module, name, redirect(value))
     return made
+
+
+def _slots(module: nn.Module) -> dict[str, Any]:
+    """What a module keeps in the `__slots__` of its class, which are not in its dictionary."""
+    names = [
+        name for kind in type(module).__mro__ for name, slot in vars(kind).items() if inspect.ismemberdescriptor(slot)
+    ]
+    return {name: getattr(module, name) for name in names if hasattr(module, name)}
 
 
 class _AsValues(TorchFunctionMode):
@@ -144,7 +158,7 @@ class _Redirect:
 def _culprit(model: nn.Module, error: Exception) -> str:
     """Which attribute of which module cannot be copied, and why."""
     for path, module in model.named_modules():
-        for name, value in vars(module).items():
+        for name, value in (vars(module) | _slots(module)).items():
             if name in ("_modules", *HOOKS):
                 continue
             try:

@@ -57,6 +57,25 @@ def logits_of(output: Any) -> Tensor:
     return matrices[0] if matrices else next(iter(tensors.values()))
 
 
+def memory_of(tensor: Tensor) -> int | None:
+    """What is the same for tensors that share memory; None for one that has none of its own, such as a sparse one."""
+    if tensor.layout is not torch.strided or tensor.numel() == 0 or is_wrapped(tensor):
+        return None
+    return tensor.untyped_storage().data_ptr() or None
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Whether a tensor exists only inside of a function that `torch.vmap` or `torch.func` calls."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """All values that a tensor inside of such a function stands for, in a shape of their own; others as they are."""
+    while is_wrapped(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def difference(output: Any, expected: Any) -> float:
     """How far an output is from what is expected, in units of the largest expected value.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nasbench_compression.copying import copy_network, summary
-from nasbench_compression.outputs import difference, tensors_of
+from nasbench_compression.outputs import difference, memory_of, tensors_of
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import Step, device_of, seeded
 from nasbench_compression.surgery import Echo, inference, replace_modules
@@ -166,13 +166,19 @@ def check_independent(step: str, copied: nn.Module, model: nn.Module, images: Te
         images: (n, c, h, w) on its device; one is run.
 
     Raises:
-        UserError: names the tensor.
+        UserError: names the tensor; or the network, which runs on all of them together, does not run on one alone.
     """
     named = [*model.named_parameters(), *model.named_buffers()]
-    owners = {_storage(tensor): name for name, tensor in named if _storage(tensor) is not None}
+    owners = {memory: name for name, tensor in named if (memory := memory_of(tensor)) is not None}
     watch = _Storages()
-    with seeded(0, device=images.device), inference(copied), watch:
-        copied(images[:1])
+    try:
+        with seeded(0, device=images.device), inference(copied), watch:
+            copied(images[:1])
+    except Exception as error:  # whatever the user's network raises
+        raise UserError(
+            f"{step} runs this network on batches of any size, and it runs on {len(images)} images together and fails "
+            f"on one alone ({summary(error)}); let its forward take the number of images from its input."
+        ) from error
     shared = [name for storage, name in owners.items() if storage in watch.seen]
     if shared:
         raise UserError(
@@ -190,14 +196,8 @@ class _Storages(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the function."""
-        self.seen.update(_storage(tensor) for tensor in tensors_of([*args, kwargs or {}]).values())
+        self.seen.update(memory_of(tensor) for tensor in tensors_of([*args, kwargs or {}]).values())
         return func(*args, **(kwargs or {}))
-
-
-def _storage(tensor: Tensor) -> int | None:
-    if tensor.layout is not torch.strided or tensor.numel() == 0 or type(tensor) not in (Tensor, nn.Parameter):
-        return None
-    return tensor.untyped_storage().data_ptr()
 
 
 def irreplaceable(

@@ -185,7 +185,8 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
 def inference(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; each module gets its own mode back afterwards."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    with contextlib.suppress(NotImplementedError):  # of a program of torch.export, which has one mode only
+        model.eval()
     try:
         with torch.no_grad():
             yield

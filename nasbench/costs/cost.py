@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasbench.costs.memory import attention_in_parts, traffic
+from nasbench.costs.memory import attention_in_parts, in_words, traffic
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import count_bytes, device_of
 from nasbench_compression.surgery import inference
@@ -90,6 +90,9 @@ def counts(model: nn.Module, task: Task) -> Counts:
     Normalization is left out, as it folds into convolutions and published numbers leave it out, and so are pooling
     and interpolation. Operators that fvcore does not know are in `uncounted`: additions, products of two maps and
     most activations, which multiply nothing that the field counts. It holds ReLU, reshapes and the like to be free.
+
+    Raises:
+        UserError: the network does not run on an image of the task.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
@@ -97,7 +100,7 @@ def counts(model: nn.Module, task: Task) -> Counts:
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     deployed = reparameterize(model)
     image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
-    with inference(deployed), attention_in_parts(), warnings.catch_warnings():
+    with in_words(deployed, image), inference(deployed), attention_in_parts(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         analysis = FlopCountAnalysis(deployed, image)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")

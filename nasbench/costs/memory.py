@@ -20,10 +20,12 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nasbench_compression.copying import summary
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import device_of
 from nasbench_compression.surgery import inference
+from nasbench_registry import UserError
 from search_spaces import Task
 
 # They only reserve memory, or pass on what they are given, although torch does not call the last one a view.
@@ -55,11 +57,14 @@ def traffic(model: nn.Module, task: Task) -> Traffic:
     Args:
         model: on any device; left as it was.
         task: its input shape.
+
+    Raises:
+        UserError: the network does not run on such an image.
     """
     deployed = reparameterize(dequantize(model))
     image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
     watch = _Tensors([*deployed.parameters(), *deployed.buffers()])
-    with inference(deployed), attention_in_parts(), watch:
+    with in_words(deployed, image), inference(deployed), attention_in_parts(), watch:
         watch.see([image])
         logits = deployed(image)
         watch.see(tree_leaves(logits))
@@ -83,6 +88,33 @@ def peak_activation_bytes(model: nn.Module, task: Task) -> int:
         task: its input shape.
     """
     return traffic(model, task).peak_activation_bytes
+
+
+@contextlib.contextmanager
+def in_words(model: nn.Module, image: torch.Tensor) -> Iterator[None]:
+    """Inside the block, say of a network that does not run on one image in one sentence that it does not.
+
+    Args:
+        model: that runs there.
+        image: (1, c, h, w).
+
+    Raises:
+        UserError: something fails in the block, and the network alone does so, too.
+    """
+    try:
+        yield
+    except Exception:  # of whatever watches the network, too; then it is no fault of the network
+        try:
+            with inference(model):
+                model(image)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever the user's network raises
+            raise UserError(
+                f"the cost of this network cannot be counted, for it does not run on one image of shape "
+                f"{tuple(image.shape[1:])} ({summary(error)}); let its forward take a batch of images and nothing else."
+            ) from error
+        raise
 
 
 @contextlib.contextmanager

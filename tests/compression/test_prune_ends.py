@@ -115,3 +115,50 @@ def test_a_pruned_network_still_merges_for_deployment(keeps, context) -> None:
         assert "branches cannot be merged for deployment without some of them" in note["left_out"]["0"]
     merged = reparameterize(pruned)
     torch.testing.assert_close(merged(context.example_inputs), pruned(context.example_inputs), rtol=1e-4, atol=1e-4)
+
+
+class Small(nn.Module):
+    """A shortcut over two layers beside each other, the second of which makes the least important channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.large, self.small = (nn.Conv2d(inputs, outputs, 1) for inputs, outputs in SIZES)
+        self.head = nn.Linear(24, 10)
+        with torch.no_grad():
+            self.stem.weight[18:] *= 1e-3
+            self.small.weight *= 1e-3
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head((x + torch.cat([self.large(x), self.small(x)], 1)).mean((2, 3)))
+
+
+SIZES = ((1, 24), (24, 18), (24, 6))
+
+
+@pytest.mark.parametrize("options", [{"ratio": 0.5}, {"macs_ratio": 0.8}, {"max_params": 250}], ids=str)
+def test_no_layer_of_a_group_is_left_without_channels(options, context) -> None:
+    made, note = get_step("prune", **options).apply(Small().eval(), context)
+    assert note["left_out"] == {}
+    assert made.small.out_channels == 1 < made.large.out_channels
+    assert made.stem.out_channels == made.large.out_channels + 1
+
+
+class Least(nn.Module):
+    """Bears no fewer than ten channels of one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(1, 24, 3), nn.Conv2d(24, 24, 3), nn.Linear(24, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        if x.shape[1] < 10:
+            raise ValueError("too few channels")
+        return self.head(torch.relu(self.b(x)).mean((2, 3)))
+
+
+def test_a_network_that_fails_with_few_channels_keeps_those_of_that_layer(context) -> None:
+    made, note = get_step("prune", macs_ratio=0.85).apply(Least().eval(), context)
+    assert (made.a.out_channels, list(note["left_out"])) == (24, ["a"]) and made.b.out_channels < 12
+    assert "raise ValueError" in note["left_out"]["a"]

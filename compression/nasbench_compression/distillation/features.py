@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasbench_compression.outputs import is_wrapped
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError, unknown
 
@@ -44,12 +45,21 @@ def last_map(model: nn.Module, inputs: Tensor) -> str:
 
     def watch(name: str) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim in (3, 4) and as_map(output)[0, 0].numel() > 1:
+            if (
+                isinstance(output, Tensor)
+                and output.ndim in (3, 4)
+                and not is_wrapped(output)
+                and as_map(output)[0, 0].numel() > 1
+            ):
                 found.append(name)
 
         return note
 
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if name and not isinstance(module, torch.jit.ScriptModule)
+    ]
     try:
         with inference(model):
             model(inputs)
@@ -80,6 +90,10 @@ class Features:
         for name in names:
             if name not in modules:
                 raise unknown("module", name, modules, where=f"in distill {option}")
+            if isinstance(modules[name], torch.jit.ScriptModule):
+                raise UserError(
+                    f"layer {name!r} in distill {option} is compiled by TorchScript, which bears no hook; name another."
+                )
         self._modules = [modules[name] for name in names]
         self._names, self._option = list(names), option
         self._latest: dict[nn.Module, Any] = {}
@@ -89,7 +103,7 @@ class Features:
         """Hooks on the modules inside the block."""
 
         def keep(module: nn.Module, args: Any, output: Any) -> None:
-            self._latest[module] = output
+            self._latest[module] = None if isinstance(output, Tensor) and is_wrapped(output) else output
 
         handles = [module.register_forward_hook(keep) for module in self._modules]
         try:

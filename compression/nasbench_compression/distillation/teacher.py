@@ -24,7 +24,9 @@ class Teacher:
     """
 
     def __init__(self, network: nn.Module, *, keep: bool) -> None:
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
+        for parameter in network.parameters():  # what TorchScript has compiled has no requires_grad_()
+            parameter.requires_grad_(False)
         self._keep = keep
         self._known: dict[bytes, Tensor] = {}
 

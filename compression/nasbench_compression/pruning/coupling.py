@@ -242,7 +242,7 @@ def _label_modules(model: nn.Module, labels: Labels, follower: _Follower) -> tup
         if known is not None:
             sides += [Side(name=name, handler=cut, labels=own, produces=makes) for cut, own, makes in known.sides]
         if isinstance(module, ROOTS):
-            outputs[name] = known.outputs if known else labels.fresh(_channels(module))
+            outputs[name] = known.outputs if known else labels.fresh(channels_of(module)[1])
             if reason is not None:
                 labels.freeze(outputs[name], reason)
         stored = {
@@ -279,8 +279,12 @@ def _put_or_join(follower: _Follower, labels: Labels, tensor: Tensor, axes: Axes
     follower.put(tensor, axes | earlier)
 
 
-def _channels(layer: nn.Module) -> int:
-    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]  # a convolution's count is an int
+def channels_of(layer: nn.Module) -> tuple[int, int]:
+    """Inputs and outputs of one of `ROOTS`."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    assert isinstance(layer, nn.modules.conv._ConvNd), "the other roots are convolutions"
+    return layer.in_channels, layer.out_channels
 
 
 def _fewer_of_root_mean_square(layer: nn.RMSNorm, removed: list[int]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench_compression.gradients import learning_copy, loss_gradients
+from nasbench_compression.outputs import is_wrapped
 from nasbench_compression.step import Context, device_of, given
 from nasbench_compression.surgery import inference
 
@@ -55,7 +56,10 @@ def mean_activations(model: nn.Module, context: Context, images: int) -> Evidenc
 
     def watch(name: str, channel_dimension: int) -> object:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Tensor]) -> None:
-            values = (*inputs, *options.values())[0].detach().abs().movedim(channel_dimension, 0).flatten(1)
+            given = (*inputs, *options.values())[0]
+            if is_wrapped(given):  # where the channels of all that it stands for are is not known
+                return
+            values = given.detach().abs().movedim(channel_dimension, 0).flatten(1)
             total, count = sums.get(name, (torch.zeros(len(values), device=values.device), 0))
             sums[name] = (total + values.sum(1), count + values.shape[1])
 
@@ -64,7 +68,7 @@ def mean_activations(model: nn.Module, context: Context, images: int) -> Evidenc
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-            hook = watch(name, -1 if isinstance(module, nn.Linear) else 1)
+            hook = watch(name, -1 if isinstance(module, nn.Linear) else -1 - len(module.kernel_size))
             hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))  # type: ignore[arg-type]  # a hook of the right form
     try:
         with inference(model):

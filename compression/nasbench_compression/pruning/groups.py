@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nasbench_compression.exclude import excluded
 from nasbench_compression.pruning.check import Probe
@@ -43,6 +45,29 @@ class ChannelGroup:
     def share(self) -> int:
         """Channels that go with one unit."""
         return self.blocks * self.width
+
+    @functools.cached_property
+    def parts(self) -> tuple[frozenset[int], ...]:
+        """Sets of units of which one has to stay each: those of each module or tensor, where it has not all of them."""
+        parts = {frozenset(cut.roots) for cut in self.cuts}
+        return tuple(sorted((part for part in parts if len(part) < self.size), key=sorted))
+
+    def least(self, scores: Tensor, count: int) -> list[int]:
+        """So many units, the least important ones; fewer if nothing would be left of one of the `parts`.
+
+        Args:
+            scores: importance of the units, (size,).
+            count: of units that go.
+        """
+        order = torch.argsort(scores, stable=True).tolist()
+        spared: set[int] = set()
+        while True:
+            removed = [unit for unit in order if unit not in spared][:count]
+            gone = set(removed)
+            empty = [part for part in self.parts if part <= gone]
+            if not empty:
+                return sorted(removed)
+            spared.add(max(empty[0], key=order.index))
 
     def without(self, removed: Iterable[int]) -> tuple[Cut, ...]:
         """The cuts that remove these units."""
@@ -103,8 +128,7 @@ def _for_members(members: Iterable[str], layer: str, reason: str) -> dict[str, s
 def _some(group: ChannelGroup, generator: torch.Generator) -> list[int]:
     """Up to half of the units: not as many of each group, so that groups which only fit together are found out."""
     count = int(torch.randint(1, group.size // 2 + 1, (), generator=generator))
-    order: list[int] = torch.randperm(group.size, generator=generator).tolist()
-    return order[:count]
+    return group.least(torch.rand(group.size, generator=generator), count)
 
 
 def _group_of_heads(found: Heads) -> ChannelGroup:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nasbench_compression.checks import check_network, check_number
 from nasbench_compression.copying import copy_network, summary
 from nasbench_compression.macs import count_macs
+from nasbench_compression.outputs import is_wrapped
 from nasbench_compression.reference import Reference, check_independent, check_restores, run
 from nasbench_compression.step import Context, Step, count_parameters, device_of, given, seeded
 from nasbench_compression.surgery import attached, inference, replace_module
@@ -94,7 +95,7 @@ class DropLayers(Step):
             blocks = residual_blocks(short, example, left_alone)
             count = self.count if self.count is not None else round((self.ratio or 0) * len(blocks))
             if not 0 < count <= len(blocks):
-                others = "".join(f" ({name} is one, but {reason})" for name, reason in left_alone.items())
+                others = "".join(f" ({name}: {reason})" for name, reason in left_alone.items())
                 raise UserError(
                     f"drop_layers is to drop {count} of {len(blocks)} residual blocks whose removal keeps all shapes"
                     f"{others}; give a count from 1 to their number, or leave the step out of the recipe."
@@ -149,6 +150,7 @@ def residual_blocks(model: nn.Module, example_inputs: Tensor, left_alone: dict[s
     for handle in handles:
         handle.remove()
     found: list[str] = []
+    outside: dict[str, str] = {}
     with torch.no_grad():
         for parameter in probe.parameters():
             parameter.zero_()
@@ -156,12 +158,21 @@ def residual_blocks(model: nn.Module, example_inputs: Tensor, left_alone: dict[s
             inputs = seen.get(name, [])
             if len(inputs) != 1 or inputs[0] is None:
                 continue
-            output = module(inputs[0].clone())  # it may change its input in place
+            try:
+                output = module(inputs[0].clone())  # it may change its input in place
+            except Exception as error:  # whatever the user's block raises, under a context of its network, say
+                if not any(name.startswith(f"{other}.") for other in outside):
+                    outside[name] = (
+                        f"what it computes is not seen, for it fails without the network around it ({summary(error)})"
+                    )
+                continue
             if isinstance(output, Tensor) and output.shape == inputs[0].shape and torch.equal(output, inputs[0]):
                 found.append(name)
     left_alone = {} if left_alone is None else left_alone
     innermost = [name for name in found if not any(other.startswith(f"{name}.") for other in found)]
-    left_alone |= {name: reason for name in innermost if (reason := _why_needed(model, name, images)) is not None}
+    left_alone |= outside | {
+        name: reason for name in innermost if (reason := _why_needed(model, name, images)) is not None
+    }
     return [name for name in innermost if name not in left_alone]
 
 
@@ -187,7 +198,7 @@ def _computes(module: nn.Module) -> bool:
 
 def _recorder(seen: dict[str, list[Tensor | None]], name: str) -> Any:
     def hook(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> None:
-        single = len(inputs) == 1 and not options and isinstance(inputs[0], Tensor)
+        single = len(inputs) == 1 and not options and isinstance(inputs[0], Tensor) and not is_wrapped(inputs[0])
         fits = single and isinstance(output, Tensor) and output.shape == inputs[0].shape and bool(inputs[0].any())
         seen.setdefault(name, []).append(inputs[0].detach().clone() if fits else None)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from nasbench_compression.pruning.groups import ChannelGroup
@@ -43,7 +42,7 @@ def choose(
     floors = [_floor(group) if global_ranking else 1 for group in groups]
     goal = round((1 - ratio) * sum(group.size * group.share for group in groups))
     kept = _rounded(groups, exact, floors, goal, round_to)
-    return [least(score, group.size - count) for group, score, count in zip(groups, scores, kept, strict=True)]
+    return [group.least(score, group.size - count) for group, score, count in zip(groups, scores, kept, strict=True)]
 
 
 def _rounded(
@@ -65,11 +64,6 @@ def _rounded(
         _, index, kept[index], change = min(moves)
         missing -= change
     return kept
-
-
-def least(scores: Tensor, count: int) -> list[int]:
-    """So many positions, the least important ones."""
-    return sorted(torch.argsort(scores, stable=True)[:count].tolist())
 
 
 def beside(group: ChannelGroup, removed: int, round_to: int | None) -> list[int]:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from nasbench_compression.copying import copy_network
-from nasbench_compression.macs import count_macs
+from nasbench_compression.macs import count_macs, macs_by_module
 from nasbench_compression.pruning.check import Probe
+from nasbench_compression.pruning.coupling import ROOTS, channels_of
 from nasbench_compression.pruning.groups import ChannelGroup, find_groups
 from nasbench_compression.pruning.importances import IMPORTANCES, Candidate, NoImportance
 from nasbench_compression.pruning.plan import Cut, apply_cuts, merge
-from nasbench_compression.pruning.ranking import beside, choose, least
+from nasbench_compression.pruning.ranking import beside, choose
 from nasbench_compression.step import Context, count_parameters, given
 
 Chosen = Sequence[list[int]]
 """Positions that go, for each group of a round."""
+
+
+class Unmeasured(RuntimeError):
+    """A network that does not run without some positions, which were screened with others only.
+
+    Attributes:
+        chosen: the positions.
+    """
+
+    def __init__(self, chosen: Chosen) -> None:
+        super().__init__("the network does not run without these channels")
+        self.chosen = chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +67,7 @@ class Round:
     groups: list[ChannelGroup] = field(default_factory=list)
     scores: list[Tensor] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    _counts: dict[tuple[str, tuple[int, ...]], list[tuple[tuple[str, bool], int]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, context: Context, ranking: Ranking, generator: torch.Generator) -> Round:
@@ -100,14 +116,23 @@ class Round:
         )
 
     def macs(self, chosen: Chosen) -> float:
-        """Multiply-adds of one image, without these positions."""
-        with self.probe.cut(self._cuts(chosen)) as network:
-            return count_macs(network, self.probe.inputs)
+        """Multiply-adds of one image, without these positions.
+
+        Raises:
+            Unmeasured: the network does not run without them.
+        """
+        return self._measured(chosen, lambda network: count_macs(network, self.probe.inputs))
 
     def params(self, chosen: Chosen) -> float:
-        """Parameters, without these positions."""
-        with self.probe.cut(self._cuts(chosen)) as network:
-            return count_parameters(network)
+        """Parameters, without these positions; raises as `macs`."""
+        return self._measured(chosen, count_parameters)
+
+    def _measured(self, chosen: Chosen, measure: Callable[[nn.Module], float]) -> float:
+        try:
+            with self.probe.cut(self._cuts(chosen)) as network:
+                return measure(network)
+        except Exception as error:  # whatever the user's network raises
+            raise Unmeasured(chosen) from error
 
     def latency_ms(self, chosen: Chosen) -> float:
         """Measured latency, without these positions."""
@@ -117,7 +142,36 @@ class Round:
         """Choices that differ in one group, by as little as may be."""
         for index, group in enumerate(self.groups):
             for count in beside(group, len(chosen[index]), self.ranking.round_to):
-                yield [*chosen[:index], least(self.scores[index], count), *chosen[index + 1 :]]
+                yield [*chosen[:index], group.least(self.scores[index], count), *chosen[index + 1 :]]
+
+    def estimated_macs(self, chosen: Chosen) -> float:
+        """Multiply-adds of the layers without these positions, up to a constant, and not of what has no module.
+
+        Those of a layer go with the product of its inputs and outputs, which takes no forward pass.
+        """
+        removed: Counter[tuple[str, bool]] = Counter()
+        for group, positions in zip(self.groups, chosen, strict=True):
+            key = group.layer, tuple(positions)
+            if key not in self._counts:
+                gone = set(positions)
+                self._counts[key] = [
+                    ((cut.name, cut.produces), sum(root in gone for root in cut.roots)) for cut in group.cuts
+                ]
+            for side, count in self._counts[key]:
+                removed[side] += count
+        total = 0.0
+        for name, count in self._macs_of_layers.items():
+            layer = self.probe.model.get_submodule(name)
+            inputs, outputs = channels_of(layer)
+            total += count * (1 - removed[name, False] / inputs) * (1 - removed[name, True] / outputs)
+        return total
+
+    @functools.cached_property
+    def _macs_of_layers(self) -> dict[str, int]:
+        layers = {name for name, module in self.probe.model.named_modules() if isinstance(module, ROOTS)}
+        with self.probe.cut(()) as network:
+            counts = macs_by_module(network, self.probe.inputs)
+        return {name: count for name, count in counts.items() if name in layers}
 
     def drop_wrong(self, chosen: Chosen) -> bool:
         """Try the whole cut on the probe; groups that are wrong in it are left out. Returns whether there were any."""

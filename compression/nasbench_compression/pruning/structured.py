@@ -13,7 +13,7 @@ from torch import nn
 from nasbench_compression.checks import check_network, check_number
 from nasbench_compression.copying import copy_network, summary
 from nasbench_compression.exclude import check_exclude
-from nasbench_compression.pruning.coupling import ROOTS
+from nasbench_compression.pruning.coupling import ROOTS, channels_of
 from nasbench_compression.pruning.importances import IMPORTANCES
 from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_compression.pruning.shapes import changed_shapes, with_shapes
@@ -230,11 +230,7 @@ def _changed_layers(before: nn.Module, after: nn.Module, shapes: Mapping[str, An
         if name in shapes and isinstance(module, ROOTS):
             old = before.get_submodule(name)
             layers[name] = {
-                "channels": [_outputs(old), _outputs(module)],
+                "channels": [channels_of(old)[1], channels_of(module)[1]],
                 "params": [count_parameters(old), count_parameters(module)],
             }
     return layers
-
-
-def _outputs(layer: nn.Module) -> int:
-    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]  # a convolution's count is an int

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nasbench_compression.outputs import unwrapped
 from nasbench_compression.surgery import inference, why_not_plain
 
 CALIBRATIONS = ("min_max", "percentile", "entropy")
@@ -140,7 +141,7 @@ def _watch(
     """Run the images and show the input of each of these layers."""
 
     def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-        see(module, args[0] if args else kwargs["input"])
+        see(module, unwrapped(args[0] if args else kwargs["input"]))
 
     handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
     try:

@@ -71,7 +71,8 @@ def cast(model: nn.Module, precision: str) -> HalfNetwork:
     if not _floats(model):
         raise UserError(f"this network has no weights to store in {precision}; leave `quantize` out of the recipe.")
     for name, value in _floats(model):
-        finite = value[value.isfinite()]
+        values = value.coalesce().values() if value.layout is torch.sparse_coo else value
+        finite = values[values.isfinite()]
         if not finite.to(DTYPES[precision]).isfinite().all():
             raise UserError(
                 f"{name} has values up to {float(finite.detach().abs().max()):g}, too large for {precision}; "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasbench_compression.outputs import unwrapped
 from nasbench_compression.quantization.calibration import Range
 from nasbench_compression.quantization.modules import as_type, channel_scales, input_range
 from nasbench_compression.surgery import StandIn, replace_modules
@@ -56,7 +57,7 @@ class FakeQuantized(StandIn):
         inputs = as_type(input, torch.float32)
         if self.training and self.moving:
             with torch.no_grad():
-                low, high = torch.aminmax(inputs)
+                low, high = torch.aminmax(unwrapped(inputs))
                 self.low.lerp_(low, 1 - _MOMENTUM)
                 self.high.lerp_(high, 1 - _MOMENTUM)
         scale, zero_point = input_range(float(self.low), float(self.high))

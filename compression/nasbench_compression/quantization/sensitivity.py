@@ -246,6 +246,11 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
     """(m, classes), or all that there is for each image in a row."""
     with inference(model):
         batches = [logits_of(model(batch)).float() for batch in torch.split(images, _BATCH)]
+    if len(images) != sum(logits.shape[0] if logits.ndim else 1 for logits in batches):
+        raise UserError(
+            f"how sensitive layers are is read from what the network gives for each image, and this one gives "
+            f"{tuple(batches[0].shape)} for {min(len(images), _BATCH)} images; take int8 for all layers."
+        )
     return torch.cat([logits if logits.ndim > 1 else logits[:, None] for logits in batches])
 
 

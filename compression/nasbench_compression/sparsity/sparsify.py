@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from nasbench_compression.batch_norm import refresh_statistics
 from nasbench_compression.checks import check_network, check_number
 from nasbench_compression.copying import copy_network
 from nasbench_compression.exclude import check_exclude
@@ -32,7 +33,8 @@ class Sparsify(Step):
     """Set the least important weights of convolutions, linear layers and attention to zero.
 
     They stay zero when this or a later step trains the network further. Blocks with a simpler form for deployment take
-    it first (`reparameterize`), for merged branches would have no zeros.
+    it first (`reparameterize`), for merged branches would have no zeros. In the end statistics of batch norm are taken
+    anew from the calibration images, if the network validates better with them: averages of a training lag behind.
 
     Attributes:
         importance: "magnitude" (|w|), "snip" (|w * dL/dw| on the calibration images), or "movement" (learned during
@@ -52,8 +54,8 @@ class Sparsify(Step):
 
     The note holds, for each layer and in all, `weights`, `density` (share that is not zero, counted in the result),
     `dense_bytes` and `csr_bytes` (as compressed sparse rows with 32-bit indices); `network_density` over all
-    parameters; `left_alone` as {layer: reason}; and in `measured` the latency of the dense and of a sparse kernel, as
-    `nasbench_compression.sparsity.csr.compare_kernels` has it.
+    parameters; `left_alone` as {layer: reason}; `batch_norm`, what `refresh_statistics` gives; and in `measured` the
+    latency of the dense and of a sparse kernel, as `nasbench_compression.sparsity.csr.compare_kernels` has it.
     """
 
     name: ClassVar[str] = "sparsify"
@@ -163,12 +165,14 @@ class Sparsify(Step):
                 _mark(weights)
                 if self.epochs:
                     given(context.finetune)(made, epochs=self.epochs, learning_rate=self.learning_rate)
+            statistics = refresh_statistics(made, context)
         note = {
             "importance": self.importance,
             **({"pattern": self.pattern} if self.pattern else {"sparsity": self.sparsity}),
             "schedule": "cubic" if self._gradual else "one_shot",
             **_described(made, weights),
             "left_alone": left_alone,
+            "batch_norm": statistics,
             "measured": compare_kernels(made, weights, inputs[:1]),
         }
         check_restores(self, model, made, note, inputs)

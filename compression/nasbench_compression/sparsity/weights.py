@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nasbench_compression.attention import no_fast_path
 from nasbench_compression.exclude import excluded
+from nasbench_compression.outputs import memory_of
 from nasbench_compression.surgery import inference, why_computed
 
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -89,7 +89,7 @@ def multiplied(model: nn.Module, inputs: Tensor, weights: Mapping[str, Weight]) 
     watch = _Products()
     with inference(model), no_fast_path(), watch:
         model(inputs)
-    return {name for name, weight in weights.items() if weight.value.untyped_storage().data_ptr() in watch.storages}
+    return {name for name, weight in weights.items() if memory_of(weight.value) in watch.memories}
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
@@ -97,13 +97,13 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
-        self.storages: set[int] = set()
+        self.memories: set[int | None] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation."""
         if any(word in func.overloadpacket.__name__ for word in ("conv", "mm", "linear", "mv")):
             tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-            self.storages.update(t.untyped_storage().data_ptr() for t in tensors if t.layout is torch.strided)
+            self.memories.update(memory_of(tensor) for tensor in tensors)
         return func(*args, **(kwargs or {}))
 
 
