@@ -7,9 +7,7 @@ On a microcontroller it is the peak of the activations that decides whether a ne
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -20,6 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nasbench_compression.attention import no_fast_path
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import device_of
@@ -59,7 +58,7 @@ def traffic(model: nn.Module, task: Task) -> Traffic:
     deployed = reparameterize(dequantize(model))
     image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
     watch = _Tensors([*deployed.parameters(), *deployed.buffers()])
-    with inference(deployed), attention_in_parts(), watch:
+    with inference(deployed), no_fast_path(), watch:
         watch.see([image])
         logits = deployed(image)
         watch.see(tree_leaves(logits))
@@ -83,17 +82,6 @@ def peak_activation_bytes(model: nn.Module, task: Task) -> int:
         task: its input shape.
     """
     return traffic(model, task).peak_activation_bytes
-
-
-@contextlib.contextmanager
-def attention_in_parts() -> Iterator[None]:
-    """Let `nn.MultiheadAttention` run as linear layers and a product, not as one operator that hides them."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _reference(tensor: torch.Tensor) -> StorageWeakRef:
