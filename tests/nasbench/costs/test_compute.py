@@ -11,7 +11,7 @@ from nasbench.experiment.peak import keep_peak, peak_of
 from nasbench.experiment.stored import start_run
 from nasbench.report import build_report
 from nasbench.report.accounting import compute
-from nasbench.report.cost import cost
+from nasbench.report.cost import cost_rows
 from nasbench.search.config import ExecutorConfig
 from nasbench.search.record import RecordedCandidate
 from nasbench.storage.run_folder import RunFolder
@@ -94,14 +94,16 @@ class TestAccounting:
         found = compute(self.CANDIDATES, [], ExecutorConfig(), peak)
         assert found["pfs_days"] > 0
         assert found["pfs_days_by_time"] is found["measured_utilization"] is None
-        shown = cost({"compute": found})
+        shown = {name for name, _, _ in cost_rows({"compute": found})}
         assert "compute, by operations" in shown and "compute, by time" not in shown
 
     def test_the_page_shows_both(self) -> None:
         peak = {"flops_per_s": 3e12, "size": 512, "precision": "float32", "device": "a <CPU>"}
-        shown = cost({"compute": compute(self.CANDIDATES, [], ExecutorConfig(), peak)})
-        assert "compute, by time" in shown and "0.33, assumed" in shown
-        assert ">25 %<" in shown and "3.00 TFLOP/s" in shown and "512x512" in shown and "a &lt;CPU&gt;" in shown
+        rows = cost_rows({"compute": compute(self.CANDIDATES, [], ExecutorConfig(), peak)})
+        shown = {name: f"{value}: {meaning}" for name, value, meaning in rows}
+        assert "3.00 TFLOP/s" in shown["compute, by time"] and "0.33, assumed" in shown["compute, by time"]
+        used = shown["used of the best"]
+        assert used.startswith("25 %: ") and "512x512" in used and "a <CPU>" in used
 
 
 def test_a_run_measures_its_peak_once(small, tmp_path) -> None:
