@@ -13,7 +13,7 @@ from torch import nn
 
 from nasbench.devices.device import Device
 from nasbench.devices.energy import Meter, Nvml
-from nasbench.devices.gpu import cuda_seconds, why_no_gpu
+from nasbench.devices.gpu import cuda_seconds
 from nasbench.devices.measure import Timer
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.eager import EagerModel
@@ -38,10 +38,7 @@ class CudaDevice(Device):
     name: ClassVar[str] = "cuda"
     summary: ClassVar[str] = "this machine's GPU, with PyTorch: eager or torch_compile"
 
-    @classmethod
-    def why_missing(cls) -> str | None:
-        """Why there is no GPU."""
-        return why_no_gpu()
+    missing: ClassVar[str] = "nasbench.devices.gpu:why_no_gpu"
 
     def why_unavailable(self) -> str | None:
         """Why there is no GPU; both runtimes come with PyTorch."""

@@ -80,7 +80,11 @@ class Decompose(Step):
     nothing: ClassVar[Mapping[str, Any]] = {"ratio": 0, "macs_ratio": 0}
     not_after: ClassVar[frozenset[str]] = frozenset({"sparsify", "quantize", "compile"})
     summary: ClassVar[str] = "CP, Tucker-2, tensor train or SVD of convolutions and linear layers"
-    source: ClassVar[str] = "; ".join(f"{method.name}: {method.source}" for method in METHODS.values())
+    source: ClassVar[str] = (
+        "cp: Lebedev et al. 2015, arXiv:1412.6553; Phan et al. 2020, arXiv:2008.05441; tucker: Kim et al. 2016, "
+        "arXiv:1511.06530; tt: Oseledets, Tensor-Train Decomposition, SIAM J. Sci. Comput. 33(5), 2011; svd: Jaderberg "
+        "et al. 2014, arXiv:1405.3866; Denton et al. 2014, arXiv:1404.0736"
+    )
 
     advice: ClassVar[str] = (
         "keep less of each layer, or set max_latency_ms: several small layers pay for their calls and their memory "

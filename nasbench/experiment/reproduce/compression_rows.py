@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import nn
 
 from nasbench.costs.cost import counts
-from nasbench.data import load_data, why_missing
+from nasbench.data import load_data
 from nasbench.data.folders import data_folders
 from nasbench.devices.device import Device
 from nasbench.models import load_model, save_model
@@ -65,11 +65,6 @@ def recipe_method(protocol: Compression, method: Mapping[str, Any]) -> RecipeMet
     if missing:
         raise UserError(missing)
     return made
-
-
-def compression_missing(protocol: Compression) -> str | None:
-    """Why nothing can be measured here, a runtime or the images that are missing; None if nothing is."""
-    return Device(protocol.runtime).why_unavailable() or why_missing(**protocol.data)
 
 
 def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ from bounds import check_learned
 from nasbench.costs.cost import counts
 from nasbench.data import load_data
 from nasbench.experiment.reproduce import compression_rows, reproduce as reproducing
-from nasbench.experiment.reproduce.compression_rows import compression_missing, measure_recipe, trained
+from nasbench.experiment.reproduce.compression_rows import measure_recipe, trained
 from nasbench.experiment.reproduce.reproduce import reproduce
 from nasbench.problems.image_classification import judge
 from nasbench.tables.paper_table import load_paper_table
@@ -122,9 +122,9 @@ def test_a_step_that_fails_says_which(cache, tmp_path, monkeypatch) -> None:
 
 def test_what_is_missing_is_told(cache, tmp_path) -> None:
     protocol = load_paper_table(written(tmp_path)).protocol
-    assert compression_missing(protocol) is None
+    assert protocol.why_unavailable() is None
     absent = protocol.model_copy(update={"data": {"name": "image_folder", "path": str(tmp_path / "none")}})
-    assert "none" in compression_missing(absent)
+    assert "none" in absent.why_unavailable()
 
 
 def test_only_what_trains_is_kept(tmp_path) -> None:
