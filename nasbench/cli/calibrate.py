@@ -65,7 +65,7 @@ def calibrate(
     from nasbench.latency.calibrate import check_on_fresh, measure_sample
     from nasbench.latency.calibration import AUTO, decide
     from nasbench.latency.predictors import PREDICTORS
-    from nasbench.latency.stored import CalibrationSetting, save_calibration
+    from nasbench.latency.stored import CalibrationScope, save_calibration
     from nasbench_registry import one_of
     from search_spaces import Task, get_space
 
@@ -111,7 +111,7 @@ def calibrate(
         "cross_validation": {name: _figures(held_out, seed) for name, held_out in looked_at.items()},
         "check": None if fresh is None else _figures(fresh, seed),
     }
-    setting = CalibrationSetting.of(space, options, task, target)
+    setting = CalibrationScope.of(space, options, task, target)
     save_calibration(folder, calibration, setting, found)
     result = {
         "space": {"name": space, **options},

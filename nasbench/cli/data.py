@@ -82,9 +82,9 @@ def verify(name: Name, json: Json = False) -> None:
     from nasbench.tables.sources import get_source, verify as check
 
     source = get_source(name)
-    before, started = _peak_mib(), time.perf_counter()
+    before, started = _memory_mib(), time.perf_counter()
     problems = {str(path): problem for path, problem in check(source).items()}
-    seconds, peak = time.perf_counter() - started, _peak_mib()
+    seconds, peak = time.perf_counter() - started, _memory_mib()
     sound = not any(problems.values())
     result: dict[str, Any] = {"name": name, "sound": sound, "files": problems, "seconds": seconds}
     result |= {"memory_before_mib": before, "peak_memory_mib": peak}
@@ -97,6 +97,6 @@ def verify(name: Name, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _peak_mib() -> float:
+def _memory_mib() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, in KiB elsewhere
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -62,7 +62,7 @@ def sensitivity(
     bench = workbench(stored, model, seed)
     judged = some_of(bench.data.val, images, seed)
     context = dataclasses.replace(bench.context(), evaluate=lambda network: judge(network, judged).accuracy_pct)
-    baseline = judge(stored.model, judged).accuracy_pct
+    unchanged_pct = judge(stored.model, judged).accuracy_pct
     found = []
     with _progress() as advance:
         for name, settings in asked.items():
@@ -90,8 +90,8 @@ def sensitivity(
         "seed": seed,
         "importance": importance,
         "method": method,
-        "val_acc_pct": baseline,
-        "techniques": [_described(each, asked[each.technique], baseline) for each in found],
+        "val_acc_pct": unchanged_pct,
+        "techniques": [_described(each, asked[each.technique], unchanged_pct) for each in found],
     }
     if html is not None:
         from nasbench.report.sensitivity_page import write_sensitivity_page
@@ -110,7 +110,7 @@ def _numbers(option: str, text: str, kind: type[float], example: str) -> list[fl
     return list(dict.fromkeys(found))
 
 
-def _described(found: Sensitivity, settings: Sequence[float], baseline: float) -> dict[str, Any]:
+def _described(found: Sensitivity, settings: Sequence[float], unchanged_pct: float) -> dict[str, Any]:
     from nasbench_compression.sensitivity import TECHNIQUES
 
     return {
@@ -125,7 +125,7 @@ def _described(found: Sensitivity, settings: Sequence[float], baseline: float) -
                 "tried": [
                     {
                         **dataclasses.asdict(each),
-                        "drop_pct": None if each.val_acc_pct is None else baseline - each.val_acc_pct,
+                        "drop_pct": None if each.val_acc_pct is None else unchanged_pct - each.val_acc_pct,
                     }
                     for each in layer.tried
                 ],

@@ -62,7 +62,7 @@ def traffic(model: nn.Module, task: Task) -> Traffic:
         watch.see([image])
         logits = deployed(image)
         watch.see(tree_leaves(logits))
-    return Traffic(watch.peak(), watch.moved)
+    return Traffic(watch.peak_bytes(), watch.moved)
 
 
 def peak_activation_bytes(model: nn.Module, task: Task) -> int:
@@ -137,7 +137,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch doe
                 first, _, size = self._lives.get(reference, (self._now, 0, tensor.untyped_storage().nbytes()))
                 self._lives[reference] = first, self._now, size
 
-    def peak(self) -> int:
+    def peak_bytes(self) -> int:
         """The most bytes that are needed at one time."""
         changes = [0] * (self._now + 2)
         for first, last, size in self._lives.values():

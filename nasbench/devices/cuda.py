@@ -72,7 +72,7 @@ class CudaDevice(Device):
             raise UserError(f"device 'cuda' runs fp32 networks only, not {precision}; measure this one on device cpu.")
         return GpuModel(model, self.runtime, self.threads)
 
-    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
+    def eager(self, model: nn.Module, task: Task) -> CompiledModel | None:
         """The network in eager PyTorch on the GPU."""
         return GpuModel(model, "eager", self.threads)
 

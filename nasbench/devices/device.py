@@ -96,7 +96,7 @@ class Device:
         """The network of an architecture, as it is built, such that this device has its latency; else as `compile`."""
         return self.compile(model, task)
 
-    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
+    def eager(self, model: nn.Module, task: Task) -> CompiledModel | None:
         """The network in eager PyTorch on this device, for comparison; None where there is no such thing."""
         example = torch.zeros(self.batch, *task.input_shape)
         return get_backend("eager", threads=self.threads).compile(model, example)

@@ -29,7 +29,7 @@ from nasbench.evaluators.registry import evaluators
 from nasbench.evaluators.trained import Trained, TrainingLimits
 from nasbench.experiment.experiment import TRAINS, Experiment, StartWith
 from nasbench.latency.calibration import Calibration
-from nasbench.latency.stored import CalibrationSetting, load_calibration
+from nasbench.latency.stored import CalibrationScope, load_calibration
 from nasbench.models.workbench import Workbench
 from nasbench.objectives.reward import Pareto
 from nasbench.problems.image_classification import ImageClassification
@@ -384,7 +384,7 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
 def _checked_problem(prepared: Prepared) -> ImageClassification:
     """What candidates are trained for, once the device and the runtimes can do what is asked."""
     experiment = prepared.experiment
-    _check_deployment(experiment, prepared)
+    _check_runtimes(experiment, prepared)
     problem = prepared.brought.problem or load_problem(experiment)
     batch, images = problem.training.batch_size, len(problem.data.train)
     if batch > images:
@@ -480,7 +480,7 @@ def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Ca
     """The calibration that an experiment names, None if it names none; UserError if it does not hold for it."""
     if experiment.device.calibration is None:
         return None
-    setting = CalibrationSetting.of(experiment.space.name, experiment.space.options, task, device)
+    setting = CalibrationScope.of(experiment.space.name, experiment.space.options, task, device)
     return load_calibration(user_path(experiment.device.calibration), setting)
 
 
@@ -518,7 +518,7 @@ def _teachers(prepared: Prepared) -> list[str]:
     return [step.options()["teacher"] for step in prepared.recipe.steps if step.options().get("teacher")]
 
 
-def _check_deployment(experiment: Experiment, prepared: Prepared) -> None:
+def _check_runtimes(experiment: Experiment, prepared: Prepared) -> None:
     """Whether the device and the runtimes can do what is asked here."""
     device, joint = prepared.device, prepared.joint
     if joint is not None:

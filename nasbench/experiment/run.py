@@ -10,7 +10,7 @@ import torch
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.experiment.baseline import run_baseline
 from nasbench.experiment.build import Prepared
-from nasbench.experiment.peak import keep_peak
+from nasbench.experiment.peak_compute import keep_peak_compute
 from nasbench.experiment.remeasure import remeasure
 from nasbench.experiment.unchanged import begin_or_check
 from nasbench.latency.calibrate import calibrate
@@ -74,7 +74,7 @@ def run_search(
     calibration = None
     if prepared.problem is not None:
         calibration = _before(prepared, folder, heard, begun)
-        keep_peak(experiment, folder)
+        keep_peak_compute(experiment, folder)
     evaluator = prepared.evaluator(folder, calibration)
     study = prepared.study(folder, evaluator)
     if not begun and not isinstance(experiment.survivors, int):

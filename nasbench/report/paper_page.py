@@ -12,7 +12,7 @@ from nasbench.report import figures
 from nasbench.report.page import write_page
 from nasbench.tables.paper_table import TRUST, Row, TableColumn
 from nasbench.tables.protocols import Queries
-from nasbench.tables.reproduction import BAND, Cell, Reproduction
+from nasbench.tables.reproduction import BAND, Entry, Reproduction
 
 # The colours of Okabe and Ito that are dark enough for a line.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2126")
@@ -38,11 +38,11 @@ def write_paper_page(result: Reproduction, path: Path, command: str) -> None:
         path: the file.
         command: that made it, for the reader who wants to run it again.
     """
-    rows: dict[str, list[Cell]] = {}
-    for cell in result.cells:
-        rows.setdefault(cell.row, []).append(cell)
+    rows: dict[str, list[Entry]] = {}
+    for entry in result.entries:
+        rows.setdefault(entry.row, []).append(entry)
     shown = [row for row in result.table.rows if row.name in rows]
-    used = {(cell.trust, cell.source) for cell in result.cells if cell.trust}
+    used = {(entry.trust, entry.source) for entry in result.entries if entry.trust}
     curves = [(column, curve_figure(result, column)) for column in result.table.columns]
     write_page(
         "paper.html.j2",
@@ -53,7 +53,7 @@ def write_paper_page(result: Reproduction, path: Path, command: str) -> None:
         shown=shown,
         trust={mark: meaning for mark, meaning in TRUST.items() if mark in {trust for trust, _ in used}},
         sources=sorted(used, key=str),
-        notes=_grouped((f"{cell.row}: {cell.note}", cell.column) for cell in result.cells if cell.note),
+        notes=_grouped((f"{entry.row}: {entry.note}", entry.column) for entry in result.entries if entry.note),
         reasons=_grouped((row.reason, row.name) for row in shown if row.reason),
         curves=[(column, drawn) for column, drawn in curves if drawn.data],
         band=BAND[1] - BAND[0],

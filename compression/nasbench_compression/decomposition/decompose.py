@@ -10,8 +10,8 @@ from torch import nn
 
 from nasbench_compression.checks import check_network, check_number
 from nasbench_compression.copying import copy_network
-from nasbench_compression.decomposition.candidates import Candidate, Cost, find_candidates
 from nasbench_compression.decomposition.cp import CP
+from nasbench_compression.decomposition.decomposable import Cost, DecomposableLayer, find_decomposable
 from nasbench_compression.decomposition.latency import LatencySearch
 from nasbench_compression.decomposition.links import build
 from nasbench_compression.decomposition.method import Method, decompose_layer
@@ -142,7 +142,7 @@ class Decompose(Step):
         macs = count_macs(small, images)
         layers: dict[str, Any] = {}
         with seeded(context.seed, device=device_of(model)):
-            candidates, left_alone = find_candidates(small, method, self.exclude, images, context.seed)
+            candidates, left_alone = find_decomposable(small, method, self.exclude, images, context.seed)
             chosen, within, measured = self._choose(method, candidates, small, macs, context)
             for candidate in candidates:
                 ranks = chosen[candidate.name]
@@ -185,7 +185,7 @@ class Decompose(Step):
         return model
 
     def _choose(
-        self, method: Method, candidates: list[Candidate], model: nn.Module, macs: int, context: Context
+        self, method: Method, candidates: list[DecomposableLayer], model: nn.Module, macs: int, context: Context
     ) -> tuple[dict[str, Choice], bool, dict[str, Any]]:
         """Ranks, or why a layer is left alone; whether the limit holds as it is; and what the note gets besides."""
         if self.max_latency_ms is not None:
@@ -193,16 +193,16 @@ class Decompose(Step):
             measured = {"latency_ms": list(found.latency_ms), "measurements": found.measurements}
             return found.chosen, found.latency_ms[0] <= self.max_latency_ms, {"measured": measured}
         if self.max_params is not None:
-            whole, cost, unit = count_parameters(model), Candidate.weights, "parameters"
+            whole, cost, unit = count_parameters(model), DecomposableLayer.weights, "parameters"
             return self._within("max_params", self.max_params, whole, candidates, cost, unit)
         if self.max_macs is not None:
-            return self._within("max_macs", self.max_macs, macs, candidates, Candidate.macs, "multiply-adds")
+            return self._within("max_macs", self.max_macs, macs, candidates, DecomposableLayer.macs, "multiply-adds")
         if self.macs_ratio is not None:
             limit = int(self.macs_ratio * macs)
-            return self._within("macs_ratio", limit, macs, candidates, Candidate.macs, "multiply-adds")
+            return self._within("macs_ratio", limit, macs, candidates, DecomposableLayer.macs, "multiply-adds")
         return {candidate.name: self._one(method, candidate) for candidate in candidates}, False, {}
 
-    def _one(self, method: Method, candidate: Candidate) -> Choice:
+    def _one(self, method: Method, candidate: DecomposableLayer) -> Choice:
         """By the rules that look at one layer."""
         if self.rank is not None:
             return by_rank(method, candidate, self.rank)
@@ -214,7 +214,7 @@ class Decompose(Step):
         return by_ratio(method, candidate, self.ratio)
 
     def _within(
-        self, option: str, limit: int, whole: int, candidates: list[Candidate], cost: Cost, unit: str
+        self, option: str, limit: int, whole: int, candidates: list[DecomposableLayer], cost: Cost, unit: str
     ) -> tuple[dict[str, Choice], bool, dict[str, Any]]:
         """By the rules that look at the whole network."""
         method = METHODS[self.method]

@@ -83,10 +83,10 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
     if failed:
         raise UserError(f"the recipe of a row fails: {failed[0].name}: {failed[0].reason}")
     assert last.model is not None, "no stage failed"
-    artefact = bench.deploy(last.model)
+    artefact = bench.compiled(last.model)
     assert bench.device is not None, "the bench was made with one"
     found = bench.device.compare(
-        {DENSE: bench.deploy(dense), ROW: artefact}, bench.data.task, SECONDS_EACH, rounds=ROUNDS
+        {DENSE: bench.compiled(dense), ROW: artefact}, bench.data.task, SECONDS_EACH, rounds=ROUNDS
     )
     counted = counts(dequantize(last.network), bench.data.task)
     return {

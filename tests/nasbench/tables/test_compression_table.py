@@ -61,7 +61,7 @@ def cache(tmp_path, monkeypatch):
 def test_rows_are_measured_as_deployed_and_kept(cache, tmp_path, monkeypatch, nasbench) -> None:
     table, keep = load_paper_table(written(tmp_path)), tmp_path / "kept"
     result, test = reproduce(table, keep=keep), load_data("digits").test
-    found = {(cell.row, cell.column): cell.measured for cell in result.cells}
+    found = {(cell.row, cell.column): cell.measured for cell in result.entries}
     for row in ROWS:
         check_learned(f"accuracy, {row}", found[row, "test_acc_pct"], images=len(test))
         assert found[row, "of_dense_latency"] > 0, row
@@ -77,7 +77,7 @@ def test_rows_are_measured_as_deployed_and_kept(cache, tmp_path, monkeypatch, na
     assert len(list((tmp_path / "cache" / "nasbench" / "trained").glob("*/model.json"))) == 1
     monkeypatch.setattr(reproducing, "measure_recipe", lambda *asked: pytest.fail("it was kept"))
     again = reproduce(table, keep=keep)
-    assert [cell.measured for cell in again.cells] == [cell.measured for cell in result.cells]
+    assert [cell.measured for cell in again.entries] == [cell.measured for cell in result.entries]
     code, out, err = nasbench("reproduce", "small.yaml", "--run", "kept", "--html", "page.html")
     assert code == 0, err
     assert "pruned" in out and "paper" not in out
