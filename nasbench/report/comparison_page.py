@@ -45,21 +45,19 @@ def volume_figure(found: Record) -> go.Figure:
         if over_time["std"] is not None:
             low = [value - spread for value, spread in zip(mean, over_time["std"], strict=True)]
             high = [value + spread for value, spread in zip(mean, over_time["std"], strict=True)]
-            figure.add_trace(
-                go.Scatter(
-                    x=[*seconds, *reversed(seconds)],
-                    y=[*high, *reversed(low)],
-                    fill="toself",
-                    fillcolor=colour,
-                    opacity=0.15,
-                    line={"width": 0},
-                    hoverinfo="skip",
-                    showlegend=False,
-                )
+            figure.add_scatter(
+                x=[*seconds, *reversed(seconds)],
+                y=[*high, *reversed(low)],
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.15,
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
             )
         line = {"color": colour, "width": 2, "dash": DASHES[number % len(DASHES)]}
         label = f"{name} ({group['hypervolume']['n']})"
-        figure.add_trace(go.Scatter(x=seconds, y=mean, mode="lines", name=label, line=line))
+        figure.add_scatter(x=seconds, y=mean, mode="lines", name=label, line=line)
     figure.update_xaxes(title="seconds of search")
     figure.update_yaxes(title="hypervolume", rangemode="tozero")
     figure.update_layout(showlegend=True)
@@ -71,21 +69,19 @@ def front_figure(found: Record, across: Record, up: Record) -> go.Figure:
     figure = figures.empty_figure(420)
     for number, group in enumerate(found["groups"]):
         members = [each for run in group["runs"] for each in run["front"]]
-        figure.add_trace(
-            go.Scatter(
-                x=[each["metrics"][up["metric"]] for each in members],
-                y=[each["metrics"][across["metric"]] for each in members],
-                mode="markers",
-                name=figures.escape(group["name"]),
-                text=[figures.escape(each["architecture"]).replace(" &amp; ", "<br>") for each in members],
-                hovertemplate="%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
-                marker={
-                    "color": COLOURS[number % len(COLOURS)],
-                    "symbol": SYMBOLS[number % len(SYMBOLS)],
-                    "size": 8,
-                    "opacity": 0.7,
-                },
-            )
+        figure.add_scatter(
+            x=[each["metrics"][up["metric"]] for each in members],
+            y=[each["metrics"][across["metric"]] for each in members],
+            mode="markers",
+            name=figures.escape(group["name"]),
+            text=[figures.escape(each["architecture"]).replace(" &amp; ", "<br>") for each in members],
+            hovertemplate="%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
+            marker={
+                "color": COLOURS[number % len(COLOURS)],
+                "symbol": SYMBOLS[number % len(SYMBOLS)],
+                "size": 8,
+                "opacity": 0.7,
+            },
         )
     figure.update_xaxes(title=up["metric"], type="log" if up["metric"] in found["scale"]["logarithmic"] else "linear")
     figure.update_yaxes(title=across["metric"])

@@ -45,27 +45,23 @@ def importance_bars(shares: Mapping[str, float], chance: Mapping[str, float], ti
         return figure
     places = list(range(len(names)))
     by_chance = [chance.get(name, 0.0) for name in names]
-    figure.add_trace(
-        go.Bar(
-            x=[shares[name] for name in names],
-            y=places,
-            orientation="h",
-            marker={"color": [BLUE if shares[name] > chance.get(name, 0.0) else PALE for name in names]},
-            hovertext=[
-                f"<b>{escape(name)}</b><br>share {shares[name]:.3f}, by chance up to {limit:.3f}"
-                for name, limit in zip(names, by_chance, strict=True)
-            ],
-            hoverinfo="text",
-        )
+    figure.add_bar(
+        x=[shares[name] for name in names],
+        y=places,
+        orientation="h",
+        marker={"color": [BLUE if shares[name] > chance.get(name, 0.0) else PALE for name in names]},
+        hovertext=[
+            f"<b>{escape(name)}</b><br>share {shares[name]:.3f}, by chance up to {limit:.3f}"
+            for name, limit in zip(names, by_chance, strict=True)
+        ],
+        hoverinfo="text",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=by_chance,
-            y=places,
-            mode="markers",
-            marker={"symbol": "line-ns", "size": 14, "line": {"color": INK, "width": 2}},
-            hoverinfo="skip",
-        )
+    figure.add_scatter(
+        x=by_chance,
+        y=places,
+        mode="markers",
+        marker={"symbol": "line-ns", "size": 14, "line": {"color": INK, "width": 2}},
+        hoverinfo="skip",
     )
     figure.update_xaxes(rangemode="tozero", tickformat=".0%", nticks=5)
     figure.update_yaxes(

@@ -120,21 +120,19 @@ def chart(cells: Sequence[Record]) -> go.Figure:
         return figure
     for index, backend in enumerate(dict.fromkeys(cell["backend"] for cell in cells)):
         own = [cell for cell in cells if cell["backend"] == backend]
-        figure.add_trace(
-            go.Scatter(
-                x=[cell["of_eager"]["ratio"] for cell in own],
-                y=[cell["val_acc_pct"] for cell in own],
-                text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in own],
-                name=figures.escape(backend),
-                mode="markers",
-                marker={
-                    "color": COLORS[index % len(COLORS)],
-                    "symbol": [SYMBOLS.get(cell["precision"], "x") for cell in own],
-                    "size": 10,
-                    "opacity": 0.8,
-                },
-                hovertemplate="%{text}<br>%{x:.3f} of eager, %{y:.2f} %<extra></extra>",
-            )
+        figure.add_scatter(
+            x=[cell["of_eager"]["ratio"] for cell in own],
+            y=[cell["val_acc_pct"] for cell in own],
+            text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in own],
+            name=figures.escape(backend),
+            mode="markers",
+            marker={
+                "color": COLORS[index % len(COLORS)],
+                "symbol": [SYMBOLS.get(cell["precision"], "x") for cell in own],
+                "size": 10,
+                "opacity": 0.8,
+            },
+            hovertemplate="%{text}<br>%{x:.3f} of eager, %{y:.2f} %<extra></extra>",
         )
     figure.add_vline(1.0, line={"color": figures.GREY, "dash": "dash", "width": 1})
     figure.update_xaxes(title_text="time as a multiple of eager PyTorch", type="log")

@@ -119,42 +119,36 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
         color = COLORS[number % len(COLORS)]
         red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
         outline = {"x": [*curve.x, *curve.x[::-1]], "y": [*curve.high, *curve.low[::-1]]}
-        figure.add_trace(
-            go.Scatter(
-                **outline,
-                fill="toself",
-                fillcolor=f"rgba({red},{green},{blue},{0.3 / (1 + len(curves)):.2f})",
-                line={"width": 0},
-                legendgroup=row.name,
-                showlegend=False,
-                hoverinfo="skip",
-            )
+        figure.add_scatter(
+            **outline,
+            fill="toself",
+            fillcolor=f"rgba({red},{green},{blue},{0.3 / (1 + len(curves)):.2f})",
+            line={"width": 0},
+            legendgroup=row.name,
+            showlegend=False,
+            hoverinfo="skip",
         )
-        figure.add_trace(
-            go.Scatter(
-                x=curve.x,
-                y=curve.mean,
-                name=row.name,
-                legendgroup=row.name,
-                mode="lines",
-                line={"color": color, "width": 2},
-                hovertemplate=f"{html.escape(row.name)}: %{{y:.2f}} % at %{{x:,.0f}}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=curve.x,
+            y=curve.mean,
+            name=row.name,
+            legendgroup=row.name,
+            mode="lines",
+            line={"color": color, "width": 2},
+            hovertemplate=f"{html.escape(row.name)}: %{{y:.2f}} % at %{{x:,.0f}}<extra></extra>",
         )
         said = row.published.get(column.name)
         if said is not None and column.budget_s is not None:
-            figure.add_trace(
-                go.Scatter(
-                    x=[column.budget_s * (1.012 + 0.012 * number)],
-                    y=[said.mean],
-                    error_y={"type": "data", "array": [said.std or 0.0], "color": color, "thickness": 1.2, "width": 3},
-                    mode="markers",
-                    marker={"symbol": "diamond", "size": 8, "color": color},
-                    legendgroup=row.name,
-                    showlegend=False,
-                    cliponaxis=False,
-                    hovertemplate=f"{html.escape(row.name)}, paper: {said.mean} % [{said.trust}]<extra></extra>",
-                )
+            figure.add_scatter(
+                x=[column.budget_s * (1.012 + 0.012 * number)],
+                y=[said.mean],
+                error_y={"type": "data", "array": [said.std or 0.0], "color": color, "thickness": 1.2, "width": 3},
+                mode="markers",
+                marker={"symbol": "diamond", "size": 8, "color": color},
+                legendgroup=row.name,
+                showlegend=False,
+                cliponaxis=False,
+                hovertemplate=f"{html.escape(row.name)}, paper: {said.mean} % [{said.trust}]<extra></extra>",
             )
     best = result.optima[column.name]
     figure.add_hline(best, line={"color": figures.GREY, "dash": "dash", "width": 1})

@@ -48,23 +48,21 @@ def throughput_figure(entries: Sequence[Entry], max_latency_ms: float | None) ->
         name = f"{backend} {precision}, {threads} thread(s)" + (f", {streams} stream(s)" if streams else "")
         points = sorted(points, key=lambda entry: int(entry["batch"]))
         colour = COLOURS[kinds.index(key[:3]) % len(COLOURS)]
-        figure.add_trace(
-            go.Scatter(
-                x=[entry["latency_ms"]["p95"] for entry in points],
-                y=[entry["throughput_per_s"] for entry in points],
-                mode="lines+markers+text",
-                text=[str(entry["batch"]) for entry in points],
-                textposition="top center",
-                textfont={"size": 10},
-                name=figures.escape(f"{model}, {name}" if several else name),
-                line={"color": colour, "width": 1.5},
-                marker={
-                    "color": colour,
-                    "symbol": SYMBOLS[number % len(SYMBOLS)],
-                    "size": [13 if entry.get("picked") else 8 for entry in points],
-                },
-                hovertemplate="batch %{text}<br>p95 %{x:.3f} ms<br>%{y:,.0f} images/s<extra></extra>",
-            )
+        figure.add_scatter(
+            x=[entry["latency_ms"]["p95"] for entry in points],
+            y=[entry["throughput_per_s"] for entry in points],
+            mode="lines+markers+text",
+            text=[str(entry["batch"]) for entry in points],
+            textposition="top center",
+            textfont={"size": 10},
+            name=figures.escape(f"{model}, {name}" if several else name),
+            line={"color": colour, "width": 1.5},
+            marker={
+                "color": colour,
+                "symbol": SYMBOLS[number % len(SYMBOLS)],
+                "size": [13 if entry.get("picked") else 8 for entry in points],
+            },
+            hovertemplate="batch %{text}<br>p95 %{x:.3f} ms<br>%{y:,.0f} images/s<extra></extra>",
         )
     if max_latency_ms is not None:
         figure.add_vline(x=max_latency_ms, line={"color": figures.GREY, "dash": "dot"})
