@@ -8,10 +8,10 @@ import pytest
 import yaml
 from report_samples import CELL, Page, latency, make_report, plots, render, trace
 
+from nasbench.drawing.svg import svg
 from nasbench.evaluators.outcomes import FAILURES
 from nasbench.report import figures, units
 from nasbench.report.curves import learning_curves
-from nasbench.report.drawing.drawing import svg
 from nasbench.report.figures import BLUE
 from nasbench.report.html import write_html
 from nasbench.report.importance_bars import importance_bars

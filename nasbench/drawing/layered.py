@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from nasbench.report.drawing.layering import PORT_STEP, Layers, Segment, Spot, ordered, place_spots, spread_ports
-from nasbench.report.drawing.layout import (
+from nasbench.drawing.layering import PORT_STEP, Layers, Segment, Spot, ordered, place_spots, spread_ports
+from nasbench.drawing.layout import (
     CHIP_HEIGHT,
     CHIP_PADDING,
     CHIP_SIZE,
