@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import Json, read_shape
-from nasbench.cli.output import err, show
+from nasbench.cli.output import progress_bar, show
 from nasbench_registry import UserError
 from nasbench_registry.files import key_value
 
@@ -159,8 +159,7 @@ def _cell(figure: Mapping[str, float], text: str) -> str:
 @contextlib.contextmanager
 def _phases() -> Iterator[tuple[Any, Any]]:
     """Begin a part of the work, and go on with it, on a bar for each part."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
 
         def phase(name: str, total: int) -> None:
             for task in bar.tasks:

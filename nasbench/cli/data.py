@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, TransferSpeedColumn
 from rich.table import Table
 
 from nasbench.cli.options import Json
-from nasbench.cli.output import err, show
+from nasbench.cli.output import err, progress_bar, show
 from nasbench.data.folders import data_folders
 
 data = typer.Typer(name="data", help="Published measurements: list, fetch, verify.", no_args_is_help=True)
@@ -60,8 +60,7 @@ def fetch(
     from nasbench.tables.sources import FetchError, fetch as bring, get_source
 
     source = get_source(name)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar(DownloadColumn(), TransferSpeedColumn()) as bar:
         task = bar.add_task(name, total=None)
 
         def on_bytes(file: str, count: int) -> None:

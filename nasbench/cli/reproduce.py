@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from nasbench.cli.options import Json
-from nasbench.cli.output import err, show
+from nasbench.cli.output import err, progress_bar, show, typed
 from nasbench.storage.files import write_text
 from nasbench_registry import UserError
 
@@ -60,8 +57,7 @@ def reproduce(
     asked = load_paper_table(table)
     chosen = asked.select([name.strip() for name in rows.split(",")] if rows else None)
     count = workers or len(os.sched_getaffinity(0))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(asked.name, total=None)
         result = run(
             asked,
@@ -80,8 +76,7 @@ def reproduce(
     if html_file is not None:
         from nasbench.report.paper_page import write_paper_page
 
-        command = shlex.join(["nasbench", *sys.argv[1:]])
-        _write(html_file, lambda: write_paper_page(result, html_file, command))
+        _write(html_file, lambda: write_paper_page(result, html_file, typed()))
     show(result.to_json(), _printed(result), as_json=json)
 
 
@@ -89,34 +84,22 @@ def _list(json: bool) -> None:
     from nasbench.tables.paper_table import load_paper_table, table_files
 
     tables = [load_paper_table(name) for name in table_files()]
-    told = Table(title="tables")
-    for column in ("name", "title", "paper", "rows that are run", "columns"):
-        told.add_column(column, overflow="fold")
-    result = []
-    for table in tables:
-        run = [row.name for row in table.rows if row.reason is None]
-        columns = [column.name for column in table.columns]
-        result.append(
-            {
-                "name": table.name,
-                "title": table.title,
-                "paper": table.paper,
-                "arxiv": table.arxiv,
-                "table": table.table,
-                "rows": [row.name for row in table.rows],
-                "run": run,
-                "columns": columns,
-                "seeds": table.seeds,
-            }
-        )
-        told.add_row(
-            table.name,
-            table.title,
-            f"{table.paper} ({table.arxiv})" if table.arxiv else table.paper,
-            ", ".join(run),
-            ", ".join(columns),
-        )
-    show(result, told, as_json=json)
+    shown = Table(title="tables")
+    for heading in ("name", "title", "paper", "rows that are run", "columns"):
+        shown.add_column(heading, overflow="fold")
+    result = [
+        table.model_dump(include={"name", "title", "paper", "arxiv", "table", "seeds"})
+        | {
+            "rows": [row.name for row in table.rows],
+            "run": [row.name for row in table.rows if row.reason is None],
+            "columns": [column.name for column in table.columns],
+        }
+        for table in tables
+    ]
+    for row in result:
+        paper = f"{row['paper']} ({row['arxiv']})" if row["arxiv"] else row["paper"]
+        shown.add_row(row["name"], row["title"], paper, ", ".join(row["run"]), ", ".join(row["columns"]))
+    show(result, shown, as_json=json)
 
 
 def _printed(result: Reproduction) -> RenderableType:

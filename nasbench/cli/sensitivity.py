@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import AcceptChangedCode, Json, Model
-from nasbench.cli.output import err, show, tell
+from nasbench.cli.output import progress_bar, show, tell, typed
 from nasbench_registry import UserError, one_of
 
 if TYPE_CHECKING:
@@ -97,7 +94,7 @@ def sensitivity(
         from nasbench.report.sensitivity_page import write_sensitivity_page
 
         names = [name for name, _ in stored.model.named_modules()]
-        write_sensitivity_page(result, names, html, shlex.join(["nasbench", *sys.argv[1:]]))
+        write_sensitivity_page(result, names, html, typed())
         tell(f"drawn in {html}")
     show(result, _tables(result), as_json=json)
 
@@ -175,8 +172,7 @@ def _cell(tried: Mapping[str, Any]) -> str:
 @contextmanager
 def _progress() -> Iterator[Any]:
     """A bar for each technique on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar() as bar:
         tasks: dict[str, Any] = {}
 
         def advance(name: str, done: int, total: int) -> None:
