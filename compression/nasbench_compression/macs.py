@@ -36,7 +36,7 @@ class MultiplyAdds:
 
     @property
     def total(self) -> int:
-        """Of convolutions, linear layers, matrix products and attention, as papers count them."""
+        """Of convolutions, linear and recurrent layers, matrix products and attention, as papers count them."""
         return int(sum(self.by_operator.values()))
 
     @property
@@ -100,6 +100,24 @@ def _convolution_by_name(inputs: list[Any], outputs: list[Any]) -> int:
     return int(math.prod(outputs[0].type().sizes()) * math.prod(inputs[1].type().sizes()[1:]))
 
 
+def _batched(inputs: list[Any], outputs: list[Any]) -> int:
+    """A product of two stacks of matrices, (b, n, m) and (b, m, p), that is added to another one."""
+    return int(math.prod(inputs[1].type().sizes()) * inputs[2].type().sizes()[-1])
+
+
+def _bilinear(inputs: list[Any], outputs: list[Any]) -> int:
+    """Each output is a product of two vectors with a matrix between them."""
+    return int(math.prod(outputs[0].type().sizes()) * math.prod(inputs[2].type().sizes()[1:]))
+
+
+def _recurrent(inputs: list[Any], outputs: list[Any]) -> int:
+    """Each weight matrix of each layer and direction, among the lists that the operator takes, at each position."""
+    lists = [value.node() for value in inputs if value.node().kind() == "prim::ListConstruct"]
+    tensors = [value.type() for node in lists for value in node.inputs() if value.type().kind() == "TensorType"]
+    weights = sum(math.prod(kind.sizes()) for kind in tensors if len(kind.sizes()) == 2)
+    return int(math.prod(inputs[0].type().sizes()[:-1]) * weights)
+
+
 # fvcore counts the first group as elementwise work; an operator that has a handler cannot be ignored there otherwise.
 _HANDLERS = {
     **dict.fromkeys(("aten::batch_norm", "aten::layer_norm", "aten::group_norm", "aten::instance_norm"), _free),
@@ -107,4 +125,7 @@ _HANDLERS = {
     **dict.fromkeys(("aten::upsample_nearest2d", "aten::upsample_bilinear2d"), _free),
     f"aten::{_ATTENTION}": _attention,
     "aten::_convolution_mode": _convolution_by_name,
+    "aten::baddbmm": _batched,
+    "aten::bilinear": _bilinear,
+    **dict.fromkeys(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent),
 }

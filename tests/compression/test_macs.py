@@ -70,3 +70,42 @@ class Named(nn.Module):
 
 def test_outputs_by_name_are_counted() -> None:
     assert multiply_adds(Named(), torch.zeros(3, 8)).by_operator == {"linear": 80}
+
+
+class Last(nn.Module):
+    """Reads the end of a sequence; without recurrence it would need 48 multiply-adds."""
+
+    def __init__(self, kind, **options) -> None:
+        super().__init__()
+        self.recurrent = kind(8, 16, batch_first=True, **options)
+        self.layer = nn.Linear(32 if options.get("bidirectional") else 16, 3)
+
+    def forward(self, rows):
+        return self.layer(self.recurrent(rows)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "gates", "options"),
+    [(nn.LSTM, 4, {}), (nn.GRU, 3, {}), (nn.RNN, 1, {}), (nn.RNN, 1, {"nonlinearity": "relu"})],
+)
+def test_recurrent_layers_are_counted_at_each_position(kind, gates, options) -> None:
+    positions = torch.zeros(2, 7, 8)
+    assert count_macs(Last(kind, **options), positions) == 7 * gates * 16 * (8 + 16) + 48
+    both = 7 * 2 * gates * 16 * (8 + 16 + 32 + 16) + 96
+    assert count_macs(Last(kind, num_layers=2, bidirectional=True, **options), positions) == both
+
+
+class Products(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(1, 8, 5)), nn.Parameter(torch.zeros(5))
+
+    def forward(self, rows):
+        return torch.baddbmm(self.bias, rows, self.weight.expand(len(rows), -1, -1))
+
+
+def test_products_and_attention_are_counted_however_they_are_written() -> None:
+    assert count_macs(Products(), torch.zeros(2, 7, 8)) == 7 * 8 * 5
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)  # in evaluation torch has one operator for it
+    assert count_macs(layer, torch.zeros(2, 7, 8)) == 7 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 7 * 7 * 8
+    assert multiply_adds(layer, torch.zeros(2, 7, 8)).attention == 2 * 7 * 7 * 8
