@@ -27,7 +27,7 @@ ROUNDS = 200
 
 
 @dataclass(frozen=True)
-class Cell:
+class Timing:
     """One controller with so many outcomes.
 
     Attributes:
@@ -35,7 +35,7 @@ class Cell:
         told: outcomes that it knew when the timing began.
         asked: those of them that it had proposed itself; the others were told to it to save time.
         us_per_ask_tell: mean microseconds of processor time for one ask and one tell, which other programs on the
-            machine do not lengthen; None if the cell was stopped.
+            machine do not lengthen; None if it was stopped.
         rounds: that were timed.
         stopped: why there is no time; empty if there is one.
     """
@@ -121,7 +121,7 @@ def controller_speed(
     cap_s: float = 15.0,
     seed: int = 0,
     on_cell: Callable[[str, int], None] | None = None,
-) -> list[Cell]:
+) -> list[Timing]:
     """Time controllers, one after the other, on one thread.
 
     A controller comes to its number of outcomes by asking and telling; if that takes more than a third of the cap, the
@@ -132,9 +132,9 @@ def controller_speed(
         space: what is searched.
         told: how many outcomes they know.
         samplers: of Optuna, names in `SAMPLERS`.
-        cap_s: seconds for a cell; one that takes longer is stopped, and so are the later ones of that controller.
+        cap_s: seconds for a timing; one that takes longer is stopped, and so are the later ones of that controller.
         seed: of everything.
-        on_cell: called before each cell with (controller, outcomes).
+        on_cell: called before each timing with (controller, outcomes).
 
     Raises:
         UserError: a name is unknown.
@@ -147,7 +147,7 @@ def controller_speed(
         made[name] = lambda name=name: Ours(name, space, scores, seed)  # type: ignore[misc]  # mypy: no type for it
     for name in samplers:
         made[name] = lambda name=name: Optunas(SAMPLERS[name](seed), space, scores)  # type: ignore[misc]
-    cells = []
+    timings = []
     for name, make in made.items():
         player, rng = make(), np.random.default_rng(seed)
         known, asked, stopped = 0, 0, ""
@@ -155,7 +155,7 @@ def controller_speed(
             if on_cell is not None:
                 on_cell(name, count)
             if stopped:
-                cells.append(Cell(name, count, asked, None, 0, stopped))
+                timings.append(Timing(name, count, asked, None, 0, stopped))
                 continue
             seconds: list[float] = []
             try:
@@ -176,13 +176,13 @@ def controller_speed(
                         known, asked = known + 1, asked + 1
             except _TimeUp:
                 stopped = f"stopped after {cap_s:g} s with {known:,} outcomes"
-                cells.append(Cell(name, count, asked, None, 0, stopped))
+                timings.append(Timing(name, count, asked, None, 0, stopped))
             except SearchFinished:
                 stopped = f"it had nothing more to propose after {known:,} outcomes"
-                cells.append(Cell(name, count, asked, None, 0, stopped))
+                timings.append(Timing(name, count, asked, None, 0, stopped))
             else:
-                cells.append(Cell(name, begun[0], begun[1], 1e6 * float(np.mean(seconds)), len(seconds)))
-    return cells
+                timings.append(Timing(name, begun[0], begun[1], 1e6 * float(np.mean(seconds)), len(seconds)))
+    return timings
 
 
 class _TimeUp(BaseException):

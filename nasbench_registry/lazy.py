@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
@@ -63,34 +65,59 @@ class Entries(Mapping[str, T]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def texts(self, name: str, attributes: tuple[str, ...]) -> dict[str, str]:
-        """Attributes of a class that are literal strings in its source; the class is imported only if one is not.
+    def literals(self, name: str, attributes: tuple[str, ...]) -> dict[str, Any]:
+        """Attributes of a class that are literals in its source or in that of a base; else the class is imported.
 
         Args:
             name: of the class.
             attributes: their names.
         """
-        module, _, attribute = self.places[name].partition(":")
-        spec = importlib.util.find_spec(module)
-        literals: dict[str, str] = {}
-        if spec is not None and spec.origin is not None:
-            for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.ClassDef) and node.name == attribute:
-                    literals = dict(_literals(node))
-        if not all(attribute in literals for attribute in attributes):
-            literals = {attribute: getattr(self[name], attribute) for attribute in attributes}
-        return {attribute: literals[attribute] for attribute in attributes}
+        known = class_literals(self.places[name])
+        if not all(attribute in known for attribute in attributes):
+            known = {attribute: getattr(self[name], attribute) for attribute in attributes}
+        return {attribute: known[attribute] for attribute in attributes}
+
+    def docstring(self, name: str) -> str:
+        """That of the module in which a thing stands, which is not imported; empty if it has none."""
+        return (ast.get_docstring(module_source(self.places[name].partition(":")[0])) or "").strip()
+
+
+@functools.cache
+def module_source(module: str) -> ast.Module:
+    """The source of a module, which is not imported; empty if it is not written in Python."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ast.Module([], [])
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+def class_literals(place: str) -> dict[str, Any]:
+    """The attributes of ``module:Class`` and of its bases that are literals in their source; imports none of them."""
+    module, _, name = place.partition(":")
+    tree = module_source(module)
+    homes = {
+        alias.asname or alias.name: f"{node.module}:{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for alias in node.names
+    }
+    known: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for base in reversed(node.bases):
+                if isinstance(base, ast.Name):
+                    known |= class_literals(homes.get(base.id, f"{module}:{base.id}"))
+            for line in node.body:
+                if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
+                    target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+                    if isinstance(target, ast.Name):
+                        known.pop(target.id, None)
+                        with contextlib.suppress(ValueError):  # it is computed
+                            known[target.id] = ast.literal_eval(line.value)
+    return known
 
 
 def load(place: str) -> Any:
     """What stands at ``module:attribute``."""
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)
-
-
-def _literals(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for line in node.body:
-        if isinstance(line, ast.Assign | ast.AnnAssign) and isinstance(line.value, ast.Constant):
-            target = line.targets[0] if isinstance(line, ast.Assign) else line.target
-            if isinstance(target, ast.Name) and isinstance(line.value.value, str):
-                yield target.id, line.value.value

@@ -120,7 +120,7 @@ class Registry(Names[type[T]]):
     def texts(self, name: str) -> dict[str, str]:
         """The attributes `summary` and `source` of the class called `name`, which is imported only if it has to be."""
         if isinstance(self.entries, Entries) and name in self.entries:
-            return self.entries.texts(name, TEXTS)
+            return self.entries.literals(name, TEXTS)
         return {attribute: getattr(self.find(name), attribute, "") for attribute in TEXTS}
 
     def _checked(self, name: str, found: object) -> type[T]:

@@ -20,7 +20,7 @@ def edge_bit(source: int, target: int) -> int:
     return target * (target - 1) // 2 + source
 
 
-class Cell(NamedTuple):
+class CellGraph(NamedTuple):
     """A cell without superfluous vertices.
 
     Attributes:
@@ -73,7 +73,7 @@ def cell_graphs(vertices: int, max_edges: int) -> CellGraphs:
     return CellGraphs(valid.tobytes(), np.flatnonzero(valid), np.flatnonzero(connected))
 
 
-def prune_cell(vertices: int, mask: int, labels: Sequence[int]) -> Cell:
+def prune_cell(vertices: int, mask: int, labels: Sequence[int]) -> CellGraph:
     """The cell without the vertices that lie on no path from the first to the last one."""
     columns = [mask >> edge_bit(0, v) & (1 << v) - 1 for v in range(vertices)]
     reached, needed = 1, 1 << (vertices - 1)
@@ -85,9 +85,9 @@ def prune_cell(vertices: int, mask: int, labels: Sequence[int]) -> Cell:
             needed |= columns[v]
     kept = [v for v in range(vertices) if reached & needed & 1 << v]
     if len(kept) == vertices:
-        return Cell(vertices, mask, tuple(labels))
+        return CellGraph(vertices, mask, tuple(labels))
     pruned = sum(1 << edge_bit(i, j) for j, b in enumerate(kept) for i, a in enumerate(kept[:j]) if columns[b] >> a & 1)
-    return Cell(len(kept), pruned, tuple(labels[v - 1] for v in kept[1:-1]))
+    return CellGraph(len(kept), pruned, tuple(labels[v - 1] for v in kept[1:-1]))
 
 
 @lru_cache(maxsize=1 << 15)
@@ -97,7 +97,7 @@ def smallest_numbering(size: int, mask: int) -> tuple[int, tuple[tuple[int, ...]
     An order lists the inner vertices from the first new place to the last, counted from 0. The orders of a graph that
     has the smallest mask already are its symmetries.
     """
-    edges = Cell(size, mask, ()).edges
+    edges = CellGraph(size, mask, ()).edges
     found: dict[int, list[tuple[int, ...]]] = {}
     for order in permutations(range(size - 2)):
         place = [0, *(order.index(vertex) + 1 for vertex in range(size - 2)), size - 1]
@@ -108,11 +108,11 @@ def smallest_numbering(size: int, mask: int) -> tuple[int, tuple[tuple[int, ...]
     return smallest, tuple(found[smallest])
 
 
-def canonical_cell(cell: Cell) -> Cell:
+def canonical_cell(cell: CellGraph) -> CellGraph:
     """The cell with the smallest mask, then the smallest labels, under any numbering of its inner vertices."""
     smallest, orders = smallest_numbering(cell.size, cell.mask)
     labels = cell.labels
-    return Cell(cell.size, smallest, min(tuple([labels[vertex] for vertex in order]) for order in orders))
+    return CellGraph(cell.size, smallest, min(tuple([labels[vertex] for vertex in order]) for order in orders))
 
 
 def distinct_labelings(symmetries: Sequence[Sequence[int]], options: int) -> int:

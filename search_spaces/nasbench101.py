@@ -36,7 +36,7 @@ from torch import nn
 
 from nasbench_registry import UserError, unknown
 from search_spaces.cell_graphs import (
-    Cell,
+    CellGraph,
     CellGraphs,
     canonical_cell,
     cell_graphs,
@@ -148,7 +148,7 @@ class NASBench101(SearchSpace):
 
     # ---- equal cells
 
-    def cell(self, arch: Architecture) -> Cell:
+    def cell(self, arch: Architecture) -> CellGraph:
         """The cell without the vertices that lie on no path from input to output."""
         self.require_valid(arch)
         return prune_cell(self.vertices, self._mask(arch.picks[: self._edges]), arch.picks[self._edges :])
@@ -161,7 +161,7 @@ class NASBench101(SearchSpace):
         """
         return self._placed(canonical_cell(self.cell(arch)))
 
-    def _placed(self, cell: Cell) -> Architecture:
+    def _placed(self, cell: CellGraph) -> Architecture:
         """The cell in a graph of `vertices` vertices: superfluous ones before the output, without edges."""
         start = edge_bit(0, cell.size - 1)  # of the edges to the output
         inner, last = cell.mask & (1 << start) - 1, cell.mask >> start
@@ -281,7 +281,7 @@ class NASBench101(SearchSpace):
             if operation not in OPERATIONS:
                 raise unknown("operation", operation, OPERATIONS, where=f"in {text!r}")
         labels = tuple(OPERATIONS.index(operation) for operation in operations)
-        arch = self._placed(Cell(size, sum(1 << edge_bit(a, b) for a, b in edges), labels))
+        arch = self._placed(CellGraph(size, sum(1 << edge_bit(a, b) for a, b in edges), labels))
         if not self.is_valid(arch):
             raise UserError(
                 f"{text!r} is no cell of this space: its output must be reached from its input, over at most "
@@ -339,7 +339,7 @@ def _md5(text: str) -> str:
 # ---- modules
 
 
-def vertex_channels(cell: Cell, outputs: int) -> list[int]:
+def vertex_channels(cell: CellGraph, outputs: int) -> list[int]:
     """Channels of every vertex but the input, whose place holds 0, for a cell that gives `outputs` channels."""
     last = cell.size - 1
     edges = cell.edges
@@ -368,7 +368,7 @@ def _operation(name: str, width: int) -> nn.Module:
 class CellModule(nn.Module):
     """The network of a cell: (n, inputs, h, w) -> (n, outputs, h, w)."""
 
-    def __init__(self, cell: Cell, inputs: int, outputs: int) -> None:
+    def __init__(self, cell: CellGraph, inputs: int, outputs: int) -> None:
         super().__init__()
         self.last = cell.size - 1
         self.widths = vertex_channels(cell, outputs)

@@ -14,7 +14,6 @@ from nasbench.evaluators.function import FunctionEvaluator
 from nasbench.evaluators.trained import Trained
 from nasbench.experiment.build import Brought, Prepared, prepare
 from nasbench.experiment.experiment import Experiment
-from nasbench.experiment.run import describe_space
 from nasbench.experiment.stored import start_run
 from nasbench.latency.calibration import Calibration
 from nasbench.search.study import Study
@@ -69,7 +68,7 @@ def begin(
     """Begin a run of an experiment in a folder, or go on with the one that is there, as far as its study."""
     prepared, folder = prepare(experiment, brought), RunFolder(path)
     start_run(folder, experiment, path.parent, command)
-    write_json(folder.space, describe_space(prepared.space))
+    write_json(folder.space, prepared.describe_space())
     evaluator = prepared.evaluator(folder, calibration)
     return Begun(prepared, folder, evaluator, prepared.study(folder, evaluator))
 
@@ -102,7 +101,6 @@ from nasbench.evaluators.function import FunctionEvaluator
 from nasbench.evaluators.trained import Trained
 from nasbench.experiment.build import Brought, Prepared, prepare
 from nasbench.experiment.experiment import Experiment
-from nasbench.experiment.run import describe_space
 from nasbench.experiment.stored import start_run
 from nasbench.latency.calibration import Calibration
 from nasbench.search.study import Study

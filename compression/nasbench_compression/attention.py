@@ -1,4 +1,4 @@
-"""Attention of torch in its parts, for whoever looks at single operations."""
+"""Attention of torch in its parts: linear layers and products, for whoever looks at single operators."""
 
 from __future__ import annotations
 

@@ -1,45 +1,144 @@
-"""Multiply-adds of a network, as targets of pruning and decomposition need them."""
+"""The one count of multiply-adds: of reports and limits, and of the targets of pruning and decomposition.
+
+One multiply-add is one MAC. fvcore counts them, and calls them "flops".
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_leaves
 
+from nasbench_compression.attention import no_fast_path
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.surgery import inference
 
+_ATTENTION = "scaled_dot_product_attention"
 
-def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
-    """Multiply-adds of convolutions, linear layers and attention for one image, read or not read by what follows.
+
+@dataclass(frozen=True)
+class MultiplyAdds:
+    """What fvcore counts of one image.
+
+    Attributes:
+        by_operator: multiply-adds of each kind of operator.
+        uncounted: operators that are not known to be free and were not counted, with how often they occur.
+    """
+
+    by_operator: Mapping[str, int]
+    uncounted: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Of convolutions, linear and recurrent layers, matrix products and attention, as papers count them."""
+        return int(sum(self.by_operator.values()))
+
+    @property
+    def attention(self) -> int:
+        """Those in the two products of attention, which some papers leave out."""
+        return int(self.by_operator.get(_ATTENTION, 0))
+
+
+def multiply_adds(model: nn.Module, example_inputs: Tensor) -> MultiplyAdds:
+    """Count what an output depends on, of the network as it is deployed: with its branches merged.
+
+    Normalization is left out, as it folds into convolutions and published numbers leave it out, and so are pooling
+    and interpolation. Operators that fvcore does not know are in `uncounted`: additions, products of two maps and
+    most activations, which multiply nothing that the field counts. It holds ReLU, reshapes and the like to be free.
 
     Args:
-        model: left as it was; branches that merge for deployment are counted merged.
-        example_inputs: (n, c, h, w); one image of it is run.
+        model: left as it was; see `reparameterize`.
+        example_inputs: (n, ...), on its device; the first one is run.
     """
-    return int(_counted(reparameterize(model), example_inputs).get_total_flops()) // 2
+    analysis = _analysis(reparameterize(model), example_inputs)
+    return MultiplyAdds(analysis.by_operator(), dict(analysis.unsupported_ops()))
+
+
+def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
+    """The `total` of `multiply_adds`."""
+    return multiply_adds(model, example_inputs).total
 
 
 def macs_by_module(model: nn.Module, example_inputs: Tensor) -> dict[str, int]:
     """What `count_macs` counts in each module and all of its parts, by name; branches as they are, not merged."""
-    counts = _counted(model, example_inputs).get_flop_counts()
-    prefix = f"{type(model).__name__}."
-    return {name.removeprefix(prefix): sum(by_operation.values()) // 2 for name, by_operation in counts.items()}
+    counts = _analysis(model, example_inputs).by_module()
+    return {name.removeprefix("network").removeprefix("."): int(count) for name, count in counts.items() if name}
 
 
-def _counted(model: nn.Module, example_inputs: Tensor) -> FlopCounterMode:
-    """The counter of torch, after one image has passed."""
-    counter = FlopCounterMode(display=False)
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in learned:  # the counter fails where a module is given a view of one
-            parameter.requires_grad_(False)
-        with inference(model), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings(), counter:
-            warnings.simplefilter("ignore")
-            model(example_inputs[:1])
-    finally:
-        for parameter in learned:
-            parameter.requires_grad_(True)
-    return counter
+def _analysis(model: nn.Module, example_inputs: Tensor) -> Any:
+    """fvcore's, of one image, whose counts are at hand."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
+        from fvcore.nn import FlopCountAnalysis
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    network = _Tensors(model)
+    with inference(network), no_fast_path(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        analysis = FlopCountAnalysis(network, example_inputs[:1])
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        analysis.set_op_handle(**_HANDLERS)
+        analysis.by_operator()  # runs it, here where the mode of the network is set
+    return analysis
+
+
+class _Tensors(nn.Module):
+    """The tensors that a network gives, whatever it gives them in: fvcore traces no other outputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
+        return tuple(leaf for leaf in tree_leaves(self.network(*inputs)) if isinstance(leaf, Tensor))
+
+
+def _free(inputs: list[Any], outputs: list[Any]) -> int:
+    return 0
+
+
+def _attention(inputs: list[Any], outputs: list[Any]) -> int:
+    """Queries (..., t, d), keys (..., s, d) and values (..., s, e): the products are (t, d, s) and (t, s, e)."""
+    q, k, v = (value.type().sizes() for value in inputs[:3])
+    return int(math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1]))
+
+
+def _convolution_by_name(inputs: list[Any], outputs: list[Any]) -> int:
+    """A convolution whose padding is "same" or "valid": each output is a product with one filter."""
+    return int(math.prod(outputs[0].type().sizes()) * math.prod(inputs[1].type().sizes()[1:]))
+
+
+def _batched(inputs: list[Any], outputs: list[Any]) -> int:
+    """A product of two stacks of matrices, (b, n, m) and (b, m, p), that is added to another one."""
+    return int(math.prod(inputs[1].type().sizes()) * inputs[2].type().sizes()[-1])
+
+
+def _bilinear(inputs: list[Any], outputs: list[Any]) -> int:
+    """Each output is a product of two vectors with a matrix between them."""
+    return int(math.prod(outputs[0].type().sizes()) * math.prod(inputs[2].type().sizes()[1:]))
+
+
+def _recurrent(inputs: list[Any], outputs: list[Any]) -> int:
+    """Each weight matrix of each layer and direction, among the lists that the operator takes, at each position."""
+    lists = [value.node() for value in inputs if value.node().kind() == "prim::ListConstruct"]
+    tensors = [value.type() for node in lists for value in node.inputs() if value.type().kind() == "TensorType"]
+    weights = sum(math.prod(kind.sizes()) for kind in tensors if len(kind.sizes()) == 2)
+    return int(math.prod(inputs[0].type().sizes()[:-1]) * weights)
+
+
+# fvcore counts the first group as elementwise work; an operator that has a handler cannot be ignored there otherwise.
+_HANDLERS = {
+    **dict.fromkeys(("aten::batch_norm", "aten::layer_norm", "aten::group_norm", "aten::instance_norm"), _free),
+    **dict.fromkeys(("aten::adaptive_avg_pool2d", "aten::grid_sampler"), _free),
+    **dict.fromkeys(("aten::upsample_nearest2d", "aten::upsample_bilinear2d"), _free),
+    f"aten::{_ATTENTION}": _attention,
+    "aten::_convolution_mode": _convolution_by_name,
+    "aten::baddbmm": _batched,
+    "aten::bilinear": _bilinear,
+    **dict.fromkeys(("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"), _recurrent),
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nasbench_compression.compilation.availability import why_unavailable
 from nasbench_registry import Entries, Registry, check_options
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ def get_backend(name: str, **options: Any) -> Backend:
         UserError: unknown name or option, or a value out of range.
     """
     return _make(backends.find(name), options, f"backend {name!r}")
+
+
+def why_no_backend(name: str) -> str | None:
+    """Why a backend cannot be used here, None if it can; one of ours is not imported to know it."""
+    if name in BACKENDS:
+        return why_unavailable(**BACKENDS.literals(name, ("name", "packages", "extra", "also_needs")))
+    return backends.find(name).why_unavailable()
 
 
 def _make(found: type[T], options: Mapping[str, Any], what: str) -> T:

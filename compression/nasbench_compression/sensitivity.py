@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nasbench_compression.checks import check_number
 from nasbench_compression.copying import copy_network
-from nasbench_compression.decomposition.candidates import Candidate, find_candidates
+from nasbench_compression.decomposition.decomposable import DecomposableLayer, find_decomposable
 from nasbench_compression.decomposition.decompose import METHODS
 from nasbench_compression.decomposition.method import decompose_layer
 from nasbench_compression.decomposition.ranks import by_ratio
@@ -220,9 +220,9 @@ def _decomposable(model: nn.Module, context: Context, method_name: str) -> _Foun
     method = METHODS[method_name]
     merged = reparameterize(model)
     images = context.example_inputs.to(device_of(model))
-    candidates, left_out = find_candidates(merged, method, (), images, context.seed)
+    candidates, left_out = find_decomposable(merged, method, (), images, context.seed)
 
-    def change(candidate: Candidate, share: float) -> nn.Module | str:
+    def change(candidate: DecomposableLayer, share: float) -> nn.Module | str:
         ranks = by_ratio(method, candidate, share)
         if isinstance(ranks, str):
             return ranks

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import Json, read_shape
-from nasbench.cli.output import err, show
+from nasbench.cli.output import progress_bar, show
 from nasbench_registry import UserError
 from nasbench_registry.files import key_value
 
@@ -65,7 +65,7 @@ def calibrate(
     from nasbench.latency.calibrate import check_on_fresh, measure_sample
     from nasbench.latency.calibration import AUTO, decide
     from nasbench.latency.predictors import PREDICTORS
-    from nasbench.latency.stored import CalibrationSetting, save_calibration
+    from nasbench.latency.stored import CalibrationScope, save_calibration
     from nasbench_registry import one_of
     from search_spaces import Task, get_space
 
@@ -111,7 +111,7 @@ def calibrate(
         "cross_validation": {name: _figures(held_out, seed) for name, held_out in looked_at.items()},
         "check": None if fresh is None else _figures(fresh, seed),
     }
-    setting = CalibrationSetting.of(space, options, task, target)
+    setting = CalibrationScope.of(space, options, task, target)
     save_calibration(folder, calibration, setting, found)
     result = {
         "space": {"name": space, **options},
@@ -159,8 +159,7 @@ def _cell(figure: Mapping[str, float], text: str) -> str:
 @contextlib.contextmanager
 def _phases() -> Iterator[tuple[Any, Any]]:
     """Begin a part of the work, and go on with it, on a bar for each part."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
 
         def phase(name: str, total: int) -> None:
             for task in bar.tasks:

@@ -31,9 +31,9 @@ def compare(
         read.append(read_run(folder))
     found = compare_runs(read)
     if html is not None:
-        from nasbench.report.comparison_page import write_page
+        from nasbench.report.comparison_page import write_comparison_page
 
-        write_page(found, html)
+        write_comparison_page(found, html)
         err.print(f"page: {html.resolve()}", soft_wrap=True, highlight=False)
     show(found, _shown(found), as_json=json)
 

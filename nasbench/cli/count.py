@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from nasbench.cli.options import Json, Space, SpaceOptions, read_space
-from nasbench.cli.output import err, show
+from nasbench.cli.output import progress_bar, show
 
 
 def count(
@@ -15,13 +13,8 @@ def count(
 ) -> None:
     """Count the distinct networks of a space, exactly."""
     found = read_space(space, option)
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task(f"counting {space}", total=None)
         distinct = found.count_distinct(lambda seen, total: bar.update(task, completed=seen, total=total))
     result = {"space": space, "size": found.size, "distinct": distinct}
     show(result, f"{space}: {distinct:,} distinct networks among {found.size:,} architectures.", as_json=json)
-
-
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=err, transient=True)

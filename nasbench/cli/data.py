@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, TransferSpeedColumn
 from rich.table import Table
 
 from nasbench.cli.options import Json
-from nasbench.cli.output import err, show
+from nasbench.cli.output import err, progress_bar, show
 from nasbench.data.folders import data_folders
 
 data = typer.Typer(name="data", help="Published measurements: list, fetch, verify.", no_args_is_help=True)
@@ -60,8 +60,7 @@ def fetch(
     from nasbench.tables.sources import FetchError, fetch as bring, get_source
 
     source = get_source(name)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar(DownloadColumn(), TransferSpeedColumn()) as bar:
         task = bar.add_task(name, total=None)
 
         def on_bytes(file: str, count: int) -> None:
@@ -82,9 +81,9 @@ def verify(name: Name, json: Json = False) -> None:
     from nasbench.tables.sources import get_source, verify as check
 
     source = get_source(name)
-    before, started = _peak_mib(), time.perf_counter()
+    before, started = _memory_mib(), time.perf_counter()
     problems = {str(path): problem for path, problem in check(source).items()}
-    seconds, peak = time.perf_counter() - started, _peak_mib()
+    seconds, peak = time.perf_counter() - started, _memory_mib()
     sound = not any(problems.values())
     result: dict[str, Any] = {"name": name, "sound": sound, "files": problems, "seconds": seconds}
     result |= {"memory_before_mib": before, "peak_memory_mib": peak}
@@ -97,6 +96,6 @@ def verify(name: Name, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _peak_mib() -> float:
+def _memory_mib() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, in KiB elsewhere
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

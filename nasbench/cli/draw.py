@@ -32,7 +32,7 @@ def draw(
 ) -> None:
     """Draw an architecture of a space as SVG."""
     from nasbench.costs.cost import counts
-    from nasbench.report.drawing.drawing import svg
+    from nasbench.drawing.svg import svg
 
     if out.suffix.lower() != ".svg":
         raise UserError(f"{out} does not end in .svg; a drawing is written as SVG, so give a name such as drawing.svg.")

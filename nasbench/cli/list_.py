@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -17,6 +16,7 @@ from rich.text import Text
 from nasbench.cli.options import Json
 from nasbench.cli.output import show
 from nasbench_registry import Registry, UserError, one_of
+from nasbench_registry.lazy import load
 
 if TYPE_CHECKING:
     from nasbench.storage.run_folder import RunFolder
@@ -48,15 +48,17 @@ def _steps() -> list[Row]:
 
 def _backends() -> list[Row]:
     from nasbench_compression import backends
+    from nasbench_compression.registry import why_no_backend
 
-    return [row | {"why_unavailable": backends.find(row["name"]).why_unavailable()} for row in _registered(backends)]
+    return [row | {"why_unavailable": why_no_backend(row["name"])} for row in _registered(backends)]
 
 
 def _evaluators() -> list[Row]:
     from nasbench.evaluators.registry import EVALUATORS, evaluators
 
     return [
-        {"name": name} | (EVALUATORS.texts(name, ("summary",)) if name in EVALUATORS else _said(evaluators.find(name)))
+        {"name": name}
+        | (EVALUATORS.literals(name, ("summary",)) if name in EVALUATORS else _said(evaluators.find(name)))
         for name in evaluators
     ]
 
@@ -64,41 +66,39 @@ def _evaluators() -> list[Row]:
 def _datasets() -> list[Row]:
     from nasbench.data import DATASETS
 
-    return [{"name": name, **_said(sys.modules[load.__module__])} for name, load in DATASETS.items()]
+    return [{"name": name, **_first_line(DATASETS.docstring(name))} for name in DATASETS]
 
 
 def _tables() -> list[Row]:
     """The tables of papers that `nasbench reproduce` measures again."""
-    from nasbench.experiment.reproduce.compression_rows import compression_missing
     from nasbench.tables.paper_table import load_paper_table, table_files
     from nasbench.tables.protocols import Compression
     from nasbench.tables.sources import SOURCES
 
     rows = []
-    for name in table_files():
-        table = load_paper_table(name)
+    for table in map(load_paper_table, table_files()):
         source = f"{table.paper}, arXiv {table.arxiv}" if table.arxiv else table.paper
-        if isinstance(table.protocol, Compression):
-            missing = compression_missing(table.protocol)
-        else:
-            missing = SOURCES[table.benchmark].why_unavailable()
-        rows.append({"name": name, "summary": table.title, "source": source, "why_unavailable": missing})
+        measured = table.protocol if isinstance(table.protocol, Compression) else SOURCES[table.benchmark]
+        row: Row = {"name": table.name, "summary": table.title, "source": source}
+        rows.append(row | {"why_unavailable": measured.why_unavailable()})
     return rows
 
 
 def _devices() -> list[Row]:
     from nasbench.devices.registry import DEVICES
 
-    return [
-        {"name": name, "summary": kind.summary, "source": kind.source, "why_unavailable": kind.why_missing()}
-        for name, kind in DEVICES.items()
-    ]
+    rows = []
+    for name in DEVICES:
+        row = {"name": name, **DEVICES.literals(name, ("summary", "source", "missing"))}
+        missing = row.pop("missing")
+        rows.append(row | {"why_unavailable": load(missing)() if missing else None})
+    return rows
 
 
 def _predictors() -> list[Row]:
     from nasbench.latency.predictors import PREDICTORS
 
-    return [{"name": name, **PREDICTORS.texts(name, ("summary", "source"))} for name in PREDICTORS]
+    return [{"name": name, **PREDICTORS.literals(name, ("summary", "source"))} for name in PREDICTORS]
 
 
 def _metrics() -> list[Row]:
@@ -129,8 +129,13 @@ def _named(union: Any) -> list[Row]:
 
 
 def _said(thing: Any) -> dict[str, str]:
-    """What the first line of a docstring says, and the source that it names in brackets at its end."""
-    line = (inspect.getdoc(thing) or "").partition("\n")[0].rstrip(".")
+    """What the first line of its docstring says."""
+    return _first_line(inspect.getdoc(thing) or "")
+
+
+def _first_line(text: str) -> dict[str, str]:
+    """The first line of a docstring, and the source that it names in brackets at its end."""
+    line = text.partition("\n")[0].rstrip(".")
     named = re.fullmatch(r"(?P<summary>.*) \((?P<source>[^()]*)\)", line)
     return named.groupdict() if named else {"summary": line, "source": ""}
 

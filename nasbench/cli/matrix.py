@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import AcceptChangedCode, Json
-from nasbench.cli.output import err, show, tell
+from nasbench.cli.output import progress_bar, resumable, show, tell, typed
 from nasbench_registry import UserError, one_of
 
 if TYPE_CHECKING:
@@ -76,29 +73,24 @@ def matrix(
         timeout_s=timeout,
         seed=seed,
     )
-    command = shlex.join(["nasbench", *sys.argv[1:]])
-    try:
-        result = _filled(wanted, out, command)
-    except KeyboardInterrupt:
-        tell(f"stopped; nothing that finished is lost. Go on with: {command}")
-        raise typer.Exit(1) from None
+    with resumable():
+        result = _filled(wanted, out)
     page = out / "matrix.html"
     write_matrix_page(result, page)
     tell(f"drawn in {page}")
     show(result, _tables(result), as_json=json)
 
 
-def _filled(wanted: Matrix, out: Path, command: str) -> dict[str, Any]:
+def _filled(wanted: Matrix, out: Path) -> dict[str, Any]:
     """Fill it, with a bar on standard error."""
     from nasbench.deploy.matrix import fill
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("cells", total=wanted.size)
         return fill(
             wanted,
             out,
-            command=command,
+            command=typed(),
             on_variant=lambda where, which, stage: tell(f"{where}, {which.name}: {stage} ..."),
             on_cell=lambda cell: bar.update(task, advance=1, description=_name(cell)),
         )

@@ -7,11 +7,14 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+import typer
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from nasbench.storage.files import finite
 
@@ -23,6 +26,27 @@ _results: list[TextIO] = []  # where `show` writes while everything else that is
 def tell(text: str) -> None:
     """Print a line for people."""
     err.print(text, highlight=False, soft_wrap=True)
+
+
+def typed() -> str:
+    """The command as it was typed, for who wants to run it again."""
+    return shlex.join(["nasbench", *sys.argv[1:]])
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Inside the block, Ctrl-C ends a command that keeps what finished, and is told how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"stopped; nothing that finished is lost. Go on with: {typed()}")
+        raise typer.Exit(1) from None
+
+
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """A bar on standard error that vanishes; beside it how much is done and what is left, or these columns."""
+    told = columns or (MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(TextColumn("{task.description}"), BarColumn(), *told, console=err, transient=True)
 
 
 def show(value: Any, table: RenderableType | str, *, as_json: bool) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import Json, Override, import_from
-from nasbench.cli.output import err, show
+from nasbench.cli.output import progress_bar, show
 
 if TYPE_CHECKING:
     from nasbench.devices.device import Device
@@ -54,8 +54,7 @@ def profile(
         raise UserError(missing)
     task = load_problem(asked).task
     calibration = stored_calibration(asked, task, device) if predicted else None
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar() as bar:
         if predicted and calibration is None:
             calibration = _calibrate(bar, space, task, device, asked)
         step = bar.add_task("counting", total=samples)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from nasbench.cli.options import Json
-from nasbench.cli.output import err, show
+from nasbench.cli.output import err, progress_bar, show, typed
 from nasbench.storage.files import write_text
 from nasbench_registry import UserError
 
@@ -52,7 +49,7 @@ def reproduce(
     """Measure a table of a paper again, its numbers beside ours; without TABLE list them."""
     from nasbench.experiment.reproduce.reproduce import reproduce as run
     from nasbench.tables.paper_table import load_paper_table
-    from nasbench.tables.reproduction import Cell
+    from nasbench.tables.reproduction import Entry
 
     if table is None:
         _list(json)
@@ -60,8 +57,7 @@ def reproduce(
     asked = load_paper_table(table)
     chosen = asked.select([name.strip() for name in rows.split(",")] if rows else None)
     count = workers or len(os.sched_getaffinity(0))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(asked.name, total=None)
         result = run(
             asked,
@@ -73,15 +69,14 @@ def reproduce(
         )
     if csv_file is not None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["table", *(field.name for field in fields(Cell))], lineterminator="\n")
+        writer = csv.DictWriter(text, ["table", *(field.name for field in fields(Entry))], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({"table": asked.name, **asdict(cell)} for cell in result.cells)
+        writer.writerows({"table": asked.name, **asdict(entry)} for entry in result.entries)
         _write(csv_file, lambda: write_text(csv_file, text.getvalue()))
     if html_file is not None:
         from nasbench.report.paper_page import write_paper_page
 
-        command = shlex.join(["nasbench", *sys.argv[1:]])
-        _write(html_file, lambda: write_paper_page(result, html_file, command))
+        _write(html_file, lambda: write_paper_page(result, html_file, typed()))
     show(result.to_json(), _printed(result), as_json=json)
 
 
@@ -89,34 +84,22 @@ def _list(json: bool) -> None:
     from nasbench.tables.paper_table import load_paper_table, table_files
 
     tables = [load_paper_table(name) for name in table_files()]
-    told = Table(title="tables")
-    for column in ("name", "title", "paper", "rows that are run", "columns"):
-        told.add_column(column, overflow="fold")
-    result = []
-    for table in tables:
-        run = [row.name for row in table.rows if row.reason is None]
-        columns = [column.name for column in table.columns]
-        result.append(
-            {
-                "name": table.name,
-                "title": table.title,
-                "paper": table.paper,
-                "arxiv": table.arxiv,
-                "table": table.table,
-                "rows": [row.name for row in table.rows],
-                "run": run,
-                "columns": columns,
-                "seeds": table.seeds,
-            }
-        )
-        told.add_row(
-            table.name,
-            table.title,
-            f"{table.paper} ({table.arxiv})" if table.arxiv else table.paper,
-            ", ".join(run),
-            ", ".join(columns),
-        )
-    show(result, told, as_json=json)
+    shown = Table(title="tables")
+    for heading in ("name", "title", "paper", "rows that are run", "columns"):
+        shown.add_column(heading, overflow="fold")
+    result = [
+        table.model_dump(include={"name", "title", "paper", "arxiv", "table", "seeds"})
+        | {
+            "rows": [row.name for row in table.rows],
+            "run": [row.name for row in table.rows if row.reason is None],
+            "columns": [column.name for column in table.columns],
+        }
+        for table in tables
+    ]
+    for row in result:
+        paper = f"{row['paper']} ({row['arxiv']})" if row["arxiv"] else row["paper"]
+        shown.add_row(row["name"], row["title"], paper, ", ".join(row["run"]), ", ".join(row["columns"]))
+    show(result, shown, as_json=json)
 
 
 def _printed(result: Reproduction) -> RenderableType:
@@ -131,42 +114,42 @@ def _printed(result: Reproduction) -> RenderableType:
     for column in ("paper", "measured", "difference", "n", "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     before = None
-    for cell in result.cells:
-        if before not in (None, cell.row):
+    for entry in result.entries:
+        if before not in (None, entry.row):
             table.add_section()
-        digits = precision(cell.column)
-        paper = pair(cell.paper, cell.paper_std, digits) + ("*" if cell.note else "")
-        paper += f" [{cell.trust}]" if cell.trust else ""
-        measured = pair(cell.measured, cell.std, digits)
+        digits = precision(entry.column)
+        paper = pair(entry.paper, entry.paper_std, digits) + ("*" if entry.note else "")
+        paper += f" [{entry.trust}]" if entry.trust else ""
+        measured = pair(entry.measured, entry.std, digits)
         difference = None
-        if cell.measured is not None and cell.paper is not None and not cell.stopped:
-            difference = cell.measured - cell.paper
+        if entry.measured is not None and entry.paper is not None and not entry.stopped:
+            difference = entry.measured - entry.paper
         table.add_row(
-            "" if before == cell.row else cell.row,
-            cell.column,
+            "" if before == entry.row else entry.row,
+            entry.column,
             paper,
-            f">= {measured}" if cell.stopped else measured,
-            signed(difference, digits) + standard_errors(cell.difference_se),
-            str(cell.n) if cell.n else "",
-            "" if cell.seconds is None else f"{cell.seconds:.1f}",
+            f">= {measured}" if entry.stopped else measured,
+            signed(difference, digits) + standard_errors(entry.difference_se),
+            str(entry.n) if entry.n else "",
+            "" if entry.seconds is None else f"{entry.seconds:.1f}",
         )
-        before = cell.row
-    marks = {cell.trust for cell in result.cells}
+        before = entry.row
+    marks = {entry.trust for entry in result.entries}
     lines = [
         f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; paper and measured: mean +- standard deviation; "
         f"difference: measured less paper, in brackets in standard errors (SE) of the difference."
     ]
     trust = [f"[{mark}] {text}" for mark, text in TRUST.items() if mark in marks]
     lines += [f"trust: {'; '.join(trust)}."] if trust else []
-    shown = {cell.row for cell in result.cells}
+    shown = {entry.row for entry in result.entries}
     rows = [row for row in result.table.rows if row.name in shown]
     lines += [f"{row.name}: {row.deviation}" for row in rows if row.deviation]
     for reason in dict.fromkeys(row.reason for row in rows if row.reason):
         lines.append(f"not run: {', '.join(row.name for row in rows if row.reason == reason)}: {reason}.")
-    for cell in result.cells:
-        if cell.stopped:
-            lines.append(f"{cell.row}, {cell.column}: {cell.stopped} of {cell.n} searches were stopped: a bound.")
-    lines += dict.fromkeys(f"* {cell.row}, {cell.column}: {cell.note}." for cell in result.cells if cell.note)
+    for entry in result.entries:
+        if entry.stopped:
+            lines.append(f"{entry.row}, {entry.column}: {entry.stopped} of {entry.n} searches were stopped: a bound.")
+    lines += dict.fromkeys(f"* {entry.row}, {entry.column}: {entry.note}." for entry in result.entries if entry.note)
     return Group(table, *lines)
 
 
@@ -186,10 +169,10 @@ def _ours(result: Reproduction, table: Table) -> RenderableType:
     columns = [column.name for column in result.table.columns]
     for column in columns:
         table.add_column(column, justify="right")
-    found = {(cell.row, cell.column): cell for cell in result.cells}
-    for row in dict.fromkeys(cell.row for cell in result.cells):
-        cells = [found[row, column] for column in columns]
-        table.add_row(row, *(pair(cell.measured, cell.std, precision(cell.column)) for cell in cells))
+    found = {(entry.row, entry.column): entry for entry in result.entries}
+    for row in dict.fromkeys(entry.row for entry in result.entries):
+        entries = [found[row, column] for column in columns]
+        table.add_row(row, *(pair(entry.measured, entry.std, precision(entry.column)) for entry in entries))
     told = [f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; mean +- standard deviation."]
     told += [f"not run: {row.name}: {row.reason}." for row in result.table.rows if row.reason]
     return Group(table, *told)

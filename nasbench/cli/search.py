@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli.options import Json, Override, import_from
-from nasbench.cli.output import err, show, tell
+from nasbench.cli.output import err, show, tell, typed
 from nasbench.cli.running import run_to_end
 from nasbench_registry.files import user_path
 
@@ -48,8 +47,7 @@ def search(
     for doubt in doubts(asked, prepared.space):
         tell(f"warning: {doubt}")
     folder = RunFolder(user_path(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
-    command = shlex.join(["nasbench", *sys.argv[1:]])
-    run_to_end(folder, json, lambda: start_run(folder, asked, code_folder, command))
+    run_to_end(folder, json, lambda: start_run(folder, asked, code_folder, typed()))
 
 
 def _plan(asked: Experiment, json: bool) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import AcceptChangedCode, Json, Model
-from nasbench.cli.output import err, show, tell
+from nasbench.cli.output import progress_bar, show, tell, typed
 from nasbench_registry import UserError, one_of
 
 if TYPE_CHECKING:
@@ -62,7 +59,7 @@ def sensitivity(
     bench = workbench(stored, model, seed)
     judged = some_of(bench.data.val, images, seed)
     context = dataclasses.replace(bench.context(), evaluate=lambda network: judge(network, judged).accuracy_pct)
-    baseline = judge(stored.model, judged).accuracy_pct
+    unchanged_pct = judge(stored.model, judged).accuracy_pct
     found = []
     with _progress() as advance:
         for name, settings in asked.items():
@@ -90,14 +87,14 @@ def sensitivity(
         "seed": seed,
         "importance": importance,
         "method": method,
-        "val_acc_pct": baseline,
-        "techniques": [_described(each, asked[each.technique], baseline) for each in found],
+        "val_acc_pct": unchanged_pct,
+        "techniques": [_described(each, asked[each.technique], unchanged_pct) for each in found],
     }
     if html is not None:
         from nasbench.report.sensitivity_page import write_sensitivity_page
 
         names = [name for name, _ in stored.model.named_modules()]
-        write_sensitivity_page(result, names, html, shlex.join(["nasbench", *sys.argv[1:]]))
+        write_sensitivity_page(result, names, html, typed())
         tell(f"drawn in {html}")
     show(result, _tables(result), as_json=json)
 
@@ -110,7 +107,7 @@ def _numbers(option: str, text: str, kind: type[float], example: str) -> list[fl
     return list(dict.fromkeys(found))
 
 
-def _described(found: Sensitivity, settings: Sequence[float], baseline: float) -> dict[str, Any]:
+def _described(found: Sensitivity, settings: Sequence[float], unchanged_pct: float) -> dict[str, Any]:
     from nasbench_compression.sensitivity import TECHNIQUES
 
     return {
@@ -125,7 +122,7 @@ def _described(found: Sensitivity, settings: Sequence[float], baseline: float) -
                 "tried": [
                     {
                         **dataclasses.asdict(each),
-                        "drop_pct": None if each.val_acc_pct is None else baseline - each.val_acc_pct,
+                        "drop_pct": None if each.val_acc_pct is None else unchanged_pct - each.val_acc_pct,
                     }
                     for each in layer.tried
                 ],
@@ -175,8 +172,7 @@ def _cell(tried: Mapping[str, Any]) -> str:
 @contextmanager
 def _progress() -> Iterator[Any]:
     """A bar for each technique on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar() as bar:
         tasks: dict[str, Any] = {}
 
         def advance(name: str, done: int, total: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import Json, Override, import_from, read_architecture
-from nasbench.cli.output import show, tell
+from nasbench.cli.output import resumable, show
 from nasbench.storage.files import write_json
 from nasbench_registry import UserError
 
@@ -59,11 +57,8 @@ def train(
     else:
         arch = read_architecture(space, architecture)
     problem = load_problem(asked)
-    try:
+    with resumable():
         found = _train(asked, space, arch, problem, out, seeds)
-    except KeyboardInterrupt:
-        tell(f"stopped; nothing that finished is lost. Go on with: {shlex.join(['nasbench', *sys.argv[1:]])}")
-        raise typer.Exit(1) from None
     done = [each for each in found if each.status == "done"]
     result = {
         "architecture": space.format(arch),

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import AcceptChangedCode, Json, Model
-from nasbench.cli.output import err, show, tell
+from nasbench.cli.output import progress_bar, resumable, show, tell, typed
 from nasbench.report.units import significant
 from nasbench_registry import one_of
 
@@ -67,7 +65,7 @@ def tune(
         timeout_s=timeout,
         seed=seed,
     )
-    with Tune(tuning, out, shlex.join(["nasbench", *sys.argv[1:]])) as search:
+    with Tune(tuning, out, typed()) as search:
         for why in search.missing.values():
             tell(f"left out: {why}")
         if search.finished(60 * max_minutes) is not None:
@@ -83,8 +81,7 @@ def _run(search: Tune, max_s: float) -> dict[str, Any]:
     from nasbench.deploy.setting import Setting
     from nasbench.report.progress import time_left
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=err, transient=True) as bar:
+    with progress_bar(TextColumn("{task.fields[left]}")) as bar, resumable():
         task = bar.add_task("tune", total=max_s, left=time_left(max_s - search.spent_s))
         bar.update(task, completed=search.spent_s)
 
@@ -92,13 +89,9 @@ def _run(search: Tune, max_s: float) -> dict[str, Any]:
             bar.update(task, completed=search.spent_s, left=time_left(max_s - search.spent_s))
             tell(f"{Setting.from_json(record['setting']).label()}: {_outcome(record)}")
 
-        try:
-            return search.run(
-                max_s, on_begin=lambda setting: bar.update(task, description=setting.label()), on_trial=finished
-            )
-        except KeyboardInterrupt:
-            tell(f"stopped; nothing that finished is lost. Go on with: {search.command}")
-            raise typer.Exit(1) from None
+        return search.run(
+            max_s, on_begin=lambda setting: bar.update(task, description=setting.label()), on_trial=finished
+        )
 
 
 def _outcome(record: Mapping[str, Any]) -> str:

@@ -1,27 +1,23 @@
 """What a network costs on paper: multiply-adds, operations, parameters, bytes, memory.
 
-One multiply-add is one MAC and two FLOPs. fvcore calls MACs "flops"; the names here say what is counted.
+One multiply-add is one MAC and two FLOPs.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from nasbench.costs.memory import attention_in_parts, in_words, traffic
+from nasbench.costs.memory import in_words, traffic
+from nasbench_compression.macs import multiply_adds
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.step import count_bytes, device_of
-from nasbench_compression.surgery import inference
 from search_spaces import Task
 
 FLOPS_PER_MAC = 2
-_ATTENTION = "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
@@ -85,61 +81,24 @@ def cost(model: nn.Module, task: Task) -> Cost:
 
 
 def counts(model: nn.Module, task: Task) -> Counts:
-    """Multiply-adds and parameters, counted with fvcore; the network is left as it was.
-
-    Normalization is left out, as it folds into convolutions and published numbers leave it out, and so are pooling
-    and interpolation. Operators that fvcore does not know are in `uncounted`: additions, products of two maps and
-    most activations, which multiply nothing that the field counts. It holds ReLU, reshapes and the like to be free.
+    """Multiply-adds, see `multiply_adds`, and parameters; the network is left as it was.
 
     Raises:
         UserError: the network does not run on an image of the task.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
-        from fvcore.nn import FlopCountAnalysis
-    logging.getLogger("fvcore").setLevel(logging.ERROR)
     deployed = reparameterize(model)
     image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
-    with in_words(deployed, image), inference(deployed), attention_in_parts(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        analysis = FlopCountAnalysis(deployed, image)
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        analysis.set_op_handle(**_HANDLERS)
-        by_operator, uncounted = analysis.by_operator(), dict(analysis.unsupported_ops())
+    with in_words(deployed, image):
+        counted = multiply_adds(deployed, image)
     return Counts(
-        macs=int(sum(by_operator.values())),
-        attention_macs=int(by_operator[_ATTENTION]),
+        macs=counted.total,
+        attention_macs=counted.attention,
         params=sum(parameter.numel() for parameter in deployed.parameters()),
         size_bytes=count_bytes(deployed),
-        uncounted=uncounted,
+        uncounted=counted.uncounted,
     )
 
 
 def stored_bytes(model: nn.Module) -> int:
     """Bytes of the tensors of the network as it is deployed."""
     return count_bytes(reparameterize(model))
-
-
-def _free(inputs: list[Any], outputs: list[Any]) -> int:
-    return 0
-
-
-def _attention(inputs: list[Any], outputs: list[Any]) -> int:
-    """Queries (..., t, d), keys (..., s, d) and values (..., s, e): the products are (t, d, s) and (t, s, e)."""
-    q, k, v = (value.type().sizes() for value in inputs[:3])
-    return int(math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1]))
-
-
-def _convolution_by_name(inputs: list[Any], outputs: list[Any]) -> int:
-    """A convolution whose padding is "same" or "valid": each output is a product with one filter."""
-    return int(math.prod(outputs[0].type().sizes()) * math.prod(inputs[1].type().sizes()[1:]))
-
-
-# fvcore counts the first group as elementwise work; an operator that has a handler cannot be ignored there otherwise.
-_HANDLERS = {
-    **dict.fromkeys(("aten::batch_norm", "aten::layer_norm", "aten::group_norm", "aten::instance_norm"), _free),
-    **dict.fromkeys(("aten::adaptive_avg_pool2d", "aten::grid_sampler"), _free),
-    **dict.fromkeys(("aten::upsample_nearest2d", "aten::upsample_bilinear2d"), _free),
-    f"aten::{_ATTENTION}": _attention,
-    "aten::_convolution_mode": _convolution_by_name,
-}

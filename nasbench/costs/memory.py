@@ -20,6 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nasbench_compression.attention import no_fast_path
 from nasbench_compression.copying import summary
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_compression.reparameterization import reparameterize
@@ -64,11 +65,11 @@ def traffic(model: nn.Module, task: Task) -> Traffic:
     deployed = reparameterize(dequantize(model))
     image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
     watch = _Tensors([*deployed.parameters(), *deployed.buffers()])
-    with in_words(deployed, image), inference(deployed), attention_in_parts(), watch:
+    with in_words(deployed, image), inference(deployed), no_fast_path(), watch:
         watch.see([image])
         logits = deployed(image)
         watch.see(tree_leaves(logits))
-    return Traffic(watch.peak(), watch.moved)
+    return Traffic(watch.peak_bytes(), watch.moved)
 
 
 def peak_activation_bytes(model: nn.Module, task: Task) -> int:
@@ -115,17 +116,6 @@ def in_words(model: nn.Module, image: torch.Tensor) -> Iterator[None]:
                 f"{tuple(image.shape[1:])} ({summary(error)}); let its forward take a batch of images and nothing else."
             ) from error
         raise
-
-
-@contextlib.contextmanager
-def attention_in_parts() -> Iterator[None]:
-    """Let `nn.MultiheadAttention` run as linear layers and a product, not as one operator that hides them."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _reference(tensor: torch.Tensor) -> StorageWeakRef:
@@ -181,7 +171,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch doe
                 first, _, size = self._lives.get(reference, (self._now, 0, tensor.untyped_storage().nbytes()))
                 self._lives[reference] = first, self._now, size
 
-    def peak(self) -> int:
+    def peak_bytes(self) -> int:
         """The most bytes that are needed at one time."""
         changes = [0] * (self._now + 2)
         for first, last, size in self._lives.values():

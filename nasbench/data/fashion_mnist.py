@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nasbench.data.folders import data_folders
+from nasbench.data.folders import fashion_files
 from nasbench.data.images import Array, ImageData, make_data, stratified_parts
 from nasbench_registry import UserError
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 SPLIT_SEED = 0  # fixed, so that every experiment has the same validation images
 VAL_IMAGES = 5_000
 
@@ -39,23 +37,6 @@ def fashion_mnist(*, train_images: int | None = None) -> ImageData:
         rest = rest[stratified_parts(labels[rest], (train_images / len(rest),), SPLIT_SEED)[0]]
     train = (images[rest], labels[rest])
     return make_data("fashion_mnist", train, (images[val], labels[val]), (test_images, test_labels), CLASSES, white=255)
-
-
-def fashion_files() -> list[Path]:
-    """The four files; UserError if they are nowhere."""
-    return [fashion_folder() / f"{file}-ubyte.gz" for file in FILES]
-
-
-def fashion_folder() -> Path:
-    """Where the four files are; UserError if they are nowhere."""
-    places = [DEBIAN, *(folder / "fashion-mnist" for folder in data_folders())]
-    for place in places:
-        if all((place / f"{file}-ubyte.gz").exists() for file in FILES):
-            return place
-    raise UserError(
-        f"data set 'fashion_mnist' was not found in {', '.join(map(str, places))}; install Debian's package "
-        f"dataset-fashion-mnist, or put its four .gz files into one of these folders."
-    )
 
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:

@@ -8,29 +8,31 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from nasbench.data.arrays import array_files, arrays
-from nasbench.data.digits import digits
-from nasbench.data.fashion_mnist import fashion_files, fashion_mnist
-from nasbench.data.image_folder import image_files, image_folder
-from nasbench.data.images import ImageData
-from nasbench_registry import UserError, check_options, unknown
+from nasbench_registry import Entries, UserError, check_options, unknown
 
-DATASETS: dict[str, Callable[..., ImageData]] = {
-    "digits": digits,
-    "fashion_mnist": fashion_mnist,
-    "arrays": arrays,
-    "image_folder": image_folder,
-}
+if TYPE_CHECKING:
+    from nasbench.data.images import ImageData
 
-FILES: dict[str, Callable[..., list[Path]]] = {
-    "fashion_mnist": fashion_files,
-    "arrays": array_files,
-    "image_folder": image_files,
-}
+DATASETS: Entries[Callable[..., ImageData]] = Entries(
+    {
+        "digits": "nasbench.data.digits:digits",
+        "fashion_mnist": "nasbench.data.fashion_mnist:fashion_mnist",
+        "arrays": "nasbench.data.arrays:arrays",
+        "image_folder": "nasbench.data.image_folder:image_folder",
+    }
+)
+
+FILES: Entries[Callable[..., list[Path]]] = Entries(
+    {
+        "fashion_mnist": "nasbench.data.folders:fashion_files",
+        "arrays": "nasbench.data.arrays:array_files",
+        "image_folder": "nasbench.data.image_folder:image_files",
+    }
+)
 """What finds the files of a data set, given its option `path` if it has one; the others are read from no file."""
 
 KEPT = 2  # data sets in memory
@@ -51,12 +53,13 @@ def why_missing(name: str, **options: Any) -> str | None:
     """Why the images of a data set are not at hand, None if they are; reads no more of them than it has to.
 
     Raises:
-        UserError: the name or an option is unknown.
+        UserError: the name is unknown; or an option, where its images have to be read.
     """
-    check_data(name, **options)
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
     try:
-        if name == "fashion_mnist":
-            fashion_files()
+        if name == "fashion_mnist":  # its files say it, and they are found without torch
+            FILES[name]()
         else:
             load_data(name, **options)
     except UserError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from nasbench.deploy.cell import Request, run_cell
+from nasbench.deploy.attempt import Request, run_attempt
 from nasbench.deploy.process import ChildError
 from nasbench.deploy.setting import PRECISIONS, Setting, why_not
 from nasbench.deploy.variants import Made, Variant, content_key, make_variant, model_key
@@ -78,7 +78,7 @@ def fill(
     Returns:
         What `matrix.json` holds: `command`, `machine`, `models`, `variants` (`model`, `name`, `recipe`, `folder`,
         `reason`), what was asked for, and `cells`. A cell has `model`, `variant`, `backend`, `precision`, `reason`
-        (None if it has numbers) and what `run_cell` returns.
+        (None if it has numbers) and what `run_attempt` returns.
 
     Raises:
         UserError: a model is no model folder, its data are not here, or there is no such backend.
@@ -166,7 +166,7 @@ def _kept_or_run(
         seed=matrix.seed,
     )
     try:
-        found = {"reason": None, **run_cell(request, matrix.timeout_s)}
+        found = {"reason": None, **run_attempt(request, matrix.timeout_s)}
     except ChildError as error:
         found = {"reason": str(error)}
     found["timeout_s"] = matrix.timeout_s

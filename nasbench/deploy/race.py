@@ -127,7 +127,7 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load(entrant: Mapping[str, Any]) -> CompiledModel:
-    from nasbench.deploy.cell import compiled_again
+    from nasbench.deploy.attempt import compiled_again
     from nasbench.models import load_compiled
 
     if entrant.get("artefact"):

@@ -123,7 +123,7 @@ def _start_together(place: Path, streams: int, failures: list[ChildError]) -> No
 
 
 def _work(request: Mapping[str, Any]) -> dict[str, Any]:
-    from nasbench.deploy.cell import compiled_again
+    from nasbench.deploy.attempt import compiled_again
 
     folder, place = Path(request["folder"]), Path(request["place"])
     setting = request["setting"]

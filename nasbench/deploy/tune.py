@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from optuna.trial import Trial
 
-from nasbench.deploy.cell import Request, run_cell
+from nasbench.deploy.attempt import Request, run_attempt
 from nasbench.deploy.playoff import EAGER, ROUNDS, playoff
 from nasbench.deploy.process import ChildError
 from nasbench.deploy.proposals import Proposals, Record
@@ -185,12 +185,12 @@ class Tune:
                 artefact=str(folder),
                 seed=self.tuning.seed,
             )
-            cell = run_cell(request, timeout_s)
-            found |= {key: cell[key] for key in ("conversion_s", "size_bytes", "val_acc_pct", "max_logit_diff")}
-            drop = round(accuracy - cell["val_acc_pct"] - self.tuning.max_acc_drop_pct, 6)
+            attempt = run_attempt(request, timeout_s)
+            found |= {key: attempt[key] for key in ("conversion_s", "size_bytes", "val_acc_pct", "max_logit_diff")}
+            drop = round(accuracy - attempt["val_acc_pct"] - self.tuning.max_acc_drop_pct, 6)
             found["violations"] |= {"runs": 0.0, "accuracy": drop}
             if drop > 0:
-                found["reason"] = f"it loses {accuracy - cell['val_acc_pct']:.2f} points of validation accuracy"
+                found["reason"] = f"it loses {accuracy - attempt['val_acc_pct']:.2f} points of validation accuracy"
                 return found
             best = self.best
             entrants = {EAGER: self._entrant(self.reference, None)}

@@ -37,10 +37,7 @@ class CudaDevice(Device):
     name: ClassVar[str] = "cuda"
     summary: ClassVar[str] = "this machine's GPU, with PyTorch: eager or torch_compile"
 
-    @classmethod
-    def why_missing(cls) -> str | None:
-        """Why there is no GPU."""
-        return None if torch.cuda.is_available() else "torch finds no GPU on this machine; measure on the CPU instead."
+    missing: ClassVar[str] = "nasbench.devices.gpu:why_no_gpu"
 
     def why_unavailable(self) -> str | None:
         """Why there is no GPU; both runtimes come with PyTorch."""
@@ -74,7 +71,7 @@ class CudaDevice(Device):
             raise UserError(f"device 'cuda' runs fp32 networks only, not {precision}; measure this one on device cpu.")
         return GpuModel(model, self.runtime, self.threads)
 
-    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
+    def eager(self, model: nn.Module, task: Task) -> CompiledModel | None:
         """The network in eager PyTorch on the GPU."""
         return GpuModel(model, "eager", self.threads)
 

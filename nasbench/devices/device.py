@@ -21,6 +21,7 @@ from nasbench.devices.measure import ALL_CALLS, QUIETEST, Latency, summarise
 from nasbench.devices.rounds import quiet_seconds, time_in_rounds
 from nasbench_compression import CompiledModel, get_backend
 from nasbench_compression.timing import Call, Seconds, Timer, ratio_of, time_in_turn, wall_seconds
+from nasbench_registry.lazy import load
 from search_spaces import Architecture, SearchSpace, Task
 
 
@@ -50,6 +51,7 @@ class Device:
         source: where it is documented.
         times_networks: whether it can time any network; if not, it knows some architectures only.
         measures_many: whether a network is measured within a second, so that hundreds of operators can be, too.
+        missing: what says why there is no such device here, as ``module:function``; empty where there always is one.
         order: how `measure_quietly` goes about it, in a few words.
     """
 
@@ -62,12 +64,13 @@ class Device:
     source: ClassVar[str] = "docs/devices.md"
     times_networks: ClassVar[bool] = True
     measures_many: ClassVar[bool] = True
+    missing: ClassVar[str] = ""
     order: ClassVar[str] = "in rounds, the quietest twentieth"
 
     @classmethod
     def why_missing(cls) -> str | None:
         """Why there is no such device here, whatever its options; None if there is one."""
-        return None
+        return load(cls.missing)() if cls.missing else None
 
     def why_unavailable(self) -> str | None:
         """Why the device or its runtime cannot be used here, or None."""
@@ -94,7 +97,7 @@ class Device:
         """The network of an architecture, as it is built, such that this device has its latency; else as `compile`."""
         return self.compile(model, task)
 
-    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
+    def eager(self, model: nn.Module, task: Task) -> CompiledModel | None:
         """The network in eager PyTorch on this device, for comparison; None where there is no such thing."""
         example = torch.zeros(self.batch, *task.input_shape)
         return get_backend("eager", threads=self.threads).compile(model, example)

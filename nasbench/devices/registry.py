@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from nasbench.devices.command import NO_FILE, CommandDevice
-from nasbench.devices.config import DeviceConfig
-from nasbench.devices.cuda import RUNTIMES, CudaDevice
-from nasbench.devices.device import Device
-from nasbench.devices.table import NotInTable, TableDevice
+from typing import TYPE_CHECKING
+
 from nasbench_compression import get_backend
-from nasbench_registry import UserError, one_of
+from nasbench_registry import Entries, UserError, one_of
 
-DEVICES: dict[str, type[Device]] = {
-    "cpu": Device,
-    "cuda": CudaDevice,
-    "table": TableDevice,
-    "command": CommandDevice,
-}
+if TYPE_CHECKING:
+    from nasbench.devices.config import DeviceConfig
+    from nasbench.devices.device import Device
 
-__all__ = ["DEVICES", "CommandDevice", "CudaDevice", "NotInTable", "TableDevice", "get_device"]
+DEVICES: Entries[type[Device]] = Entries(
+    {
+        "cpu": "nasbench.devices.device:Device",
+        "cuda": "nasbench.devices.cuda:CudaDevice",
+        "table": "nasbench.devices.table:TableDevice",
+        "command": "nasbench.devices.command:CommandDevice",
+    }
+)
 
 
 def get_device(config: DeviceConfig) -> Device:
@@ -26,6 +27,11 @@ def get_device(config: DeviceConfig) -> Device:
     Raises:
         UserError: its runtime is unknown, or not one that this device can have.
     """
+    from nasbench.devices.command import NO_FILE, CommandDevice
+    from nasbench.devices.cuda import RUNTIMES, CudaDevice
+    from nasbench.devices.device import Device
+    from nasbench.devices.table import TableDevice
+
     runtime, threads, batch = config.runtime, config.threads, config.batch
     if config.name == "cuda":
         one_of("runtime of device 'cuda'", runtime, RUNTIMES)

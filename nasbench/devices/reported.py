@@ -63,7 +63,7 @@ class ToldDevice(Device):
         """There is none: it is another machine, or none at all."""
         return NoMeter(self.name)
 
-    def baseline(self, model: nn.Module, task: Task) -> CompiledModel | None:
+    def eager(self, model: nn.Module, task: Task) -> CompiledModel | None:
         """There is none: PyTorch does not run there."""
         return None
 

@@ -89,7 +89,7 @@ class Evaluator(ABC):
         """The recipe that belongs to a candidate; None where all survivors go through the same one."""
         return None
 
-    def deployed(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
+    def artefact(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
         """A candidate as its device runs it, to measure it when the search is over; None if there is no such thing.
 
         Args:

@@ -137,7 +137,7 @@ class Trained(Evaluator):
         ]
         return tuple(measured[: len(measured) // REFIT * REFIT])
 
-    def deployed(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
+    def artefact(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
         """The network with its first weights, compiled: latency does not depend on them."""
         model = fresh_model(self.space, arch, self.task, seed).eval()
         try:

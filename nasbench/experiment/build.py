@@ -29,7 +29,7 @@ from nasbench.evaluators.registry import evaluators
 from nasbench.evaluators.trained import Trained, TrainingLimits
 from nasbench.experiment.experiment import TRAINS, Experiment, StartWith
 from nasbench.latency.calibration import Calibration
-from nasbench.latency.stored import CalibrationSetting, load_calibration
+from nasbench.latency.stored import CalibrationScope, load_calibration
 from nasbench.models.workbench import Workbench
 from nasbench.objectives.reward import Pareto
 from nasbench.problems.image_classification import ImageClassification
@@ -80,26 +80,28 @@ class Prepared:
 
     Attributes:
         experiment: that they were made of.
-        space: of architectures, or of architectures together with recipes.
+        network_space: the space of architectures alone.
         device: whose latency counts.
         recipe: of the survivors; an empty one where recipes are searched.
+        joint: the architectures together with recipes, where the recipe leaves something to choose; else None.
         problem: what networks are for; None where the evaluator trains none.
         calibration: the stored one that the experiment names; None if it names none.
         brought: what was given as objects.
     """
 
     experiment: Experiment
-    space: SearchSpace
+    network_space: SearchSpace
     device: Device
     recipe: Recipe
+    joint: JointSpace | None = None
     problem: ImageClassification | None = None
     calibration: Calibration | None = None
     brought: Brought = Brought()
 
     @property
-    def network_space(self) -> SearchSpace:
-        """The space of architectures alone."""
-        return network_space(self.space)
+    def space(self) -> SearchSpace:
+        """What is searched: architectures, or architectures together with recipes."""
+        return self.joint or self.network_space
 
     @property
     def data(self) -> ImageData:
@@ -116,14 +118,26 @@ class Prepared:
     @property
     def searches_recipes(self) -> bool:
         """Whether the recipe leaves something to choose."""
-        return isinstance(self.space, JointSpace)
+        return self.joint is not None
 
     def recipes(self, samples: int = 64) -> list[Recipe]:
         """The recipe, or a sample of those that are searched."""
-        if not isinstance(self.space, JointSpace):
+        if self.joint is None:
             return [self.recipe]
-        rng = np.random.default_rng(0)
-        return [self.space.recipes.recipe(self.space.recipes.sample(rng)) for _ in range(samples)]
+        rng, recipes = np.random.default_rng(0), self.joint.recipes
+        return [recipes.recipe(recipes.sample(rng)) for _ in range(samples)]
+
+    def describe_space(self) -> dict[str, Any]:
+        """What a report tells of the space: how many networks and recipes, and the options of each decision."""
+        return {
+            "name": self.space.name,
+            "architectures": self.network_space.size,
+            "recipes": None if self.joint is None else self.joint.recipes.size,
+            "joint": self.searches_recipes,
+            "decisions": [
+                {"name": decision.name, "options": len(decision.options)} for decision in self.space.decisions
+            ],
+        }
 
     def controller(self) -> Controller:
         """A new controller; one of several fidelities goes up to the epochs of the training."""
@@ -147,7 +161,7 @@ class Prepared:
         if asked.evaluator is not None and asked.evaluator.name not in TRAINS:
             return self._named()
         estimator = self.latency_estimator(calibration)
-        if not isinstance(self.space, JointSpace):
+        if self.joint is None:
             return self._trained(self.space, folder, estimator)
         plain = dataclasses.replace(self, experiment=training_alone(asked))
         short = asked.joint.short_epochs
@@ -165,7 +179,7 @@ class Prepared:
             validate_every=short or asked.training.validate_every,
         )
         return Compressed(
-            self.space,
+            self.joint,
             trained,
             self.device,
             stages=asked.joint,
@@ -333,40 +347,54 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
         UserError: a name, an option or a combination is not allowed, data are missing, or a runtime is not installed.
     """
     brought = brought or Brought()
-    space = experiment_space(experiment, brought.space)
-    joint = isinstance(space, JointSpace)
+    network = brought.space if brought.space is not None else named_space(experiment)
+    entries = list(experiment.recipe)
+    joint = JointSpace(network, RecipeSpace(entries)) if has_choice(entries) else None
     trains = brought.evaluate is None and (experiment.evaluator is None or experiment.evaluator.name in TRAINS)
-    if not trains and joint:
+    if not trains and joint is not None:
         raise UserError(
             "the recipe leaves something to choose, and the evaluator is not one that compresses networks; leave the "
             "evaluator out, or write a recipe without choices."
         )
-    device = get_device(experiment.device)
-    recipe = Recipe(()) if joint else Recipe.parse(list(experiment.recipe))
-    prepared = Prepared(experiment, space, device, recipe, brought=brought)
-    _check_controller(experiment, prepared.controller(), joint)
-    if not trains:
-        return _without_training(prepared)
-    _check_deployment(experiment, prepared)
-    problem = brought.problem or load_problem(experiment)
-    batch, images = problem.training.batch_size, len(problem.data.train)
-    if batch > images:
-        raise UserError(f"training.batch_size is {batch}; {problem.data.name} has {images} training images.")
-    for folder in _teachers(prepared):
-        Workbench(problem.data, problem.training, experiment.seed).load_teacher(folder)
+    recipe = Recipe(()) if joint is not None else Recipe.parse(entries)
+    prepared = Prepared(experiment, network, get_device(experiment.device), recipe, joint, brought=brought)
+    _check_controller(experiment, prepared.controller(), prepared.searches_recipes)
     if experiment.baseline is not None and experiment.storage is not None:
         raise UserError(
             f"baseline is {experiment.baseline!r} with storage {experiment.storage!r}: the record of a baseline lies "
             f"in the run folder; leave storage out, or search at random in a run of its own and use nasbench compare."
         )
+    problem = brought.problem
+    if trains:
+        problem = _checked_problem(prepared)
+    elif experiment.survivor_count:
+        raise UserError(
+            f"survivors is {experiment.survivors}, and the evaluator trains no network that could survive; set "
+            f"survivors: 0."
+        )
+    elif problem is None and experiment.data is not None:
+        problem = load_problem(experiment)
     if experiment.storage is not None:
         open_storage(experiment.storage, Path())
-    calibration = stored_calibration(experiment, problem.task, device)
+    calibration = None if problem is None else stored_calibration(experiment, problem.task, prepared.device)
     prepared = dataclasses.replace(prepared, problem=problem, calibration=calibration)
     prepared.callbacks()
-    start_architectures(experiment, space)
+    start_architectures(experiment, prepared.space)
     _check_metrics(experiment, prepared.evaluator(RunFolder(Path()), None).metrics)
     return prepared
+
+
+def _checked_problem(prepared: Prepared) -> ImageClassification:
+    """What candidates are trained for, once the device and the runtimes can do what is asked."""
+    experiment = prepared.experiment
+    _check_runtimes(experiment, prepared)
+    problem = prepared.brought.problem or load_problem(experiment)
+    batch, images = problem.training.batch_size, len(problem.data.train)
+    if batch > images:
+        raise UserError(f"training.batch_size is {batch}; {problem.data.name} has {images} training images.")
+    for folder in _teachers(prepared):
+        Workbench(problem.data, problem.training, experiment.seed).load_teacher(folder)
+    return problem
 
 
 def load_problem(experiment: Experiment) -> ImageClassification:
@@ -376,21 +404,6 @@ def load_problem(experiment: Experiment) -> ImageClassification:
         raise UserError("the experiment has no section data; name a data set.")
     images = load_data(data.name, **data.options)
     return ImageClassification(images, experiment.training, {"name": data.name, **data.options})
-
-
-def experiment_space(experiment: Experiment, brought: SearchSpace | None = None) -> SearchSpace:
-    """The space that an experiment searches: a `JointSpace` if its recipe leaves something to choose.
-
-    Args:
-        experiment: what is asked.
-        brought: the space of networks, if it was given as an object.
-
-    Raises:
-        UserError: a name, an option or a choice is wrong.
-    """
-    network = brought if brought is not None else named_space(experiment)
-    entries = list(experiment.recipe)
-    return JointSpace(network, RecipeSpace(entries)) if has_choice(entries) else network
 
 
 def named_space(experiment: Experiment) -> SearchSpace:
@@ -405,11 +418,6 @@ def named_space(experiment: Experiment) -> SearchSpace:
                 f"nasbench.resume(folder, space=...), or move its class into a module and name it module:Class."
             ) from None
         raise
-
-
-def network_space(space: SearchSpace) -> SearchSpace:
-    """The space of the architectures alone."""
-    return space.network if isinstance(space, JointSpace) else space
 
 
 def training_alone(experiment: Experiment) -> Experiment:
@@ -475,28 +483,8 @@ def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Ca
     """The calibration that an experiment names, None if it names none; UserError if it does not hold for it."""
     if experiment.device.calibration is None:
         return None
-    setting = CalibrationSetting.of(experiment.space.name, experiment.space.options, task, device)
+    setting = CalibrationScope.of(experiment.space.name, experiment.space.options, task, device)
     return load_calibration(user_path(experiment.device.calibration), setting)
-
-
-def _without_training(prepared: Prepared) -> Prepared:
-    """Checks of a search whose evaluator trains nothing."""
-    asked = prepared.experiment
-    if asked.survivor_count:
-        raise UserError(
-            f"survivors is {asked.survivors}, and the evaluator trains no network that could survive; set survivors: 0."
-        )
-    if asked.baseline is not None and asked.storage is not None:
-        raise UserError("baseline with storage is not possible; leave storage out.")
-    problem = prepared.brought.problem
-    if problem is None and asked.data is not None:
-        problem = load_problem(asked)
-    calibration = None if problem is None else stored_calibration(asked, problem.task, prepared.device)
-    prepared = dataclasses.replace(prepared, problem=problem, calibration=calibration)
-    prepared.callbacks()
-    start_architectures(asked, prepared.space)
-    _check_metrics(asked, prepared.evaluator(RunFolder(Path()), None).metrics)
-    return prepared
 
 
 def _check_metrics(experiment: Experiment, known: Sequence[str]) -> None:
@@ -528,27 +516,26 @@ def _check_controller(experiment: Experiment, controller: Controller, joint: boo
 
 
 def _teachers(prepared: Prepared) -> list[str]:
-    if isinstance(prepared.space, JointSpace):
-        return prepared.space.recipes.teachers()
+    if prepared.joint is not None:
+        return prepared.joint.recipes.teachers()
     return [step.options()["teacher"] for step in prepared.recipe.steps if step.options().get("teacher")]
 
 
-def _check_deployment(experiment: Experiment, prepared: Prepared) -> None:
+def _check_runtimes(experiment: Experiment, prepared: Prepared) -> None:
     """Whether the device and the runtimes can do what is asked here."""
-    space, device = prepared.space, prepared.device
-    joint = isinstance(space, JointSpace)
-    if isinstance(space, JointSpace):
-        backends = set(space.recipes.backends())
+    device, joint = prepared.device, prepared.joint
+    if joint is not None:
+        backends = set(joint.recipes.backends())
         _check_joint(experiment, device)
     else:
         backends = {step.options()["backend"] for step in prepared.recipe.steps if step.name == "compile"}
     unavailable = [get_backend(name).why_unavailable() for name in sorted(backends)]
-    if experiment.needs_latency or experiment.survivor_count or joint:
+    if experiment.needs_latency or experiment.survivor_count or joint is not None:
         unavailable.insert(0, device.why_unavailable())
     for missing in unavailable:
         if missing:
             raise UserError(missing)
-    device.check(network_space(space))
+    device.check(prepared.network_space)
     if experiment.executor.gpus > 0 and experiment.ray.address is None and not torch.cuda.is_available():
         raise UserError(
             f"executor.gpus is {experiment.executor.gpus:g}, but torch finds no GPU on this machine; set gpus: 0, or "

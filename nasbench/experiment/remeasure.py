@@ -57,7 +57,7 @@ def remeasure(
     while missing := wanted(study, prepared.experiment.survivors, _to_json(measured)) - compiled.keys() - unknown:
         for number in sorted(missing):
             arch = study.record.candidates[number].arch
-            found = evaluator.deployed(number, arch, study.seed_of(arch))
+            found = evaluator.artefact(number, arch, study.seed_of(arch))
             if found is None:
                 unknown.add(number)
                 continue

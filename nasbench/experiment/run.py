@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from nasbench.evaluators.compressed.space import JointSpace
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.latency import LatencyEstimator, anchors_of
 from nasbench.experiment.baseline import run_baseline
 from nasbench.experiment.build import Prepared
-from nasbench.experiment.peak import keep_peak
+from nasbench.experiment.peak_compute import keep_peak_compute
 from nasbench.experiment.remeasure import remeasure
 from nasbench.experiment.unchanged import begin_or_check
 from nasbench.latency.calibrate import calibrate
@@ -35,7 +34,6 @@ from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench_compression import Recipe
 from nasbench_registry import UserError
-from search_spaces import SearchSpace
 
 
 def run_search(
@@ -73,11 +71,11 @@ def run_search(
     if folder.summary.exists():  # it ended before, and goes on
         write_json(folder.summary, {"status": None})
     begun = folder.controller.exists()  # then a candidate was handed out, and the limits were looked at
-    write_json(folder.space, describe_space(prepared.space))
+    write_json(folder.space, prepared.describe_space())
     calibration = None
     if prepared.problem is not None:
         calibration = _before(prepared, folder, heard, begun)
-        keep_peak(experiment, folder)
+        keep_peak_compute(experiment, folder)
     evaluator = prepared.evaluator(folder, calibration)
     estimator = prepared.latency_estimator(calibration)
     study = prepared.study(folder, evaluator)
@@ -135,18 +133,6 @@ def search_run(
         tensorboard=folder.tensorboard if experiment.tensorboard else None,
         handle_signals=handle_signals,
     )
-
-
-def describe_space(space: SearchSpace) -> dict[str, Any]:
-    """What a report tells of a space: how many networks and recipes, and the options of each decision."""
-    joint = isinstance(space, JointSpace)
-    return {
-        "name": space.name,
-        "architectures": space.network.size if isinstance(space, JointSpace) else space.size,
-        "recipes": space.recipes.size if isinstance(space, JointSpace) else None,
-        "joint": joint,
-        "decisions": [{"name": decision.name, "options": len(decision.options)} for decision in space.decisions],
-    }
 
 
 def _before(prepared: Prepared, folder: RunFolder, callback: Callback, begun: bool) -> Calibration | None:

@@ -21,7 +21,7 @@ FILE = "calibration.json"
 
 
 @dataclass(frozen=True)
-class CalibrationSetting:
+class CalibrationScope:
     """What latencies depend on besides the architecture.
 
     Attributes:
@@ -47,7 +47,7 @@ class CalibrationSetting:
     code: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, space: str, options: Mapping[str, Any], task: Task, device: Device) -> CalibrationSetting:
+    def of(cls, space: str, options: Mapping[str, Any], task: Task, device: Device) -> CalibrationScope:
         """The setting of a space with these options, a task and a device."""
         parameters = inspect.signature(spaces.find(space)).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
@@ -63,7 +63,7 @@ class CalibrationSetting:
             code_digests(spaces.find(space), options),
         )
 
-    def difference(self, other: CalibrationSetting) -> str | None:
+    def difference(self, other: CalibrationScope) -> str | None:
         """What is not the same in another setting, as "key is x here and y there"; None if all is."""
         for key, mine in asdict(self).items():
             theirs = getattr(other, key)
@@ -82,7 +82,7 @@ class CalibrationSetting:
 
 
 def save_calibration(
-    folder: Path, calibration: Calibration, setting: CalibrationSetting, found: Mapping[str, Any]
+    folder: Path, calibration: Calibration, setting: CalibrationScope, found: Mapping[str, Any]
 ) -> Path:
     """Write `FILE` into a folder, which is made if need be; returns the file.
 
@@ -98,7 +98,7 @@ def save_calibration(
     return file
 
 
-def load_calibration(folder: Path, setting: CalibrationSetting) -> Calibration:
+def load_calibration(folder: Path, setting: CalibrationScope) -> Calibration:
     """The calibration in a folder, if it holds for a setting.
 
     Raises:
@@ -110,7 +110,7 @@ def load_calibration(folder: Path, setting: CalibrationSetting) -> Calibration:
         if stored["format"] != FORMAT:
             raise UserError(f"{file} has format {stored['format']!r}; this version reads format {FORMAT}.")
         about = stored["setting"]
-        made_for = CalibrationSetting(**{**about, "input_shape": tuple(about["input_shape"])})
+        made_for = CalibrationScope(**{**about, "input_shape": tuple(about["input_shape"])})
         calibration = Calibration.from_json(stored["measurements"])
     except OSError:
         raise UserError(f"there is no file {file} that can be read; make it with nasbench calibrate --out.") from None

@@ -107,7 +107,7 @@ class Workbench:
         """Validation accuracy in percent."""
         return judge(model, self.data.val).accuracy_pct
 
-    def deploy(self, model: nn.Module | CompiledModel) -> CompiledModel:
+    def compiled(self, model: nn.Module | CompiledModel) -> CompiledModel:
         """The model as the device's runtime runs it, in int8 if it is quantized; a compiled model as it is.
 
         Raises:
@@ -122,7 +122,7 @@ class Workbench:
 
     def latency_ms(self, model: nn.Module | CompiledModel) -> float:
         """Milliseconds of the model as the device's runtime runs it; beside the anchors if there are any."""
-        return self._require_device().measure(self.deploy(model), self.data.task, anchors=self.anchors).median
+        return self._require_device().measure(self.compiled(model), self.data.task, anchors=self.anchors).median
 
     def _require_device(self) -> Device:
         if self.device is None:

@@ -58,7 +58,7 @@ def compute(
         candidates: of the search.
         survivors: with their stages.
         executor: what a candidate is trained on: a share of GPUs, or threads of a CPU, which are one device together.
-        peak: of that device, as `nasbench.experiment.peak` keeps it; None if it was not measured.
+        peak: of that device, as `nasbench.experiment.peak_compute` keeps it; None if it was not measured.
     """
     searching = sum(candidate.seconds for candidate in candidates)
     searching += sum(attempt["seconds"] for candidate in candidates for attempt in candidate.attempts)

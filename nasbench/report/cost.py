@@ -1,4 +1,4 @@
-"""What a search took: a sentence for the head of the page and a section with the parts."""
+"""What a search took: a sentence for the head of the page and the parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from nasbench.evaluators.outcomes import OUTCOMES, SCORED
 from nasbench.report import units
-from nasbench.report.page import missing, safe
 
 Record = Mapping[str, Any]
 
@@ -27,27 +26,15 @@ def cost_sentence(report: Record) -> str:
     return f"The cost: {', '.join(parts)}."
 
 
-def cost(report: Record) -> str:
-    """Where the time went, what share of it was training, and the compute of training by counting and by time."""
+def cost_rows(report: Record) -> list[tuple[str, str, str]]:
+    """Name, value and meaning of each part of the cost that is known and occurred.
+
+    Where the time went, what share of it was training, and the compute of training by counting and by time.
+    """
     known = report.get("compute") or {}
     compute = {key: units.number(value) for key, value in known.items()}
     rows = [*_rows(report, compute), *_compute_rows(compute, known.get("peak") or {})]
-    rows = [row for row in rows if row[1] != units.MISSING]
-    if not rows:
-        return missing("No cost was recorded yet.")
-    lines = [
-        f'<tr><td>{name}</td><td>{safe(value)}</td><td class="text">{safe(meaning)}</td></tr>'
-        for name, value, meaning in rows
-    ]
-    table = f'<table class="cost"><tbody>\n{"".join(lines)}\n</tbody></table>'
-    if compute.get("utilization") is None:
-        return table
-    note = (
-        "Utilization is how much of the time the workers were training. What is missing to 100&nbsp;% went into "
-        "starting workers, building networks, counting and measuring what they cost, attempts that failed, and "
-        "waiting for the controller."
-    )
-    return f'{table}\n<p class="note">{note}</p>'
+    return [row for row in rows if row[1] != units.MISSING]
 
 
 def _rows(report: Record, compute: Mapping[str, float | None]) -> list[tuple[str, str, str]]:

@@ -81,35 +81,31 @@ def _lines(figure: go.Figure, candidates: Sequence[Record], name: str, line: Rec
     ]
     if not points:
         return
-    figure.add_trace(
-        go.Scatter(
-            x=[epoch for _, epoch, _ in points],
-            y=[accuracy for _, _, accuracy in points],
-            customdata=[number for number, _, _ in points],
-            name=name,
-            mode="lines",
-            line=dict(line),
-            opacity=opacity,
-            connectgaps=False,
-            hovertemplate=_hover(name),
-        )
+    figure.add_scatter(
+        x=[epoch for _, epoch, _ in points],
+        y=[accuracy for _, _, accuracy in points],
+        customdata=[number for number, _, _ in points],
+        name=name,
+        mode="lines",
+        line=dict(line),
+        opacity=opacity,
+        connectgaps=False,
+        hovertemplate=_hover(name),
     )
 
 
 def _ends(figure: go.Figure, candidates: Iterable[Record]) -> None:
     ends = [(each["id"], *curve(each)[-1]) for each in candidates]
     if ends:
-        figure.add_trace(
-            go.Scatter(
-                x=[epoch for _, epoch, _ in ends],
-                y=[accuracy for _, _, accuracy in ends],
-                customdata=[number for number, _, _ in ends],
-                name="stopped here",
-                mode="markers",
-                marker={"size": 6, "color": GREEN},
-                showlegend=False,
-                hovertemplate=_hover("stopped here"),
-            )
+        figure.add_scatter(
+            x=[epoch for _, epoch, _ in ends],
+            y=[accuracy for _, _, accuracy in ends],
+            customdata=[number for number, _, _ in ends],
+            name="stopped here",
+            mode="markers",
+            marker={"size": 6, "color": GREEN},
+            showlegend=False,
+            hovertemplate=_hover("stopped here"),
         )
 
 

@@ -24,9 +24,14 @@ STOPPED = "stopped early"
 FAILED = "failed"
 HELD_OUT = "held-out architecture"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-CANDIDATE = {"size": 7, "color": BLUE, "opacity": 0.45}
-SHORTER_CANDIDATE = {"symbol": "circle-open", "size": 5, "color": BLUE, "opacity": 0.45}
-STOPPED_CANDIDATE = {"symbol": "circle-open", "size": 5, "color": GREEN, "opacity": 0.7}
+KINDS: Mapping[str, tuple[str, Record]] = {
+    "done": ("candidate", {"size": 7, "color": BLUE, "opacity": 0.45}),
+    SHORTER: (SHORTER, {"symbol": "circle-open", "size": 5, "color": BLUE, "opacity": 0.45}),
+    STOPPED: (STOPPED, {"symbol": "circle-open", "size": 5, "color": GREEN, "opacity": 0.7}),
+    "infeasible": ("infeasible", {"symbol": "circle-open", "size": 7, "color": GREY}),
+    FAILED: (FAILED, {"symbol": "x-thin-open", "size": 8, "color": INK}),
+}
+"""What candidates are called and how they are marked, by their `status`."""
 SCORED = ("done", SHORTER, STOPPED)
 
 
@@ -56,13 +61,7 @@ def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> g
     seen = _in_view([(status(each), y) for each, _, y in done if y is not None])
     floor = _below(seen + [y for _, _, y in infeasible if y is not None])
     drawn = [(candidate, x, floor if y is None else y) for candidate, x, y in infeasible]
-    for kind, name, marker in (
-        ("done", "candidate", CANDIDATE),
-        (SHORTER, SHORTER, SHORTER_CANDIDATE),
-        (STOPPED, STOPPED, STOPPED_CANDIDATE),
-    ):
-        _dots(figure, [point for point in done if status(point[0]) == kind], name, marker)
-    _dots(figure, drawn, "infeasible", {"symbol": "circle-open", "size": 7, "color": GREY})
+    _by_status(figure, [*done, *drawn])
 
     front = [points[key] for key in report.get("front") or () if key in points]
     front = sorted((point for point in front if None not in point[1:]), key=lambda point: (point[1], point[2]))
@@ -70,14 +69,7 @@ def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> g
         joined = len(report["experiment"]["objectives"]) == 2
         _dots(figure, front, "Pareto front", {"size": 9, "color": RED}, mode="lines+markers" if joined else "markers")
         figure.data[-1].line = {"shape": "hv" if across["goal"] == "min" else "vh", "color": RED, "width": 1.5}
-    ranks = {survivor["candidate"]: survivor["rank"] for survivor in report.get("survivors") or ()}
-    chosen = [points[key] for key in ranks if key in points and None not in points[key][1:]]
-    if chosen:
-        marker = {"size": 20, "color": INK, "line": {"color": "white", "width": 1.5}}
-        _dots(figure, chosen, "survivor, by rank", marker, mode="markers+text")
-        figure.data[-1].update(
-            text=[str(ranks[point[0]["id"]]) for point in chosen], textfont={"color": "white", "size": 11}
-        )
+    _survivors(figure, report, [point for point in points.values() if None not in point[1:]])
     _limit(figure, up, vertical=False)
     figure.update_yaxes(title_text=escape(units.label(up["metric"])))
     outside = _zoom(figure, [y for _, _, y in done if y is not None], [*seen, *(y for _, _, y in drawn)])
@@ -98,25 +90,14 @@ def distribution(report: Record) -> go.Figure:
     }
     if not found:
         return figure
-    figure.add_trace(
-        go.Histogram(
-            x=[value for _, value in found.values()],
-            nbinsx=max(8, round(2 * math.sqrt(len(found)))),
-            name="candidates",
-            marker={"color": BLUE, "opacity": 0.55, "line": {"color": "white", "width": 1}},
-            hovertemplate="%{y} candidates, %{x}<extra></extra>",
-        )
+    figure.add_histogram(
+        x=[value for _, value in found.values()],
+        nbinsx=max(8, round(2 * math.sqrt(len(found)))),
+        name="candidates",
+        marker={"color": BLUE, "opacity": 0.55, "line": {"color": "white", "width": 1}},
+        hovertemplate="%{y} candidates, %{x}<extra></extra>",
     )
-    ranks = {survivor["candidate"]: survivor["rank"] for survivor in report.get("survivors") or ()}
-    chosen = [(candidate, value, 0.0) for key, (candidate, value) in found.items() if key in ranks]
-    if chosen:
-        marker = {"size": 20, "color": INK, "line": {"color": "white", "width": 1.5}}
-        _dots(figure, chosen, "survivor, by rank", marker, mode="markers+text")
-        figure.data[-1].update(
-            text=[str(ranks[candidate["id"]]) for candidate, _, _ in chosen],
-            textfont={"color": "white", "size": 11},
-            cliponaxis=False,
-        )
+    _survivors(figure, report, [(candidate, value, 0.0) for candidate, value in found.values()], cliponaxis=False)
     _limit(figure, objective, vertical=True)
     figure.update_xaxes(title_text=escape(units.label(objective["metric"])))
     figure.update_yaxes(title_text="candidates", rangemode="tozero")
@@ -142,31 +123,25 @@ def best_so_far(report: Record) -> go.Figure:
     last = finished[-1][1]
     unit, divisor = time_unit(last)
     finished = [(candidate, seconds / divisor, value) for candidate, seconds, value in finished]
-    by_status: dict[str, list[Any]] = {"done": [], SHORTER: [], STOPPED: [], "infeasible": [], FAILED: []}
     valued = [(status(each), value) for each, _, value in finished if value is not None]
     seen = _in_view(valued)
     floor = _below(seen)
-    for candidate, moment, value in finished:
-        if status(candidate) in SCORED and value is None:
-            continue
-        by_status.setdefault(status(candidate), []).append((candidate, moment, floor if value is None else value))
-    best = list(accumulate((value for _, _, value in by_status["done"]), max if goal == "max" else min))
-    moments = [moment for _, moment, _ in by_status["done"]]
-    figure.add_trace(
-        go.Scatter(
-            x=[*moments, last / divisor],
-            y=[*best, best[-1]],
-            name="best so far",
-            mode="lines",
-            line={"shape": "hv", "color": RED, "width": 2},
-            hovertemplate="best so far %{y:.4~g}<extra></extra>",
-        )
+    shown = [
+        (candidate, moment, floor if value is None else value)
+        for candidate, moment, value in finished
+        if value is not None or status(candidate) not in SCORED
+    ]
+    best = list(accumulate((value for one, _, value in shown if status(one) == "done"), max if goal == "max" else min))
+    moments = [moment for one, moment, _ in shown if status(one) == "done"]
+    figure.add_scatter(
+        x=[*moments, last / divisor],
+        y=[*best, best[-1]],
+        name="best so far",
+        mode="lines",
+        line={"shape": "hv", "color": RED, "width": 2},
+        hovertemplate="best so far %{y:.4~g}<extra></extra>",
     )
-    _dots(figure, by_status["done"], "candidate", CANDIDATE)
-    _dots(figure, by_status[SHORTER], SHORTER, SHORTER_CANDIDATE)
-    _dots(figure, by_status[STOPPED], STOPPED, STOPPED_CANDIDATE)
-    _dots(figure, by_status["infeasible"], "infeasible", {"symbol": "circle-open", "size": 7, "color": GREY})
-    _dots(figure, by_status[FAILED], FAILED, {"symbol": "x-thin-open", "size": 8, "color": INK})
+    _by_status(figure, shown)
     outside = _zoom(figure, [value for _, value in valued], [*seen, floor])
     time = f"time since the search began, {unit}"
     figure.update_xaxes(title_text=_with_outside(time, outside), rangemode="tozero")
@@ -193,25 +168,21 @@ def predictor(predicted: Record) -> go.Figure:
     ends = [min(map(min, shown)), max(map(max, shown))]
     room = 0.05 * (ends[1] - ends[0]) or 0.05 * abs(ends[1]) or 1.0
     ends = [ends[0] - room, ends[1] + room]
-    figure.add_trace(
-        go.Scatter(
-            x=ends,
-            y=ends,
-            mode="lines",
-            name="predicted = measured",
-            line={"color": GREY, "dash": "dot", "width": 1.5},
-            hoverinfo="skip",
-        )
+    figure.add_scatter(
+        x=ends,
+        y=ends,
+        mode="lines",
+        name="predicted = measured",
+        line={"color": GREY, "dash": "dot", "width": 1.5},
+        hoverinfo="skip",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=[measured for measured, _ in pairs],
-            y=[guess for _, guess in pairs],
-            mode="markers",
-            name=str(predicted.get("what") or HELD_OUT),
-            marker={"color": BLUE, "size": 7, "opacity": 0.6},
-            hovertemplate="measured %{x:.3~g} ms<br>predicted %{y:.3~g} ms<extra></extra>",
-        )
+    figure.add_scatter(
+        x=[measured for measured, _ in pairs],
+        y=[guess for _, guess in pairs],
+        mode="markers",
+        name=str(predicted.get("what") or HELD_OUT),
+        marker={"color": BLUE, "size": 7, "opacity": 0.6},
+        hovertemplate="measured %{x:.3~g} ms<br>predicted %{y:.3~g} ms<extra></extra>",
     )
     kinds = {
         "measured during the search": (unsure, {"color": GREEN, "size": 7, "symbol": "triangle-up"}),
@@ -219,18 +190,14 @@ def predictor(predicted: Record) -> go.Figure:
     }
     for name, (found, marker) in kinds.items():
         if found:
-            figure.add_trace(
-                go.Scatter(
-                    x=[each["measured_ms"] for each in found],
-                    y=[each["predicted_ms"] for each in found],
-                    customdata=[each["id"] for each in found],
-                    mode="markers",
-                    name=name,
-                    marker=marker,
-                    hovertemplate=(
-                        "candidate %{customdata}<br>measured %{x:.3~g}, predicted %{y:.3~g} ms<extra></extra>"
-                    ),
-                )
+            figure.add_scatter(
+                x=[each["measured_ms"] for each in found],
+                y=[each["predicted_ms"] for each in found],
+                customdata=[each["id"] for each in found],
+                mode="markers",
+                name=name,
+                marker=marker,
+                hovertemplate=("candidate %{customdata}<br>measured %{x:.3~g}, predicted %{y:.3~g} ms<extra></extra>"),
             )
     figure.update_xaxes(title_text="measured latency, ms", range=ends)
     figure.update_yaxes(title_text="predicted latency, ms", range=ends)
@@ -326,18 +293,33 @@ def _dots(
 ) -> None:
     points = list(points)
     if points:
-        figure.add_trace(
-            go.Scatter(
-                x=[x for _, x, _ in points],
-                y=[y for _, _, y in points],
-                name=name,
-                mode=mode,
-                marker=dict(marker),
-                hovertext=[_candidate_hover(candidate) for candidate, _, _ in points],
-                hoverinfo="text",
-                customdata=[candidate["id"] for candidate, _, _ in points],  # what a click shows more of
-            )
+        figure.add_scatter(
+            x=[x for _, x, _ in points],
+            y=[y for _, _, y in points],
+            name=name,
+            mode=mode,
+            marker=dict(marker),
+            hovertext=[_candidate_hover(candidate) for candidate, _, _ in points],
+            hoverinfo="text",
+            customdata=[candidate["id"] for candidate, _, _ in points],  # what a click shows more of
         )
+
+
+def _by_status(figure: go.Figure, points: Sequence[tuple[Record, Any, Any]]) -> None:
+    for kind, (name, marker) in KINDS.items():
+        _dots(figure, [point for point in points if status(point[0]) == kind], name, marker)
+
+
+def _survivors(figure: go.Figure, report: Record, points: Iterable[tuple[Record, Any, Any]], **more: Any) -> None:
+    """Mark the survivors among the points by their ranks."""
+    known = {candidate["id"]: (candidate, x, y) for candidate, x, y in points}
+    ranks = {survivor["candidate"]: survivor["rank"] for survivor in report.get("survivors") or ()}
+    chosen = {key: rank for key, rank in ranks.items() if key in known}
+    if chosen:
+        marker = {"size": 20, "color": INK, "line": {"color": "white", "width": 1.5}}
+        _dots(figure, [known[key] for key in chosen], "survivor, by rank", marker, mode="markers+text")
+        font = {"color": "white", "size": 11}
+        figure.data[-1].update(text=[str(rank) for rank in chosen.values()], textfont=font, **more)
 
 
 def _candidate_hover(candidate: Record) -> str:
@@ -404,14 +386,9 @@ def _limit(figure: go.Figure, objective: Record, *, vertical: bool) -> None:
     limit = units.number(objective.get("limit"))
     if limit is None:
         return
-    line = {"color": GREY, "dash": "dash", "width": 1.5}
-    text = f"limit {units.significant(limit)}"
-    if vertical:
-        note = {"text": text, "font": {"size": 11}}
-        figure.add_vline(limit, line=line, annotation=note, annotation_position="top left")
-    else:
-        note = {"text": text, "font": {"size": 11}}
-        figure.add_hline(limit, line=line, annotation=note, annotation_position="bottom right")
+    note = {"text": f"limit {units.significant(limit)}", "font": {"size": 11}}
+    add, corner = (figure.add_vline, "top left") if vertical else (figure.add_hline, "bottom right")
+    add(limit, line={"color": GREY, "dash": "dash", "width": 1.5}, annotation=note, annotation_position=corner)
 
 
 def _keep_in_view(

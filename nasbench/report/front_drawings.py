@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nasbench.data import load_data
+from nasbench.drawing.svg import operation_colours, svg
 from nasbench.models import read_description
-from nasbench.report.drawing.drawing import operation_colours, svg
 from nasbench.search.record import RecordedCandidate
 from nasbench.storage.code_digest import changes, code_digests
 from nasbench.storage.files import write_text

@@ -9,8 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nasbench.report import figures, page, units
-from nasbench.storage.files import write_text
+from nasbench.report import figures, units
+from nasbench.report.page import write_page
 
 Record = Mapping[str, Any]
 
@@ -20,26 +20,6 @@ SYMBOLS = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "trian
 FAST, SLOW = (0, 114, 178), (213, 94, 0)
 DARK = 0.75  # from which depth on text is white
 DEEPEST = math.log(20.0)  # twenty times faster, or slower, has the full colour
-STYLE = """<style>
-.matrix { width: auto; }
-.matrix th, .matrix td { padding: .25rem .4rem; text-align: center; vertical-align: middle; white-space: nowrap; }
-.matrix td:first-child, .matrix th:first-child { text-align: left; position: sticky; left: 0; background: #fff;
-  z-index: 1; }
-.matrix tr.next > td { border-top: 2px solid var(--line); }
-.matrix td.why { text-align: left; white-space: normal; color: var(--soft); font-size: .8rem; min-width: 16rem; }
-.matrix td.none { color: var(--soft); }
-.matrix summary { cursor: pointer; list-style: none; }
-.matrix summary::-webkit-details-marker { display: none; }
-.matrix td[style] small { color: inherit; }
-.sheet { position: fixed; left: 0; right: 0; bottom: 0; max-height: 65vh; overflow: auto; z-index: 9; background: #fff;
-  color: var(--ink); border-top: 3px solid var(--ink); box-shadow: 0 -4px 24px rgba(0, 0, 0, .2); text-align: left;
-  padding: .6rem max(1.25rem, calc(50vw - 33rem)) 1.2rem; white-space: normal; }
-.sheet h4 { margin: .2rem 0 .4rem; font-size: 1rem; }
-.sheet table { width: auto; }
-.sheet td, .sheet td:first-child { text-align: left; padding: .15rem .6rem; position: static; white-space: normal; }
-.scale span { display: inline-block; padding: .1rem .5rem; margin-right: 2px; font-size: .8rem; }
-@media print { .sheet { display: none; } }
-</style>"""
 
 
 def write_matrix_page(result: Record, path: Path) -> None:
@@ -49,25 +29,20 @@ def write_matrix_page(result: Record, path: Path) -> None:
         result: as `nasbench matrix --json` prints it.
         path: the file.
     """
-    parts = []
-    for number, model in enumerate(result["models"]):
-        cells = [cell for cell in result["cells"] if cell["model"] == model]
-        title = "Time as a multiple of eager PyTorch" + (f": {page.safe(model)}" if len(result["models"]) > 1 else "")
-        parts.append(page.section(title, f"{_hint(result)}\n{_table(result, cells)}"))
-        parts.append(page.section("Accuracy and time", _chart(cells, number)))
-        parts.append(page.section("Unsupported", _unsupported(cells)))
-    recipes = "\n".join(_recipe(each) for each in result["variants"] if each["model"] == result["models"][0])
-    body = "\n".join(
-        [
-            STYLE,
-            f"<header>\n<h1>Export matrix</h1>\n<p class='status'>{page.safe(', '.join(result['models']))}</p>",
-            f"<p class='summary'>{_summary(result)}</p>\n</header>",
-            *parts,
-            page.section("Variants", f"<table class='facts kinds'><tbody>{recipes}</tbody></table>"),
-            page.section("How to reproduce", f"<pre>{page.safe(result['command'])}</pre>"),
-        ]
+    filled = [cell for cell in result["cells"] if cell["reason"] is None]
+    best = min(filled, key=lambda cell: float(cell["of_eager"]["ratio"]), default=None)
+    write_page(
+        "matrix.html.j2",
+        path,
+        result=result,
+        filled=len(filled),
+        best=best,
+        best_times=None if best is None else _times(best["of_eager"]["ratio"]),
+        models=[_model(result, model) for model in result["models"]],
+        color=_color,
+        operators=_operators,
+        recipe=_recipe,
     )
-    write_text(path, page.document("Export matrix", body))
 
 
 def reasons(cells: Sequence[Record]) -> list[tuple[str, str]]:
@@ -88,112 +63,36 @@ def reasons(cells: Sequence[Record]) -> list[tuple[str, str]]:
     return told
 
 
-def _summary(result: Record) -> str:
-    filled = [cell for cell in result["cells"] if cell["reason"] is None]
-    if not filled:
-        return "No cell has numbers; the reasons are below."
-    best = min(filled, key=lambda cell: float(cell["of_eager"]["ratio"]))
-    return (
-        f"{len(filled)} of {len(result['cells'])} cells have numbers, each other one a reason. The fastest is "
-        f"<b>{page.safe(best['variant'])} in {page.safe(best['backend'])} {page.safe(best['precision'])}</b>: "
-        f"{_times(best['of_eager']['ratio'])}, with {best['val_acc_pct']:.2f} % of {best['val_images']:,} validation "
-        f"images right. {page.safe(result['machine'])}, {result['threads']} thread{'s' * (result['threads'] != 1)}, "
-        f"batch {result['batch']}."
-    )
-
-
 def _times(ratio: float) -> str:
     return units.times(ratio, 1.0, "faster than eager PyTorch", "slower than eager PyTorch", "as fast as eager PyTorch")
 
 
-def _hint(result: Record) -> str:
-    scale = "".join(f"<span style='{_color(ratio)}'>{ratio:g}</span>" for ratio in (0.05, 0.2, 0.5, 1, 2, 5, 20))
-    return (
-        f"<p class='scale'>{scale}</p>\n<p class='note'>Each cell was timed in turn with the model as it was given, in "
-        "eager PyTorch and float32 at the same threads and batch: below 1 it is faster. Below it, the validation "
-        "accuracy in percent. Click on a cell for its numbers and operators. Do not trust small differences between "
-        "cells: the machine changes from one to the next.</p>"
-    )
-
-
-def _table(result: Record, cells: Sequence[Record]) -> str:
+def _model(result: Record, model: str) -> dict[str, Any]:
+    """The cells of a model in rows; a reason for which a whole row or backend has no numbers stands once."""
+    cells = [cell for cell in result["cells"] if cell["model"] == model]
     variants = list(dict.fromkeys(cell["variant"] for cell in cells))
-    found = {(cell["backend"], cell["precision"], cell["variant"]): cell for cell in cells}
-    lines = []
+    known = {(cell["backend"], cell["precision"], cell["variant"]): cell for cell in cells}
+    rows: list[dict[str, Any]] = []
     for backend in result["backends"]:
-        rows = {
-            precision: [found[backend, precision, variant] for variant in variants]
+        own = {
+            precision: [known[backend, precision, variant] for variant in variants]
             for precision in result["precisions"]
         }
-        shared = _shared([cell for row in rows.values() for cell in row])
-        if shared is not None:
-            lines.append(_row(backend, "every precision", _why(shared, len(variants)), first=True))
-            continue
-        for number, (precision, row) in enumerate(rows.items()):
-            why = _shared(row)
-            inside = "".join(_cell(cell) for cell in row) if why is None else _why(why, len(variants))
-            lines.append(_row(backend, precision, inside, first=number == 0))
-    heads = "".join(f"<th>{page.safe(variant)}</th>" for variant in variants)
-    head = f"<thead><tr><th>runtime</th>{heads}</tr></thead>"
-    return (
-        f"<div class='scroll'><table class='matrix'>{head}\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
-    )
+        everything = [cell for row in own.values() for cell in row]
+        if _shared(everything) is not None:
+            own = {"every precision": everything}
+        rows += [
+            {"backend": backend, "precision": precision, "cells": row, "reason": _shared(row), "first": number == 0}
+            for number, (precision, row) in enumerate(own.items())
+        ]
+    filled = [cell for cell in cells if cell["reason"] is None]
+    return {"name": model, "variants": variants, "rows": rows, "chart": chart(filled), "reasons": reasons(cells)}
 
 
 def _shared(cells: Sequence[Record]) -> str | None:
     """The reason for which none of these cells has numbers; None if they differ in it or have some."""
-    found = {cell["reason"] for cell in cells}
-    return found.pop() if len(found) == 1 else None
-
-
-def _why(reason: str, columns: int) -> str:
-    return f"<td class='why' colspan='{columns}'>unsupported because {page.safe(reason)}</td>"
-
-
-def _row(backend: str, precision: str, inside: str, *, first: bool) -> str:
-    name = f"<td>{page.safe(backend)} <small>{page.safe(precision)}</small></td>"
-    return f"<tr{' class=next' if first else ''}>{name}{inside}</tr>"
-
-
-def _cell(cell: Record) -> str:
-    name = page.safe(f"{cell['variant']}, {cell['backend']} {cell['precision']}")
-    if cell["reason"] is not None:
-        why = f"unsupported because {page.safe(cell['reason'])}"
-        return f"<td class='none' title='{why}'>{_sheet(units.MISSING, name, f'<p>{why}</p>')}</td>"
-    ratio = float(cell["of_eager"]["ratio"])
-    shown = f"{units.significant(ratio)}<small>{cell['val_acc_pct']:.2f} %</small>"
-    return f"<td style='{_color(ratio)}'>{_sheet(shown, name, _facts(cell))}</td>"
-
-
-def _sheet(shown: str, name: str, inside: str) -> str:
-    close = "onclick='this.parentNode.open = false'"
-    return (
-        f"<details name='cell'><summary>{shown}</summary><div class='sheet' {close}><h4>{name}</h4>{inside}"
-        "<p class='note'>Click here to close this.</p></div></details>"
-    )
-
-
-def _facts(cell: Record) -> str:
-    latency, ratio, about = cell["latency_ms"], cell["of_eager"], cell["describe"]
-    told = {
-        "of eager": f"{ratio['ratio']:.3f} (95 % interval {ratio['low']:.3f} to {ratio['high']:.3f})",
-        "latency, ms": f"median {units.significant(latency['median'])}, p95 {units.significant(latency['p95'])}, "
-        f"eager {units.significant(cell['eager_latency_ms'])}, {latency['repeats']:,} calls"
-        + (", unstable" if latency["unstable"] else ""),
-        "validation accuracy": f"{cell['val_acc_pct']:.2f} % of {cell['val_images']:,} images",
-        "largest logit difference": f"{cell['max_logit_diff']:.2g}, where the largest logit is "
-        f"{units.significant(cell['largest_logit'])}",
-        "artefact": f"{units.size(cell['size_bytes'])}, made in {units.duration(cell['conversion_s'])}",
-    }
-    if cell["test_acc_pct"] is not None:
-        told["test accuracy"] = f"{cell['test_acc_pct']:.2f} % of {cell['test_images']:,} images"
-    told |= {
-        "operators given": _operators(about.get("operators")),
-        "operators run": _operators(about.get("operators_optimized")),
-        "runtime": ", ".join(f"{key} {value}" for key, value in about.items() if isinstance(value, str | int | float)),
-    }
-    rows = "".join(f"<tr><td>{page.safe(key)}</td><td>{page.safe(value)}</td></tr>" for key, value in told.items())
-    return f"<table><tbody>{rows}</tbody></table>"
+    given = {cell["reason"] for cell in cells}
+    return given.pop() if len(given) == 1 else None
 
 
 def _operators(counted: Mapping[str, int] | None) -> str:
@@ -214,37 +113,26 @@ def _color(ratio: float) -> str:
     return f"background:rgb({red},{green},{blue});color:{'#fff' if depth > DARK else '#1c2126'}"
 
 
-def _chart(cells: Sequence[Record], number: int) -> str:
-    filled = [cell for cell in cells if cell["reason"] is None]
-    if not filled:
-        return page.missing("No cell has numbers.")
-    return (
-        f"<figure>\n{page.plot(chart(filled), f'matrix-{number}')}\n<figcaption>Left is faster, up is more accurate. "
-        "The colour tells the runtime, the mark the precision: circle fp32, square fp16, diamond bf16, triangle int8."
-        "</figcaption>\n</figure>"
-    )
-
-
 def chart(cells: Sequence[Record]) -> go.Figure:
     """Accuracy over time as a multiple of eager; a colour for each backend, a mark for each precision."""
     figure = figures.empty_figure(height=420)
+    if not cells:
+        return figure
     for index, backend in enumerate(dict.fromkeys(cell["backend"] for cell in cells)):
         own = [cell for cell in cells if cell["backend"] == backend]
-        figure.add_trace(
-            go.Scatter(
-                x=[cell["of_eager"]["ratio"] for cell in own],
-                y=[cell["val_acc_pct"] for cell in own],
-                text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in own],
-                name=figures.escape(backend),
-                mode="markers",
-                marker={
-                    "color": COLORS[index % len(COLORS)],
-                    "symbol": [SYMBOLS.get(cell["precision"], "x") for cell in own],
-                    "size": 10,
-                    "opacity": 0.8,
-                },
-                hovertemplate="%{text}<br>%{x:.3f} of eager, %{y:.2f} %<extra></extra>",
-            )
+        figure.add_scatter(
+            x=[cell["of_eager"]["ratio"] for cell in own],
+            y=[cell["val_acc_pct"] for cell in own],
+            text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in own],
+            name=figures.escape(backend),
+            mode="markers",
+            marker={
+                "color": COLORS[index % len(COLORS)],
+                "symbol": [SYMBOLS.get(cell["precision"], "x") for cell in own],
+                "size": 10,
+                "opacity": 0.8,
+            },
+            hovertemplate="%{text}<br>%{x:.3f} of eager, %{y:.2f} %<extra></extra>",
         )
     figure.add_vline(1.0, line={"color": figures.GREY, "dash": "dash", "width": 1})
     figure.update_xaxes(title_text="time as a multiple of eager PyTorch", type="log")
@@ -252,18 +140,9 @@ def chart(cells: Sequence[Record]) -> go.Figure:
     return figure
 
 
-def _unsupported(cells: Sequence[Record]) -> str:
-    lines = "".join(f"<tr><td>{page.safe(who)}</td><td>{page.safe(why)}</td></tr>" for why, who in reasons(cells))
-    return f"<table class='facts'><tbody>{lines}</tbody></table>" if lines else page.missing("Every cell has numbers.")
-
-
-def _recipe(variant: Record) -> str:
-    steps = [
+def _recipe(steps: Sequence[Record]) -> str:
+    return "; ".join(
         f"{name}: {', '.join(f'{key}={value}' for key, value in options.items() if value is not None)}"
-        for step in variant["recipe"]
+        for step in steps
         for name, options in step.items()
-    ]
-    told = "; ".join(steps) or "the model as it was given"
-    if variant["reason"]:
-        told += f" (failed: {variant['reason']})"
-    return f"<tr><td>{page.safe(variant['name'])}</td><td>{page.safe(told)}</td></tr>"
+    )

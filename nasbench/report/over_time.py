@@ -24,15 +24,13 @@ def hypervolume_over_time(report: Record) -> go.Figure:
     ended = [each.get("finished_s") or 0.0 for each in report.get("candidates") or ()]
     last = max([seconds[-1], *ended])
     unit, divisor = figures.time_unit(last)
-    figure.add_trace(
-        go.Scatter(
-            x=[moment / divisor for moment in (*seconds, last)],
-            y=[*values, values[-1]],
-            mode="lines",
-            name="hypervolume",
-            line={"shape": "hv", "color": RED, "width": 2},
-            hovertemplate=f"%{{y:.3f}} after %{{x:.3~g}} {unit}<extra></extra>",
-        )
+    figure.add_scatter(
+        x=[moment / divisor for moment in (*seconds, last)],
+        y=[*values, values[-1]],
+        mode="lines",
+        name="hypervolume",
+        line={"shape": "hv", "color": RED, "width": 2},
+        hovertemplate=f"%{{y:.3f}} after %{{x:.3~g}} {unit}<extra></extra>",
     )
     figure.update_xaxes(title_text=f"time since the search began, {unit}", rangemode="tozero")
     figure.update_yaxes(title_text="hypervolume", rangemode="tozero")
@@ -49,39 +47,33 @@ def against_baseline(report: Record) -> go.Figure:
         return figure
     name = figures.escape(f"{told['controller']} search")
     own = told["search"]
-    figure.add_trace(
-        go.Scatter(
-            x=[*count, *reversed(count)],
-            y=[*told["high"], *reversed(told["low"])],
-            fill="toself",
-            fillcolor="rgba(138, 146, 155, 0.25)",
-            line={"width": 0},
-            mode="lines",
-            name=f"{name}, {told['coverage_pct']:.0f} %",
-            hoverinfo="skip",
-        )
+    figure.add_scatter(
+        x=[*count, *reversed(count)],
+        y=[*told["high"], *reversed(told["low"])],
+        fill="toself",
+        fillcolor="rgba(138, 146, 155, 0.25)",
+        line={"width": 0},
+        mode="lines",
+        name=f"{name}, {told['coverage_pct']:.0f} %",
+        hoverinfo="skip",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=list(count),
-            y=told["mean"],
-            customdata=list(zip(told["low"], told["high"], strict=True)),
-            mode="lines",
-            name=f"{name}, mean",
-            line={"color": GREY, "width": 2, "dash": "dash"},
-            hovertemplate="%{y:.4~g} (%{customdata[0]:.4~g} to %{customdata[1]:.4~g})<extra></extra>",
-        )
+    figure.add_scatter(
+        x=list(count),
+        y=told["mean"],
+        customdata=list(zip(told["low"], told["high"], strict=True)),
+        mode="lines",
+        name=f"{name}, mean",
+        line={"color": GREY, "width": 2, "dash": "dash"},
+        hovertemplate="%{y:.4~g} (%{customdata[0]:.4~g} to %{customdata[1]:.4~g})<extra></extra>",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=list(count[: len(own)]),
-            y=own,
-            mode="lines+markers",
-            marker={"size": [0] * (len(own) - 1) + [8]},  # its end
-            name="this search",
-            line={"shape": "hv", "color": BLUE if told.get("better") else INK, "width": 2.5},
-            hovertemplate="%{y:.4~g} after %{x} candidates<extra></extra>",
-        )
+    figure.add_scatter(
+        x=list(count[: len(own)]),
+        y=own,
+        mode="lines+markers",
+        marker={"size": [0] * (len(own) - 1) + [8]},  # its end
+        name="this search",
+        line={"shape": "hv", "color": BLUE if told.get("better") else INK, "width": 2.5},
+        hovertemplate="%{y:.4~g} after %{x} candidates<extra></extra>",
     )
     figure.update_xaxes(title_text="candidates that finished")
     figure.update_yaxes(title_text="best score" if told["measure"] == "score" else "hypervolume")

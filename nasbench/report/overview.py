@@ -1,40 +1,24 @@
-"""The head of the page: what was asked, what was found, and what it took."""
+"""The head of the page: what was found, in a sentence and in a few numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from nasbench.report import units
-from nasbench.report.cost import cost_sentence
-from nasbench.report.page import safe
-from nasbench.report.recipe_text import recipe_steps
 from nasbench.report.stage_bars import accuracy_metric
 
 Record = Mapping[str, Any]
 
 
-def overview(report: Record, name: str) -> str:
-    """Name and status, the best survivor in a few numbers, and a table of what was asked, found and spent (HTML)."""
-    status = str(report.get("status") or "unknown")
-    early = "" if status == "complete" else " early"
-    cards = "".join(
-        f'<div class="card"><b>{safe(value)}</b><span>{safe(what)}</span><small>{safe(detail)}</small></div>'
-        for value, what, detail in _cards(report)
-    )
-    rows = [*_asked(report), ("Found", found(report)), ("Cost", cost_sentence(report))]
-    if statement := (report.get("baseline") or {}).get("statement"):
-        rows.append(("Against chance", f"<b>{safe(statement)}</b>"))
-    told = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows)
-    return (
-        f'<header>\n<h1>{safe(name)}</h1>\n<p class="status{early}">Status: {safe(status)}</p>\n'
-        + (f'<div class="cards">{cards}</div>\n' if cards else "")
-        + f'<dl class="summary">{told}</dl>\n</header>'
-    )
+def found(report: Record) -> Markup:
+    """The best survivor from its first stage to the last that was accepted, as a sentence."""
+    return Markup(_found(report))
 
 
-def found(report: Record) -> str:
-    """The best survivor from its first stage to the last that was accepted, as a sentence (HTML)."""
+def _found(report: Record) -> str:
     best = _best(report)
     if best is None:
         if (report.get("experiment") or {}).get("survivors") in (0, []) and (count := len(report.get("front") or ())):
@@ -42,9 +26,9 @@ def found(report: Record) -> str:
         return "Found no survivor yet."
     first = best["stages"][0]
     last = _last(best)
-    who = f"The best survivor (candidate {safe(best['candidate'])})"
+    who = f"The best survivor (candidate {escape(best['candidate'])})"
     if last is None or last is first:
-        return f"{who} has {_described(best, first)} as {safe(first['name'])}; no later stage was accepted."
+        return f"{who} has {_described(best, first)} as {escape(first['name'])}; no later stage was accepted."
     key = accuracy_metric(best)
     before, now = first.get("metrics") or {}, last.get("metrics") or {}
     changes = [_faster(now.get("latency_ms"), before.get("latency_ms"))]
@@ -54,8 +38,8 @@ def found(report: Record) -> str:
     changes.append(f"{points} percentage points of accuracy" if points else "")
     told = ", ".join(change for change in changes if change)
     sentence = (
-        f"{who} went from {_described(best, first)} as {safe(first['name'])} to {_described(best, last)} as "
-        f"{safe(last['name'])}{': ' if told else ''}{told}."
+        f"{who} went from {_described(best, first)} as {escape(first['name'])} to {_described(best, last)} as "
+        f"{escape(last['name'])}{': ' if told else ''}{told}."
     )
     eager = (best.get("baseline") or {}).get("latency_ms")
     if gain := _faster(now.get("latency_ms"), eager):
@@ -66,7 +50,7 @@ def found(report: Record) -> str:
     return sentence
 
 
-def _cards(report: Record) -> Iterator[tuple[str, str, str]]:
+def cards(report: Record) -> Iterator[tuple[str, str, str]]:
     """A number, what it is, and where it comes from: the best survivor beside its network in eager PyTorch; time."""
     best = _best(report)
     last = None if best is None else _last(best)
@@ -121,57 +105,6 @@ def _rest(words: str) -> str:
     return words.partition(" times ")[2] or words
 
 
-def _asked(report: Record) -> Iterator[tuple[str, str]]:
-    experiment = report.get("experiment") or {}
-    goals = []
-    for objective in experiment.get("objectives") or ():
-        words, unit = units.METRICS.get(objective["metric"], (objective["metric"], ""))
-        limit = units.number(objective.get("limit"))
-        bound = "at least" if objective["goal"] == "max" else "at most"
-        within = "" if limit is None else f" ({bound} {units.significant(limit)} {unit})".replace(" )", ")")
-        goals.append(f"{'high' if objective['goal'] == 'max' else 'low'} {safe(words)}{within}")
-    device = experiment.get("device") or {}
-    threads, batch = device.get("threads"), device.get("batch")
-    details = [f"{safe(threads)} thread{'s' * (threads != 1)}"] if threads is not None else []
-    details += [f"batch {safe(batch)}"] if batch is not None else []
-    details += [safe(device["runtime"])] if device.get("runtime") else []
-    where = f"{_part(experiment, 'device')}{' (' + ', '.join(details) + ')' if details else ''}"
-    yield "Asked for", f"{' and '.join(goals) or 'no objective'} on the device {where}"
-    yield (
-        "Searched",
-        (
-            f"the space {_part(experiment, 'space')}{_size(report.get('space') or {})} on the data "
-            f"{_part(experiment, 'data')}, by the controller {_part(experiment, 'controller')}"
-            f"{_options(experiment.get('controller'))}"
-        ),
-    )
-    if steps := recipe_steps(experiment.get("recipe") or ()):
-        joint = (report.get("space") or {}).get("recipes") is not None
-        how = "with choices, searched together with the architecture: " if joint else ""
-        yield "Recipe", how + "; ".join(safe(step) for step in steps)
-
-
-def _size(space: Record) -> str:
-    architectures, recipes = units.number(space.get("architectures")), units.number(space.get("recipes"))
-    if architectures is None:
-        return ""
-    told = f"{_many(architectures)} architectures"
-    return f" ({told}{'' if recipes is None else f' x {_many(recipes)} recipes'})"
-
-
-def _many(count: float) -> str:
-    return f"{count:,.0f}" if count < 1e7 else f"{count:.2g}"
-
-
-def _options(named: object) -> str:
-    if not isinstance(named, Mapping):
-        return ""
-    told = ", ".join(
-        f"{safe(key)} {safe(value)}" for key, value in named.items() if key != "name" and value is not None
-    )
-    return f" ({told})" if told else ""
-
-
 def _best(report: Record) -> Record | None:
     survivors = sorted((s for s in report.get("survivors") or () if s.get("stages")), key=lambda s: s["rank"])
     return survivors[0] if survivors else None
@@ -198,18 +131,14 @@ def _described(survivor: Record, stage: Record) -> str:
     parts = [f"{units.percentage(accuracy)}&nbsp;% {units.METRICS[key][0]}"] if accuracy is not None else []
     parts += [f"{units.significant(latency)}&nbsp;ms"] if latency is not None else []
     parts += [units.size(size).replace(" ", "&nbsp;")] if size is not None else []
-    return f"<b>{', '.join(parts) or 'no measurements'}</b>" + (f" ({how})" if (how := runtime(metrics)) else "")
+    return f"<b>{', '.join(parts) or 'no measurements'}</b>" + (
+        f" ({how})" if (how := escape(runtime(metrics))) else ""
+    )
 
 
 def runtime(metrics: Record) -> str:
-    """Runtime and precision of what was measured (HTML); empty if neither is known."""
+    """Runtime and precision of what was measured; empty if neither is known."""
     latency = metrics.get("latency_ms")
     told = latency if isinstance(latency, Mapping) else {}
     words = [told.get("runtime") or metrics.get("runtime"), told.get("precision") or metrics.get("precision")]
-    return ", ".join(safe(word) for word in words if word)
-
-
-def _part(experiment: Record, key: str) -> str:
-    part = experiment.get(key)
-    name = part.get("name") if isinstance(part, Mapping) else part
-    return f"<b>{safe(name or 'unnamed')}</b>"
+    return ", ".join(str(word) for word in words if word)

@@ -10,9 +10,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from nasbench.report import figures, page, units
+from nasbench.report import figures, units
 from nasbench.report.figures import FONT, GREY, INK
-from nasbench.storage.files import write_text
+from nasbench.report.page import write_page
 
 Record = Mapping[str, Any]
 
@@ -22,13 +22,6 @@ ROW, LONGEST = 22, 34  # height of a layer in pixels; characters of its name
 TICKS = (0, 1, 5, 10, 25, 50, 100)
 # From white to the vermilion of Okabe and Ito and on to a dark red: light is good, in print too.
 SCALE = ((0.0, "#ffffff"), (0.35, "#fbd3b4"), (0.7, "#d55e00"), (1.0, "#6b2400"))
-STYLE = """<style>
-.bears td { white-space: nowrap; }
-.bears td small { display: inline; }
-.bears td.text { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
-.wide { overflow-x: auto; }
-.wide > div { min-width: 54rem; }
-</style>"""
 
 
 def write_sensitivity_page(result: Record, names: Sequence[str], path: Path, command: str) -> None:
@@ -40,31 +33,14 @@ def write_sensitivity_page(result: Record, names: Sequence[str], path: Path, com
         path: the file.
         command: that made it.
     """
-    figure = sensitivity_figure(result, names)
-    what = "\n".join(
-        f"<h3>{page.safe(each['technique'])}</h3>\n{_table(each)}" for each in result["techniques"] if each["layers"]
+    write_page(
+        "sensitivity.html.j2",
+        path,
+        result=result,
+        map=sensitivity_figure(result, names),
+        command=command,
+        setting_text=setting_text,
     )
-    left = "\n".join(_left_out(each) for each in result["techniques"] if each["left_out"])
-    body = "\n".join(
-        [
-            STYLE,
-            f"<header>\n<h1>What each layer bears</h1>\n<p class='status'>{page.safe(result['model'])}</p>",
-            f"<p class='summary'>{_summary(result)}</p>\n</header>",
-            page.section(
-                "Accuracy lost",
-                f'<figure>\n<div class="wide">{page.plot(figure, "sensitivity", tools=False)}</div>\n'
-                "<figcaption>Points of validation accuracy that are lost if only this layer is changed, and nothing is "
-                "trained afterwards. An empty place: the technique does not change this layer, or not by itself. The "
-                "losses of several layers do not add up.</figcaption>\n</figure>",
-            ),
-            page.section("The numbers", f"{_hint(result)}\n{what}"),
-            page.section("Left as they are", left or page.missing("Every layer can be changed in every way.")),
-            page.section(
-                "How to reproduce", f"<pre>{page.safe(command)}</pre>\n<pre>{page.safe(result['architecture'])}</pre>"
-            ),
-        ]
-    )
-    write_text(path, page.document(f"Sensitivity of {result['model']}", body))
 
 
 def sensitivity_figure(result: Record, names: Sequence[str]) -> go.Figure:
@@ -186,42 +162,3 @@ def _in_order(layers: set[str], names: Sequence[str]) -> list[str]:
         return order.get(known, -1), name
 
     return sorted(layers, key=place)
-
-
-def _summary(result: Record) -> str:
-    part = "all" if result["images"] == result["validation_images"] else f"{result['images']:,}"
-    return (
-        f"The network has <b>{result['val_acc_pct']:.2f} %</b> on {part} of the {result['validation_images']:,} "
-        f"validation images of {page.safe(result['data'])}. One image is {100 / result['images']:.2g} points: losses "
-        f"of a few images mean little."
-    )
-
-
-def _hint(result: Record) -> str:
-    return (
-        "<p class='note'>Validation accuracy in percent, and its change. Channels by importance "
-        f"{page.safe(result['importance'])}, with the layers that are coupled to them; decomposition by "
-        f"{page.safe(result['method'])}; bits of the weights only, one scale for each output channel.</p>"
-    )
-
-
-def _table(found: Record) -> str:
-    heads = "".join(f"<th>{setting_text(found['technique'], each)}</th>" for each in found["settings"])
-    lines = []
-    for layer in found["layers"]:
-        also = f" <small>with {page.safe(', '.join(layer['coupled']))}</small>" if layer["coupled"] else ""
-        cells = "".join(f"<td>{_cell(each)}</td>" for each in layer["tried"])
-        name = f"<td class='text'>{page.safe(layer['layer'])}{also}</td>"
-        lines.append(f"<tr>{name}<td>{layer['weights']:,}</td>{cells}</tr>")
-    head = f"<thead><tr><th class='text'>layer</th><th>weights</th>{heads}</tr></thead>"
-    return f"<div class='scroll'><table class='bears'>{head}\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
-
-
-def _cell(tried: Record) -> str:
-    if tried["val_acc_pct"] is None:
-        return f"<span title='{page.safe(tried['reason'])}'>\N{EN DASH}</span>"
-    return f"{tried['val_acc_pct']:.2f} <small>{units.signed(-tried['drop_pct'], 2)}</small>"
-
-
-def _left_out(found: Record) -> str:
-    return page.facts_table(page.safe(found["technique"]), found["left_out"])

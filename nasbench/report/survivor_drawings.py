@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from nasbench.drawing.svg import operation_colours, svg
 from nasbench.models import read_description
-from nasbench.report.drawing.drawing import operation_colours, svg
 from nasbench.storage.code_digest import changes, code_digests
 from nasbench.storage.files import write_text
 from nasbench_registry import UserError

@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nasbench.report import figures, page
-from nasbench.storage.files import write_text
+from nasbench.report import figures
+from nasbench.report.page import write_page
 
 Entry = Mapping[str, Any]
 
@@ -25,24 +25,13 @@ def write_throughput_page(entries: Sequence[Entry], path: Path, max_latency_ms: 
         path: the file.
         max_latency_ms: a limit to be drawn; None draws none.
     """
-    protocol = entries[0]["protocol"]
-    streams = entries[0]["streams"] is not None
-    how = protocol.get("order", "one call after the other; models and backends take turns")
-    body = "\n".join(
-        [
-            "<header>\n<h1>Latency and throughput</h1>",
-            f"<p class='status'>{page.safe(protocol['device'])}</p></header>",
-            page.section(
-                "Curves",
-                f"<figure>\n{page.plot(throughput_figure(entries, max_latency_ms), 'throughput')}\n<figcaption>"
-                f"Each point is one batch size{' and number of streams' if streams else ''}; lines join those of one "
-                f"backend with the same threads{' and streams' if streams else ''}. Up and to the left is better. "
-                f"{page.safe(how)}.</figcaption>\n</figure>",
-            ),
-            page.section("The numbers", _table(entries)),
-        ]
+    write_page(
+        "throughput.html.j2",
+        path,
+        entries=entries,
+        curves=throughput_figure(entries, max_latency_ms),
+        rows=[throughput_row(entry) for entry in entries],
     )
-    write_text(path, page.document("Latency and throughput", body))
 
 
 def throughput_figure(entries: Sequence[Entry], max_latency_ms: float | None) -> go.Figure:
@@ -59,23 +48,21 @@ def throughput_figure(entries: Sequence[Entry], max_latency_ms: float | None) ->
         name = f"{backend} {precision}, {threads} thread(s)" + (f", {streams} stream(s)" if streams else "")
         points = sorted(points, key=lambda entry: int(entry["batch"]))
         colour = COLOURS[kinds.index(key[:3]) % len(COLOURS)]
-        figure.add_trace(
-            go.Scatter(
-                x=[entry["latency_ms"]["p95"] for entry in points],
-                y=[entry["throughput_per_s"] for entry in points],
-                mode="lines+markers+text",
-                text=[str(entry["batch"]) for entry in points],
-                textposition="top center",
-                textfont={"size": 10},
-                name=figures.escape(f"{model}, {name}" if several else name),
-                line={"color": colour, "width": 1.5},
-                marker={
-                    "color": colour,
-                    "symbol": SYMBOLS[number % len(SYMBOLS)],
-                    "size": [13 if entry.get("picked") else 8 for entry in points],
-                },
-                hovertemplate="batch %{text}<br>p95 %{x:.3f} ms<br>%{y:,.0f} images/s<extra></extra>",
-            )
+        figure.add_scatter(
+            x=[entry["latency_ms"]["p95"] for entry in points],
+            y=[entry["throughput_per_s"] for entry in points],
+            mode="lines+markers+text",
+            text=[str(entry["batch"]) for entry in points],
+            textposition="top center",
+            textfont={"size": 10},
+            name=figures.escape(f"{model}, {name}" if several else name),
+            line={"color": colour, "width": 1.5},
+            marker={
+                "color": colour,
+                "symbol": SYMBOLS[number % len(SYMBOLS)],
+                "size": [13 if entry.get("picked") else 8 for entry in points],
+            },
+            hovertemplate="batch %{text}<br>p95 %{x:.3f} ms<br>%{y:,.0f} images/s<extra></extra>",
         )
     if max_latency_ms is not None:
         figure.add_vline(x=max_latency_ms, line={"color": figures.GREY, "dash": "dot"})
@@ -85,22 +72,17 @@ def throughput_figure(entries: Sequence[Entry], max_latency_ms: float | None) ->
     return figure
 
 
-def _table(entries: Sequence[Entry]) -> str:
-    heads = ("model", "backend", "precision", "threads", "batch", "streams", "median ms", "p95 ms", "images/s", "")
-    rows = []
-    for entry in entries:
-        cells = (
-            page.safe(entry["model"]),
-            page.safe(entry["backend"]),
-            page.safe(entry["precision"]),
-            entry["threads"],
-            entry["batch"],
-            entry["streams"] or "",
-            f"{entry['latency_ms']['median']:.3f}",
-            f"{entry['latency_ms']['p95']:.3f}",
-            f"{entry['throughput_per_s']:,.0f}",
-            "picked" if entry.get("picked") else "",
-        )
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th>{each}</th>" for each in heads)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+def throughput_row(entry: Entry) -> dict[str, Any]:
+    """What people read of an entry: a heading and a text for each column."""
+    return {
+        "model": entry["model"],
+        "backend": entry["backend"],
+        "precision": entry["precision"],
+        "threads": entry["threads"],
+        "batch": entry["batch"],
+        "streams": entry["streams"] or "",
+        "median ms": f"{entry['latency_ms']['median']:.3f}",
+        "p95 ms": f"{entry['latency_ms']['p95']:.3f}",
+        "images/s": f"{entry['throughput_per_s']:,.0f}",
+        "": "picked" if entry.get("picked") else "",
+    }

@@ -36,10 +36,19 @@ def median_ms(latency: object) -> float | None:
     return number(latency.get("median")) if isinstance(latency, Mapping) else number(latency)
 
 
+def words(metric: str) -> str:
+    """A metric in words; its own name where it is not one of the framework's."""
+    return METRICS.get(metric, (metric, ""))[0]
+
+
+def unit(metric: str) -> str:
+    """The unit of a metric; empty where it has none, or is not one of the framework's."""
+    return METRICS.get(metric, ("", ""))[1]
+
+
 def label(metric: str) -> str:
     """The axis title of a metric; its own name where it is not one of the framework's."""
-    words, unit = METRICS.get(metric, (metric, ""))
-    return f"{words}, {unit}" if unit else words
+    return ", ".join(part for part in (words(metric), unit(metric)) if part)
 
 
 def significant(value: float | None) -> str:

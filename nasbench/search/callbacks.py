@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nasbench.search.record import RecordedCandidate
@@ -73,47 +73,14 @@ class Callbacks(Callback):
     def __init__(self, members: Iterable[Callback]) -> None:
         self.members = tuple(members)
 
-    def begin(self, study: Study, experiment: Mapping[str, Any]) -> None:
-        """See `Callback.begin`."""
-        for member in self.members:
-            member.begin(study, experiment)
 
-    def phase(self, name: str, total: int) -> None:
-        """See `Callback.phase`."""
+def _to_all(event: str) -> Callable[..., None]:
+    def tell(self: Callbacks, *words: Any) -> None:
         for member in self.members:
-            member.phase(name, total)
+            getattr(member, event)(*words)
 
-    def advance(self, done: int, text: str = "") -> None:
-        """See `Callback.advance`."""
-        for member in self.members:
-            member.advance(done, text)
+    return tell
 
-    def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
-        """See `Callback.candidate_done`."""
-        for member in self.members:
-            member.candidate_done(candidate, study)
 
-    def front_changed(self, front: Sequence[int], study: Study) -> None:
-        """See `Callback.front_changed`."""
-        for member in self.members:
-            member.front_changed(front, study)
-
-    def retry(self, number: int, status: str, error: str | None) -> None:
-        """See `Callback.retry`."""
-        for member in self.members:
-            member.retry(number, status, error)
-
-    def stage_done(self, rank: int, stage: Mapping[str, Any]) -> None:
-        """See `Callback.stage_done`."""
-        for member in self.members:
-            member.stage_done(rank, stage)
-
-    def stopping(self) -> None:
-        """See `Callback.stopping`."""
-        for member in self.members:
-            member.stopping()
-
-    def end(self, report: Mapping[str, Any]) -> None:
-        """See `Callback.end`."""
-        for member in self.members:
-            member.end(report)
+for _event in [name for name in vars(Callback) if not name.startswith("_")]:
+    setattr(Callbacks, _event, _to_all(_event))

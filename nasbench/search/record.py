@@ -74,24 +74,10 @@ class RecordedCandidate:
 
 
 def describe(candidate: RecordedCandidate) -> dict[str, Any]:
-    """A candidate in JSON values."""
-    return {
-        "id": candidate.id,
-        "architecture": candidate.architecture,
-        "network": candidate.network,
-        "recipe": candidate.recipe,
-        "status": candidate.status,
-        "metrics": candidate.metrics,
+    """A candidate in JSON values; its decisions are left out, which its notation tells."""
+    known = {name: value for name, value in vars(candidate).items() if name not in ("arch", "choices")}
+    return known | {
         "scores": list(candidate.scores) if candidate.scores else None,
-        "epochs": candidate.epochs,
-        "seconds": candidate.seconds,
-        "training_seconds": candidate.training_seconds,
-        "finished_s": candidate.finished_s,
-        "error": candidate.error,
-        "ending": candidate.ending,
-        "violation": candidate.violation,
-        "attempts": candidate.attempts,
-        "cached": candidate.cached,
         "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},
     }
 
@@ -306,16 +292,10 @@ def _candidate(trial: optuna.trial.FrozenTrial) -> RecordedCandidate:
 
 def fill(candidate: RecordedCandidate, outcome: Mapping[str, Any]) -> None:
     """Set what is known of a candidate that ended."""
-    candidate.status = outcome["status"]
+    for name in ("status", "seconds", "finished_s", "error", "training_seconds", "cached", "ending", "violation"):
+        setattr(candidate, name, outcome[name])
     candidate.metrics = dict(outcome["metrics"])
     candidate.scores = tuple(outcome["scores"]) if outcome["scores"] else None
-    candidate.seconds = outcome["seconds"]
-    candidate.finished_s = outcome["finished_s"]
-    candidate.error = outcome["error"]
-    candidate.training_seconds = outcome["training_seconds"]
-    candidate.cached = outcome["cached"]
-    candidate.ending = outcome["ending"]
-    candidate.violation = outcome["violation"]
 
 
 def _category(option: Any) -> str | int | float | bool | None:

@@ -176,7 +176,7 @@ def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: Gate
     if device is None or not (device.times_networks and device.measures_many):
         return
     try:
-        artefacts = [each.deployed or bench.deploy(each.model) for each in (before, stage) if each.model is not None]
+        artefacts = [each.deployed or bench.compiled(each.model) for each in (before, stage) if each.model is not None]
     except UserError:
         return  # the report says why it has no latency
     before.deployed, stage.deployed = artefacts
@@ -227,7 +227,7 @@ def measure_stages(
             elif stage is stages[0] and candidate is not None and isinstance(stage.model, nn.Module):
                 made = candidate(stage.model, task)
             else:
-                made = there.deploy(stage.model)
+                made = there.compiled(stage.model)
             missing = device.why_not(made)
         except (UserError, NotInTable) as error:
             missing = str(error)
@@ -235,7 +235,7 @@ def measure_stages(
             deployed[stage.name] = made
         else:
             reasons[stage.name] = missing
-    eager = device.baseline(stages[0].network, task)
+    eager = device.eager(stages[0].network, task)
     if eager is not None:
         deployed = {BASELINE: eager} | deployed
     timed_in_turn = device.measure_beside(deployed, task, bench.anchors, MEASURE_S)

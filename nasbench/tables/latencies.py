@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from nasbench.tables.sources import SOURCES
 from nasbench_registry import UserError, one_of
 from search_spaces import Architecture
-from search_spaces.nasbench201 import NASBench201
 
 Vector = npt.NDArray[np.float64]
 
@@ -36,6 +34,8 @@ def latency_cells() -> tuple[Architecture, ...]:
     Raises:
         UserError: the data are not at hand, or are not what was published.
     """
+    from search_spaces.nasbench201 import NASBench201
+
     space = NASBench201()
     rows: dict[str, int] = _read(CELLS)
     return tuple(space.parse(text) for text, _ in sorted(rows.items(), key=lambda item: item[1]))
@@ -67,6 +67,8 @@ def _read(name: str) -> Any:
     expected = next(file.sha256 for file in SOURCE.files if file.name == name)
     if hashlib.sha256(content).hexdigest() != expected:
         raise UserError(f"{path} does not hold the published numbers; run: nasbench data fetch {SOURCE.name}.")
+    import torch
+
     return torch.load(io.BytesIO(content), weights_only=True)
 
 

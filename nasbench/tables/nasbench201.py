@@ -23,7 +23,6 @@ from nasbench.data.folders import data_folders
 from nasbench.tables.table import Column, Table
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace, Task
-from search_spaces.nasbench201 import NASBench201
 
 FILE = "nasbench201/nasbench201.csv.gz"
 CONTENT_SHA256 = "4e04184cd0fcf1c0c383ed77725d08dfe739469dd3b6fe004a9320ca9278f8a7"  # of the text inside
@@ -51,6 +50,8 @@ def load_nasbench201(path: Path | None = None) -> Table:
     Raises:
         UserError: there is no such file, or its content is not what was published.
     """
+    from search_spaces.nasbench201 import NASBench201
+
     space = NASBench201()
     lines = _content(path or find_file()).decode("ascii").splitlines()
     fields = [line.split(",") for line in lines[1:]]
@@ -122,6 +123,8 @@ def convert(raw: Mapping[str, bytes]) -> dict[str, bytes]:
 
     short = pd.read_pickle(io.BytesIO(raw["mini-bench-arch-cell-accs.pd"])).sort_values("arch")
     rows = len(short)
+    from search_spaces.nasbench201 import NASBench201
+
     space = NASBench201()
     archs = [space.parse(text) for text in short["cellstr"]]
     columns: dict[str, list[str]] = {"index": [str(index) for index in range(rows)], "arch": list(short["cellstr"])}

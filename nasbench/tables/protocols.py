@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nasbench.data.registry import why_missing
+from nasbench_compression.registry import why_no_backend
+
 
 class Strict(BaseModel):
     """A part of the file of a table; unknown keys are refused."""
@@ -112,6 +115,10 @@ class Compression(Strict):
     training: dict[str, Any]
     runtime: str = "onnxruntime"
     text: str
+
+    def why_unavailable(self) -> str | None:
+        """Why nothing can be measured here, a runtime or the images that are missing; None if nothing is."""
+        return why_no_backend(self.runtime) or why_missing(**self.data)
 
 
 SHOWN = {

@@ -15,7 +15,7 @@ BAND = (10, 90)  # percentiles over the seeds
 
 
 @dataclass(frozen=True)
-class Cell:
+class Entry:
     """One number of the table beside ours.
 
     Attributes:
@@ -75,7 +75,7 @@ class Reproduction:
     Attributes:
         table: what was asked.
         seeds: searches of a row.
-        cells: row by row.
+        entries: row by row.
         curves: by (row, column); none for tables that search nothing.
         optima: the best test accuracy in the benchmark that a column can reach, in percent, by column; none for
             tables that search nothing.
@@ -84,7 +84,7 @@ class Reproduction:
 
     table: PaperTable
     seeds: int
-    cells: tuple[Cell, ...]
+    entries: tuple[Entry, ...]
     curves: dict[tuple[str, str], Curve]
     optima: dict[str, float]
     wall_s: float
@@ -101,5 +101,5 @@ class Reproduction:
             "deviations": deviations,
             "seeds": self.seeds,
             "wall_s": self.wall_s,
-            "rows": [asdict(cell) for cell in self.cells],
+            "rows": [asdict(cell) for cell in self.entries],
         }

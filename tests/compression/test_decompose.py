@@ -12,7 +12,7 @@ from bounds import check_learned
 from torch import nn
 
 from nasbench_compression import get_step
-from nasbench_compression.decomposition.candidates import find_candidates
+from nasbench_compression.decomposition.decomposable import find_decomposable
 from nasbench_compression.decomposition.decompose import METHODS
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
@@ -152,7 +152,7 @@ def test_networks_of_low_rank_compute_the_same(context, space, method) -> None:
     found, task = get_space(space, **SPACES[space]), Task((1, 8, 8), 10)
     torch.manual_seed(0)
     network = found.build(found.sample(np.random.default_rng(4)), task).eval()
-    candidates, _ = find_candidates(network, METHODS[method], (), context.example_inputs, seed=0)
+    candidates, _ = find_decomposable(network, METHODS[method], (), context.example_inputs, seed=0)
     for candidate in candidates:
         layer = candidate.layer
         _, product = METHODS[method].factors(layer, METHODS[method].same(layer, 2), 0)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nasbench_compression import Context, get_step
-from nasbench_compression.decomposition.candidates import find_candidates
+from nasbench_compression.decomposition.decomposable import find_decomposable
 from nasbench_compression.decomposition.decompose import METHODS
 from nasbench_compression.decomposition.method import decompose_layer
 from nasbench_compression.decomposition.vbmf import _threshold, vbmf
@@ -101,7 +101,7 @@ def test_energy_is_kept_by_the_smallest_ranks(context, method, energy) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.Flatten(), nn.Linear(192, 10))
     _, note = get_step("decompose", method=method, energy=energy).apply(model, context)
-    candidates, _ = find_candidates(model, METHODS[method], (), context.example_inputs, context.seed)
+    candidates, _ = find_decomposable(model, METHODS[method], (), context.example_inputs, context.seed)
     layers = {candidate.name: candidate for candidate in candidates}
     assert "2" in note["layers"]
     for name, made in note["layers"].items():

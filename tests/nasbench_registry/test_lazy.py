@@ -55,12 +55,13 @@ def test_a_name_is_looked_for_where_its_stub_says(tmp_path, monkeypatch):
 
 def registries():
     from controllers import CONTROLLERS
+    from nasbench.devices.registry import DEVICES
     from nasbench.evaluators.registry import EVALUATORS
     from nasbench.latency.predictors import PREDICTORS
     from nasbench_compression import BACKENDS, STEPS
     from search_spaces import SPACES
 
-    return [SPACES, CONTROLLERS, STEPS, BACKENDS, EVALUATORS, PREDICTORS]
+    return [SPACES, CONTROLLERS, STEPS, BACKENDS, EVALUATORS, PREDICTORS, DEVICES]
 
 
 @pytest.mark.parametrize("entries", registries(), ids=lambda entries: next(iter(entries.places.values())))
@@ -70,7 +71,28 @@ def test_what_classes_say_of_themselves_is_what_their_source_says(entries):
         assert inspect.isclass(cls) and cls is load(entries.places[name])
         said = tuple(each for each in ("summary", "source") if getattr(cls, each, None))
         assert "summary" in said
-        assert entries.texts(name, said) == {each: getattr(cls, each) for each in said}
+        assert entries.literals(name, said) == {each: getattr(cls, each) for each in said}
+
+
+def test_what_backends_and_devices_need_is_what_their_source_says():
+    from nasbench.data import DATASETS
+    from nasbench.devices.registry import DEVICES
+    from nasbench_compression import backends
+    from nasbench_compression.registry import why_no_backend
+
+    assert {name: why_no_backend(name) for name in backends} == {
+        name: backends.find(name).why_unavailable() for name in backends
+    }
+    for name, device in DEVICES.items():
+        assert DEVICES.literals(name, ("missing",)) == {"missing": device.missing}
+    for name, read in DATASETS.items():
+        assert DATASETS.docstring(name) == inspect.getdoc(inspect.getmodule(read))
+
+
+def test_the_methods_of_a_step_are_in_its_source():
+    from nasbench_compression.decomposition.decompose import METHODS, Decompose
+
+    assert Decompose.source == "; ".join(f"{method.name}: {method.source}" for method in METHODS.values())
 
 
 def test_a_text_that_is_no_literal_is_read_from_the_class(tmp_path, monkeypatch):
@@ -82,10 +104,10 @@ def test_a_text_that_is_no_literal_is_read_from_the_class(tmp_path, monkeypatch)
     )
     monkeypatch.syspath_prepend(tmp_path)
     entries = Entries({"computed": "computed_texts:Computed", "written": "computed_texts:Written"})
-    assert entries.texts("written", ("summary", "source")) == {"summary": "written", "source": "here"}
+    assert entries.literals("written", ("summary", "source")) == {"summary": "written", "source": "here"}
     with pytest.raises(ZeroDivisionError):
-        entries.texts("computed", ("summary", "source"))
+        entries.literals("computed", ("summary", "source"))
     (tmp_path / "computed_texts.py").write_text((tmp_path / "computed_texts.py").read_text().rpartition("written =")[0])
     importlib.invalidate_caches()
-    assert entries.texts("computed", ("summary", "source")) == {"summary": "one and two", "source": "inherited"}
+    assert entries.literals("computed", ("summary", "source")) == {"summary": "one and two", "source": "inherited"}
     assert len(entries) == 2 and "written" in entries and "other" not in entries

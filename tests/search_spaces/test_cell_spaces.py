@@ -12,7 +12,7 @@ from nasbench.costs.cost import cost
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
-from search_spaces.cell_graphs import Cell, distinct_labelings
+from search_spaces.cell_graphs import CellGraph, distinct_labelings
 from search_spaces.core import Architecture
 from search_spaces.darts import FactorizedReduce, _canonical, _smallest
 from search_spaces.nasbench101 import vertex_channels
@@ -130,7 +130,7 @@ def test_nasbench101_shares_the_channels_as_the_paper_does():
     cell = space.cell(space.parse(f"{CONV1}(0)|{CONV1}(1)|{CONV1}(1)|{CONV1}(0)|output(2,3,4)"))
     assert cell.size == 6
     assert vertex_channels(cell, 128) == [0, 43, 43, 43, 42, 128]
-    assert vertex_channels(Cell(2, 1, ()), 128) == [0, 128]
+    assert vertex_channels(CellGraph(2, 1, ()), 128) == [0, 128]
 
 
 def test_nasbench101_merges_superfluous_vertices_and_numberings():

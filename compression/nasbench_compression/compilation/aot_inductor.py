@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nasbench_compression.compilation.backend import Backend, CompiledModel, SingleFile, torch_threads
 from nasbench_compression.compilation.exported import operators, silence
-from nasbench_compression.compilation.inductor import compiling, exported, kernels, why_no_compiler
+from nasbench_compression.compilation.inductor import compiling, exported, kernels
 from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
 
 _FILE = "model.pt2"
@@ -88,6 +88,7 @@ class AotInductor(Backend):
     source: ClassVar[str] = "https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
     compile_s: ClassVar[float] = 30.0
+    also_needs: ClassVar[str] = "nasbench_compression.compilation.availability:no_compiler"
     artefact: ClassVar[str] = _FILE
     usage: ClassVar[str] = """
         import torch
@@ -96,11 +97,6 @@ class AotInductor(Backend):
         with torch.no_grad():  # it takes as many images at a time
             logits = torch.cat([network(part) for part in torch.from_numpy(images).split({batch})]).numpy()
     """
-
-    @classmethod
-    def why_unavailable(cls) -> str | None:
-        """See `Backend.why_unavailable`; it needs a C++ compiler, too."""
-        return super().why_unavailable() or why_no_compiler(cls.name)
 
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None

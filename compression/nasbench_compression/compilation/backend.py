@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from nasbench_compression.checks import check_number
 from nasbench_compression.compilation.agreement import Agreement, Limits, examine
+from nasbench_compression.compilation.availability import why_unavailable
 from nasbench_compression.compilation.signature import Array, Signature, as_written, deployed
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError, WorkFailed, one_of
@@ -133,6 +133,8 @@ class Backend(ABC):
         artefact: name of the file that `CompiledModel.save` writes into a folder.
         packages: import names without which it does not run.
         extra: of this project, that installs them.
+        also_needs: a function that is called with `name` and says what else is missing, as ``module:function``; empty
+            where nothing is.
         usage: a few lines of Python that run the artefact without this project: from `images` (n, c, h, w) float32 to
             `logits` (n, classes); with the fields {file}, {threads}, {batch} and {arithmetic}, which
             is bf16 or f32, to be filled in. Empty where the artefact does not run by itself.
@@ -147,6 +149,7 @@ class Backend(ABC):
     artefact: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
+    also_needs: ClassVar[str] = ""
     usage: ClassVar[str] = ""
     compile_s: ClassVar[float] = 5.0
 
@@ -157,14 +160,8 @@ class Backend(ABC):
 
     @classmethod
     def why_unavailable(cls) -> str | None:
-        """What is missing on this machine and how to get it; None if nothing is. By default it asks for `packages`."""
-        missing = [package for package in cls.packages if importlib.util.find_spec(package) is None]
-        if not missing:
-            return None
-        return (
-            f"backend {cls.name!r} needs {', '.join(missing)}, which is not installed; "
-            f"run: pip install 'nasbench-framework[{cls.extra}]'"
-        )
+        """What is missing on this machine and how to get it; None if nothing is."""
+        return why_unavailable(cls.name, cls.packages, cls.extra, cls.also_needs)
 
     @classmethod
     def why_not_loadable(cls) -> str | None:

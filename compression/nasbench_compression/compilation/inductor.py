@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,17 +41,6 @@ def _quantizer(model: nn.Module) -> Any:
     for name in float_layers(model):
         quantizer.set_module_name_qconfig(name, None)
     return quantizer
-
-
-def why_no_compiler(backend: str) -> str | None:
-    """What is missing of what Inductor needs to compile, a C++ compiler; None if nothing is."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        return (
-            f"backend {backend!r} needs a C++ compiler, and there is no {compiler!r} here; install g++, or name "
-            f"another one in the variable CXX."
-        )
-    return None
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench_compression.compilation import litert_convert
+from nasbench_compression.compilation.availability import converter, missing_packages
 from nasbench_compression.compilation.backend import (
     Backend,
     CompiledModel,
@@ -32,8 +32,6 @@ from nasbench_compression.quantization.modules import QuantizedConv2d, Quantized
 from nasbench_registry import UserError, WorkFailed
 
 _FILE = "model.tflite"
-_INTERPRETER = "NASBENCH_LITERT_PYTHON"
-_MADE = Path(".venv-litert") / "bin" / "python"  # by `make litert`
 _TIMEOUT_S = 900.0
 _CALIBRATION_IMAGES = 256
 
@@ -126,6 +124,7 @@ class LiteRt(Backend):
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("ai_edge_litert",)
     extra: ClassVar[str] = "litert"
+    also_needs: ClassVar[str] = "nasbench_compression.compilation.availability:no_converter"
     usage: ClassVar[str] = """
         import numpy as np
         from ai_edge_litert.interpreter import Interpreter
@@ -149,14 +148,9 @@ class LiteRt(Backend):
             raise UserError(f"float_ends is {self.float_ends!r}; it must be true or false.")
 
     @classmethod
-    def why_unavailable(cls) -> str | None:
-        """The runtime, or the environment that makes files for it; `load` needs the first only."""
-        return super().why_unavailable() or _why_no_converter()
-
-    @classmethod
     def why_not_loadable(cls) -> str | None:
         """The runtime alone."""
-        return super().why_unavailable()
+        return missing_packages(cls.name, cls.packages, cls.extra)
 
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
@@ -185,26 +179,8 @@ class LiteRt(Backend):
         return LiteRtModel(file.read_bytes(), self.threads)
 
 
-def _converter() -> Path | None:
-    """The interpreter that converts, or None."""
-    named = os.environ.get(_INTERPRETER)
-    found = Path(named) if named else Path.cwd() / _MADE
-    return found if os.access(found, os.X_OK) else None
-
-
-def _why_no_converter() -> str | None:
-    if _converter() is not None:
-        return None
-    named = os.environ.get(_INTERPRETER)
-    wrong = f"{_INTERPRETER} is {named}, where no interpreter is" if named else f"there is no {_MADE} here"
-    return (
-        f"backend 'litert' converts networks in an environment of its own, and {wrong}; run: make litert, and set "
-        f"{_INTERPRETER} to the .venv-litert/bin/python that it makes."
-    )
-
-
 def _convert(request: dict[str, Any]) -> None:
-    python = _converter()
+    python = converter()
     assert python is not None, "why_unavailable looked for it"
     # Where to look for modules, and what to do with warnings, is the other environment's own affair.
     apart = {

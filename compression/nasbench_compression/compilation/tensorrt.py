@@ -121,16 +121,7 @@ class TensorRt(Backend):
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime", "tensorrt")
     extra: ClassVar[str] = "tensorrt"
-
-    @classmethod
-    def why_unavailable(cls) -> str | None:
-        """The packages, or the GPU."""
-        missing = super().why_unavailable()
-        if missing is None and not torch.cuda.is_available():
-            return (
-                f"backend {cls.name!r} needs an NVIDIA GPU and a torch that was built for CUDA; neither is seen here."
-            )
-        return missing
+    also_needs: ClassVar[str] = "nasbench_compression.compilation.availability:no_gpu"
 
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nasbench_compression.compilation.backend import Backend, CompiledModel, SingleFile, torch_threads
 from nasbench_compression.compilation.exported import operators, silence
-from nasbench_compression.compilation.inductor import compiling, exported, generated, kernels, why_no_compiler
+from nasbench_compression.compilation.inductor import compiling, exported, generated, kernels
 from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
 from nasbench_registry import one_of
 
@@ -110,6 +110,7 @@ class TorchCompile(Backend):
     source: ClassVar[str] = "https://docs.pytorch.org/docs/stable/torch.compiler.html"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "int8")
     compile_s: ClassVar[float] = 30.0
+    also_needs: ClassVar[str] = "nasbench_compression.compilation.availability:no_compiler"
     artefact: ClassVar[str] = _FILE
     usage: ClassVar[str] = """
         import torch
@@ -124,11 +125,6 @@ class TorchCompile(Backend):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("torch_compile mode", self.mode, _MODES)
-
-    @classmethod
-    def why_unavailable(cls) -> str | None:
-        """See `Backend.why_unavailable`; it needs a C++ compiler, too."""
-        return super().why_unavailable() or why_no_compiler(cls.name)
 
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -106,6 +104,7 @@ class Tvm(Backend):
     artefact: ClassVar[str] = _FILE
     packages: ClassVar[tuple[str, ...]] = ("tvm",)
     extra: ClassVar[str] = "tvm"
+    also_needs: ClassVar[str] = "nasbench_compression.compilation.availability:no_compiler_for_tvm"
     usage: ClassVar[str] = """
         import numpy as np
         import tvm
@@ -128,16 +127,6 @@ class Tvm(Backend):
         check_number("tvm max_minutes", self.max_minutes, above=0)
         if self.records is not None and (not isinstance(self.records, str) or Path(self.records).is_file()):
             raise UserError(f"tvm records is {self.records!r}; give a folder, which is made if it is not there.")
-
-    @classmethod
-    def why_unavailable(cls) -> str | None:
-        """See `Backend`; a C++ compiler is needed as well."""
-        missing = super().why_unavailable()
-        if missing:
-            return missing
-        if not _has_compiler():
-            return "backend 'tvm' needs a C++ compiler, and there is none on the path; install g++ or set CXX to one."
-        return None
 
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
@@ -193,10 +182,3 @@ class Tvm(Backend):
 
     def _load(self, file: Path) -> CompiledModel:
         return TvmModel(file.read_bytes(), self.threads)
-
-
-def _has_compiler() -> bool:
-    """Whether TVM will find one, by its own rules, without the seconds that importing it takes."""
-    if os.environ.get("CXX") or os.environ.get("CC"):
-        return True
-    return any(shutil.which(name) for name in ("g++", "gcc", "clang++", "clang", "c++", "cc"))

@@ -10,8 +10,8 @@ from torch import nn
 
 from nasbench_compression.checks import check_network, check_number
 from nasbench_compression.copying import copy_network
-from nasbench_compression.decomposition.candidates import Candidate, Cost, find_candidates
 from nasbench_compression.decomposition.cp import CP
+from nasbench_compression.decomposition.decomposable import Cost, DecomposableLayer, find_decomposable
 from nasbench_compression.decomposition.latency import LatencySearch
 from nasbench_compression.decomposition.links import build
 from nasbench_compression.decomposition.method import Method, decompose_layer
@@ -80,7 +80,11 @@ class Decompose(Step):
     nothing: ClassVar[Mapping[str, Any]] = {"ratio": 0, "macs_ratio": 0}
     not_after: ClassVar[frozenset[str]] = frozenset({"sparsify", "quantize", "compile"})
     summary: ClassVar[str] = "CP, Tucker-2, tensor train or SVD of convolutions and linear layers"
-    source: ClassVar[str] = "; ".join(f"{method.name}: {method.source}" for method in METHODS.values())
+    source: ClassVar[str] = (
+        "cp: Lebedev et al. 2015, arXiv:1412.6553; Phan et al. 2020, arXiv:2008.05441; tucker: Kim et al. 2016, "
+        "arXiv:1511.06530; tt: Oseledets, Tensor-Train Decomposition, SIAM J. Sci. Comput. 33(5), 2011; svd: Jaderberg "
+        "et al. 2014, arXiv:1405.3866; Denton et al. 2014, arXiv:1404.0736"
+    )
 
     advice: ClassVar[str] = (
         "keep less of each layer, or set max_latency_ms: several small layers pay for their calls and their memory "
@@ -138,7 +142,7 @@ class Decompose(Step):
         macs = count_macs(small, images)
         layers: dict[str, Any] = {}
         with seeded(context.seed, device=device_of(model)):
-            candidates, left_alone = find_candidates(small, method, self.exclude, images, context.seed)
+            candidates, left_alone = find_decomposable(small, method, self.exclude, images, context.seed)
             chosen, within, measured = self._choose(method, candidates, small, macs, context)
             for candidate in candidates:
                 ranks = chosen[candidate.name]
@@ -181,7 +185,7 @@ class Decompose(Step):
         return model
 
     def _choose(
-        self, method: Method, candidates: list[Candidate], model: nn.Module, macs: int, context: Context
+        self, method: Method, candidates: list[DecomposableLayer], model: nn.Module, macs: int, context: Context
     ) -> tuple[dict[str, Choice], bool, dict[str, Any]]:
         """Ranks, or why a layer is left alone; whether the limit holds as it is; and what the note gets besides."""
         if self.max_latency_ms is not None:
@@ -189,16 +193,16 @@ class Decompose(Step):
             measured = {"latency_ms": list(found.latency_ms), "measurements": found.measurements}
             return found.chosen, found.latency_ms[0] <= self.max_latency_ms, {"measured": measured}
         if self.max_params is not None:
-            whole, cost, unit = count_parameters(model), Candidate.weights, "parameters"
+            whole, cost, unit = count_parameters(model), DecomposableLayer.weights, "parameters"
             return self._within("max_params", self.max_params, whole, candidates, cost, unit)
         if self.max_macs is not None:
-            return self._within("max_macs", self.max_macs, macs, candidates, Candidate.macs, "multiply-adds")
+            return self._within("max_macs", self.max_macs, macs, candidates, DecomposableLayer.macs, "multiply-adds")
         if self.macs_ratio is not None:
             limit = int(self.macs_ratio * macs)
-            return self._within("macs_ratio", limit, macs, candidates, Candidate.macs, "multiply-adds")
+            return self._within("macs_ratio", limit, macs, candidates, DecomposableLayer.macs, "multiply-adds")
         return {candidate.name: self._one(method, candidate) for candidate in candidates}, False, {}
 
-    def _one(self, method: Method, candidate: Candidate) -> Choice:
+    def _one(self, method: Method, candidate: DecomposableLayer) -> Choice:
         """By the rules that look at one layer."""
         if self.rank is not None:
             return by_rank(method, candidate, self.rank)
@@ -210,7 +214,7 @@ class Decompose(Step):
         return by_ratio(method, candidate, self.ratio)
 
     def _within(
-        self, option: str, limit: int, whole: int, candidates: list[Candidate], cost: Cost, unit: str
+        self, option: str, limit: int, whole: int, candidates: list[DecomposableLayer], cost: Cost, unit: str
     ) -> tuple[dict[str, Choice], bool, dict[str, Any]]:
         """By the rules that look at the whole network."""
         method = METHODS[self.method]

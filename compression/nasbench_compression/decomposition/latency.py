@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from nasbench_compression.copying import copy_network
-from nasbench_compression.decomposition.candidates import Candidate
+from nasbench_compression.decomposition.decomposable import DecomposableLayer
 from nasbench_compression.decomposition.links import build
 from nasbench_compression.decomposition.method import Method
 from nasbench_compression.decomposition.ranks import Choice, by_share
@@ -60,7 +60,7 @@ class LatencySearch:
         self,
         model: nn.Module,
         method: Method,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[DecomposableLayer],
         latency_ms: Callable[[nn.Module], float],
     ) -> None:
         self.model, self.method, self.candidates = model, method, candidates
@@ -101,19 +101,21 @@ class LatencySearch:
             slow = slow | still_slow
         return Measured(reasons | slow | chosen, (self.before, after), self.measurements)
 
-    def _groups(self) -> tuple[list[list[Candidate]], dict[str, Choice]]:
+    def _groups(self) -> tuple[list[list[DecomposableLayer]], dict[str, Choice]]:
         """Layers by kind, those with most multiply-adds, and why the others are left alone."""
-        kinds: dict[str, list[Candidate]] = {}
+        kinds: dict[str, list[DecomposableLayer]] = {}
         for candidate in self.candidates:
             kinds.setdefault(f"{candidate.layer} {candidate.calls}", []).append(candidate)
         ordered = sorted(kinds.values(), key=lambda group: -sum(c.macs(self.method, None) for c in group))
         reason = f"the {_GROUPS} kinds of layers that were tried have more multiply-adds"
         return ordered[:_GROUPS], {c.name: reason for group in ordered[_GROUPS:] for c in group}
 
-    def _paying(self, groups: list[list[Candidate]], share: float) -> tuple[list[list[Candidate]], dict[str, Choice]]:
+    def _paying(
+        self, groups: list[list[DecomposableLayer]], share: float
+    ) -> tuple[list[list[DecomposableLayer]], dict[str, Choice]]:
         """The kinds that make the network faster, alone, at this share; and why the others are left alone."""
         slow: dict[str, Choice] = {}
-        latencies: list[tuple[list[Candidate], float]] = []
+        latencies: list[tuple[list[DecomposableLayer], float]] = []
         for group in groups:
             chosen = self._choose([group], share)
             if all(isinstance(choice, str) for choice in chosen.values()):
@@ -127,7 +129,7 @@ class LatencySearch:
         return [group for group, latency in latencies if latency < self.before], slow
 
     def _larger(
-        self, groups: list[list[Candidate]], low: float, high: float, limit_ms: float
+        self, groups: list[list[DecomposableLayer]], low: float, high: float, limit_ms: float
     ) -> tuple[dict[str, Choice], dict[str, Choice], float] | None:
         """Ranks, reasons and latency at the largest share within the limit that is above `low`, if there is one."""
         start = low
@@ -144,9 +146,9 @@ class LatencySearch:
         after = self._latency(chosen)
         return (chosen, slow, after) if after <= limit_ms else None
 
-    def _choose(self, groups: Sequence[Sequence[Candidate]], share: float) -> dict[str, Choice]:
+    def _choose(self, groups: Sequence[Sequence[DecomposableLayer]], share: float) -> dict[str, Choice]:
         candidates = [candidate for group in groups for candidate in group]
-        return by_share(self.method, candidates, share, Candidate.macs)
+        return by_share(self.method, candidates, share, DecomposableLayer.macs)
 
     def _latency(self, chosen: Mapping[str, Choice]) -> float:
         """Measure the network with these layers replaced, their weights unset."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nasbench_compression.decomposition.candidates import Candidate, Cost
 from nasbench_compression.decomposition.cp import CP
+from nasbench_compression.decomposition.decomposable import Cost, DecomposableLayer
 from nasbench_compression.decomposition.method import Method, Ranks, decompose_layer
 from nasbench_compression.decomposition.vbmf import vbmf
 
@@ -20,22 +20,22 @@ _SMALL = 0.01
 _ENERGY_BISECTIONS = 6  # each decomposes the weight
 
 
-def by_ratio(method: Method, candidate: Candidate, ratio: float) -> Choice:
+def by_ratio(method: Method, candidate: DecomposableLayer, ratio: float) -> Choice:
     """The largest ranks with no more than a share `ratio` of the layer's weights."""
     whole = candidate.weights(method, None)
-    step = _largest(method, candidate, Candidate.weights, ratio * whole)
+    step = _largest(method, candidate, DecomposableLayer.weights, ratio * whole)
     if step == 0:
         least = candidate.weights(method, method.at_step(candidate.layer, 1))
         return f"rank 1 has {least} weights, more than a share of {ratio} of its {whole}"
     return method.at_step(candidate.layer, step)
 
 
-def by_rank(method: Method, candidate: Candidate, rank: int) -> Choice:
+def by_rank(method: Method, candidate: DecomposableLayer, rank: int) -> Choice:
     """The same number for each rank of each layer, or what is possible of it."""
     return _if_smaller(method, candidate, method.same(candidate.layer, rank))
 
 
-def by_vbmf(method: Method, candidate: Candidate) -> Choice:
+def by_vbmf(method: Method, candidate: DecomposableLayer) -> Choice:
     """The ranks that variational Bayes finds in the unfoldings of the weight."""
     ranks = [vbmf(matrix).rank for matrix in method.unfoldings(candidate.layer)]
     if 0 in ranks:
@@ -43,7 +43,7 @@ def by_vbmf(method: Method, candidate: Candidate) -> Choice:
     return _if_smaller(method, candidate, method.from_unfoldings(candidate.layer, ranks))
 
 
-def by_energy(method: Method, candidate: Candidate, energy: float) -> Choice:
+def by_energy(method: Method, candidate: DecomposableLayer, energy: float) -> Choice:
     """Ranks that keep this share of the squared norm of the weight, the smallest that can be found.
 
     Of each unfolding the smallest singular values are left out whose squares have a common share of the sum. With
@@ -71,7 +71,7 @@ def by_energy(method: Method, candidate: Candidate, energy: float) -> Choice:
     return _if_smaller(method, candidate, best)
 
 
-def by_share(method: Method, candidates: Sequence[Candidate], share: float, cost: Cost) -> dict[str, Choice]:
+def by_share(method: Method, candidates: Sequence[DecomposableLayer], share: float, cost: Cost) -> dict[str, Choice]:
     """For each layer the largest ranks that cost at most a share of what it costs now, and at least rank one.
 
     Args:
@@ -90,13 +90,13 @@ def by_share(method: Method, candidates: Sequence[Candidate], share: float, cost
     return chosen
 
 
-def total(method: Method, candidates: Sequence[Candidate], chosen: Mapping[str, Choice], cost: Cost) -> int:
+def total(method: Method, candidates: Sequence[DecomposableLayer], chosen: Mapping[str, Choice], cost: Cost) -> int:
     """What the layers cost together; those left alone, what they cost now."""
     ranks = {name: None if isinstance(choice, str) else choice for name, choice in chosen.items()}
     return sum(cost(candidate, method, ranks[candidate.name]) for candidate in candidates)
 
 
-def without_small(method: Method, candidates: Sequence[Candidate], cost: Cost) -> list[Candidate]:
+def without_small(method: Method, candidates: Sequence[DecomposableLayer], cost: Cost) -> list[DecomposableLayer]:
     """The layers but for the cheapest, which have a hundredth of the cost together: they would save nothing."""
     left = _SMALL * sum(cost(candidate, method, None) for candidate in candidates)
     small = set()
@@ -109,7 +109,7 @@ def without_small(method: Method, candidates: Sequence[Candidate], cost: Cost) -
 
 
 def to_limit(
-    method: Method, candidates: Sequence[Candidate], limit: float, cost: Cost
+    method: Method, candidates: Sequence[DecomposableLayer], limit: float, cost: Cost
 ) -> tuple[dict[str, Choice], int]:
     """Ranks at which the layers cost no more than `limit` together: the same share of its cost is kept of each.
 
@@ -136,7 +136,7 @@ def to_limit(
     return best, total(method, candidates, best, cost)
 
 
-def _largest(method: Method, candidate: Candidate, cost: Cost, limit: float) -> int:
+def _largest(method: Method, candidate: DecomposableLayer, cost: Cost, limit: float) -> int:
     """The largest step of ranks within the limit, 0 if there is none; costs never fall from step to step."""
     low, high = 0, method.steps(candidate.layer)
     while low < high:
@@ -148,18 +148,18 @@ def _largest(method: Method, candidate: Candidate, cost: Cost, limit: float) -> 
     return low
 
 
-def _if_smaller(method: Method, candidate: Candidate, ranks: Ranks) -> Choice:
+def _if_smaller(method: Method, candidate: DecomposableLayer, ranks: Ranks) -> Choice:
     weights, whole = candidate.weights(method, ranks), candidate.weights(method, None)
     if weights >= whole:
         return f"rank {written(ranks)} has {weights} weights, no fewer than its {whole}"
     return ranks
 
 
-def _cp_by_energy(method: CP, candidate: Candidate, energy: float) -> Choice:
+def _cp_by_energy(method: CP, candidate: DecomposableLayer, energy: float) -> Choice:
     def kept(rank: int) -> float:
         return 1 - decompose_layer(method, candidate.layer, (rank,), candidate.seed)[1] ** 2
 
-    low, high = 0, _largest(method, candidate, Candidate.weights, candidate.weights(method, None) - 1)
+    low, high = 0, _largest(method, candidate, DecomposableLayer.weights, candidate.weights(method, None) - 1)
     if high == 0 or kept(high) < energy:
         return f"CP keeps less than {energy} of it with the {high} components that have fewer weights than it"
     while high - low > 1:

@@ -1,8 +1,8 @@
 """How important channels are: one small function a definition.
 
-Each takes a `Candidate` (the channels of a group, with everything that goes with them) and gives one number a channel,
-(channels,); the least important go first. "Layers that produce a channel" are convolutions and linear layers; several
-do where their outputs are added.
+Each takes `RankedChannels` (the channels of a group, with everything that goes with them) and gives one number a
+channel, (channels,); the least important go first. "Layers that produce a channel" are convolutions and linear layers;
+several do where their outputs are added.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class NoImportance(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class RankedChannels:
     """Channels that are to be ranked.
 
     Attributes:
@@ -79,40 +79,40 @@ def _rows(module: nn.Module, tensor: Tensor, cut: Cut) -> Tensor:
     return tensor.flatten(1)[list(cut.channels)]
 
 
-def _norm(candidate: Candidate, power: int) -> Tensor:
+def _norm(ranked: RankedChannels, power: int) -> Tensor:
     parts = [
         (_rows(module, _weight(module), cut).abs().pow(power).sum(1), cut)
         for produces in (True, False)
-        for _, module, cut in candidate.layers(produces=produces)
+        for _, module, cut in ranked.layers(produces=produces)
     ]
-    parts += [(_weight(module)[list(cut.channels)].abs().pow(power), cut) for _, module, cut in candidate.norms()]
-    return candidate.sums(parts) / len(parts)
+    parts += [(_weight(module)[list(cut.channels)].abs().pow(power), cut) for _, module, cut in ranked.norms()]
+    return ranked.sums(parts) / len(parts)
 
 
-def l1(candidate: Candidate) -> Tensor:
+def l1(ranked: RankedChannels) -> Tensor:
     """Sum of |w| over the weights of a channel, averaged over all coupled layers that produce, scale or read it.
 
     Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710, for filters; coupled layers as in
     DepGraph (Fang et al., CVPR 2023, arXiv:2301.12900, eq. 3).
     """
-    return _norm(candidate, 1)
+    return _norm(ranked, 1)
 
 
-def l2(candidate: Candidate) -> Tensor:
+def l2(ranked: RankedChannels) -> Tensor:
     """Sum of w^2 over the weights of a channel, averaged over all coupled layers that produce, scale or read it.
 
     DepGraph (Fang et al., CVPR 2023, arXiv:2301.12900, eq. 3), without its sparse training.
     """
-    return _norm(candidate, 2)
+    return _norm(ranked, 2)
 
 
-def lamp(candidate: Candidate) -> Tensor:
+def lamp(ranked: RankedChannels) -> Tensor:
     """`l2` of a channel over the sum of `l2` of all channels of its group that are at least as important.
 
     Lee et al., Layer-adaptive Sparsity for the Magnitude-based Pruning, ICLR 2021, arXiv:2010.07611, eq. 3, with
     channels in place of single weights. Within a group the order is that of `l2`: it matters to a global ranking.
     """
-    scores = l2(candidate)
+    scores = l2(ranked)
     order = torch.argsort(scores, stable=True)
     rising = scores[order]
     left = rising.flip(0).cumsum(0).flip(0)
@@ -121,7 +121,7 @@ def lamp(candidate: Candidate) -> Tensor:
     return made
 
 
-def bn_scale(candidate: Candidate) -> Tensor:
+def bn_scale(ranked: RankedChannels) -> Tensor:
     """|gamma| of the batch norm of a channel, averaged over the batch norms of coupled layers.
 
     Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, arXiv:1708.06519,
@@ -132,22 +132,22 @@ def bn_scale(candidate: Candidate) -> Tensor:
     """
     found = [
         (_weight(module)[list(cut.channels)].abs(), cut)
-        for _, module, cut in candidate.norms()
+        for _, module, cut in ranked.norms()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
     if not found:
         raise NoImportance("no batch norm with learned scales follows it")
-    return candidate.sums(found) / len(found)
+    return ranked.sums(found) / len(found)
 
 
-def fpgm(candidate: Candidate) -> Tensor:
+def fpgm(ranked: RankedChannels) -> Tensor:
     """Sum of Euclidean distances of a filter to all filters of its layer, averaged over coupled producing layers.
 
     He et al., Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration, CVPR 2019,
     arXiv:1811.00250, eq. 6: the filters nearest to the geometric median are those that others can replace.
     """
     parts = []
-    for _, module, cut in candidate.layers(produces=True):
+    for _, module, cut in ranked.layers(produces=True):
         rows = _rows(module, _weight(module), cut).cpu().double()
         roots = torch.tensor(cut.roots)
         counts = torch.bincount(roots)
@@ -160,10 +160,10 @@ def fpgm(candidate: Candidate) -> Tensor:
         values = torch.empty(len(rows), dtype=torch.float64)
         values[order] = distances.repeat_interleave(each) / each
         parts.append((values, cut))
-    return candidate.sums(parts) / len(parts)
+    return ranked.sums(parts) / len(parts)
 
 
-def taylor(candidate: Candidate) -> Tensor:
+def taylor(ranked: RankedChannels) -> Tensor:
     """Sum of (g w)^2 over all parameters that produce a channel: weights, biases, and the scale and shift of its norm.
 
     Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771, eq. 8 (Taylor-FO):
@@ -171,20 +171,20 @@ def taylor(candidate: Candidate) -> Tensor:
     as the paper averages over batches of training: over all images at once, the gradient of a trained network all
     but cancels. Deviation: no weight moves meanwhile.
     """
-    return candidate.sums([((s * w.pow(2)).sum(1), cut) for w, s, cut in _with_evidence(candidate)])
+    return ranked.sums([((s * w.pow(2)).sum(1), cut) for w, s, cut in _with_evidence(ranked)])
 
 
-def obd(candidate: Candidate) -> Tensor:
+def obd(ranked: RankedChannels) -> Tensor:
     """Half the sum of h w^2 over all parameters that produce a channel, as in `taylor`.
 
     LeCun et al., Optimal Brain Damage, NIPS 1989, eq. 5, for channels. Deviation: the diagonal h of the Hessian is that
     of the empirical Fisher matrix, the mean over the calibration images of the squared gradient of one image, which
     equals it in expectation where the network fits the data.
     """
-    return candidate.sums([((h * w.pow(2)).sum(1) / 2, cut) for w, h, cut in _with_evidence(candidate)])
+    return ranked.sums([((h * w.pow(2)).sum(1) / 2, cut) for w, h, cut in _with_evidence(ranked)])
 
 
-def activation(candidate: Candidate) -> Tensor:
+def activation(ranked: RankedChannels) -> Tensor:
     """Mean |x| of a channel over calibration images and places, as convolutions and linear layers read it.
 
     Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference, ICLR 2017,
@@ -194,28 +194,28 @@ def activation(candidate: Candidate) -> Tensor:
         NoImportance: no such layer reads these channels.
     """
     parts = []
-    for name, _, cut in candidate.layers(produces=False):
-        if name in candidate.evidence:
+    for name, _, cut in ranked.layers(produces=False):
+        if name in ranked.evidence:
             roots = torch.tensor(cut.roots)
-            places = torch.bincount(roots, minlength=candidate.channels)[roots]  # a flattened channel has many
-            parts.append((candidate.evidence[name].double().cpu()[list(cut.channels)] / places, cut))
+            places = torch.bincount(roots, minlength=ranked.channels)[roots]  # a flattened channel has many
+            parts.append((ranked.evidence[name].double().cpu()[list(cut.channels)] / places, cut))
     if not parts:
         raise NoImportance("no convolution or linear layer reads it")
-    return candidate.sums(parts) / len(parts)
+    return ranked.sums(parts) / len(parts)
 
 
-def uniform(candidate: Candidate) -> Tensor:
+def uniform(ranked: RankedChannels) -> Tensor:
     """Random numbers: the baseline that an importance has to beat."""
-    return torch.rand(candidate.channels, generator=candidate.generator, dtype=torch.float64)
+    return torch.rand(ranked.channels, generator=ranked.generator, dtype=torch.float64)
 
 
-def _with_evidence(candidate: Candidate) -> Iterator[tuple[Tensor, Tensor, Cut]]:
+def _with_evidence(ranked: RankedChannels) -> Iterator[tuple[Tensor, Tensor, Cut]]:
     """Each parameter that produces the channels, with its evidence: (positions, values) both."""
-    for name, module, cut in (*candidate.layers(produces=True), *candidate.norms()):
+    for name, module, cut in (*ranked.layers(produces=True), *ranked.norms()):
         for key, parameter in module.named_parameters(recurse=False):
             if key not in ("weight", "bias"):
                 continue
-            found = candidate.evidence.get(f"{name}.{key}" if name else key)
+            found = ranked.evidence.get(f"{name}.{key}" if name else key)
             if found is None:  # nothing of it reaches the loss
                 found = torch.zeros_like(parameter)
             if parameter.ndim > 1:
@@ -236,7 +236,7 @@ class Importance:
         comparable: whether numbers of different groups mean the same; a global ranking divides others by their mean.
     """
 
-    score: Callable[[Candidate], Tensor]
+    score: Callable[[RankedChannels], Tensor]
     measure: Callable[[nn.Module, Context, int], Evidence] = nothing
     needs: tuple[str, ...] = ()
     comparable: bool = False

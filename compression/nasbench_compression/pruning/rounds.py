@@ -15,7 +15,7 @@ from nasbench_compression.macs import count_macs, macs_by_module
 from nasbench_compression.pruning.check import Probe
 from nasbench_compression.pruning.coupling import ROOTS, channels_of
 from nasbench_compression.pruning.groups import ChannelGroup, find_groups
-from nasbench_compression.pruning.importances import IMPORTANCES, Candidate, NoImportance
+from nasbench_compression.pruning.importances import IMPORTANCES, NoImportance, RankedChannels
 from nasbench_compression.pruning.plan import Cut, apply_cuts, merge
 from nasbench_compression.pruning.ranking import beside, choose
 from nasbench_compression.step import Context, count_parameters, given
@@ -82,11 +82,11 @@ class Round:
         found, left_out = find_groups(probe, generator, exclude=ranking.exclude, heads=ranking.heads)
         made = cls(model=model, context=context, ranking=ranking, probe=probe, left_out=left_out)
         for group in found:
-            candidate = Candidate(
+            ranked = RankedChannels(
                 model=model, cuts=group.cuts, channels=group.size, evidence=evidence, generator=generator
             )
             try:
-                scores = torch.nan_to_num(importance.score(candidate))
+                scores = torch.nan_to_num(importance.score(ranked))
             except NoImportance as error:
                 made.left_out[group.layer] = f"importance {ranking.importance} says nothing of it: {error}"
                 continue

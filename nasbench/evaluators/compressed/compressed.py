@@ -148,7 +148,7 @@ class Compressed(Evaluator):
         bench = Workbench(problem.data, problem.training, trial.seed, self.device, anchors)
         trained = self.training.trained(trial.number, network, trial.seed, trial.epochs)
         last, behind, steps = self.apply(network, recipe, bench, trained, known)
-        artefact = bench.deploy(last)
+        artefact = bench.compiled(last)
         counted = counts(dequantize(behind), problem.task)
         known |= {
             "val_acc_pct": bench.validate(artefact),
@@ -242,7 +242,7 @@ class Compressed(Evaluator):
         """The candidate's own."""
         return self.joint.recipes.recipe(self.joint.halves(arch)[1])
 
-    def deployed(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
+    def artefact(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
         """The artefact that the search kept; None if it does not load by itself, as eager PyTorch's."""
         if self.shared.artefacts is None:
             return None

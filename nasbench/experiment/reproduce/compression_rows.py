@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import nn
 
 from nasbench.costs.cost import counts
-from nasbench.data import load_data, why_missing
+from nasbench.data import load_data
 from nasbench.data.folders import data_folders
 from nasbench.devices.device import Device
 from nasbench.models import load_model, save_model
@@ -67,11 +67,6 @@ def recipe_method(protocol: Compression, method: Mapping[str, Any]) -> RecipeMet
     return made
 
 
-def compression_missing(protocol: Compression) -> str | None:
-    """Why nothing can be measured here, a runtime or the images that are missing; None if nothing is."""
-    return Device(protocol.runtime).why_unavailable() or why_missing(**protocol.data)
-
-
 def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) -> dict[str, float]:
     """Everything that a column may show of a row, for one seed.
 
@@ -88,10 +83,10 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
     if failed:
         raise UserError(f"the recipe of a row fails: {failed[0].name}: {failed[0].reason}")
     assert last.model is not None, "no stage failed"
-    artefact = bench.deploy(last.model)
+    artefact = bench.compiled(last.model)
     assert bench.device is not None, "the bench was made with one"
     found = bench.device.compare(
-        {DENSE: bench.deploy(dense), ROW: artefact}, bench.data.task, SECONDS_EACH, rounds=ROUNDS
+        {DENSE: bench.compiled(dense), ROW: artefact}, bench.data.task, SECONDS_EACH, rounds=ROUNDS
     )
     counted = counts(dequantize(last.network), bench.data.task)
     return {

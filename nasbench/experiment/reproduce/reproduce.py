@@ -24,7 +24,7 @@ from nasbench.storage.files import read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
 from nasbench.tables.protocols import Compression, Queries, TimeBudget
 from nasbench.tables.registry import load_table
-from nasbench.tables.reproduction import BAND, Cell, Curve, Reproduction
+from nasbench.tables.reproduction import BAND, Curve, Entry, Reproduction
 from nasbench_registry import UserError
 
 Vector = npt.NDArray[np.float64]
@@ -259,14 +259,14 @@ def _grid(table: PaperTable, row: Row, column: TableColumn) -> Vector:
     return np.linspace(0, column.budget_s, POINTS)
 
 
-def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Done]) -> Cell:
+def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Done]) -> Entry:
     said = row.published.get(column.name)
     paper = said.mean if said else None
     paper_std = said.std if said else None
     source = table.sources[said.source] if said else None
     trust = said.trust if said else None
     note = _over_limit(table, row, column) if said else None
-    cell = Cell(row.name, column.name, paper, paper_std, source, trust, note=note)
+    cell = Entry(row.name, column.name, paper, paper_std, source, trust, note=note)
     if not parts:
         return replace(cell, reason=row.reason)
     values = np.array([value for part in parts for value in part.values[column.name]])

@@ -67,8 +67,9 @@ def test_lists_of_what_is_ours_import_nothing_of_it():
     assert imported_by(*(["list", kind] for kind in kinds)) <= TYPER
 
 
-def test_lists_of_sections_import_no_tensors():
-    kinds = ("evaluators", "schedulers", "rewards")
+def test_no_list_imports_tensors():
+    kinds = ("evaluators", "schedulers", "rewards", "steps", "backends", "devices", "datasets", "tables")
+    assert set(kinds) < set(KINDS)
     assert imported_by(*(["list", kind] for kind in kinds)) <= set(RECORD)
 
 

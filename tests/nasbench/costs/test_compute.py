@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from nasbench.costs.compute import compute_by_operations, compute_by_time
-from nasbench.devices.peak import measure_peak
-from nasbench.experiment.peak import keep_peak, peak_of
+from nasbench.devices.peak_compute import measure_peak_compute
+from nasbench.experiment.peak_compute import keep_peak_compute, peak_compute_of
 from nasbench.experiment.stored import start_run
 from nasbench.report import build_report
 from nasbench.report.accounting import compute
-from nasbench.report.cost import cost
+from nasbench.report.cost import cost_rows
 from nasbench.search.config import ExecutorConfig
 from nasbench.search.record import RecordedCandidate
 from nasbench.storage.run_folder import RunFolder
@@ -50,7 +50,7 @@ def test_mistakes(call, message) -> None:
 
 def test_a_peak_is_measured_and_leaves_the_machine_as_it_was() -> None:
     generator, threads = torch.get_rng_state(), torch.get_num_threads()
-    peak = measure_peak(threads=2, dtype=torch.bfloat16, seed=5)
+    peak = measure_peak_compute(threads=2, dtype=torch.bfloat16, seed=5)
     assert (peak.threads, peak.precision, peak.seed) == (2, "bfloat16", 5)
     # A matrix product reaches more than a scalar loop of the slowest core, and less than any processor has.
     assert 1e8 < peak.flops_per_s < 1e16 and peak.products >= 20
@@ -94,14 +94,16 @@ class TestAccounting:
         found = compute(self.CANDIDATES, [], ExecutorConfig(), peak)
         assert found["pfs_days"] > 0
         assert found["pfs_days_by_time"] is found["measured_utilization"] is None
-        shown = cost({"compute": found})
+        shown = {name for name, _, _ in cost_rows({"compute": found})}
         assert "compute, by operations" in shown and "compute, by time" not in shown
 
     def test_the_page_shows_both(self) -> None:
         peak = {"flops_per_s": 3e12, "size": 512, "precision": "float32", "device": "a <CPU>"}
-        shown = cost({"compute": compute(self.CANDIDATES, [], ExecutorConfig(), peak)})
-        assert "compute, by time" in shown and "0.33, assumed" in shown
-        assert ">25 %<" in shown and "3.00 TFLOP/s" in shown and "512x512" in shown and "a &lt;CPU&gt;" in shown
+        rows = cost_rows({"compute": compute(self.CANDIDATES, [], ExecutorConfig(), peak)})
+        shown = {name: f"{value}: {meaning}" for name, value, meaning in rows}
+        assert "3.00 TFLOP/s" in shown["compute, by time"] and "0.33, assumed" in shown["compute, by time"]
+        used = shown["used of the best"]
+        assert used.startswith("25 %: ") and "512x512" in used and "a <CPU>" in used
 
 
 def test_a_run_measures_its_peak_once(small, tmp_path) -> None:
@@ -109,14 +111,14 @@ def test_a_run_measures_its_peak_once(small, tmp_path) -> None:
     folder = RunFolder(tmp_path / "run")
     start_run(folder, experiment, tmp_path, "test")
     assert build_report(folder)["compute"]["peak"] is None
-    keep_peak(experiment, folder)
+    keep_peak_compute(experiment, folder)
     kept = json.loads(folder.peak.read_text())
     assert kept["precision"] == "float32" and kept["seed"] == experiment.seed
-    keep_peak(experiment, folder)  # a resumed run
+    keep_peak_compute(experiment, folder)  # a resumed run
     assert json.loads(folder.peak.read_text()) == kept == build_report(folder)["compute"]["peak"]
 
 
 def test_machines_elsewhere_are_not_measured_here(small) -> None:
     asked = small(executor={"name": "ray", "workers": 2}, ray={"address": "auto"})
-    found = peak_of(asked)
+    found = peak_compute_of(asked)
     assert found["flops_per_s"] is None and "the cluster at auto" in found["reason"]

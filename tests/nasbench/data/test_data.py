@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
-from nasbench.data import DATASETS, ImageData, Split, check_data, fashion_mnist, load_data
+from nasbench.data import DATASETS, ImageData, Split, check_data, fashion_mnist, folders, load_data
 from nasbench.data.folders import data_folders
 from nasbench_registry import UserError
 
@@ -20,7 +20,7 @@ PARTS = ("train", "val", "test")
 FASHION = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 FASHION_HERE = any(
     all((folder / f"{file}-ubyte.gz").exists() for file in FASHION)
-    for folder in (fashion_mnist.DEBIAN, *(folder / "fashion-mnist" for folder in data_folders()))
+    for folder in (folders.FASHION, *(folder / "fashion-mnist" for folder in data_folders()))
 )
 needs_fashion = pytest.mark.skipif(
     not FASHION_HERE,
@@ -191,7 +191,7 @@ class TestFashionMNISTFiles:
     @pytest.fixture
     def folder(self, tmp_path, monkeypatch) -> Path:
         """The only place that is searched."""
-        monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not-installed")
+        monkeypatch.setattr(folders, "FASHION", tmp_path / "not-installed")
         monkeypatch.setenv("NASBENCH_DATA", str(tmp_path / "data"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         folder = tmp_path / "data" / "fashion-mnist"

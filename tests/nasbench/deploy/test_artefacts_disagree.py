@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stored_digits import store_trained, write_backends
 
-from nasbench.deploy.cell import Request, run_cell
+from nasbench.deploy.attempt import Request, run_attempt
 from nasbench.deploy.process import ChildError
 from nasbench.deploy.setting import Setting
 
@@ -41,7 +41,7 @@ def test_a_cell_of_a_matrix_and_a_trial_of_a_search_fail_with_the_reason(place, 
         artefact=str(tmp_path / "artefact"),
     )
     with pytest.raises(ChildError, match=NUMBERS):
-        run_cell(request, 120)
+        run_attempt(request, 120)
     assert not (tmp_path / "artefact").exists()
 
 

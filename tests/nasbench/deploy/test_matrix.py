@@ -39,7 +39,7 @@ def test_the_short_form(nasbench, folder, tmp_path):
     assert "Relu" not in cells["dense", "onnxruntime"]["describe"]["operators_optimized"], "it is fused"
 
     page = (tmp_path / "m/matrix.html").read_text()
-    assert page.count("<details name='cell'>") == 4 and "no_such_package" in page
+    assert page.count('<details name="cell">') == 4 and "no_such_package" in page
     assert "operators run" in page and result["command"].split()[1] == "matrix"
     own = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"(src|href)=[\"']?https?:", own), "it asks the network nothing"

@@ -19,7 +19,7 @@ from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.latency.calibrate import calibrate, check_on_fresh, measure_sample
 from nasbench.latency.calibration import Calibration, decide
-from nasbench.latency.stored import CalibrationSetting, load_calibration, save_calibration
+from nasbench.latency.stored import CalibrationScope, load_calibration, save_calibration
 from nasbench_registry import UserError
 from search_spaces import Task, get_space
 from search_spaces.fresh_model import fresh_model
@@ -199,14 +199,14 @@ class TestCheck:
 class TestStored:
     @pytest.fixture
     def setting(self):
-        return CalibrationSetting.of("mobile", OPTIONS, TASK, EAGER)
+        return CalibrationScope.of("mobile", OPTIONS, TASK, EAGER)
 
     def test_comes_back(self, space, measured, setting, tmp_path) -> None:
         decided = decide(measured, space, "trees")[0]
         save_calibration(tmp_path / "kept", decided, setting, {})
         assert load_calibration(tmp_path / "kept", setting).to_json() == decided.to_json()
         # Defaults that are written out change nothing.
-        written = CalibrationSetting.of("mobile", OPTIONS | {"kernels": (3, 5)}, TASK, EAGER)
+        written = CalibrationScope.of("mobile", OPTIONS | {"kernels": (3, 5)}, TASK, EAGER)
         assert load_calibration(tmp_path / "kept", written).method == "trees"
 
     @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from report_samples import make_report
 
-from nasbench.report.drawing.drawing import svg
+from nasbench.drawing.svg import svg
 from nasbench.report.html import write_html
 from nasbench.storage.files import write_text
 from search_spaces.diagram import Node, chain

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from report_samples import CELL, Page, latency, make_report, plots, render, trace
 
+from nasbench.drawing.svg import svg
 from nasbench.evaluators.outcomes import FAILURES
 from nasbench.report import figures, units
 from nasbench.report.curves import learning_curves
-from nasbench.report.drawing.drawing import svg
 from nasbench.report.figures import BLUE
 from nasbench.report.html import write_html
 from nasbench.report.importance_bars import importance_bars
@@ -112,7 +112,7 @@ def test_a_search_that_asked_for_no_survivor_tells_its_front(report, tmp_path):
 
 def test_the_survivors_table_has_a_row_a_stage(report, tmp_path):
     source, page = render(report, tmp_path)
-    rows = re.findall(r"<tr.*?</tr>", source.partition("<tbody>")[2].partition("</table>")[0])
+    rows = re.findall(r"<tr.*?</tr>", source.partition("<tbody>")[2].partition("</table>")[0], re.DOTALL)
     assert len(rows) == 3 + 2 + 15  # a heading each, two baselines, five stages each
     rejected = [row for row in rows if 'class="rejected"' in row]
     assert len(rejected) == 1 and "no: test accuracy fell by 4.42 points" in rejected[0]
@@ -278,7 +278,7 @@ def test_importance_is_drawn_beside_chance_or_told(report, tmp_path):
 
 def test_failures_are_counted_by_kind(report, tmp_path):
     source, _ = render(report, tmp_path)
-    section = source.partition("<h2>Failures</h2>")[2].partition("</section>")[0]
+    section = re.sub(r">\s+<", "><", source.partition("<h2>Failures</h2>")[2].partition("</section>")[0])
     kinds, _, messages = section.partition("<h3>Messages</h3>")
     rows = re.findall(r"<tr><td>([^<]*)</td><td class=\"text\">[^<]*</td><td>(\d+)</td><td>([^<]*)</td>", kinds)
     dash = "\N{EN DASH}"

@@ -11,7 +11,7 @@ from tests_support import begin, experiment_of
 
 from nasbench.evaluators.outcomes import ENDINGS
 from nasbench.evaluators.trial import Evaluated
-from nasbench.experiment.build import experiment_space
+from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.objectives.objective import Objective
 from nasbench.report import front_drawings, write_report
@@ -64,14 +64,14 @@ def run(tmp_path_factory):
 def test_candidates_tell_their_network_and_their_recipe(run):
     folder, report = run
     assert json.loads(folder.report_json.read_text()) == json.loads(json.dumps(report))
-    space = experiment_space(joint_experiment())
+    networks = prepare(joint_experiment()).network_space
     for each in report["candidates"]:
         assert each["architecture"].startswith(f"{each['network']} & ")
-        assert space.network.format(space.network.parse(each["network"])) == each["network"]
+        assert networks.format(networks.parse(each["network"])) == each["network"]
         ratios = [step["prune"]["ratio"] for step in each["recipe"] if "prune" in step]
         assert ratios in ([], [0.25], [0.5]) and ("prune.ratio=0," in each["architecture"]) == (ratios == [])
         assert {"compile": {"backend": "onnxruntime"}} in each["recipe"]
-    assert report["space"] == {"architectures": space.network.size, "recipes": (2 * 2 + 1) * 2}
+    assert report["space"] == {"architectures": networks.size, "recipes": (2 * 2 + 1) * 2}
     assert "network" not in folder.trials.read_text().partition("\n")[0].split(",")
 
 

@@ -119,7 +119,7 @@ def test_the_page_and_the_table(folder, result) -> None:
     assert pruned["left_out"] and all(f"<td>{layer}</td>" in page for layer in pruned["left_out"])
     for each in result["techniques"]:
         for layer in each["layers"]:
-            assert f"<td class='text'>{layer['layer']}" in page
+            assert f'<td class="text">{layer["layer"]}' in page
     printed = CliRunner().invoke(
         app, ["sensitivity", str(folder), "--technique", "quantize", "--bits", "2", "--images", "60"]
     )

@@ -9,7 +9,7 @@ from bounds import check_learned
 from nasbench.costs.cost import counts
 from nasbench.data import load_data
 from nasbench.experiment.reproduce import compression_rows, reproduce as reproducing
-from nasbench.experiment.reproduce.compression_rows import compression_missing, measure_recipe, trained
+from nasbench.experiment.reproduce.compression_rows import measure_recipe, trained
 from nasbench.experiment.reproduce.reproduce import reproduce
 from nasbench.problems.image_classification import judge
 from nasbench.tables.paper_table import load_paper_table
@@ -61,7 +61,7 @@ def cache(tmp_path, monkeypatch):
 def test_rows_are_measured_as_deployed_and_kept(cache, tmp_path, monkeypatch, nasbench) -> None:
     table, keep = load_paper_table(written(tmp_path)), tmp_path / "kept"
     result, test = reproduce(table, keep=keep), load_data("digits").test
-    found = {(cell.row, cell.column): cell.measured for cell in result.cells}
+    found = {(cell.row, cell.column): cell.measured for cell in result.entries}
     for row in ROWS:
         check_learned(f"accuracy, {row}", found[row, "test_acc_pct"], images=len(test))
         assert found[row, "of_dense_latency"] > 0, row
@@ -77,7 +77,7 @@ def test_rows_are_measured_as_deployed_and_kept(cache, tmp_path, monkeypatch, na
     assert len(list((tmp_path / "cache" / "nasbench" / "trained").glob("*/model.json"))) == 1
     monkeypatch.setattr(reproducing, "measure_recipe", lambda *asked: pytest.fail("it was kept"))
     again = reproduce(table, keep=keep)
-    assert [cell.measured for cell in again.cells] == [cell.measured for cell in result.cells]
+    assert [cell.measured for cell in again.entries] == [cell.measured for cell in result.entries]
     code, out, err = nasbench("reproduce", "small.yaml", "--run", "kept", "--html", "page.html")
     assert code == 0, err
     assert "pruned" in out and "paper" not in out
@@ -122,9 +122,9 @@ def test_a_step_that_fails_says_which(cache, tmp_path, monkeypatch) -> None:
 
 def test_what_is_missing_is_told(cache, tmp_path) -> None:
     protocol = load_paper_table(written(tmp_path)).protocol
-    assert compression_missing(protocol) is None
+    assert protocol.why_unavailable() is None
     absent = protocol.model_copy(update={"data": {"name": "image_folder", "path": str(tmp_path / "none")}})
-    assert "none" in compression_missing(absent)
+    assert "none" in absent.why_unavailable()
 
 
 def test_only_what_trains_is_kept(tmp_path) -> None:

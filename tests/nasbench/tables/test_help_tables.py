@@ -30,7 +30,7 @@ def latencies(data_file):
 
 
 def by_column(result, row):
-    return {cell.column: cell for cell in result.cells if cell.row == row}
+    return {cell.column: cell for cell in result.entries if cell.row == row}
 
 
 # ---- the data

@@ -121,7 +121,7 @@ def test_golden_searches(table):
     """A search is decided by its seed; if an algorithm is changed on purpose, these numbers change with it."""
     asked = load_paper_table(TSS)
     result = reproduce(asked, seeds=3, rows=asked.select(["REA", "RANDOM"]))
-    found = {(cell.row, cell.column): (cell.measured, cell.std) for cell in result.cells}
+    found = {(cell.row, cell.column): (cell.measured, cell.std) for cell in result.entries}
     assert set(found) == set(GOLDEN)
     for key, value in GOLDEN.items():
         assert found[key] == pytest.approx(value, abs=1e-9)
@@ -133,13 +133,13 @@ def test_workers_do_not_change_the_numbers_and_seeds_are_independent(table):
     rows = asked.select(["REA", "RS"])
 
     def numbers(result):
-        return [(cell.row, cell.column, cell.measured, cell.std, cell.n) for cell in result.cells]
+        return [(cell.row, cell.column, cell.measured, cell.std, cell.n) for cell in result.entries]
 
     one, two = reproduce(asked, seeds=5, rows=rows), reproduce(asked, seeds=5, rows=rows, workers=2)
     assert numbers(one) == numbers(two)
     for key, curve in one.curves.items():
         assert np.array_equal(curve.mean, two.curves[key].mean)
-    by_seed = [reproduce(asked, seeds=n, rows=rows[:1]).cells[0].measured * n for n in (1, 2, 3)]
+    by_seed = [reproduce(asked, seeds=n, rows=rows[:1]).entries[0].measured * n for n in (1, 2, 3)]
     assert by_seed[2] == pytest.approx(sum(np.diff([0.0, *by_seed])), abs=1e-9)
     assert len({round(value, 3) for value in np.diff([0.0, *by_seed])}) == 3, "each seed is another search"
 
@@ -156,13 +156,13 @@ def test_evolution_and_random_search_measure_what_the_paper_prints(table):
         workers=2,
         on_progress=lambda row, done, total: seen.append((done, total)),
     )
-    assert len(result.cells) == 6
-    for cell in result.cells:
+    assert len(result.entries) == 6
+    for cell in result.entries:
         error = math.sqrt(cell.std**2 / 30 + cell.paper_std**2 / 500)
         assert abs(cell.measured - cell.paper) < 5 * error, cell
         assert cell.difference_se == pytest.approx((cell.measured - cell.paper) / error)
         assert cell.n == 30 and cell.seconds > 0
-    rea, random = (np.mean([c.measured for c in result.cells if c.row == name]) for name in ("REA", "RANDOM"))
+    rea, random = (np.mean([c.measured for c in result.entries if c.row == name]) for name in ("REA", "RANDOM"))
     # The paper's 500 searches say that it is 0.663 with a standard error of 0.136 here: one in a million is below 0.
     assert rea > random
     assert seen[-1] == (180, 180) and sorted(seen) == seen
@@ -176,23 +176,23 @@ def test_random_search_needs_half_of_the_space_to_find_the_best_cell(table):
     """Without repeats the best one is anywhere: uniform from 1 to 15,625, with this mean and deviation."""
     asked = load_paper_table("nasbench201-queries")
     result = reproduce(asked, seeds=6, rows=asked.select(["random"]), workers=2)
-    values = [cell.measured for cell in result.cells]
+    values = [cell.measured for cell in result.entries]
     deviation = 15_625 / math.sqrt(12) / math.sqrt(6)
     assert all(abs(value - 15_626 / 2) < 4.5 * deviation for value in values)
-    assert all(cell.stopped == 0 for cell in result.cells)
+    assert all(cell.stopped == 0 for cell in result.entries)
 
 
 def test_a_search_that_is_stopped_is_reported_as_such(table):
     asked = load_paper_table("nasbench201-queries")
     row = asked.select(["random"])[0].model_copy(update={"max_queries": 5, "max_seeds": 3})
     result = reproduce(asked, seeds=9, rows=[row])
-    for cell in result.cells:
+    for cell in result.entries:
         assert (cell.measured, cell.std, cell.n, cell.stopped, cell.difference_se) == (5, 0, 3, 3, None)
 
 
 def test_a_row_without_data_has_a_reason_and_no_number(table):
     asked = load_paper_table(TSS)
-    for cell in reproduce(asked, seeds=1, rows=asked.select(["RSPS", "GDAS"])).cells:
+    for cell in reproduce(asked, seeds=1, rows=asked.select(["RSPS", "GDAS"])).entries:
         assert cell.paper is not None and cell.reason
         assert (cell.measured, cell.std, cell.n, cell.seconds, cell.difference_se) == (None, None, 0, None, None)
 
@@ -286,6 +286,6 @@ def test_the_documentation(table, capsys, tmp_path):
     exec(compile(script, "docs/tables.md", "exec"), {})
     assert capsys.readouterr().out.startswith("73.5")
     result = reproduce(PaperTable.model_validate(example()), seeds=2)
-    assert [cell.n for cell in result.cells] == [2, 2, 0]
+    assert [cell.n for cell in result.entries] == [2, 2, 0]
     for name in NAMES:
         assert f"`{name}`" in text

@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-from nasbench.report.drawing.layered import layered_layout
-from nasbench.report.drawing.layout import (
+from nasbench.drawing.layered import layered_layout
+from nasbench.drawing.layout import (
     PAGE_WIDTH,
     Arrow,
     Box,

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from nasbench.report.drawing.layering import PORT_STEP, Joint, Layers, Spot, ordered, place_spots, spread_ports
-from nasbench.report.drawing.layout import (
+from nasbench.drawing.layering import PORT_STEP, Layers, Segment, Spot, ordered, place_spots, spread_ports
+from nasbench.drawing.layout import (
     CHIP_HEIGHT,
     CHIP_PADDING,
     CHIP_SIZE,
@@ -97,7 +97,7 @@ class _Layered:
             self.nodes[node.name] = Spot(gap=10.0, real=True)
             self.layers[self.step * ranks[node.name]].append(self.nodes[node.name])
         self.chips: list[Spot | None] = [None] * len(graph.edges)
-        self.ways: list[list[Joint]] = [[] for _ in graph.edges]
+        self.ways: list[list[Segment]] = [[] for _ in graph.edges]
         self._lay_edges(ranks)
         self.layers = self._right_way_up(ordered(self.layers))
 
@@ -126,10 +126,10 @@ class _Layered:
             self._join(index, last, self.nodes[self.graph.edges[index].target])
 
     def _join(self, index: int, start: Spot, end: Spot) -> None:
-        joint = Joint(start, end)
-        self.ways[index].append(joint)
-        start.out.append(joint)
-        end.into.append(joint)
+        segment = Segment(start, end)
+        self.ways[index].append(segment)
+        start.out.append(segment)
+        end.into.append(segment)
 
     def _right_way_up(self, layers: Layers) -> Layers:
         """The layers, or all of them reversed where more nodes then stand in the order of the graph."""
@@ -144,7 +144,7 @@ class _Layered:
         """The layout with the flow to the right, or downwards."""
         self._measure(down)
         spread_ports(self.layers)
-        passing = [[joint.end for joint in way[:-1]] for way in self.ways if len(way) > 1]
+        passing = [[segment.end for segment in way[:-1]] for way in self.ways if len(way) > 1]
         place_spots(self.layers, [[spot] for spot in self.nodes.values()] + passing)
         spots = [spot for layer in self.layers for spot in layer]
         top = min((spot.at - spot.across / 2 for spot in spots), default=0.0)
@@ -187,23 +187,23 @@ class _Layered:
         for index, layer in enumerate(self.layers):
             start = 0.0
             if index:
-                bends = [abs(joint.bend) for spot in layer for joint in spot.into]
+                bends = [abs(segment.bend) for spot in layer for segment in spot.into]
                 least = 34.0 if not self.labelled else 30.0 if index % 2 == 0 else 22.0
                 start = columns[-1][1] + max(least, min(0.4 * max(bends, default=0.0), 72.0))
             columns.append((start, start + max((spot.along for spot in layer), default=0.0)))
         return columns
 
 
-def _path(way: Sequence[Joint], of: Mapping[Spot, Column]) -> Path:
+def _path(way: Sequence[Segment], of: Mapping[Spot, Column]) -> Path:
     """The way of an edge, in coordinates along and across the flow."""
     first, last = way[0], way[-1]
     start = sum(of[first.start]) / 2 + first.start.along / 2 - first.start.inset(first.leaves)
     stop = sum(of[last.end]) / 2 - last.end.along / 2 + last.end.inset(last.arrives)
     path: list[tuple[Point, ...]] = [((start, first.start.at + first.leaves),)]
-    for joint in way:
-        begin = (of[joint.start][1], joint.start.at + joint.leaves)
-        end = (of[joint.end][0] - (HEAD if joint is last else 0.0), joint.end.at + joint.arrives)
+    for segment in way:
+        begin = (of[segment.start][1], segment.start.at + segment.leaves)
+        end = (of[segment.end][0] - (HEAD if segment is last else 0.0), segment.end.at + segment.arrives)
         half = (begin[0] + end[0]) / 2
         path.append((begin,))
-        path.append(((half, begin[1]), (half, end[1]), end) if abs(joint.bend) > 0.01 else (end,))
+        path.append(((half, begin[1]), (half, end[1]), end) if abs(segment.bend) > 0.01 else (end,))
     return (*path, ((stop, last.end.at + last.arrives),))

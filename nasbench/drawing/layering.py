@@ -42,11 +42,11 @@ class Spot:
     across: float = 0.0
     radius: float = 0.0
     at: float = 0.0
-    into: list[Joint] = field(default_factory=list)
-    out: list[Joint] = field(default_factory=list)
+    into: list[Segment] = field(default_factory=list)
+    out: list[Segment] = field(default_factory=list)
 
     @property
-    def joints(self) -> list[Joint]:
+    def segments(self) -> list[Segment]:
         """All that ends or begins here."""
         return self.into + self.out
 
@@ -57,7 +57,7 @@ class Spot:
 
 
 @dataclass(eq=False)
-class Joint:
+class Segment:
     """A piece of an edge, between spots of two neighbouring layers, with where it begins and ends on them."""
 
     start: Spot
@@ -90,7 +90,7 @@ Neighbours = Mapping[Spot, tuple[Spot | None, Spot | None]]
 
 
 def ordered(layers: Layers) -> Layers:
-    """The layers, each in an order that crosses few joints: the best of the sweeps from several starts."""
+    """The layers, each in an order that crosses few segments: the best of the sweeps from several starts."""
     best, fewest = [layer[:] for layer in layers], crossings(layers)
     rng = random.Random(0)
     for start in range(min(STARTS, 2 + MOST_SPOTS // (1 + sum(map(len, layers))))):
@@ -109,13 +109,13 @@ def ordered(layers: Layers) -> Layers:
 
 
 def crossings(layers: Layers) -> int:
-    """How many pairs of joints cross."""
+    """How many pairs of segments cross."""
     place = _places(layers)
     total = 0
     for layer in layers:
         ends: list[int] = []
         for spot in layer:
-            reached = [place[joint.end] for joint in spot.out]
+            reached = [place[segment.end] for segment in spot.out]
             total += sum(len(ends) - bisect_right(ends, end) for end in reached)
             for end in reached:
                 insort(ends, end)
@@ -139,7 +139,7 @@ def _sweep(layers: Layers, *, backwards: bool) -> None:
 
 
 def _others(spot: Spot, after: bool) -> list[Spot]:
-    return [joint.end for joint in spot.out] if after else [joint.start for joint in spot.into]
+    return [segment.end for segment in spot.out] if after else [segment.start for segment in spot.into]
 
 
 def _swap(layers: Layers) -> None:
@@ -163,16 +163,16 @@ def _swap(layers: Layers) -> None:
 
 
 def spread_ports(layers: Layers) -> None:
-    """Give the joints of every node places of their own on its two sides, in the order of what they lead to."""
+    """Give the segments of every node places of their own on its two sides, in the order of what they lead to."""
     place = _places(layers)
     for spot in place:
         if spot.real:
-            out = sorted(spot.out, key=lambda joint: place[joint.end])
-            into = sorted(spot.into, key=lambda joint: place[joint.start])
-            for index, joint in enumerate(out):
-                joint.leaves = (index - (len(out) - 1) / 2) * PORT_STEP
-            for index, joint in enumerate(into):
-                joint.arrives = (index - (len(into) - 1) / 2) * PORT_STEP
+            out = sorted(spot.out, key=lambda segment: place[segment.end])
+            into = sorted(spot.into, key=lambda segment: place[segment.start])
+            for index, segment in enumerate(out):
+                segment.leaves = (index - (len(out) - 1) / 2) * PORT_STEP
+            for index, segment in enumerate(into):
+                segment.arrives = (index - (len(into) - 1) / 2) * PORT_STEP
 
 
 # ---- coordinates across the flow
@@ -213,7 +213,7 @@ def _settle(layer: Sequence[Spot]) -> None:
     for index, spot in enumerate(layer):
         shift += _apart(layer[index - 1], spot) if index else 0.0
         shifts[spot] = shift
-        leads = [(joint.weight, joint.wanted(spot)) for joint in spot.joints] or [(0.1, spot.at)]
+        leads = [(segment.weight, segment.wanted(spot)) for segment in spot.segments] or [(0.1, spot.at)]
         weight = sum(each for each, _ in leads)
         wanted = sum(each * at for each, at in leads)
         pool = (wanted - weight * shift, weight, [spot])
@@ -252,16 +252,16 @@ def _level(block: Sequence[Spot], neighbours: Neighbours) -> Iterator[list[Spot]
 
 
 def _straighten(part: Sequence[Spot], neighbours: Neighbours) -> None:
-    """Move a level part, a node only a little, if that makes a joint straight without bending others much more."""
+    """Move a level part, a node only a little, if that makes a segment straight without bending others much more."""
     rooms = [_room(spot, neighbours) for spot in part]
     low, high = max(room[0] for room in rooms), min(room[1] for room in rooms)
     here = part[0].at
     inside = set(part)
     leads = [
-        (joint.wanted(spot), joint.weight)
+        (segment.wanted(spot), segment.weight)
         for spot in part
-        for joint in spot.joints
-        if not (joint.start in inside and joint.end in inside)
+        for segment in spot.segments
+        if not (segment.start in inside and segment.end in inside)
     ]
 
     def bends(at: float) -> float:
@@ -275,16 +275,16 @@ def _straighten(part: Sequence[Spot], neighbours: Neighbours) -> None:
 
 
 def _slide_ports(spot: Spot) -> None:
-    """Move the ports of a node a little where that makes a joint straight."""
+    """Move the ports of a node a little where that makes a segment straight."""
     for outgoing in (True, False):
         sides = spot.out if outgoing else spot.into
-        for joint in sides:
-            here = joint.leaves if outgoing else joint.arrives
-            there = here + (joint.bend if outgoing else -joint.bend)
-            others = [one.leaves if outgoing else one.arrives for one in sides if one is not joint]
+        for segment in sides:
+            here = segment.leaves if outgoing else segment.arrives
+            there = here + (segment.bend if outgoing else -segment.bend)
+            others = [one.leaves if outgoing else one.arrives for one in sides if one is not segment]
             free = all((here < other) == (there < other) and abs(there - other) >= PORT_LEAST for other in others)
-            if free and abs(joint.bend) <= SLIDE and abs(there) <= spot.across / 2 - PORT_LEAST:
+            if free and abs(segment.bend) <= SLIDE and abs(there) <= spot.across / 2 - PORT_LEAST:
                 if outgoing:
-                    joint.leaves = there
+                    segment.leaves = there
                 else:
-                    joint.arrives = there
+                    segment.arrives = there

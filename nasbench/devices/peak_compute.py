@@ -18,7 +18,7 @@ PRODUCTS = 20  # at least
 
 
 @dataclass(frozen=True)
-class Peak:
+class PeakCompute:
     """The fastest of some products of two random square matrices, at 2 operations a multiply-add.
 
     Attributes:
@@ -44,7 +44,9 @@ class Peak:
         return asdict(self)
 
 
-def measure_peak(device: str = "cpu", *, threads: int = 1, dtype: torch.dtype = torch.float32, seed: int = 0) -> Peak:
+def measure_peak_compute(
+    device: str = "cpu", *, threads: int = 1, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> PeakCompute:
     """Multiply matrices for half a second; global generators and the number of threads are left as they were.
 
     The fastest product counts, for whatever else the machine does can only slow one down. It is still what a library
@@ -70,7 +72,7 @@ def measure_peak(device: str = "cpu", *, threads: int = 1, dtype: torch.dtype = 
             tight=0.0,
             timer=cuda_seconds if out.is_cuda else wall_seconds,
         )
-    return Peak(
+    return PeakCompute(
         flops_per_s=2 * size**3 / float(seconds.min()),
         device=torch.cuda.get_device_name() if device == "cuda" else processor_name(),
         threads=threads,

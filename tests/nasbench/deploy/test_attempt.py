@@ -7,7 +7,7 @@ import pytest
 import torch
 from stored_digits import store_trained, write_backends
 
-from nasbench.deploy.cell import Request, run_cell
+from nasbench.deploy.attempt import Request, run_attempt
 from nasbench.deploy.process import ChildError
 from nasbench.deploy.setting import CHOICES, Setting, choices, settings, why_not
 from nasbench.models import load_compiled, load_model
@@ -39,7 +39,7 @@ def test_the_numbers_of_a_cell_are_those_of_its_artefact(folder, tmp_path):
         artefact=str(tmp_path / "artefact"),
         seed=3,
     )
-    found = run_cell(request, timeout_s=120)
+    found = run_attempt(request, timeout_s=120)
     stored = load_model(folder)
     data = workbench(stored, folder, 0).data
     val, compiled = some_of(data.val, 100, 3), load_compiled(tmp_path / "artefact")
@@ -60,14 +60,14 @@ def test_the_numbers_of_a_cell_are_those_of_its_artefact(folder, tmp_path):
 def test_a_crash_is_told_and_ends_there(folder, mine):
     request = Request(model=str(folder), setting=Setting.of("mine:Crashes", "fp32").to_json())
     with pytest.raises(ChildError, match="^its process died of SIGSEGV"):
-        run_cell(request, timeout_s=120)
+        run_attempt(request, timeout_s=120)
 
 
 def test_a_hang_is_ended(folder, mine):
     request = Request(model=str(folder), setting=Setting.of("mine:Hangs", "fp32").to_json())
     started = time.monotonic()
     with pytest.raises(ChildError, match="^it was still running after 3 s and was ended$"):
-        run_cell(request, timeout_s=3)
+        run_attempt(request, timeout_s=3)
     assert time.monotonic() - started < 30
 
 

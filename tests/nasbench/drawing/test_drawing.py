@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from nasbench.cli.options import read_architecture
+from nasbench.drawing.layered import layered_layout, node_ranks
+from nasbench.drawing.layout import PAGE_WIDTH, Rect, Text, rounded, text_width
+from nasbench.drawing.svg import OPERATIONS, arrange, lay_out, operation_colours, svg
 from nasbench.models import save_model
 from nasbench.models.build import SpaceBuild
-from nasbench.report.drawing.drawing import OPERATIONS, arrange, lay_out, operation_colours, svg
-from nasbench.report.drawing.layered import layered_layout, node_ranks
-from nasbench.report.drawing.layout import PAGE_WIDTH, Rect, Text, rounded, text_width
 from nasbench.report.survivor_drawings import draw_survivors
 from nasbench_registry import UserError
 from search_spaces import Task, get_space

@@ -1,6 +1,6 @@
 """One model in one runtime: compiled, compared with eager PyTorch, judged and timed, in a process of its own.
 
-``python -m nasbench.deploy.cell`` is that process; `run_cell` starts it.
+``python -m nasbench.deploy.attempt`` is that process; `run_attempt` starts it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nasbench.survivors.stored import save_made, some_of, workbench
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.child import answer
 
-EAGER, CELL = "eager", "cell"
+EAGER, COMPILED = "eager", "compiled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Request:
     seed: int = 0
 
 
-def run_cell(request: Request, timeout_s: float) -> dict[str, Any]:
+def run_attempt(request: Request, timeout_s: float) -> dict[str, Any]:
     """The numbers of a cell, JSON.
 
     Args:
@@ -70,7 +70,7 @@ def run_cell(request: Request, timeout_s: float) -> dict[str, Any]:
         ChildError: it crashed, hung, the network cannot be compiled so, or the artefact computes something else; the
             message says why, in one sentence.
     """
-    found: dict[str, Any] = ask("nasbench.deploy.cell", asdict(request), timeout_s)
+    found: dict[str, Any] = ask("nasbench.deploy.attempt", asdict(request), timeout_s)
     return found
 
 
@@ -107,13 +107,13 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
         reference = Setting.of("eager", "fp32", {"threads": setting.threads}, setting.batch)
         runners = {
             EAGER: Runner(compiled_again(asked.reference or asked.model, reference.to_json()), setting.batch),
-            CELL: Runner(compiled, setting.batch),
+            COMPILED: Runner(compiled, setting.batch),
         }
         found = race(runners, bench.data.task, seconds=asked.seconds)
         timed = {
-            "latency_ms": found.latencies[CELL].to_json(),
+            "latency_ms": found.latencies[COMPILED].to_json(),
             "eager_latency_ms": found.latencies[EAGER].median,
-            "of_eager": found.ratios[CELL, EAGER].to_json(),
+            "of_eager": found.ratios[COMPILED, EAGER].to_json(),
         }
     return {
         "conversion_s": conversion_s,

@@ -15,7 +15,7 @@ from nasbench_compression.surgery import inference, why_not_plain
 
 
 @dataclass(frozen=True)
-class Candidate:
+class DecomposableLayer:
     """A layer that may be replaced.
 
     Attributes:
@@ -43,13 +43,13 @@ class Candidate:
         return count_macs(self.layer, method.links(self.layer, ranks), self.calls)
 
 
-Cost = Callable[[Candidate, Method, Ranks | None], int]
-"""`Candidate.weights` or `Candidate.macs`."""
+Cost = Callable[[DecomposableLayer, Method, Ranks | None], int]
+"""`DecomposableLayer.weights` or `DecomposableLayer.macs`."""
 
 
-def find_candidates(
+def find_decomposable(
     model: nn.Module, method: Method, exclude: Sequence[str], example_inputs: Tensor, seed: int
-) -> tuple[list[Candidate], dict[str, str]]:
+) -> tuple[list[DecomposableLayer], dict[str, str]]:
     """The layers that `method` can replace, in order, and those that it cannot, as {name: reason}.
 
     Args:
@@ -86,7 +86,7 @@ def find_candidates(
     candidates = []
     for (name, layer, own_seed), seen in zip(found, calls, strict=True):
         if seen:
-            candidates.append(Candidate(name, layer, tuple(seen), own_seed))
+            candidates.append(DecomposableLayer(name, layer, tuple(seen), own_seed))
         else:
             left_alone[name] = "no image passes it as a module"
     reference = Reference.of("decompose", model, example_inputs)

@@ -1,0 +1,1 @@
+"""Architectures as pictures: a graph is laid out, and written as SVG."""
