@@ -11,7 +11,6 @@ import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from nasbench.costs.memory import attention_in_parts, traffic
@@ -96,7 +95,7 @@ def counts(model: nn.Module, task: Task) -> Counts:
         from fvcore.nn import FlopCountAnalysis
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     deployed = reparameterize(model)
-    image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
+    image = tuple(tensor.to(device_of(deployed)) for tensor in task.example())
     with inference(deployed), attention_in_parts(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         analysis = FlopCountAnalysis(deployed, image)

@@ -57,11 +57,11 @@ def traffic(model: nn.Module, task: Task) -> Traffic:
         task: its input shape.
     """
     deployed = reparameterize(dequantize(model))
-    image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
+    inputs = tuple(tensor.to(device_of(deployed)) for tensor in task.example())
     watch = _Tensors([*deployed.parameters(), *deployed.buffers()])
     with inference(deployed), attention_in_parts(), watch:
-        watch.see([image])
-        logits = deployed(image)
+        watch.see(list(inputs))
+        logits = deployed(*inputs)
         watch.see(tree_leaves(logits))
     return Traffic(watch.peak(), watch.moved)
 

@@ -60,7 +60,7 @@ def remeasure(
             compiled[number] = found
             on_progress(len(compiled), len(compiled.keys() | missing))
         named = {str(number): model for number, model in compiled.items()}
-        timed = prepared.device.measure_in_turn(named, prepared.data.task, budget_s=SECONDS_EACH)
+        timed = prepared.device.measure_in_turn(named, prepared.required.task, budget_s=SECONDS_EACH)
         measured = {int(name): latency for name, latency in timed.items()}
     result = _to_json(measured)
     write_json(folder.remeasured, {str(number): latency for number, latency in result.items()})

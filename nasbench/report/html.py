@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from nasbench.report import figures, page, units
 from nasbench.report.cost import cost
-from nasbench.report.curves import learning_curves, shown_curves
+from nasbench.report.curves import learning_curves, quality_of, shown_curves
 from nasbench.report.failures import failures
 from nasbench.report.front_page import front_members, survivor_drawing
 from nasbench.report.importance_bars import importance_section
@@ -55,8 +55,16 @@ def _survivors(report: Record) -> str:
     if not survivors:
         return missing("No candidate has gone through the recipe yet, so there is nothing to compare.")
     keys = {accuracy_metric(survivor) for survivor in survivors}
-    accuracy = units.METRICS[next(iter(keys))][0].capitalize() if len(keys) == 1 else "Accuracy"
-    heads = ["Stage", f"{accuracy}, %", "Latency median (p95), ms", "Size", "Params", "MACs", "Throughput, 1/s"]
+    quality = units.label(next(iter(keys))) if len(keys) == 1 else "accuracy, %"
+    heads = [
+        "Stage",
+        safe(quality[:1].upper() + quality[1:]),
+        "Latency median (p95), ms",
+        "Size",
+        "Params",
+        "MACs",
+        "Throughput, 1/s",
+    ]
     head = "".join(f"<th>{name}</th>" for name in heads)
     head += '<th class="text">Runtime, precision</th><th class="text">Accepted</th>'
     bodies = []
@@ -110,7 +118,10 @@ def _stage_row(survivor: Record, stage: Record, first: Record) -> str:
     if of_eager := metrics.get("of_eager"):
         times, interval = _ratio(of_eager)
         latency += f"<small>{times} of eager</small><small>{interval}</small>"
-    cells = [_with_small(units.percentage(accuracy), units.points(accuracy, before)), latency]
+    cells = [
+        _with_small(units.quality_text(accuracy, key, unit=False), units.quality_change(accuracy, before, key)),
+        latency,
+    ]
     for name, write in (
         ("size_bytes", units.size),
         ("params", units.count),
@@ -227,7 +238,8 @@ def _progress(report: Record) -> str:
 def _curves(report: Record) -> str:
     there = sum(len(each.get("curve") or ()) > 1 for each in report.get("candidates") or ())
     shown = len(shown_curves(report))
-    caption = "Validation accuracy while training. Hover or tap a line for its candidate."
+    words = units.METRICS.get(quality_of(report), (quality_of(report), ""))[0]
+    caption = f"{safe(words[:1].upper() + words[1:])} while training. Hover or tap a line for its candidate."
     if any(each.get("status") == "stopped" for each in shown_curves(report)):
         caption = f"A dot is where the scheduler stopped a candidate. {caption}"
     if shown < there:

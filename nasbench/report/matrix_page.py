@@ -96,9 +96,9 @@ def _summary(result: Record) -> str:
     return (
         f"{len(filled)} of {len(result['cells'])} cells have numbers, each other one a reason. The fastest is "
         f"<b>{page.safe(best['variant'])} in {page.safe(best['backend'])} {page.safe(best['precision'])}</b>: "
-        f"{_times(best['of_eager']['ratio'])}, with {best['val_acc_pct']:.2f} % of {best['val_images']:,} validation "
-        f"images right. {page.safe(result['machine'])}, {result['threads']} thread{'s' * (result['threads'] != 1)}, "
-        f"batch {result['batch']}."
+        f"{_times(best['of_eager']['ratio'])}, with a {page.safe(_quality(best))}. "
+        f"{page.safe(result['machine'])}, {result['threads']} thread{'s' * (result['threads'] != 1)}, batch "
+        f"{result['batch']}."
     )
 
 
@@ -110,9 +110,9 @@ def _hint(result: Record) -> str:
     scale = "".join(f"<span style='{_color(ratio)}'>{ratio:g}</span>" for ratio in (0.05, 0.2, 0.5, 1, 2, 5, 20))
     return (
         f"<p class='scale'>{scale}</p>\n<p class='note'>Each cell was timed in turn with the model as it was given, in "
-        "eager PyTorch and float32 at the same threads and batch: below 1 it is faster. Below it, the validation "
-        "accuracy in percent. Click on a cell for its numbers and operators. Do not trust small differences between "
-        "cells: the machine changes from one to the next.</p>"
+        "eager PyTorch and float32 at the same threads and batch: below 1 it is faster. Below it, "
+        "what the network is worth on validation data. Click on a cell for its numbers and operators. Do not trust "
+        "small differences between cells: the machine changes from one to the next.</p>"
     )
 
 
@@ -161,7 +161,7 @@ def _cell(cell: Record) -> str:
         why = f"unsupported because {page.safe(cell['reason'])}"
         return f"<td class='none' title='{why}'>{_sheet(units.MISSING, name, f'<p>{why}</p>')}</td>"
     ratio = float(cell["of_eager"]["ratio"])
-    shown = f"{units.significant(ratio)}<small>{cell['val_acc_pct']:.2f} %</small>"
+    shown = f"{units.significant(ratio)}<small>{units.quality_text(cell[cell['quality']], cell['quality'])}</small>"
     return f"<td style='{_color(ratio)}'>{_sheet(shown, name, _facts(cell))}</td>"
 
 
@@ -180,13 +180,14 @@ def _facts(cell: Record) -> str:
         "latency, ms": f"median {units.significant(latency['median'])}, p95 {units.significant(latency['p95'])}, "
         f"eager {units.significant(cell['eager_latency_ms'])}, {latency['repeats']:,} calls"
         + (", unstable" if latency["unstable"] else ""),
-        "validation accuracy": f"{cell['val_acc_pct']:.2f} % of {cell['val_images']:,} images",
+        "validation": _quality(cell),
         "largest logit difference": f"{cell['max_logit_diff']:.2g}, where the largest logit is "
         f"{units.significant(cell['largest_logit'])}",
         "artefact": f"{units.size(cell['size_bytes'])}, made in {units.duration(cell['conversion_s'])}",
     }
-    if cell["test_acc_pct"] is not None:
-        told["test accuracy"] = f"{cell['test_acc_pct']:.2f} % of {cell['test_images']:,} images"
+    test = cell["quality"].replace("val_", "test_", 1)
+    if cell[test] is not None:
+        told["test"] = f"{_named(test)} {units.quality_text(cell[test], test)}{_of(cell['test_images'])}"
     told |= {
         "operators given": _operators(about.get("operators")),
         "operators run": _operators(about.get("operators_optimized")),
@@ -194,6 +195,20 @@ def _facts(cell: Record) -> str:
     }
     rows = "".join(f"<tr><td>{page.safe(key)}</td><td>{page.safe(value)}</td></tr>" for key, value in told.items())
     return f"<table><tbody>{rows}</tbody></table>"
+
+
+def _quality(cell: Record) -> str:
+    """What a cell is worth on validation data, in words."""
+    metric = cell["quality"]
+    return f"{_named(metric)} of {units.quality_text(cell[metric], metric)}{_of(cell['val_images'])}"
+
+
+def _named(metric: str) -> str:
+    return units.METRICS.get(metric, (metric, ""))[0]
+
+
+def _of(images: int | None) -> str:
+    return "" if images is None else f" on {images:,} images"
 
 
 def _operators(counted: Mapping[str, int] | None) -> str:
@@ -219,7 +234,7 @@ def _chart(cells: Sequence[Record], number: int) -> str:
     if not filled:
         return page.missing("No cell has numbers.")
     return (
-        f"<figure>\n{page.plot(chart(filled), f'matrix-{number}')}\n<figcaption>Left is faster, up is more accurate. "
+        f"<figure>\n{page.plot(chart(filled), f'matrix-{number}')}\n<figcaption>Left is faster. "
         "The colour tells the runtime, the mark the precision: circle fp32, square fp16, diamond bf16, triangle int8."
         "</figcaption>\n</figure>"
     )
@@ -233,7 +248,7 @@ def chart(cells: Sequence[Record]) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=[cell["of_eager"]["ratio"] for cell in own],
-                y=[cell["val_acc_pct"] for cell in own],
+                y=[cell[cell["quality"]] for cell in own],
                 text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in own],
                 name=figures.escape(backend),
                 mode="markers",
@@ -243,12 +258,12 @@ def chart(cells: Sequence[Record]) -> go.Figure:
                     "size": 10,
                     "opacity": 0.8,
                 },
-                hovertemplate="%{text}<br>%{x:.3f} of eager, %{y:.2f} %<extra></extra>",
+                hovertemplate="%{text}<br>%{x:.3f} of eager, %{y:.4g}<extra></extra>",
             )
         )
     figure.add_vline(1.0, line={"color": figures.GREY, "dash": "dash", "width": 1})
     figure.update_xaxes(title_text="time as a multiple of eager PyTorch", type="log")
-    figure.update_yaxes(title_text="validation accuracy, %")
+    figure.update_yaxes(title_text=figures.escape(units.label(cells[0]["quality"])))
     return figure
 
 

@@ -188,7 +188,25 @@ def _in_order(layers: set[str], names: Sequence[str]) -> list[str]:
     return sorted(layers, key=place)
 
 
+def judged_by(result: Record) -> str:
+    """What the numbers of a result are."""
+    if result["quality"] == "val_acc_pct":
+        return "Validation accuracy in percent"
+    if result["quality"] in units.METRICS:
+        return f"{units.METRICS[result['quality']][0].capitalize()} in percent"
+    return "Validation quality in percent of that of the network as it is"
+
+
+def one_image(result: Record) -> str:
+    """How much one image is worth, where an accuracy is counted."""
+    if result["quality"] != "val_acc_pct":
+        return ""
+    return f"; {result['images']:,} images, so that one is {100 / result['images']:.2g} points"
+
+
 def _summary(result: Record) -> str:
+    if result["quality"] != "val_acc_pct":
+        return f"{judged_by(result)}: <b>{result['val_acc_pct']:.2f}</b> on {page.safe(result['data'])}."
     part = "all" if result["images"] == result["validation_images"] else f"{result['images']:,}"
     return (
         f"The network has <b>{result['val_acc_pct']:.2f} %</b> on {part} of the {result['validation_images']:,} "
@@ -199,7 +217,7 @@ def _summary(result: Record) -> str:
 
 def _hint(result: Record) -> str:
     return (
-        "<p class='note'>Validation accuracy in percent, and its change. Channels by importance "
+        f"<p class='note'>{judged_by(result)}, and its change. Channels by importance "
         f"{page.safe(result['importance'])}, with the layers that are coupled to them; decomposition by "
         f"{page.safe(result['method'])}; bits of the weights only, one scale for each output channel.</p>"
     )
