@@ -45,7 +45,7 @@ def deploy(name, options, folder):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, len(data.labels))).eval()
     compiled = get_backend("onnxruntime").compile(network, data.train.examples[:1], "fp32", data.train.examples)
-    problem = ImageClassification(data, source={"name": name, **options})
+    problem = ImageClassification(data, data_source={"name": name, **options})
     space = get_space("mobile")
     build = SpaceBuild("mobile", {}, space.sample(np.random.default_rng(0)))
     save_model(folder, compiled, build=build, task=data.task, origin=origin_of(problem))

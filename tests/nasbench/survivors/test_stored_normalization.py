@@ -67,7 +67,7 @@ def test_other_images_are_normalised_as_before(kind, write, tmp_path):
     store(write(kind), tmp_path / "model")
     after = write(kind, brighter=2.0).data
     assert after.mean != before.mean
-    data = workbench(load_model(tmp_path / "model"), tmp_path / "model", 0).data
+    data = workbench(load_model(tmp_path / "model"), tmp_path / "model", 0).problem.data
     assert data.mean == pytest.approx(before.mean)
     assert data.std == pytest.approx(before.std)
     raw = np.float32(after.mean[0]) + after.train.examples.numpy() * np.float32(after.std[0])
