@@ -242,7 +242,7 @@ class TestGate:
         made = run_recipe(searched, recipe, bench, GateConfig(max_val_acc_drop_pct=(most + first - both) / 2))
         assert [stage.accepted for stage in made] == [True, True, False, True]
         assert [step.label for step, _ in made[3].steps] == [3, 3]
-        assert made[3].val_acc_pct == made[1].val_acc_pct
+        assert made[3].scores == made[1].scores
 
     def test_a_gain_is_no_loss(self, bench) -> None:
         space = get_space("mobile", **SPACE)
@@ -339,7 +339,7 @@ class TestFailures:
         """Nothing goes on behind what failed, for that is no step rolled back; a refused one may be left out."""
         recipe = Recipe((*steps({"decompose": {"ratio": 0.8}}), step, *steps({"quantize": {}})))
         _, before, without, *behind = run_recipe(searched, recipe, bench, LENIENT, skip_refused=skip)
-        assert (without.name, without.accepted, without.model, without.val_acc_pct) == (name, False, None, None)
+        assert (without.name, without.accepted, without.model, without.scores) == (name, False, None, {})
         assert without.problem == problem and reason in without.reason and "\n" not in without.reason
         assert without.network is before.network and without.steps == before.steps
         goes_on = problem == "diverged" or (problem == "refused" and skip)
