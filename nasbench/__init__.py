@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from nasbench.experiment.api import resume, search
     from nasbench.experiment.result import Result
     from nasbench.models.model import Model, compress, load, measure, save
+    from nasbench.objectives.metrics import Metric
     from nasbench.objectives.objective import maximize, minimize
     from nasbench.problems.problem import Problem
     from nasbench.problems.registry import image_classification, image_segmentation, regression
+    from nasbench.problems.supervised import Supervised
     from nasbench.search.callbacks import Callback
     from nasbench.tables.registry import load_table as Table  # noqa: N812  # it gives an object of that class
     from nasbench.training.config import TrainingConfig
@@ -65,12 +67,14 @@ _HOMES = {
     "Sparsify": "nasbench_compression.sparsity.sparsify",
     "resume": "nasbench.experiment.api",
     "Result": "nasbench.experiment.result",
+    "Metric": "nasbench.objectives.metrics",
     "maximize": "nasbench.objectives.objective",
     "minimize": "nasbench.objectives.objective",
     "image_classification": "nasbench.problems.registry",
     "image_segmentation": "nasbench.problems.registry",
     "regression": "nasbench.problems.registry",
     "Problem": "nasbench.problems.problem",
+    "Supervised": "nasbench.problems.supervised",
     "Callback": "nasbench.search.callbacks",
     "UserError": "nasbench_registry",
     "Architecture": "search_spaces",
@@ -95,6 +99,7 @@ __all__ = [
     "Distill",
     "DropLayers",
     "Evaluator",
+    "Metric",
     "Model",
     "Problem",
     "ProductSpace",
@@ -103,6 +108,7 @@ __all__ = [
     "Result",
     "SearchSpace",
     "Sparsify",
+    "Supervised",
     "Table",
     "Task",
     "TensorSpec",

@@ -47,6 +47,7 @@ def sensitivity(
     from nasbench.survivors.stored import workbench
     from nasbench_compression.quantization.modules import is_reduced
     from nasbench_compression.sensitivity import TECHNIQUES, sensitivity as measure_sensitivity
+    from nasbench_compression.step import given
 
     if technique != ALL:
         one_of("technique", technique, (*TECHNIQUES, ALL))
@@ -61,7 +62,7 @@ def sensitivity(
     bench = workbench(stored, model, seed)
     all_of_them, bench = bench.problem.judged("val"), bench.fewer(images, seed)
     context = bench.context()
-    baseline = context.evaluate(stored.model)
+    baseline = given(context.evaluate)(stored.model)
     found = []
     with _progress() as advance:
         for name, settings in asked.items():

@@ -14,7 +14,7 @@ import safetensors
 import torch
 
 from nasbench.data.dataset import Data, Kind, Raw, check_division, make_data
-from nasbench.data.given import told, with_missing_parts
+from nasbench.data.given import is_real, told, with_missing_parts
 from nasbench.data.mapped import MappedArray
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
@@ -122,7 +122,7 @@ def _check_inputs(images: Raw, labels: npt.NDArray[Any], file: Path, kind: Kind 
         raise UserError(
             f"{file}: images {images.shape} and labels {labels.shape} must be (n, c, h, w) and (n,), and not empty."
         )
-    if isinstance(images, np.ndarray) and not np.issubdtype(images.dtype, np.number):
+    if isinstance(images, np.ndarray) and not is_real(images.dtype):
         raise UserError(f"{file}: images are {images.dtype}; store them as uint8 or float32.")
     if images.ndim != 4:
         return

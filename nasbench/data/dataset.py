@@ -222,7 +222,8 @@ def _tensor(array: Any) -> torch.Tensor:
 def _targets(targets: npt.NDArray[Any]) -> torch.Tensor:
     if np.issubdtype(targets.dtype, np.integer):
         return torch.from_numpy(targets.astype(np.int64))
-    return torch.from_numpy(targets.astype(np.float32).reshape(len(targets), -1))
+    values = targets.astype(np.float32)
+    return torch.from_numpy(values[:, None] if values.ndim == 1 else values)
 
 
 def _check_labels(name: str, part: str, targets: npt.NDArray[Any], classes: int) -> None:

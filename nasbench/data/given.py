@@ -136,9 +136,14 @@ def _pair(name: str, part: str, value: Any) -> Pair:
             f"of the other."
         )
     for array in inputs:
-        if not (np.issubdtype(_numpy_type(array), np.number) or array.dtype in (torch.uint8, torch.float32)):
+        if not is_real(_numpy_type(array)):
             raise UserError(f"data set {name!r} gives inputs of type {array.dtype}; give numbers.")
     return inputs, told_targets
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether numbers of this type are whole, or floating point numbers."""
+    return np.issubdtype(dtype, np.integer) or np.issubdtype(dtype, np.floating)
 
 
 def _numpy_type(array: Raw) -> Any:

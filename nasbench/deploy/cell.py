@@ -21,6 +21,7 @@ from nasbench.models.workbench import Workbench, agrees
 from nasbench.survivors.stored import save_made, workbench
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.child import answer
+from nasbench_compression.step import given
 
 EAGER, CELL = "eager", "cell"
 
@@ -82,7 +83,7 @@ def compiled_again(folder: str, setting: Mapping[str, Any]) -> CompiledModel:
 
 def _compile(stored: StoredModel, bench: Workbench, setting: Setting) -> CompiledModel:
     context = bench.context()
-    example = context.calibration[: setting.batch]
+    example = given(context.calibration)[: setting.batch]
     if len(example) < setting.batch:
         example = bench.task.one_input(setting.batch)
     return setting.make().compile(stored.model, example, setting.precision, context.calibration)

@@ -22,7 +22,7 @@ class ImageClassification(Supervised):
 
     name: ClassVar[str] = "image_classification"
     summary: ClassVar[str] = "one class for each image or row; accuracy, cross-entropy"
-    kind: ClassVar[Kind] = "classes"
+    kind: ClassVar[Kind | None] = "classes"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

@@ -26,7 +26,7 @@ class ImageSegmentation(Supervised):
 
     name: ClassVar[str] = "image_segmentation"
     summary: ClassVar[str] = "a class for each pixel; mean intersection over union, pixel accuracy, cross-entropy"
-    kind: ClassVar[Kind] = "masks"
+    kind: ClassVar[Kind | None] = "masks"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

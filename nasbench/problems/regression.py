@@ -28,7 +28,7 @@ class Regression(Supervised):
 
     name: ClassVar[str] = "regression"
     summary: ClassVar[str] = "numbers for each image or row; root mean squared and mean absolute error, R2"
-    kind: ClassVar[Kind] = "values"
+    kind: ClassVar[Kind | None] = "values"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

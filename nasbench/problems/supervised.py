@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from nasbench.data.dataset import Data
+from nasbench.data.dataset import Data, Kind
+from nasbench.data.given import data_of
+from nasbench.data.registry import described_data, load_data
 from nasbench.data.split import Inputs, Split
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.problem import Part, Problem, ReportEpoch
@@ -22,9 +25,14 @@ from nasbench_compression import CompiledModel
 from nasbench_compression.outputs import logits_of, tensors_of
 from nasbench_compression.step import device_of
 from nasbench_compression.surgery import inference
+from nasbench_registry import UserError
 from search_spaces import Task
 
 JUDGED_AT_ONCE = 512
+GIVEN = "<given>"
+"""The name of a data set that was given as an object, which no name finds again."""
+_KINDS = {"classes": "one class for each example", "masks": "a class for each pixel", "values": "numbers"}
+_PROBLEMS = {"classes": "image_classification", "masks": "image_segmentation", "values": "regression"}
 
 
 @dataclass(frozen=True)
@@ -32,14 +40,58 @@ class Supervised(Problem):
     """Examples with targets. A subclass says what the loss is and what is counted.
 
     Attributes:
+        kind: of the targets that it needs; None takes them as the data have them.
         data: training examples fit and calibrate, validation examples judge.
         training: how a network is trained where nobody says otherwise.
         data_source: name and options of the data set, by which it is loaded again.
     """
 
+    kind: ClassVar[Kind | None] = None
+
     data: Data = field(repr=False)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     data_source: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Any, *, training: TrainingConfig | None = None, **options: Any) -> Self:
+        """The problem of some data.
+
+        Args:
+            data: name of a data set, see ``nasbench list datasets``; a function that gives one, or ``module:function``;
+                or what such a function gives, see `nasbench.data.given.data_of`.
+            training: how networks are trained; options of `TrainingConfig` may be given directly instead.
+            options: those of `TrainingConfig`, such as ``epochs=3``, and those of the data set.
+
+        Raises:
+            UserError: a name or an option is unknown, the data are missing, or have other targets.
+        """
+        known = {key: options.pop(key) for key in list(options) if key in TrainingConfig.model_fields}
+        changed = TrainingConfig.model_validate(known)
+        chosen = (training or TrainingConfig()).model_copy(update={key: getattr(changed, key) for key in known})
+        if callable(data) and not isinstance(data, Data):
+            own = [key for key in options if key in inspect.signature(data).parameters]
+            data = _importable_name(data) or data(**{key: options.pop(key) for key in own})
+        if isinstance(data, str):
+            return cls.loaded({"name": data, **options}, chosen)
+        return cls.checked(data_of(data, GIVEN, cls.kind, **options), chosen, {"name": GIVEN})
+
+    @classmethod
+    def loaded(cls, source: Mapping[str, Any], training: TrainingConfig | None) -> Self:
+        """The problem of the sections `data` and `training` of an experiment; UserError as `of`."""
+        name, options = described_data(source)
+        if name == GIVEN:
+            raise UserError("the data of this problem were given as an object; give the problem again, by `problem=`.")
+        return cls.checked(load_data(name, kind=cls.kind, **options), training or TrainingConfig(), source)
+
+    @classmethod
+    def checked(cls, data: Data, training: TrainingConfig, source: Mapping[str, Any]) -> Self:
+        """The problem of these data; UserError if their targets are of another kind."""
+        if cls.kind is not None and cls.kind != data.kind:
+            raise UserError(
+                f"problem {cls.name or cls.__name__!r} needs {_KINDS[cls.kind]}, and data set "
+                f"{data.name!r} gives {_KINDS[data.kind]}; take the problem {_PROBLEMS[data.kind]!r}, or other data."
+            )
+        return cls(data, training, dict(source))
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Tensor) -> Tensor:
@@ -164,6 +216,12 @@ class Supervised(Problem):
     def fewer(self, count: int | None, seed: int) -> Problem:
         """The same, with so many validation and test examples at most, drawn by the seed."""
         return replace(self, data=self.data.fewer(count, seed))
+
+
+def _importable_name(function: Callable[..., Any]) -> str | None:
+    """``module:function``, if another process finds the function by it."""
+    module, name = getattr(function, "__module__", "__main__"), getattr(function, "__qualname__", "<locals>")
+    return None if module == "__main__" or "<" in name or "." in name else f"{module}:{name}"
 
 
 def answers(model: Callable[..., Any], split: Split) -> Iterator[tuple[Any, Tensor]]:

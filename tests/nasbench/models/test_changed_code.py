@@ -172,9 +172,8 @@ def test_outputs_in_any_form_are_compared():
 def test_the_reference_input_never_changes():
     published = [0.5488135, 0.71518937, 0.60276338, 0.54488318]  # of numpy.random.RandomState(0), in many a tutorial
     expected = [(value - 0.5) * 12**0.5 for value in published]
-    assert reference_input(Task(inputs=TensorSpec((2, 3)), outputs=TensorSpec((1,))))[0].flatten()[
-        :4
-    ].tolist() == pytest.approx(expected, abs=1e-6)
+    task = Task(inputs=TensorSpec((2, 3)), outputs=TensorSpec((1,)))
+    assert reference_input(task)[0].flatten()[:4].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_mode_of_a_network_stays(stored, edit):
