@@ -25,6 +25,10 @@ PROBLEMS: dict[str, type[Problem]] = {
 problems: Registry[Problem] = Registry("problem", Problem, PROBLEMS, group="nasbench.problems")
 
 
+FILLED = ("data", "training", "data_source")
+"""What a problem that is derived from `Supervised` is given, and no options."""
+
+
 def make_problem(
     problem: Mapping[str, Any], data: Mapping[str, Any] | None = None, training: TrainingConfig | None = None
 ) -> Problem:
@@ -42,7 +46,9 @@ def make_problem(
     name, options = str(problem["name"]), {key: value for key, value in problem.items() if key != "name"}
     kind = problems.find(name)
     if issubclass(kind, Supervised):
-        check_options(kind, options, what=f"problem {name!r}", reserved=("data", "training", "data_source"))
+        for filled in FILLED:  # a class keeps what it is given, and so its `source` names it
+            options.pop(filled, None)
+        check_options(kind, options, what=f"problem {name!r}", reserved=FILLED)
         if data is None:
             raise UserError(f"problem {name!r} needs the section data; name a data set.")
         return kind.loaded(data, training)

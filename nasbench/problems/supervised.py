@@ -131,6 +131,13 @@ class Supervised(Problem):
         return not self.training.augmentation.changes
 
     @property
+    def source(self) -> Mapping[str, Any]:
+        """Its name; data and training are sections of their own."""
+        return {
+            name: value for name, value in super().source.items() if name not in ("data", "training", "data_source")
+        }
+
+    @property
     def digest(self) -> str:
         """That of the data."""
         return self.data.digest

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nasbench.problems.registry import CLASSIFICATION, make_problem
 from nasbench.report.drawing.drawing import operation_colours, svg
 from nasbench.search.record import RecordedCandidate
 from nasbench.storage.code_digest import changes, code_digests
@@ -51,7 +52,7 @@ def draw_front(
             row["drawing_error"] = f"{MOST} networks of the front were drawn before it; `nasbench draw` draws it"
             continue
         try:
-            made = made or (_space(root, asked), _task(root))
+            made = made or (_space(root, asked), _task(root, asked))
             space, task = made
             drawn_graphs = tuple(space.diagram(space.parse(first[key].network), task))
             svg(drawn_graphs)  # a graph may turn out not to be one
@@ -101,10 +102,12 @@ def _space(root: Path, asked: Mapping[str, Any]) -> SearchSpace:
     return space
 
 
-def _task(root: Path) -> Task:
+def _task(root: Path, asked: Mapping[str, Any]) -> Task:
     """What the networks were built for."""
     file = RunFolder(root).space
     about = json.loads(file.read_text(encoding="utf-8")).get("task") if file.exists() else None
-    if about is None:
+    if about is not None:
+        return Task.from_json(about)
+    if asked.get("data") is None:
         raise UserError("the search has no data, so what its networks take is not known.")
-    return Task.from_json(about)
+    return make_problem(asked.get("problem") or {"name": CLASSIFICATION}, asked["data"]).task

@@ -74,7 +74,7 @@ def test_a_hang_is_ended(folder, mine):
 def test_images_are_drawn_by_the_seed(folder):
     val = workbench(load_model(folder), folder, 0).problem.data.val
     some = val.some(50, 1)
-    assert len(some) == 50 and not torch.equal(some.targets, val.labels[:50])
+    assert len(some) == 50 and not torch.equal(some.targets, val.targets[:50])
     assert torch.equal(some.examples, val.some(50, 1).examples) and len(val.some(None, 1)) == len(val)
 
 

@@ -210,7 +210,7 @@ def test_a_run_does_not_go_on_with_other_code(edit, tmp_path):
         nb.Result.read(tmp_path / "run").best.network()
     edit()
     again = nb.resume(tmp_path / "run", progress=False)  # undone
-    x = reference_input((1, 8, 8))
+    (x,) = reference_input(Task((1, 8, 8), 10))
     torch.testing.assert_close(again.best.network()(x), weights(x))
     edit(scale="2.0")
     with pytest.raises(UserError, match="outputs for a reference input are off"):

@@ -242,7 +242,7 @@ class TestGate:
         made = run_recipe(searched, recipe, bench, GateConfig(max_val_acc_drop_pct=(most + first - both) / 2))
         assert [stage.accepted for stage in made] == [True, True, False, True]
         assert [step.label for step, _ in made[3].steps] == [3, 3]
-        assert made[3].scores == made[1].scores
+        assert made[3].scores["val_acc_pct"] == made[1].scores["val_acc_pct"]
 
     def test_a_gain_is_no_loss(self, bench) -> None:
         space = get_space("mobile", **SPACE)
@@ -373,7 +373,9 @@ class TestMeasuring:
         for stage, numbers in zip(stages[:-1], metrics[:-1], strict=True):
             assert set(numbers) == {
                 "val_acc_pct",
+                "val_loss",
                 "test_acc_pct",
+                "test_loss",
                 "params",
                 "macs",
                 "size_bytes",

@@ -59,7 +59,8 @@ def test_a_stored_model_that_does_not_fit_is_refused(bench, tmp_path) -> None:
 @pytest.mark.parametrize(("changes", "recur"), [({}, True), ({"crop": 1}, False), ({"flip": True}, False)])
 def test_logits_are_kept_only_where_images_are_not_augmented(bench, changes, recur) -> None:
     training = bench.training.model_copy(update={"augmentation": AugmentationConfig(**changes)})
-    assert dataclasses.replace(bench, training=training).context().images_recur is recur
+    problem = dataclasses.replace(bench.problem, training=training)
+    assert dataclasses.replace(bench, problem=problem).context().images_recur is recur
 
 
 def test_a_missing_teacher_is_noticed_before_the_search(tmp_path) -> None:
