@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from nasbench.experiment.api import resume, search
     from nasbench.experiment.result import Result
     from nasbench.models.model import Model, compress, load, measure, save
+    from nasbench.objectives.metrics import Metric
     from nasbench.objectives.objective import maximize, minimize
-    from nasbench.problems.image_classification import image_classification
     from nasbench.problems.problem import Problem
+    from nasbench.problems.registry import image_classification, image_segmentation, regression
+    from nasbench.problems.supervised import Supervised
     from nasbench.search.callbacks import Callback
     from nasbench.tables.registry import load_table as Table  # noqa: N812  # it gives an object of that class
+    from nasbench.training.config import TrainingConfig
     from nasbench_compression.compilation.compile import Compile
     from nasbench_compression.decomposition.decompose import Decompose
     from nasbench_compression.distillation.distill import Distill
@@ -35,7 +38,16 @@ if TYPE_CHECKING:
     from nasbench_compression.quantization.quantize import Quantize
     from nasbench_compression.sparsity.sparsify import Sparsify
     from nasbench_registry import UserError
-    from search_spaces import Architecture, Decision, ProductSpace, SearchSpace, Task, check_space, get_space
+    from search_spaces import (
+        Architecture,
+        Decision,
+        ProductSpace,
+        SearchSpace,
+        Task,
+        TensorSpec,
+        check_space,
+        get_space,
+    )
 
 _HOMES = {
     "Candidate": "nasbench.evaluators.candidate",
@@ -55,10 +67,14 @@ _HOMES = {
     "Sparsify": "nasbench_compression.sparsity.sparsify",
     "resume": "nasbench.experiment.api",
     "Result": "nasbench.experiment.result",
+    "Metric": "nasbench.objectives.metrics",
     "maximize": "nasbench.objectives.objective",
     "minimize": "nasbench.objectives.objective",
-    "image_classification": "nasbench.problems.image_classification",
+    "image_classification": "nasbench.problems.registry",
+    "image_segmentation": "nasbench.problems.registry",
+    "regression": "nasbench.problems.registry",
     "Problem": "nasbench.problems.problem",
+    "Supervised": "nasbench.problems.supervised",
     "Callback": "nasbench.search.callbacks",
     "UserError": "nasbench_registry",
     "Architecture": "search_spaces",
@@ -66,6 +82,8 @@ _HOMES = {
     "ProductSpace": "search_spaces",
     "SearchSpace": "search_spaces",
     "Task": "search_spaces",
+    "TensorSpec": "search_spaces",
+    "TrainingConfig": "nasbench.training.config",
     "check_space": "search_spaces",
     "get_space": "search_spaces",
 }
@@ -81,6 +99,7 @@ __all__ = [
     "Distill",
     "DropLayers",
     "Evaluator",
+    "Metric",
     "Model",
     "Problem",
     "ProductSpace",
@@ -89,17 +108,22 @@ __all__ = [
     "Result",
     "SearchSpace",
     "Sparsify",
+    "Supervised",
     "Table",
     "Task",
+    "TensorSpec",
+    "TrainingConfig",
     "UserError",
     "check_space",
     "compress",
     "get_space",
     "image_classification",
+    "image_segmentation",
     "load",
     "maximize",
     "measure",
     "minimize",
+    "regression",
     "resume",
     "save",
     "search",

@@ -380,11 +380,21 @@ class DecisionSpace:
 
 
 class SearchSpace(DecisionSpace, ABC):
-    """A finite set of networks. A subclass also defines `build`."""
+    """A finite set of networks. A subclass also defines `build`.
+
+    Attributes:
+        images_to_vectors: whether `build` serves no other tasks than those of one image and one vector, so that others
+            are refused before a search.
+    """
+
+    images_to_vectors: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, arch: Architecture, task: Task) -> nn.Module:
-        """A new network with fresh weights: (n, *task.input_shape) float32 -> (n, task.classes) logits."""
+        """A new network with fresh weights, from `task.inputs` to `task.outputs`.
+
+        For one image and k classes that is (n, *task.input_shape) float32 -> (n, task.classes) logits.
+        """
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
         """What a drawing of the architecture shows; here the chain of the network's direct parts."""

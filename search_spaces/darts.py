@@ -78,6 +78,7 @@ class DARTS(SearchSpace):
     """
 
     name = "darts"
+    images_to_vectors = True
     decisions = tuple(decision for cell in CELLS for decision in inside(cell, CELL_DECISIONS))
     summary = "a normal and a reduction cell of 4 nodes with 2 of 7 operations each, repeated: 1e18 architectures"
     source = "Liu et al. 2019, arXiv 1806.09055"

@@ -94,7 +94,7 @@ def network_chain(title: str, network: nn.Module, task: Task, labels: Sequence[t
     try:
         network.eval()
         with torch.no_grad():
-            network(torch.zeros(1, *task.input_shape))
+            network(*task.example())
     finally:
         for handle in handles:
             handle.remove()
@@ -106,7 +106,7 @@ def network_chain(title: str, network: nn.Module, task: Task, labels: Sequence[t
 def _nodes(
     called: Sequence[tuple[str, Sequence[int]]], task: Task, labels: Sequence[tuple[str, str]] | None
 ) -> Iterator[Node]:
-    yield Node("input", "image", shape_text(task.input_shape), "input")
+    yield Node("input", "image" if len(task.input_shape) == 3 else "input", shape_text(task.input_shape), "input")
     for index, (kind, shape) in enumerate(called):
         label, detail = labels[index] if labels is not None and index < len(labels) else (kind, "")
         last = index == len(called) - 1

@@ -65,6 +65,7 @@ class FBNet(SearchSpace):
     """
 
     name = "fbnet"
+    images_to_vectors = True
     summary = "22 layers of an inverted residual with kernel, expansion and groups, or none: 9^22 architectures"
     source = "Wu et al. 2019, arXiv 1812.03443"
 

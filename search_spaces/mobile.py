@@ -39,6 +39,7 @@ class Mobile(SearchSpace):
     """
 
     name = "mobile"
+    images_to_vectors = True
     summary = "stages whose layers pick a block module, a kernel size and a width"
     source = "this project, after MobileNetV2 (arXiv 1801.04381) and FBNet (arXiv 1812.03443)"
 

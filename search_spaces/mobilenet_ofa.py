@@ -59,6 +59,7 @@ class MobileNetOFA(SearchSpace):
     """
 
     name = "mobilenet_ofa"
+    images_to_vectors = True
     summary = "MobileNetV3 with elastic depth, kernels, expansions and resolution: 25 * 7371^5 architectures"
     source = "Cai et al. 2020, arXiv 1908.09791"
 

@@ -67,6 +67,7 @@ class NASBench101(SearchSpace):
     """
 
     name = "nasbench101"
+    images_to_vectors = True
     summary = "one cell, a graph of up to 7 vertices and 9 edges, repeated: 423,624 distinct architectures"
     source = "Ying et al. 2019, arXiv 1902.09635"
 

@@ -46,6 +46,7 @@ class NASBench201(SearchSpace):
     """
 
     name = "nasbench201"
+    images_to_vectors = True
     decisions = tuple(Decision(f"{node}<-{source}", OPERATIONS) for node, source in EDGES)
     summary = "one cell of 6 edges with 5 operations, repeated: 15,625 architectures"
     source = "Dong & Yang 2020, arXiv 2001.00326"

@@ -28,6 +28,7 @@ class NATSSize(SearchSpace):
     """The 32,768 sizes of NATS-Bench, in its notation ``8:16:24:32:40``."""
 
     name = "nats_size"
+    images_to_vectors = True
     decisions = tuple(Decision(layer, CHANNELS) for layer in LAYERS)
     summary = "the channels, 8 to 64, of five layers around a fixed cell: 32,768 architectures"
     source = "Dong et al. 2021, arXiv 2009.00437"

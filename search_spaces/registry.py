@@ -14,11 +14,13 @@ SPACES: Entries[type[SearchSpace]] = Entries(
         "darts": "search_spaces.darts:DARTS",
         "fbnet": "search_spaces.fbnet:FBNet",
         "mobile": "search_spaces.mobile:Mobile",
+        "mlp": "search_spaces.mlp:MLP",
         "mobilenet_ofa": "search_spaces.mobilenet_ofa:MobileNetOFA",
         "nasbench101": "search_spaces.nasbench101:NASBench101",
         "nasbench201": "search_spaces.nasbench201:NASBench201",
         "nats_size": "search_spaces.nats_size:NATSSize",
         "resnet": "search_spaces.resnet:ResNet",
+        "unet": "search_spaces.unet:UNet",
         "vit": "search_spaces.vit:ViT",
     }
 )

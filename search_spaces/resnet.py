@@ -50,6 +50,7 @@ class ResNet(SearchSpace):
     """
 
     name = "resnet"
+    images_to_vectors = True
     summary = "residual networks whose stages choose depth and width"
     source = "He et al. 2016, arXiv 1512.03385"
 

@@ -44,6 +44,7 @@ class ViT(SearchSpace):
     """
 
     name = "vit"
+    images_to_vectors = True
     summary = "vision transformers: embedding, depth, and heads and MLP ratio of each layer"
     source = "Chen et al. 2021, arXiv 2107.00651; Dosovitskiy et al. 2021, arXiv 2010.11929"
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from nasbench.data import load_data
 from nasbench.models import Origin, save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
+from nasbench.problems.registry import image_classification
 from nasbench.training.config import TrainingConfig
 from search_spaces import get_space
 from search_spaces.fresh_model import fresh_model
@@ -63,13 +63,13 @@ class Wrong(Good):
 
 def store_trained(folder: Path, epochs: int = 3) -> Path:
     """A `mobile` network, trained on digits, in a folder of `save_model`."""
-    bench = Workbench(load_data("digits"), TrainingConfig(**TRAINING), seed=0)
+    bench = Workbench(image_classification("digits", training=TrainingConfig(**TRAINING)), seed=0)
     space = get_space("mobile", **OPTIONS)
     arch = space.parse(TEXT)
-    model = fresh_model(space, arch, bench.data.task, 0)
+    model = fresh_model(space, arch, bench.problem.data.task, 0)
     bench.finetune(model, epochs=epochs)
     origin = Origin({"name": "digits"}, TRAINING)
-    save_model(folder, model, build=SpaceBuild("mobile", OPTIONS, arch), task=bench.data.task, origin=origin)
+    save_model(folder, model, build=SpaceBuild("mobile", OPTIONS, arch), task=bench.problem.data.task, origin=origin)
     return folder
 
 

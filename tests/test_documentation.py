@@ -122,3 +122,37 @@ def test_every_command_of_the_readme_exists():
         shown = CliRunner().invoke(app, [command, "--help"])
         assert shown.exit_code == 0, f"nasbench {command}: {shown.output}"
     assert set(COMMANDS) == commands, "a command is missing in the README"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_searches_for_other_tasks(number, tmp_path):
+    """Regression of a table and segmentation: searched, compressed, int8, in 25 lines each."""
+    code = blocks("docs/problems.md", "python")[number]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 25
+    (tmp_path / "task.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "task.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test_rmse" in done.stdout or "test_miou_pct" in done.stdout
+
+
+def test_the_problem_of_the_users_own(tmp_path):
+    """The class of the page is named by the experiment of the page, and goes through the recipe."""
+    code, (experiment,) = blocks("docs/problems.md", "python")[2], blocks("docs/problems.md", "yaml")
+    (own,) = re.findall(r"^class Denoising.*?(?=^def )", code, flags=re.DOTALL | re.MULTILINE)
+    assert len([line for line in own.splitlines() if line.strip()]) <= 20
+    (tmp_path / "denoising.py").write_text(code)
+    (tmp_path / "denoising.yaml").write_text(experiment)
+    searched = run(tmp_path, "search", "denoising.yaml", "--run", "runs/denoising")
+    assert searched.returncode == 0, searched.stderr
+    report = json.loads((tmp_path / "runs/denoising/report.json").read_text())
+    assert report["quality"] == "val_psnr_db"
+    stages = {stage["name"]: stage["metrics"] for stage in report["survivors"][0]["stages"]}
+    assert {"searched", "pruned", "quantized", "compiled"} <= set(stages)
+    assert all(numbers["test_psnr_db"] > 0 for numbers in stages.values())
+    exported = run(
+        tmp_path, "export", "runs/denoising/survivors/1/searched", "--backend", "onnxruntime", "--out", "out", "--json"
+    )
+    assert exported.returncode == 0, exported.stderr
+    assert json.loads(exported.stdout)["val_psnr_db"] > 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,26 +23,35 @@ def learning_copy(model: nn.Module) -> nn.Module:
     return network
 
 
+TaskLoss = Callable[[Any, Tensor], Tensor]
+"""loss(what a network gives, labels) -> the mean over the batch, a scalar."""
+
+
+def cross_entropy(outputs: Any, labels: Tensor) -> Tensor:
+    """The mean cross-entropy of the logits in what a network gives."""
+    return functional.cross_entropy(logits_of(outputs), labels)
+
+
 def loss_gradients(
-    network: nn.Module, images: Tensor, labels: Tensor, weights: Sequence[Tensor], reduction: str = "mean"
+    network: nn.Module, images: Tensor, labels: Tensor, weights: Sequence[Tensor], loss: TaskLoss = cross_entropy
 ) -> tuple[Tensor | None, ...]:
-    """The gradient of the cross-entropy with respect to each of the weights; None where nothing of it reaches the loss.
+    """The gradient of the loss with respect to each of the weights; None where nothing of it reaches the loss.
 
     Args:
         network: see `learning_copy`.
-        images: (n, c, h, w) as it takes them.
-        labels: (n,) class indices.
+        images: (n, ...) as it takes them.
+        labels: (n,) class indices, or whatever the loss takes.
         weights: of it.
-        reduction: over the images, "mean" or "sum".
+        loss: whose gradient is taken.
 
     Raises:
         UserError: there is no such gradient; says why.
     """
     try:
         with torch.enable_grad():
-            loss = functional.cross_entropy(logits_of(network(images)), labels, reduction=reduction)
+            value = loss(network(images), labels)
             learned = [weight for weight in weights if weight.requires_grad]
-            gradients = iter(torch.autograd.grad(loss, learned, allow_unused=True))
+            gradients = iter(torch.autograd.grad(value, learned, allow_unused=True))
     except UserError:
         raise
     except Exception as error:  # whatever the user's network raises, or torch for labels that are no classes

@@ -45,7 +45,7 @@ class MultiplyAdds:
         return int(self.by_operator.get(_ATTENTION, 0))
 
 
-def multiply_adds(model: nn.Module, example_inputs: Tensor) -> MultiplyAdds:
+def multiply_adds(model: nn.Module, *example_inputs: Tensor) -> MultiplyAdds:
     """Count what an output depends on, of the network as it is deployed: with its branches merged.
 
     Normalization is left out, as it folds into convolutions and published numbers leave it out, and so are pooling
@@ -54,9 +54,9 @@ def multiply_adds(model: nn.Module, example_inputs: Tensor) -> MultiplyAdds:
 
     Args:
         model: left as it was; see `reparameterize`.
-        example_inputs: (n, ...), on its device; the first one is run.
+        example_inputs: (n, ...) each, on its device; the first one of each is run.
     """
-    analysis = _analysis(reparameterize(model), example_inputs)
+    analysis = _analysis(reparameterize(model), *example_inputs)
     return MultiplyAdds(analysis.by_operator(), dict(analysis.unsupported_ops()))
 
 
@@ -71,7 +71,7 @@ def macs_by_module(model: nn.Module, example_inputs: Tensor) -> dict[str, int]:
     return {name.removeprefix("network").removeprefix("."): int(count) for name, count in counts.items() if name}
 
 
-def _analysis(model: nn.Module, example_inputs: Tensor) -> Any:
+def _analysis(model: nn.Module, *example_inputs: Tensor) -> Any:
     """fvcore's, of one image, whose counts are at hand."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
@@ -80,7 +80,7 @@ def _analysis(model: nn.Module, example_inputs: Tensor) -> Any:
     network = _Tensors(model)
     with inference(network), no_fast_path(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        analysis = FlopCountAnalysis(network, example_inputs[:1])
+        analysis = FlopCountAnalysis(network, tuple(tensor[:1] for tensor in example_inputs))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis.set_op_handle(**_HANDLERS)
         analysis.by_operator()  # runs it, here where the mode of the network is set

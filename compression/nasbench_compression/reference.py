@@ -138,6 +138,8 @@ def _rounded_once(model: nn.Module, images: Tensor, draw: int) -> dict[str, Tens
     generator = torch.Generator().manual_seed(draw)
 
     def moved(values: Tensor) -> Tensor:
+        if _eps(values) == 0:
+            return values  # tokens and the like are not rounded
         signs = 2 * torch.randint(0, 2, values.shape, generator=generator, dtype=torch.int8) - 1
         return values * (1 + _eps(values) * signs.to(values))
 

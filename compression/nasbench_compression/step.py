@@ -12,15 +12,17 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nasbench_compression.compilation.backend import CompiledModel
+from nasbench_compression.outputs import logits_of
 from nasbench_compression.zeros import zeros_kept
 from nasbench_registry import UserError
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""loss(inputs (n, c, h, w), logits (n, classes), labels (n,)) -> scalar tensor, in place of cross-entropy.
+Loss = Callable[[Any, Any, Tensor], Tensor]
+"""loss(inputs, what the network gives, labels) -> scalar tensor, in place of that of the problem.
 
-The logits may as well be all that the network gives, such as a tuple or a dict with the logits in it.
+What it gives is logits (n, classes), or any other tensor, or a tuple or a dict with it inside.
 """
 
 OnBatch = Callable[[int, int], None]
@@ -43,7 +45,7 @@ class Finetune(Protocol):
 
         Args:
             model: trained in place, and left in evaluation mode.
-            loss: None is cross-entropy.
+            loss: None is that of the problem, cross-entropy of classes.
             epochs: of training.
             learning_rate: None is the experiment's own.
             on_batch: called after each step of the optimizer, with the steps done and all there will be.
@@ -101,14 +103,19 @@ class Context:
 
     Attributes:
         example_inputs: one batch as the network takes it, (n, ...): images (n, c, h, w), signals (n, c, length),
-            vectors (n, features); of a floating-point type.
+            vectors (n, features), tokens (n, length).
         calibration: real training inputs, (m, ...) like the example, from which value ranges are read.
         finetune: trains a model in place; whatever is given here, zeros that `sparsify` made stay zeros under it.
         evaluate: quality of a network or of a compiled model on validation data, the higher the better; accuracy in
             percent where there are classes.
         seed: decides every random choice of a step.
         teacher: the network a student learns from; a `Recipe` fills in the model that it started from.
-        labels: (m,) class indices of `calibration`, for what needs the gradient of the loss.
+        labels: (m, ...) what is to be told of `calibration`, class indices or other targets, for what needs the
+            gradient of the loss.
+        loss: (what the network gives, labels) -> the mean loss of a batch, a scalar; None is cross-entropy, and so is a
+            loss that gives None.
+        quality: the name of what `evaluate` gives.
+        classes: whether the network scores classes, so that its outputs have a softmax; False for other numbers.
         latency_ms: median latency of a network, or of a compiled model, as it would be deployed, in milliseconds.
         images_recur: fine-tuning shows the same images unchanged in each epoch, so that what a teacher says about them
             need be computed only once; False where they are augmented.
@@ -124,6 +131,9 @@ class Context:
     labels: Tensor | None = None
     finetune: Finetune | None = None
     evaluate: Callable[[nn.Module | CompiledModel], float] | None = None
+    loss: Callable[[Any, Tensor], Tensor | None] | None = None
+    quality: str = "val_acc_pct"
+    classes: bool = True
     latency_ms: Callable[[nn.Module | CompiledModel], float] | None = None
     teacher: nn.Module | None = None
     seed: int = 0
@@ -132,18 +142,18 @@ class Context:
 
     def __post_init__(self) -> None:
         for name, value in self.inputs.items():
-            if not isinstance(value, Tensor) or value.ndim < 2 or len(value) == 0 or not value.is_floating_point():
+            if not isinstance(value, Tensor) or value.ndim < 2 or len(value) == 0:
                 is_tensor = isinstance(value, Tensor)
                 what = f"has shape {tuple(value.shape)} and type {value.dtype}" if is_tensor else f"is {value!r:.80}"
                 raise UserError(
-                    f"{name} {what}; give a batch of at least one input as a float tensor, such as images (n, c, h, w)."
+                    f"{name} {what}; give a batch of at least one input as a tensor, such as images (n, c, h, w)."
                 )
         if self.labels is not None:
             if self.calibration is None:
                 raise UserError(
                     f"labels are given without the calibration inputs they belong to; {_how('calibration')}."
                 )
-            if self.labels.shape != self.calibration.shape[:1]:
+            if self.labels.shape[:1] != self.calibration.shape[:1]:
                 raise UserError(
                     f"labels have shape {tuple(self.labels.shape)} for {len(self.calibration)} calibration images; "
                     f"give one class index for each."
@@ -156,6 +166,11 @@ class Context:
         """`example_inputs` and, where they are given, `calibration`, by their names."""
         given = {"example_inputs": self.example_inputs}
         return given if self.calibration is None else given | {"calibration": self.calibration}
+
+    def task_loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """The mean loss of a batch: that of `loss`, else the cross-entropy of the logits in the outputs."""
+        value = None if self.loss is None else self.loss(outputs, labels)
+        return functional.cross_entropy(logits_of(outputs), labels) if value is None else value
 
     def require(self, step: str, needs: Sequence[str]) -> None:
         """Refuse to run a step that needs something which is not given.

@@ -172,8 +172,6 @@ def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds:
 
 def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int, told: set[str]) -> list[_Row]:
     """A stored model in every backend that was asked for and can run it, compiled for so many images at a time."""
-    import torch
-
     from nasbench.costs.cost import cost
     from nasbench.models import load_compiled, load_model, read_description
     from nasbench.survivors.stored import workbench
@@ -182,7 +180,7 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int
     from search_spaces import Task
 
     about = read_description(folder)
-    task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
+    task = Task.from_json(about["task"])
     if "compiled" in about:
         name = str(about["compiled"]["backend"])
         if backends and list(backends) != [name]:
@@ -203,7 +201,7 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int
                 err.print(f"left out: {missing}", soft_wrap=True)
                 told.add(missing)
             continue
-        made = compiler.compile(stored.model, torch.zeros(batch, *task.input_shape), precision, calibration)
+        made = compiler.compile(stored.model, task.one_input(batch), precision, calibration)
         rows.append(_Row(str(folder), name, made, task, counted, precision))
     return rows
 

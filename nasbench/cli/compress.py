@@ -31,6 +31,7 @@ def compress(
 ) -> None:
     """Take a stored model through a recipe, measure every stage, and save them."""
     from nasbench.models import load_model, save_model
+    from nasbench.report import units
     from nasbench.survivors.config import GateConfig
     from nasbench.survivors.recipe_file import read_recipe
     from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
@@ -56,13 +57,14 @@ def compress(
     result = {"model": str(model), "recipe": steps.to_json(), "eager_latency_ms": baseline, "stages": described}
     write_json(out / "compress.json", result)
     table = Table(title=f"{model} through {recipe.name}")
-    for column in ("stage", "accepted", "test %", "latency ms", "KiB", "params", "folder"):
+    test = bench.problem.tested(bench.problem.quality)
+    for column in ("stage", "accepted", units.column(test), "latency ms", "KiB", "params", "folder"):
         table.add_column(column)
     for stage in described:
         numbers = stage["metrics"]
         row = (
             [
-                f"{numbers['test_acc_pct']:.2f}",
+                units.quality_text(numbers[test], test, unit=False),
                 f"{numbers['latency_ms']['median']:.3f}" if numbers["latency_ms"] else numbers["latency_reason"],
                 f"{numbers['size_bytes'] / 1024:.1f}",
                 f"{numbers['params']:,}",

@@ -28,7 +28,7 @@ def export(
     """Compile a stored model for a runtime, check its accuracy, and save the artefact."""
     from nasbench.models import load_model
     from nasbench.models.workbench import agrees
-    from nasbench.survivors.stored import save_made, some_of, workbench
+    from nasbench.survivors.stored import save_made, workbench
     from nasbench_compression import get_backend
     from nasbench_compression.quantization.modules import is_quantized
 
@@ -38,14 +38,14 @@ def export(
     wanted = precision or ("int8" if is_quantized(stored.model) else "fp32")
     context = bench.context()
     compiled = compiler.compile(stored.model, context.example_inputs, wanted, context.calibration)
-    agreement = agrees(compiled, stored.model, some_of(bench.data.val, IMAGES, 0))
+    agreement = agrees(compiled, stored.model, bench.problem.unseen(IMAGES, 0))
     accuracy = {"model": bench.validate(stored.model), "artefact": bench.validate(compiled)}
     file = save_made(out, compiled, stored, model)
     result = {
         "artefact": str(file),
         "size_bytes": compiled.bytes,
-        "val_acc_pct": accuracy["artefact"],
-        "model_val_acc_pct": accuracy["model"],
+        bench.problem.quality: accuracy["artefact"],
+        f"model_{bench.problem.quality}": accuracy["model"],
         "agreement": agreement.to_json(),
         **{key: value for key, value in compiled.describe().items() if key != "bytes"},
     }

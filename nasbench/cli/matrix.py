@@ -100,6 +100,9 @@ def _name(cell: Mapping[str, Any]) -> str:
     return f"{cell['variant']}, {cell['backend']} {cell['precision']}"
 
 
+MEASURED = ("logits differ", "KiB", "median ms", "p95 ms", "of eager", "95 % interval", "convert s")
+
+
 def _tables(result: Mapping[str, Any]) -> Group:
     from nasbench.report.matrix_page import reasons
 
@@ -115,11 +118,13 @@ def _table(title: str, cells: Sequence[Mapping[str, Any]], result: Mapping[str, 
     from nasbench.report import units
 
     table = Table(title=f"{title}: {result['threads']} thread(s), batch {result['batch']}")
-    tested = any(cell["test_acc_pct"] is not None for cell in cells)
+    quality = cells[0]["quality"] if cells else "val_acc_pct"
+    test = quality.replace("val_", "test_", 1)
+    tested = any(cell[test] is not None for cell in cells)
     for name in ("variant", "backend", "precision"):
         table.add_column(name)
-    heads = ("val %", *(["test %"] if tested else []), "logits differ", "KiB", "median ms", "p95 ms", "of eager")
-    for name in (*heads, "95 % interval", "convert s"):
+    judged = (units.column(quality), *([units.column(test)] if tested else []))
+    for name in (*judged, *MEASURED):
         table.add_column(name, justify="right")
     for cell in cells:
         latency, ratio = cell["latency_ms"], cell["of_eager"]
@@ -127,8 +132,8 @@ def _table(title: str, cells: Sequence[Mapping[str, Any]], result: Mapping[str, 
             cell["variant"],
             cell["backend"],
             cell["precision"],
-            f"{cell['val_acc_pct']:.2f}",
-            *([f"{cell['test_acc_pct']:.2f}"] if tested else []),
+            units.quality_text(cell[quality], quality, unit=False),
+            *([units.quality_text(cell[test], test, unit=False)] if tested else []),
             f"{cell['max_logit_diff']:.1e}",
             f"{cell['size_bytes'] / 1024:.1f}",
             units.significant(latency["median"]),

@@ -17,6 +17,7 @@ from nasbench_registry.files import user_path
 if TYPE_CHECKING:
     from nasbench.experiment.experiment import Experiment
     from nasbench.experiment.plan import Estimate
+    from nasbench.problems.problem import Problem
 
 
 def search(
@@ -62,9 +63,8 @@ def _plan(asked: Experiment, json: bool) -> None:
         "experiment": asked.model_dump(mode="json"),
         "space_size": prepared.space.size,
         "candidates": asked.search.candidates,
-        "images": {part: len(getattr(prepared.data, part)) for part in ("train", "val", "test")},
-        "input_shape": list(prepared.data.task.input_shape),
-        "classes": prepared.data.task.classes,
+        "images": _examples(prepared.required),
+        **prepared.required.task.to_json(),
         "stages": ["searched", *dict.fromkeys(step.stage for each in prepared.recipes() for step in each.steps)],
         "estimate": made.to_json(),
     }
@@ -80,6 +80,14 @@ def _plan(asked: Experiment, json: bool) -> None:
         *estimate_lines(asked, made),
     ):
         sys.stdout.write(f"# {line}\n")
+
+
+def _examples(problem: Problem) -> dict[str, int | None]:
+    """How many examples each part has."""
+    from nasbench.problems.supervised import Supervised
+
+    train = {"train": len(problem.data.train)} if isinstance(problem, Supervised) else {}
+    return {**train, "val": problem.judged("val"), "test": problem.judged("test")}
 
 
 def estimate_lines(asked: Experiment, made: Estimate) -> list[str]:

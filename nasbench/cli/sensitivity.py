@@ -41,10 +41,10 @@ def sensitivity(
 ) -> None:
     """Judge a model with one layer at a time pruned, decomposed, or in fewer bits, without fine-tuning."""
     from nasbench.models import load_model
-    from nasbench.problems.image_classification import judge
-    from nasbench.survivors.stored import some_of, workbench
+    from nasbench.survivors.stored import workbench
     from nasbench_compression.quantization.modules import is_reduced
     from nasbench_compression.sensitivity import TECHNIQUES, sensitivity as measure_sensitivity
+    from nasbench_compression.step import given
 
     if technique != ALL:
         one_of("technique", technique, (*TECHNIQUES, ALL))
@@ -57,9 +57,9 @@ def sensitivity(
     if is_reduced(stored.model):
         raise UserError(f"{model} is quantized already; take the stage before it.")
     bench = workbench(stored, model, seed)
-    judged = some_of(bench.data.val, images, seed)
-    context = dataclasses.replace(bench.context(), evaluate=lambda network: judge(network, judged).accuracy_pct)
-    unchanged_pct = judge(stored.model, judged).accuracy_pct
+    all_of_them, bench = bench.problem.judged("val"), bench.fewer(images, seed)
+    context = bench.context()
+    unchanged_pct = given(context.evaluate)(stored.model)
     found = []
     with _progress() as advance:
         for name, settings in asked.items():
@@ -81,9 +81,10 @@ def sensitivity(
     result = {
         "model": str(model),
         "architecture": stored.build.text,
-        "data": bench.data.name,
-        "images": len(judged),
-        "validation_images": len(bench.data.val),
+        "data": stored.origin.data.get("name", stored.origin.problem.get("name")),
+        "images": bench.problem.judged("val"),
+        "validation_images": all_of_them,
+        "quality": context.quality,
         "seed": seed,
         "importance": importance,
         "method": method,
@@ -134,7 +135,7 @@ def _described(found: Sensitivity, settings: Sequence[float], unchanged_pct: flo
 
 
 def _tables(result: Mapping[str, Any]) -> Group:
-    from nasbench.report.sensitivity_page import setting_text
+    from nasbench.report.sensitivity_page import judged_by, one_image, setting_text
 
     shown: list[Table | Text] = []
     for found in result["techniques"]:
@@ -153,9 +154,8 @@ def _tables(result: Mapping[str, Any]) -> Group:
             shown.append(Text(f"Left as they are:\n{reasons}"))
     shown.append(
         Text(
-            f"Validation accuracy in percent, and its change from {result['val_acc_pct']:.2f}, with only this layer "
-            f"changed and no fine-tuning; {result['images']:,} images, so that one is "
-            f"{100 / result['images']:.2g} points."
+            f"{judged_by(result)}, and its change from {result['val_acc_pct']:.2f}, with only this layer "
+            f"changed and no fine-tuning{one_image(result)}."
         )
     )
     return Group(*shown)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nasbench.experiment.experiment import Experiment
     from nasbench.experiment.retrain import Retrained
     from nasbench.objectives.metrics import Metrics
-    from nasbench.problems.image_classification import ImageClassification
+    from nasbench.problems.problem import Problem
     from nasbench.storage.run_folder import RunFolder
     from search_spaces import Architecture, SearchSpace
 
@@ -66,7 +66,7 @@ def train(
         **_statistics(done),
     }
     write_json(out / "trained.json", result)
-    show(result, _table(result, found), as_json=json)
+    show(result, _table(result, found, problem), as_json=json)
     if len(done) < len(found):
         raise typer.Exit(1)
 
@@ -82,11 +82,12 @@ def _candidate(run: RunFolder, number: int, space: SearchSpace) -> Architecture:
 
 
 def _train(
-    asked: Experiment, space: SearchSpace, arch: Architecture, problem: ImageClassification, out: Path, seeds: int
+    asked: Experiment, space: SearchSpace, arch: Architecture, problem: Problem, out: Path, seeds: int
 ) -> list[Retrained]:
     """Every seed in turn, with a bar of epochs."""
     from nasbench.experiment.retrain import retrain
     from nasbench.report.progress import SearchProgress
+    from nasbench.report.units import label, quality_text
 
     found = []
     with SearchProgress() as progress:
@@ -94,12 +95,14 @@ def _train(
             progress.phase(f"seed {seed}", asked.training.epochs)
 
             def on_epoch(epoch: int, metrics: Metrics) -> None:
-                told = [f"{name} {metrics[name]:.4g}" for name in ("train_loss", "val_acc_pct") if name in metrics]
+                told = [f"{name} {metrics[name]:.4g}" for name in ("train_loss", problem.quality) if name in metrics]
                 progress.advance(epoch, ", ".join(told))
 
             found.append(retrain(asked, space, arch, problem, out / f"seed-{seed}", seed, on_epoch))
             if found[-1].metrics:
-                progress.advance(asked.training.epochs, f"test accuracy {found[-1].metrics['test_acc_pct']:.2f} %")
+                test = problem.tested(problem.quality)
+                told_test = f"{label(test).partition(',')[0]} {quality_text(found[-1].metrics[test], test)}"
+                progress.advance(asked.training.epochs, told_test)
     return found
 
 
@@ -114,11 +117,13 @@ def _statistics(done: Sequence[Retrained]) -> dict[str, dict[str, float]]:
     }
 
 
-def _table(result: Mapping[str, Any], found: Sequence[Retrained]) -> Table:
+def _table(result: Mapping[str, Any], found: Sequence[Retrained], problem: Problem) -> Table:
     from nasbench.report import units
 
     table = Table(title=Text(result["architecture"]))
-    for column in ("seed", "validation %", "test %", "params", "MACs", "training", "folder"):
+    val, test = problem.quality, problem.tested(problem.quality)
+    heads = ("validation %", "test %") if val == "val_acc_pct" else (val, test)
+    for column in ("seed", *heads, "params", "MACs", "training", "folder"):
         table.add_column(column)
     for each in found:
         if each.status != "done":
@@ -127,14 +132,17 @@ def _table(result: Mapping[str, Any], found: Sequence[Retrained]) -> Table:
         numbers = each.metrics
         table.add_row(
             str(each.seed),
-            f"{numbers['val_acc_pct']:.2f}",
-            f"{numbers['test_acc_pct']:.2f}",
+            units.quality_text(numbers[val], val, unit=False),
+            units.quality_text(numbers[test], test, unit=False),
             f"{numbers['params']:,.0f}",
             f"{numbers['macs']:,.0f}",
             units.duration(numbers["training_seconds"]),
             each.folder,
         )
     if len(found) > 1 and result["mean"]:
-        both = [f"{result['mean'][name]:.2f} +- {result['std'][name]:.2f}" for name in ("val_acc_pct", "test_acc_pct")]
+        both = [
+            " +- ".join(units.quality_text(result[key][name], name, unit=False) for key in ("mean", "std"))
+            for name in (val, test)
+        ]
         table.add_row("mean", *both)
     return table

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from nasbench.cli.options import AcceptChangedCode, Json, Model
 from nasbench.cli.output import progress_bar, resumable, show, tell, typed
-from nasbench.report.units import significant
+from nasbench.report.units import column, label, quality_text, significant
 from nasbench_registry import one_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def _shown(result: Mapping[str, Any], out: Path) -> Group:
     table = Table(title=f"{result['request']['model']}: {result['request']['goal']}")
     for name in ("", "setting"):
         table.add_column(name)
-    for name in ("val %", "KiB", "median ms", "p95 ms", "images/s", "of eager", "95 % interval"):
+    quality = result["quality"]
+    for name in (column(quality), "KiB", "median ms", "p95 ms", "images/s", "of eager", "95 % interval"):
         table.add_column(name, justify="right")
     for place in ("winner", "runner_up", "best_default"):
         found = result[place]
@@ -116,7 +117,7 @@ def _shown(result: Mapping[str, Any], out: Path) -> Group:
         table.add_row(
             place.replace("_", " "),
             found["label"],
-            f"{found['val_acc_pct']:.2f}",
+            quality_text(found[quality], quality, unit=False),
             f"{found['size_bytes'] / 1024:.1f}",
             significant(latency["median"]),
             significant(latency["p95"]),
@@ -128,8 +129,8 @@ def _shown(result: Mapping[str, Any], out: Path) -> Group:
     told = [
         Text(
             f"{len(result['trials'])} of {result['settings']} settings tried in {result['spent_s'] / 60:.1f} min; the "
-            f"network has {result['val_acc_pct']:.2f} % of the validation images. The rows were timed in turn with "
-            f"eager PyTorch at one thread, in three rounds, at the end."
+            f"network has a {label(quality).partition(',')[0]} of {quality_text(result[quality], quality)}. The rows "
+            f"were timed in turn with eager PyTorch at one thread, in three rounds, at the end."
         )
     ]
     if result["winner"] is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from nasbench.costs.memory import in_words, traffic
@@ -87,9 +86,9 @@ def counts(model: nn.Module, task: Task) -> Counts:
         UserError: the network does not run on an image of the task.
     """
     deployed = reparameterize(model)
-    image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
-    with in_words(deployed, image):
-        counted = multiply_adds(deployed, image)
+    inputs = tuple(tensor.to(device_of(deployed)) for tensor in task.example())
+    with in_words(deployed, *inputs):
+        counted = multiply_adds(deployed, *inputs)
     return Counts(
         macs=counted.total,
         attention_macs=counted.attention,

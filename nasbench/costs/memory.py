@@ -63,11 +63,11 @@ def traffic(model: nn.Module, task: Task) -> Traffic:
         UserError: the network does not run on such an image.
     """
     deployed = reparameterize(dequantize(model))
-    image = torch.zeros(1, *task.input_shape, device=device_of(deployed))
+    inputs = tuple(tensor.to(device_of(deployed)) for tensor in task.example())
     watch = _Tensors([*deployed.parameters(), *deployed.buffers()])
-    with in_words(deployed, image), inference(deployed), no_fast_path(), watch:
-        watch.see([image])
-        logits = deployed(image)
+    with in_words(deployed, *inputs), inference(deployed), no_fast_path(), watch:
+        watch.see(list(inputs))
+        logits = deployed(*inputs)
         watch.see(tree_leaves(logits))
     return Traffic(watch.peak_bytes(), watch.moved)
 
@@ -92,12 +92,12 @@ def peak_activation_bytes(model: nn.Module, task: Task) -> int:
 
 
 @contextlib.contextmanager
-def in_words(model: nn.Module, image: torch.Tensor) -> Iterator[None]:
-    """Inside the block, say of a network that does not run on one image in one sentence that it does not.
+def in_words(model: nn.Module, *inputs: torch.Tensor) -> Iterator[None]:
+    """Inside the block, say of a network that does not run on one example in one sentence that it does not.
 
     Args:
         model: that runs there.
-        image: (1, c, h, w).
+        inputs: (1, ...), as it takes them, such as an image (1, c, h, w).
 
     Raises:
         UserError: something fails in the block, and the network alone does so, too.
@@ -107,13 +107,14 @@ def in_words(model: nn.Module, image: torch.Tensor) -> Iterator[None]:
     except Exception:  # of whatever watches the network, too; then it is no fault of the network
         try:
             with inference(model):
-                model(image)
+                model(*inputs)
         except MemoryError:
             raise
         except Exception as error:  # whatever the user's network raises
             raise UserError(
                 f"the cost of this network cannot be counted, for it does not run on one image of shape "
-                f"{tuple(image.shape[1:])} ({summary(error)}); let its forward take a batch of images and nothing else."
+                f"{' and '.join(str(tuple(each.shape[1:])) for each in inputs)} ({summary(error)}); let its forward "
+                f"take a batch of images and nothing else."
             ) from error
         raise
 

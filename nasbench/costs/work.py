@@ -59,7 +59,7 @@ def work_and_operators(model: nn.Module, task: Task) -> tuple[npt.NDArray[np.flo
     deployed = reparameterize(model)
     watch = _Operators()
     with inference(deployed), watch:
-        deployed(torch.zeros(1, *task.input_shape, device=device_of(deployed)))
+        deployed(*(tensor.to(device_of(deployed)) for tensor in task.example()))
     watch.totals["params"] = sum(parameter.numel() for parameter in deployed.parameters())
     return np.array([watch.totals[name] for name in WORK]), watch.operators
 

@@ -1,9 +1,10 @@
-"""A user's own images in one safetensors file (see docs/data.md)."""
+"""A user's own examples in one safetensors file (see docs/data.md)."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +12,42 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 import torch
-from safetensors.torch import load_file
 
-from nasbench.data.images import ImageData, Labels, check_division, make_data, stratified_parts
+from nasbench.data.dataset import Data, Kind, Raw, check_division, make_data
+from nasbench.data.given import is_real, told, with_missing_parts
+from nasbench.data.mapped import MappedArray
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 
 BYTE = 255
 CHANNELS_LAST = (1, 3, 4)  # sizes that a last axis has where it holds channels
+MAPPED_BYTES = 256 * 2**20
+"""From this size on, images stay in the file."""
+TYPES = {"U8": "|u1", "F32": "<f4"}
+"""What can stay in the file, as safetensors and NumPy call it."""
 
 
 def arrays(
-    *, path: str | os.PathLike[str], val_share: float = 0.15, test_share: float = 0.15, split_seed: int = 0
-) -> ImageData:
-    """Images from the tensors `images` (n, c, h, w) and `labels` (n,) of a safetensors file.
+    *,
+    path: str | os.PathLike[str],
+    val_share: float = 0.15,
+    test_share: float = 0.15,
+    split_seed: int = 0,
+    kind: Kind | None = None,
+) -> Data:
+    """Inputs from the tensor `images` (n, ...) or `inputs`, and targets from `labels` (n, ...) or `targets`.
 
-    uint8 images are divided by 255, others are taken as they are. Class names may stand in the metadata of the file
-    under `classes`, a JSON list of strings: the first one belongs to label 0. Without names, labels may be any numbers
-    from 0, such as product numbers; the classes are those that occur, in their order.
+    Images are (n, c, h, w), rows of a table (n, columns). uint8 images are divided by 255, others are taken as they
+    are. Class names may stand in the metadata of the file under `classes`, a JSON list of strings: the first one
+    belongs to label 0. Without names, labels may be any numbers from 0, such as product numbers; the classes are those
+    that occur, in their order. Large images stay in the file, of which a batch is read at a time.
 
     Args:
         path: the file.
-        val_share: share of the images that validates.
+        val_share: share of the examples that validates.
         test_share: share that tests.
         split_seed: of the division, which treats each class alike.
+        kind: of the targets: "classes", "masks" (n, h, w), or "values" (n, ...) for regression; the problem sets it.
 
     Raises:
         UserError: the file, a tensor or a share is not as described.
@@ -42,25 +55,50 @@ def arrays(
     check_division("arrays", val_share, test_share, split_seed)
     (file,) = array_files(path)
     try:
-        tensors = load_file(file)
-        with safetensors.safe_open(file, "numpy") as opened:
+        with safetensors.safe_open(file, "pt") as opened:
             named = json.loads((opened.metadata() or {}).get("classes", "null"))
+            known = list(opened.keys())
+            wanted = [next((name for name in names if name in known), None) for names in NAMES]
+            if None in wanted:
+                raise UserError(
+                    f"{file} holds {', '.join(sorted(known)) or 'nothing'}; it needs the tensors images and labels."
+                )
+            inputs, targets = (_stored(opened, file, str(name)) for name in wanted)
     except PermissionError:
         raise UserError(f"{file} cannot be read; give yourself the right to.") from None
     except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
         raise UserError(f"{file} is not a safetensors file with readable metadata: {error}.") from None
-    if not {"images", "labels"} <= set(tensors):
-        raise UserError(
-            f"{file} holds {', '.join(sorted(tensors)) or 'nothing'}; it needs the tensors images and labels."
-        )
-    images, labels = (_numpy(tensors[name]) for name in ("images", "labels"))
-    _check_images(images, labels, file)
-    targets, classes = _classes(labels, named, file)
-    white = BYTE if images.dtype == np.uint8 else 1
-    scaled = (images / np.float32(white)).astype(np.float32)
-    parts = stratified_parts(targets, (val_share, test_share), split_seed)
-    val, test, train = ((scaled[part], targets[part]) for part in parts)
-    return make_data(f"arrays:{file.name}", train, val, test, classes, white=white)
+    assert isinstance(targets, np.ndarray), "targets are read into memory"
+    _check_inputs(inputs, targets, file, kind)
+    names: Sequence[str] = ()
+    if kind in (None, "classes"):
+        targets, names = _classes(targets, named, file)
+    else:
+        (targets,), names = told(str(file), [targets], kind, named)
+    white = BYTE if str(inputs.dtype).endswith("uint8") else 1
+    train, val, test = with_missing_parts({"train": (inputs, targets)}, val_share, test_share, split_seed)
+    return make_data(f"arrays:{file.name}", train, val, test, names, white=white)
+
+
+NAMES = (("images", "inputs"), ("labels", "targets"))
+"""How inputs and targets may be called in the file."""
+
+
+def _stored(opened: Any, file: Path, name: str) -> Raw:
+    """A tensor of the file: in memory, or if it is a large one of images on disk."""
+    about = opened.get_slice(name)
+    shape, dtype = tuple(about.get_shape()), str(about.get_dtype())
+    if name in NAMES[0] and dtype in TYPES and int(np.prod(shape)) * np.dtype(TYPES[dtype]).itemsize > MAPPED_BYTES:
+        return MappedArray(file, TYPES[dtype], shape, _offset(file, name))
+    return _numpy(opened.get_tensor(name))
+
+
+def _offset(file: Path, name: str) -> int:
+    """Where the numbers of a tensor begin: behind eight bytes, the length of the header, and the header."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+    return 8 + length + int(header[name]["data_offsets"][0])
 
 
 def array_files(path: str | os.PathLike[str]) -> list[Path]:
@@ -77,13 +115,17 @@ def _numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return values
 
 
-def _check_images(images: npt.NDArray[Any], labels: npt.NDArray[Any], file: Path) -> None:
-    if images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
+def _check_inputs(images: Raw, labels: npt.NDArray[Any], file: Path, kind: Kind | None) -> None:
+    classed = kind in (None, "classes")
+    flat = classed and (images.ndim == 3 or labels.ndim != 1)
+    if images.ndim < 2 or flat or labels.shape[:1] != images.shape[:1] or 0 in images.shape:
         raise UserError(
             f"{file}: images {images.shape} and labels {labels.shape} must be (n, c, h, w) and (n,), and not empty."
         )
-    if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
+    if isinstance(images, np.ndarray) and not is_real(images.dtype):
         raise UserError(f"{file}: images are {images.dtype}; store them as uint8 or float32.")
+    if images.ndim != 4:
+        return
     _, channels, height, width = images.shape
     if channels == height and channels not in CHANNELS_LAST and width in CHANNELS_LAST:
         raise UserError(
@@ -92,7 +134,7 @@ def _check_images(images: npt.NDArray[Any], labels: npt.NDArray[Any], file: Path
         )
 
 
-def _classes(labels: npt.NDArray[Any], named: Any, file: Path) -> tuple[Labels, tuple[str, ...]]:
+def _classes(labels: npt.NDArray[Any], named: Any, file: Path) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     """Labels from 0 without gaps, and the name of each class."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise UserError(f"{file}: labels are {labels.dtype}; store them as integers from 0.")

@@ -1,23 +1,28 @@
-"""One image file as pixels from 0 to 1, whatever its format says about depth, rotation and transparency."""
+"""One image file as pixels from 0 to 255, whatever its format says about depth, rotation and transparency."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from nasbench.data.images import Array
+from nasbench.data.dataset import Array
 from nasbench_registry import UserError
 
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 """Modes of Pillow with more than eight bits; its own conversion clips them to white or black."""
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF
 WHITE_IS_ZERO = 0
+WHITE = 255
+
+Pixels = npt.NDArray[Any]
 
 
-def read_image(file: Path, size: tuple[int, int], channels: int, background: float) -> Array:
-    """The image in a file as (channels, height, width) float32 from 0 to 1.
+def read_image(file: Path, size: tuple[int, int], channels: int, background: float) -> Pixels:
+    """The image in a file as (channels, height, width), bytes, or float32 from 0 to 255 where it has more than 8 bits.
 
     A photograph is turned as its EXIF tag says. Sixteen bits keep their tones. Transparent pixels lie on the
     background. Of an animation or of several pages it is the first one.
@@ -51,14 +56,14 @@ def read_image(file: Path, size: tuple[int, int], channels: int, background: flo
         ) from None
 
 
-def _ordinary(image: Image.Image, size: tuple[int, int], channels: int, background: float) -> Array:
+def _ordinary(image: Image.Image, size: tuple[int, int], channels: int, background: float) -> Pixels:
     """Of an image whose channels have eight bits at most."""
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         level = round(255 * background)
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (level, level, level, 255)), layer)
     image = image.convert("RGB" if channels == 3 else "L")
-    pixels = np.asarray(_resized(image, size), dtype=np.float32) / np.float32(255)
+    pixels = np.asarray(_resized(image, size))
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -82,7 +87,7 @@ def _deep(opened: Image.Image, image: Image.Image, size: tuple[int, int], channe
     if isinstance(invisible, int):
         scaled = np.where(values == invisible, np.float32(background), scaled)
     pixels = np.asarray(_resized(Image.fromarray(scaled), size), dtype=np.float32).clip(0, 1)
-    return np.repeat(pixels[None], channels, axis=0)
+    return np.repeat(np.float32(WHITE) * pixels[None], channels, axis=0)
 
 
 def _unit_range(values: Array) -> Array:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nasbench.data.dataset import Data, make_data, stratified_parts
 from nasbench.data.folders import fashion_files
-from nasbench.data.images import Array, ImageData, make_data, stratified_parts
 from nasbench_registry import UserError
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -18,7 +18,7 @@ SPLIT_SEED = 0  # fixed, so that every experiment has the same validation images
 VAL_IMAGES = 5_000
 
 
-def fashion_mnist(*, train_images: int | None = None) -> ImageData:
+def fashion_mnist(*, train_images: int | None = None) -> Data:
     """The 10,000 test images of the paper; 5,000 of its training images validate.
 
     Args:
@@ -28,7 +28,7 @@ def fashion_mnist(*, train_images: int | None = None) -> ImageData:
         UserError: the files are not there, or `train_images` is out of range.
     """
     raw = [_read(file) for file in fashion_files()]
-    images, test_images = _scaled(raw[0]), _scaled(raw[2])
+    images, test_images = raw[0][:, None], raw[2][:, None]
     labels, test_labels = raw[1].astype(np.int64), raw[3].astype(np.int64)
     val, rest = stratified_parts(labels, (VAL_IMAGES / len(labels),), SPLIT_SEED)
     if train_images is not None:
@@ -49,7 +49,3 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
         return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path} is not an IDX file of bytes ({error}); fetch it again.") from None
-
-
-def _scaled(images: npt.NDArray[np.uint8]) -> Array:
-    return (images[:, None] / np.float32(255)).astype(np.float32)

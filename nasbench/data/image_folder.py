@@ -9,22 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nasbench.data.dataset import Data, Labels, Raw, check_division, make_data
 from nasbench.data.decoding import read_image
-from nasbench.data.images import Array, ImageData, Labels, check_division, make_data, stratified_parts
+from nasbench.data.given import NAMES, with_missing_parts
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""How the folders of a divided data set are called, and which part each of them is."""
 
 
 def image_folder(
@@ -36,7 +27,7 @@ def image_folder(
     test_share: float = 0.15,
     split_seed: int = 0,
     background: float = 1.0,
-) -> ImageData:
+) -> Data:
     """Images from ``path/CLASS/*.png`` and the like, resized, all in memory.
 
     A folder may be divided already: ``path/train/CLASS/*.png``, with ``val``, ``test``, or both beside ``train``.
@@ -63,7 +54,7 @@ def image_folder(
         raise UserError(f"background={background} of data set 'image_folder' must be from 0 (black) to 1 (white).")
     root = user_path(path)
     listing = _listing(root)
-    parts: dict[str, tuple[Array, Labels]] = {}
+    parts: dict[str, tuple[Raw, Labels]] = {}
     unreadable: list[UserError] = []
     for part, files in listing.parts.items():
         images = []
@@ -72,21 +63,15 @@ def image_folder(
                 images.append(read_image(file, (size[0], size[1]), channels, background))
             except UserError as error:
                 unreadable.append(error)
-        parts[part] = np.array(images, dtype=np.float32), np.array([label for _, label in files], dtype=np.int64)
+        # One image with more than eight bits makes floating point numbers of all.
+        parts[part] = np.array(images), np.array([label for _, label in files], dtype=np.int64)
     if len(unreadable) > 1:
         count = sum(len(files) for files in listing.parts.values())
         raise UserError(f"{len(unreadable):,} of {count:,} images cannot be used; the first: {unreadable[0]}")
     if unreadable:
         raise unreadable[0]
-    shares = {"val": val_share, "test": test_share}
-    missing = [part for part in shares if part not in parts]
-    if missing:
-        pixels, targets = parts["train"]
-        divided = stratified_parts(targets, tuple(shares[part] for part in missing), split_seed)
-        parts |= {part: (pixels[rows], targets[rows]) for part, rows in zip([*missing, "train"], divided, strict=True)}
-    return make_data(
-        f"image_folder:{root.name}", parts["train"], parts["val"], parts["test"], listing.classes, white=255
-    )
+    train, val, test = with_missing_parts(parts, val_share, test_share, split_seed)
+    return make_data(f"image_folder:{root.name}", train, val, test, listing.classes, white=255)
 
 
 def image_files(path: str | os.PathLike[str]) -> list[Path]:
@@ -120,7 +105,7 @@ def _looked_at(root: Path) -> _Listing:
     if not root.is_dir():
         raise UserError(f"data set 'image_folder': there is no folder {root}; give one with a folder for each class.")
     folders = _folders(root)
-    named_parts = [folder for folder in folders if folder.name.lower() in PARTS]
+    named_parts = [folder for folder in folders if folder.name.lower() in NAMES]
     divided = [folder for folder in named_parts if any(_images(inner) for inner in _folders(folder))]
     if not divided and (len(named_parts) < len(folders) or not folders):
         classes = tuple(folder.name for folder in folders)
@@ -134,7 +119,7 @@ def _looked_at(root: Path) -> _Listing:
         )
     places: dict[str, Path] = {}
     for folder in divided:
-        other = places.setdefault(PARTS[folder.name.lower()], folder)
+        other = places.setdefault(NAMES[folder.name.lower()], folder)
         if other != folder:
             raise UserError(f"{root} holds {other.name} and {folder.name}, which are the same part; merge them.")
     if "train" not in places:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from nasbench_registry import Entries, UserError, check_options, unknown
+from nasbench_registry import Entries, Names, UserError, check_options, unknown
 
 if TYPE_CHECKING:
-    from nasbench.data.images import ImageData
+    from nasbench.data.dataset import Data, Kind
 
-DATASETS: Entries[Callable[..., ImageData]] = Entries(
+DATASETS: Entries[Callable[..., Data]] = Entries(
     {
         "digits": "nasbench.data.digits:digits",
         "fashion_mnist": "nasbench.data.fashion_mnist:fashion_mnist",
@@ -42,11 +42,41 @@ Stamp = tuple[tuple[str, int, int, int, int], ...]
 """Path, inode, size and times of files, one of which changes with their content."""
 
 
+class _DataSets(Names[Callable[..., Any]]):
+    """Functions that give a data set."""
+
+    attribute = "function"
+
+    def _checked(self, name: str, found: object) -> Callable[..., Any]:
+        if not callable(found):
+            raise UserError(f"data {name!r} is {found!r}; name a function that returns examples with their targets.")
+        return found
+
+    def _offers(self, value: object) -> bool:
+        return inspect.isfunction(value)
+
+
+datasets = _DataSets("data set", DATASETS, group="nasbench.datasets")
+RESERVED = ("kind",)
+"""What the problem says, and no option."""
+DIVISION = ("val_share", "test_share", "split_seed", "labels")
+"""Options that any function of a user's own has beside its own, see `data_of`."""
+
+
 def check_data(name: str, **options: Any) -> None:
     """Raise UserError unless a data set of this name takes these options; loads nothing."""
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
-    check_options(DATASETS[name], options, what=f"data set {name!r}")
+    make = datasets.find(name)
+    own = {key: value for key, value in options.items() if name in DATASETS or not _is_division(key, make)}
+    check_options(make, own, what=f"data set {name!r}", reserved=RESERVED)
+
+
+def _is_division(option: str, make: Callable[..., Any]) -> bool:
+    return option in DIVISION and option not in inspect.signature(make).parameters
+
+
+def described_data(data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and options of a section `data`."""
+    return str(data["name"]), {key: value for key, value in data.items() if key != "name"}
 
 
 def why_missing(name: str, **options: Any) -> str | None:
@@ -67,13 +97,22 @@ def why_missing(name: str, **options: Any) -> str | None:
     return None
 
 
-def load_data(name: str, **options: Any) -> ImageData:
+def load_data(name: str, *, kind: Kind | None = None, **options: Any) -> Data:
     """The data set called `name`; kept in memory, and read again only if its files have changed.
+
+    Args:
+        name: one of `DATASETS`, or ``module:function`` of a function that gives what `data_of` takes.
+        kind: of the targets, which the problem knows; None takes them as the data set has them.
+        options: of the data set.
 
     Raises:
         UserError: the name or an option is unknown, or the data are not there.
     """
     check_data(name, **options)
+    if name not in DATASETS:
+        return _from_function(name, kind, options)
+    if kind is not None and "kind" in inspect.signature(DATASETS[name]).parameters:
+        options["kind"] = kind
     asked = _typed(name, options)
     key = name, json.dumps(asked, sort_keys=True, default=os.fspath)
     stamp = _stamp(name, asked)
@@ -87,7 +126,24 @@ def load_data(name: str, **options: Any) -> ImageData:
     return data
 
 
-_kept: dict[tuple[str, str], tuple[Stamp, ImageData]] = {}
+def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> Data:
+    """What a function of the user's own gives; kept for the same function, options and kind."""
+    from nasbench.data.given import data_of  # which needs torch, and a listing of names does not
+
+    make = datasets.find(name)
+    key = name, json.dumps([kind, dict(options)], sort_keys=True, default=repr)
+    if key not in _made or _made[key][0] is not make:
+        own = {option: value for option, value in options.items() if not _is_division(option, make)}
+        division = {option: value for option, value in options.items() if option not in own}
+        _made.clear()
+        _made[key] = make, data_of(make(**own), name, kind, **division)
+    return _made[key][1]
+
+
+_made: dict[tuple[str, str], tuple[Callable[..., Any], Data]] = {}
+"""The last data set that a function gave, with the function."""
+
+_kept: dict[tuple[str, str], tuple[Stamp, Data]] = {}
 """Data sets in memory, the one that was used last at the end."""
 
 

@@ -18,10 +18,10 @@ from nasbench.deploy.race import Runner, race
 from nasbench.deploy.setting import Setting
 from nasbench.models import StoredModel, load_model
 from nasbench.models.workbench import Workbench, agrees
-from nasbench.problems.image_classification import judge
-from nasbench.survivors.stored import save_made, some_of, workbench
+from nasbench.survivors.stored import save_made, workbench
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.child import answer
+from nasbench_compression.step import given
 
 EAGER, COMPILED = "eager", "compiled"
 
@@ -61,8 +61,9 @@ def run_attempt(request: Request, timeout_s: float) -> dict[str, Any]:
     Returns:
         `conversion_s` and `size_bytes` of the artefact; `agreement` with the stored network on these images (see
         `Agreement`), and of it `max_logit_diff`, the largest absolute difference to its logits in eager PyTorch, and
-        `largest_logit` of those; `val_acc_pct` and `val_images`, and
-        `test_acc_pct` and `test_images` if asked for; `latency_ms` (`Latency.to_json`), `eager_latency_ms`, and
+        `largest_logit` of those; what the problem says, such as `val_acc_pct`, and `val_images`; `quality`, which of
+        these counts; `test_acc_pct` and the like, and `test_images`, if asked for; `latency_ms` (`Latency.to_json`),
+        `eager_latency_ms`, and
         `of_eager`, the ratio with its interval, both None where nothing was timed; `describe`, see
         `CompiledModel.describe`.
 
@@ -82,9 +83,9 @@ def compiled_again(folder: str, setting: Mapping[str, Any]) -> CompiledModel:
 
 def _compile(stored: StoredModel, bench: Workbench, setting: Setting) -> CompiledModel:
     context = bench.context()
-    example = bench.data.train.images[: setting.batch]
+    example = given(context.calibration)[: setting.batch]
     if len(example) < setting.batch:
-        example = torch.zeros(setting.batch, *bench.data.task.input_shape)
+        example = bench.task.one_input(setting.batch)
     return setting.make().compile(stored.model, example, setting.precision, context.calibration)
 
 
@@ -97,11 +98,10 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     compiled = _compile(stored, bench, setting)
     conversion_s = time.perf_counter() - started
-    val = some_of(bench.data.val, asked.images, asked.seed)
-    agreement = agrees(compiled, stored.model, val)
+    agreement = agrees(compiled, stored.model, bench.problem.unseen(asked.images, asked.seed))
+    problem = bench.problem.fewer(asked.images, asked.seed)
     if asked.artefact is not None:
         save_made(Path(asked.artefact), compiled, stored, folder)
-    test = some_of(bench.data.test, asked.images, asked.seed) if asked.test else None
     timed: dict[str, Any] = {"latency_ms": None, "eager_latency_ms": None, "of_eager": None}
     if asked.seconds:
         reference = Setting.of("eager", "fp32", {"threads": setting.threads}, setting.batch)
@@ -109,7 +109,7 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
             EAGER: Runner(compiled_again(asked.reference or asked.model, reference.to_json()), setting.batch),
             COMPILED: Runner(compiled, setting.batch),
         }
-        found = race(runners, bench.data.task, seconds=asked.seconds)
+        found = race(runners, bench.task, seconds=asked.seconds)
         timed = {
             "latency_ms": found.latencies[COMPILED].to_json(),
             "eager_latency_ms": found.latencies[EAGER].median,
@@ -121,10 +121,11 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
         "max_logit_diff": agreement.max_diff,
         "largest_logit": agreement.largest,
         "agreement": agreement.to_json(),
-        "val_acc_pct": judge(compiled, val).accuracy_pct,
-        "val_images": len(val),
-        "test_acc_pct": None if test is None else judge(compiled, test).accuracy_pct,
-        "test_images": None if test is None else len(test),
+        "quality": problem.quality,
+        **problem.score(compiled, "val"),
+        "val_images": problem.judged("val"),
+        **(problem.score(compiled, "test") if asked.test else {problem.tested(problem.quality): None}),
+        "test_images": problem.judged("test") if asked.test else None,
         **timed,
         "describe": compiled.describe(),
     }

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import nn
 
 from nasbench.costs.cost import counts as cost_counts
 from nasbench_compression import Context, get_backend, get_step
+from nasbench_compression.outputs import logits_of
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -31,7 +31,7 @@ def exports(model: nn.Module, task: Task) -> Iterator[str]:
     backend = get_backend(RUNTIME)
     if backend.why_unavailable():
         return
-    images = torch.randn(2, *task.input_shape, generator=torch.Generator().manual_seed(0))
+    images = task.one_input(2, seed=0)
     try:
         backend.compile(model, images)  # which compares the outputs
     except UserError as error:
@@ -40,7 +40,7 @@ def exports(model: nn.Module, task: Task) -> Iterator[str]:
 
 def prunes(model: nn.Module, task: Task) -> Iterator[str]:
     """Structured pruning removes channels, and what is left still gives logits."""
-    images = torch.randn(2, *task.input_shape, generator=torch.Generator().manual_seed(0))
+    images = task.one_input(2, seed=0)
     context = Context(
         example_inputs=images, calibration=images, finetune=_no_training, evaluate=lambda network: 0.0, seed=0
     )
@@ -52,8 +52,9 @@ def prunes(model: nn.Module, task: Task) -> Iterator[str]:
     assert isinstance(pruned, nn.Module), "prune gives a network"
     with inference(pruned):
         logits = pruned(images)
-    if tuple(logits.shape) != (2, task.classes):
-        yield f"pruned, it gives logits of shape {tuple(logits.shape)}, not {(2, task.classes)}."
+    expected = (2, *task.outputs[0].shape)
+    if tuple(logits_of(logits).shape) != expected:
+        yield f"pruned, it gives {tuple(logits_of(logits).shape)}, not {expected}."
 
 
 def _no_training(model: nn.Module, loss: object = None, **options: object) -> None:

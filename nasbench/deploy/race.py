@@ -33,8 +33,8 @@ class Runner:
 
     def call(self, task: Task) -> Callable[[], object]:
         """One call on random images."""
-        images = np.random.default_rng(0).standard_normal((self.batch, *task.input_shape)).astype(np.float32)
-        return lambda: self.compiled(images)
+        inputs = task.one_input(self.batch, seed=0).numpy()
+        return lambda: self.compiled(inputs)
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
 
     runners, task = {}, None
     for name, entrant in request["entrants"].items():
-        about = read_description(Path(entrant["model"]))["task"]
-        task = Task(tuple(about["input_shape"]), about["classes"])
+        task = Task.from_json(read_description(Path(entrant["model"]))["task"])
         runners[name] = Runner(_load(entrant), entrant["setting"]["batch"])
     assert task is not None, "there is a model to be timed"
     return race(runners, task, seconds=request["seconds"], rounds=request["rounds"]).to_json()

@@ -20,6 +20,7 @@ from nasbench.deploy.process import ask
 from nasbench.models import load_compiled, read_description
 from nasbench_compression.compilation.child import ChildError, answer
 from nasbench_compression.timing import take_turns
+from search_spaces import Task
 
 WARMUP = 10  # calls of each stream before the common start
 LEAD_S = 0.3  # from the last stream that is ready to the common start
@@ -128,8 +129,8 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
     folder, place = Path(request["folder"]), Path(request["place"])
     setting = request["setting"]
     compiled = load_compiled(folder) if setting is None else compiled_again(str(folder), setting)
-    shape = read_description(folder)["task"]["input_shape"]
-    images = np.random.default_rng(0).standard_normal((request["batch"], *shape)).astype(np.float32)
+    task = Task.from_json(read_description(folder)["task"])
+    images = task.one_input(request["batch"], seed=0).numpy()
     for _ in range(WARMUP):
         compiled(images)
     (place / f"ready.{request['number']}").touch()

@@ -12,6 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from types import TracebackType
@@ -28,9 +29,9 @@ from nasbench.deploy.race import race_in_child
 from nasbench.deploy.setting import Setting
 from nasbench.deploy.tuning import Tuning, offered_settings, same_request
 from nasbench.models import load_model
-from nasbench.problems.image_classification import judge
+from nasbench.problems.problem import Problem
 from nasbench.storage.files import read_json, write_json
-from nasbench.survivors.stored import some_of, workbench
+from nasbench.survivors.stored import workbench
 from nasbench_compression import backends
 from nasbench_registry import UserError
 
@@ -38,6 +39,26 @@ BEST, NEW = "best", "new"
 UNKNOWN = 0.5  # of eager's time, for a backend that was not tried yet
 START_S = 10.0  # of a process of its own, before one was seen
 RESULT, REQUEST, JOURNAL = "tune.json", "request.json", "study.journal"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a setting is compared with.
+
+    Attributes:
+        problem: that judges.
+        value: the quality of the network itself, on the same examples.
+    """
+
+    problem: Problem
+    value: float
+
+    def lost(self, drop_pct: float) -> str:
+        """A loss of quality, in words."""
+        if self.problem.quality == "val_acc_pct":
+            return f"{drop_pct:.2f} points of validation accuracy"
+        unit = "points" if self.problem.metrics[self.problem.quality].unit == "%" else "%"
+        return f"{drop_pct:.2f} {unit} of {self.problem.quality}"
 
 
 class Tune:
@@ -114,7 +135,8 @@ class Tune:
             return finished
         stored = load_model(self.tuning.model)
         bench = workbench(stored, self.tuning.model, self.tuning.seed)
-        accuracy = judge(stored.model, some_of(bench.data.val, self.tuning.images, self.tuning.seed)).accuracy_pct
+        problem = bench.problem.fewer(self.tuning.images, self.tuning.seed)
+        whole = Judged(problem, problem.score(stored.model, "val")[problem.quality])
         while True:
             left = max_s - self.spent_s - self._playoff_s()
             asked = self.ask(left)
@@ -124,7 +146,7 @@ class Tune:
             on_begin(setting)
             started = time.monotonic()
             timeout_s = min(self.tuning.timeout_s, left)
-            found = self._try(trial.number, setting, accuracy, timeout_s)
+            found = self._try(trial.number, setting, whole, timeout_s)
             seconds = time.monotonic() - started
             if found["reason"] is not None and seconds >= left and timeout_s < self.tuning.timeout_s:
                 self.proposals.give_up(trial)  # the time was over, which is not the setting's fault
@@ -134,8 +156,8 @@ class Tune:
             value = 0.0 if found["ratio"] is None else math.log(found["ratio"]["ratio"])
             self.proposals.tell(trial, record, value, violations)
             on_trial(record)
-            self._write(accuracy, max_s)
-        return self._write(accuracy, max_s, self._play(), done=True)
+            self._write(whole, max_s)
+        return self._write(whole, max_s, self._play(), done=True)
 
     def ask(self, left_s: float) -> tuple[Trial, Setting] | None:
         """The next setting, of those for which there is time: cheap and promising ones first, see `Proposals`.
@@ -165,7 +187,7 @@ class Tune:
         kept = read_json(file, "delete it, and the search is finished again", ("done", "max_minutes"))
         return kept if kept["done"] and kept["max_minutes"] * 60 >= max_s - 1e-6 else None
 
-    def _try(self, number: int, setting: Setting, accuracy: float, timeout_s: float) -> Record:
+    def _try(self, number: int, setting: Setting, whole: Judged, timeout_s: float) -> Record:
         """Compile, judge, and time in turn with eager and the best so far."""
         folder = self.out / "trials" / str(number)
         found: Record = {
@@ -186,11 +208,13 @@ class Tune:
                 seed=self.tuning.seed,
             )
             attempt = run_attempt(request, timeout_s)
-            found |= {key: attempt[key] for key in ("conversion_s", "size_bytes", "val_acc_pct", "max_logit_diff")}
-            drop = round(accuracy - attempt["val_acc_pct"] - self.tuning.max_acc_drop_pct, 6)
+            quality = whole.problem.quality
+            found |= {key: attempt[key] for key in ("conversion_s", "size_bytes", quality, "max_logit_diff")}
+            lost = whole.problem.drop_pct(attempt[quality], whole.value)
+            drop = round(lost - self.tuning.max_acc_drop_pct, 6)
             found["violations"] |= {"runs": 0.0, "accuracy": drop}
             if drop > 0:
-                found["reason"] = f"it loses {accuracy - attempt['val_acc_pct']:.2f} points of validation accuracy"
+                found["reason"] = f"it loses {whole.lost(lost)}"
                 return found
             best = self.best
             entrants = {EAGER: self._entrant(self.reference, None)}
@@ -277,7 +301,7 @@ class Tune:
         return playoff(reference, contenders, seconds=self.tuning.seconds, timeout_s=self.tuning.timeout_s)
 
     def _write(
-        self, accuracy: float, max_s: float, played: dict[str, Any] | None = None, *, done: bool = False
+        self, whole: Judged, max_s: float, played: dict[str, Any] | None = None, *, done: bool = False
     ) -> dict[str, Any]:
         records = self.proposals.records
         result: dict[str, Any] = {
@@ -286,7 +310,8 @@ class Tune:
             "request": self.tuning.to_json(),
             "max_minutes": max_s / 60,
             "spent_s": self.spent_s,
-            "val_acc_pct": accuracy,
+            "quality": whole.problem.quality,
+            whole.problem.quality: whole.value,
             "settings": len(self.proposals.offered),
             "winner": None,
             "runner_up": None,
@@ -305,15 +330,15 @@ class Tune:
             default = [number for number in order if self._is_default(by_trial[number])]
             for place, found in (("winner", order[:1]), ("runner_up", order[1:2]), ("best_default", default[:1])):
                 for number in found:
-                    result[place] = _placed(by_trial[number], played["race"][number])
+                    result[place] = _placed(by_trial[number], played["race"][number], whole.problem.quality)
             _copy(self.out / "trials" / order[0], self.out / "best")
             result["winner"]["artefact"] = "best"
         write_json(self.out / RESULT, result)
         return result
 
 
-def _placed(record: Record, raced: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("trial", "setting", "val_acc_pct", "size_bytes", "conversion_s")
+def _placed(record: Record, raced: Mapping[str, Any], quality: str) -> dict[str, Any]:
+    kept = ("trial", "setting", quality, "size_bytes", "conversion_s")
     return {"label": Setting.from_json(record["setting"]).label(), **{key: record[key] for key in kept}, **raced}
 
 

@@ -28,7 +28,8 @@ class Tuning:
         model: a folder of `save_model` with a network.
         backends: to choose from; those that are not installed are left out with the reason.
         goal: "latency" of one call, or "throughput", which is the time for one image at any batch.
-        max_acc_drop_pct: points of validation accuracy that may be lost.
+        max_acc_drop_pct: points of validation accuracy that may be lost; of a quality that is not in percent, percent
+            of its value.
         max_latency_ms: of one call; None is no limit.
         max_threads: of one call.
         batch: images of one call; of the defaults, where throughput is the goal.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -87,8 +86,7 @@ class CudaDevice(Device):
     def _call(self, compiled: CompiledModel, task: Task) -> Callable[[], object]:
         if not isinstance(compiled, GpuModel):
             raise UserError(f"{self.why_not(compiled)}; compile the network with this device.")
-        noise = np.random.default_rng(0).standard_normal((self.batch, *task.input_shape)).astype(np.float32)
-        images = torch.from_numpy(noise).to(compiled.place)
+        images = task.one_input(self.batch, seed=0).to(compiled.place)
         return lambda: compiled.run(images)
 
 

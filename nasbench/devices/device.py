@@ -99,14 +99,13 @@ class Device:
 
     def eager(self, model: nn.Module, task: Task) -> CompiledModel | None:
         """The network in eager PyTorch on this device, for comparison; None where there is no such thing."""
-        example = torch.zeros(self.batch, *task.input_shape)
-        return get_backend("eager", threads=self.threads).compile(model, example)
+        return get_backend("eager", threads=self.threads).compile(model, task.one_input(self.batch))
 
     def compile(
         self, model: nn.Module, task: Task, precision: str = "fp32", calibration: torch.Tensor | None = None
     ) -> CompiledModel:
         """The network as this device's runtime runs it; UserError if the runtime is not installed."""
-        example = torch.zeros(self.batch, *task.input_shape)
+        example = task.one_input(self.batch)
         return get_backend(self.runtime, threads=self.threads).compile(model, example, precision, calibration)
 
     def measure(
@@ -221,8 +220,8 @@ class Device:
         return wall_seconds
 
     def _call(self, compiled: CompiledModel, task: Task) -> Call:
-        images = np.random.default_rng(0).standard_normal((self.batch, *task.input_shape)).astype(np.float32)
-        return lambda: compiled(images)
+        inputs = task.one_input(self.batch, seed=0).numpy()
+        return lambda: compiled(inputs)
 
     def _latency(self, seconds: Seconds, warmup: int, facts: Mapping[str, Any], estimator: str = ALL_CALLS) -> Latency:
         return summarise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from nasbench.evaluators.errors import InvalidNetwork
 from nasbench.evaluators.trial import Trial
 from nasbench.objectives.metrics import Metrics
+from nasbench_compression.outputs import tensors_of
 from search_spaces import Architecture, SearchSpace, Task
 from search_spaces.fresh_model import fresh_model
 
@@ -71,23 +72,24 @@ class Candidate:
         Where there is a task, it is run once on zeros.
 
         Raises:
-            InvalidNetwork: it cannot be built or run, or does not give one logit a class.
+            InvalidNetwork: it cannot be built or run, or does not give what the task says.
         """
         return checked_model(self.space, self.trial.arch, self.task, self.trial.seed)
 
 
 def checked_model(space: SearchSpace, arch: Architecture, task: Task | None, seed: int) -> nn.Module:
-    """`fresh_model`, run once on an empty image where there is a task.
+    """`fresh_model`, run once on zeros where there is a task.
 
     Raises:
-        InvalidNetwork: it cannot be built or run, or does not give one logit a class.
+        InvalidNetwork: it cannot be built or run, or does not give what the task says.
     """
-    shape: tuple[int, ...] | None = None
+    shapes: list[tuple[int, ...]] = []
     try:
         model = fresh_model(space, arch, task, seed)
         if task is not None:
             with torch.no_grad():
-                shape = tuple(model.eval()(torch.zeros(1, *task.input_shape)).shape)
+                given = tensors_of(model.eval()(*task.example()))
+                shapes = [tuple(tensor.shape) for tensor in given.values()]
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -95,6 +97,11 @@ def checked_model(space: SearchSpace, arch: Architecture, task: Task | None, see
             raise
         words = " ".join(str(error).split()) or "no message"
         raise InvalidNetwork(f"the network cannot be built: {type(error).__name__}: {words}") from error
-    if task is not None and shape != (1, task.classes):
-        raise InvalidNetwork(f"the network gives shape {shape} for one image, not (1, {task.classes})")
+    expected = [] if task is None else [(1, *spec.shape) for spec in task.outputs]
+    if shapes[: len(expected)] != expected:  # what it gives beyond that is for training only
+        raise InvalidNetwork(f"the network gives shape {_shown(shapes)} for one example, not {_shown(expected)}")
     return model.train()
+
+
+def _shown(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join(map(str, shapes)) or "nothing"

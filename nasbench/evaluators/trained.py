@@ -25,8 +25,10 @@ from nasbench.evaluators.trial import History, Trial
 from nasbench.objectives.metrics import Metrics
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit, violation
-from nasbench.problems.image_classification import ImageClassification
+from nasbench.problems.problem import Problem
+from nasbench.problems.supervised import Supervised
 from nasbench.storage.checkpoints import Checkpoints
+from nasbench.training.errors import TimedOut
 from nasbench_compression import CompiledModel
 from search_spaces import Architecture, SearchSpace
 from search_spaces.fresh_model import fresh_model
@@ -78,7 +80,7 @@ class Trained(Evaluator):
     def __init__(
         self,
         space: SearchSpace,
-        problem: ImageClassification,
+        problem: Problem,
         costs: CandidateCosts,
         *,
         objectives: Sequence[Objective] = (),
@@ -94,11 +96,12 @@ class Trained(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """val_acc_pct, val_loss, what training tells, and the costs."""
-        return (*self.problem.metrics, "train_loss", "train_acc_pct", "epochs", *ON_PAPER, *LATENCY, *ENERGY)
+        """Those of the problem, such as val_acc_pct and val_loss, what training tells, and the costs."""
+        counted = ("train_acc_pct",) if "val_acc_pct" in self.problem.metrics else ()
+        return (*self.problem.metrics, "train_loss", *counted, "epochs", *ON_PAPER, *LATENCY, *ENERGY)
 
     def __call__(self, candidate: Candidate) -> Metrics:
-        """Metrics of the candidate: val_acc_pct, val_loss, train_loss, epochs, macs, params, size_bytes, latency_ms.
+        """Metrics of the candidate: those of the problem, train_loss, epochs, macs, params, size_bytes, latency_ms.
 
         Raises:
             InvalidNetwork: it cannot be built, or does not fit the task.
@@ -163,9 +166,12 @@ class Trained(Evaluator):
     ) -> dict[str, float]:
         """Train, from the last checkpoint on if there is one; what training gave."""
         trial, report, place, device = candidate.trial, candidate.report, self.checkpoints, self.limits.device
-        images = len(self.problem.data.train)
+        problem = self.problem
+        if not isinstance(problem, Supervised):
+            return self._fit(model, candidate, metrics, deadline)
+        images = len(problem.data.train)
         begin = functools.partial(
-            self.problem.begin,
+            problem.begin,
             seed=trial.seed,
             epochs=trial.epochs,
             device=device,
@@ -197,10 +203,9 @@ class Trained(Evaluator):
         while going and training.epoch < training.epochs:
             epoch_done = training.run_epoch()
             epoch = epoch_done.number
-            reported = self._spent(metrics, epoch, images) | {
-                "train_loss": epoch_done.loss,
-                "train_acc_pct": epoch_done.accuracy_pct,
-            }
+            reported = self._spent(metrics, epoch, images) | {"train_loss": epoch_done.loss}
+            if epoch_done.accuracy_pct is not None:
+                reported["train_acc_pct"] = epoch_done.accuracy_pct
             last = epoch == training.epochs
             if every is not None and epoch % every == 0 and not last:
                 reported |= self.problem.score(model, "val")
@@ -218,6 +223,35 @@ class Trained(Evaluator):
         result["training_seconds"] = seconds()
         if going:
             report(len(past), metrics | result)
+        return result
+
+    def _fit(
+        self, model: nn.Module, candidate: Candidate, metrics: dict[str, float], deadline: float | None
+    ) -> dict[str, float]:
+        """Train by the `fit` of a problem of the user's own, from the first epoch on; what training gave."""
+        problem, trial, place, every = self.problem, candidate.trial, self.checkpoints, self.limits.validate_every
+        epochs = trial.epochs or problem.training.epochs
+        reported: dict[str, float] = {}
+        began = time.perf_counter()
+
+        def on_epoch(epoch: int, told: Metrics) -> bool:
+            nonlocal reported
+            seconds = time.perf_counter() - began
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimedOut(f"time was up after epoch {epoch} of {epochs} after {seconds:.0f} s of training")
+            reported = {**told, "epochs": float(epoch)}
+            if epoch >= epochs:
+                return True
+            if every is not None and epoch % every == 0:
+                reported |= problem.score(model, "val")
+            if place is not None:
+                place.log(trial, epoch)
+            return candidate.report(epoch, metrics | reported | {"training_seconds": seconds})
+
+        problem.fit(model, epochs=trial.epochs, seed=trial.seed, device=self.limits.device, report=on_epoch)
+        result = {"epochs": float(epochs), **reported, **problem.score(model, "val")}
+        result["training_seconds"] = time.perf_counter() - began
+        candidate.report(int(result["epochs"]), metrics | result)
         return result
 
     @staticmethod

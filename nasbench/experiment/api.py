@@ -19,8 +19,8 @@ from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.result import Result
 from nasbench.experiment.run import run_search
 from nasbench.experiment.stored import start_run, stored_experiment
-from nasbench.problems.image_classification import ImageClassification
 from nasbench.problems.problem import Problem
+from nasbench.problems.supervised import Supervised
 from nasbench.report.progress import SearchProgress
 from nasbench.search.callbacks import Callback
 from nasbench.storage.run_folder import RunFolder
@@ -36,7 +36,7 @@ def search(
     space: SearchSpace | type[SearchSpace] | str | Section,
     *,
     evaluate: Callable[..., Any] | Evaluator | str | Section | None = None,
-    problem: Problem | None = None,
+    problem: Problem | str | Section | None = None,
     controller: str | Section | type[Controller] | MakeController = "random",
     objectives: Mapping[str, Any] | Sequence[Section],
     reward: str | Section | None = None,
@@ -79,7 +79,8 @@ def search(
             class that was defined in a notebook travels to Ray workers by value.
         evaluate: a function of a `Candidate` that returns its metrics by name, an `Evaluator`, or the name of one.
             None trains the network on `problem` or `data`.
-        problem: what networks are for, such as ``image_classification("digits", epochs=3)``.
+        problem: what networks are for, such as ``image_classification("digits", epochs=3)``; an object of a class
+            derived from `Problem`; or the section of an experiment, for `data` and `training`.
         controller: its name, {"name": ..., option: value}, a class, or a function that makes one for a space.
         objectives: {"val_acc_pct": "max", "latency_ms": minimize(limit=5)}, or the list of an experiment file.
         reward: what makes scores of metrics: its name or its section. None is every objective by itself, where the
@@ -120,7 +121,7 @@ def search(
     brought = Brought(
         space=_space_object(space),
         evaluate=evaluate if callable(evaluate) else None,
-        problem=_classification(problem, evaluate),
+        problem=problem if isinstance(problem, Problem) else None,
         controller=_controller_maker(controller, seed),
         callbacks=tuple(callback for callback in callbacks if isinstance(callback, Callback)),
     )
@@ -143,9 +144,12 @@ def search(
     }
     if evaluate is not None:
         asked["evaluator"] = _described(evaluate)
+    if problem is not None:
+        asked["problem"] = _described_problem(problem)
     if brought.problem is not None:
-        asked["data"] = {"name": brought.problem.data.name, **brought.problem.source}
         asked["training"] = brought.problem.training.model_dump(mode="json")
+        if isinstance(brought.problem, Supervised):
+            asked["data"] = dict(brought.problem.data_source)
     sections = {
         "device": {"name": device} if isinstance(device, str) else device,
         "scheduler": scheduler,
@@ -205,7 +209,7 @@ def resume(
     brought = Brought(
         space=None if space is None else _space_object(space),
         evaluate=evaluate,
-        problem=_classification(problem, evaluate),
+        problem=problem,
         controller=None if controller is None else _controller_maker(controller, experiment.seed),
         callbacks=tuple(callbacks),
     )
@@ -306,12 +310,17 @@ def _reward(reward: str | Section | None, objectives: Any, controller: Any) -> A
     return {"name": "pareto" if several and getattr(kind, "multi_objective", False) else "scalar"}
 
 
-def _classification(problem: Problem | None, evaluate: Any) -> ImageClassification | None:
-    if problem is None or isinstance(problem, ImageClassification):
-        return problem
+def _described_problem(problem: Problem | str | Section) -> dict[str, Any]:
+    """The section of a problem; of an object, the name of its class and the options that it keeps."""
+    if isinstance(problem, Problem):
+        return dict(problem.source)
+    if isinstance(problem, str):
+        return {"name": problem}
+    if isinstance(problem, Mapping):
+        return dict(problem)
     raise UserError(
-        f"the problem is a {type(problem).__name__}, and the search itself trains image_classification only; give "
-        f"`evaluate`, a function that fits and scores a candidate with your problem."
+        f"the problem is {problem!r}; give a name, an object of a class derived from nasbench.Problem, or what "
+        f"image_classification(...), image_segmentation(...) or regression(...) gives."
     )
 
 
@@ -329,7 +338,7 @@ def _start_with(start_with: Any) -> Any:
 
 def _code_folder(brought: Brought) -> Path:
     """Where the code of the objects lies: the folder of a module, or the working folder for what a notebook defines."""
-    for part in (brought.space, brought.evaluate):
+    for part in (brought.space, brought.evaluate, brought.problem):
         if part is None:
             continue
         with contextlib.suppress(TypeError, OSError):

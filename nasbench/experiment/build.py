@@ -13,8 +13,6 @@ import numpy as np
 import torch
 
 from controllers import Controller, controllers, get_controller
-from nasbench.data.images import ImageData
-from nasbench.data.registry import load_data
 from nasbench.devices.device import Device
 from nasbench.devices.registry import get_device
 from nasbench.evaluators.cache import Cache
@@ -32,7 +30,9 @@ from nasbench.latency.calibration import Calibration
 from nasbench.latency.stored import CalibrationScope, load_calibration
 from nasbench.models.workbench import Workbench
 from nasbench.objectives.reward import Pareto
-from nasbench.problems.image_classification import ImageClassification
+from nasbench.problems.problem import Problem
+from nasbench.problems.registry import PROBLEMS, make_problem
+from nasbench.problems.supervised import Supervised
 from nasbench.search.callbacks import Callback
 from nasbench.search.clock import SimulatedClock
 from nasbench.search.executors.executor import Executor, ExecutorOptions
@@ -69,7 +69,7 @@ class Brought:
 
     space: SearchSpace | None = None
     evaluate: Evaluator | Callable[..., Any] | None = None
-    problem: ImageClassification | None = None
+    problem: Problem | None = None
     controller: Callable[[SearchSpace], Controller] | None = None
     callbacks: tuple[Callback, ...] = ()
 
@@ -94,7 +94,7 @@ class Prepared:
     device: Device
     recipe: Recipe
     joint: JointSpace | None = None
-    problem: ImageClassification | None = None
+    problem: Problem | None = None
     calibration: Calibration | None = None
     brought: Brought = Brought()
 
@@ -104,12 +104,7 @@ class Prepared:
         return self.joint or self.network_space
 
     @property
-    def data(self) -> ImageData:
-        """The images of the problem."""
-        return self.classification.data
-
-    @property
-    def classification(self) -> ImageClassification:
+    def required(self) -> Problem:
         """The problem, where there is one."""
         if self.problem is None:
             raise UserError("this search has no data, for its evaluator trains nothing; give the section data.")
@@ -160,10 +155,11 @@ class Prepared:
             return FunctionEvaluator(self.space, brought, task)
         if asked.evaluator is not None and asked.evaluator.name not in TRAINS:
             return self._named()
+        problem = self.required
         estimator = self.latency_estimator(calibration)
         if self.joint is None:
             return self._trained(self.space, folder, estimator)
-        plain = dataclasses.replace(self, experiment=training_alone(asked))
+        plain = dataclasses.replace(self, experiment=training_alone(asked, problem))
         short = asked.joint.short_epochs
         shared = Shared(
             folder.path.absolute() / SHARED,
@@ -192,11 +188,11 @@ class Prepared:
         """What predicts latency, and knows the networks beside which it is measured; None without a calibration."""
         if calibration is None:
             return None
-        return LatencyEstimator(self.network_space, self.classification.task, self.device, calibration)
+        return LatencyEstimator(self.network_space, self.required.task, self.device, calibration)
 
     def trains_by(self) -> dict[str, Any]:
         """All that the weights of a candidate depend on beside its architecture, its epochs and its seed."""
-        space, problem = self.network_space, self.classification
+        space, problem = self.network_space, self.required
         kept = {name: value for name, value in vars(space).items() if isinstance(value, str | int | float)}
         return {
             "space": self.experiment.space.model_dump(mode="json"),
@@ -205,7 +201,8 @@ class Prepared:
             ],
             "brought": None if self.brought.space is None else dict(sorted(kept.items())),
             "code": code_digests(space, type(problem)),
-            "data": problem.data.digest,
+            "data": problem.digest,
+            "problem": dict(problem.source),
             "training": problem.training.model_dump(mode="json", exclude={"epochs"}),
             "gpu": self.experiment.executor.gpus > 0,
             "versions": versions(*TRAIN, used_by=space),
@@ -251,7 +248,7 @@ class Prepared:
         place = cache or asked.cache
         return Trained(
             space,
-            self.classification,
+            self.required,
             CandidateCosts(
                 self.device,
                 frozenset(asked.needed_metrics),
@@ -372,7 +369,7 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
             f"survivors is {experiment.survivors}, and the evaluator trains no network that could survive; set "
             f"survivors: 0."
         )
-    elif problem is None and experiment.data is not None:
+    elif problem is None and (experiment.data is not None or experiment.problem.name not in PROBLEMS):
         problem = load_problem(experiment)
     if experiment.storage is not None:
         open_storage(experiment.storage, Path())
@@ -384,26 +381,39 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
     return prepared
 
 
-def _checked_problem(prepared: Prepared) -> ImageClassification:
+def _checked_problem(prepared: Prepared) -> Problem:
     """What candidates are trained for, once the device and the runtimes can do what is asked."""
     experiment = prepared.experiment
     _check_runtimes(experiment, prepared)
     problem = prepared.brought.problem or load_problem(experiment)
-    batch, images = problem.training.batch_size, len(problem.data.train)
-    if batch > images:
-        raise UserError(f"training.batch_size is {batch}; {problem.data.name} has {images} training images.")
+    _check_goals(experiment, problem)
+    if isinstance(problem, Supervised):
+        batch, images = problem.training.batch_size, len(problem.data.train)
+        if batch > images:
+            raise UserError(f"training.batch_size is {batch}; {problem.data.name} has {images} training images.")
+    _check_space_fits(prepared.network_space, problem)
     for folder in _teachers(prepared):
-        Workbench(problem.data, problem.training, experiment.seed).load_teacher(folder)
+        Workbench(problem, experiment.seed).load_teacher(folder)
     return problem
 
 
-def load_problem(experiment: Experiment) -> ImageClassification:
-    """The problem of the sections data and training; UserError if its data cannot be loaded."""
-    data = experiment.data
-    if data is None:
-        raise UserError("the experiment has no section data; name a data set.")
-    images = load_data(data.name, **data.options)
-    return ImageClassification(images, experiment.training, {"name": data.name, **data.options})
+def load_problem(experiment: Experiment) -> Problem:
+    """The problem of the sections problem, data and training; UserError if its data cannot be loaded."""
+    data = None if experiment.data is None else experiment.data.model_dump(mode="json")
+    return make_problem(experiment.problem.model_dump(mode="json"), data, experiment.training)
+
+
+def _check_space_fits(network: SearchSpace, problem: Problem) -> None:
+    """Refuse one of our spaces of image classifiers for a problem that needs another kind of network."""
+    task = problem.task
+    if not network.images_to_vectors or task.is_image_to_vector:
+        return
+    raise UserError(
+        f"space {network.name!r} builds networks that take one image and give one vector, and this problem takes "
+        f"{' and '.join(str(spec.shape) for spec in task.inputs)} and wants "
+        f"{' and '.join(str(spec.shape) for spec in task.outputs)}; take a space such as mlp for rows or unet for maps "
+        f"of pixels, or write one, whose build(arch, task) reads task.inputs and task.outputs."
+    )
 
 
 def named_space(experiment: Experiment) -> SearchSpace:
@@ -420,11 +430,16 @@ def named_space(experiment: Experiment) -> SearchSpace:
         raise
 
 
-def training_alone(experiment: Experiment) -> Experiment:
-    """The experiment with validation accuracy for its only objective: nothing else is measured, limited or rewarded."""
+def training_alone(experiment: Experiment, problem: Problem) -> Experiment:
+    """The experiment with the quality for its only objective: nothing else is measured, limited or rewarded.
+
+    Args:
+        experiment: of which it is.
+        problem: whose quality it is.
+    """
+    quality = {problem.quality: problem.metrics[problem.quality].goal or "max"}
     return Experiment.model_validate(
-        experiment.model_dump()
-        | {"objectives": {"val_acc_pct": "max"}, "reward": {"name": "scalar"}, "recipe": (), "stop_at": {}}
+        experiment.model_dump() | {"objectives": quality, "reward": {"name": "scalar"}, "recipe": (), "stop_at": {}}
     )
 
 
@@ -485,6 +500,17 @@ def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Ca
         return None
     setting = CalibrationScope.of(experiment.space.name, experiment.space.options, task, device)
     return load_calibration(user_path(experiment.device.calibration), setting)
+
+
+def _check_goals(experiment: Experiment, problem: Problem) -> None:
+    """Refuse an objective that asks for what is worst in a metric of the problem."""
+    for objective in experiment.objectives:
+        metric = problem.metrics.get(objective.metric)
+        if metric is not None and metric.goal not in (None, objective.goal):
+            raise UserError(
+                f"{objective.metric} with goal {objective.goal!r} asks for what is worst in {metric.summary or 'it'}; "
+                f"write goal: {metric.goal}, or drop the objective."
+            )
 
 
 def _check_metrics(experiment: Experiment, known: Sequence[str]) -> None:

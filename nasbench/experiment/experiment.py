@@ -28,6 +28,15 @@ TRAINS = (None, "trained", "compressed")
 """Evaluators whose candidates are networks that are trained on the section `data`."""
 
 
+CLASSIFICATION = "image_classification"
+QUALITIES: dict[Any, tuple[str, str]] = {
+    CLASSIFICATION: ("val_acc_pct", "max"),
+    "image_segmentation": ("val_miou_pct", "max"),
+    "regression": ("val_rmse", "min"),
+}
+"""The first metric of each of our problems, and its goal: the objective, where an experiment names none."""
+
+
 class StartWith(Strict):
     """Architectures of another run that are evaluated first.
 
@@ -49,7 +58,8 @@ class Experiment(Strict):
             that a password stays out of the file. Null is a journal in the run folder.
         cache: a folder shared by runs, in which what was trained once is found again.
         baseline: searches at random when the search is over, to know what the controller was worth; null searches once.
-        data: the images; null, where the evaluator is not one of ours that train.
+        problem: what networks are for; a class of the user's own is named module:Class.
+        data: the examples; null, where the evaluator is not one of ours that train, or the problem has its own.
         tensorboard: whether scalars are written into the run folder.
         evaluator: what scores a candidate; null trains it, and where the recipe leaves something to choose compresses
             and compiles it, too.
@@ -61,6 +71,7 @@ class Experiment(Strict):
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     seed: Annotated[int, Field(ge=0)] = 0
+    problem: Named = Named(name="image_classification")
     data: Named | None = None
     space: Named
     controller: Named
@@ -93,11 +104,19 @@ class Experiment(Strict):
         """What an evaluator that trains nothing does without, and one that trains needs."""
         if not isinstance(value, dict):
             return value
+        problem = value.get("problem") or CLASSIFICATION
+        about = problem.get("name") if isinstance(problem, dict) else problem
+        if about != CLASSIFICATION and not value.get("objectives"):
+            if about not in QUALITIES:
+                raise ValueError(f"problem {about!r} needs objectives; write its metrics with their goals.")
+            value = {**value, "objectives": dict([QUALITIES[about]])}
         evaluator = value.get("evaluator")
         name = evaluator.get("name") if isinstance(evaluator, dict) else evaluator
-        if name in TRAINS:
-            return value if value.get("data") is not None else {**value, "data": "digits"}
-        return {"survivors": 0, **value}
+        if name not in TRAINS:
+            return {"survivors": 0, **value}
+        if value.get("data") is None and about == CLASSIFICATION:
+            return {**value, "data": "digits"}
+        return value
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -111,7 +130,7 @@ class Experiment(Strict):
         return [{"name": entry} if isinstance(entry, str) else entry for entry in entries or ()]
 
     @field_validator(
-        "data", "space", "controller", "evaluator", "reward", "device", "executor", "baseline", mode="before"
+        "problem", "data", "space", "controller", "evaluator", "reward", "device", "executor", "baseline", mode="before"
     )
     @classmethod
     def _name_alone(cls, value: Any) -> Any:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from nasbench.data import ImageData, Split
 from nasbench.devices.registry import get_device
 from nasbench.evaluators.costs import paper_costs
 from nasbench.experiment.experiment import Experiment
 from nasbench.latency.calibrate import distinct_sample
-from nasbench.training import score, train
+from nasbench.objectives.metrics import Metrics
+from nasbench.problems.problem import Problem
+from nasbench.problems.supervised import Supervised
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 from search_spaces.fresh_model import fresh_model
@@ -68,22 +69,23 @@ class Sampled:
     size_bytes: float
 
 
-def run_pilots(experiment: Experiment, space: SearchSpace, data: ImageData, device: torch.device) -> Sampled:
+def run_pilots(experiment: Experiment, space: SearchSpace, problem: Problem, device: torch.device) -> Sampled:
     """Cost `SAMPLES` random architectures and train two of them for a short time; nothing is kept.
 
     Args:
         experiment: how candidates are trained and what device they are for.
         space: what is searched.
-        data: that candidates are trained on.
+        problem: that candidates are trained for.
         device: where the pilots are trained.
 
     Raises:
         UserError: no network could be built and trained.
     """
     sized, failures = [], []
+    task = problem.task
     for arch in distinct_sample(space, SAMPLES, np.random.default_rng(experiment.seed)):
         try:
-            sized.append((arch, paper_costs(fresh_model(space, arch, data.task, experiment.seed), data.task)))
+            sized.append((arch, paper_costs(fresh_model(space, arch, task, experiment.seed), task)))
         except Exception as error:  # a network may fail in any way; the others tell what the search takes
             failures.append(_words(space, arch, error))
     sized.sort(key=lambda each: each[1]["macs"])
@@ -94,7 +96,7 @@ def run_pilots(experiment: Experiment, space: SearchSpace, data: ImageData, devi
             arch, known = sized[index]
             try:
                 if arch not in pilots:
-                    pilots[arch] = _pilot(experiment, space, data, device, arch, known["macs"])
+                    pilots[arch] = _pilot(experiment, space, problem, device, arch, known["macs"])
                 break
             except Exception as error:
                 failures.append(_words(space, arch, error))
@@ -104,46 +106,44 @@ def run_pilots(experiment: Experiment, space: SearchSpace, data: ImageData, devi
 
 
 def _pilot(
-    experiment: Experiment, space: SearchSpace, data: ImageData, device: torch.device, arch: Architecture, macs: float
+    experiment: Experiment, space: SearchSpace, problem: Problem, device: torch.device, arch: Architecture, macs: float
 ) -> Pilot:
     begun = time.perf_counter()
-    model = fresh_model(space, arch, data.task, experiment.seed)
-    paper_costs(model, data.task)
+    model = fresh_model(space, arch, problem.task, experiment.seed)
+    paper_costs(model, problem.task)
     setup_s = time.perf_counter() - begun
-    batch = experiment.training.batch_size
-    batches = max(1, len(data.train) // batch)
+    batches, tried = _in_batches(problem)
     times: list[float] = []
     last = started = time.perf_counter()
 
-    def on_batch(number: int, loss: float) -> bool:
+    def on_epoch(number: int, metrics: Metrics) -> bool:
         nonlocal last
         now = time.perf_counter()
         times.append(now - last)
         last = now
         return len(times) < 4 or now - started < PILOT_S
 
-    # One batch again and again, each time an epoch of its own; without a learning rate nothing can diverge.
-    train(
+    # Without a learning rate nothing can diverge.
+    tried.fit(
         model,
-        _first(data.train, batch),
-        experiment.training.model_copy(update={"chance_epochs": None}),
         seed=experiment.seed,
         epochs=1 + max(3, batches),
         learning_rate=0.0,
-        on_epoch=on_batch,
-        device=device,
+        report=on_epoch,
+        device=str(device),
     )
     trained_s = time.perf_counter() - started
-    each_s = float(np.mean(times[1:]))
-    few = _first(data.val, VALIDATED)
+    each_s = float(np.mean(times[1:] or [trained_s]))
     begun = time.perf_counter()
-    score(model, few)
-    validation_s = (time.perf_counter() - begun) * len(data.val) / len(few)
+    few = problem.fewer(VALIDATED, experiment.seed)
+    few.score(model, "val")
+    share = (problem.judged("val") or 1) / (few.judged("val") or 1)
+    validation_s = (time.perf_counter() - begun) * share
     compile_s = 0.0
     runtime = get_device(experiment.device)
     if experiment.needs_latency and runtime.times_networks:
         begun = time.perf_counter()
-        runtime.compile(model, data.task)
+        runtime.compile(model, problem.task)
         compile_s = time.perf_counter() - begun
     return Pilot(
         architecture=space.format(arch),
@@ -152,14 +152,20 @@ def _pilot(
         seconds_per_batch=each_s,
         seconds_per_epoch=batches * each_s,
         seconds_per_validation=validation_s,
-        setup_seconds=setup_s + max(0.0, times[0] - each_s),
+        setup_seconds=setup_s + max(0.0, (times or [each_s])[0] - each_s),
         compile_seconds=compile_s,
         trained_seconds=trained_s,
     )
 
 
-def _first(split: Split, count: int) -> Split:
-    return Split(split.images[:count], split.labels[:count])
+def _in_batches(problem: Problem) -> tuple[int, Problem]:
+    """Steps of an epoch, and the problem with a single batch, so that each epoch is a step; as it is, if not ours."""
+    if not isinstance(problem, Supervised):
+        return 1, problem
+    size, train = problem.training.batch_size, problem.data.train
+    one = replace(problem.data, train=train.rows(slice(size)))
+    patient = problem.training.model_copy(update={"chance_epochs": None})
+    return max(1, len(train) // size), replace(problem, data=one, training=patient)
 
 
 def _words(space: SearchSpace, arch: Architecture, error: Exception) -> str:

@@ -79,7 +79,7 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
     with_gpu = executor.gpus > 0 and torch.cuda.is_available()
     with _threads(executor.threads):
         sampled = run_pilots(
-            experiment, prepared.network_space, prepared.data, torch.device("cuda" if with_gpu else "cpu")
+            experiment, prepared.network_space, prepared.required, torch.device("cuda" if with_gpu else "cpu")
         )
     pilots = sampled.pilots
     compile_s = min(pilot.compile_seconds for pilot in pilots)  # the first one also loads the runtime

@@ -64,7 +64,7 @@ def remeasure(
             compiled[number] = found
             on_progress(len(compiled), len(compiled.keys() | missing))
         named = {str(number): model for number, model in compiled.items()}
-        timed = prepared.device.measure_beside(named, prepared.data.task, anchors_of(estimator), SECONDS_EACH)
+        timed = prepared.device.measure_beside(named, prepared.required.task, anchors_of(estimator), SECONDS_EACH)
         measured = {int(name): latency for name, latency in timed.latencies.items()}
     result = _to_json(measured)
     write_json(folder.remeasured, {str(number): latency for number, latency in result.items()})

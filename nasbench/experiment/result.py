@@ -8,22 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from nasbench.experiment.build import Brought, Prepared, prepare
 from nasbench.experiment.stored import stored_experiment
 from nasbench.experiment.unchanged import check_code
 from nasbench.models.build import SpaceBuild
-from nasbench.models.model import Model
+from nasbench.models.model import Model, predicted
 from nasbench.report.build import build_report, candidates_table
 from nasbench.search.record import RecordedCandidate
 from nasbench.search.settings import read_candidates, read_settings
 from nasbench.search.study import network_seed
 from nasbench.storage.run_folder import RunFolder
-from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 
@@ -82,15 +79,12 @@ class SearchedCandidate:
         return self.result._model(self.recorded)
 
     def predict(self, inputs: Any) -> Any:
-        """The outputs of the network, as a NumPy array.
+        """The outputs of the network, as a NumPy array; of regression in the units of the targets.
 
         Args:
             inputs: as the network takes them, with the batch first: an array or a tensor.
         """
-        network = self.network()
-        tensor = inputs if isinstance(inputs, torch.Tensor) else torch.from_numpy(np.asarray(inputs, dtype=np.float32))
-        with inference(network):
-            return network(tensor).numpy()
+        return predicted(self.network(), inputs, self.result._prepared.problem)
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.recorded.metrics.items())
@@ -188,7 +182,7 @@ class Result:
 
     def _model(self, candidate: RecordedCandidate) -> Model:
         prepared = self._prepared
-        problem, space = prepared.classification, prepared.experiment.space
+        problem, space = prepared.required, prepared.experiment.space
         arch = prepared.evaluator(self._run, None).network_arch(candidate.arch)
         build = SpaceBuild(space.name, space.options, arch)
         return Model(self._network(candidate), problem.task, build=build, problem=problem)

@@ -19,7 +19,7 @@ from nasbench.models import save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.origin import origin_of
 from nasbench.objectives.metrics import Metrics
-from nasbench.problems.image_classification import ImageClassification
+from nasbench.problems.problem import Problem
 from nasbench.search.study import network_seed
 from nasbench.storage.code_digest import code_digests
 from nasbench.storage.files import read_json, write_json
@@ -38,7 +38,8 @@ class Retrained:
         folder: a model folder, if it is done.
         status: one of `OUTCOMES`.
         error: why it is not done.
-        metrics: val_acc_pct, test_acc_pct, macs, params, size_bytes, training_seconds; of one that is done.
+        metrics: of the problem, such as val_acc_pct and test_acc_pct, macs, params, size_bytes, training_seconds;
+            of one that is done.
     """
 
     seed: int
@@ -52,7 +53,7 @@ def retrain(
     experiment: Experiment,
     space: SearchSpace,
     arch: Architecture,
-    problem: ImageClassification,
+    problem: Problem,
     place: Path,
     seed: int,
     on_epoch: Callable[[int, Metrics], None] = lambda epoch, metrics: None,
@@ -74,7 +75,7 @@ def retrain(
     Raises:
         UserError: the folder holds another network, or this one with another training.
     """
-    plain = training_alone(experiment).model_copy(
+    plain = training_alone(experiment, problem).model_copy(
         update={
             "seed": seed,
             "scheduler": None,
@@ -84,8 +85,8 @@ def retrain(
     )
     facts = {
         "architecture": {"text": space.format(arch), "picks": list(arch.picks)},
-        **plain.model_dump(mode="json", include={"seed", "data", "space", "training"}),
-        "images": problem.data.digest,
+        **plain.model_dump(mode="json", include={"seed", "problem", "data", "space", "training"}),
+        "images": problem.digest,
         "code": code_digests(space),
     }
     before = _read(place / ABOUT)
@@ -115,10 +116,10 @@ def retrain(
     if found.status != "done":
         return Retrained(seed, str(place), found.status, found.error, {})
     model = evaluator.trained(0, arch, trial.seed, None)
-    wanted = ("val_acc_pct", "macs", "params", "size_bytes")
+    wanted = (*problem.metrics, "macs", "params", "size_bytes")
     metrics = {name: found.metrics[name] for name in wanted}
     metrics |= {
-        "test_acc_pct": problem.score(model, "test")["test_acc_pct"],
+        **problem.score(model, "test"),
         "training_seconds": found.training_seconds,
     }
     save_model(

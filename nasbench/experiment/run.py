@@ -71,7 +71,7 @@ def run_search(
     if folder.summary.exists():  # it ended before, and goes on
         write_json(folder.summary, {"status": None})
     begun = folder.controller.exists()  # then a candidate was handed out, and the limits were looked at
-    write_json(folder.space, prepared.describe_space())
+    write_json(folder.space, prepared.describe_space() | _described_problem(prepared))
     calibration = None
     if prepared.problem is not None:
         calibration = _before(prepared, folder, heard, begun)
@@ -135,6 +135,12 @@ def search_run(
     )
 
 
+def _described_problem(prepared: Prepared) -> dict[str, Any]:
+    """What networks take and give, and the metric that they are judged by; nothing where there is no problem."""
+    problem = prepared.problem
+    return {} if problem is None else {"task": problem.task.to_json(), "quality": problem.quality}
+
+
 def _before(prepared: Prepared, folder: RunFolder, callback: Callback, begun: bool) -> Calibration | None:
     """Look whether anything meets the limits, and measure what latency is predicted from."""
     experiment, space = prepared.experiment, prepared.space
@@ -142,7 +148,7 @@ def _before(prepared: Prepared, folder: RunFolder, callback: Callback, begun: bo
     look = functools.partial(
         check_feasible,
         space,
-        prepared.data.task,
+        prepared.required.task,
         experiment.objectives,
         seed=experiment.seed,
         batch=experiment.device.batch,
@@ -165,7 +171,7 @@ def _calibration(prepared: Prepared, folder: RunFolder, callback: Callback) -> C
         return Calibration.from_json(folder.read(folder.calibration, MEASURED))
     calibration = prepared.calibration or calibrate(
         prepared.network_space,
-        prepared.data.task,
+        prepared.required.task,
         prepared.device,
         samples=experiment.device.samples,
         seed=experiment.seed,
@@ -200,8 +206,8 @@ def _survivor(
         callback.advance(begun + 1 + steps)
         return
     seed = study.seed_of(candidate.arch)
-    problem = prepared.classification
-    bench = Workbench(problem.data, problem.training, seed, prepared.device, anchors_of(estimator))
+    problem = prepared.required
+    bench = Workbench(problem, seed, prepared.device, anchors_of(estimator))
     model = evaluator.trained(candidate.id, candidate.arch, seed, candidate.epochs)
     passed = iter(range(1, 1 + steps))
     stages = run_recipe(
@@ -232,6 +238,7 @@ def _survivor(
         "candidate": candidate.id,
         "architecture": candidate.architecture,
         "recipe": recipe.to_json(),
+        "quality": {"metric": problem.quality, "goal": problem.metrics[problem.quality].goal or "max"},
         "predicted_latency_ms": candidate.metrics.get("latency_ms"),
         "baseline": None if eager is None else {"runtime": "eager", "latency_ms": eager.to_json()},
         "stages": described,

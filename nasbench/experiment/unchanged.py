@@ -49,8 +49,8 @@ def begin_or_check(
         digest = _data_digest(prepared)
         if known["data"] not in (digest, None) and not accept_data:
             raise UserError(
-                f"{folder.name} trained on other images than data set {prepared.data.name!r} holds now; put its files "
-                f"back, or go on with --accept-changed-data (accept_changed_data=True in Python), and candidates "
+                f"{folder.name} trained on other images than data set {_data_name(prepared)!r} holds now; put its "
+                f"files back, or go on with --accept-changed-data (accept_changed_data=True in Python), and candidates "
                 f"before and after are not comparable."
             )
         if not edited and known["data"] == digest:
@@ -85,11 +85,11 @@ def _edited(prepared: Prepared, known: dict[str, Any]) -> list[str]:
     for stored in known["networks"]:
         arch = space.architecture(stored["picks"])
         try:
-            model = fresh_model(space, arch, prepared.data.task, 0)
+            model = fresh_model(space, arch, prepared.required.task, 0)
         except Exception as error:  # whatever a space of a user's own raises
             other: str | None = f"it cannot be built any more ({type(error).__name__}: {error})"
         else:
-            other = difference(model, prepared.data.task.input_shape, stored["reference"])
+            other = difference(model, prepared.required.task, stored["reference"])
         if other is not None:
             return [f"{space.format(arch)}: {other}", *moved_versions(known["versions"], versions(*BUILD))]
     return []
@@ -99,8 +99,13 @@ def _modules(prepared: Prepared) -> dict[str, str]:
     return code_digests(*prepared.code())
 
 
+def _data_name(prepared: Prepared) -> str:
+    data = prepared.experiment.data
+    return prepared.experiment.problem.name if data is None else data.name
+
+
 def _data_digest(prepared: Prepared) -> str | None:
-    return None if prepared.problem is None else prepared.data.digest
+    return None if prepared.problem is None else prepared.problem.digest
 
 
 def _networks(prepared: Prepared) -> list[dict[str, Any]]:
@@ -115,9 +120,9 @@ def _networks(prepared: Prepared) -> list[dict[str, Any]]:
 
 
 def _answer(prepared: Prepared, arch: Architecture) -> dict[str, Any]:
-    task = prepared.data.task
+    task = prepared.required.task
     try:
         model = fresh_model(prepared.network_space, arch, task, 0)
     except Exception as error:  # an architecture that cannot be built is an outcome of the search
         return {"none": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-    return reference(model, task.input_shape)
+    return reference(model, task)

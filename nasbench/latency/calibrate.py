@@ -211,7 +211,7 @@ def _networks(
         try:
             model = fresh_model(space, arch, task, seed).eval()
             with torch.no_grad():
-                model(torch.zeros(1, *task.input_shape))
+                model(*task.example())
         except Exception as error:  # it may fail in any way
             failures.append(_words(space, arch, error))
         else:

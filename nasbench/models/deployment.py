@@ -11,6 +11,7 @@ from typing import Any
 from nasbench.models.normalization import in_words
 from nasbench.storage.files import write_text
 from nasbench_compression.registry import backends
+from search_spaces import Task
 
 README, CHECKSUMS = "README.md", "SHA256SUMS"
 NOT_THE_ARTEFACT = frozenset({README, CHECKSUMS, "model.json"})
@@ -44,18 +45,16 @@ def _network(about: Mapping[str, Any]) -> str:
 
 def _readme(folder: Path, about: Mapping[str, Any]) -> str:
     compiled, task = about["compiled"], about["task"]
-    channels, height, width = task["input_shape"]
     names = ", ".join(f"`{file.name}` ({file.stat().st_size:,} bytes)" for file in artefact_files(folder))
     parts = [
         f"# {compiled['backend']} {compiled['version']}, {compiled['precision']}",
-        f"A classifier of {task['classes']} classes for images of {channels} x {height} x {width} (channels, height, "
-        f"width): {names}.",
+        f"{_purpose(Task.from_json(task), about['normalization'])}: {names}.",
         _network(about)
         + (f", after {', '.join(step['name'] for step in about['steps'])}" if about["steps"] else "")
         + ". Everything about it stands in `model.json`.",
         "## Run it",
         _run(compiled, about),
-        "## Images and labels",
+        "## Images and labels" if len(Task.from_json(task).input_shape) == 3 else "## Inputs and outputs",
         _images(about),
     ]
     numbers = _numbers(about["metrics"])
@@ -72,21 +71,43 @@ def _run(compiled: Mapping[str, Any], about: Mapping[str, Any]) -> str:
             f"Backend `{compiled['backend']}` writes no file that runs by itself: load this folder with `nasbench "
             f"benchmark`, or with `nasbench.models.load_compiled`."
         )
-    channels, height, width = about["task"]["input_shape"]
+    shape = ", ".join(map(str, ("n", *Task.from_json(about["task"]).input_shape)))
     arithmetic = "bf16" if compiled["precision"] == "bf16" else "f32"
     lines = textwrap.dedent(usage).strip()
     code = lines.format(
         file=compiled["file"], threads=compiled["threads"], batch=compiled.get("batch", 1), arithmetic=arithmetic
     )
     return (
-        f"`images` is a float32 array (n, {channels}, {height}, {width}), normalized as below; this project is not "
-        f"needed.\n\n```python\n{code}\nprint(logits.argmax(1))\n```"
+        f"`images` is a {Task.from_json(about['task']).inputs[0].dtype} array ({shape}), normalized as below; this "
+        f"project is not needed.\n\n```python\n{code}\n{_said(about['normalization'])}\n```"
     )
+
+
+def _purpose(task: Task, normalization: Mapping[str, Any]) -> str:
+    shape = " x ".join(map(str, task.input_shape))
+    taken = f"images of {shape} (channels, height, width)" if len(task.input_shape) == 3 else f"inputs of {shape}"
+    given = task.outputs[0].shape
+    if normalization.get("targets"):
+        return f"A network that tells {given[0]} number(s) of {taken}"
+    if len(given) == 1:
+        return f"A classifier of {given[0]} classes for {taken}"
+    return f"A network that gives {' x '.join(map(str, given))} for {taken}"
+
+
+def _said(normalization: Mapping[str, Any]) -> str:
+    """How what the network gives is read, in a line of Python."""
+    scale = normalization.get("targets")
+    return f"print(logits * {scale['std']} + {scale['mean']})" if scale else "print(logits.argmax(1))"
 
 
 def _images(about: Mapping[str, Any]) -> str:
     normalization = about["normalization"]
-    told = [in_words(normalization, about["data"], tuple(about["task"]["input_shape"]))]
+    told = [in_words(normalization, about["data"], Task.from_json(about["task"]).input_shape)]
+    if normalization.get("targets"):
+        told.append(
+            "What the network gives is in deviations from the mean of the training targets; `* std + mean` of "
+            f"{normalization['targets']} makes them what they were."
+        )
     if normalization.get("labels"):
         told.append(f"Class by class: {', '.join(map(str, normalization['labels']))}.")
     return "\n\n".join(part for part in told if part) or "How images were normalized is not recorded."

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -20,14 +19,14 @@ from nasbench.models.code import importable
 from nasbench.models.origin import origin_of
 from nasbench.models.store import Origin, load_compiled, load_model, read_description, read_origin, save_model
 from nasbench.models.workbench import Workbench
-from nasbench.problems.image_classification import ImageClassification
 from nasbench.problems.problem import Problem
 from nasbench_compression import CompiledModel, Recipe, Step, get_backend
+from nasbench_compression.outputs import tensors_of
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
-from search_spaces import Task
+from search_spaces import Task, TensorSpec
 
 Noted = tuple[Step, dict[str, Any]]
 """A step that was applied, with its note."""
@@ -57,20 +56,14 @@ class Model:
     origin: Origin = field(default_factory=Origin, repr=False)
     reports: Sequence[Mapping[str, Any]] = ()
 
-    def predict(self, inputs: Any) -> npt.NDArray[Any]:
-        """The outputs for a batch, as a NumPy array.
+    def predict(self, inputs: Any) -> Any:
+        """The outputs for a batch, as a NumPy array; of regression in the units of the targets.
 
         Args:
-            inputs: (n, ...) as the network takes them: an array or a tensor.
+            inputs: (n, ...) as the network takes them: an array or a tensor, or a tuple of them.
         """
-        if self.compiled is not None:
-            array = inputs.numpy() if isinstance(inputs, Tensor) else np.asarray(inputs, dtype=np.float32)
-            return np.asarray(self.compiled(array))
-        network = self._require_network()
-        tensor = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.asarray(inputs, dtype=np.float32))
-        with inference(network):
-            outputs: npt.NDArray[Any] = network(tensor).numpy()
-        return outputs
+        model = self.compiled or self._require_network()
+        return predicted(model, inputs, self.problem, self.task, self.origin.normalization)
 
     def compress(
         self,
@@ -92,13 +85,13 @@ class Model:
             UserError: a step does not fit the network, or needs what is not given.
         """
         problem = problem or self.problem
-        if not isinstance(problem, ImageClassification):
+        if problem is None:
             raise UserError(
                 "compress needs the problem that the network is for; give problem=image_classification(...), with its "
                 "data and training."
             )
         steps = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
-        bench = Workbench(problem.data, problem.training, seed, Device(runtime))
+        bench = Workbench(problem, seed, Device(runtime))
         first = self._require_network()
         context = bench.context(teacher=first)
         network, compiled, noted = first, None, list(self.steps)
@@ -127,7 +120,7 @@ class Model:
             UserError: the backend is not installed, or cannot compile the network.
         """
         network = self._require_network()
-        example = torch.zeros(1, *self.task.input_shape)
+        example = self.task.one_input()
         calibration = None if self.problem is None else self.problem.examples(256)
         chosen = precision or ("int8" if is_quantized(network) else "fp32")
         compiled = get_backend(backend, **options).compile(network, example, chosen, calibration)
@@ -160,7 +153,7 @@ class Model:
         if made is None:
             made = inferred_build(self._require_network())
         origin = self.origin
-        if isinstance(self.problem, ImageClassification) and not origin.data:
+        if self.problem is not None and not origin.problem:
             origin = origin_of(self.problem)
         place = user_path(folder)
         model = self.compiled or self._require_network()
@@ -171,6 +164,45 @@ class Model:
         if self.network is None:
             raise UserError("this is a compiled artefact, which cannot be changed any more; load its network instead.")
         return self.network
+
+
+def predicted(
+    model: nn.Module | CompiledModel,
+    inputs: Any,
+    problem: Problem | None = None,
+    task: Task | None = None,
+    normalization: Mapping[str, Any] | None = None,
+) -> Any:
+    """What a network or an artefact gives for a batch, in the units of the targets, as NumPy arrays.
+
+    Args:
+        model: in any mode; left as it was.
+        inputs: an array or a tensor, or a tuple of them.
+        problem: what it is for; None leaves outputs as they are, unless `normalization` knows their scale.
+        task: what it takes; None is that of the problem.
+        normalization: of its folder, see `normalization_of`.
+
+    Returns:
+        (n, ...); where it gives several tensors a dict of them, by where they are.
+    """
+    task = task or (None if problem is None else problem.task)
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    dtypes = ["float32"] * len(given) if task is None else [spec.dtype for spec in task.inputs]
+    arrays = [
+        value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value, dtype=dtype)
+        for value, dtype in zip(given, dtypes, strict=False)
+    ]
+    if isinstance(model, CompiledModel):
+        outputs = model(*arrays)
+    else:
+        with inference(model):
+            tensors = tensors_of(model(*map(torch.from_numpy, arrays)))
+        outputs = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        outputs = outputs[""] if set(outputs) == {""} else outputs
+    scale = (normalization or {}).get("targets")
+    if problem is not None:
+        return problem.decode(outputs)
+    return outputs if scale is None else np.asarray(outputs) * np.float32(scale["std"]) + np.float32(scale["mean"])
 
 
 def parse_recipe(entries: Sequence[Step | str | Mapping[str, Any]]) -> Recipe:
@@ -211,7 +243,7 @@ def measure(
 
     Args:
         network: a network, or a model.
-        example: (n, c, h, w) inputs, of which shape and batch count; a `Model` knows its own for a batch of one.
+        example: (n, ...) inputs, of which shape and batch count; a `Model` knows its own for a batch of one.
         runtime: the backend that compiles and runs it.
         threads: of one inference.
 
@@ -224,9 +256,14 @@ def measure(
     if isinstance(network, Model):
         return network.benchmark(runtime, threads=threads, batch=1 if example is None else len(example))
     shape = tuple(int(size) for size in getattr(example, "shape", ()))
-    if len(shape) != 4:
-        raise UserError(f"the example has shape {shape}; give one batch of inputs, (n, channels, height, width).")
-    return Device(runtime, threads, shape[0]).latency(network, Task((shape[1], shape[2], shape[3]), 2))
+    if len(shape) < 2:
+        raise UserError(
+            f"the example has shape {shape}; give one batch of inputs, such as (n, channels, height, width)."
+        )
+    kind = str(torch.as_tensor(example[:1]).dtype).removeprefix("torch.")
+    kind = "float32" if kind.startswith("float") else kind
+    taken = TensorSpec(shape[1:], kind, None if kind == "float32" else int(torch.as_tensor(example).max()) + 1)
+    return Device(runtime, threads, shape[0]).latency(network, Task(inputs=taken, outputs=TensorSpec((1,))))
 
 
 def save(
@@ -264,7 +301,7 @@ def load(folder: str | Path, *, accept_changed_code: bool = False) -> Model:
     place = user_path(folder)
     about = read_description(place)
     if "compiled" in about:
-        task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
+        task = Task.from_json(about["task"])
         with importable(place, about):
             return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about))
     stored = load_model(place, accept_changed_code=accept_changed_code or None)

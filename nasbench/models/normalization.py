@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nasbench.data.images import ImageData
+from nasbench.data.dataset import Data
 
 BYTE = 255.0
 FORMULA = "(pixels / 255 - mean) / std"
@@ -33,20 +33,27 @@ _FILES = """
 """
 
 
-def normalization_of(data: ImageData) -> dict[str, Any]:
+def normalization_of(data: Data) -> dict[str, Any]:
     """How raw pixels become what a network takes.
 
     Returns:
         JSON: `formula`, which is `FORMULA`, with `mean` and `std` by channel; and `white`, the raw pixel that the data
-        set itself scales to 1.
+        set itself scales to 1; without these, where inputs are taken as they are. `labels` names the classes;
+        `targets`, with `mean` and `std`, makes values of outputs: outputs * std + mean; `columns` names those of a
+        table.
     """
     unit = data.white / BYTE
-    return {
-        "formula": FORMULA,
-        "mean": [unit * mean for mean in data.mean],
-        "std": [unit * deviation for deviation in data.std],
-        "white": data.white,
-    }
+    known: dict[str, Any] = {"labels": list(data.labels)}
+    if data.scale is not None:
+        known |= {
+            "formula": FORMULA,
+            "mean": [unit * mean for mean in data.mean],
+            "std": [unit * deviation for deviation in data.std],
+            "white": data.white,
+        }
+    if data.targets is not None:
+        known["targets"] = {"mean": list(data.targets.mean), "std": list(data.targets.std)}
+    return known | ({"columns": list(data.columns)} if data.columns else {})
 
 
 def scaled(normalization: Mapping[str, Any], name: str) -> list[float] | None:
@@ -63,16 +70,18 @@ def scaled(normalization: Mapping[str, Any], name: str) -> list[float] | None:
     return None if name not in normalization else [unit * value for value in normalization[name]]
 
 
-def in_words(normalization: Mapping[str, Any], data: Mapping[str, Any], input_shape: tuple[int, int, int]) -> str:
+def in_words(normalization: Mapping[str, Any], data: Mapping[str, Any], input_shape: Sequence[int]) -> str:
     """How to normalize, for a README: a sentence and lines of Python from `pixels` to `images`; empty if not recorded.
 
     Args:
         normalization: as `normalization_of` gives it.
         data: `name` and options of the data set.
-        input_shape: (channels, height, width).
+        input_shape: (channels, height, width) of an image, or any other shape.
     """
     if "mean" not in normalization or "std" not in normalization:
         return ""
+    if len(input_shape) != 3:
+        return _values_in_words(normalization, input_shape)
     mean, deviation = list(normalization["mean"]), list(normalization["std"])
     lines = [
         "import numpy as np",
@@ -95,6 +104,21 @@ def in_words(normalization: Mapping[str, Any], data: Mapping[str, Any], input_sh
         f"{_pixels(float(normalization.get('white', BYTE)), str(data.get('name', '')))}"
     )
     return f"{sentence}\n\n{textwrap.indent(chr(10).join(lines), ' ' * 4)}"
+
+
+def _values_in_words(normalization: Mapping[str, Any], input_shape: Sequence[int]) -> str:
+    """Of rows of a table and other inputs that are no images."""
+    mean, deviation = (scaled(normalization, name) for name in ("mean", "std"))
+    after = f".reshape(-1, {', '.join('1' for _ in input_shape[1:])})" if len(input_shape) > 1 else ""
+    columns = ", ".join(map(str, normalization.get("columns", ())))
+    lines = [
+        "import numpy as np",
+        "",
+        f"mean, std = np.array({mean}){after}, np.array({deviation}){after}",
+        f"images = ((values - mean) / std).astype(np.float32)  # values: (n, {', '.join(map(str, input_shape))})",
+    ]
+    named = f" The columns are {columns}." if columns else ""
+    return f"`images = (values - mean) / std`.{named}\n\n{textwrap.indent(chr(10).join(lines), ' ' * 4)}"
 
 
 def _pixels(white: float, name: str) -> str:

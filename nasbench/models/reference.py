@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import nn
 
 from nasbench_compression.quantization.modules import is_reduced
 from nasbench_compression.surgery import inference
+from search_spaces import Task
 
 COUNT = 2  # images, so that what depends on the others in a batch shows
 MOST = 200  # outputs that are kept; of more, that many in even steps
@@ -28,28 +29,33 @@ a stride, moves outputs by tens of percent.
 """
 
 
-def reference_input(shape: Sequence[int]) -> torch.Tensor:
-    """(`COUNT`, *shape) numbers with mean 0 and deviation 1, the same on every machine and in every version.
+def reference_input(task: Task) -> tuple[torch.Tensor, ...]:
+    """`COUNT` examples of each input: numbers with mean 0 and deviation 1, or whole ones below their limit.
 
-    NumPy freezes the stream of RandomState for ever (NEP 19).
+    They are the same on every machine and in every version: NumPy freezes the stream of RandomState for ever (NEP 19).
     """
-    uniform = np.random.RandomState(0).random_sample((COUNT, *shape))
-    return torch.from_numpy(((uniform - 0.5) * 12**0.5).astype(np.float32))
+    stream = np.random.RandomState(0)
+    tensors = []
+    for spec in task.inputs:
+        uniform, dtype = stream.random_sample((COUNT, *spec.shape)), getattr(torch, spec.dtype)
+        values = (uniform - 0.5) * 12**0.5 if dtype.is_floating_point else np.floor(uniform * (spec.values or 2))
+        tensors.append(torch.from_numpy(values).to(dtype))
+    return tuple(tensors)
 
 
-def reference(model: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
+def reference(model: nn.Module, task: Task) -> dict[str, Any]:
     """What is stored of the answer of a network.
 
     Args:
         model: in any mode; left as it was.
-        shape: of one input.
+        task: what it takes.
 
     Returns:
         ``outputs``, numbers in the order of the network's outputs, and ``tolerance``; or ``none``, the reason why there
         are none: the network cannot compute this input, or gives other outputs each time.
     """
     try:
-        first, second = _outputs(model, shape), _outputs(model, shape, seed=1)
+        first, second = _outputs(model, task), _outputs(model, task, seed=1)
     except Exception as error:  # whatever a network of a user's own does with noise
         return {"none": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     tolerance = REDUCED_TOLERANCE if is_reduced(model) or _has_few_bits(model) else TOLERANCE
@@ -60,19 +66,19 @@ def reference(model: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
     return {"outputs": [float(f"{value:.6g}") for value in first], "tolerance": tolerance}
 
 
-def difference(model: nn.Module, shape: Sequence[int], stored: Mapping[str, Any]) -> str | None:
+def difference(model: nn.Module, task: Task, stored: Mapping[str, Any]) -> str | None:
     """How the answer of a network differs from the stored one, in words; None if it does not, or none was stored.
 
     Args:
         model: in any mode; left as it was.
-        shape: of one input.
+        task: what it takes.
         stored: what `reference` gave.
     """
     if "outputs" not in stored:
         return None
     expected, tolerance = np.array(stored["outputs"]), float(stored["tolerance"])
     try:
-        now = _outputs(model, shape)
+        now = _outputs(model, task)
     except Exception as error:  # see `reference`
         return f"a reference input ends in {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if now.shape != expected.shape:
@@ -88,13 +94,13 @@ def _distance(now: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> floa
     return off / max(float(np.abs(expected).max()), 1e-12)
 
 
-def _outputs(model: nn.Module, shape: Sequence[int], seed: int = 0) -> np.ndarray[Any, Any]:
+def _outputs(model: nn.Module, task: Task, seed: int = 0) -> np.ndarray[Any, Any]:
     tensor = next((each for each in (*model.parameters(), *model.buffers())), None)
     if tensor is not None and tensor.device.type != "cpu":
         model = copy.deepcopy(model).cpu()  # a GPU rounds what it multiplies to fewer bits
     with inference(model), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        given = list(_tensors(model(reference_input(shape))))
+        given = list(_tensors(model(*reference_input(task))))
     flat = torch.cat([each.detach().double().flatten() for each in given]).numpy()
     return flat[:: -(-flat.size // MOST) or 1]
 

@@ -16,7 +16,7 @@ from torch import nn
 from nasbench.models.build import Build, FunctionBuild, read_build
 from nasbench.models.code import code_folders, importable
 from nasbench.models.deployment import write_deployment
-from nasbench.models.reference import difference, reference
+from nasbench.models.reference import difference, reference as answers
 from nasbench.storage.checkpoints import save_weights
 from nasbench.storage.code_digest import (
     accepts_changed_code,
@@ -50,12 +50,14 @@ class Origin:
         training: the training section of the experiment.
         normalization: how images were normalised, see `normalization_of`, and the names of the labels.
         metrics: numbers that were measured of it.
+        problem: name and options of what it is for.
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     normalization: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    problem: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,17 +123,18 @@ def save_model(
         "format": FORMAT,
         **about,
         **built,
-        "task": {"input_shape": list(task.input_shape), "classes": task.classes},
+        "task": task.to_json(),
         "steps": [named | {"note": note} for named, (_, note) in zip(applied, steps, strict=True)],
+        "problem": dict(origin.problem),
         "data": dict(origin.data),
         "training": dict(origin.training),
         "normalization": dict(origin.normalization),
         "metrics": dict(origin.metrics),
         "code": {
-            "folders": code_folders([built, applied]),
+            "folders": code_folders([built, applied, dict(origin.problem), dict(origin.data)]),
             "sha256": code_digests(build.code, [step for step, _ in steps]),
             "versions": versions(*BUILDS, used_by=build.code),
-            "reference": None if isinstance(model, CompiledModel) else reference(model, task.input_shape),
+            "reference": None if isinstance(model, CompiledModel) else answers(model, task),
         },
     }
     write_json(folder / DESCRIPTION, description)
@@ -158,7 +161,7 @@ def load_model(folder: Path, *, accept_changed_code: bool | None = None) -> Stor
             f"{folder} holds an artefact compiled by {about['compiled']['backend']}, which cannot be changed any more; "
             f"give the folder of a stage before it."
         )
-    task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
+    task = Task.from_json(about["task"])
     accept = accepts_changed_code(accept_changed_code)
     with importable(folder, about):
         build = read_build(about)
@@ -172,7 +175,7 @@ def load_model(folder: Path, *, accept_changed_code: bool | None = None) -> Stor
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
         why = " ".join(str(error).split())[:300]
         raise UserError(f"{folder / WEIGHTS} does not hold the weights that model.json describes: {why}.") from None
-    other = None if accept else difference(model, task.input_shape, about["code"]["reference"])
+    other = None if accept else difference(model, task, about["code"]["reference"])
     if other is not None:
         moved = moved_versions(about["code"]["versions"], versions(*BUILDS, used_by=build.code))
         raise changed_code(str(folder), [other, *moved])
@@ -189,10 +192,12 @@ def _built(build: Build, task: Task, steps: Sequence[tuple[Step, dict[str, Any]]
 
 def _check_comes_back(model: nn.Module, build: Build, task: Task, steps: Sequence[tuple[Step, dict[str, Any]]]) -> None:
     """Refuse a model that is not the same when it is built again and given its weights."""
-    images = torch.randn(2, *task.input_shape, generator=torch.Generator().manual_seed(0))
+    inputs = task.example(2, seed=0)
     ours = copy_network(model).cpu()
+    several = len(inputs) > 1
+    expected = answers(ours, task) if several else {}
     try:
-        reference = Reference.of("storing a model", ours, images)
+        reference = None if several else Reference.of("storing a model", ours, inputs[0])
     except UserError:
         if not isinstance(build, FunctionBuild):
             raise
@@ -209,6 +214,9 @@ def _check_comes_back(model: nn.Module, build: Build, task: Task, steps: Sequenc
             f"this model cannot be stored, for it cannot be built again from {build.text} and the notes of its steps "
             f"({summary(error)}); make its structure depend on nothing but the options that it is built with."
         ) from error
+    other = difference(built, task, expected) if several else None
+    if other is not None:
+        raise UserError(f"this model cannot be stored, for of what is built again from {build.text}, {other}.")
     if reference is not None and not reference.explains(off, exact=True):
         raise UserError(
             f"this model cannot be stored, for what is built again from {build.text}, the notes of its steps and its "
@@ -255,7 +263,9 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def read_origin(about: Mapping[str, Any]) -> Origin:
     """Where the model of a `model.json` comes from."""
-    return Origin(about["data"], about["training"], about["normalization"], about["metrics"])
+    return Origin(
+        about["data"], about["training"], about["normalization"], about["metrics"], about.get("problem") or {}
+    )
 
 
 def _described(step: Step) -> dict[str, Any]:

@@ -1,65 +1,95 @@
-"""What compression steps are given to work with: data, a training loop and a judge."""
+"""What compression steps are given to work with: a problem, and a device to measure on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
-from nasbench.data.images import ImageData, Split
 from nasbench.devices.beside import Anchor
 from nasbench.devices.device import Device
 from nasbench.models.normalization import scaled
 from nasbench.models.store import load_model
-from nasbench.problems.image_classification import judge
+from nasbench.problems.problem import EXAMPLES, Problem
+from nasbench.problems.supervised import Supervised
 from nasbench.training.config import TrainingConfig
-from nasbench.training.loop import train
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch
 from nasbench_compression.compilation.agreement import Agreement
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
+from search_spaces import Task
 
-CALIBRATION_IMAGES = 256
+RELATIVE_QUALITY = "of_first_pct"
+"""What `Context.evaluate` gives where the quality of a problem is not in percent: percent of the first network's."""
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """Data and training settings, for fine-tuning and judging.
+    """A problem, for fine-tuning and judging.
 
     Attributes:
-        data: training images fit and calibrate, validation images judge.
-        training: how fine-tuning goes where a step does not say.
+        problem: its training examples fit and calibrate, its validation examples judge.
         seed: of every random choice.
         device: where a step may measure what it made; None where it cannot.
         anchors: networks whose latency on the device is known, beside which it is measured; see
             `nasbench.devices.beside`.
     """
 
-    data: ImageData
-    training: TrainingConfig
+    problem: Problem
     seed: int
     device: Device | None = None
     anchors: Sequence[Anchor] = ()
 
+    @property
+    def task(self) -> Task:
+        """What networks take and give."""
+        return self.problem.task
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How fine-tuning goes where a step does not say."""
+        return self.problem.training
+
     def context(self, teacher: nn.Module | None = None) -> Context:
         """The context of a recipe; `teacher` is what distillation learns from."""
         measurable = self.device is not None and self.device.times_networks
-        augmentation = self.training.augmentation
+        examples = self.calibration()
+        labels = self.problem.targets(EXAMPLES)
+        in_percent = self.problem.metrics[self.problem.quality].unit == "%"
         return Context(
-            example_inputs=self.data.train.images[:1],
-            calibration=self.data.train.images[:CALIBRATION_IMAGES],
+            example_inputs=examples[:1],
+            calibration=examples,
             finetune=self.finetune,
-            evaluate=self.validate,
+            evaluate=self.validate if in_percent else self._relative(),
+            quality=self.problem.quality if in_percent else RELATIVE_QUALITY,
             seed=self.seed,
             teacher=teacher,
-            labels=self.data.train.labels[:CALIBRATION_IMAGES],
+            labels=labels,
+            loss=None if type(self.problem).loss is Problem.loss else self.problem.loss,
+            classes=labels is not None and not labels.is_floating_point(),
             latency_ms=self.latency_ms if measurable else None,
-            images_recur=not (augmentation.crop or augmentation.flip or augmentation.cutout),
+            images_recur=self.problem.images_recur,
             load_teacher=self.load_teacher,
         )
+
+    def calibration(self) -> torch.Tensor:
+        """Real training inputs.
+
+        Raises:
+            UserError: networks of this problem take several, and steps and runtimes are given one.
+        """
+        examples = self.problem.examples(EXAMPLES)
+        if not isinstance(examples, torch.Tensor):
+            self.task.one_input()  # which says what to do about several
+            raise UserError(
+                f"examples() of {type(self.problem).__name__} gives {type(examples).__name__}; give a tensor."
+            )
+        return examples
 
     def finetune(
         self,
@@ -70,33 +100,28 @@ class Workbench:
         learning_rate: float | None = None,
         on_batch: OnBatch | None = None,
     ) -> None:
-        """Train in place on the training images; see `nasbench.training.train`."""
-        train(
-            model,
-            self.data.train,
-            self.training,
-            seed=self.seed,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            loss=loss,
-            on_batch=on_batch,
+        """Train in place on the training examples; see `Problem.fit`."""
+        self.problem.fit(
+            model, seed=self.seed, epochs=epochs, loss=loss, learning_rate=learning_rate, on_batch=on_batch
         )
 
     def load_teacher(self, folder: str) -> nn.Module:
-        """The network in a model folder, which was trained on images like those here.
+        """The network in a model folder, which was trained on examples like those here.
 
         Raises:
             UserError: the folder holds no such network.
         """
         stored = load_model(user_path(folder))
-        if stored.task != self.data.task:
+        if stored.task != self.task:
             raise UserError(
-                f"the teacher in {folder} was made for {stored.task}, and the data here are {self.data.task}; "
+                f"the teacher in {folder} was made for {stored.task}, and the data here are {self.task}; "
                 f"take a teacher for these data."
             )
-        for name, ours in (("mean", self.data.mean), ("std", self.data.std)):
+        data = self.problem.data if isinstance(self.problem, Supervised) else None
+        known = () if data is None else (("mean", data.mean, data.std), ("std", data.std, data.std))
+        for name, ours, std in known:
             theirs = scaled(stored.origin.normalization, name)
-            if theirs is not None and not np.allclose(theirs, ours, atol=1e-3 * max(self.data.std)):
+            if theirs is not None and not np.allclose(theirs, ours, atol=1e-3 * max(std, default=1.0)):
                 raise UserError(
                     f"the teacher in {folder} knows images with {name} {theirs}, and those here have "
                     f"{list(ours)}; take a teacher that was trained on the same data set."
@@ -104,8 +129,23 @@ class Workbench:
         return stored.model
 
     def validate(self, model: nn.Module | CompiledModel) -> float:
-        """Validation accuracy in percent."""
-        return judge(model, self.data.val).accuracy_pct
+        """The quality of a network on validation examples, in the unit of its metric."""
+        return self.problem.score(model, "val")[self.problem.quality]
+
+    def _relative(self) -> Callable[[nn.Module | CompiledModel], float]:
+        """What judges networks in percent of the first one that it is given: 100 for the same, more is better."""
+        first: list[float] = []
+
+        def judged(model: nn.Module | CompiledModel) -> float:
+            value = self.validate(model)
+            first.append(value)
+            return 100 - self.problem.drop_pct(value, first[0])
+
+        return judged
+
+    def fewer(self, count: int | None, seed: int) -> Workbench:
+        """The same, judging on so many examples at most; None is all."""
+        return dataclasses.replace(self, problem=self.problem.fewer(count, seed))
 
     def compiled(self, model: nn.Module | CompiledModel) -> CompiledModel:
         """The model as the device's runtime runs it, in int8 if it is quantized; a compiled model as it is.
@@ -115,14 +155,12 @@ class Workbench:
         """
         if isinstance(model, CompiledModel):
             return model
-        device = self._require_device()
-        calibration = self.data.train.images[:CALIBRATION_IMAGES]
         precision = "int8" if is_quantized(model) else "fp32"
-        return device.compile(model, self.data.task, precision, calibration)
+        return self._require_device().compile(model, self.task, precision, self.calibration())
 
     def latency_ms(self, model: nn.Module | CompiledModel) -> float:
         """Milliseconds of the model as the device's runtime runs it; beside the anchors if there are any."""
-        return self._require_device().measure(self.compiled(model), self.data.task, anchors=self.anchors).median
+        return self._require_device().measure(self.compiled(model), self.task, anchors=self.anchors).median
 
     def _require_device(self) -> Device:
         if self.device is None:
@@ -130,11 +168,11 @@ class Workbench:
         return self.device
 
 
-def agrees(compiled: CompiledModel, network: nn.Module, images: Split) -> Agreement:
-    """Compare an artefact, compiled with real images, with its network.
+def agrees(compiled: CompiledModel, network: nn.Module, inputs: torch.Tensor) -> Agreement:
+    """Compare an artefact, compiled with real inputs, with its network.
 
     Raises:
         WorkFailed: it computes something else.
     """
-    assert compiled.limits is not None, "it was compared when it was compiled, on training images"
-    return compiled.limits.check(compiled, network, images.images)
+    assert compiled.limits is not None, "it was compared when it was compiled, on training examples"
+    return compiled.limits.check(compiled, network, inputs)

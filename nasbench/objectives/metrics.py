@@ -31,6 +31,11 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "val_acc_pct": Metric("%", "max", "validation accuracy in percent"),
     "val_loss": Metric("", "min", "validation cross-entropy"),
+    "val_miou_pct": Metric("%", "max", "validation mean intersection over union in percent"),
+    "val_pixel_acc_pct": Metric("%", "max", "validation accuracy of pixels in percent"),
+    "val_rmse": Metric("", "min", "validation root mean squared error, in units of the targets"),
+    "val_mae": Metric("", "min", "validation mean absolute error, in units of the targets"),
+    "val_r2": Metric("", "max", "share of the variance of the validation targets that is explained"),
     "latency_ms": Metric("ms", "min", "latency of one batch on the target device, milliseconds, measured or predicted"),
     "throughput_per_s": Metric("1/s", "max", "images a second on the target device at its batch size"),
     "macs": Metric("", "min", "multiply-adds of one image (one multiply-add = 1 MAC = 2 FLOPs)"),

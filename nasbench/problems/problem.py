@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from nasbench.objectives.metrics import Metric, Metrics
+from nasbench.training.config import TrainingConfig
 from search_spaces import Task
 
 Part = Literal["val", "test"]
 ReportEpoch = Callable[[int, Metrics], bool]
 """report(epoch from 1, metrics) -> whether to go on."""
+EXAMPLES = 256  # real inputs that are enough to calibrate with
 
 
 class Problem(ABC):
     """What a network takes and gives, how it is fitted, and how good it is.
 
-    Candidates, recipes, distillation and quantization know a problem and nothing else of data or loops.
+    Candidates, recipes, distillation and quantization know a problem and nothing else of data or loops. A class of the
+    user's own defines the five abstract members; see docs/problems.md.
+
+    Attributes:
+        name: in an experiment; empty for a class of the user's own, which is named ``module:Class``.
+        summary: one line for a listing.
+        training: how long networks are trained, and how; what `fit` does not read means nothing.
+        images_recur: whether `fit` shows the same inputs unchanged in each epoch, so that what a teacher says about
+            them is computed once.
     """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    training: TrainingConfig = TrainingConfig()
+    images_recur: bool = False
 
     @property
     @abstractmethod
@@ -30,7 +49,7 @@ class Problem(ABC):
     @property
     @abstractmethod
     def metrics(self) -> Mapping[str, Metric]:
-        """What `score` gives, by name; the first one is the quality."""
+        """What `score` gives of the validation part, by name with its unit and goal; the first one is the quality."""
 
     @abstractmethod
     def fit(
@@ -62,11 +81,89 @@ class Problem(ABC):
     def score(self, model: Callable[..., Any], part: Part = "val") -> Metrics:
         """How good a network or a compiled model is on the validation or the test part.
 
+        Names begin with the part: ``val_acc_pct`` of one is ``test_acc_pct`` of the other.
+
         Args:
-            model: a network, or a compiled model.
+            model: a network, or a compiled model, which takes and gives NumPy arrays.
             part: test data are read once, when nothing is left to choose.
         """
 
     @abstractmethod
     def examples(self, count: int) -> Any:
         """Real training inputs, for calibration: so many at most, as a network takes them."""
+
+    # ---- what a problem may say beside
+
+    def targets(self, count: int) -> Tensor | None:
+        """What is to be told of `examples`, for what reads the gradient of the loss; None where that is not known."""
+        return None
+
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor | None:
+        """The mean loss of a batch, which distillation adds to what the teacher says; None leaves it to the teacher."""
+        return None
+
+    def decode(self, outputs: Any) -> Any:
+        """What a network gives, as an array in the units of the targets; networks may be trained in others."""
+        return outputs
+
+    def unseen(self, count: int | None, seed: int) -> Any:
+        """So many real inputs at most, by chance, that networks were not trained on, if there are any; None is all."""
+        return self.examples(count or EXAMPLES)
+
+    def judged(self, part: Part) -> int | None:
+        """How many examples a part has; None where that is not known."""
+        return None
+
+    def fewer(self, count: int | None, seed: int) -> Problem:
+        """The same problem that judges on so many examples at most; None is all. By default it judges as always."""
+        return self
+
+    @property
+    def digest(self) -> str:
+        """The same only for problems that train the same networks, as far as that can be seen: by real inputs."""
+        digest = hashlib.sha256(repr((type(self).__qualname__, self.task)).encode())
+        inputs = self.examples(EXAMPLES)
+        for tensor in inputs if isinstance(inputs, tuple | list) else (inputs,):
+            digest.update(torch.as_tensor(tensor).contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Name and options by which it is made again, see `nasbench.problems.registry.make_problem`.
+
+        Options are the arguments of the class that the object keeps under their names, if they are JSON values.
+        """
+        kind = type(self)
+        if kind.name:
+            return {"name": kind.name}
+        kept = {name: getattr(self, name, None) for name in inspect.signature(kind).parameters}
+        plain = {
+            name: value for name, value in kept.items() if isinstance(value, str | int | float | bool | list | dict)
+        }
+        return {"name": f"{kind.__module__}:{kind.__qualname__}", **plain}
+
+    @property
+    def quality(self) -> str:
+        """The name of the first metric."""
+        return next(iter(self.metrics))
+
+    def tested(self, metric: str) -> str:
+        """The name of a metric where it is of test data."""
+        return "test_" + metric.removeprefix("val_")
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether one value of the quality is better than another."""
+        return value < than if self.metrics[self.quality].goal == "min" else value > than
+
+    def drop_pct(self, value: float, before: float) -> float:
+        """How much worse one value of the quality is than another; below zero where it is better.
+
+        Points, where the quality is in percent; else percent of the value before.
+        """
+        metric = self.metrics[self.quality]
+        worse = value - before if metric.goal == "min" else before - value
+        if metric.unit == "%":
+            return worse
+        if not (math.isfinite(value) and math.isfinite(before)):
+            return math.inf
+        return 100 * worse / abs(before) if before else math.copysign(math.inf, worse) if worse else 0.0

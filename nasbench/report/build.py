@@ -49,6 +49,7 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
         "experiment": dict(settings.asked),
         "environment": folder.about(),
         "space": {"architectures": space["architectures"], "recipes": space["recipes"]},
+        "quality": space.get("quality"),
         "status": summary.get("status") or "the search has not ended",
         "candidates": [
             describe(candidate)

@@ -23,7 +23,7 @@ from nasbench_registry import UserError
 
 MOMENTS = 60  # of the common time at which curves are given
 CHANGES_NOTHING = ("seed", "tensorboard", "survivors", "baseline", "storage", "callbacks")
-ALIKE = ("data", "objectives")  # sections in which compared runs must agree
+ALIKE = ("problem", "data", "objectives")  # sections in which compared runs must agree
 
 
 @dataclass(frozen=True)

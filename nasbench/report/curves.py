@@ -23,7 +23,7 @@ LINES = {
 
 
 def learning_curves(report: Record) -> go.Figure:
-    """Validation accuracy by epoch; a dot ends what was stopped early, and the best candidate stands out."""
+    """The quality by epoch, such as accuracy; a dot ends what was stopped early, and the best candidate stands out."""
     figure = figures.empty_figure(height=380)
     shown = shown_curves(report)
     if not shown:
@@ -38,8 +38,13 @@ def learning_curves(report: Record) -> go.Figure:
     epochs = [epoch for each in shown for epoch, _ in curve(each)]
     figure.update_xaxes(title_text="epoch", range=[min(epochs) - 0.3, max(epochs) + 0.3])
     figure.update_xaxes(tickformat="d", dtick=1 if max(epochs) - min(epochs) <= 15 else None)
-    figure.update_yaxes(title_text=units.label("val_acc_pct"))
+    figure.update_yaxes(title_text=figures.escape(units.label(quality_of(report))))
     return figure
+
+
+def quality_of(report: Record) -> str:
+    """The metric of the curves: that of the problem of a run."""
+    return str(report.get("quality") or "val_acc_pct")
 
 
 def shown_curves(report: Record) -> list[Record]:
@@ -53,7 +58,7 @@ def shown_curves(report: Record) -> list[Record]:
 
 
 def curve(candidate: Record) -> Curve:
-    """The epochs at which a candidate was validated, with its accuracy in percent."""
+    """The epochs at which a candidate was validated, with its quality, such as its accuracy in percent."""
     told = candidate.get("curve") or {}
     points = [
         (int(epoch), value) for epoch, told_value in told.items() if (value := units.number(told_value)) is not None
@@ -110,4 +115,4 @@ def _ends(figure: go.Figure, candidates: Iterable[Record]) -> None:
 
 
 def _hover(name: str) -> str:
-    return f"<b>candidate %{{customdata}}</b> ({name})<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>"
+    return f"<b>candidate %{{customdata}}</b> ({name})<br>epoch %{{x}}: %{{y:.4g}}<extra></extra>"

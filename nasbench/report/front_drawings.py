@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasbench.data import load_data
 from nasbench.drawing.svg import operation_colours, svg
-from nasbench.models import read_description
+from nasbench.problems.registry import CLASSIFICATION, make_problem
 from nasbench.search.record import RecordedCandidate
 from nasbench.storage.code_digest import changes, code_digests
 from nasbench.storage.files import write_text
@@ -53,7 +52,7 @@ def draw_front(
             row["drawing_error"] = f"{MOST} networks of the front were drawn before it; `nasbench draw` draws it"
             continue
         try:
-            made = made or (_space(root, asked), _task(root, asked, survivors))
+            made = made or (_space(root, asked), _task(root, asked))
             space, task = made
             drawn_graphs = tuple(space.diagram(space.parse(first[key].network), task))
             svg(drawn_graphs)  # a graph may turn out not to be one
@@ -103,13 +102,12 @@ def _space(root: Path, asked: Mapping[str, Any]) -> SearchSpace:
     return space
 
 
-def _task(root: Path, asked: Mapping[str, Any], survivors: Sequence[Any]) -> Task:
-    """What the networks were built for, from a survivor if there is one: to load the data may take long."""
-    for survivor in survivors:
-        for stage in survivor["stages"][:1]:
-            told = read_description(root / stage["artefact"])["task"]
-            return Task(tuple(told["input_shape"]), told["classes"])
-    if asked["data"] is None:
+def _task(root: Path, asked: Mapping[str, Any]) -> Task:
+    """What the networks were built for."""
+    file = RunFolder(root).space
+    about = json.loads(file.read_text(encoding="utf-8")).get("task") if file.exists() else None
+    if about is not None:
+        return Task.from_json(about)
+    if asked.get("data") is None:
         raise UserError("the search has no data, so what its networks take is not known.")
-    options = dict(asked["data"])
-    return load_data(options.pop("name"), **options).task
+    return make_problem(asked.get("problem") or {"name": CLASSIFICATION}, asked["data"]).task

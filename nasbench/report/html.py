@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nasbench.devices.measure import ESTIMATORS
-from nasbench.report import figures
+from nasbench.report import figures, units
 from nasbench.report.cost import cost_rows, cost_sentence
-from nasbench.report.curves import curve, learning_curves, shown_curves
+from nasbench.report.curves import curve, learning_curves, quality_of, shown_curves
 from nasbench.report.failures import failed_kinds, messages
 from nasbench.report.front_page import front, quantity
 from nasbench.report.importance_bars import beyond_chance, importance_figures
@@ -78,6 +78,7 @@ def write_html(report: Record, path: Path) -> None:
         kinds={figures.status(candidate) for candidate in candidates.values()},
         importance=importance_figures(report),
         shown_curves=shown_curves(report),
+        quality=units.METRICS.get(quality_of(report), (quality_of(report), ""))[0],
         stage_figures={
             survivor["rank"]: {
                 measure: figure for measure in get_args(Measure) if (figure := stage_bars(survivor, measure)).data

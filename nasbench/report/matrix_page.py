@@ -42,6 +42,8 @@ def write_matrix_page(result: Record, path: Path) -> None:
         color=_color,
         operators=_operators,
         recipe=_recipe,
+        named=_named,
+        quality_text=units.quality_text,
     )
 
 
@@ -95,6 +97,20 @@ def _shared(cells: Sequence[Record]) -> str | None:
     return given.pop() if len(given) == 1 else None
 
 
+def _quality(cell: Record) -> str:
+    """What a cell is worth on validation data, in words."""
+    metric = cell["quality"]
+    return f"{_named(metric)} of {units.quality_text(cell[metric], metric)}{_of(cell['val_images'])}"
+
+
+def _named(metric: str) -> str:
+    return units.METRICS.get(metric, (metric, ""))[0]
+
+
+def _of(images: int | None) -> str:
+    return "" if images is None else f" on {images:,} images"
+
+
 def _operators(counted: Mapping[str, int] | None) -> str:
     if not counted:
         return "the runtime does not tell"
@@ -122,7 +138,7 @@ def chart(cells: Sequence[Record]) -> go.Figure:
         own = [cell for cell in cells if cell["backend"] == backend]
         figure.add_scatter(
             x=[cell["of_eager"]["ratio"] for cell in own],
-            y=[cell["val_acc_pct"] for cell in own],
+            y=[cell[cell["quality"]] for cell in own],
             text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in own],
             name=figures.escape(backend),
             mode="markers",
@@ -132,11 +148,11 @@ def chart(cells: Sequence[Record]) -> go.Figure:
                 "size": 10,
                 "opacity": 0.8,
             },
-            hovertemplate="%{text}<br>%{x:.3f} of eager, %{y:.2f} %<extra></extra>",
+            hovertemplate="%{text}<br>%{x:.3f} of eager, %{y:.4g}<extra></extra>",
         )
     figure.add_vline(1.0, line={"color": figures.GREY, "dash": "dash", "width": 1})
     figure.update_xaxes(title_text="time as a multiple of eager PyTorch", type="log")
-    figure.update_yaxes(title_text="validation accuracy, %")
+    figure.update_yaxes(title_text=figures.escape(units.label(cells[0]["quality"])))
     return figure
 
 

@@ -34,8 +34,8 @@ def _found(report: Record) -> str:
     changes = [_faster(now.get("latency_ms"), before.get("latency_ms"))]
     sizes = (units.number(now.get("size_bytes")), units.number(before.get("size_bytes")))
     changes.append(units.times(*sizes, "smaller", "larger", "as large as before"))
-    points = units.points(units.number(now.get(key)), units.number(before.get(key)))
-    changes.append(f"{points} percentage points of accuracy" if points else "")
+    gained = units.quality_change(units.number(now.get(key)), units.number(before.get(key)), key)
+    changes.append(f"{gained} {_of_quality(key)}" if gained else "")
     told = ", ".join(change for change in changes if change)
     sentence = (
         f"{who} went from {_described(best, first)} as {escape(first['name'])} to {_described(best, last)} as "
@@ -63,9 +63,10 @@ def cards(report: Record) -> Iterator[tuple[str, str, str]]:
             yield _number(words), _rest(words), f"{units.size(size)}; the network had {units.size(whole)}"
         key = accuracy_metric(best)
         accuracy, before = units.number(now.get(key)), units.number(first.get(key))
-        if points := units.points(accuracy, before):
-            told = f"{units.percentage(accuracy)} %; the network had {units.percentage(before)} %"
-            yield points, f"points of {units.METRICS[key][0]}", told
+        if gained := units.quality_change(accuracy, before, key):
+            told = f"{units.quality_text(accuracy, key)}; the network had {units.quality_text(before, key)}"
+            unit = "points of " if units.in_percent(key) else ""
+            yield gained, f"{unit}{_quality_name(key)}", told
     compute = report.get("compute") or {}
     wall, busy = units.number(compute.get("wall_seconds")), units.number(compute.get("device_seconds"))
     days = units.number(compute.get("pfs_days"))
@@ -73,6 +74,16 @@ def cards(report: Record) -> Iterator[tuple[str, str, str]]:
         details = [f"{units.significant(busy / 3600)} device-hours"] if busy is not None else []
         details += [f"{days:.2g} petaflop/s-days"] if days is not None else []
         yield units.significant(wall / 3600), "hours", ", ".join(details)
+
+
+def _quality_name(metric: str) -> str:
+    return units.METRICS.get(metric, (metric, ""))[0]
+
+
+def _of_quality(metric: str) -> str:
+    if metric in ("val_acc_pct", "test_acc_pct"):
+        return "percentage points of accuracy"
+    return f"{'percentage points' if units.in_percent(metric) else ''} of {_quality_name(metric)}".strip()
 
 
 def _latency_card(best: Record, now: Record) -> Iterator[tuple[str, str, str]]:
@@ -128,7 +139,8 @@ def _described(survivor: Record, stage: Record) -> str:
     key = accuracy_metric(survivor)
     accuracy, latency = units.number(metrics.get(key)), units.median_ms(metrics.get("latency_ms"))
     size = units.number(metrics.get("size_bytes"))
-    parts = [f"{units.percentage(accuracy)}&nbsp;% {units.METRICS[key][0]}"] if accuracy is not None else []
+    written = units.quality_text(accuracy, key).replace(" ", "&nbsp;")
+    parts = [f"{written} {escape(_quality_name(key))}"] if accuracy is not None else []
     parts += [f"{units.significant(latency)}&nbsp;ms"] if latency is not None else []
     parts += [units.size(size).replace(" ", "&nbsp;")] if size is not None else []
     return f"<b>{', '.join(parts) or 'no measurements'}</b>" + (

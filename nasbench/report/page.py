@@ -58,6 +58,9 @@ TEMPLATES.filters |= {
         units.shorten,
         units.words,
         units.unit,
+        units.label,
+        units.quality_text,
+        units.quality_change,
         recipe_steps,
     )
 }

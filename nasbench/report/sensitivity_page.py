@@ -40,6 +40,7 @@ def write_sensitivity_page(result: Record, names: Sequence[str], path: Path, com
         map=sensitivity_figure(result, names),
         command=command,
         setting_text=setting_text,
+        judged_by=judged_by(result),
     )
 
 
@@ -162,3 +163,19 @@ def _in_order(layers: set[str], names: Sequence[str]) -> list[str]:
         return order.get(known, -1), name
 
     return sorted(layers, key=place)
+
+
+def judged_by(result: Record) -> str:
+    """What the numbers of a result are."""
+    if result["quality"] == "val_acc_pct":
+        return "Validation accuracy in percent"
+    if result["quality"] in units.METRICS:
+        return f"{units.METRICS[result['quality']][0].capitalize()} in percent"
+    return "Validation quality in percent of that of the network as it is"
+
+
+def one_image(result: Record) -> str:
+    """How much one image is worth, where an accuracy is counted."""
+    if result["quality"] != "val_acc_pct":
+        return ""
+    return f"; {result['images']:,} images, so that one is {100 / result['images']:.2g} points"

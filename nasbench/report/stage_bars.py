@@ -65,7 +65,7 @@ def stage_bars(survivor: Record, measure: Measure) -> go.Figure:
     top = _cut(bars)
     figure.add_trace(_connectors(bars, top))
     figure.add_trace(_steps(bars, top))
-    figure.add_trace(_labels(bars, measure, points, top))
+    figure.add_trace(_labels(bars, measure, points, top, accuracy_metric(survivor)))
     if top < math.inf:
         figure.add_trace(_breaks(bars, top))
     figure.update_xaxes(
@@ -94,14 +94,20 @@ def stage_bars(survivor: Record, measure: Measure) -> go.Figure:
 
 
 def accuracy_metric(survivor: Record) -> str:
-    """The test accuracy if any stage has one, else the validation accuracy; never a mixture."""
+    """The quality of test data if any stage has one, such as test_acc_pct, else that of validation; never a mixture."""
     stages = survivor.get("stages") or ()
-    tested = any(units.number((stage.get("metrics") or {}).get("test_acc_pct")) is not None for stage in stages)
-    return "test_acc_pct" if tested else "val_acc_pct"
+    val = str((survivor.get("quality") or {}).get("metric", "val_acc_pct"))
+    test = "test_" + val.removeprefix("val_")
+    tested = any(units.number((stage.get("metrics") or {}).get(test)) is not None for stage in stages)
+    return test if tested else val
+
+
+def _more_is_better(survivor: Record, measure: Measure) -> bool:
+    return measure == "accuracy" and (survivor.get("quality") or {}).get("goal") != "min"
 
 
 def stage_values(survivor: Record, measure: Measure) -> list[tuple[Record, float | None]]:
-    """Every stage of a survivor with its accuracy in percent, its median latency in ms, or its size in bytes."""
+    """Every stage of a survivor with its quality, its median latency in ms, or its size in bytes."""
     key = {"accuracy": accuracy_metric(survivor), "latency": "latency_ms", "size": "size_bytes"}[measure]
     return [(stage, units.median_ms((stage.get("metrics") or {}).get(key))) for stage in survivor.get("stages") or ()]
 
@@ -112,10 +118,11 @@ def _bars(survivor: Record, measure: Measure) -> list[_Bar]:
     if all(value is None for _, value in rows):
         return []
     eager = _eager(survivor) if measure == "latency" else None
+    metric = accuracy_metric(survivor)
     bars: list[_Bar] = []
     last: float | None = None
     if eager is not None:
-        hover = _hover(EAGER, {"metrics": {"latency_ms": eager}, "accepted": True}, None, measure)
+        hover = _hover(EAGER, {"metrics": {"latency_ms": eager}, "accepted": True}, None, measure, metric)
         bars.append(_Bar(SHORT, 0.0, 1.0, GREY, hover))
         last = 1.0
     for stage, value in rows:
@@ -126,28 +133,28 @@ def _bars(survivor: Record, measure: Measure) -> list[_Bar]:
                 str(stage.get("name")),
                 last or 0.0,
                 level,
-                PALE if not kept else _color(level, last, interval, measure),
-                _hover(str(stage.get("name")), stage, value, measure),
+                PALE if not kept else _color(level, last, interval, _more_is_better(survivor, measure)),
+                _hover(str(stage.get("name")), stage, value, measure, metric),
                 kept,
-                _change(level, last, measure),
+                _change(level, last, measure, metric),
                 interval,
             )
         )
         if kept and level is not None:
             last = level
     if last is not None and len(rows) > 1:
-        bars.append(_Bar(RESULT, 0.0, last, BLUE, f"<b>{RESULT}</b><br>{_written(last, measure)}"))
+        bars.append(_Bar(RESULT, 0.0, last, BLUE, f"<b>{RESULT}</b><br>{_written(last, measure, metric)}"))
     return bars
 
 
-def _color(level: float | None, last: float | None, interval: tuple[float, float] | None, measure: Measure) -> str:
+def _color(level: float | None, last: float | None, interval: tuple[float, float] | None, more: bool) -> str:
     """Of a stage that was accepted: whether it was better than the one before it, beyond noise where that is known."""
     if last is None or level is None:
         return BLUE
     low, high = interval or (level, level)
     if low <= last <= high:
         return GREY
-    return GREEN if (level > last) == (measure == "accuracy") else RED
+    return GREEN if (level > last) == more else RED
 
 
 def _eager(survivor: Record) -> Record | None:
@@ -181,14 +188,14 @@ def _level(
     return value / whole, None
 
 
-def _change(level: float | None, last: float | None, measure: Measure) -> str:
-    return units.points(level, last) if measure == "accuracy" else units.relative(level, last)
+def _change(level: float | None, last: float | None, measure: Measure, metric: str) -> str:
+    return units.quality_change(level, last, metric) if measure == "accuracy" else units.relative(level, last)
 
 
-def _written(level: float, measure: Measure) -> str:
+def _written(level: float, measure: Measure, metric: str) -> str:
     """Two digits of small multiples are enough, and three do not fit side by side."""
     if measure == "accuracy":
-        return units.percentage(level)
+        return units.quality_text(level, metric, unit=False)
     return f"{level:.2g}{TIMES}" if 1e-4 < level < 0.1 else f"{units.significant(level)}{TIMES}"
 
 
@@ -231,13 +238,13 @@ def _steps(bars: Sequence[_Bar], top: float) -> go.Bar:
     )
 
 
-def _labels(bars: Sequence[_Bar], measure: Measure, points: int, top: float) -> go.Scatter:
+def _labels(bars: Sequence[_Bar], measure: Measure, points: int, top: float, metric: str) -> go.Scatter:
     """Above each bar its level, and the change below that."""
     texts: list[str] = []
     heights: list[float | None] = []
     for bar in bars:
         small = f"<br><span style='font-size:{points - 1}px'>{bar.change}</span>" if bar.change else ""
-        texts.append("" if bar.level is None else _written(bar.level, measure) + small)
+        texts.append("" if bar.level is None else _written(bar.level, measure, metric) + small)
         heights.append(None if bar.level is None else min(top, max(bar.start, bar.level, *(bar.interval or ()))))
     return go.Scatter(
         x=list(range(len(bars))),
@@ -287,10 +294,10 @@ def _title(survivor: Record, measure: Measure) -> str:
     return f"latency, {TIMES} {name} ({units.significant(units.median_ms(eager or first.get('latency_ms')))} ms)"
 
 
-def _hover(name: str, stage: Record, value: float | None, measure: Measure) -> str:
+def _hover(name: str, stage: Record, value: float | None, measure: Measure, metric: str) -> str:
     rows = [f"<b>{escape(name)}</b>" + ("" if stage.get("accepted") else " (rejected)")]
     if value is not None and measure != "latency":
-        rows.append(f"{value:.2f} %" if measure == "accuracy" else f"{value:,.0f} bytes")
+        rows.append(units.quality_text(value, metric) if measure == "accuracy" else f"{value:,.0f} bytes")
     latency = (stage.get("metrics") or {}).get("latency_ms")
     if measure == "latency" and isinstance(latency, Mapping):
         quantiles = [f"{key} {units.significant(units.number(latency.get(key)))}" for key in ("median", "p95", "iqr")]

@@ -56,5 +56,5 @@ def _graphs(folder: Path) -> list[Graph]:
     edited = changes(about["code"]["sha256"], code_digests(space))
     if edited:
         raise UserError(f"it was made with other code: {'; '.join(edited)}")
-    task = Task(tuple(about["task"]["input_shape"]), about["task"]["classes"])
+    task = Task.from_json(about["task"])
     return list(space.diagram(space.architecture(about["architecture"]["picks"]), task))

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from nasbench.report import units
 from nasbench.report.units import label, number, significant
 
 SHOWN = 10  # candidates of the front
@@ -42,6 +43,8 @@ def front_table(report: Mapping[str, Any]) -> Table:
 def survivors_table(report: Mapping[str, Any]) -> Table:
     """One row a survivor and stage: accuracy, latency, size, cost, and what the gate said."""
     device = report["experiment"]["device"]
+    val = str(report.get("quality") or "val_acc_pct")
+    test = "test_" + val.removeprefix("val_")
     table = Table(
         title=f"Survivors of {report['experiment']['name']}",
         caption=f"latency: median, batch {device['batch']}, {device['threads']} thread(s), stages timed in turn",
@@ -49,8 +52,8 @@ def survivors_table(report: Mapping[str, Any]) -> Table:
     for column, justify in [
         ("survivor", "left"),
         ("stage", "left"),
-        ("test %", "right"),
-        ("val %", "right"),
+        (units.column(test), "right"),
+        (units.column(val), "right"),
         ("latency ms", "right"),
         ("p95", "right"),
         ("KiB", "right"),
@@ -66,11 +69,11 @@ def survivors_table(report: Mapping[str, Any]) -> Table:
             row = [*_milliseconds(latency), "", "", "", latency["runtime"]]
             table.add_row(f"#{survivor['rank']} (candidate {survivor['candidate']})", "eager PyTorch", "", "", *row)
         for index, stage in enumerate(survivor["stages"]):
-            table.add_row("", *_row(stage), end_section=index == len(survivor["stages"]) - 1)
+            table.add_row("", *_row(stage, val, test), end_section=index == len(survivor["stages"]) - 1)
     return table
 
 
-def _row(stage: Mapping[str, Any]) -> list[str | Text]:
+def _row(stage: Mapping[str, Any], val: str, test: str) -> list[str | Text]:
     metrics = stage["metrics"]
     rejected = stage.get("problem") or "rejected"
     name = stage["name"] if stage["accepted"] else Text(f"{stage['name']}: {rejected}", style="dim")
@@ -80,8 +83,8 @@ def _row(stage: Mapping[str, Any]) -> list[str | Text]:
     runtime = f"{latency['runtime']} {latency['precision']}" if latency else (metrics.get("latency_reason") or "")[:60]
     return [
         name,
-        f"{metrics['test_acc_pct']:.2f}",
-        f"{metrics['val_acc_pct']:.2f}",
+        units.quality_text(metrics[test], test, unit=False),
+        units.quality_text(metrics[val], val, unit=False),
         *_milliseconds(latency),
         f"{metrics['size_bytes'] / 1024:.1f}",
         f"{metrics['params']:,}",

@@ -19,6 +19,16 @@ METRICS = {
     "size_bytes": ("size", "bytes"),
     "peak_memory_bytes": ("peak memory", "bytes"),
     "energy_mj": ("energy", "mJ"),
+    "val_miou_pct": ("validation mean IoU", "%"),
+    "test_miou_pct": ("test mean IoU", "%"),
+    "val_pixel_acc_pct": ("validation accuracy of pixels", "%"),
+    "test_pixel_acc_pct": ("test accuracy of pixels", "%"),
+    "val_rmse": ("validation RMSE", ""),
+    "test_rmse": ("test RMSE", ""),
+    "val_mae": ("validation mean absolute error", ""),
+    "test_mae": ("test mean absolute error", ""),
+    "val_r2": ("validation R2", ""),
+    "test_r2": ("test R2", ""),
     "val_loss": ("validation loss", ""),
     "train_loss": ("training loss", ""),
 }
@@ -49,6 +59,28 @@ def unit(metric: str) -> str:
 def label(metric: str) -> str:
     """The axis title of a metric; its own name where it is not one of the framework's."""
     return ", ".join(part for part in (words(metric), unit(metric)) if part)
+
+
+def in_percent(metric: str) -> bool:
+    """Whether a metric is a share, whose differences are told in points: ours, and any that is named so."""
+    return METRICS.get(metric, ("", "%" if metric.endswith("_pct") else ""))[1] == "%"
+
+
+def quality_text(value: float | None, metric: str, *, unit: bool = True) -> str:
+    """A value of the quality of a problem: two decimals of percent, else three digits that matter."""
+    if value is None or not in_percent(metric):
+        return significant(value)
+    return f"{value:.2f} %" if unit else f"{value:.2f}"
+
+
+def quality_change(now: float | None, before: float | None, metric: str) -> str:
+    """The difference of two values of the quality: in points where it is in percent, else in percent; else empty."""
+    return points(now, before) if in_percent(metric) else relative(now, before)
+
+
+def column(metric: str) -> str:
+    """The head of a column of a table on a terminal: `val %` of an accuracy, else the name of the metric."""
+    return metric.replace("_acc_pct", " %") if metric in ("val_acc_pct", "test_acc_pct") else metric
 
 
 def significant(value: float | None) -> str:

@@ -13,7 +13,8 @@ class GateConfig(Strict):
     """When a compression step is rolled back.
 
     Attributes:
-        max_val_acc_drop_pct: if validation accuracy is more points than this below the searched model.
+        max_val_acc_drop_pct: if validation accuracy is more points than this below the searched model; of a problem
+            whose quality is not in percent, if it is worse by more percent of its value.
         must_save: if it promised to save time or bytes, and its artefact is neither faster than the one before, beyond
             noise, nor smaller by a hundredth. Only where the device times networks itself.
         max_latency_ratio: if its artefact takes more than so many times as long as the one before, beyond noise,

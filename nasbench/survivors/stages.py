@@ -19,7 +19,8 @@ from nasbench.devices.measure import Latency
 from nasbench.devices.table import NotInTable
 from nasbench.models import Origin
 from nasbench.models.workbench import Workbench
-from nasbench.problems.image_classification import judge
+from nasbench.objectives.metrics import Metrics
+from nasbench.problems.problem import Problem
 from nasbench.storage.disk_errors import is_full
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.gate import Saving, saving
@@ -33,7 +34,7 @@ SEARCHED = "searched"
 BASELINE = "searched, eager"
 MEASURE_S = 0.6
 
-Problem = Literal["refused", "diverged", "failed"]
+Failure = Literal["refused", "diverged", "failed"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Stage:
         accepted: whether the next step goes on from here.
         reason: why not.
         seconds: the step took.
-        val_acc_pct: validation accuracy, None if it failed.
+        scores: what the problem says of it on validation data; empty if it failed.
         options: of the step.
         deployed: what the device runs of it; None where it was not compiled yet, or cannot be.
         saving: against the stage before; None where that was not measured.
@@ -67,12 +68,12 @@ class Stage:
     accepted: bool
     reason: str | None
     seconds: float
-    val_acc_pct: float | None
+    scores: Metrics
     options: dict[str, Any]
     deployed: CompiledModel | None = None
     saving: Saving | None = None
     advice: str | None = None
-    problem: Problem | None = None
+    problem: Failure | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -121,7 +122,8 @@ def run_recipe(
     Raises:
         OSError: the disk is full, or fails.
     """
-    first = bench.validate(model)
+    problem = bench.problem
+    first = problem.score(model, "val")
     stages = [Stage(SEARCHED, model, model, list(before), True, None, 0.0, first, {})]
     current = stages[0]
     context = bench.context(teacher=model if teacher is None else teacher)
@@ -133,10 +135,10 @@ def run_recipe(
         started = time.perf_counter()
         try:
             made, note = step.apply(current.network, context)
-            accuracy = bench.validate(made)
+            scores = problem.score(made, "val")
         except UserError as error:
-            problem: Problem = "failed" if isinstance(error, WorkFailed) else "refused"
-            stage = _without_model(name, current, step, problem, str(error))
+            kind: Failure = "failed" if isinstance(error, WorkFailed) else "refused"
+            stage = _without_model(name, current, step, kind, str(error))
         except (Diverged, TimedOut) as error:
             stage = _without_model(name, current, step, "diverged", f"its training diverged: {error}")
         except Exception as error:  # a step may fail in any way; the stages before it must not be lost
@@ -148,13 +150,10 @@ def run_recipe(
         else:
             network = current.network if isinstance(made, CompiledModel) else made
             done = [*current.steps, (step, note)]
-            stage = Stage(name, made, network, done, True, None, 0.0, accuracy, step.options())
-            if first - accuracy > gate.max_val_acc_drop_pct:
-                stage.accepted = False
-                stage.reason = (
-                    f"validation accuracy {accuracy:.2f} % is {first - accuracy:.2f} points below the searched model; "
-                    f"gate.max_val_acc_drop_pct allows {gate.max_val_acc_drop_pct:g}"
-                )
+            stage = Stage(name, made, network, done, True, None, 0.0, scores, step.options())
+            too_far = _too_far(problem, scores[problem.quality], first[problem.quality], gate)
+            if too_far is not None:
+                stage.accepted, stage.reason = False, too_far
             elif gate.must_save or gate.max_latency_ratio is not None:
                 _weigh(current, stage, step, bench, gate)
         stage.seconds = time.perf_counter() - started
@@ -166,8 +165,20 @@ def run_recipe(
     return stages
 
 
-def _without_model(name: str, before: Stage, step: Step, problem: Problem, reason: str) -> Stage:
-    return Stage(name, None, before.network, before.steps, False, reason, 0.0, None, step.options(), problem=problem)
+def _too_far(problem: Problem, value: float, first: float, gate: GateConfig) -> str | None:
+    """Why a stage is too much worse than the searched network; None if it is not."""
+    drop, metric = problem.drop_pct(value, first), problem.metrics[problem.quality]
+    if drop <= gate.max_val_acc_drop_pct:
+        return None
+    allowed = f"than the searched model; gate.max_val_acc_drop_pct allows {gate.max_val_acc_drop_pct:g}"
+    if problem.quality == "val_acc_pct":
+        return f"validation accuracy {value:.2f} % is {drop:.2f} points below {allowed.removeprefix('than ')}"
+    unit = "points" if metric.unit == "%" else "%"
+    return f"{problem.quality} {value:.4g} is {drop:.2f} {unit} worse {allowed}"
+
+
+def _without_model(name: str, before: Stage, step: Step, problem: Failure, reason: str) -> Stage:
+    return Stage(name, None, before.network, before.steps, False, reason, 0.0, {}, step.options(), problem=problem)
 
 
 def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: GateConfig) -> None:
@@ -181,7 +192,7 @@ def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: Gate
         return  # the report says why it has no latency
     before.deployed, stage.deployed = artefacts
     sizes = (before.size_bytes, stage.promised_bytes)
-    stage.saving = saving(device, bench.data.task, before.deployed, stage.deployed, sizes)
+    stage.saving = saving(device, bench.task, before.deployed, stage.deployed, sizes)
     latency, most = stage.saving.latency, gate.max_latency_ratio
     if most is not None and latency.low > most:
         stage.reason = (
@@ -215,7 +226,7 @@ def measure_stages(
         device: that is deployed to.
         candidate: `Device.candidate` of the searched architecture; None compiles its network like any other.
     """
-    task, there = bench.data.task, dataclasses.replace(bench, device=device)
+    task, there = bench.task, dataclasses.replace(bench, device=device)
     deployed: dict[str, CompiledModel] = {}
     reasons: dict[str, str] = {}
     for stage in stages:
@@ -255,8 +266,8 @@ def measure_stages(
             timed["latency_reason"] = reasons[stage.name]
         metrics.append(
             {
-                "val_acc_pct": stage.val_acc_pct,
-                "test_acc_pct": judge(stage.model, bench.data.test).accuracy_pct,
+                **stage.scores,
+                **bench.problem.score(stage.model, "test"),
                 "params": counted.params,
                 "macs": counted.macs,
                 "size_bytes": stage.size_bytes,

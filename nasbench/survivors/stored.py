@@ -1,26 +1,31 @@
-"""Data, training and judging of a model that lies on disk."""
+"""The problem of a model that lies on disk, to train and judge it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from nasbench.data import Split, load_data
+from nasbench.data.dataset import Data
+from nasbench.data.split import Scale
 from nasbench.devices.device import Device
-from nasbench.models import Origin, StoredModel, save_model
+from nasbench.models import StoredModel, save_model
+from nasbench.models.code import importable
 from nasbench.models.normalization import scaled
+from nasbench.models.store import read_description
 from nasbench.models.workbench import Workbench
+from nasbench.problems.registry import CLASSIFICATION, make_problem
+from nasbench.problems.supervised import Supervised
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Step
 from nasbench_registry import UserError
 
 
 def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | None = None) -> Workbench:
-    """Data, training and judging of a stored model.
+    """The problem of a stored model, to train and judge it.
 
     Args:
         stored: the model.
@@ -33,15 +38,22 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
             normalised as the model knows them, also where its data set has got more of them since.
     """
     origin = stored.origin
-    if not origin.data:
+    if not origin.data and not origin.problem:
         raise UserError(f"{folder / 'model.json'} names no data set, so the model cannot be trained or judged here.")
-    options = {key: value for key, value in origin.data.items() if key != "name"}
-    data = load_data(origin.data["name"], **options)
-    if data.task != stored.task:
+    with importable(folder, read_description(folder)):
+        training = TrainingConfig.model_validate(dict(origin.training))
+        problem = make_problem(origin.problem or {"name": CLASSIFICATION}, origin.data or None, training)
+    if problem.task != stored.task:
         raise UserError(
-            f"{folder} was made for {stored.task}, and its data set now gives {data.task}; use the same data."
+            f"{folder} was made for {stored.task}, and its data set now gives {problem.task}; use the same data."
         )
-    known = origin.normalization
+    if isinstance(problem, Supervised):
+        problem = replace(problem, data=_as_known(problem.data, origin.normalization, folder))
+    return Workbench(problem, seed, device)
+
+
+def _as_known(data: Data, known: Mapping[str, Any], folder: Path) -> Data:
+    """The data as the model knows them."""
     if known.get("labels") not in (None, list(data.labels)):
         raise UserError(
             f"{folder} was made for the classes {', '.join(known['labels'])}, and its data set now has "
@@ -50,7 +62,8 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
     mean, std = scaled(known, "mean"), scaled(known, "std")
     if mean is not None and std is not None:
         data = data.normalised_by(mean, std)
-    return Workbench(data, TrainingConfig.model_validate(dict(origin.training)), seed, device)
+    targets = known.get("targets")
+    return data if targets is None else replace(data, targets=Scale(tuple(targets["mean"]), tuple(targets["std"])))
 
 
 def save_made(
@@ -78,13 +91,5 @@ def save_made(
         build=stored.build,
         task=stored.task,
         steps=stored.steps if steps is None else steps,
-        origin=Origin(stored.origin.data, stored.origin.training, stored.origin.normalization),
+        origin=replace(stored.origin, metrics={}),
     )
-
-
-def some_of(split: Split, count: int | None, seed: int) -> Split:
-    """So many images by chance, for the images of a data set may lie in the order of their classes; None is all."""
-    if count is None or count >= len(split):
-        return split
-    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
-    return Split(split.images[chosen], split.labels[chosen])

@@ -2,10 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import nn
 
+from nasbench.data.split import Inputs
 from nasbench.training.config import AugmentationConfig
+
+Criterion = Callable[[Any, Any, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples as a network takes them in training.
+
+    Attributes:
+        inputs: a tensor, or several.
+        targets: of the same number of examples.
+    """
+
+    inputs: Inputs
+    targets: torch.Tensor
+
+    def parts(self, count: int) -> Iterator[tuple[Inputs, torch.Tensor]]:
+        """So many parts, one after the other."""
+        targets = self.targets.tensor_split(count)
+        if isinstance(self.inputs, tuple):
+            yield from zip(zip(*(each.tensor_split(count) for each in self.inputs), strict=True), targets, strict=True)
+        else:
+            yield from zip(self.inputs.tensor_split(count), targets, strict=True)
+
+    def loss(self, criterion: Criterion, inputs: Inputs, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
+        """The mean loss of some of the examples."""
+        return criterion(inputs, outputs, targets)
+
+
+def augmented(
+    images: torch.Tensor, targets: torch.Tensor, config: AugmentationConfig, generator: torch.Generator
+) -> Batch:
+    """A batch of images, changed by chance."""
+    return Batch(augment(images, config, generator), targets)
 
 
 def augment(images: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> torch.Tensor:

@@ -22,6 +22,11 @@ class AugmentationConfig(Strict):
     flip: bool = False
     cutout: Whole = 0
 
+    @property
+    def changes(self) -> bool:
+        """Whether it changes any image."""
+        return self != type(self)()
+
 
 class TrainingConfig(Strict):
     """How a candidate is trained: AdamW or SGD with momentum 0.9, cosine decay to zero over the epochs.

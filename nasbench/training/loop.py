@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from nasbench.data import Split
+from nasbench.data.dataset import Kind
+from nasbench.data.split import Split
 from nasbench.training.config import TrainingConfig
 from nasbench.training.training import Loss, OnBatch, Training
 
@@ -21,6 +22,7 @@ def train(
     epochs: int | None = None,
     learning_rate: float | None = None,
     loss: Loss | None = None,
+    targets: Kind | None = None,
     on_epoch: Callable[[int, float], bool] | None = None,
     device: torch.device | str = "cpu",
     accumulate: int = 1,
@@ -30,13 +32,14 @@ def train(
     """Train in place, in an order of the images that only `seed` decides; leave the model on the CPU, in eval mode.
 
     Args:
-        model: (n, c, h, w) -> (n, classes) logits.
+        model: takes the inputs of `data`; gives what the loss takes.
         data: what it is fitted on.
         config: optimizer, schedule and the like.
         seed: of the order of the images, of their augmentation, and of dropout and the like.
         epochs: instead of `config.epochs`.
         learning_rate: instead of `config.learning_rate`.
-        loss: (inputs, logits, labels) -> scalar, instead of cross-entropy.
+        loss: (inputs, outputs, targets) -> scalar, instead of cross-entropy.
+        targets: what they are; None is "classes".
         on_epoch: called with the epoch (from 1) and its mean loss; False ends the training.
         device: see `Training`, as for the following.
         accumulate: parts that a batch is divided into.
@@ -59,6 +62,7 @@ def train(
         epochs=epochs,
         learning_rate=learning_rate,
         loss=loss,
+        targets=targets,
         device=device,
         accumulate=accumulate,
         deadline=deadline,

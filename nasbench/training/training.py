@@ -7,21 +7,25 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
-from nasbench.data import Split
-from nasbench.training.augmentation import augment
+from nasbench.data.dataset import IMAGES, Kind
+from nasbench.data.split import Inputs, Split
+from nasbench.training.augmentation import Batch, augmented
 from nasbench.training.config import TrainingConfig
 from nasbench.training.errors import Diverged, TimedOut
 from nasbench.training.guessing import Guessing
 from nasbench.training.optimization import make_optimizer, warm_cosine
 from nasbench.training.precision import autocast_type
+from nasbench_compression.outputs import logits_of
 from nasbench_registry import UserError
 
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""loss(inputs (n, c, h, w), logits (n, classes), labels (n,)) -> scalar tensor, the mean over the images."""
+Loss = Callable[[Any, Any, torch.Tensor], torch.Tensor]
+"""loss(inputs, what the network gives, targets) -> scalar tensor, the mean over the examples."""
 
 OnBatch = Callable[[int, int], None]
 """on_batch(steps done, steps in all), after each step of the optimizer."""
@@ -36,12 +40,13 @@ class Epoch:
     Attributes:
         number: from 1.
         loss: mean over the batches, each taken before its step.
-        accuracy_pct: share of the images of the epoch, as they were trained on, whose largest logit was the label.
+        accuracy_pct: share of the images of the epoch, as they were trained on, whose largest logit was the label; None
+            where the targets are no classes.
     """
 
     number: int
     loss: float
-    accuracy_pct: float
+    accuracy_pct: float | None
 
 
 class Training:
@@ -71,6 +76,7 @@ class Training:
         epochs: int | None = None,
         learning_rate: float | None = None,
         loss: Loss | None = None,
+        targets: Kind | None = None,
         device: torch.device | str = "cpu",
         accumulate: int = 1,
         deadline: float | None = None,
@@ -79,13 +85,14 @@ class Training:
         """Move the model to the device; train nothing yet.
 
         Args:
-            model: (n, c, h, w) -> (n, classes) logits.
-            data: what it is fitted on; it is moved to a GPU as a whole.
+            model: takes the inputs of `data`; gives (n, classes) logits, or whatever `loss` takes.
+            data: what it is fitted on; what is in memory is moved to a GPU as a whole.
             config: optimizer, schedule and the like.
             seed: of the order of the images, of their augmentation, and of dropout and the like.
             epochs: instead of `config.epochs`.
             learning_rate: instead of `config.learning_rate`.
             loss: instead of cross-entropy; with one, accuracy does not decide whether training has diverged.
+            targets: what they are; None is "classes", of which accuracy is counted.
             device: cpu or cuda.
             accumulate: parts that every batch goes through the network in, to need less memory. Their gradients add
                 up to that of the mean loss over the batch; but batch norm sees the smaller parts.
@@ -112,12 +119,13 @@ class Training:
         self.epochs = config.epochs if epochs is None else epochs
         # torch leaves this form of the call out of its types.
         model.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._data = Split(data.images.to(self._device), data.labels.to(self._device))
+        self._data = data.on(self._device)
         # The last, smaller batch is left out: batch norm dislikes it.
         self._batches = max(1, len(data) // config.batch_size)
         self._seen = min(len(data), self._batches * config.batch_size)
         self._criterion = _cross_entropy(config.label_smoothing) if loss is None else loss
-        self._guessing = Guessing.of(data.labels, self._seen) if loss is None else None
+        self._counts = (targets or "classes") == "classes"
+        self._guessing = Guessing.of(data.targets, self._seen) if loss is None and self._counts else None
         self._at_chance = 0  # the last so many epochs were no better than guessing
         self._rate = config.learning_rate if learning_rate is None else learning_rate
         self._factor = warm_cosine(self._batches, self.epochs, config.warmup_epochs)
@@ -130,7 +138,7 @@ class Training:
         self._random = {"cpu": torch.Generator().manual_seed(seed).get_state()}  # of what draws inside the network
         if self._device.type == "cuda":
             self._random["cuda"] = torch.Generator(self._device).manual_seed(seed).get_state()
-        self._forward: Callable[[torch.Tensor], torch.Tensor] = model
+        self._forward: Callable[..., Any] = model
         if config.compile:
             torch.compiler.reset()  # else the ninth network of a process counts as too many and is not compiled
             self._forward = torch.compile(model)
@@ -165,24 +173,22 @@ class Training:
                     seconds = time.monotonic() - self._started
                     raise TimedOut(f"time was up in epoch {number} of {self.epochs} after {seconds:.0f} s of training")
         self.epoch = number
-        done = Epoch(number, total / self._batches, 100 * int(correct) / self._seen)
+        accuracy_pct = 100 * int(correct) / self._seen if self._counts else None
+        done = Epoch(number, total / self._batches, accuracy_pct)
         self._check_chance(done)
         return done
 
     def _step(self, rows: torch.Tensor, correct: torch.Tensor) -> float:
-        """One step of the optimizer on the images of `rows`; their mean loss. Counts into `correct`."""
-        inputs = self._data.images[rows].contiguous(memory_format=torch.channels_last)
-        inputs = augment(inputs, self._config.augmentation, self._augmentation)
-        labels = self._data.labels[rows]
+        """One step of the optimizer on the examples of `rows`; their mean loss. Counts into `correct`."""
+        batch = self._batch(rows)
         parts = min(self._accumulate, len(rows))
         total = 0.0
-        chunks = zip(inputs.tensor_split(parts), labels.tensor_split(parts), strict=True)
-        for part, (images, targets) in enumerate(chunks):
+        for part, (inputs, targets) in enumerate(batch.parts(parts)):
             with self._autocast():
-                logits = self._forward(images)
+                outputs = self._forward(*inputs) if isinstance(inputs, tuple) else self._forward(inputs)
             if self._autocast_type is not None:
-                logits = logits.float()
-            value = self._criterion(images, logits, targets) * (len(targets) / len(rows))
+                outputs = _in_float32(outputs)
+            value = batch.loss(self._criterion, inputs, outputs, targets) * (len(targets) / len(rows))
             loss = value.item()
             if not math.isfinite(loss):
                 raise Diverged(
@@ -191,13 +197,23 @@ class Training:
             if part == 0:  # no sooner: memory that is given back before a forward pass is slow to get again on a CPU
                 self._optimizer.zero_grad(set_to_none=True)
             self._scaler.scale(value).backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
-            correct += (logits.detach().argmax(1) == targets).sum()
+            if self._counts:
+                correct += (logits_of(outputs).detach().argmax(1) == targets).sum()
             total += loss
         self._scaler.unscale_(self._optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return total
+
+    def _batch(self, rows: torch.Tensor) -> Batch:
+        """Some examples on the device, changed by chance as the configuration says."""
+        inputs, targets = self._data.take(rows)
+        inputs, targets = _moved(inputs, self._device), targets.to(self._device, non_blocking=True)
+        if isinstance(inputs, torch.Tensor) and inputs.ndim == IMAGES:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            return augmented(inputs, targets, self._config.augmentation, self._augmentation)
+        return Batch(inputs, targets)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self._autocast_type is None:
@@ -206,7 +222,7 @@ class Training:
 
     def _check_chance(self, done: Epoch) -> None:
         limit = self._config.chance_epochs
-        if self._guessing is None or limit is None:
+        if self._guessing is None or limit is None or done.accuracy_pct is None:
             return
         self._at_chance = self._at_chance + 1 if self._guessing.explains(done.accuracy_pct) else 0
         if self._at_chance >= limit:
@@ -306,7 +322,20 @@ class Training:
 
 
 def _cross_entropy(smoothing: float) -> Loss:
-    return lambda inputs, logits, labels: nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    return lambda inputs, outputs, labels: nn.functional.cross_entropy(
+        logits_of(outputs), labels, label_smoothing=smoothing
+    )
+
+
+def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+    if isinstance(inputs, tuple):
+        return tuple(tensor.to(device, non_blocking=True) for tensor in inputs)
+    return inputs.to(device, non_blocking=True)
+
+
+def _in_float32(outputs: Any) -> Any:
+    """What a network gave under autocast, so that losses are computed in float32."""
+    return tree_map_only(torch.Tensor, lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, outputs)
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

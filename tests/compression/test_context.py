@@ -65,8 +65,8 @@ def test_dropping_layers_needs_images_or_a_judge():
 
 
 def test_what_has_no_shape_of_inputs_is_refused():
-    for wrong in (torch.zeros(3), torch.zeros(0, 3), torch.zeros(1, 3, dtype=torch.int64), [[1.0]]):
-        with pytest.raises(UserError, match="example_inputs .* give a batch of at least one input as a float tensor"):
+    for wrong in (torch.zeros(3), torch.zeros(0, 3), [[1.0]]):
+        with pytest.raises(UserError, match="example_inputs .* give a batch of at least one input as a tensor"):
             Context(wrong)
     with pytest.raises(UserError, match="labels are given without the calibration inputs"):
         Context(EXAMPLE, labels=torch.zeros(1, dtype=torch.int64))

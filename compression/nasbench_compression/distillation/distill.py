@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nasbench_compression.checks import check_network, check_number
 from nasbench_compression.copying import copy_network
@@ -34,6 +35,7 @@ METHODS: dict[str, dict[str, float]] = {
 }
 """The weights that each method takes, with their defaults."""
 
+ON_CLASSES = ("logit_standardization", "decoupled")
 ON_FEATURES = ("fitnets", "attention_transfer", "relational")
 _WEIGHTS = ("temperature", "alpha", "beta", "distance_weight", "angle_weight")
 
@@ -43,7 +45,8 @@ class Distill(Step):
     """Train the network on the knowledge of a teacher.
 
     Attributes:
-        method: "soft_targets" (Hinton et al.), "logit_standardization", "decoupled", "fitnets", "attention_transfer" or
+        method: "soft_targets" (Hinton et al.; where a network tells other numbers than scores of classes, the mean
+            squared difference of those), "logit_standardization", "decoupled", "fitnets", "attention_transfer" or
             "relational"; each has a file of its own with its paper and its loss.
         temperature: T of both softmax functions, above 0; None is 4, and 2 for "logit_standardization".
         alpha: weight of the soft targets against the labels, from 0 to 1. None is 0.9, and 0 for methods on features,
@@ -63,7 +66,8 @@ class Distill(Step):
     Where a network gives several tensors, its logits are what `nasbench_compression.outputs.logits_of` picks. The
     teacher is in evaluation mode. Where the context says that images recur, its logits are computed once for each
     image, unless the method needs its features. The note holds the options as they were used, the pairs of `layers`,
-    and `val_acc_pct` as [before, after], None where the context has no `evaluate`.
+    and the quality of validation data, such as `val_acc_pct`, as [before, after], None where the context has no
+    `evaluate`.
     """
 
     name: ClassVar[str] = "distill"
@@ -142,6 +146,11 @@ class Distill(Step):
         teacher = Teacher(self._find_teacher(context).to(device), keep=context.images_recur and not on_features)
         inputs = context.example_inputs[:2].to(device)
         _check_logits(student, teacher.network, inputs)
+        if not context.classes and self.method in ON_CLASSES:
+            raise UserError(
+                f"distill method {self.method!r} compares what networks say of classes, and this network tells other "
+                f"numbers; take soft_targets, which compares those, or a method on features."
+            )
         weights = self._weights()
         layers: list[list[str]] = []
         with seeded(context.seed, device=device), contextlib.ExitStack() as stack:
@@ -152,13 +161,15 @@ class Distill(Step):
                 layers = [list(pair) for pair in zip(ours, theirs, strict=True)]
                 student_side = stack.enter_context(Features(student, ours, "student_layers").watching())
                 teacher_side = stack.enter_context(Features(teacher.network, theirs, "teacher_layers").watching())
-                trained, loss = self._feature_loss(student, teacher, student_side, teacher_side, weights, inputs)
+                trained, loss = self._feature_loss(
+                    student, teacher, student_side, teacher_side, weights, inputs, context
+                )
             else:
-                trained, loss = student, self._logit_loss(teacher, weights)
+                trained, loss = student, self._logit_loss(teacher, weights, context)
             given(context.finetune)(trained, loss, epochs=self.epochs, learning_rate=self.learning_rate)
             after = None if context.evaluate is None else context.evaluate(student)
         note = {**self.options(), **weights, **({"layers": layers} if on_features else {})}
-        note |= {"val_acc_pct": [before, after]}
+        note |= {context.quality: [before, after]}
         check_restores(self, model, student, note, inputs)
         return student, note
 
@@ -181,9 +192,11 @@ class Distill(Step):
             return context.load_teacher(self.teacher)
         return copy_network(given(context.teacher))
 
-    def _comparable(self, output: Any, labels: Tensor) -> Tensor:
+    def _comparable(self, output: Any, labels: Tensor, classes: bool) -> Tensor:
         """The logits in what a network gives; UserError if they are not one for each class of each label."""
         logits = logits_of(output)
+        if not classes:
+            return logits
         several = self.method == "decoupled" and logits.ndim > 2
         if logits.ndim < 2 or several or logits.shape[:1] + logits.shape[2:] != labels.shape:
             raise UserError(
@@ -192,14 +205,14 @@ class Distill(Step):
             )
         return logits
 
-    def _logit_loss(self, teacher: Teacher, weights: Mapping[str, float]) -> Loss:
-        def loss(inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-            logits, targets = self._comparable(logits, labels), teacher.logits(inputs)
+    def _logit_loss(self, teacher: Teacher, weights: Mapping[str, float], context: Context) -> Loss:
+        def loss(inputs: Tensor, outputs: Any, labels: Tensor) -> Tensor:
+            logits, targets = self._comparable(outputs, labels, context.classes), teacher.logits(inputs)
             if self.method == "decoupled":
                 return decoupled_loss(logits, targets, labels, **weights)
             if self.method == "logit_standardization":
-                return standardized_loss(logits, targets, labels, **weights)
-            return soft_target_loss(logits, targets, labels, **weights)
+                return standardized_loss(logits, targets, labels, **weights, hard=context.task_loss)
+            return _towards(targets, logits, labels, weights, context)
 
         return loss
 
@@ -211,6 +224,7 @@ class Distill(Step):
         theirs: Features,
         weights: Mapping[str, float],
         inputs: Tensor,
+        context: Context,
     ) -> tuple[nn.Module, Loss]:
         """What is to be trained, and the loss."""
         shapes = list(zip(ours.shapes(student, inputs), theirs.shapes(teacher.network, inputs), strict=True))
@@ -224,12 +238,10 @@ class Distill(Step):
                 "position; name layers before the pooling."
             )
 
-        def loss(inputs: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        def loss(inputs: Tensor, outputs: Any, labels: Tensor) -> Tensor:
             found = ours.maps()
-            logits, targets = self._comparable(logits, labels), teacher.logits(inputs)
-            value = soft_target_loss(
-                logits, targets, labels, temperature=weights["temperature"], alpha=weights["alpha"]
-            )
+            logits, targets = self._comparable(outputs, labels, context.classes), teacher.logits(inputs)
+            value = _towards(targets, logits, labels, weights, context)
             for index, pair in enumerate(zip(found, theirs.maps(), strict=True)):
                 value = value + self._term(trained, index, *pair, weights)
             return value
@@ -246,6 +258,17 @@ class Distill(Step):
         if isinstance(trained, WithRegressors):
             return weights["beta"] * hint_loss(trained.regressors[index](found), wanted)
         return weights["beta"] * attention_loss(found, wanted)
+
+
+def _towards(targets: Tensor, logits: Tensor, labels: Tensor, weights: Mapping[str, float], context: Context) -> Tensor:
+    """What the teacher and the labels say: soft targets of classes, the mean squared difference of other numbers."""
+    temperature, alpha = weights["temperature"], weights["alpha"]
+    if context.classes:
+        return soft_target_loss(logits, targets, labels, temperature=temperature, alpha=alpha, hard=context.task_loss)
+    soft = functional.mse_loss(logits.float(), targets.float())
+    if context.loss is None:  # nothing else is known of the labels
+        return soft
+    return alpha * soft + (1 - alpha) * context.task_loss(logits, labels)
 
 
 def _check_logits(student: nn.Module, teacher: nn.Module, inputs: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,7 +22,13 @@ def standardize(logits: Tensor) -> Tensor:
 
 
 def standardized_loss(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    hard: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
 ) -> Tensor:
     """`soft_target_loss` whose soft part sees standardized logits.
 
@@ -33,11 +41,12 @@ def standardized_loss(
         labels: (n,) class indices.
         temperature: of both softmax functions over standardized logits, in units of their deviation, above 0.
         alpha: weight of the soft targets, from 0 to 1.
+        hard: (logits, labels) -> the loss against the labels, a mean.
 
     Returns:
         Scalar, mean over the batch, in nats.
     """
     soft = soft_target_loss(
-        standardize(student_logits), standardize(teacher_logits), labels, temperature=temperature, alpha=1.0
+        standardize(student_logits), standardize(teacher_logits), labels, temperature=temperature, alpha=1.0, hard=hard
     )
-    return alpha * soft + (1 - alpha) * functional.cross_entropy(student_logits, labels)
+    return alpha * soft + (1 - alpha) * hard(student_logits, labels)

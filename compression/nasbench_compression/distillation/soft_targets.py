@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.nn import functional
 
 
 def soft_target_loss(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    hard: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
 ) -> Tensor:
     """Alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T)) + (1 - alpha) * cross-entropy.
 
@@ -16,19 +24,21 @@ def soft_target_loss(
     a constant, so that the gradients are the same.
 
     Args:
-        student_logits: (n, classes).
-        teacher_logits: (n, classes); no gradient flows into them.
-        labels: (n,) class indices.
+        student_logits: (n, classes), or (n, classes, h, w) of pixels.
+        teacher_logits: likewise; no gradient flows into them.
+        labels: (n,) class indices, or (n, h, w).
         temperature: T > 0; larger is softer.
         alpha: weight of the soft targets, from 0 to 1.
+        hard: (logits, labels) -> the loss against the labels, a mean.
 
     Returns:
-        Scalar, mean over the batch, in nats.
+        Scalar, mean over the batch and its pixels, in nats.
     """
-    soft = functional.kl_div(
+    divergence = functional.kl_div(
         functional.log_softmax(student_logits / temperature, dim=1),
         functional.log_softmax(teacher_logits.detach() / temperature, dim=1),
-        reduction="batchmean",
+        reduction="sum",
         log_target=True,
     )
-    return alpha * temperature**2 * soft + (1 - alpha) * functional.cross_entropy(student_logits, labels)
+    soft = divergence / (student_logits.numel() / student_logits.shape[1])
+    return alpha * temperature**2 * soft + (1 - alpha) * hard(student_logits, labels)

@@ -44,7 +44,8 @@ def _mean_square(model: nn.Module, context: Context, images: int, *, batch: int)
     for start in range(0, count, batch):
         chosen = slice(start, min(start + batch, count))
         inputs, labels = calibration[chosen].to(device), classes[chosen].to(device)
-        for name, gradient in zip(names, loss_gradients(network, inputs, labels, weights), strict=True):
+        gradients = loss_gradients(network, inputs, labels, weights, context.task_loss)
+        for name, gradient in zip(names, gradients, strict=True):
             if gradient is not None:
                 total[name] = total.get(name, 0) + gradient.abs().pow(2) * (len(labels) / count)
     return total

@@ -122,8 +122,8 @@ def measure(
                     precision=precision,
                     val_acc_pct=accuracy,
                     acc_drop_pct=before - accuracy,
-                    loss=_loss(logits, labels),
-                    divergence=_divergence(reference, logits),
+                    loss=_loss(logits, labels, context),
+                    divergence=_divergence(reference, logits, context.classes),
                     saved_bytes=size - count_bytes(made),
                 )
             )
@@ -254,13 +254,17 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
     return torch.cat([logits if logits.ndim > 1 else logits[:, None] for logits in batches])
 
 
-def _loss(logits: Tensor, labels: Tensor | None) -> float | None:
-    if labels is None or logits.ndim != 2 or int(labels.max()) >= logits.shape[1]:
+def _loss(logits: Tensor, labels: Tensor | None, context: Context) -> float | None:
+    if labels is None:
         return None
-    return _finite(functional.cross_entropy(logits, labels))
+    if context.loss is None and (logits.ndim != 2 or int(labels.max()) >= logits.shape[1]):
+        return None
+    return _finite(context.task_loss(logits, labels))
 
 
-def _divergence(reference: Tensor, logits: Tensor) -> float | None:
+def _divergence(reference: Tensor, logits: Tensor, classes: bool) -> float | None:
+    if not classes:  # half the mean squared difference is the divergence of normal distributions with deviation 1
+        return _finite(0.5 * functional.mse_loss(logits, reference))
     p, q = functional.log_softmax(reference, 1), functional.log_softmax(logits, 1)
     return _finite(functional.kl_div(q, p, reduction="batchmean", log_target=True))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from nasbench_compression.gradients import learning_copy, loss_gradients
+from nasbench_compression.gradients import TaskLoss, cross_entropy, learning_copy, loss_gradients
 from nasbench_compression.sparsity.weights import Weight
 
 _BATCH = 64
@@ -18,7 +18,13 @@ def magnitude_scores(weights: Mapping[str, Weight]) -> dict[str, Tensor]:
     return {name: weight.value.detach().abs() for name, weight in weights.items()}
 
 
-def snip_scores(model: nn.Module, weights: Mapping[str, Weight], images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def snip_scores(
+    model: nn.Module,
+    weights: Mapping[str, Weight],
+    images: Tensor,
+    labels: Tensor,
+    loss: TaskLoss = cross_entropy,
+) -> dict[str, Tensor]:
     """|w * dL/dw| with L the mean cross-entropy; Lee et al., SNIP, ICLR 2019, arXiv:1810.02340.
 
     That is how much the loss changes, to first order, if the weight is removed. Deviations: the paper scores a network
@@ -29,7 +35,8 @@ def snip_scores(model: nn.Module, weights: Mapping[str, Weight], images: Tensor,
         model: that holds `weights`; left as it was.
         weights: to be scored.
         images: (m, c, h, w).
-        labels: (m,) class indices.
+        labels: (m,) class indices, or whatever the loss takes.
+        loss: of a batch, the mean.
     """
     twin = learning_copy(model)
     places = {module: name for name, module in model.named_modules()}
@@ -37,9 +44,9 @@ def snip_scores(model: nn.Module, weights: Mapping[str, Weight], images: Tensor,
     device = next(iter(same.values())).device
     gradients = [torch.zeros_like(weight) for weight in same.values()]
     for batch, targets in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
-        found = loss_gradients(twin, batch.to(device), targets.to(device), list(same.values()), reduction="sum")
+        found = loss_gradients(twin, batch.to(device), targets.to(device), list(same.values()), loss)
         for total, gradient in zip(gradients, found, strict=True):
             if gradient is not None:
-                total += gradient / len(images)
+                total += gradient * (len(batch) / len(images))
     scored = zip(same, same.values(), gradients, strict=True)
     return {name: (weight.detach() * gradient).abs() for name, weight, gradient in scored}

@@ -224,7 +224,8 @@ class Sparsify(Step):
     def _scores(self, model: nn.Module, weights: Mapping[str, Weight], context: Context) -> dict[str, Tensor]:
         if self.importance == "magnitude":
             return magnitude_scores(weights)
-        return snip_scores(model, weights, given(context.calibration), given(context.labels))
+        calibration, labels = given(context.calibration), given(context.labels)
+        return snip_scores(model, weights, calibration, labels, context.task_loss)
 
     def _masks(self, scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
         if self.pattern is not None:

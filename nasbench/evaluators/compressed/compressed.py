@@ -30,7 +30,7 @@ from nasbench.evaluators.errors import InfeasibleError
 from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator
 from nasbench.evaluators.latency import SECONDS_EACH, LatencyEstimator, anchors_of
 from nasbench.evaluators.outcomes import Ending
-from nasbench.evaluators.proxies import proxy
+from nasbench.evaluators.proxies import IMAGES, proxy
 from nasbench.evaluators.trained import Trained
 from nasbench.evaluators.trial import History, Trial
 from nasbench.models.build import SpaceBuild
@@ -40,6 +40,7 @@ from nasbench.objectives.metrics import Metrics, latency_and_throughput
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit, violation
 from nasbench.objectives.statistics import TWO_SIGMAS
+from nasbench.problems.supervised import Supervised
 from nasbench.storage.disk_errors import is_full
 from nasbench_compression import CompiledModel, Recipe, Step
 from nasbench_compression.quantization.modules import dequantize
@@ -49,8 +50,6 @@ from search_spaces import Architecture, SearchSpace
 
 ENOUGH = 8  # earlier candidates, with which a stage may compare
 WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
-STAGED = ("latency_ms", "proxy_score", "short_val_acc_pct", "trained_val_acc_pct")  # what stages read of candidates
-FOUND = ("trained_val_acc_pct", "proxy_score", "short_val_acc_pct", "latency_predicted_ms", "recipe_seconds")
 
 Networks = Mapping[str, Mapping[str, float]]
 Noted = tuple[Step, dict[str, Any]]
@@ -118,10 +117,30 @@ class Compressed(Evaluator):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Those of the artefact, and what the stages find."""
-        return ("val_acc_pct", *LATENCY, "size_bytes", "macs", "params", *FOUND)
+        return (*self.training.problem.metrics, *LATENCY, "size_bytes", "macs", "params", *self._found)
+
+    @property
+    def _quality(self) -> str:
+        """The first metric of the problem, such as val_acc_pct."""
+        return self.training.problem.quality
+
+    @property
+    def _trained(self) -> str:
+        """The metric that is the quality of the uncompressed network, such as trained_val_acc_pct."""
+        return f"trained_{self._quality}"
+
+    @property
+    def _short(self) -> str:
+        """The metric that is the quality after `joint.short_epochs`."""
+        return f"short_{self._quality}"
+
+    @property
+    def _found(self) -> tuple[str, ...]:
+        """What the stages find of a candidate."""
+        return (self._trained, "proxy_score", self._short, "latency_predicted_ms", "recipe_seconds")
 
     def __call__(self, candidate: Candidate) -> Metrics:
-        """Metrics of the artefact: val_acc_pct, latency_ms, throughput_per_s, size_bytes, macs, params.
+        """Metrics of the artefact: those of the problem, latency_ms, throughput_per_s, size_bytes, macs, params.
 
         Beside them what the stages found: trained_val_acc_pct, that of the uncompressed network, proxy_score,
         short_val_acc_pct, latency_predicted_ms, and recipe_seconds.
@@ -138,20 +157,20 @@ class Compressed(Evaluator):
         self._predict(trial, known)
         compares = self.early.proxy is not None or self.early.short_epochs is not None
         networks = self._networks(trial) if compares else {}
-        if "trained_val_acc_pct" not in networks.pop(self.network_space.format(network), {}):
+        if self._trained not in networks.pop(self.network_space.format(network), {}):
             self._look(model, networks, known)
         recipe = self.joint.recipes.recipe(point)
         known |= self._train(network, recipe, candidate, networks, known)
-        self._check({"val_acc_pct": known["trained_val_acc_pct"]}, "after training", known)
+        self._check({self._quality: known[self._trained]}, "after training", known)
         began = time.perf_counter()
         anchors = anchors_of(self.estimator)
-        bench = Workbench(problem.data, problem.training, trial.seed, self.device, anchors)
+        bench = Workbench(problem, trial.seed, self.device, anchors)
         trained = self.training.trained(trial.number, network, trial.seed, trial.epochs)
         last, behind, steps = self.apply(network, recipe, bench, trained, known)
         artefact = bench.compiled(last)
         counted = counts(dequantize(behind), problem.task)
         known |= {
-            "val_acc_pct": bench.validate(artefact),
+            **problem.score(artefact, "val"),
             "size_bytes": float(artefact.bytes),
             "macs": counted.macs,
             "params": counted.params,
@@ -215,10 +234,11 @@ class Compressed(Evaluator):
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
         """What the stages found of the candidates so far."""
+        staged = ("latency_ms", "proxy_score", self._short, self._trained)
         return tuple(
             (
                 earlier.architecture,
-                tuple((name, earlier.metrics[name]) for name in STAGED if name in earlier.metrics),
+                tuple((name, earlier.metrics[name]) for name in staged if name in earlier.metrics),
             )
             for earlier in candidates
             if earlier.status in ("done", "infeasible")
@@ -275,7 +295,7 @@ class Compressed(Evaluator):
     def _look(self, model: nn.Module, networks: Networks, known: dict[str, float]) -> None:
         if self.early.proxy is None:
             return
-        known["proxy_score"] = proxy(self.early.proxy, model, self.training.problem.data.train.images)
+        known["proxy_score"] = proxy(self.early.proxy, model, self.training.problem.examples(IMAGES))
         self._compare("proxy_score", known, networks, self.early.proxy_keep, "zero-cost proxy")
 
     def _compare(self, name: str, known: Mapping[str, float], networks: Networks, keep: float, ending: Ending) -> None:
@@ -283,11 +303,12 @@ class Compressed(Evaluator):
         others = [metrics[name] for metrics in networks.values() if name in metrics]
         if len(others) < ENOUGH:
             return
-        needed = float(np.quantile(others, 1 - keep))
-        if known[name] < needed:
+        small = name == self._short and self.training.problem.metrics[self._quality].goal == "min"
+        needed = float(np.quantile(others, keep if small else 1 - keep))
+        if known[name] > needed if small else known[name] < needed:
             raise InfeasibleError(
-                f"{name} {known[name]:.4g} is below {needed:.4g}, which the best {100 * keep:.0f} % of "
-                f"{len(others)} networks before it reached",
+                f"{name} {known[name]:.4g} is {'above' if small else 'below'} {needed:.4g}, which the best "
+                f"{100 * keep:.0f} % of {len(others)} networks before it reached",
                 known,
                 ending,
             )
@@ -306,10 +327,10 @@ class Compressed(Evaluator):
 
         def on_epoch(epoch: int, metrics: Metrics) -> bool:
             nonlocal cut
-            if epoch == short and "val_acc_pct" in metrics:
-                known["short_val_acc_pct"] = metrics["val_acc_pct"]
+            if epoch == short and self._quality in metrics:
+                known[self._short] = metrics[self._quality]
                 try:
-                    self._compare("short_val_acc_pct", known, networks, self.early.short_keep, "short training")
+                    self._compare(self._short, known, networks, self.early.short_keep, "short training")
                 except InfeasibleError as error:
                     cut = error
                     return False
@@ -321,11 +342,12 @@ class Compressed(Evaluator):
         metrics = dict(self.training(Candidate(own, self.network_space, self.task, report)))
         if cut is not None:
             raise cut
-        metrics["trained_val_acc_pct"] = metrics.pop("val_acc_pct")
+        metrics[self._trained] = metrics.pop(self._quality)
         metrics.pop("size_bytes", None)
         tuned = sum(step.options().get("epochs", 0) for step in recipe.steps)
         # An upper bound for the recipe: with the multiply-adds of the uncompressed network.
-        images = len(self.training.problem.data.train)
+        problem = self.training.problem
+        images = len(problem.data.train) if isinstance(problem, Supervised) else 0
         metrics["training_operations"] = metrics.get("training_operations", 0.0) + (
             compute_by_operations(metrics["macs"], images, tuned).operations
         )

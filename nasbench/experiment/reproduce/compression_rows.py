@@ -20,7 +20,7 @@ from nasbench.devices.device import Device
 from nasbench.models import load_model, save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
-from nasbench.problems.image_classification import judge
+from nasbench.problems.image_classification import ImageClassification
 from nasbench.storage.code_digest import versions
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import run_recipe
@@ -85,12 +85,10 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
     assert last.model is not None, "no stage failed"
     artefact = bench.compiled(last.model)
     assert bench.device is not None, "the bench was made with one"
-    found = bench.device.compare(
-        {DENSE: bench.compiled(dense), ROW: artefact}, bench.data.task, SECONDS_EACH, rounds=ROUNDS
-    )
-    counted = counts(dequantize(last.network), bench.data.task)
+    found = bench.device.compare({DENSE: bench.compiled(dense), ROW: artefact}, bench.task, SECONDS_EACH, rounds=ROUNDS)
+    counted = counts(dequantize(last.network), bench.task)
     return {
-        "test_acc_pct": judge(artefact, bench.data.test).accuracy_pct,
+        "test_acc_pct": bench.problem.score(artefact, "test")["test_acc_pct"],
         "val_acc_pct": bench.validate(artefact),
         "macs": counted.macs,
         "params": counted.params,
@@ -127,7 +125,7 @@ def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
                     {name: value for name, value in protocol.space.items() if name != "name"},
                     space.parse(protocol.networks[network]),
                 ),
-                task=bench.data.task,
+                task=bench.task,
             )
             os.replace(aside, folder)
         stored = load_model(Path(folder)).model
@@ -142,7 +140,7 @@ def _network(protocol: Compression, method: RecipeMethod) -> str:
 def _bench(protocol: Compression, seed: int) -> Workbench:
     data = load_data(**protocol.data)
     training = TrainingConfig.model_validate(protocol.training)
-    return Workbench(data, training, seed, Device(protocol.runtime))
+    return Workbench(ImageClassification(data, training), seed, Device(protocol.runtime))
 
 
 def _fresh(protocol: Compression, network: str, seed: int) -> nn.Module:

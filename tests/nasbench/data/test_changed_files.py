@@ -35,10 +35,10 @@ def write_folder(place, seed):
 def test_changed_images_are_read_again(write, tmp_path):
     first = load_data(**write(tmp_path, 0))
     second = load_data(**write(tmp_path, 1))  # at once, and of the same size
-    assert not torch.equal(first.train.images, second.train.images)
+    assert not torch.equal(first.train.examples, second.train.examples)
     assert first.digest != second.digest
     back = load_data(**write(tmp_path, 0))
-    assert torch.equal(first.train.images, back.train.images)
+    assert torch.equal(first.train.examples, back.train.examples)
     assert first.digest == back.digest
 
 
@@ -85,6 +85,6 @@ def test_normalised_as_an_earlier_network_knows_it(tmp_path):
     data = load_data(**write_arrays(tmp_path, 0))
     other = data.normalised_by([0.2], [0.7])
     assert (other.mean, other.std) == ((0.2,), (0.7,))
-    raw = data.train.images * data.std[0] + data.mean[0]
-    torch.testing.assert_close(other.train.images, (raw - 0.2) / 0.7)
+    raw = data.train.examples * data.std[0] + data.mean[0]
+    torch.testing.assert_close(other.train.examples, (raw - 0.2) / 0.7)
     assert data.normalised_by(data.mean, data.std) is data

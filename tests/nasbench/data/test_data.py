@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
-from nasbench.data import DATASETS, ImageData, Split, check_data, fashion_mnist, folders, load_data
+from nasbench.data import DATASETS, Data, Split, check_data, fashion_mnist, folders, load_data
 from nasbench.data.folders import data_folders
 from nasbench_registry import UserError
 
@@ -28,14 +28,14 @@ needs_fashion = pytest.mark.skipif(
 )
 
 
-def parts(data: ImageData) -> list[Split]:
+def parts(data: Data) -> list[Split]:
     return [getattr(data, part) for part in PARTS]
 
 
-def raw_images(data: ImageData, split: Split) -> torch.Tensor:
+def raw_images(data: Data, split: Split) -> torch.Tensor:
     """The images before normalisation, scaled to 0..1."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
-    return split.images * std + mean
+    return split.examples * std + mean
 
 
 def in_one_line(error: UserError) -> str:
@@ -46,7 +46,7 @@ def in_one_line(error: UserError) -> str:
 
 
 @pytest.fixture(scope="module")
-def digits() -> ImageData:
+def digits() -> Data:
     return load_data("digits")
 
 
@@ -59,9 +59,9 @@ class TestDigits:
         assert digits.task.input_shape == (1, 8, 8)
         assert digits.task.classes == len(digits.labels) == 10
         for part in parts(digits):
-            assert part.images.shape == (len(part), 1, 8, 8)
-            assert part.images.dtype == torch.float32
-            assert part.labels.dtype == torch.int64
+            assert part.examples.shape == (len(part), 1, 8, 8)
+            assert part.examples.dtype == torch.float32
+            assert part.targets.dtype == torch.int64
 
     def test_every_image_is_in_one_part(self, digits) -> None:
         raw = load_digits()
@@ -73,19 +73,19 @@ class TestDigits:
         for part in parts(digits):
             pixels = (raw_images(digits, part) * 16).round().to(torch.uint8).numpy()
             found += [
-                image.tobytes() + bytes([label]) for image, label in zip(pixels, part.labels.tolist(), strict=True)
+                image.tobytes() + bytes([label]) for image, label in zip(pixels, part.targets.tolist(), strict=True)
             ]
         assert sorted(found) == sorted(known)
         assert len(set(found)) == 1797  # so none can be in two parts
 
     def test_each_class_is_divided_alike(self, digits) -> None:
-        counts = np.array([np.bincount(part.labels, minlength=10) for part in parts(digits)])
+        counts = np.array([np.bincount(part.targets, minlength=10) for part in parts(digits)])
         shares = counts / counts.sum(axis=0)
         smallest = counts.sum(axis=0).min()
         np.testing.assert_allclose(shares, np.repeat([[0.64], [0.16], [0.20]], 10, axis=1), atol=1 / smallest)
 
     def test_normalised_by_the_training_images(self, digits) -> None:
-        train = digits.train.images.double()
+        train = digits.train.examples.double()
         assert train.mean().item() == pytest.approx(0, abs=1e-5)
         assert train.std(correction=0).item() == pytest.approx(1, abs=1e-5)
         raw = load_digits().images / 16
@@ -97,7 +97,7 @@ class TestDigits:
 
     def test_the_order_is_mixed(self, digits) -> None:
         for part in parts(digits):
-            assert len(set(part.labels[:30].tolist())) > 5
+            assert len(set(part.targets[:30].tolist())) > 5
 
     def test_the_same_in_every_call_and_whatever_was_drawn_before(self, digits) -> None:
         np.random.seed(5)  # the global generator is what this is about
@@ -107,20 +107,20 @@ class TestDigits:
         assert np.random.get_state()[1].tolist() == states[0]
         assert torch.equal(torch.get_rng_state(), states[1])
         for one, other in zip(parts(digits), parts(again), strict=True):
-            assert torch.equal(one.images, other.images)
-            assert torch.equal(one.labels, other.labels)
+            assert torch.equal(one.examples, other.examples)
+            assert torch.equal(one.targets, other.targets)
 
     def test_the_same_in_another_process(self, digits) -> None:
-        code = "from nasbench.data import load_data; print(load_data('digits').test.labels.tolist())"
+        code = "from nasbench.data import load_data; print(load_data('digits').test.targets.tolist())"
         answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert json.loads(answer.stdout) == digits.test.labels.tolist()
+        assert json.loads(answer.stdout) == digits.test.targets.tolist()
 
     def test_read_once(self, digits) -> None:
         assert load_data("digits") is digits
 
 
 @pytest.fixture(scope="module")
-def fashion() -> ImageData:
+def fashion() -> Data:
     return fashion_mnist.fashion_mnist()
 
 
@@ -156,25 +156,25 @@ class TestFashionMNIST:
         assert fashion.task.input_shape == (1, 28, 28)
         assert len(fashion.labels) == 10
         for part in parts(fashion):
-            counts = np.bincount(part.labels)
+            counts = np.bincount(part.targets)
             assert len(counts) == 10
             assert counts.max() == counts.min()  # the data set is balanced, and so is every part
 
     def test_normalised_by_the_training_images(self, fashion) -> None:
-        assert fashion.train.images.mean().item() == pytest.approx(0, abs=1e-3)
-        assert fashion.train.images.std().item() == pytest.approx(1, abs=1e-3)
+        assert fashion.train.examples.mean().item() == pytest.approx(0, abs=1e-3)
+        assert fashion.train.examples.std().item() == pytest.approx(1, abs=1e-3)
         assert fashion.mean[0] == pytest.approx(0.286, abs=0.001)  # the well-known values, of all 60,000
         assert fashion.std[0] == pytest.approx(0.353, abs=0.001)
 
     def test_the_test_images_are_the_papers_in_their_order(self, fashion) -> None:
-        assert fashion.test.labels[:5].tolist() == [9, 2, 1, 1, 6]
+        assert fashion.test.targets[:5].tolist() == [9, 2, 1, 1, 6]
 
     def test_fewer_training_images(self, fashion) -> None:
         few = fashion_mnist.fashion_mnist(train_images=200)
         assert [len(part) for part in parts(few)] == [200, 5_000, 10_000]
-        assert np.bincount(few.train.labels).tolist() == [20] * 10
-        assert torch.equal(few.val.labels, fashion.val.labels)
-        assert torch.equal(few.test.labels, fashion.test.labels)
+        assert np.bincount(few.train.targets).tolist() == [20] * 10
+        assert torch.equal(few.val.targets, fashion.val.targets)
+        assert torch.equal(few.test.targets, fashion.test.targets)
         pixels = {
             image.tobytes() for image in (raw_images(fashion, fashion.train) * 255).round().to(torch.uint8).numpy()
         }
@@ -218,7 +218,7 @@ class TestFashionMNISTFiles:
         monkeypatch.setattr(fashion_mnist, "VAL_IMAGES", 20)
         data = fashion_mnist.fashion_mnist()
         assert [len(part) for part in parts(data)] == [40, 20, 60]
-        assert data.test.labels.tolist() == (np.arange(60) % 10).tolist()
+        assert data.test.targets.tolist() == (np.arange(60) % 10).tolist()
 
     @pytest.mark.parametrize(
         "damage",
@@ -253,8 +253,8 @@ class TestArrays:
         as_bytes = DATASETS["arrays"](path=self.write(tmp_path, images=self.images.to(torch.uint8)))
         as_floats = DATASETS["arrays"](path=self.write(tmp_path, images=self.images / 255))
         for one, other in zip(parts(as_bytes), parts(as_floats), strict=True):
-            torch.testing.assert_close(one.images, other.images)
-            assert torch.equal(one.labels, other.labels)
+            torch.testing.assert_close(one.examples, other.examples)
+            assert torch.equal(one.targets, other.targets)
         assert as_bytes.task.input_shape == (2, 4, 5)
         assert max(as_bytes.mean) < 1
 
@@ -265,12 +265,12 @@ class TestArrays:
         found = [raw_images(data, part)[:, 0, 0, 0].round().long() for part in parts(data)]
         assert sorted(torch.cat(found).tolist()) == list(range(90))
         for numbers, part in zip(found, parts(data), strict=True):
-            assert torch.equal(self.labels[numbers], part.labels)
-            assert len(set(np.bincount(part.labels).tolist())) == 1
+            assert torch.equal(self.labels[numbers], part.targets)
+            assert len(set(np.bincount(part.targets).tolist())) == 1
 
     def test_the_split_is_decided_by_its_seed(self, tmp_path) -> None:
         path = self.write(tmp_path)
-        first, again, other = (DATASETS["arrays"](path=path, split_seed=seed).val.images for seed in (1, 1, 2))
+        first, again, other = (DATASETS["arrays"](path=path, split_seed=seed).val.examples for seed in (1, 1, 2))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
@@ -285,8 +285,8 @@ class TestArrays:
         images = self.images.clone()
         images[:, 1] = 7
         data = DATASETS["arrays"](path=self.write(tmp_path, images=images))
-        assert data.train.images.isfinite().all()
-        assert data.train.images[:, 1].abs().max() < 1
+        assert data.train.examples.isfinite().all()
+        assert data.train.examples[:, 1].abs().max() < 1
 
     @pytest.mark.parametrize(
         ("tensors", "words"),

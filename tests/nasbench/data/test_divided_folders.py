@@ -32,7 +32,7 @@ def load(root, **options):
 
 def greys(data, part):
     split = getattr(data, part)
-    return set(np.round(255 * (split.images[:, 0, 0, 0].numpy() * data.std[0] + data.mean[0])).astype(int).tolist())
+    return set(np.round(255 * (split.examples[:, 0, 0, 0].numpy() * data.std[0] + data.mean[0])).astype(int).tolist())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_class_that_is_only_tested(fill):
 def test_a_class_need_not_be_in_every_part(fill):
     fill("train")
     root = fill("test", classes=["bright"])
-    assert set(load(root).test.labels.tolist()) == {0}
+    assert set(load(root).test.targets.tolist()) == {0}
 
 
 def test_one_class_is_no_task(fill):

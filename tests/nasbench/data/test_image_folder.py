@@ -26,9 +26,9 @@ def test_classes_sizes_and_parts(photos):
     assert data.task.input_shape == (3, 8, 6)
     assert (len(data.train), len(data.val), len(data.test)) == (28, 6, 6)
     for part in (data.train, data.val, data.test):
-        mean = part.images.mean(dim=(1, 2, 3))
-        assert (mean[part.labels == 0] > 0).all()
-        assert (mean[part.labels == 1] < 0).all()
+        mean = part.examples.mean(dim=(1, 2, 3))
+        assert (mean[part.targets == 0] > 0).all()
+        assert (mean[part.targets == 1] < 0).all()
     assert data.mean[0] == pytest.approx(0.47, abs=0.03)
 
 

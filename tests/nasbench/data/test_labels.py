@@ -36,15 +36,15 @@ def test_any_numbers_are_classes_in_their_order(numbers, kind, load):
     assert data.labels == tuple(map(str, numbers))
     assert data.task.classes == 3
     for part in (data.train, data.val, data.test):
-        assert set(part.labels.tolist()) == {0, 1, 2}
+        assert set(part.targets.tolist()) == {0, 1, 2}
 
 
 def test_every_image_keeps_its_class(load):
     images = np.zeros((COUNT, 1, 2, 2), np.float32) + np.array([3.0, 5.0, 9.0])[THIRDS].reshape(-1, 1, 1, 1)
     data = load(images.astype(np.float32), np.array([70, 4, 12])[THIRDS])
-    raw = data.train.images[:, 0, 0, 0] * data.std[0] + data.mean[0]
+    raw = data.train.examples[:, 0, 0, 0] * data.std[0] + data.mean[0]
     assert data.labels == ("4", "12", "70")
-    np.testing.assert_allclose(raw, np.array([5.0, 9.0, 3.0])[data.train.labels], rtol=1e-5)
+    np.testing.assert_allclose(raw, np.array([5.0, 9.0, 3.0])[data.train.targets], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +109,14 @@ def test_bfloat16_images(tmp_path):
     read = []
     for kind in (torch.bfloat16, torch.float32):
         safetensors.torch.save_file({"images": images.to(kind), "labels": torch.from_numpy(THIRDS)}, file)
-        read.append(load_data("arrays", path=file).train.images)
+        read.append(load_data("arrays", path=file).train.examples)
     assert torch.equal(*read)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint16, np.int16, np.float16, np.float64])
 def test_any_type_of_number_gives_the_same_normalised_images(kind, load):
     data, as_bytes = load(IMAGES.astype(kind)), load(IMAGES)
-    np.testing.assert_allclose(data.train.images, as_bytes.train.images, atol=1e-4)
+    np.testing.assert_allclose(data.train.examples, as_bytes.train.examples, atol=1e-4)
     assert data.white == (255 if kind == np.uint8 else 1)
 
 

@@ -17,9 +17,9 @@ DEEP_RAMP = (RAMP * 65535).round().astype(np.uint16)
 
 def read(file, channels=3, background=1.0, size=(HEIGHT, WIDTH)):
     pixels = read_image(file, size, channels, background)
-    assert pixels.dtype == np.float32
+    assert pixels.dtype in (np.uint8, np.float32)
     assert pixels.shape == (channels, *size)
-    return pixels
+    return pixels.astype(np.float32) / 255
 
 
 def write_png(file, pixels, colour_type, *chunks):

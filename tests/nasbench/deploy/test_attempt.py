@@ -5,14 +5,14 @@ import time
 import numpy as np
 import pytest
 import torch
+from judging import judge
 from stored_digits import store_trained, write_backends
 
 from nasbench.deploy.attempt import Request, run_attempt
 from nasbench.deploy.process import ChildError
 from nasbench.deploy.setting import CHOICES, Setting, choices, settings, why_not
 from nasbench.models import load_compiled, load_model
-from nasbench.problems.image_classification import judge
-from nasbench.survivors.stored import some_of, workbench
+from nasbench.survivors.stored import workbench
 from nasbench_compression import BACKENDS
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
@@ -41,14 +41,14 @@ def test_the_numbers_of_a_cell_are_those_of_its_artefact(folder, tmp_path):
     )
     found = run_attempt(request, timeout_s=120)
     stored = load_model(folder)
-    data = workbench(stored, folder, 0).data
-    val, compiled = some_of(data.val, 100, 3), load_compiled(tmp_path / "artefact")
+    data = workbench(stored, folder, 0).problem.data
+    val, compiled = data.val.some(100, 3), load_compiled(tmp_path / "artefact")
     assert (found["val_images"], found["test_images"]) == (100, 100)
     assert found["val_acc_pct"] == judge(compiled, val).accuracy_pct == judge(stored.model, val).accuracy_pct
-    assert found["test_acc_pct"] == judge(compiled, some_of(data.test, 100, 3)).accuracy_pct
+    assert found["test_acc_pct"] == judge(compiled, data.test.some(100, 3)).accuracy_pct
     with inference(stored.model):
-        logits = stored.model(val.images).numpy()
-    assert found["max_logit_diff"] == pytest.approx(np.abs(compiled(val.images.numpy()) - logits).max(), abs=2e-6)
+        logits = stored.model(val.examples).numpy()
+    assert found["max_logit_diff"] == pytest.approx(np.abs(compiled(val.examples.numpy()) - logits).max(), abs=2e-6)
     assert 0 < found["max_logit_diff"] < 1e-4 < found["largest_logit"] == pytest.approx(np.abs(logits).max(), rel=1e-5)
     assert found["size_bytes"] == (tmp_path / "artefact/model.onnx").stat().st_size == compiled.bytes
     assert found["of_eager"]["low"] <= found["of_eager"]["ratio"] <= found["of_eager"]["high"]
@@ -72,10 +72,10 @@ def test_a_hang_is_ended(folder, mine):
 
 
 def test_images_are_drawn_by_the_seed(folder):
-    val = workbench(load_model(folder), folder, 0).data.val
-    some = some_of(val, 50, 1)
-    assert len(some) == 50 and not torch.equal(some.labels, val.labels[:50])
-    assert torch.equal(some.images, some_of(val, 50, 1).images) and len(some_of(val, None, 1)) == len(val)
+    val = workbench(load_model(folder), folder, 0).problem.data.val
+    some = val.some(50, 1)
+    assert len(some) == 50 and not torch.equal(some.targets, val.targets[:50])
+    assert torch.equal(some.examples, val.some(50, 1).examples) and len(val.some(None, 1)) == len(val)
 
 
 def test_a_setting_is_data():

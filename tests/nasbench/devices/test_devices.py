@@ -12,7 +12,6 @@ import torch
 import yaml
 from tests_support import experiment_of, trained_of
 
-from nasbench.data import load_data
 from nasbench.devices.command import CommandDevice
 from nasbench.devices.config import DeviceConfig
 from nasbench.devices.cuda import CudaDevice, GpuModel
@@ -26,6 +25,7 @@ from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.latency.calibrate import calibrate, measure_sample
 from nasbench.models.workbench import Workbench
+from nasbench.problems.registry import image_classification
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.stages import measure_stages, run_recipe
 from nasbench.training.config import TrainingConfig
@@ -57,7 +57,7 @@ def table(tmp_path):
 @pytest.fixture(scope="module")
 def survivor():
     """A network that was not trained for long, taken through a recipe."""
-    bench = Workbench(load_data("digits"), TrainingConfig(epochs=1), seed=0)
+    bench = Workbench(image_classification("digits", training=TrainingConfig(epochs=1)), seed=0)
     model = fresh_model(MOBILE, ARCHS[0], TASK, 0).eval()
     entries = ["quantize", *([] if onnx_missing else [{"compile": {"backend": "onnxruntime"}}])]
     recipe = Recipe.parse([{entry: None} if isinstance(entry, str) else entry for entry in entries])

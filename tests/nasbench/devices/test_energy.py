@@ -142,7 +142,7 @@ def test_a_search_may_read_energy_and_peak_memory(tmp_path, monkeypatch) -> None
     outcome = evaluate(trained_of(experiment), Trial(0, arch, None, 1))
     assert outcome.status == "done", outcome.error
     assert outcome.metrics["energy_mj"] == pytest.approx(3.0)
-    task = prepared.data.task
+    task = prepared.required.data.task
     assert outcome.metrics["peak_memory_bytes"] == cost(prepared.space.build(arch, task), task).peak_activation_bytes
     with pytest.raises(UserError, match="energy_mj is counted for the whole machine, and executor.workers is 2"):
         prepare(asked(executor={"name": "ray", "workers": 2}))

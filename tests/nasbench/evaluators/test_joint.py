@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bounds import check_above
+from judging import judge
 from tests_support import begin
 
 from nasbench.evaluators.candidate import Candidate
@@ -16,7 +17,6 @@ from nasbench.evaluators.trial import Trial
 from nasbench.experiment.build import prepare
 from nasbench.experiment.run import run_search
 from nasbench.models import load_compiled
-from nasbench.problems.image_classification import judge
 from nasbench.report import build_report
 from nasbench_registry import UserError
 from search_spaces.fresh_model import fresh_model

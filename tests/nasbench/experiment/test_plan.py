@@ -25,7 +25,7 @@ def pilots():
     """What two real pilots took, once: two runs of them never take the same time."""
     asked = parse_experiment(experiment_of(**LATENCY))
     prepared = prepare(asked)
-    return run_pilots(asked, prepared.space, prepared.data, torch.device("cpu"))
+    return run_pilots(asked, prepared.space, prepared.required, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -125,13 +125,13 @@ def test_pilots_train_a_little_and_leave_everything_as_it_was(small):
     prepared = prepare(asked)
     torch.manual_seed(3)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    first, second = run_pilots(asked, prepared.space, prepared.data, torch.device("cpu")).pilots
+    first, second = run_pilots(asked, prepared.space, prepared.required, torch.device("cpu")).pilots
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
     assert first.macs < second.macs
-    batches = len(prepared.data.train) // asked.training.batch_size
+    batches = len(prepared.required.data.train) // asked.training.batch_size
     for pilot in (first, second):
         assert 3 <= pilot.batches <= batches
         assert pilot.seconds_per_epoch == pytest.approx(batches * pilot.seconds_per_batch)
         assert pilot.trained_seconds > 0
-    again = run_pilots(asked, prepared.space, prepared.data, torch.device("cpu")).pilots
+    again = run_pilots(asked, prepared.space, prepared.required, torch.device("cpu")).pilots
     assert [pilot.architecture for pilot in again] == [first.architecture, second.architecture]

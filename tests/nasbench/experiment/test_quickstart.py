@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bounds import check_learned
+from judging import judge
 from scipy.stats import norm
 
 from nasbench.data import load_data
@@ -78,7 +79,6 @@ def test_accuracy_of_the_best_survivor_and_of_its_int8_artefact(run):
 def test_stored_models_give_the_accuracy_of_the_report(run):
     """The reloaded weights and the reloaded artefact score what the report says of them."""
     from nasbench.models import load_compiled, load_model
-    from nasbench.problems.image_classification import judge
 
     folder, report = run
     test = load_data("digits").test

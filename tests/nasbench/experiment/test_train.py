@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from judging import judge
 from safetensors.numpy import load_file
 
 from nasbench.data import load_data
 from nasbench.experiment.build import prepare
 from nasbench.experiment.retrain import retrain
 from nasbench.models import load_model
-from nasbench.problems.image_classification import judge
 
 
 def weights(folder):
@@ -80,7 +80,7 @@ class Stopped(BaseException):
 def test_it_goes_on_where_it_was_killed_and_keeps_what_is_finished(small, tmp_path):
     experiment = small(training={"epochs": 4})
     prepared = prepare(experiment)
-    space, problem = prepared.space, prepared.classification
+    space, problem = prepared.space, prepared.required
     arch = space.sample(np.random.default_rng(0))
     calm = retrain(experiment, space, arch, problem, tmp_path / "calm", seed=0)
 

@@ -15,7 +15,7 @@ from nasbench.models.build import SpaceBuild
 from nasbench.models.reference import difference, reference, reference_input
 from nasbench.storage.accept import ACCEPT
 from nasbench_registry import UserError
-from search_spaces import Task, get_space
+from search_spaces import Task, TensorSpec, get_space
 from search_spaces.fresh_model import fresh_model
 
 SPACE = """
@@ -149,35 +149,37 @@ class Fails(nn.Module):
 
 
 def test_networks_that_answer_differently_each_time_or_not_at_all():
-    shape, unfit = (1, 4, 4), nn.Conv2d(2, 2, 1)
+    task, unfit = Task((1, 4, 4), 2), nn.Conv2d(2, 2, 1)
     state = torch.get_rng_state()
-    assert reference(Noise(), shape) == {"none": "its outputs differ from one time to the next"}
-    assert "not for noise" in reference(Fails(), shape)["none"]
-    assert reference(unfit, shape)["none"].startswith("RuntimeError")
+    assert reference(Noise(), task) == {"none": "its outputs differ from one time to the next"}
+    assert "not for noise" in reference(Fails(), task)["none"]
+    assert reference(unfit, task)["none"].startswith("RuntimeError")
     assert torch.equal(state, torch.get_rng_state())
     broken = nn.Conv2d(1, 1, 1)
     nn.init.constant_(broken.weight, float("nan"))
-    assert reference(broken, shape) == {"none": "its outputs are not finite numbers"}
-    assert difference(nn.Identity(), shape, {"none": "whatever"}) is None
+    assert reference(broken, task) == {"none": "its outputs are not finite numbers"}
+    assert difference(nn.Identity(), task, {"none": "whatever"}) is None
 
 
 def test_outputs_in_any_form_are_compared():
-    stored = reference(Several(), (1, 4, 4))
-    assert difference(Several(), (1, 4, 4), json.loads(json.dumps(stored))) is None
-    assert "numbers in place of" in difference(nn.Identity(), (1, 4, 4), stored)
-    assert "ends in ValueError" in difference(Fails(), (1, 4, 4), stored)
+    task = Task((1, 4, 4), 2)
+    stored = reference(Several(), task)
+    assert difference(Several(), task, json.loads(json.dumps(stored))) is None
+    assert "numbers in place of" in difference(nn.Identity(), task, stored)
+    assert "ends in ValueError" in difference(Fails(), task, stored)
 
 
 def test_the_reference_input_never_changes():
     published = [0.5488135, 0.71518937, 0.60276338, 0.54488318]  # of numpy.random.RandomState(0), in many a tutorial
     expected = [(value - 0.5) * 12**0.5 for value in published]
-    assert reference_input((2, 3)).flatten()[:4].tolist() == pytest.approx(expected, abs=1e-6)
+    task = Task(inputs=TensorSpec((2, 3)), outputs=TensorSpec((1,)))
+    assert reference_input(task)[0].flatten()[:4].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_mode_of_a_network_stays(stored, edit):
     edit()
     model = load_model(stored).model.train()
-    reference(model, TASK.input_shape)
+    reference(model, TASK)
     assert all(module.training for module in model.modules())
 
 
@@ -208,7 +210,7 @@ def test_a_run_does_not_go_on_with_other_code(edit, tmp_path):
         nb.Result.read(tmp_path / "run").best.network()
     edit()
     again = nb.resume(tmp_path / "run", progress=False)  # undone
-    x = reference_input((1, 8, 8))
+    (x,) = reference_input(Task((1, 8, 8), 10))
     torch.testing.assert_close(again.best.network()(x), weights(x))
     edit(scale="2.0")
     with pytest.raises(UserError, match="outputs for a reference input are off"):

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from nasbench.costs.cost import cost
-from nasbench.data import load_data
 from nasbench.models import Origin, load_compiled, load_model, read_description, save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
+from nasbench.problems.registry import image_classification
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Context, Recipe, Step, get_backend
 from nasbench_compression.quantization.modules import is_quantized
@@ -52,7 +52,7 @@ ORIGIN = Origin({"name": "digits"}, {"epochs": 1}, {"mean": [0.3], "std": [0.4]}
 
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
-    return Workbench(load_data("digits"), TrainingConfig(epochs=1, learning_rate=0.01), seed=0)
+    return Workbench(image_classification("digits", training=TrainingConfig(epochs=1, learning_rate=0.01)), seed=0)
 
 
 @dataclasses.dataclass
@@ -89,7 +89,7 @@ def make(bench):
     def get(name: str, stage: str) -> Made:
         options, text = SPACES[name]
         space = get_space(name, **options)
-        arch, task = space.parse(text), bench.data.task
+        arch, task = space.parse(text), bench.problem.data.task
         if name not in trained:
             trained[name] = fresh_model(space, arch, task, 0)
             bench.finetune(trained[name], epochs=1)
@@ -106,7 +106,7 @@ def make(bench):
 
 @pytest.fixture(scope="module")
 def images(bench) -> torch.Tensor:
-    return bench.data.val.images[:40]
+    return bench.problem.data.val.examples[:40]
 
 
 @pytest.mark.parametrize("stage", RECIPES)
@@ -162,7 +162,7 @@ def test_a_loaded_model_can_be_compressed_further(make, bench, images, tmp_path)
     further.save(tmp_path / "further")
     again = load_model(tmp_path / "further").model
     torch.testing.assert_close(again(images), further.logits(images), atol=1e-6, rtol=0)
-    assert cost(stored.model, bench.data.task).params == cost(made.model, bench.data.task).params
+    assert cost(stored.model, bench.problem.data.task).params == cost(made.model, bench.problem.data.task).params
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -44,12 +44,12 @@ def deploy(name, options, folder):
     channels, height, width = data.task.input_shape
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, len(data.labels))).eval()
-    compiled = get_backend("onnxruntime").compile(network, data.train.images[:1], "fp32", data.train.images)
-    problem = ImageClassification(data, source={"name": name, **options})
+    compiled = get_backend("onnxruntime").compile(network, data.train.examples[:1], "fp32", data.train.examples)
+    problem = ImageClassification(data, data_source={"name": name, **options})
     space = get_space("mobile")
     build = SpaceBuild("mobile", {}, space.sample(np.random.default_rng(0)))
     save_model(folder, compiled, build=build, task=data.task, origin=origin_of(problem))
-    parts = torch.cat([part.images for part in (data.train, data.val, data.test)])
+    parts = torch.cat([part.examples for part in (data.train, data.val, data.test)])
     return parts.numpy(), compiled(parts.numpy())
 
 

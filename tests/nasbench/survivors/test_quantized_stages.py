@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from bounds import check_learned
+from judging import judge
 from tests_support import check_accuracies_of_export
 
 from nasbench.costs.cost import cost
-from nasbench.data import load_data
 from nasbench.devices.device import Device
 from nasbench.models import Origin, save_model as save
 from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
-from nasbench.problems.image_classification import judge
+from nasbench.problems.registry import image_classification
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
 from nasbench.training.config import TrainingConfig
@@ -48,10 +48,12 @@ def survivor(tmp_path_factory):
     folder = tmp_path_factory.mktemp("survivor")
     device = Device(RUNTIME, threads=1, batch=1)
     data = {"name": "digits"}
-    bench = Workbench(load_data("digits"), TrainingConfig(epochs=3, learning_rate=0.005), seed=0, device=device)
+    bench = Workbench(
+        image_classification("digits", training=TrainingConfig(epochs=3, learning_rate=0.005)), seed=0, device=device
+    )
     space = get_space("mobile", **SPACE)
     arch = space.parse(TEXT)
-    model = fresh_model(space, arch, bench.data.task, 0)
+    model = fresh_model(space, arch, bench.problem.data.task, 0)
     bench.finetune(model, epochs=3)
     stages = []
     for kind, options in KINDS.items():
@@ -61,10 +63,14 @@ def survivor(tmp_path_factory):
         made.name = kind
         stages.append(made)
     metrics, _ = measure_stages(stages, bench, device)
-    normalization = {"mean": list(bench.data.mean), "std": list(bench.data.std)} if hasattr(bench.data, "mean") else {}
-    writer = functools.partial(save, build=SpaceBuild("mobile", SPACE, arch), task=bench.data.task)
+    normalization = (
+        {"mean": list(bench.problem.data.mean), "std": list(bench.problem.data.std)}
+        if hasattr(bench.problem.data, "mean")
+        else {}
+    )
+    writer = functools.partial(save, build=SpaceBuild("mobile", SPACE, arch), task=bench.problem.data.task)
     save_stages(folder, folder, stages, metrics, save=writer, origin=Origin(data, {"epochs": 1}, normalization))
-    np.save(folder / "images.npy", bench.data.val.images[:40].numpy())
+    np.save(folder / "images.npy", bench.problem.data.val.examples[:40].numpy())
     return folder, stages, metrics, bench
 
 
@@ -75,13 +81,13 @@ def test_metrics(survivor) -> None:
     for stage, numbers in zip(stages[1:], metrics[1:], strict=True):
         assert numbers["size_bytes"] < (0.95 if stage.name in ("dynamic", "mixed") else 0.55) * searched["size_bytes"]
         assert numbers["latency_ms"]["precision"] == ("int8" if is_quantized(stage.network) else "fp32")
-        assert numbers["test_acc_pct"] == judge(stage.model, bench.data.test).accuracy_pct
-        check_learned(stage.name, numbers["test_acc_pct"], images=len(bench.data.test))
+        assert numbers["test_acc_pct"] == judge(stage.model, bench.problem.data.test).accuracy_pct
+        check_learned(stage.name, numbers["test_acc_pct"], images=len(bench.problem.data.test))
         # Nothing but the batch norms that are folded away is missing from what is counted.
         assert 0.9 * searched["macs"] < numbers["macs"] <= searched["macs"]
         params[stage.name] = numbers["params"]
-        whole = cost(stage.network, bench.data.task)
-        assert whole.bytes_moved == cost(dequantize(stage.network), bench.data.task).bytes_moved
+        whole = cost(stage.network, bench.problem.data.task)
+        assert whole.bytes_moved == cost(dequantize(stage.network), bench.problem.data.task).bytes_moved
     assert len(set(params.values())) == 1
 
 

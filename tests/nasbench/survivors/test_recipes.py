@@ -12,10 +12,10 @@ from bounds import check_learned
 from typer.testing import CliRunner
 
 from nasbench.cli.app import app
-from nasbench.data import load_data
 from nasbench.models import Origin, save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
+from nasbench.problems.registry import image_classification
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Recipe
 from nasbench_compression.macs import count_macs
@@ -27,13 +27,13 @@ FOLDER = Path(__file__).parents[3] / "experiments/recipes"
 RECIPES = {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
 OPTIONS = {"widths": [16, 32], "layers": 2}
 TEXT = "convolution_k3_w1.0-inverted_residual_k3_w1.0/inverted_residual_k3_w1.0-inverted_residual_k3_w1.0"
-BENCH = Workbench(load_data("digits"), TrainingConfig(learning_rate=0.01), seed=0)
+BENCH = Workbench(image_classification("digits", training=TrainingConfig(learning_rate=0.01)), seed=0)
 
 
 @pytest.fixture(scope="module")
 def trained():
     space = get_space("mobile", **OPTIONS)
-    model = fresh_model(space, space.parse(TEXT), BENCH.data.task, 0)
+    model = fresh_model(space, space.parse(TEXT), BENCH.problem.data.task, 0)
     BENCH.finetune(model, epochs=4)
     return model
 
@@ -61,7 +61,7 @@ def shortened(name: str) -> Recipe:
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_runs(name, trained) -> None:
     recipe = shortened(name)
-    images = BENCH.data.val.images
+    images = BENCH.problem.data.val.examples
     whole = count_macs(trained, images)
     # Multiply-adds in place of time, which noise would move.
     context = dataclasses.replace(BENCH.context(trained), latency_ms=lambda model: count_macs(model, images) / whole)
@@ -78,7 +78,7 @@ def test_the_command_runs_it(name, trained, tmp_path) -> None:
         tmp_path / "model",
         trained,
         build=SpaceBuild("mobile", OPTIONS, get_space("mobile", **OPTIONS).parse(TEXT)),
-        task=BENCH.data.task,
+        task=BENCH.problem.data.task,
         origin=Origin({"name": "digits"}, {"epochs": 1, "learning_rate": 0.01}),
     )
     file = tmp_path / "short.yaml"

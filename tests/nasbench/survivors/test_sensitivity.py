@@ -8,10 +8,10 @@ from bounds import check_learned
 from typer.testing import CliRunner
 
 from nasbench.cli.app import app
-from nasbench.data import load_data
 from nasbench.models import Origin, load_model, save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
+from nasbench.problems.registry import image_classification
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe, get_step
 from nasbench_compression.quantization.modules import quantize_weight
@@ -21,12 +21,12 @@ from search_spaces import get_space
 from search_spaces.fresh_model import fresh_model
 
 OPTIONS = {"widths": [16, 32], "layers": 1}
-BENCH = Workbench(load_data("digits"), TrainingConfig(learning_rate=0.01), seed=0)
+BENCH = Workbench(image_classification("digits", training=TrainingConfig(learning_rate=0.01)), seed=0)
 
 
 def trained(text: str, epochs: int):
     space = get_space("mobile", **OPTIONS)
-    model = fresh_model(space, space.parse(text), BENCH.data.task, 0)
+    model = fresh_model(space, space.parse(text), BENCH.problem.data.task, 0)
     BENCH.finetune(model, epochs=epochs)
     return model
 
@@ -38,7 +38,7 @@ def save(folder, model, text, steps=()):
         folder,
         model,
         build=SpaceBuild("mobile", OPTIONS, arch),
-        task=BENCH.data.task,
+        task=BENCH.problem.data.task,
         steps=steps,
         origin=origin,
     )
@@ -94,7 +94,7 @@ def test_bits_by_hand(folder, result) -> None:
     model = load_model(folder).model
     told, _ = numbers(result, "quantize")
     assert result["val_acc_pct"] == pytest.approx(BENCH.validate(model))
-    check_learned("accuracy", result["val_acc_pct"], images=len(BENCH.data.val))
+    check_learned("accuracy", result["val_acc_pct"], images=len(BENCH.problem.data.val))
     lost = {bits: sum(result["val_acc_pct"] - layer[bits] for layer in told.values()) for bits in (8, 4, 2)}
     assert max(lost[8], lost[4]) < lost[2]
     layer = min(told, key=lambda name: told[name][2])

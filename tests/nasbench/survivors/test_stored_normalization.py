@@ -58,7 +58,7 @@ def test_the_accuracy_is_the_one_that_training_found(kind, write, tmp_path):
     stored = load_model(tmp_path / "model")
     bench = workbench(stored, tmp_path / "model", 0)
     assert bench.validate(stored.model) == found
-    np.testing.assert_array_equal(bench.data.val.images, problem.data.val.images)
+    np.testing.assert_array_equal(bench.problem.data.val.examples, problem.data.val.examples)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "floats"])
@@ -67,11 +67,11 @@ def test_other_images_are_normalised_as_before(kind, write, tmp_path):
     store(write(kind), tmp_path / "model")
     after = write(kind, brighter=2.0).data
     assert after.mean != before.mean
-    data = workbench(load_model(tmp_path / "model"), tmp_path / "model", 0).data
+    data = workbench(load_model(tmp_path / "model"), tmp_path / "model", 0).problem.data
     assert data.mean == pytest.approx(before.mean)
     assert data.std == pytest.approx(before.std)
-    raw = np.float32(after.mean[0]) + after.train.images.numpy() * np.float32(after.std[0])
-    np.testing.assert_allclose(data.train.images, (raw - before.mean[0]) / before.std[0], atol=1e-4)
+    raw = np.float32(after.mean[0]) + after.train.examples.numpy() * np.float32(after.std[0])
+    np.testing.assert_allclose(data.train.examples, (raw - before.mean[0]) / before.std[0], atol=1e-4)
 
 
 def test_other_classes_are_refused(write, tmp_path):

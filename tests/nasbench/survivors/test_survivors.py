@@ -9,15 +9,15 @@ from typing import ClassVar
 import pytest
 import torch
 from bounds import check_above, check_learned
+from judging import judge
 from torch import nn
 
 from nasbench.costs.cost import cost, stored_bytes
-from nasbench.data import load_data
 from nasbench.devices.device import Device
 from nasbench.models import Origin, load_model, save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.workbench import Workbench
-from nasbench.problems.image_classification import judge
+from nasbench.problems.registry import image_classification
 from nasbench.survivors.config import GateConfig
 from nasbench.survivors.gate import Saving
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
@@ -37,16 +37,16 @@ ONNX_MISSING = get_backend("onnxruntime").why_unavailable()
 
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
-    return Workbench(load_data("digits"), TrainingConfig(epochs=3, learning_rate=0.005), seed=0)
+    return Workbench(image_classification("digits", training=TrainingConfig(epochs=3, learning_rate=0.005)), seed=0)
 
 
 @pytest.fixture(scope="module")
 def searched(bench) -> nn.Module:
     """A network that was trained for three epochs; shared, so not to be changed."""
     space = get_space("mobile", **SPACE)
-    model = fresh_model(space, space.parse(TEXT), bench.data.task, 0)
+    model = fresh_model(space, space.parse(TEXT), bench.problem.data.task, 0)
     bench.finetune(model, epochs=3)
-    check_learned("accuracy", bench.validate(model), images=len(bench.data.val))
+    check_learned("accuracy", bench.validate(model), images=len(bench.problem.data.val))
     return model
 
 
@@ -179,8 +179,12 @@ class TestRecipe:
 
     def test_accuracy_is_that_of_the_stage(self, stages, bench) -> None:
         for stage in stages:
-            assert stage.val_acc_pct == judge(stage.model, bench.data.val).accuracy_pct == bench.validate(stage.model)
-            check_learned(stage.name, stage.val_acc_pct, images=len(bench.data.val))
+            assert (
+                stage.scores["val_acc_pct"]
+                == judge(stage.model, bench.problem.data.val).accuracy_pct
+                == bench.validate(stage.model)
+            )
+            check_learned(stage.name, stage.scores["val_acc_pct"], images=len(bench.problem.data.val))
 
     def test_notes_are_json(self, stages) -> None:
         for _, note in stages[-1].steps:
@@ -206,10 +210,12 @@ class TestGate:
         recipe = Recipe(steps({"prune": {"ratio": 0.9, "epochs": 0}}, {"quantize": {}}))
         first, pruned, quantized = run_recipe(searched, recipe, bench, GateConfig(max_val_acc_drop_pct=1))
         assert pruned.accepted is False
-        check_above("points lost", first.val_acc_pct - pruned.val_acc_pct, mean=82.53, sd=2.4, least=1)
+        check_above(
+            "points lost", first.scores["val_acc_pct"] - pruned.scores["val_acc_pct"], mean=82.53, sd=2.4, least=1
+        )
         for number in (
-            f"{pruned.val_acc_pct:.2f} %",
-            f"{first.val_acc_pct - pruned.val_acc_pct:.2f} points",
+            f"{pruned.scores['val_acc_pct']:.2f} %",
+            f"{first.scores['val_acc_pct'] - pruned.scores['val_acc_pct']:.2f} points",
             "allows 1",
         ):
             assert number in pruned.reason
@@ -230,20 +236,22 @@ class TestGate:
     def test_drops_are_counted_from_the_searched_network(self, searched, bench, untouched) -> None:
         """Two steps, each within the gate, that are over it together."""
         recipe = Recipe((Forget(label=3), Forget(label=7), Forget(label=3)))
-        first, one, both, _ = (stage.val_acc_pct for stage in run_recipe(searched, recipe, bench, LENIENT))
+        first, one, both, _ = (stage.scores["val_acc_pct"] for stage in run_recipe(searched, recipe, bench, LENIENT))
         most = max(first - one, one - both)
         assert 0 < most < first - both
         made = run_recipe(searched, recipe, bench, GateConfig(max_val_acc_drop_pct=(most + first - both) / 2))
         assert [stage.accepted for stage in made] == [True, True, False, True]
         assert [step.label for step, _ in made[3].steps] == [3, 3]
-        assert made[3].val_acc_pct == made[1].val_acc_pct
+        assert made[3].scores["val_acc_pct"] == made[1].scores["val_acc_pct"]
 
     def test_a_gain_is_no_loss(self, bench) -> None:
         space = get_space("mobile", **SPACE)
-        untrained = fresh_model(space, space.parse(TEXT), bench.data.task, 0)
+        untrained = fresh_model(space, space.parse(TEXT), bench.problem.data.task, 0)
         recipe = Recipe(steps({"prune": {"ratio": 0.2, "epochs": 2}}))
         first, pruned = run_recipe(untrained, recipe, bench, GateConfig(max_val_acc_drop_pct=0))
-        check_above("points won", pruned.val_acc_pct - first.val_acc_pct, mean=58.3, sd=8.5, least=0)
+        check_above(
+            "points won", pruned.scores["val_acc_pct"] - first.scores["val_acc_pct"], mean=58.3, sd=8.5, least=0
+        )
         assert pruned.accepted
 
 
@@ -331,7 +339,7 @@ class TestFailures:
         """Nothing goes on behind what failed, for that is no step rolled back; a refused one may be left out."""
         recipe = Recipe((*steps({"decompose": {"ratio": 0.8}}), step, *steps({"quantize": {}})))
         _, before, without, *behind = run_recipe(searched, recipe, bench, LENIENT, skip_refused=skip)
-        assert (without.name, without.accepted, without.model, without.val_acc_pct) == (name, False, None, None)
+        assert (without.name, without.accepted, without.model, without.scores) == (name, False, None, {})
         assert without.problem == problem and reason in without.reason and "\n" not in without.reason
         assert without.network is before.network and without.steps == before.steps
         goes_on = problem == "diverged" or (problem == "refused" and skip)
@@ -365,7 +373,9 @@ class TestMeasuring:
         for stage, numbers in zip(stages[:-1], metrics[:-1], strict=True):
             assert set(numbers) == {
                 "val_acc_pct",
+                "val_loss",
                 "test_acc_pct",
+                "test_loss",
                 "params",
                 "macs",
                 "size_bytes",
@@ -375,14 +385,14 @@ class TestMeasuring:
             }
             ratio = numbers["of_eager"]
             assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
-            assert numbers["val_acc_pct"] == stage.val_acc_pct
-            assert numbers["test_acc_pct"] == judge(stage.model, bench.data.test).accuracy_pct
+            assert numbers["val_acc_pct"] == stage.scores["val_acc_pct"]
+            assert numbers["test_acc_pct"] == judge(stage.model, bench.problem.data.test).accuracy_pct
             assert numbers["throughput_per_s"] == pytest.approx(1000 / numbers["latency_ms"]["median"])
         assert json.loads(json.dumps(metrics)) == metrics
 
     def test_counts(self, measured, searched, bench) -> None:
         by_name = {stage.name: numbers for stage, numbers in zip(measured[0], measured[1], strict=True)}
-        counted = cost(searched, bench.data.task)
+        counted = cost(searched, bench.problem.data.task)
         assert by_name["searched"]["params"] == counted.params
         assert by_name["searched"]["macs"] == counted.macs
         assert by_name["pruned"]["params"] < counted.params
@@ -417,7 +427,9 @@ class TestMeasuring:
     def test_stages_are_saved_and_described(self, measured, bench, tmp_path) -> None:
         stages, metrics, _, _ = measured
         space = get_space("mobile", **SPACE)
-        save = functools.partial(save_model, build=SpaceBuild("mobile", SPACE, space.parse(TEXT)), task=bench.data.task)
+        save = functools.partial(
+            save_model, build=SpaceBuild("mobile", SPACE, space.parse(TEXT)), task=bench.problem.data.task
+        )
         place = tmp_path / "survivors" / "1"
         described = save_stages(tmp_path, place, stages, metrics, save=save, origin=Origin({"name": "digits"}))
         assert [each["name"] for each in described] == [stage.name for stage in stages]
@@ -426,7 +438,7 @@ class TestMeasuring:
         assert (described[-1]["artefact"], described[-1]["reason"]) == (None, "RuntimeError: out of luck")
         assert json.loads(json.dumps(described)) == described
         assert sorted(path.name for path in place.iterdir()) == sorted(stage.name for stage in stages[:-1])
-        images = bench.data.test.images[:20]
+        images = bench.problem.data.test.examples[:20]
         for stage, each in list(zip(stages, described, strict=True))[:4]:
             stored = load_model(tmp_path / each["artefact"])
             with torch.no_grad():
@@ -439,17 +451,17 @@ class TestWorkbench:
     def test_judging_keeps_each_mode(self, searched, bench) -> None:
         model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(64, 10)).train()
         model[2].eval()
-        results = [judge(model, bench.data.val) for _ in range(2)]
+        results = [judge(model, bench.problem.data.val) for _ in range(2)]
         assert results[0] == results[1]  # so dropout rested
         assert [module.training for module in model] == [True, True, False]
 
     def test_context(self, searched, bench) -> None:
         context = bench.context(searched)
         assert context.teacher is searched
-        assert torch.equal(context.calibration, bench.data.train.images[: len(context.calibration)])
+        assert torch.equal(context.calibration, bench.problem.data.train.examples[: len(context.calibration)])
         assert context.evaluate(searched) == bench.validate(searched)
         assert context.seed == bench.seed
 
     def test_validation_images_decide(self, searched, bench) -> None:
-        assert bench.validate(searched) == judge(searched, bench.data.val).accuracy_pct
-        assert judge(searched, bench.data.val) != judge(searched, bench.data.test)
+        assert bench.validate(searched) == judge(searched, bench.problem.data.val).accuracy_pct
+        assert judge(searched, bench.problem.data.val) != judge(searched, bench.problem.data.test)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from tests_support import experiment_of
 
-from nasbench.data import load_data
 from nasbench.experiment.build import prepare
 from nasbench.experiment.loading import parse_experiment
 from nasbench.models import save_model
 from nasbench.models.build import SpaceBuild
 from nasbench.models.store import Origin
 from nasbench.models.workbench import Workbench
+from nasbench.problems.registry import image_classification
 from nasbench.training.config import AugmentationConfig, TrainingConfig
 from nasbench_compression import get_step
 from nasbench_registry import UserError
@@ -21,17 +21,17 @@ from search_spaces import Task, get_space
 
 @pytest.fixture(scope="module")
 def bench() -> Workbench:
-    return Workbench(load_data("digits"), TrainingConfig(epochs=1, learning_rate=0.01), seed=0)
+    return Workbench(image_classification("digits", training=TrainingConfig(epochs=1, learning_rate=0.01)), seed=0)
 
 
 def stored(folder, bench, *, classes: int = 10, mean: float | None = None) -> torch.nn.Module:
     space = get_space("mobile")
     arch = space.architecture([0] * len(space.decisions))
-    task = Task(bench.data.task.input_shape, classes)
+    task = Task(bench.problem.data.task.input_shape, classes)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = space.build(arch, task).eval()
-    numbers = {"mean": [bench.data.mean[0] if mean is None else mean], "std": list(bench.data.std)}
+    numbers = {"mean": [bench.problem.data.mean[0] if mean is None else mean], "std": list(bench.problem.data.std)}
     origin = Origin(data={"name": "digits"}, normalization=numbers)
     save_model(folder, model, build=SpaceBuild("mobile", {}, arch), task=task, origin=origin)
     return model
@@ -59,7 +59,8 @@ def test_a_stored_model_that_does_not_fit_is_refused(bench, tmp_path) -> None:
 @pytest.mark.parametrize(("changes", "recur"), [({}, True), ({"crop": 1}, False), ({"flip": True}, False)])
 def test_logits_are_kept_only_where_images_are_not_augmented(bench, changes, recur) -> None:
     training = bench.training.model_copy(update={"augmentation": AugmentationConfig(**changes)})
-    assert dataclasses.replace(bench, training=training).context().images_recur is recur
+    problem = dataclasses.replace(bench.problem, training=training)
+    assert dataclasses.replace(bench, problem=problem).context().images_recur is recur
 
 
 def test_a_missing_teacher_is_noticed_before_the_search(tmp_path) -> None:

@@ -5,13 +5,13 @@ import json
 import pytest
 import yaml
 from bounds import check_learned
+from judging import judge
 
 from nasbench.costs.cost import counts
 from nasbench.data import load_data
 from nasbench.experiment.reproduce import compression_rows, reproduce as reproducing
 from nasbench.experiment.reproduce.compression_rows import measure_recipe, trained
 from nasbench.experiment.reproduce.reproduce import reproduce
-from nasbench.problems.image_classification import judge
 from nasbench.tables.paper_table import load_paper_table
 from nasbench_compression import get_backend
 from nasbench_registry import UserError

@@ -15,11 +15,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bounds import check_above, check_below
+from judging import judge
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nasbench.data import ImageData, Split, load_data
-from nasbench.training import Diverged, Epoch, TimedOut, Training, score, train
+from nasbench.data import Data, Split, load_data
+from nasbench.problems import supervised
+from nasbench.training import Diverged, Epoch, TimedOut, Training, train
 from nasbench.training.config import AugmentationConfig, TrainingConfig
 from nasbench.training.guessing import Guessing
 from nasbench.training.optimization import warm_cosine
@@ -28,7 +30,7 @@ from nasbench_registry import UserError
 
 
 @pytest.fixture(scope="module")
-def digits() -> ImageData:
+def digits() -> Data:
     return load_data("digits")
 
 
@@ -38,8 +40,8 @@ def few(digits) -> Split:
     return some(digits)
 
 
-def some(data: ImageData) -> Split:
-    return Split(data.train.images[:200], data.train.labels[:200])
+def some(data: Data) -> Split:
+    return Split(data.train.examples[:200], data.train.targets[:200])
 
 
 def network(seed: int = 0, dropout: float = 0.0) -> nn.Module:
@@ -67,11 +69,11 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
 @pytest.mark.parametrize(("optimizer", "learning_rate"), [("adamw", 0.005), ("sgd", 0.1)])
 def test_learns_digits(optimizer, learning_rate, digits) -> None:
     model = network()
-    before = score(model.eval(), digits.val)
+    before = judge(model.eval(), digits.val)
     losses = []
     config = TrainingConfig(epochs=5, optimizer=optimizer, learning_rate=learning_rate)
     epochs = train(model, digits.train, config, seed=0, on_epoch=lambda _, loss: losses.append(loss) is None)
-    after = score(model, digits.val)
+    after = judge(model, digits.val)
     assert epochs == len(losses) == 5
     check_above("accuracy", after.accuracy_pct, mean=94.83, sd=1.4)
     check_above("points won", after.accuracy_pct - before.accuracy_pct, mean=84.84, sd=2.2, least=0)
@@ -125,10 +127,10 @@ class TestDiverged:
             train(model, few, config, seed=0)
 
     def test_images_that_are_not_finite(self, few) -> None:
-        images = few.images.clone()
+        images = few.examples.clone()
         images[7] = torch.nan
         with pytest.raises(Diverged, match="the loss became nan in epoch 1 of 2"):
-            train(network(), Split(images, few.labels), TrainingConfig(epochs=2), seed=0)
+            train(network(), Split(images, few.targets), TrainingConfig(epochs=2), seed=0)
 
     def test_the_weights_are_not_spoilt_by_the_step_that_diverged(self, few) -> None:
         model = network()
@@ -145,12 +147,12 @@ class TestDiverged:
 
     def test_logits_that_are_not_finite(self, few) -> None:
         with pytest.raises(Diverged, match="not finite"):
-            score(lambda images: torch.full((len(images), 10), torch.nan), few)
+            judge(lambda images: torch.full((len(images), 10), torch.nan), few)
 
 
 class TestLoss:
     def test_gets_inputs_logits_and_labels_of_the_same_images(self, few) -> None:
-        known = {image.numpy().tobytes(): int(label) for image, label in zip(few.images, few.labels, strict=True)}
+        known = {image.numpy().tobytes(): int(label) for image, label in zip(few.examples, few.targets, strict=True)}
         seen = []
 
         def loss(inputs, logits, labels):
@@ -171,9 +173,9 @@ class TestLoss:
             return nn.functional.cross_entropy(logits, (labels + 1) % 10)
 
         train(model, digits.train, TrainingConfig(epochs=3, learning_rate=0.005), seed=0, loss=shifted)
-        check_below("accuracy on the labels", score(model, digits.val).accuracy_pct, mean=0.6574, sd=0.51, most=10)
-        moved = Split(digits.val.images, (digits.val.labels + 1) % 10)
-        check_above("accuracy on the moved labels", score(model, moved).accuracy_pct, mean=90.69, sd=2.1)
+        check_below("accuracy on the labels", judge(model, digits.val).accuracy_pct, mean=0.6574, sd=0.51, most=10)
+        moved = Split(digits.val.examples, (digits.val.targets + 1) % 10)
+        check_above("accuracy on the moved labels", judge(model, moved).accuracy_pct, mean=90.69, sd=2.1)
 
     def test_cross_entropy_is_the_default(self, few) -> None:
         models = [network(), network()]
@@ -189,7 +191,7 @@ class TestLoss:
             config = TrainingConfig(epochs=6, learning_rate=0.005, label_smoothing=smoothing)
             train(model, digits.train, config, seed=0)
             with torch.no_grad():
-                confidence.append(model(digits.train.images).softmax(1).amax(1).mean().item())
+                confidence.append(model(digits.train.examples).softmax(1).amax(1).mean().item())
         check_below("change of the confidence", confidence[1] - confidence[0], mean=-0.3905, sd=0.0083, most=0)
 
 
@@ -202,7 +204,7 @@ class TestEpochs:
             return nn.functional.cross_entropy(logits, labels)
 
         train(network(), few, TrainingConfig(epochs=2, batch_size=40), seed=0, loss=loss)
-        everything = sorted(image.numpy().tobytes() for image in few.images)
+        everything = sorted(image.numpy().tobytes() for image in few.examples)
         assert sorted(seen[:200]) == sorted(seen[200:]) == everything
         assert seen[:200] != seen[200:]
 
@@ -233,7 +235,7 @@ class TestEpochs:
 
     def test_fewer_images_than_a_batch(self, few) -> None:
         model = network()
-        assert train(model, Split(few.images[:20], few.labels[:20]), TrainingConfig(epochs=1), seed=0) == 1
+        assert train(model, Split(few.examples[:20], few.targets[:20]), TrainingConfig(epochs=1), seed=0) == 1
         assert not same_weights(model, network())
 
 
@@ -279,8 +281,9 @@ class TestScore:
         return nn.functional.one_hot(answers, 3).float()
 
     @pytest.mark.parametrize("batch_size", [1, 2, 5, 512])
-    def test_a_predictor_made_by_hand(self, batch_size) -> None:
-        result = score(self.predict, self.split, batch_size)
+    def test_a_predictor_made_by_hand(self, batch_size, monkeypatch) -> None:
+        monkeypatch.setattr(supervised, "JUDGED_AT_ONCE", batch_size)
+        result = judge(self.predict, self.split)
         assert result.accuracy_pct == 80
         # -log softmax of the label's logit: 1 where it is right, 0 where it is wrong, beside two zeros or a 1 and a 0
         right, wrong = torch.log(1 + 2 * torch.exp(torch.tensor(-1.0))), torch.log(torch.exp(torch.tensor(1.0)) + 2)
@@ -288,7 +291,7 @@ class TestScore:
 
     def test_needs_no_gradient_and_changes_nothing(self, few) -> None:
         model = network().eval()
-        score(model, few)
+        judge(model, few)
         assert same_weights(model, network())
         assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -379,7 +382,7 @@ class TestResume:
         run(alone)
         while scored.epoch < scored.epochs:
             scored.run_epoch()
-            score(scored.model.eval(), few, device="cpu")
+            judge(scored.model.eval(), few)
             torch.rand(3)
         assert same_weights(alone.finish(), scored.finish())
 
@@ -519,7 +522,7 @@ class TestAccumulate:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)).double()
-        data = Split(few.images[:50].double(), few.labels[:50])
+        data = Split(few.examples[:50].double(), few.targets[:50])
         config = TrainingConfig(epochs=1, batch_size=50)
         training = Training(model, data, config, seed=0, accumulate=parts, loss=loss)
         return training.run_epoch(), [parameter.grad for parameter in model.parameters()]
@@ -560,7 +563,7 @@ class TestAccumulate:
     def test_learns_digits(self, digits) -> None:
         model = network()
         train(model, digits.train, TrainingConfig(epochs=5, learning_rate=0.005), seed=0, accumulate=4)
-        check_above("accuracy", score(model, digits.val).accuracy_pct, mean=94.72, sd=1.5)
+        check_above("accuracy", judge(model, digits.val).accuracy_pct, mean=94.72, sd=1.5)
 
     def test_of_none(self, few) -> None:
         with pytest.raises(ValueError, match="accumulate=0 must be 1 or more"):
@@ -575,7 +578,7 @@ class TestPrecision:
         train(model, digits.train, TrainingConfig(epochs=5, learning_rate=0.005, precision="bf16"), seed=0)
         assert kinds == {torch.bfloat16}
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-        check_above("accuracy", score(model, digits.val).accuracy_pct, mean=94.74, sd=1.4)
+        check_above("accuracy", judge(model, digits.val).accuracy_pct, mean=94.74, sd=1.4)
 
     def test_the_loss_is_computed_in_fp32(self, few) -> None:
         def loss(inputs, logits, labels):
@@ -623,7 +626,7 @@ class TestScaledLoss:
     def test_learns_digits(self, digits) -> None:
         model = network()
         train(model, digits.train, TrainingConfig(epochs=5, learning_rate=0.005, precision="fp16"), seed=0)
-        check_above("accuracy", score(model, digits.val).accuracy_pct, mean=94.79, sd=1.4)
+        check_above("accuracy", judge(model, digits.val).accuracy_pct, mean=94.79, sd=1.4)
 
     @staticmethod
     def overflowing(few: Split) -> Training:
@@ -714,7 +717,7 @@ class TestCompile:
         model = network()
         train(model, digits.train, TrainingConfig(epochs=5, learning_rate=0.005, compile=True), seed=0)
         check_above(
-            "accuracy", score(model, digits.val).accuracy_pct, mean=94.72, sd=1.5
+            "accuracy", judge(model, digits.val).accuracy_pct, mean=94.72, sd=1.5
         )  # the spread without compiling
 
 
@@ -724,7 +727,7 @@ class TestChance:
     @pytest.fixture
     def nonsense(self, few) -> Split:
         """Labels that have nothing to do with the images."""
-        return Split(few.images, torch.arange(200) % 10)
+        return Split(few.examples, torch.arange(200) % 10)
 
     @staticmethod
     def kill(model: nn.Module) -> nn.Module:
@@ -795,7 +798,7 @@ class TestChance:
     def test_images_of_one_class(self, few) -> None:
         for classes in (1, 10):
             model = nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
-            alike = Split(few.images, torch.zeros(200, dtype=torch.int64))
+            alike = Split(few.examples, torch.zeros(200, dtype=torch.int64))
             assert train(model, alike, self.config, seed=0) == 8
 
     def test_what_guessing_explains(self) -> None:
@@ -846,11 +849,11 @@ class TestGpu:
         config = TrainingConfig(epochs=5, learning_rate=0.005, precision=precision)
         training = Training(model, digits.train, config, seed=0, device="cuda")
         run(training)
-        found = score(model.eval(), digits.val, device="cuda").accuracy_pct
+        found = judge(model.eval(), digits.val).accuracy_pct
         check_above("accuracy", found, mean=94.74, sd=1.4, least=80)  # the spread is that of bf16 on a CPU
         training.finish()
         assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
-        assert score(model, digits.val).accuracy_pct == pytest.approx(found, abs=2)
+        assert judge(model, digits.val).accuracy_pct == pytest.approx(found, abs=2)
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
     def test_resumes_to_the_bit(self, precision, few) -> None:

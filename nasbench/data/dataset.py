@@ -1,0 +1,272 @@
+"""A data set in three parts: training fits, validation chooses, test is read once, at the end."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nasbench.data.mapped import MappedArray
+from nasbench.data.split import Scale, Split, Stored, chunks, measured_scale
+from nasbench_registry import UserError
+from search_spaces import Task, TensorSpec
+
+ROUNDING = 1e-9
+"""How far apart numbers are that were only written in another unit and back."""
+IGNORED = 255
+"""The class of a pixel that nothing is asked of, as data sets for segmentation write it."""
+
+Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+Raw = npt.NDArray[Any] | MappedArray
+Part = tuple[Raw | Sequence[Raw], npt.NDArray[Any]]
+"""Inputs (n, ...) as they are stored, one array or several, with their targets."""
+Kind = Literal["classes", "masks", "values"]
+"""What is told of an example: its class (n,), the class of each pixel (n, height, width), or numbers (n, k)."""
+IMAGES = 4  # axes of a batch of images
+_WORDS = {"train": "training", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, in memory or, where it is large, on disk.
+
+    Attributes:
+        name: of the data set.
+        train: what weights are fitted on.
+        val: what every choice is made on.
+        test: what is reported, read once.
+        labels: the names of the classes; empty for values.
+        targets: mean and deviation of the training values; None for classes.
+        columns: names of the columns of a table, or of the values; empty where they have none.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    labels: tuple[str, ...] = ()
+    targets: Scale | None = None
+    columns: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of all examples, targets and names: the same only for data that train the same networks."""
+        scales = [None if scale is None else (scale.mean, scale.std, scale.white) for scale in self.train.scales]
+        digest = hashlib.sha256(repr((self.labels, scales)).encode())
+        for part in (self.train, self.val, self.test):
+            for stored in (*part.inputs, part.targets):
+                digest.update(repr((tuple(stored.shape), str(stored.dtype))).encode())
+                for chunk in chunks(stored):
+                    digest.update(chunk.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def kind(self) -> Kind:
+        """What is told of an example."""
+        if self.train.targets.is_floating_point():
+            return "values"
+        return "masks" if self.train.targets.ndim == 3 else "classes"
+
+    @property
+    def scale(self) -> Scale | None:
+        """Of the first input."""
+        return self.train.scales[0]
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Subtracted from each channel of the first input, where `white` is 1; empty if it is not scaled."""
+        return () if self.scale is None else self.scale.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """What each channel is divided by, likewise."""
+        return () if self.scale is None else self.scale.std
+
+    @property
+    def white(self) -> float:
+        """The stored number that is scaled to 1, such as 255; 1 where stored numbers are taken as they are."""
+        return 1.0 if self.scale is None else self.scale.white
+
+    def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> Data:
+        """The same examples for a network that was trained on some with this mean and deviation, which it knows best.
+
+        Args:
+            mean: subtracted from each channel of the first input, scaled to 0..1.
+            std: what each channel is divided by.
+        """
+        if np.allclose(mean, self.mean, rtol=ROUNDING, atol=0) and np.allclose(std, self.std, rtol=ROUNDING, atol=0):
+            return self
+        scales = (Scale(tuple(mean), tuple(std), self.white), *self.train.scales[1:])
+        train, val, test = (part.scaled_by(scales) for part in (self.train, self.val, self.test))
+        return replace(self, train=train, val=val, test=test)
+
+    @property
+    def task(self) -> Task:
+        """What a network takes, and what it gives: a number for each class, for each class and pixel, or each value."""
+        inputs = [
+            _spec([part.inputs[index] for part in (self.train, self.val, self.test)], scale is not None)
+            for index, scale in enumerate(self.train.scales)
+        ]
+        targets = self.train.targets
+        if self.kind == "values":
+            return Task(inputs=inputs, outputs=TensorSpec(tuple(targets.shape[1:])))
+        return Task(inputs=inputs, outputs=TensorSpec((len(self.labels), *targets.shape[1:])))
+
+    def fewer(self, count: int | None, seed: int) -> Data:
+        """The same with so many validation and test examples at most, by chance; None takes all."""
+        return replace(self, val=self.val.some(count, seed), test=self.test.some(count, seed))
+
+
+def _spec(stored: Sequence[Stored], is_scaled: bool) -> TensorSpec:
+    shape = tuple(stored[0].shape[1:])
+    if is_scaled or stored[0].dtype.is_floating_point:
+        return TensorSpec(shape)
+    return TensorSpec(shape, "int64", max(int(chunk.max()) for part in stored for chunk in chunks(part)) + 1)
+
+
+def stratified_parts(labels: Labels, shares: tuple[float, ...], seed: int) -> list[npt.NDArray[np.int64]]:
+    """Indices in parts of the given shares (the last part takes the rest), each class divided alike."""
+    rng = np.random.default_rng(seed)
+    parts: list[list[int]] = [[] for _ in range(len(shares) + 1)]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        cuts = [round(len(members) * share) for share in np.cumsum(shares)]
+        for part, chunk in zip(parts, np.split(members, cuts), strict=True):
+            part.extend(chunk.tolist())
+    return [rng.permutation(np.array(part, dtype=np.int64)) for part in parts]
+
+
+def divided(targets: npt.NDArray[Any], shares: tuple[float, ...], seed: int) -> list[npt.NDArray[np.int64]]:
+    """As `stratified_parts`, for targets of every kind: masks and values are divided by chance."""
+    labels = targets if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) else np.zeros(len(targets), int)
+    return stratified_parts(labels, shares, seed)
+
+
+def check_division(name: str, val_share: float, test_share: float, split_seed: int) -> None:
+    """Raise UserError unless the options by which a user's examples are divided make sense."""
+    if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
+        raise UserError(f"val_share={val_share} and test_share={test_share} must be above 0 and sum to less than 1.")
+    if split_seed < 0:
+        raise UserError(f"split_seed={split_seed} of data set {name!r} must be 0 or more.")
+
+
+def make_data(
+    name: str,
+    train: Part,
+    val: Part,
+    test: Part,
+    labels: Sequence[str] = (),
+    *,
+    white: float = 1.0,
+    columns: Sequence[str] = (),
+) -> Data:
+    """A data set whose inputs are scaled by the mean and deviation of the training examples.
+
+    Inputs of floating point numbers, and bytes, are scaled; other whole numbers, such as tokens, stay as they are.
+    Integer targets are classes, others are values.
+
+    Args:
+        name: of the data set.
+        train: inputs and targets.
+        val: likewise.
+        test: likewise.
+        labels: the names of the classes; empty for values.
+        white: the stored number that counts as 1.
+        columns: names of the columns.
+
+    Raises:
+        UserError: a part is empty, a number is not finite, a label is outside 0..classes-1, there are fewer than two
+            classes, or a class has no training example, so that nothing would train its output.
+    """
+    parts = {"train": train, "val": val, "test": test}
+    for part, (_, targets) in parts.items():
+        if len(targets) == 0:
+            raise UserError(f"data set {name!r} leaves no {_WORDS[part]} images; use more images.")
+        if np.issubdtype(targets.dtype, np.integer):
+            _check_labels(name, _WORDS[part], targets, len(labels))
+    values = not np.issubdtype(train[1].dtype, np.integer)
+    if not values:
+        _check_classes(name, train[1], labels)
+    inputs = {part: _listed(stored) for part, (stored, _) in parts.items()}
+    _check_finite(name, inputs, {part: targets for part, (_, targets) in parts.items()})
+    scales = [
+        measured_scale(stored, white) if stored.dtype == torch.uint8 or stored.dtype.is_floating_point else None
+        for stored in inputs["train"]
+    ]
+    made = {part: Split(inputs[part], _targets(targets), scales) for part, (_, targets) in parts.items()}
+    scale = measured_scale(made["train"].targets) if values else None
+    return Data(name, made["train"], made["val"], made["test"], tuple(labels), scale, tuple(columns))
+
+
+def _listed(stored: Raw | Sequence[Raw]) -> list[Stored]:
+    arrays = list(stored) if isinstance(stored, list | tuple) else [stored]
+    return [array if isinstance(array, MappedArray) else _tensor(array) for array in arrays]
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    """In memory: bytes as they are, images and floating point numbers as float32, other whole numbers as int64."""
+    if array.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(array))
+    is_scaled = np.issubdtype(array.dtype, np.floating) or array.ndim == IMAGES
+    kind = np.float32 if is_scaled else np.int64
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+
+
+def _targets(targets: npt.NDArray[Any]) -> torch.Tensor:
+    if np.issubdtype(targets.dtype, np.integer):
+        return torch.from_numpy(targets.astype(np.int64))
+    values = targets.astype(np.float32)
+    return torch.from_numpy(values[:, None] if values.ndim == 1 else values)
+
+
+def _check_labels(name: str, part: str, targets: npt.NDArray[Any], classes: int) -> None:
+    asked = targets[targets != IGNORED] if targets.ndim == 3 else targets
+    if asked.size == 0:
+        raise UserError(f"data set {name!r} has {part} masks without a pixel that is asked for; give them classes.")
+    if asked.min() < 0 or asked.max() >= classes:
+        raise UserError(
+            f"data set {name!r} has {part} labels from {asked.min()} to {asked.max()}; with {classes} "
+            f"classes they must be from 0 to {classes - 1}."
+        )
+
+
+def _check_classes(name: str, targets: npt.NDArray[Any], labels: Sequence[str]) -> None:
+    if len(labels) < 2:
+        raise UserError(f"data set {name!r} has {len(labels)} class(es); a classification task needs 2 or more.")
+    untrained = [labels[label] for label in np.setdiff1d(np.arange(len(labels)), targets)]
+    if untrained:
+        raise UserError(
+            f"data set {name!r} has no training image of {len(untrained)} of its {len(labels)} classes "
+            f"({', '.join(untrained[:5])}{', ...' if len(untrained) > 5 else ''}), so nothing would train their "
+            f"outputs; give each class more images, or leave it out."
+        )
+
+
+def _check_finite(name: str, inputs: dict[str, list[Stored]], targets: dict[str, npt.NDArray[Any]]) -> None:
+    pixels = broken = total = 0
+    for stored in inputs.values():
+        total += len(stored[0])
+        for array in stored:
+            if array.dtype.is_floating_point:
+                for chunk in chunks(array):
+                    bad = ~chunk.isfinite().flatten(1)
+                    pixels, broken = pixels + int(bad.sum()), broken + int(bad.any(1).sum())
+    if pixels:
+        what = "pixels" if inputs["train"][0].ndim == 4 else "values"
+        noun = "images" if what == "pixels" else "examples"
+        raise UserError(
+            f"data set {name!r} has {pixels:,} {what} in {broken:,} of {total:,} {noun} that are NaN or infinite, or "
+            f"too large for float32; repair these {noun}, or leave them out."
+        )
+    lost = sum(int((~np.isfinite(each)).sum()) for each in targets.values() if np.issubdtype(each.dtype, np.floating))
+    if lost:
+        raise UserError(
+            f"data set {name!r} has {lost:,} target values that are NaN or infinite; leave their examples out."
+        )

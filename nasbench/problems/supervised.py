@@ -1,0 +1,265 @@
+"""What the built-in problems share: examples with targets, a loss, and sums over batches that metrics are made of."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.data.dataset import Data, Kind
+from nasbench.data.given import data_of
+from nasbench.data.registry import described_data, load_data
+from nasbench.data.split import Inputs, Split
+from nasbench.objectives.metrics import Metrics
+from nasbench.problems.problem import Part, Problem, ReportEpoch
+from nasbench.training.config import TrainingConfig
+from nasbench.training.errors import Diverged
+from nasbench.training.loop import train
+from nasbench.training.training import Loss, Training
+from nasbench_compression import CompiledModel
+from nasbench_compression.outputs import logits_of, tensors_of
+from nasbench_compression.step import device_of
+from nasbench_compression.surgery import inference
+from nasbench_registry import UserError
+from search_spaces import Task
+
+JUDGED_AT_ONCE = 512
+GIVEN = "<given>"
+"""The name of a data set that was given as an object, which no name finds again."""
+_KINDS = {"classes": "one class for each example", "masks": "a class for each pixel", "values": "numbers"}
+_PROBLEMS = {"classes": "image_classification", "masks": "image_segmentation", "values": "regression"}
+
+
+@dataclass(frozen=True)
+class Supervised(Problem):
+    """Examples with targets. A subclass says what the loss is and what is counted.
+
+    Attributes:
+        kind: of the targets that it needs; None takes them as the data have them.
+        data: training examples fit and calibrate, validation examples judge.
+        training: how a network is trained where nobody says otherwise.
+        data_source: name and options of the data set, by which it is loaded again.
+    """
+
+    kind: ClassVar[Kind | None] = None
+
+    data: Data = field(repr=False)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    data_source: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Any, *, training: TrainingConfig | None = None, **options: Any) -> Self:
+        """The problem of some data.
+
+        Args:
+            data: name of a data set, see ``nasbench list datasets``; a function that gives one, or ``module:function``;
+                or what such a function gives, see `nasbench.data.given.data_of`.
+            training: how networks are trained; options of `TrainingConfig` may be given directly instead.
+            options: those of `TrainingConfig`, such as ``epochs=3``, and those of the data set.
+
+        Raises:
+            UserError: a name or an option is unknown, the data are missing, or have other targets.
+        """
+        known = {key: options.pop(key) for key in list(options) if key in TrainingConfig.model_fields}
+        changed = TrainingConfig.model_validate(known)
+        chosen = (training or TrainingConfig()).model_copy(update={key: getattr(changed, key) for key in known})
+        if callable(data) and not isinstance(data, Data):
+            own = [key for key in options if key in inspect.signature(data).parameters]
+            data = _importable_name(data) or data(**{key: options.pop(key) for key in own})
+        if isinstance(data, str):
+            return cls.loaded({"name": data, **options}, chosen)
+        return cls.checked(data_of(data, GIVEN, cls.kind, **options), chosen, {"name": GIVEN})
+
+    @classmethod
+    def loaded(cls, source: Mapping[str, Any], training: TrainingConfig | None) -> Self:
+        """The problem of the sections `data` and `training` of an experiment; UserError as `of`."""
+        name, options = described_data(source)
+        if name == GIVEN:
+            raise UserError("the data of this problem were given as an object; give the problem again, by `problem=`.")
+        return cls.checked(load_data(name, kind=cls.kind, **options), training or TrainingConfig(), source)
+
+    @classmethod
+    def checked(cls, data: Data, training: TrainingConfig, source: Mapping[str, Any]) -> Self:
+        """The problem of these data; UserError if their targets are of another kind."""
+        if cls.kind is not None and cls.kind != data.kind:
+            raise UserError(
+                f"problem {cls.name or cls.__name__!r} needs {_KINDS[cls.kind]}, and data set "
+                f"{data.name!r} gives {_KINDS[data.kind]}; take the problem {_PROBLEMS[data.kind]!r}, or other data."
+            )
+        return cls(data, training, dict(source))
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            outputs: what the network gives.
+            targets: of the data.
+        """
+
+    @abstractmethod
+    def sums(self, output: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """What is summed over the batches of a part, by name.
+
+        Args:
+            output: the tensor of the outputs that answers, see `logits_of`.
+            targets: of the data.
+        """
+
+    @abstractmethod
+    def summarise(self, totals: Mapping[str, Tensor], examples: int) -> Metrics:
+        """Metrics of the totals; their names have no part in front.
+
+        Args:
+            totals: what `sums` gave, added up, in float64.
+            examples: in the part.
+        """
+
+    @property
+    def task(self) -> Task:
+        """What a network takes and gives, as the data say."""
+        return self.data.task
+
+    @property
+    def images_recur(self) -> bool:  # type: ignore[override]  # a class attribute in the contract
+        """Whether nothing augments the examples."""
+        return not self.training.augmentation.changes
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Its name; data and training are sections of their own."""
+        return {
+            name: value for name, value in super().source.items() if name not in ("data", "training", "data_source")
+        }
+
+    @property
+    def digest(self) -> str:
+        """That of the data."""
+        return self.data.digest
+
+    def fit(
+        self,
+        network: nn.Module,
+        *,
+        epochs: int | None = None,
+        seed: int,
+        device: str = "cpu",
+        report: ReportEpoch | None = None,
+        loss: Callable[..., Any] | None = None,
+        learning_rate: float | None = None,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Train on the training examples; see `nasbench.training.loop.train`, which raises Diverged and TimedOut."""
+        train(
+            network,
+            self.data.train,
+            self.training,
+            seed=seed,
+            epochs=epochs,
+            device=device,
+            learning_rate=learning_rate,
+            loss=self._criterion if loss is None else loss,
+            targets=self.data.kind,
+            on_batch=on_batch,
+            on_epoch=None if report is None else lambda epoch, mean: report(epoch, {"train_loss": mean}),
+        )
+
+    def begin(
+        self, network: nn.Module, *, seed: int, epochs: int | None, device: str, accumulate: int, deadline: float | None
+    ) -> Training:
+        """A training that can be stopped after any epoch and taken up again; see `nasbench.training.Training`."""
+        return Training(
+            network,
+            self.data.train,
+            self.training,
+            seed=seed,
+            epochs=epochs,
+            loss=self._criterion,
+            targets=self.data.kind,
+            device=device,
+            accumulate=accumulate,
+            deadline=deadline,
+        )
+
+    @property
+    def _criterion(self) -> Loss | None:
+        """The loss of training; None is the cross-entropy of `Training`, which sees when a network only guesses."""
+        return lambda inputs, outputs, targets: self.loss(outputs, targets)
+
+    def score(self, model: Callable[..., Any], part: Part = "val") -> Metrics:
+        """See `Problem.score`.
+
+        Raises:
+            Diverged: an output is not finite.
+        """
+        split = self.data.val if part == "val" else self.data.test
+        totals: dict[str, Tensor] = {}
+        for outputs, targets in answers(model, split):
+            for name, value in self.sums(logits_of(outputs), targets).items():
+                totals[name] = totals[name] + value.double().cpu() if name in totals else value.double().cpu()
+        return {f"{part}_{name}": value for name, value in self.summarise(totals, len(split)).items()}
+
+    def examples(self, count: int) -> Inputs:
+        """So many training inputs at most, as a network takes them."""
+        return self.data.train.take(slice(count))[0]
+
+    def targets(self, count: int) -> Tensor:
+        """Those of `examples`."""
+        return self.data.train.targets[:count]
+
+    def unseen(self, count: int | None, seed: int) -> Inputs:
+        """Validation inputs."""
+        return self.data.val.some(count, seed).examples
+
+    def judged(self, part: Part) -> int:
+        """See `Problem.judged`."""
+        return len(self.data.val if part == "val" else self.data.test)
+
+    def fewer(self, count: int | None, seed: int) -> Problem:
+        """The same, with so many validation and test examples at most, drawn by the seed."""
+        return replace(self, data=self.data.fewer(count, seed))
+
+
+def _importable_name(function: Callable[..., Any]) -> str | None:
+    """``module:function``, if another process finds the function by it."""
+    module, name = getattr(function, "__module__", "__main__"), getattr(function, "__qualname__", "<locals>")
+    return None if module == "__main__" or "<" in name or "." in name else f"{module}:{name}"
+
+
+def answers(model: Callable[..., Any], split: Split) -> Iterator[tuple[Any, Tensor]]:
+    """What a network or a compiled model gives for every example, in batches, with the targets on the same device.
+
+    Raises:
+        Diverged: an output is not finite.
+    """
+    if isinstance(model, nn.Module):
+        device = device_of(model)
+        with inference(model):
+            yield from _answers(lambda *inputs: model(*(each.to(device) for each in inputs)), split, device)
+    elif isinstance(model, CompiledModel):
+        yield from _answers(lambda *inputs: _tensors(model(*(each.numpy() for each in inputs))), split, None)
+    else:
+        with torch.no_grad():
+            yield from _answers(model, split, None)
+
+
+def _answers(ask: Callable[..., Any], split: Split, device: torch.device | None) -> Iterator[tuple[Any, Tensor]]:
+    for inputs, targets in split.batches(JUDGED_AT_ONCE):
+        outputs = ask(*inputs) if isinstance(inputs, tuple) else ask(inputs)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors_of(outputs).values()):
+            raise Diverged("the network gives outputs that are not finite")
+        yield outputs, targets if device is None else targets.to(device)
+
+
+def _tensors(outputs: Any) -> Any:
+    """Arrays as tensors, in whatever form they come."""
+    if isinstance(outputs, Mapping):
+        return {name: torch.from_numpy(array) for name, array in outputs.items()}
+    if isinstance(outputs, tuple | list):
+        return tuple(torch.from_numpy(array) for array in outputs)
+    return torch.from_numpy(outputs)
