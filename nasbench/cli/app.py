@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import importlib
+import keyword
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,6 +26,7 @@ COMMANDS = {
     "profile": "Show what the networks of a space cost before training, and what share of them meets the limits.",
     "calibrate": "Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts.",
     "train": "Train one architecture from scratch as an experiment says, and judge it on test images.",
+    "import": "Make a model folder of a network from outside: a function that builds it, weights, data.",
     "compress": "Take a stored model through a recipe, measure every stage, and save them.",
     "export": "Compile a stored model for a runtime, check its accuracy, and save the artefact.",
     "matrix": "Accuracy, bytes, latency and conversion time of models x variants x backends x precisions.",
@@ -93,7 +95,7 @@ class LazyCommand(TyperCommand):
         """The command itself: the function, or the group of commands, that has the name of its module."""
         assert self.name is not None
         name = self.name.replace("-", "_")
-        name += "_" if hasattr(builtins, name) else ""
+        name += "_" if hasattr(builtins, name) or keyword.iskeyword(name) else ""
         command = getattr(importlib.import_module(f"nasbench.cli.{name}"), name)
         if not isinstance(command, typer.Typer):
             function, command = command, typer.Typer(add_completion=False)

@@ -78,6 +78,14 @@ def read_shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def read_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """The numbers between commas; None if there is no text, and UserError if they are none."""
+    try:
+        return None if text is None else tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise UserError(f"{option} is {text!r}; give numbers separated by commas, such as 0.485,0.456,0.406.") from None
+
+
 def read_space(name: str, options: Sequence[str] | None = None) -> SearchSpace:
     """The space of that name, with options written key=value."""
     from search_spaces import get_space

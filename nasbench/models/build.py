@@ -77,7 +77,11 @@ class FunctionBuild:
         return builders.find(self.function), self.options
 
     def network(self, task: Task) -> nn.Module:
-        """A new network; what it takes and gives is the function's own business.
+        """See `call`: what the network takes and gives is the function's own business."""
+        return self.call()
+
+    def call(self) -> nn.Module:
+        """A new network.
 
         Raises:
             UserError: there is no such function, it refuses the options, or gives no network.

@@ -17,10 +17,11 @@ from nasbench.devices.measure import Latency
 from nasbench.models.build import Build, FunctionBuild, inferred_build, read_build
 from nasbench.models.code import importable
 from nasbench.models.origin import origin_of
+from nasbench.models.outside import check_fits, task_of
 from nasbench.models.store import Origin, load_compiled, load_model, read_description, read_origin, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.problems.problem import Problem
-from nasbench_compression import CompiledModel, Recipe, Step, get_backend
+from nasbench_compression import CompiledModel, Context, Recipe, Step, get_backend
 from nasbench_compression.outputs import tensors_of
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.surgery import inference
@@ -77,7 +78,8 @@ class Model:
 
         Args:
             recipe: steps: objects, names, or as in an experiment file.
-            problem: data, training and metrics, for steps that need them; None is that of this model.
+            problem: data, training and metrics, for steps that need them; None is that of this model, and where that is
+                not known either, only steps that need no data can be applied.
             runtime: the backend that latencies are measured with, where a step asks for one.
             seed: of every random choice.
 
@@ -85,15 +87,12 @@ class Model:
             UserError: a step does not fit the network, or needs what is not given.
         """
         problem = problem or self.problem
-        if problem is None:
-            raise UserError(
-                "compress needs the problem that the network is for; give problem=image_classification(...), with its "
-                "data and training."
-            )
         steps = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
-        bench = Workbench(problem, seed, Device(runtime))
         first = self._require_network()
-        context = bench.context(teacher=first)
+        if problem is None:  # then a step says what it needs besides
+            context = Context(self.task.one_input(2, seed=seed)[:1], teacher=first, seed=seed)
+        else:
+            context = Workbench(problem, seed, Device(runtime)).context(teacher=first)
         network, compiled, noted = first, None, list(self.steps)
         reports: list[Mapping[str, Any]] = []
         for step in steps.steps:
@@ -103,7 +102,8 @@ class Model:
                 compiled = result
             else:
                 network = result
-            reports.append({"stage": step.stage, **problem.score(result, "val")})
+            scores = {} if problem is None else problem.score(result, "val")
+            reports.append({"stage": step.stage, **scores})
         return dataclasses.replace(
             self, network=network, compiled=compiled, steps=noted, problem=problem, reports=tuple(reports)
         )
@@ -216,6 +216,7 @@ def compress(
     recipe: Sequence[Step | str | Mapping[str, Any]],
     *,
     problem: Problem | None = None,
+    example: Any = None,
     build: str | None = None,
     options: Mapping[str, Any] | None = None,
     runtime: str = "onnxruntime",
@@ -226,13 +227,15 @@ def compress(
     Args:
         network: a network, or a model.
         recipe: steps: objects such as ``Prune(ratio=0.5)``, names, or as in an experiment file.
-        problem: what the network is for.
+        problem: what the network is for; without it, only steps that need no data can be applied.
+        example: (n, ...) inputs, where no problem says what the network takes; networks of timm and Transformers say it
+            themselves.
         build: ``module:function`` that makes the network, for saving it.
         options: of `build`.
         runtime: the backend that latencies are measured with, where a step asks for one.
         seed: of every random choice.
     """
-    model = network if isinstance(network, Model) else _of(network, problem, build, options)
+    model = network if isinstance(network, Model) else _of(network, problem, example, build, options)
     return model.compress(recipe, problem=problem, runtime=runtime, seed=seed)
 
 
@@ -273,6 +276,7 @@ def save(
     build: str | None = None,
     options: Mapping[str, Any] | None = None,
     problem: Problem | None = None,
+    example: Any = None,
 ) -> Path:
     """Write a network into a folder, from which `load` and every command reads it; see `Model.save`.
 
@@ -281,9 +285,10 @@ def save(
         network: a network, or a model.
         build: ``module:function`` that makes the network, such as ``timm:create_model``.
         options: keyword arguments of `build`.
-        problem: what the network is for.
+        problem: what the network is for; without it, it is not trained or judged from the folder.
+        example: (n, ...) inputs, where no problem says what the network takes; see `compress`.
     """
-    model = network if isinstance(network, Model) else _of(network, problem, build, options)
+    model = network if isinstance(network, Model) else _of(network, problem, example, build, options)
     return model.save(folder)
 
 
@@ -308,8 +313,19 @@ def load(folder: str | Path, *, accept_changed_code: bool = False) -> Model:
     return Model(stored.model, stored.task, None, stored.build, stored.steps, origin=stored.origin)
 
 
-def _of(network: nn.Module, problem: Problem | None, build: str | None, options: Mapping[str, Any] | None) -> Model:
-    if problem is None:
-        raise UserError("say what the network is for; give problem=image_classification(...).")
+def _of(
+    network: nn.Module,
+    problem: Problem | None,
+    example: Any,
+    build: str | None,
+    options: Mapping[str, Any] | None,
+) -> Model:
     made = None if build is None else FunctionBuild(build, dict(options or {}))
+    if problem is None:
+        return Model(network, task_of(network, example), build=made)
+    if example is not None:
+        raise UserError(
+            "both problem and example are given; the problem says what the network takes, so leave out example."
+        )
+    check_fits(network, problem, f"the {type(network).__name__}" if made is None else made.text)
     return Model(network, problem.task, build=made, problem=problem)

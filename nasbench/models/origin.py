@@ -1,14 +1,23 @@
-"""Where a model of a problem comes from."""
+"""Where a model of a problem comes from, and the problem again, to train and judge it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from nasbench.models.normalization import normalization_of
-from nasbench.models.store import Origin
+from nasbench.data.dataset import Data
+from nasbench.data.split import Scale
+from nasbench.models.code import importable
+from nasbench.models.normalization import normalization_of, scaled
+from nasbench.models.store import Origin, read_description
 from nasbench.problems.problem import Problem
+from nasbench.problems.registry import CLASSIFICATION, make_problem
 from nasbench.problems.supervised import Supervised
+from nasbench.training.config import TrainingConfig
+from nasbench_registry import UserError
+from search_spaces import Task
 
 
 def origin_of(problem: Problem, metrics: Mapping[str, Any] | None = None) -> Origin:
@@ -22,3 +31,44 @@ def origin_of(problem: Problem, metrics: Mapping[str, Any] | None = None) -> Ori
     if not isinstance(problem, Supervised):
         return Origin({}, training, {}, metrics or {}, problem.source)
     return Origin(dict(problem.data_source), training, normalization_of(problem.data), metrics or {}, problem.source)
+
+
+def problem_of(origin: Origin, task: Task, folder: Path) -> Problem:
+    """The problem of a stored model.
+
+    Args:
+        origin: of the model.
+        task: what its network takes and gives.
+        folder: where it lies.
+
+    Raises:
+        UserError: the folder names no data set, or one that now has other classes or other images. Images are
+            normalised as the model knows them, also where its data set has got more of them since.
+    """
+    if not origin.data and not origin.problem:
+        raise UserError(
+            f"{folder / 'model.json'} names no data set, so the model cannot be trained or judged here; import or save "
+            f"it again with its data."
+        )
+    with importable(folder, read_description(folder)):
+        training = TrainingConfig.model_validate(dict(origin.training))
+        problem = make_problem(origin.problem or {"name": CLASSIFICATION}, origin.data or None, training)
+    if problem.task != task:
+        raise UserError(f"{folder} was made for {task}, and its data set now gives {problem.task}; use the same data.")
+    if isinstance(problem, Supervised):
+        problem = replace(problem, data=_as_known(problem.data, origin.normalization, folder))
+    return problem
+
+
+def _as_known(data: Data, known: Mapping[str, Any], folder: Path) -> Data:
+    """The data as the model knows them."""
+    if known.get("labels") not in (None, list(data.labels)):
+        raise UserError(
+            f"{folder} was made for the classes {', '.join(known['labels'])}, and its data set now has "
+            f"{', '.join(data.labels)}; use the same data."
+        )
+    mean, std = scaled(known, "mean"), scaled(known, "std")
+    if mean is not None and std is not None:
+        data = data.normalised_by(mean, std)
+    targets = known.get("targets")
+    return data if targets is None else replace(data, targets=Scale(tuple(targets["mean"]), tuple(targets["std"])))

@@ -1,0 +1,190 @@
+"""Networks of other libraries: built by a function, with weights from a file, for data that they are to see here."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasbench.models.build import FunctionBuild
+from nasbench.models.weights import load_weights, read_weights
+from nasbench.problems.problem import Problem
+from nasbench.problems.supervised import Supervised
+from nasbench_compression.copying import summary
+from nasbench_compression.outputs import logits_of, tensors_of
+from nasbench_compression.step import device_of, seeded
+from nasbench_compression.surgery import inference
+from nasbench_registry import UserError, one_of
+from search_spaces import Task, TensorSpec
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a network says of its inputs itself.
+
+    Attributes:
+        shape: (channels, height, width) of an image; None if it does not say.
+        mean: of each channel of images in 0..1, subtracted before; None if it does not say.
+        std: by which each channel is divided.
+    """
+
+    shape: tuple[int, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def known_inputs(network: nn.Module) -> Known:
+    """What networks of timm (``default_cfg``) and Transformers (``config``) say of the images that they take."""
+    about = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", None)
+    if isinstance(about, Mapping) and about.get("input_size"):
+        mean, std = about.get("mean"), about.get("std")
+        return Known(
+            tuple(about["input_size"]),
+            None if mean is None else tuple(mean),
+            None if std is None else tuple(std),
+        )
+    config = getattr(network, "config", None)
+    size, channels = getattr(config, "image_size", None), getattr(config, "num_channels", None)
+    if size is None or channels is None:
+        return Known()
+    height, width = (size, size) if isinstance(size, int) else size
+    return Known((int(channels), int(height), int(width)))
+
+
+def task_of(network: nn.Module, example: Any = None) -> Task:
+    """What a network takes and gives, as running it on an example shows.
+
+    Args:
+        network: in any mode; left as it was.
+        example: (n, ...), a tensor or an array; None takes a shape that the network says itself, see `known_inputs`.
+
+    Raises:
+        UserError: no example is given and the network does not say what it takes; or it does not run on that.
+    """
+    if example is None:
+        shape = known_inputs(network).shape
+        if shape is None:
+            raise UserError(
+                f"what a {type(network).__name__} takes is not known; give an example, such as "
+                f"example=torch.zeros(1, 3, 224, 224), or the problem that it is for."
+            )
+        example = torch.zeros(1, *shape)
+    given = torch.as_tensor(example)
+    if given.ndim < 2 or len(given) == 0:
+        raise UserError(f"the example has shape {tuple(given.shape)}; give a batch of inputs, such as (n, c, h, w).")
+    inputs = torch.cat([given[:1], given[:1]])  # a batch of two shows which axis is the batch
+    try:
+        with inference(network):
+            outputs = [tensor for tensor in tensors_of(network(inputs.to(device_of(network)))).values() if tensor.ndim]
+    except Exception as error:  # whatever the user's network raises
+        raise UserError(
+            f"a {type(network).__name__} does not run on inputs of shape {tuple(given.shape[1:])} ({summary(error)}); "
+            f"give an example of what it takes."
+        ) from error
+    if not outputs or any(len(tensor) != 2 for tensor in outputs):
+        raise UserError(
+            f"a {type(network).__name__} gives no tensor with one entry for each input of a batch; return one."
+        )
+    dtype = str(inputs.dtype).removeprefix("torch.")
+    values = None if inputs.is_floating_point() else int(given.max()) + 1
+    taken = TensorSpec(tuple(inputs.shape[1:]), dtype, values)
+    return Task(inputs=taken, outputs=[TensorSpec(tuple(tensor.shape[1:]) or (1,)) for tensor in outputs])
+
+
+def check_fits(network: nn.Module, problem: Problem, how: str) -> None:
+    """Refuse a network that does not take what a problem has, or gives other outputs than it wants.
+
+    Args:
+        network: in any mode; left as it was.
+        problem: that it is for.
+        how: it was built, for errors.
+
+    Raises:
+        UserError: with both shapes.
+    """
+    examples = problem.examples(2)
+    inputs = examples if isinstance(examples, tuple | list) else (examples,)
+    shapes = " and ".join(str(tuple(each.shape[1:])) for each in inputs)
+    try:
+        with inference(network):
+            output = logits_of(network(*(each.to(device_of(network)) for each in inputs)))
+    except Exception as error:  # whatever the user's network raises
+        raise UserError(
+            f"{how} does not run on the data, inputs of shape {shapes} ({summary(error)}); give data, or options of "
+            f"the data set such as size, that it takes."
+        ) from error
+    wanted = problem.task.outputs[0].shape
+    if tuple(output.shape[1:]) != wanted:
+        raise UserError(
+            f"{how} gives {' x '.join(map(str, output.shape[1:])) or 'one number'} for each input, and the data want "
+            f"{' x '.join(map(str, wanted))}; give the option of the function that sets it, such as num_classes."
+        )
+
+
+def network_from(build: FunctionBuild, weights: Path | None, seed: int) -> nn.Module:
+    """A network of a function, in evaluation mode.
+
+    Args:
+        build: the function with its options.
+        weights: a file, see `read_weights`; None leaves those that the function gives.
+        seed: of what the function draws.
+
+    Raises:
+        UserError: it cannot be built so, or the weights are those of another network.
+    """
+    with seeded(seed, device=torch.device("cpu")):
+        network = build.call()
+    if weights is not None:
+        load_weights(network, read_weights(weights), f"{weights} into {build.text}")
+    return network.eval()
+
+
+def normalised(problem: Problem, mean: Sequence[float] | None, std: Sequence[float] | None) -> Problem:
+    """The problem with inputs normalised as a network from outside knows them.
+
+    Args:
+        problem: with data of images.
+        mean: of each channel of images in 0..1; None leaves those of the training images.
+        std: likewise.
+
+    Raises:
+        UserError: only one of both is given, or not one number a channel.
+    """
+    if mean is None and std is None:
+        return problem
+    if not isinstance(problem, Supervised):
+        raise UserError("mean and std are given, and the problem normalises its inputs itself; leave them out.")
+    channels = problem.task.input_shape[0]
+    if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise UserError(
+            f"mean is {mean} and std is {std}; give both, with a number for each of the {channels} channels, std above 0."
+        )
+    return dataclasses.replace(problem, data=problem.data.normalised_by(mean, std))
+
+
+def transformers(architecture: str, **config: Any) -> nn.Module:
+    """A network of the library Transformers with fresh weights, for ``build="nasbench.models.outside:transformers"``.
+
+    Args:
+        architecture: name of the class, such as ViTForImageClassification.
+        config: options of its configuration, such as image_size=32, num_labels=10.
+
+    Raises:
+        UserError: the library is not installed, or has no such network.
+    """
+    try:
+        library = importlib.import_module("transformers")
+    except ImportError as error:
+        raise UserError(f"Transformers is not installed ({error}); pip install transformers.") from None
+    kind = getattr(library, architecture, None)
+    if not hasattr(kind, "config_class"):
+        known = [name for name in dir(library) if name.endswith("ForImageClassification")]
+        one_of("network of Transformers", architecture, known)
+    network: nn.Module = kind(kind.config_class(**config))  # type: ignore[union-attr, misc]  # it was looked at above
+    return network
