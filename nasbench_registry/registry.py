@@ -84,8 +84,13 @@ class Names(ABC, Generic[T]):
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            if error.name is None:
                 raise
+            if not (module_name + ".").startswith(error.name + "."):
+                raise UserError(
+                    f"{self.kind} {name!r}: importing {module_name!r} needs the module {error.name!r}, which is not "
+                    f"installed here; install it."
+                ) from error
             raise UserError(
                 f"{self.kind} {name!r}: there is no module {module_name!r} beside the experiment file, in the working "
                 f"folder or on the Python path; check the spelling or set PYTHONPATH."

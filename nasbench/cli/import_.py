@@ -71,7 +71,7 @@ def import_(
     from nasbench.models.outside import check_fits, known_inputs, network_from, normalised, task_of
     from nasbench.models.store import save_model
     from nasbench.problems.registry import make_problem
-    from nasbench.training.config import TrainingConfig
+    from nasbench.training.config import read_training
     from nasbench_compression.step import count_parameters
 
     build = FunctionBuild(function, _options(option, "-o", "model_name=resnet18"))
@@ -88,7 +88,7 @@ def import_(
         if input_shape is not None:
             raise UserError(f"--input-shape is {input_shape!r}, and the data say it; leave it out.")
         source = {"name": data, **_options(data_option, "--data-option", "size=64")}
-        settings = TrainingConfig.model_validate(_options(training, "--training", "learning_rate=0.001"))
+        settings = read_training(_options(training, "--training", "learning_rate=0.001"))
         known = known_inputs(network)
         means, stds = read_numbers("--mean", mean), read_numbers("--std", std)
         if weights is not None and means is None and stds is None and known.mean is not None:

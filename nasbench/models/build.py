@@ -89,6 +89,8 @@ class FunctionBuild:
         make = builders.find(self.function)
         try:
             network = make(**self.options)
+        except UserError:
+            raise
         except Exception as error:
             words = " ".join(str(error).split()) or "no message"
             raise UserError(

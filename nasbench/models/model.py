@@ -325,7 +325,7 @@ def _of(
         return Model(network, task_of(network, example), build=made)
     if example is not None:
         raise UserError(
-            "both problem and example are given; the problem says what the network takes, so leave out example."
+            "problem and example are given, and the problem says what the network takes; leave out example."
         )
     check_fits(network, problem, f"the {type(network).__name__}" if made is None else made.text)
     return Model(network, problem.task, build=made, problem=problem)

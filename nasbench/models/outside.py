@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from nasbench_compression.copying import summary
 from nasbench_compression.outputs import logits_of, tensors_of
 from nasbench_compression.step import device_of, seeded
 from nasbench_compression.surgery import inference
-from nasbench_registry import UserError, one_of
+from nasbench_registry import UserError
 from search_spaces import Task, TensorSpec
 
 
@@ -72,7 +73,8 @@ def task_of(network: nn.Module, example: Any = None) -> Task:
         if shape is None:
             raise UserError(
                 f"what a {type(network).__name__} takes is not known; give an example, such as "
-                f"example=torch.zeros(1, 3, 224, 224), or the problem that it is for."
+                f"example=torch.zeros(1, 3, 224, 224) (on the command line --input-shape 3,224,224), or the problem "
+                f"that it is for (--data)."
             )
         example = torch.zeros(1, *shape)
     given = torch.as_tensor(example)
@@ -163,7 +165,7 @@ def normalised(problem: Problem, mean: Sequence[float] | None, std: Sequence[flo
     channels = problem.task.input_shape[0]
     if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise UserError(
-            f"mean is {mean} and std is {std}; give both, with a number for each of the {channels} channels, std above 0."
+            f"mean is {mean} and std is {std}; give both, a number for each of the {channels} channels, std above 0."
         )
     return dataclasses.replace(problem, data=problem.data.normalised_by(mean, std))
 
@@ -181,10 +183,15 @@ def transformers(architecture: str, **config: Any) -> nn.Module:
     try:
         library = importlib.import_module("transformers")
     except ImportError as error:
-        raise UserError(f"Transformers is not installed ({error}); pip install transformers.") from None
+        raise UserError(
+            f"Transformers is not installed ({error}); run pip install 'nasbench-framework[transformers]'."
+        ) from None
     kind = getattr(library, architecture, None)
-    if not hasattr(kind, "config_class"):
-        known = [name for name in dir(library) if name.endswith("ForImageClassification")]
-        one_of("network of Transformers", architecture, known)
-    network: nn.Module = kind(kind.config_class(**config))  # type: ignore[union-attr, misc]  # it was looked at above
+    if kind is None or not hasattr(kind, "config_class"):
+        offered = [name for name in dir(library) if "For" in name]
+        raise UserError(
+            f"Transformers has no network {architecture!r}; it has for example "
+            f"{' or '.join(difflib.get_close_matches(architecture, offered)) or 'ViTForImageClassification'}."
+        )
+    network: nn.Module = kind(kind.config_class(**config))
     return network

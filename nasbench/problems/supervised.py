@@ -17,7 +17,7 @@ from nasbench.data.registry import described_data, load_data
 from nasbench.data.split import Inputs, Split
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.problem import Part, Problem, ReportEpoch
-from nasbench.training.config import TrainingConfig
+from nasbench.training.config import TrainingConfig, read_training
 from nasbench.training.errors import Diverged
 from nasbench.training.loop import train
 from nasbench.training.training import Loss, Training
@@ -66,7 +66,7 @@ class Supervised(Problem):
             UserError: a name or an option is unknown, the data are missing, or have other targets.
         """
         known = {key: options.pop(key) for key in list(options) if key in TrainingConfig.model_fields}
-        changed = TrainingConfig.model_validate(known)
+        changed = read_training(known)
         chosen = (training or TrainingConfig()).model_copy(update={key: getattr(changed, key) for key in known})
         if callable(data) and not isinstance(data, Data):
             own = [key for key in options if key in inspect.signature(data).parameters]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from nasbench_registry import UserError, unknown
 from nasbench_registry.config import Count, Positive, Strict, Whole
 
 
@@ -51,3 +53,21 @@ class TrainingConfig(Strict):
     compile: bool = False
     chance_epochs: Count | None = 5
     validate_every: Count | None = None
+
+
+def read_training(options: Mapping[str, Any]) -> TrainingConfig:
+    """The section of some options, which were written elsewhere than in an experiment.
+
+    Raises:
+        UserError: a name or a value is not allowed.
+    """
+    for name in options:
+        if name not in TrainingConfig.model_fields:
+            raise unknown("option", name, TrainingConfig.model_fields, where="of the training")
+    try:
+        return TrainingConfig.model_validate(dict(options))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"])) or "training"
+        why = fault["msg"].replace("Input should", "it should").replace("Extra inputs are not permitted", "no such key")
+        raise UserError(f"{place} of the training is {fault['input']!r}: {why}.") from None
