@@ -51,7 +51,7 @@ class BusyDevice(Device):
     def compile(self, model, task, precision="fp32", calibration=None):
         return KnownModel(model, 0.1 + counts(model, task).macs / 100_000)
 
-    def baseline(self, model, task):
+    def eager(self, model, task):
         return KnownModel(model, 2 * self.compile(model, task).latency_ms)
 
     @property
