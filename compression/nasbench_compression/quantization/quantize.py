@@ -185,8 +185,9 @@ class Quantize(Step):
     def _cast(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """Batch norms are folded first, as exporters do it too: so the file has the weights that were rounded."""
         refuse_reduced(model)
-        check_network("quantize", model, context.inputs)
-        images = list(context.inputs.values())[-1][:8]
+        name, images = list(context.inputs.items())[-1]  # the calibration inputs where there are any
+        check_network("quantize", model, {name: images})
+        images = images[:8]
         merged, reference = deployed_copy("quantize", model, images)
         folded, pairs, left_unfolded = fold_checked(merged, reference)
         made = cast(copy_network(folded), self.precision)

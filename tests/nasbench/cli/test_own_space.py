@@ -21,8 +21,8 @@ def made(tmp_path_factory):
     from nasbench.cli.app import main
 
     code, place = tmp_path_factory.mktemp("code"), tmp_path_factory.mktemp("place")
-    (code / "my_space.py").write_text(TINY_SPACE)
-    asked = experiment_of(space="my_space:Tiny", controller="random", search={"candidates": 2}, survivors=1)
+    (code / "space_beside.py").write_text(TINY_SPACE)
+    asked = experiment_of(space="space_beside:Tiny", controller="random", search={"candidates": 2}, survivors=1)
     (code / "mine.yaml").write_text(yaml.safe_dump(asked))
     (place / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     for words in (
@@ -34,7 +34,7 @@ def made(tmp_path_factory):
             patch.setattr(sys, "path", list(sys.path))
             main()
         assert left.value.code == 0
-        sys.modules.pop("my_space", None)
+        sys.modules.pop("space_beside", None)
     return code, place
 
 
@@ -43,11 +43,11 @@ def elsewhere(nasbench):
     """Call a command from an empty folder, in a process that does not know the space yet."""
 
     def call(*words):
-        sys.modules.pop("my_space", None)
+        sys.modules.pop("space_beside", None)
         try:
             return nasbench(*words)
         finally:
-            sys.modules.pop("my_space", None)
+            sys.modules.pop("space_beside", None)
 
     return call
 
@@ -81,7 +81,7 @@ def test_a_model_that_was_moved_is_found_where_its_code_is_now(elsewhere, made, 
     code, place = made
     shutil.copytree(place / "small/decomposed", tmp_path / "moved")
     if where == "working folder":  # the code was moved, too
-        shutil.copy(code / "my_space.py", tmp_path / "my_space.py")
+        shutil.copy(code / "space_beside.py", tmp_path / "space_beside.py")
         about = (tmp_path / "moved/model.json").read_text()
         (tmp_path / "moved/model.json").write_text(about.replace(str(code), str(tmp_path / "gone")))
     assert elsewhere("benchmark", "moved", "--backend", "eager", "--seconds", "0.05")[0] == 0
@@ -90,11 +90,11 @@ def test_a_model_that_was_moved_is_found_where_its_code_is_now(elsewhere, made, 
 def test_loading_a_model_leaves_the_path_of_the_process_as_it_was(made, monkeypatch):
     """As nasbench.load promises a caller from Python."""
     _, place = made
-    sys.modules.pop("my_space", None)
+    sys.modules.pop("space_beside", None)
     before = list(sys.path)
-    assert load_model(place / MODEL).build.space == "my_space:Tiny"
+    assert load_model(place / MODEL).build.space == "space_beside:Tiny"
     assert sys.path == before
-    sys.modules.pop("my_space", None)
+    sys.modules.pop("space_beside", None)
 
 
 def test_without_its_code_a_model_says_which_module_is_missing(elsewhere, made, tmp_path):
@@ -103,4 +103,4 @@ def test_without_its_code_a_model_says_which_module_is_missing(elsewhere, made, 
     about = (tmp_path / "moved/model.json").read_text()
     (tmp_path / "moved/model.json").write_text(about.replace(str(code), str(tmp_path / "gone")))
     code, _, err = elsewhere("export", "moved", "--backend", "eager", "--out", "x")
-    assert code == 2 and "there is no module 'my_space'" in err
+    assert code == 2 and "there is no module 'space_beside'" in err
