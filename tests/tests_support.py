@@ -229,3 +229,15 @@ class Tiny(SearchSpace):
             channels = choice["width"]
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, task.classes))
 """
+
+
+TRANSFORMERS = "nasbench.models.outside:transformers"
+SMALL_RESNET = {
+    "architecture": "ResNetForImageClassification",
+    "num_channels": 1,
+    "num_labels": 10,
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16, 16, 32],
+    "depths": [1, 1, 1, 1],
+}
+"""Options of `TRANSFORMERS` for a network of a few thousand weights."""

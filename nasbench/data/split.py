@@ -101,6 +101,16 @@ class Split:
         """All inputs as a network takes them, in memory."""
         return self.take(slice(None))[0]
 
+    @property
+    def images(self) -> Inputs:
+        """The examples, where they are images: (n, channels, height, width) float32."""
+        return self.examples
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The targets, where they are classes: (n,) int64."""
+        return self.targets
+
     def some(self, count: int | None, seed: int) -> Split:
         """So many examples by chance, for those of a data set may lie in the order of their classes; None is all."""
         if count is None or count >= len(self):

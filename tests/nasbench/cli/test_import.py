@@ -6,28 +6,19 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from tests_support import SMALL_RESNET, TRANSFORMERS
 
 from nasbench.models.outside import transformers
 
-OPTIONS = {
-    "architecture": "ResNetForImageClassification",
-    "num_channels": 1,
-    "num_labels": 10,
-    "embedding_size": 8,
-    "hidden_sizes": [8, 16, 16, 32],
-    "depths": [1, 1, 1, 1],
-}
-FUNCTION = "nasbench.models.outside:transformers"
 
-
-def words(options=OPTIONS):
+def words(options=SMALL_RESNET):
     return [word for key, value in options.items() for word in ("-o", f"{key}={json.dumps(value)}")]
 
 
 @pytest.fixture(scope="module")
 def trained():
     torch.manual_seed(3)
-    return transformers(**OPTIONS)
+    return transformers(**SMALL_RESNET)
 
 
 def test_imported_with_weights_and_data_it_takes_every_command(nasbench, tmp_path, trained):
@@ -44,7 +35,7 @@ def test_imported_with_weights_and_data_it_takes_every_command(nasbench, tmp_pat
         "--std",
         "0.4",
     ]
-    code, out, err = nasbench("import", FUNCTION, *words(), *given, "--out", "model", "--json")
+    code, out, err = nasbench("import", TRANSFORMERS, *words(), *given, "--out", "model", "--json")
     assert code == 0, err
     told = json.loads(out)
     assert told["task"] == {"input_shape": [1, 8, 8], "classes": 10} and 0 <= told["val_acc_pct"] <= 100
@@ -66,7 +57,7 @@ def test_imported_with_weights_and_data_it_takes_every_command(nasbench, tmp_pat
 
 def test_without_data_it_is_measured_and_nothing_more(nasbench, tmp_path):
     shape = ["--input-shape", "1,16,16"]
-    code, out, err = nasbench("import", FUNCTION, *words(), *shape, "--out", "model", "--json")
+    code, out, err = nasbench("import", TRANSFORMERS, *words(), *shape, "--out", "model", "--json")
     assert code == 0, err
     assert json.loads(out)["task"] == {"input_shape": [1, 16, 16], "classes": 10}
     assert nasbench("benchmark", "model", "--backend", "onnxruntime", "--seconds", "0.05", "--json")[0] == 0
@@ -92,6 +83,6 @@ def test_without_data_it_is_measured_and_nothing_more(nasbench, tmp_path):
 )
 def test_what_does_not_fit_is_one_sentence(nasbench, tmp_path, given, sentence):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
-    code, _, err = nasbench("import", FUNCTION, *words(), *given, "--out", "model")
+    code, _, err = nasbench("import", TRANSFORMERS, *words(), *given, "--out", "model")
     assert code == 2 and sentence in err and "Traceback" not in err, err
     assert not (tmp_path / "model").exists()

@@ -341,3 +341,9 @@ class TestArrays:
             with pytest.raises(UserError, match=words) as caught:
                 load_data("arrays", path=str(path))
             assert str(path) in in_one_line(caught.value)
+
+
+def test_images_and_labels_are_the_examples_and_targets_of_classifiers():
+    part = load_data("digits").val
+    assert torch.equal(part.images, part.examples) and part.images.dtype == torch.float32
+    assert torch.equal(part.labels, part.targets)

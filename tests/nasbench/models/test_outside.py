@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tests_support import SMALL_RESNET, TRANSFORMERS
 from torch import nn
 
 import nasbench as nb
@@ -16,15 +17,6 @@ with without_torchvision():
     import timm
 
 TIMM = {"model_name": "mobilenetv3_small_050", "num_classes": 10}
-RESNET = {
-    "architecture": "ResNetForImageClassification",
-    "num_channels": 1,
-    "num_labels": 10,
-    "embedding_size": 8,
-    "hidden_sizes": [8, 16, 16, 32],
-    "depths": [1, 1, 1, 1],
-}
-TRANSFORMERS = "nasbench.models.outside:transformers"
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +48,9 @@ def test_a_network_of_transformers_goes_the_whole_way(tmp_path):
     digits = nb.image_classification("digits", epochs=1)
     from nasbench.models.outside import transformers
 
-    network = transformers(**RESNET)
+    network = transformers(**SMALL_RESNET)
     recipe = [nb.Prune(macs_ratio=0.5, epochs=1), nb.Distill(epochs=1), nb.Quantize("int8")]
-    small = nb.compress(network, recipe, problem=digits, build=TRANSFORMERS, options=RESNET)
+    small = nb.compress(network, recipe, problem=digits, build=TRANSFORMERS, options=SMALL_RESNET)
     assert [report["stage"] for report in small.reports] == ["pruned", "distilled", "quantized"]
     assert all(0 <= report["val_acc_pct"] <= 100 for report in small.reports)
     artefact = small.export("onnxruntime")
