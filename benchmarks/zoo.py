@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json as json_
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -97,8 +98,12 @@ def _row(entry: Mapping[str, Any], seconds: int) -> dict[str, Any]:
     """One network in a process of its own."""
     failed = {"name": entry["name"], "input": list(entry["input"])}
     child = [sys.executable, "-m", "benchmarks.zoo_network"]
+    paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # the child may start in any folder
+    environment = os.environ | {"PYTHONPATH": paths.rstrip(os.pathsep)}
     try:
-        done = subprocess.run(child, input=json_.dumps(entry), capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(
+            child, input=json_.dumps(entry), capture_output=True, text=True, timeout=seconds, env=environment
+        )
     except subprocess.TimeoutExpired:
         return {**failed, "errors": {"process": f"it took more than {seconds} seconds"}}
     if done.returncode:
