@@ -9,7 +9,12 @@ from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package
-FASHION_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+IDX_FILES = tuple(
+    f"{file}-ubyte.gz" for file in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+)
+"""Of MNIST and of those in its form: training images and labels, test images and labels."""
+CIFAR10_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+CIFAR100_FILES = ("train.bin", "test.bin", "fine_label_names.txt")
 
 
 def data_folders() -> list[Path]:
@@ -20,17 +25,38 @@ def data_folders() -> list[Path]:
 
 
 def fashion_files() -> list[Path]:
-    """The four files; UserError if they are nowhere."""
-    return [fashion_folder() / f"{file}-ubyte.gz" for file in FASHION_FILES]
+    """The four files of Fashion-MNIST; UserError if they are nowhere."""
+    advice = "install Debian's package dataset-fashion-mnist, or put its four .gz files into one of these folders"
+    return _files("fashion_mnist", "fashion-mnist", IDX_FILES, advice, FASHION)
 
 
-def fashion_folder() -> Path:
-    """Where the four files are; UserError if they are nowhere."""
-    places = [FASHION, *(folder / "fashion-mnist" for folder in data_folders())]
+def mnist_files() -> list[Path]:
+    """The four files of MNIST; UserError if they are nowhere."""
+    return _files("mnist", "mnist", IDX_FILES, "run: nasbench data fetch mnist")
+
+
+def cifar10_files() -> list[Path]:
+    """Five files of training images and one of test images; UserError if they are nowhere."""
+    return _files("cifar10", "cifar-10-batches-bin", CIFAR10_FILES, "run: nasbench data fetch cifar10")
+
+
+def cifar100_files() -> list[Path]:
+    """Training images, test images, and the names of the classes; UserError if they are nowhere."""
+    return _files("cifar100", "cifar-100-binary", CIFAR100_FILES, "run: nasbench data fetch cifar100")
+
+
+def class_names(file: Path, count: int) -> tuple[str, ...]:
+    """The lines of a file; UserError if there are not so many."""
+    names = tuple(file.read_text(encoding="utf-8").split())
+    if len(names) != count:
+        raise UserError(f"{file} has {len(names)} names of classes in place of {count}; fetch it again.")
+    return names
+
+
+def _files(name: str, folder: str, files: tuple[str, ...], advice: str, *first: Path) -> list[Path]:
+    """The files of a data set in the first folder that has all of them."""
+    places = [*first, *(place / folder for place in data_folders())]
     for place in places:
-        if all((place / f"{file}-ubyte.gz").exists() for file in FASHION_FILES):
-            return place
-    raise UserError(
-        f"data set 'fashion_mnist' was not found in {', '.join(map(str, places))}; install Debian's package "
-        f"dataset-fashion-mnist, or put its four .gz files into one of these folders."
-    )
+        if all((place / file).exists() for file in files):
+            return [place / file for file in files]
+    raise UserError(f"data set {name!r} was not found in {', '.join(map(str, places))}; {advice}.")

@@ -21,20 +21,30 @@ DATASETS: Entries[Callable[..., Data]] = Entries(
     {
         "digits": "nasbench.data.digits:digits",
         "fashion_mnist": "nasbench.data.fashion_mnist:fashion_mnist",
+        "mnist": "nasbench.data.mnist:mnist",
+        "cifar10": "nasbench.data.cifar10:cifar10",
+        "cifar100": "nasbench.data.cifar100:cifar100",
         "arrays": "nasbench.data.arrays:arrays",
         "image_folder": "nasbench.data.image_folder:image_folder",
+        "tabular": "nasbench.data.tabular:tabular",
     }
 )
 
 FILES: Entries[Callable[..., list[Path]]] = Entries(
     {
         "fashion_mnist": "nasbench.data.folders:fashion_files",
+        "mnist": "nasbench.data.folders:mnist_files",
+        "cifar10": "nasbench.data.folders:cifar10_files",
+        "cifar100": "nasbench.data.folders:cifar100_files",
         "arrays": "nasbench.data.arrays:array_files",
         "image_folder": "nasbench.data.image_folder:image_files",
+        "tabular": "nasbench.data.tabular:table_files",
     }
 )
 """What finds the files of a data set, given its option `path` if it has one; the others are read from no file."""
 
+FOUND_BY_FILES = ("fashion_mnist", "mnist", "cifar10", "cifar100")
+"""Data sets without an option that has to be given: they are at hand if their files are."""
 KEPT = 2  # data sets in memory
 SETTLED_S = 2.0  # after which a file system gives a file that is written again another time
 
@@ -88,7 +98,7 @@ def why_missing(name: str, **options: Any) -> str | None:
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     try:
-        if name == "fashion_mnist":  # its files say it, and they are found without torch
+        if name in FOUND_BY_FILES:  # and these are found without torch
             FILES[name]()
         else:
             load_data(name, **options)

@@ -1,16 +1,18 @@
-"""Published measurements: where they are, what they must be, and how they become files of the data folder."""
+"""Published measurements and images: where they are, what they must be, how they become files of the data folder."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import io
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasbench.data.folders import data_folders
+from nasbench.data.folders import CIFAR10_FILES, CIFAR100_FILES, IDX_FILES, data_folders
 from nasbench.storage.files import write_bytes
 from nasbench.tables import nasbench201
 from nasbench_registry import UserError, one_of
@@ -256,4 +258,67 @@ _LATENCY_NASBENCH201 = Source(
     ),
 )
 
-SOURCES: dict[str, Source] = {source.name: source for source in (_NASBENCH201, _LATENCY_NASBENCH201)}
+
+def _unpack(archive: str, folder: str, files: tuple[str, ...]) -> Callable[[Mapping[str, bytes]], dict[str, bytes]]:
+    """What takes files out of the folder of a tar archive, with paths in the data folder."""
+
+    def convert(raw: Mapping[str, bytes]) -> dict[str, bytes]:
+        with tarfile.open(fileobj=io.BytesIO(raw[archive])) as packed:
+            opened = {f"{folder}/{file}": packed.extractfile(f"{folder}/{file}") for file in files}
+            return {path: file.read() for path, file in opened.items() if file is not None}
+
+    return convert
+
+
+def _whole_records(path: Path) -> list[str]:
+    """What is wrong with a file of images of CIFAR's binary version; CIFAR-10 has one label byte, CIFAR-100 two."""
+    size, labels = path.stat().st_size, 2 if "100" in path.parent.name else 1
+    if path.suffix != ".bin" or (size and size % (3072 + labels) == 0):
+        return []
+    return [f"It has {size:,} bytes, and not records of {3072 + labels}."]
+
+
+def _cifar(name: str, number: str, folder: str, files: tuple[str, ...], sha256: str) -> Source:
+    archive = f"cifar-{number}-binary.tar.gz"
+    return Source(
+        name=name,
+        summary=f"60,000 colour images of 32x32 pixels in {number} classes",
+        origin="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; University of Toronto",
+        licence="none stated",
+        folder=folder,
+        files=(SourceFile(archive, f"https://www.cs.toronto.edu/~kriz/{archive}", sha256),),
+        convert=_unpack(archive, folder, files),
+        made=tuple(f"{folder}/{file}" for file in files),
+        check=_whole_records,
+    )
+
+
+_CIFAR10 = _cifar(
+    *("cifar10", "10", "cifar-10-batches-bin", CIFAR10_FILES),
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
+_CIFAR100 = _cifar(
+    *("cifar100", "100", "cifar-100-binary", CIFAR100_FILES),
+    "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+)
+_MNIST_SHA256 = (
+    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+)
+_MNIST = Source(
+    name="mnist",
+    summary="70,000 grey images of handwritten digits, 28x28 pixels",
+    origin="LeCun, Cortes & Burges 1998, from the copy of the CVDF",
+    licence="CC BY-SA 3.0",
+    folder="mnist",
+    files=tuple(
+        SourceFile(file, f"https://storage.googleapis.com/cvdf-datasets/mnist/{file}", sha256)
+        for file, sha256 in zip(IDX_FILES, _MNIST_SHA256, strict=True)
+    ),
+)
+
+SOURCES: dict[str, Source] = {
+    source.name: source for source in (_NASBENCH201, _LATENCY_NASBENCH201, _CIFAR10, _CIFAR100, _MNIST)
+}

@@ -1,0 +1,26 @@
+"""CIFAR-10: 60,000 colour images of 32x32 pixels in ten classes (Krizhevsky 2009)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nasbench.data.dataset import Data
+from nasbench.data.folders import cifar10_files
+from nasbench.data.published import published_data, read_records
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def cifar10(*, train_images: int | None = None, size: int | None = None) -> Data:
+    """The 10,000 test images; 5,000 of the 50,000 training images validate.
+
+    Args:
+        train_images: use only this many training images, each class alike, for quick experiments.
+        size: height and width that images are resized to; None leaves 32.
+
+    Raises:
+        UserError: the files are not there or damaged, or an option is out of range.
+    """
+    parts = [read_records(file, labels=1) for file in cifar10_files()]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))
+    return published_data("cifar10", (images, labels), parts[-1], CLASSES, train_images=train_images, size=size)

@@ -1,0 +1,19 @@
+"""MNIST: 70,000 grey images of handwritten digits, 28x28 pixels (LeCun et al. 1998)."""
+
+from __future__ import annotations
+
+from nasbench.data.dataset import Data
+from nasbench.data.folders import mnist_files
+from nasbench.data.published import idx_data
+
+
+def mnist(*, train_images: int | None = None) -> Data:
+    """The 10,000 test images; 5,000 of the 60,000 training images validate.
+
+    Args:
+        train_images: use only this many training images, each class alike, for quick experiments.
+
+    Raises:
+        UserError: the files are not there or damaged, or `train_images` is out of range.
+    """
+    return idx_data("mnist", mnist_files(), tuple(str(digit) for digit in range(10)), train_images)
