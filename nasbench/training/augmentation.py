@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasbench.data.dataset import IGNORED
 from nasbench.data.split import Inputs
 from nasbench.training.config import AugmentationConfig
 
+MASKS = 3  # axes of a batch of masks
 Criterion = Callable[[Any, Any, torch.Tensor], torch.Tensor]
 
 
@@ -43,8 +45,20 @@ class Batch:
 def augmented(
     images: torch.Tensor, targets: torch.Tensor, config: AugmentationConfig, generator: torch.Generator
 ) -> Batch:
-    """A batch of images, changed by chance."""
-    return Batch(augment(images, config, generator), targets)
+    """A batch of images, changed by chance.
+
+    Masks, a class for each pixel, move with their images; pixels that come from outside are of class `IGNORED`. A
+    square that is blanked in an image keeps its classes.
+    """
+    if targets.ndim != MASKS or not (config.crop or config.flip):
+        return Batch(augment(images, config, generator), targets)
+    # As one more channel, in which the zero of the padding stands for the class that counts nowhere.
+    masks = (targets.to(images.dtype) - IGNORED)[:, None]
+    moved = _shift_and_mirror(torch.cat([images, masks], 1), config, generator)
+    changed = augment(moved[:, :-1], config.model_copy(update={"crop": 0, "flip": False}), generator)
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return Batch(changed.contiguous(memory_format=layout), (moved[:, -1] + IGNORED).to(targets.dtype))
 
 
 def augment(images: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> torch.Tensor:

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from nasbench.data.dataset import IGNORED
 from nasbench.training import augment
+from nasbench.training.augmentation import augmented
 from nasbench.training.config import AugmentationConfig
 
 N, C, H, W = 300, 3, 6, 9  # high enough for every place to come up
@@ -136,3 +138,19 @@ def test_batches_of_one_generator_differ() -> None:
     random = generator()
     config = AugmentationConfig(crop=2)
     assert not torch.equal(augment(images(), config, random), augment(images(), config, random))
+
+
+@pytest.mark.parametrize("options", [{"crop": 2}, {"flip": True}, {"crop": 2, "flip": True}, {"crop": 1, "cutout": 2}])
+def test_masks_move_with_their_images(options):
+    pictures = torch.rand(64, 2, 6, 8, generator=generator()) + 0.1
+    masks = (pictures[:, 0] * 1000).long() % 200  # told by the image, pixel by pixel
+    config = AugmentationConfig(**options)
+    batch = augmented(pictures, masks, config, generator(1))
+    assert batch.targets.shape == masks.shape and batch.targets.dtype == torch.int64
+    outside = batch.targets == IGNORED
+    inside = ~outside & (batch.inputs[:, 0] != 0)
+    assert torch.equal(batch.targets[inside], (batch.inputs[:, 0][inside] * 1000).long() % 200)
+    assert bool(outside.any()) == ("crop" in options) and not batch.inputs[:, 0][outside].any()
+    assert not torch.equal(batch.targets, masks)
+    alone = augment(pictures, config, generator(1))
+    assert torch.equal(batch.inputs, alone), "images change as they do without masks"
