@@ -19,9 +19,16 @@ WHITE_IS_ZERO = 0
 WHITE = 255
 
 Pixels = npt.NDArray[Any]
+CROP, PAD, STRETCH = "crop", "pad", "stretch"
+RESIZES = {
+    CROP: "the middle of an image that has the wanted shape, as large as it can be",
+    PAD: "the whole image, with the background above and below, or left and right",
+    STRETCH: "the whole image, wider or higher than it was",
+}
+"""What is left of an image that has another shape than the wanted one."""
 
 
-def read_image(file: Path, size: tuple[int, int], channels: int, background: float) -> Pixels:
+def read_image(file: Path, size: tuple[int, int], channels: int, background: float, resize: str = CROP) -> Pixels:
     """The image in a file as (channels, height, width), bytes, or float32 from 0 to 255 where it has more than 8 bits.
 
     A photograph is turned as its EXIF tag says. Sixteen bits keep their tones. Transparent pixels lie on the
@@ -31,7 +38,8 @@ def read_image(file: Path, size: tuple[int, int], channels: int, background: flo
         file: to read.
         size: height and width that it is resized to.
         channels: 3 for colour, 1 for grey.
-        background: grey level from 0 (black) to 1 (white) behind transparent pixels.
+        background: grey level from 0 (black) to 1 (white) behind transparent pixels, and around an image with `PAD`.
+        resize: one of `RESIZES`.
 
     Raises:
         UserError: it is damaged, no image, too large, or its pixels have no known white.
@@ -40,8 +48,8 @@ def read_image(file: Path, size: tuple[int, int], channels: int, background: flo
         with Image.open(file) as opened:
             image = ImageOps.exif_transpose(opened)
             if opened.mode in DEEP:
-                return _deep(opened, image, size, channels, background)
-            return _ordinary(image, size, channels, background)
+                return _deep(opened, image, size, channels, background, resize)
+            return _ordinary(image, size, channels, background, resize)
     except UserError as error:
         raise UserError(f"{file} {error}") from None
     except Image.DecompressionBombError:
@@ -56,18 +64,20 @@ def read_image(file: Path, size: tuple[int, int], channels: int, background: flo
         ) from None
 
 
-def _ordinary(image: Image.Image, size: tuple[int, int], channels: int, background: float) -> Pixels:
+def _ordinary(image: Image.Image, size: tuple[int, int], channels: int, background: float, resize: str) -> Pixels:
     """Of an image whose channels have eight bits at most."""
+    level = round(255 * background)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        level = round(255 * background)
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (level, level, level, 255)), layer)
     image = image.convert("RGB" if channels == 3 else "L")
-    pixels = np.asarray(_resized(image, size))
+    pixels = np.asarray(_resized(image, size, resize, (level,) * 3 if channels == 3 else level))
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _deep(opened: Image.Image, image: Image.Image, size: tuple[int, int], channels: int, background: float) -> Array:
+def _deep(
+    opened: Image.Image, image: Image.Image, size: tuple[int, int], channels: int, background: float, resize: str
+) -> Array:
     """Of a grey image with more than eight bits; `opened` knows the file, `image` is turned."""
     values = np.asarray(image).astype(np.float32)
     tags = getattr(opened, "tag_v2", {})
@@ -86,7 +96,7 @@ def _deep(opened: Image.Image, image: Image.Image, size: tuple[int, int], channe
     invisible = opened.info.get("transparency")
     if isinstance(invisible, int):
         scaled = np.where(values == invisible, np.float32(background), scaled)
-    pixels = np.asarray(_resized(Image.fromarray(scaled), size), dtype=np.float32).clip(0, 1)
+    pixels = np.asarray(_resized(Image.fromarray(scaled), size, resize, background), dtype=np.float32).clip(0, 1)
     return np.repeat(np.float32(WHITE) * pixels[None], channels, axis=0)
 
 
@@ -103,5 +113,10 @@ def _unit_range(values: Array) -> Array:
     return values
 
 
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+def _resized(image: Image.Image, size: tuple[int, int], resize: str, ground: float | tuple[int, ...]) -> Image.Image:
+    wanted, method = (size[1], size[0]), Image.Resampling.BILINEAR
+    if resize == CROP:
+        return ImageOps.fit(image, wanted, method)
+    if resize == PAD:
+        return ImageOps.pad(image, wanted, method, color=ground)  # type: ignore[arg-type]  # a number is a colour, too
+    return image.resize(wanted, method)

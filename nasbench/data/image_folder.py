@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from nasbench.data.dataset import Data, Labels, Raw, check_division, make_data
-from nasbench.data.decoding import read_image
+from nasbench.data.decoding import CROP, RESIZES, read_image
 from nasbench.data.given import NAMES, with_missing_parts
-from nasbench_registry import UserError
+from nasbench_registry import UserError, one_of
 from nasbench_registry.files import user_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -27,6 +27,7 @@ def image_folder(
     test_share: float = 0.15,
     split_seed: int = 0,
     background: float = 1.0,
+    resize: str = CROP,
 ) -> Data:
     """Images from ``path/CLASS/*.png`` and the like, resized, all in memory.
 
@@ -41,6 +42,8 @@ def image_folder(
         test_share: share that tests, where no folder does.
         split_seed: of the division, which treats each class alike.
         background: grey level behind transparent pixels, from 0 (black) to 1 (white).
+        resize: what becomes of an image of another shape: its middle ("crop"), all of it on the background ("pad"), or
+            all of it distorted ("stretch").
 
     Raises:
         UserError: the folder, an image or an option is not as described.
@@ -52,6 +55,7 @@ def image_folder(
         raise UserError(f"size={size!r} of data set 'image_folder' must be [height, width], whole numbers from 1.")
     if not 0 <= background <= 1:
         raise UserError(f"background={background} of data set 'image_folder' must be from 0 (black) to 1 (white).")
+    one_of("resize of data set 'image_folder'", resize, RESIZES)
     root = user_path(path)
     listing = _listing(root)
     parts: dict[str, tuple[Raw, Labels]] = {}
@@ -60,7 +64,7 @@ def image_folder(
         images = []
         for file, _ in files:
             try:
-                images.append(read_image(file, (size[0], size[1]), channels, background))
+                images.append(read_image(file, (size[0], size[1]), channels, background, resize))
             except UserError as error:
                 unreadable.append(error)
         # One image with more than eight bits makes floating point numbers of all.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasbench.data.dataset import Data
+from nasbench.data.decoding import CROP, PAD, STRETCH
 
 BYTE = 255.0
 FORMULA = "(pixels / 255 - mean) / std"
@@ -26,7 +27,7 @@ _FILES = """
             image = Image.alpha_composite(ground, image.convert("RGBA"))
         if not deep:
             image = image.convert("{mode}")
-        values = np.asarray(image.resize(({width}, {height}), Image.Resampling.BILINEAR), np.float32).clip(0, 255)
+        values = np.asarray({resized}, np.float32).clip(0, 255)
         return values.transpose(2, 0, 1) if values.ndim == 3 else np.repeat(values[None], {channels}, axis=0)
 
     pixels = np.stack([pixels_of(path) for path in paths])
@@ -91,8 +92,16 @@ def in_words(normalization: Mapping[str, Any], data: Mapping[str, Any], input_sh
     ]
     if data.get("name") == "image_folder":
         channels, height, width = input_shape
+        ground = round(BYTE * float(data.get("background", 1.0)))
+        size = f"({width}, {height}), Image.Resampling.BILINEAR"
+        forms = {
+            CROP: f"ImageOps.fit(image, {size})",
+            PAD: f"ImageOps.pad(image, {size}, color=({ground},) * 3 if image.mode == 'RGB' else {ground})",
+            STRETCH: f"image.resize({size})",
+        }
         code = textwrap.dedent(_FILES).format(
-            ground=round(BYTE * float(data.get("background", 1.0))),
+            ground=ground,
+            resized=forms[str(data.get("resize", CROP))],
             mode="RGB" if channels == 3 else "L",
             width=width,
             height=height,

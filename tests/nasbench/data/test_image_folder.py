@@ -62,3 +62,28 @@ def test_files_that_are_no_images(photos):
     (photos / "dark" / "99.png").unlink()
     with pytest.raises(UserError, match="empty holds no images"):
         load_data("image_folder", path=str(photos))
+
+
+def test_an_image_of_another_shape_is_not_distorted(tmp_path):
+    """A disc stays round in the middle, and whole on the background; it becomes an ellipse only where asked for."""
+    height, width = 24, 48
+    rows, columns = np.mgrid[:height, :width]
+    disc = ((rows - 11.5) ** 2 + (columns - 23.5) ** 2 < 81).astype(np.uint8) * 255
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(6):
+            Image.fromarray(disc).save(tmp_path / label / f"{number}.png")
+
+    def extent(**options):
+        data = load_data("image_folder", path=str(tmp_path), size=[24, 24], channels=1, background=0.0, **options)
+        picture = data.train.inputs[0][0, 0] > 127
+        return int(picture.any(1).sum()), int(picture.any(0).sum())
+
+    assert extent() == (18, 18)
+    assert extent(resize="stretch") == (18, 10)  # half as wide, and pixels that are half covered
+    high, wide = extent(resize="pad")
+    assert high == wide == 10
+    with pytest.raises(
+        UserError, match="unknown resize of data set 'image_folder' 'shrink'; known: crop, pad, stretch"
+    ):
+        extent(resize="shrink")

@@ -109,6 +109,9 @@ FILES = {
     "grey": (1, {}, lambda pixels, file: Image.fromarray(pixels[0].astype(np.uint8)).save(file)),
     "colour as grey": (1, {}, plain),
     "colour, not square": (3, {"size": [6, 11]}, plain),
+    "colour, padded": (3, {"size": [6, 11], "resize": "pad", "background": 0.25}, plain),
+    "grey, padded": (1, {"size": [11, 6], "resize": "pad", "background": 0.5}, plain),
+    "colour, stretched": (3, {"size": [6, 11], "resize": "stretch"}, plain),
     "16 bits": (3, {}, lambda pixels, file: Image.fromarray((pixels[0] * 257).astype(np.uint16)).save(file)),
     "floating point": (
         1,
