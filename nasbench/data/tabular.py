@@ -1,4 +1,4 @@
-"""Rows of a table: a CSV or parquet file with a column, or several, that networks are to tell."""
+"""Rows of a table: a CSV or parquet file with a column, or several, that networks tell (see docs/data.md)."""
 
 from __future__ import annotations
 
