@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from nasbench.problems.registry import image_classification, image_segmentation, regression
     from nasbench.problems.supervised import Supervised
     from nasbench.search.callbacks import Callback
+    from nasbench.supernet.elastic import elastic
+    from nasbench.supernet.shared import share
+    from nasbench.supernet.store import load_supernet
+    from nasbench.supernet.supernet import Supernet
     from nasbench.tables.registry import load_table as Table  # noqa: N812  # it gives an object of that class
     from nasbench.training.config import TrainingConfig
     from nasbench_compression.compilation.compile import Compile
@@ -76,6 +80,10 @@ _HOMES = {
     "Problem": "nasbench.problems.problem",
     "Supervised": "nasbench.problems.supervised",
     "Callback": "nasbench.search.callbacks",
+    "elastic": "nasbench.supernet.elastic",
+    "share": "nasbench.supernet.shared",
+    "load_supernet": "nasbench.supernet.store",
+    "Supernet": "nasbench.supernet.supernet",
     "UserError": "nasbench_registry",
     "Architecture": "search_spaces",
     "Decision": "search_spaces",
@@ -108,6 +116,7 @@ __all__ = [
     "Result",
     "SearchSpace",
     "Sparsify",
+    "Supernet",
     "Supervised",
     "Table",
     "Task",
@@ -116,10 +125,12 @@ __all__ = [
     "UserError",
     "check_space",
     "compress",
+    "elastic",
     "get_space",
     "image_classification",
     "image_segmentation",
     "load",
+    "load_supernet",
     "maximize",
     "measure",
     "minimize",
@@ -127,6 +138,7 @@ __all__ = [
     "resume",
     "save",
     "search",
+    "share",
 ]
 
 

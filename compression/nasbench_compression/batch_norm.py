@@ -32,7 +32,7 @@ def refresh_statistics(model: nn.Module, context: Context) -> dict[str, Any] | N
         JSON: `val_acc_pct` as [with the old statistics, with the new ones], `refreshed`, whether the new ones are kept,
         and `images`; or `refreshed` false and a `reason`. None if the network has no such statistics.
     """
-    norms = [module for module in model.modules() if isinstance(module, _KINDS) and module.running_mean is not None]
+    norms = norms_of(model)
     if not norms:
         return None
     evaluate, images = context.evaluate, context.calibration
@@ -49,6 +49,11 @@ def refresh_statistics(model: nn.Module, context: Context) -> dict[str, Any] | N
     if not after > before:
         _put(norms, kept)
     return {"refreshed": after > before, "val_acc_pct": [before, after], "images": len(images)}
+
+
+def norms_of(model: nn.Module) -> list[BatchNorm]:
+    """The batch norms of a network that keep statistics."""
+    return [module for module in model.modules() if isinstance(module, _KINDS) and module.running_mean is not None]
 
 
 def estimate_statistics(model: nn.Module, norms: Sequence[BatchNorm], images: Tensor) -> None:

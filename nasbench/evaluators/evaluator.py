@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import nn
 
@@ -14,6 +15,10 @@ from nasbench.objectives.metrics import Metrics
 from nasbench_compression import CompiledModel, Recipe
 from search_spaces import Architecture, SearchSpace, Task
 
+if TYPE_CHECKING:
+    from nasbench.models.build import Build
+    from nasbench.models.model import Noted
+
 
 class EarlierCandidate(Protocol):
     """What an evaluator may know of a candidate before the present one."""
@@ -21,6 +26,16 @@ class EarlierCandidate(Protocol):
     architecture: str
     status: str
     metrics: dict[str, float]
+
+
+class Progress(Protocol):
+    """Hears how long work goes."""
+
+    def phase(self, name: str, total: int) -> None:
+        """A new part of the work begins, of so many pieces."""
+
+    def advance(self, done: int, text: str = "") -> None:
+        """So many pieces of the part are done."""
 
 
 class Evaluator(ABC):
@@ -74,6 +89,21 @@ class Evaluator(ABC):
         """The network and the recipe of an architecture by themselves, for people: see `record.Parts`."""
         return {"network": self.space.format(arch), "recipe": None}
 
+    def begin(self, progress: Progress) -> None:  # noqa: B027  # most have nothing to do here
+        """What has to be done once, in the process of the search, before the first candidate; goes on if it was killed.
+
+        Args:
+            progress: hears how it goes.
+        """
+
+    def end(self, progress: Progress, folder: Path) -> None:  # noqa: B027  # nor here
+        """What belongs to the report of a search, when its last candidate is done; goes on if it was killed.
+
+        Args:
+            progress: hears how it goes.
+            folder: of the run.
+        """
+
     # ---- what follows a search; only of evaluators whose candidates are networks that can be deployed
 
     @property
@@ -84,6 +114,15 @@ class Evaluator(ABC):
     def network_arch(self, arch: Architecture) -> Architecture:
         """The architecture of the network alone, in `network_space`."""
         return arch
+
+    def stored_as(self, arch: Architecture, build: Build) -> tuple[Build, list[Noted]]:
+        """How the network of a survivor is built when it is loaded again, and steps that were applied to it.
+
+        Args:
+            arch: of the network alone.
+            build: from its space.
+        """
+        return build, []
 
     def recipe(self, arch: Architecture) -> Recipe | None:
         """The recipe that belongs to a candidate; None where all survivors go through the same one."""

@@ -15,6 +15,7 @@ import torch
 from controllers import Controller, controllers
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.experiment.build import Brought, Prepared, prepare
+from nasbench.experiment.experiment import SUPERNET
 from nasbench.experiment.loading import parse_experiment
 from nasbench.experiment.result import Result
 from nasbench.experiment.run import run_search
@@ -24,6 +25,7 @@ from nasbench.problems.supervised import Supervised
 from nasbench.report.progress import SearchProgress
 from nasbench.search.callbacks import Callback
 from nasbench.storage.run_folder import RunFolder
+from nasbench.supernet.supernet import Supernet
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 from search_spaces import SearchSpace, spaces
@@ -35,7 +37,7 @@ MakeController = Callable[[SearchSpace], Controller]
 def search(
     space: SearchSpace | type[SearchSpace] | str | Section,
     *,
-    evaluate: Callable[..., Any] | Evaluator | str | Section | None = None,
+    evaluate: Callable[..., Any] | Evaluator | Supernet | str | Section | None = None,
     problem: Problem | str | Section | None = None,
     controller: str | Section | type[Controller] | MakeController = "random",
     objectives: Mapping[str, Any] | Sequence[Section],
@@ -77,7 +79,8 @@ def search(
     Args:
         space: an object or a class of a search space, its name, ``module:Class``, or {"name": ..., option: value}. A
             class that was defined in a notebook travels to Ray workers by value.
-        evaluate: a function of a `Candidate` that returns its metrics by name, an `Evaluator`, or the name of one.
+        evaluate: a function of a `Candidate` that returns its metrics by name, an `Evaluator`, the name of one, or a
+            supernet, whose weights all candidates share.
             None trains the network on `problem` or `data`.
         problem: what networks are for, such as ``image_classification("digits", epochs=3)``; an object of a class
             derived from `Problem`; or the section of an experiment, for `data` and `training`.
@@ -118,9 +121,13 @@ def search(
     Raises:
         UserError: something that was given is not allowed, or nothing was found that meets the limits.
     """
+    supernet = evaluate if isinstance(evaluate, Supernet) else None
+    if supernet is not None and problem is None and data is None:
+        problem = supernet.problem
     brought = Brought(
         space=_space_object(space),
         evaluate=evaluate if callable(evaluate) else None,
+        supernet=supernet,
         problem=problem if isinstance(problem, Problem) else None,
         controller=_controller_maker(controller, seed),
         callbacks=tuple(callback for callback in callbacks if isinstance(callback, Callback)),
@@ -177,7 +184,7 @@ def resume(
     folder: str | Path,
     *,
     space: SearchSpace | type[SearchSpace] | None = None,
-    evaluate: Callable[..., Any] | Evaluator | None = None,
+    evaluate: Callable[..., Any] | Evaluator | Supernet | None = None,
     problem: Problem | None = None,
     controller: type[Controller] | MakeController | None = None,
     callbacks: Sequence[Callback] = (),
@@ -190,7 +197,7 @@ def resume(
     Args:
         folder: of the run.
         space: the space, if it was given as an object whose class no module holds.
-        evaluate: the function or evaluator, likewise.
+        evaluate: the function, evaluator or supernet, likewise.
         problem: what networks are for, if it was given as an object.
         controller: the controller, if it was given as a class or a function.
         callbacks: objects that hear how the search goes.
@@ -208,7 +215,8 @@ def resume(
         sys.path.insert(0, code_folder)
     brought = Brought(
         space=None if space is None else _space_object(space),
-        evaluate=evaluate,
+        evaluate=None if isinstance(evaluate, Supernet) else evaluate,
+        supernet=evaluate if isinstance(evaluate, Supernet) else None,
         problem=problem,
         controller=None if controller is None else _controller_maker(controller, experiment.seed),
         callbacks=tuple(callbacks),
@@ -282,6 +290,8 @@ def _object_name(thing: Any) -> str:
 
 def _described(part: Any) -> Any:
     """The name or the section of a part; of an object, the name of its class or function."""
+    if isinstance(part, Supernet):
+        return {"name": SUPERNET}
     return part if isinstance(part, str | Mapping) else {"name": _object_name(part)}
 
 

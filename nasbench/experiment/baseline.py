@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.experiment import SUPERNET, Experiment
 from nasbench.experiment.stored import start_run
 from nasbench.latency.calibration import Calibration
 from nasbench.search.callbacks import Callback
@@ -47,6 +47,7 @@ def run_baseline(prepared: Prepared, folder: RunFolder, calibration: Calibration
                 "start_with": (),
                 "stop_at": {},
                 "callbacks": (),
+                "evaluator": _same_weights(experiment, folder, prepared.brought.supernet is not None),
             }
         )
         start_run(inner, asked, folder.code_folder(), f"the baseline of {folder.name}", may_change=True)
@@ -56,3 +57,17 @@ def run_baseline(prepared: Prepared, folder: RunFolder, calibration: Calibration
         with inner.locked():
             evaluator = alike.evaluator(inner, calibration)
             search_run(alike, inner, alike.study(inner, evaluator), evaluator, callback)
+
+
+def _same_weights(experiment: Experiment, folder: RunFolder, brought: bool) -> Any:
+    """The evaluator of the run; where it trained shared weights, a baseline takes those."""
+    named = experiment.evaluator
+    if (
+        named is None
+        or named.name != SUPERNET
+        or brought
+        or named.options.get("folder")
+        or experiment.space.options.get("folder")
+    ):
+        return named
+    return {"name": SUPERNET, **named.options, "folder": str(folder.supernet.absolute())}

@@ -24,8 +24,9 @@ from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.function import FunctionEvaluator
 from nasbench.evaluators.latency import LatencyEstimator
 from nasbench.evaluators.registry import evaluators
+from nasbench.evaluators.supernet import SupernetConfig, SupernetScores
 from nasbench.evaluators.trained import Trained, TrainingLimits
-from nasbench.experiment.experiment import TRAINS, Experiment, StartWith
+from nasbench.experiment.experiment import SUPERNET, TRAINS, Experiment, StartWith
 from nasbench.latency.calibration import Calibration
 from nasbench.latency.stored import CalibrationScope, load_calibration
 from nasbench.models.workbench import Workbench
@@ -45,6 +46,7 @@ from nasbench.search.trackers import MlflowCallback, WandbCallback
 from nasbench.storage.code_digest import code_digests, versions
 from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
+from nasbench.supernet.supernet import Supernet
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import Registry, UserError, check_options, one_of
 from nasbench_registry.files import user_path
@@ -65,6 +67,7 @@ class Brought:
         problem: what networks are for, in place of the sections data and training.
         controller: makes the controller for a space.
         callbacks: hear how the search goes, beside those that the experiment names.
+        supernet: a trained one, whose weights candidates share, where the evaluator is `SUPERNET`.
     """
 
     space: SearchSpace | None = None
@@ -72,6 +75,7 @@ class Brought:
     problem: Problem | None = None
     controller: Callable[[SearchSpace], Controller] | None = None
     callbacks: tuple[Callback, ...] = ()
+    supernet: Supernet | None = None
 
 
 @dataclass(frozen=True)
@@ -246,20 +250,29 @@ class Prepared:
     ) -> Trained:
         asked = self.experiment
         place = cache or asked.cache
+        costs = CandidateCosts(
+            self.device, frozenset(asked.needed_metrics), estimator, asked.objectives, asked.device.unsure_pct
+        )
+        limits = training_limits(asked, validate_every)
+        if asked.evaluator is not None and asked.evaluator.name == SUPERNET:
+            return SupernetScores(
+                space,
+                self.required,
+                costs,
+                SupernetConfig.read(dict(asked.evaluator.options)),
+                folder.supernet.absolute(),
+                supernet=self.brought.supernet,
+                objectives=asked.objectives,
+                limits=limits,
+            )
         return Trained(
             space,
             self.required,
-            CandidateCosts(
-                self.device,
-                frozenset(asked.needed_metrics),
-                estimator,
-                asked.objectives,
-                asked.device.unsure_pct,
-            ),
+            costs,
             objectives=asked.objectives,
             checkpoints=str(folder.checkpoints.folder.absolute()),
             cache=None if place is None else Cache(user_path(place), self.trains_by()),
-            limits=training_limits(asked, validate_every),
+            limits=limits,
         )
 
     def study(self, folder: RunFolder, evaluator: Evaluator) -> Study:

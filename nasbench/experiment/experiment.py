@@ -24,7 +24,8 @@ from nasbench.survivors.config import GateConfig
 from nasbench.training.config import TrainingConfig
 from nasbench_registry.config import Count, Named, Strict
 
-TRAINS = (None, "trained", "compressed")
+SUPERNET = "supernet"
+TRAINS = (None, "trained", "compressed", SUPERNET)
 """Evaluators whose candidates are networks that are trained on the section `data`."""
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.latency import LatencyEstimator, anchors_of
@@ -17,8 +20,9 @@ from nasbench.experiment.unchanged import begin_or_check
 from nasbench.latency.calibrate import calibrate
 from nasbench.latency.calibration import MEASURED, Calibration
 from nasbench.models.build import SpaceBuild
+from nasbench.models.model import Noted
 from nasbench.models.origin import origin_of
-from nasbench.models.store import save_model
+from nasbench.models.store import Origin, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.report.build import write_report
 from nasbench.search.callbacks import Callback, Callbacks
@@ -32,7 +36,7 @@ from nasbench.storage.files import write_json
 from nasbench.storage.run_folder import RunFolder
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import measure_stages, run_recipe, save_stages
-from nasbench_compression import Recipe
+from nasbench_compression import CompiledModel, Recipe
 from nasbench_registry import UserError
 
 
@@ -82,9 +86,11 @@ def run_search(
     if not begun and not isinstance(experiment.survivors, int):
         choose_survivors(study, experiment.survivors)  # refused now, and not after hours
     heard.begin(study, experiment.model_dump(mode="json"))
+    evaluator.begin(heard)
     search_run(prepared, folder, study, evaluator, heard, handle_signals=handle_signals)
     if experiment.baseline is not None:
         run_baseline(prepared, folder, calibration, heard)
+    evaluator.end(heard, folder.path)
     measured = {}
     predicted = experiment.needs_latency and experiment.device.latency == "predicted"
     if prepared.problem is not None and (prepared.searches_recipes or predicted):
@@ -221,16 +227,18 @@ def _survivor(
     callback.advance(begun + steps, f"survivor {rank}: measuring")
     known = functools.partial(prepared.device.candidate, prepared.network_space, arch)
     metrics, eager = measure_stages(stages, bench, prepared.device, known)
+    named = SpaceBuild(experiment.space.name, experiment.space.options, arch)
+    build, before = evaluator.stored_as(arch, named)
+
+    def save(place: Path, network: nn.Module | CompiledModel, *, steps: Sequence[Noted], origin: Origin) -> Path:
+        return save_model(place, network, build=build, task=problem.task, steps=[*before, *steps], origin=origin)
+
     described = save_stages(
         folder.path,
         place,
         stages,
         metrics,
-        save=functools.partial(
-            save_model,
-            build=SpaceBuild(experiment.space.name, experiment.space.options, arch),
-            task=problem.task,
-        ),
+        save=save,
         origin=origin_of(problem),
     )
     survivor = {

@@ -51,8 +51,13 @@ def problem_of(origin: Origin, task: Task, folder: Path) -> Problem:
             f"it again with its data."
         )
     with importable(folder, read_description(folder)):
-        training = TrainingConfig.model_validate(dict(origin.training))
-        problem = make_problem(origin.problem or {"name": CLASSIFICATION}, origin.data or None, training)
+        return problem_from(origin, task, folder)
+
+
+def problem_from(origin: Origin, task: Task, folder: Path) -> Problem:
+    """The same, where all code that it needs can be imported already; `folder` is for the errors."""
+    training = TrainingConfig.model_validate(dict(origin.training))
+    problem = make_problem(origin.problem or {"name": CLASSIFICATION}, origin.data or None, training)
     if problem.task != task:
         raise UserError(f"{folder} was made for {task}, and its data set now gives {problem.task}; use the same data.")
     if isinstance(problem, Supervised):

@@ -170,20 +170,41 @@ class Supervised(Problem):
         )
 
     def begin(
-        self, network: nn.Module, *, seed: int, epochs: int | None, device: str, accumulate: int, deadline: float | None
+        self,
+        network: nn.Module,
+        *,
+        seed: int,
+        epochs: int | None,
+        device: str,
+        accumulate: int,
+        deadline: float | None,
+        loss: Loss | None = None,
+        **options: Any,
     ) -> Training:
-        """A training that can be stopped after any epoch and taken up again; see `nasbench.training.Training`."""
+        """A training that can be stopped after any epoch and taken up again; see `nasbench.training.Training`.
+
+        Args:
+            network: what is trained.
+            seed: as for the following, see `Training`.
+            epochs: None is the full budget.
+            device: cpu or cuda.
+            accumulate: parts of a batch.
+            deadline: of `time.monotonic()`.
+            loss: in place of that of the problem.
+            options: others of `Training`.
+        """
         return Training(
             network,
             self.data.train,
             self.training,
             seed=seed,
             epochs=epochs,
-            loss=self._criterion,
+            loss=self._criterion if loss is None else loss,
             targets=self.data.kind,
             device=device,
             accumulate=accumulate,
             deadline=deadline,
+            **options,
         )
 
     @property

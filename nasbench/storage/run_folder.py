@@ -73,6 +73,8 @@ class RunFolder:
         self.trials = path / "trials.csv"
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.survivors = path / "survivors"
+        self.supernet = path / "supernet"
+        self.agreement = path / "agreement.json"
         self.tensorboard = path / "tensorboard"
         self.report_json = path / "report.json"
         self.report_html = path / "report.html"

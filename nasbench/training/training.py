@@ -81,6 +81,7 @@ class Training:
         accumulate: int = 1,
         deadline: float | None = None,
         on_batch: OnBatch | None = None,
+        max_gradient_norm: float = MAX_GRADIENT_NORM,
     ) -> None:
         """Move the model to the device; train nothing yet.
 
@@ -98,6 +99,7 @@ class Training:
                 up to that of the mean loss over the batch; but batch norm sees the smaller parts.
             deadline: value of `time.monotonic()` that no batch may end after; None is no limit.
             on_batch: called after each step; what it changes outside of the model, a resumed training does not know.
+            max_gradient_norm: gradients are clipped at this norm.
 
         Raises:
             UserError: the device can do no training, or not in `config.precision`.
@@ -112,6 +114,7 @@ class Training:
         self._started = time.monotonic()
         self._deadline = deadline
         self._on_batch = on_batch
+        self._max_gradient_norm = max_gradient_norm
         self._config = config
         self._accumulate = accumulate
         self.model = model
@@ -147,7 +150,7 @@ class Training:
         """Train for one more epoch; leave the model in training mode and the global generators as they were.
 
         The learning rate rises linearly over `config.warmup_epochs` and falls along a cosine to zero; gradients are
-        clipped at norm 5.
+        clipped.
 
         Raises:
             Diverged: the loss is not finite; or training accuracy was no better than guessing for
@@ -201,7 +204,7 @@ class Training:
                 correct += (logits_of(outputs).detach().argmax(1) == targets).sum()
             total += loss
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self._max_gradient_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return total

@@ -105,7 +105,7 @@ class DropLayers(Step):
                 scores = _importances(short, blocks, self.importance, context)
                 worst = min(blocks, key=lambda name: scores[name])
                 dropped[worst] = scores[worst]
-                _drop(short, worst)
+                drop_block(short, worst)
                 blocks.remove(worst)
             if self.epochs:
                 given(context.finetune)(short, epochs=self.epochs, learning_rate=self.learning_rate)
@@ -123,7 +123,7 @@ class DropLayers(Step):
         """See `Step.restore`."""
         model = copy_network(model)
         for name in note["dropped"]:
-            _drop(model, name)
+            drop_block(model, name)
         return model
 
 
@@ -183,7 +183,7 @@ def _why_needed(model: nn.Module, name: str, images: Tensor) -> str | None:
         if reason is not None:
             return f"{reason}, and would be lost"
     trial = copy_network(model)
-    _drop(trial, name)
+    drop_block(trial, name)
     try:
         run(trial, images)
     except Exception as error:  # whatever the user's network makes of it
@@ -205,7 +205,8 @@ def _recorder(seen: dict[str, list[Tensor | None]], name: str) -> Any:
     return hook
 
 
-def _drop(model: nn.Module, name: str) -> None:
+def drop_block(model: nn.Module, name: str) -> None:
+    """Let a block that `residual_blocks` gave pass its input on, in place."""
     replace_module(model, model.get_submodule(name), nn.Identity())
 
 
@@ -223,7 +224,7 @@ def _importances(model: nn.Module, blocks: list[str], importance: str, context: 
 
 def _accuracy_without(model: nn.Module, name: str, context: Context) -> float:
     trial = copy_network(model)
-    _drop(trial, name)
+    drop_block(trial, name)
     return float(given(context.evaluate)(trial))
 
 

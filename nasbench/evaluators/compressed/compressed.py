@@ -27,13 +27,14 @@ from nasbench.evaluators.compressed.latency import predict_artefact
 from nasbench.evaluators.compressed.space import JointSpace
 from nasbench.evaluators.costs import LATENCY
 from nasbench.evaluators.errors import InfeasibleError
-from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator
+from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator, Progress
 from nasbench.evaluators.latency import SECONDS_EACH, LatencyEstimator, anchors_of
 from nasbench.evaluators.outcomes import Ending
 from nasbench.evaluators.proxies import IMAGES, proxy
 from nasbench.evaluators.trained import Trained
 from nasbench.evaluators.trial import History, Trial
-from nasbench.models.build import SpaceBuild
+from nasbench.models.build import Build, SpaceBuild
+from nasbench.models.model import Noted
 from nasbench.models.store import load_compiled, load_model, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.objectives.metrics import Metrics, latency_and_throughput
@@ -52,8 +53,6 @@ ENOUGH = 8  # earlier candidates, with which a stage may compare
 WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
 
 Networks = Mapping[str, Mapping[str, float]]
-Noted = tuple[Step, dict[str, Any]]
-"""A step that was applied, with its note."""
 
 
 @dataclass(frozen=True)
@@ -270,6 +269,18 @@ class Compressed(Evaluator):
             return load_compiled(self.shared.artefacts / f"{number:05d}")
         except UserError:
             return None
+
+    def begin(self, progress: Progress) -> None:
+        """What training needs."""
+        self.training.begin(progress)
+
+    def end(self, progress: Progress, folder: Path) -> None:
+        """What training has to say at the end."""
+        self.training.end(progress, folder)
+
+    def stored_as(self, arch: Architecture, build: Build) -> tuple[Build, list[Noted]]:
+        """That of the network."""
+        return self.training.stored_as(arch, build)
 
     def trained(self, number: int, arch: Architecture, seed: int, epochs: int | None) -> nn.Module:
         """The trained network, before its recipe."""

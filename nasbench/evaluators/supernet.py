@@ -1,0 +1,231 @@
+"""Score candidates with weights that all of them share."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from torch import nn
+
+from nasbench.evaluators.candidate import Candidate
+from nasbench.evaluators.costs import ENERGY, LATENCY, ON_PAPER, CandidateCosts
+from nasbench.evaluators.evaluator import Progress
+from nasbench.evaluators.trained import Trained, TrainingLimits
+from nasbench.models.build import Build
+from nasbench.models.model import Noted
+from nasbench.objectives.objective import Objective
+from nasbench.problems.problem import Problem
+from nasbench.storage.files import write_json
+from nasbench.supernet.correlation import agreement
+from nasbench.supernet.elastic import ElasticSupernet
+from nasbench.supernet.elastic_space import ElasticSpace
+from nasbench.supernet.sampling import SAMPLINGS
+from nasbench.supernet.shared import share
+from nasbench.supernet.store import load_supernet
+from nasbench.supernet.supernet import DESCRIPTION, Supernet
+from nasbench_registry import UserError, one_of
+from nasbench_registry.config import Count, Positive, Strict, Whole
+from nasbench_registry.files import user_path
+from search_spaces import Architecture, SearchSpace
+
+AGREEMENT, ALONE = "agreement.json", "alone.json"
+
+
+class SupernetConfig(Strict):
+    """The options of the evaluator `supernet`.
+
+    Attributes:
+        folder: of a trained supernet; null trains shared weights of the space in the run folder. An elastic space
+            has its supernet.
+        epochs: that shared weights are trained for; null is training.epochs.
+        learning_rate: of shared weights; null is training.learning_rate.
+        sampling: which networks of the space are trained in a step: sandwich, uniform or fair.
+        kernels: whether small kernels are the middle of large ones (shared), or have weights of their own (separate).
+        examples: validation examples that candidates are judged on; null is all.
+        calibration_inputs: training inputs that statistics of batch norm are taken from anew for each candidate.
+        afterwards: what survivors go through: finetune trains them on from the shared weights, scratch from fresh ones,
+            shared leaves them as they are.
+        after_epochs: of that training; null is training.epochs.
+        check: networks that are trained alone when the search is over, to see whether the shared weights rank as they
+            do; 0 trains none.
+        check_epochs: of each of them; null is training.epochs.
+    """
+
+    folder: str | None = None
+    epochs: Count | None = None
+    learning_rate: Positive | None = None
+    sampling: str = "uniform"
+    kernels: Literal["shared", "separate"] = "shared"
+    examples: Count | None = 2048
+    calibration_inputs: Whole = 512
+    afterwards: Literal["finetune", "scratch", "shared"] = "finetune"
+    after_epochs: Count | None = None
+    check: Annotated[int, Field(ge=0)] = 24
+    check_epochs: Count | None = None
+
+    @classmethod
+    def read(cls, options: dict[str, Any]) -> SupernetConfig:
+        """The options as they are written; UserError if a name or a value is not allowed."""
+        for name in options:
+            one_of("option of evaluator supernet", name, cls.model_fields)
+        try:
+            made = cls.model_validate(options)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise UserError(
+                f"evaluator.{'.'.join(map(str, fault['loc']))} is {fault['input']!r}: {fault['msg']}."
+            ) from None
+        one_of("sampling", made.sampling, SAMPLINGS)
+        if made.check in (1, 2):
+            raise UserError(
+                f"evaluator.check is {made.check}; a rank correlation needs 3 networks, and 0 checks nothing."
+            )
+        return made
+
+
+class SupernetScores(Trained):
+    """The metrics of a candidate with shared weights; they are trained once, before the first candidate.
+
+    Args:
+        space: that candidates belong to.
+        problem: what networks are for.
+        costs: what is asked of the device.
+        config: the options.
+        folder: where shared weights are trained and kept, if `config` names none.
+        supernet: a trained one; None takes that of the space, or of the folder.
+        objectives: whose limits end a candidate.
+        limits: what one candidate may use.
+    """
+
+    summary = "the network with weights that are shared by all networks, trained once"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        problem: Problem,
+        costs: CandidateCosts,
+        config: SupernetConfig,
+        folder: Path,
+        *,
+        supernet: Supernet | None = None,
+        objectives: Sequence[Objective] = (),
+        limits: TrainingLimits | None = None,
+    ) -> None:
+        super().__init__(space, problem, costs, objectives=objectives, limits=limits)
+        self.config = config
+        self.folder = folder if config.folder is None else user_path(config.folder)
+        if supernet is None and isinstance(space, ElasticSpace):
+            supernet = space.supernet
+        if supernet is not None and supernet.problem.task != problem.task:
+            raise UserError(
+                f"the supernet was trained for {supernet.problem.task}, and the data of this search are "
+                f"{problem.task}; search with the data that it was trained on."
+            )
+        self._given = supernet
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of the problem, and the costs."""
+        return (*self.problem.metrics, "epochs", *ON_PAPER, *LATENCY, *ENERGY)
+
+    @property
+    def supernet(self) -> Supernet:
+        """The shared weights, read once a process.
+
+        Raises:
+            UserError: they were not trained yet.
+        """
+        if self._given is not None:
+            return self._given
+        return _loaded(self.folder, self.space, self.problem)
+
+    def begin(self, progress: Progress) -> None:
+        """See `Evaluator.begin`: train the shared weights, or go on with it."""
+        asked = self.config
+        if self._given is not None or (self.folder / DESCRIPTION).exists():
+            return
+        if asked.folder is not None:
+            load_supernet(self.folder)  # which says what is missing
+        supernet = share(
+            self.space,
+            self.problem,
+            kernels=asked.kernels,
+            calibration_inputs=asked.calibration_inputs,
+        )
+        epochs = asked.epochs or self.problem.training.epochs
+        progress.phase("train shared weights", epochs)
+        supernet.train(
+            epochs=epochs,
+            device=self.limits.device,
+            sampling=asked.sampling,
+            learning_rate=asked.learning_rate,
+            folder=self.folder,
+            on_epoch=lambda epoch: progress.advance(epoch.number, f"loss {epoch.loss:.3g}"),
+        )
+
+    def end(self, progress: Progress, folder: Path) -> None:
+        """See `Evaluator.end`: compare with networks that are trained alone, into `AGREEMENT`."""
+        asked = self.config
+        if not asked.check or (folder / AGREEMENT).exists():
+            return
+        progress.phase("train networks alone, to compare", asked.check)
+        result = agreement(
+            self.supernet,
+            networks=asked.check,
+            epochs=asked.check_epochs,
+            device=self.limits.device,
+            file=folder / ALONE,
+            on_network=progress.advance,
+        )
+        write_json(folder / AGREEMENT, result.to_json())
+
+    def _train(
+        self, model: nn.Module, candidate: Candidate, metrics: dict[str, float], deadline: float | None
+    ) -> dict[str, float]:
+        """Nothing is trained: the metrics with the shared weights."""
+        began = time.perf_counter()
+        network = self.supernet.network(candidate.arch).to(self.limits.device)
+        result: dict[str, float] = {"epochs": float(self.supernet.epochs), **self._judge.score(network, "val")}
+        result["training_seconds"] = time.perf_counter() - began
+        candidate.report(1, metrics | result)
+        return result
+
+    @functools.cached_property
+    def _judge(self) -> Problem:
+        """The problem, with as many validation examples as candidates are judged on."""
+        examples = self.config.examples
+        return self.problem if examples is None else self.problem.fewer(examples, 0)
+
+    def stored_as(self, arch: Architecture, build: Build) -> tuple[Build, list[Noted]]:
+        """The network of an elastic one needs neither its supernet nor its space; see `Evaluator.stored_as`."""
+        return self._given.stored_as(arch) if isinstance(self._given, ElasticSupernet) else (build, [])
+
+    def trained(self, number: int, arch: Architecture, seed: int, epochs: int | None) -> nn.Module:
+        """The network of a survivor, fine-tuned from the shared weights or trained alone, as the options say."""
+        asked = self.config
+        alone = asked.afterwards == "scratch"
+        network = self.supernet.untrained(arch, seed) if alone else self.supernet.network(arch)
+        if asked.afterwards != "shared":
+            self.problem.fit(network, seed=seed, epochs=asked.after_epochs, device=self.limits.device)
+        return network.eval()
+
+
+@functools.lru_cache(maxsize=1)
+def _cached(folder: Path, stamp: int) -> list[Supernet]:
+    return []
+
+
+def _loaded(folder: Path, space: SearchSpace, problem: Problem) -> Supernet:
+    """The supernet of a folder, which is kept until its files change."""
+    try:
+        stamp = (folder / DESCRIPTION).stat().st_mtime_ns
+    except OSError:
+        stamp = 0
+    kept = _cached(folder, stamp)
+    if not kept:
+        kept.append(load_supernet(folder, problem, space))
+    return kept[0]

@@ -1,0 +1,1 @@
+"""Weight sharing: one training that gives every network of a space."""

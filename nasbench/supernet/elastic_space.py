@@ -1,0 +1,108 @@
+"""The space of the networks inside an elastic one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from torch import nn
+
+from nasbench_compression.subnetworks import Divisible
+from nasbench_registry import UserError
+from nasbench_registry.files import user_path
+from search_spaces import Architecture, Decision, SearchSpace, Task
+
+if TYPE_CHECKING:
+    from nasbench.supernet.elastic import ElasticSupernet
+
+RESOLUTION = "resolution"
+LEFT_OUT, KEPT = "left out", "kept"
+
+
+class ElasticSpace(SearchSpace):
+    """Widths of the groups of channels, residual blocks, and the resolution, of an elastic network.
+
+    A width is the number of channels that are left of a group, by the name of its first layer; a block is "kept" or
+    "left out", by its name; the resolution is the side of the images in pixels that the network computes with. `build` gives
+    a network with the weights of the supernet as they are now.
+
+    Args:
+        folder: of the supernet, as ``nasbench elastic`` or `Supernet.save` wrote it.
+    """
+
+    name = "elastic"
+    summary: ClassVar[str] = "the networks inside a trained one, with its weights"
+
+    def __init__(self, folder: str = "") -> None:
+        if not folder:
+            raise UserError(
+                "space 'elastic' is that of a trained supernet; give its folder, as in "
+                "space: {name: nasbench.supernet.elastic_space:ElasticSpace, folder: DIR}."
+            )
+        from nasbench.supernet.store import load_supernet
+
+        self.folder = folder
+        supernet = load_supernet(user_path(folder))
+        if not isinstance(supernet.space, ElasticSpace):
+            raise UserError(f"{folder} holds shared weights of space {supernet.space.name!r}; name that space.")
+        self.supernet: ElasticSupernet = supernet.space.supernet
+        self.decisions = supernet.space.decisions
+
+    @classmethod
+    def with_decisions(cls, decisions: Sequence[Decision]) -> Self:
+        """A space of these decisions; its `supernet` is set by who made it."""
+        made = cls.__new__(cls)
+        made.decisions, made.folder = tuple(decisions), ""
+        return made
+
+    def build(self, arch: Architecture, task: Task) -> nn.Module:
+        """The network with copies of the shared weights; the task is that of the supernet.
+
+        Statistics of batch norm are those of the whole network, which training or `Supernet.network` takes anew.
+        """
+        if task is not None and task != self.supernet.problem.task:
+            raise UserError(
+                f"this supernet was trained for {self.supernet.problem.task}, and not for {task}; use its own data."
+            )
+        return copy.deepcopy(self.supernet.member(arch).fill(self.supernet.weights)).train()
+
+
+def elastic_decisions(
+    divisible: Divisible, widths: Sequence[float], round_to: int | None, depth: bool, resolutions: Sequence[int]
+) -> list[Decision]:
+    """The decisions of an elastic network: first the resolution, then blocks, then widths, from the least to all.
+
+    Args:
+        divisible: what may be missing.
+        widths: shares of the channels of a group that may be left.
+        round_to: numbers of channels that may be left are multiples of this; the whole number always may.
+        depth: whether blocks may be missing.
+        resolutions: sides of the images in pixels.
+    """
+    made = [Decision(RESOLUTION, tuple(sorted(resolutions)))] if len(resolutions) > 1 else []
+    blocks = list(divisible.blocks) if depth else []
+    made += [Decision(block, (LEFT_OUT, KEPT)) for block in blocks]
+    for group in divisible.groups:
+        counts = {round_units(group.size, group.share, share, round_to) for share in widths}
+        options = tuple(sorted(counts))
+        if len(options) > 1:
+            block = divisible.block_of(group)
+            made.append(Decision(group.layer, options, when={block: KEPT} if block in blocks else {}))
+    return made
+
+
+def round_units(size: int, share: int, part: float, round_to: int | None) -> int:
+    """Channels that are left of a group at a share of it.
+
+    Args:
+        size: units of the group.
+        share: channels of a unit.
+        part: of the channels.
+        round_to: see `elastic_decisions`.
+    """
+    whole = size * share
+    if part >= 1:
+        return whole
+    step = share if round_to is None else share * max(1, round_to // share)
+    return min(whole, max(step, round(part * whole / step) * step))

@@ -1,0 +1,252 @@
+"""Shared weights of any space: one set of tensors, of which each network takes leading slices."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nasbench.models.build import Build, SpaceBuild
+from nasbench.models.model import Noted
+from nasbench.models.origin import origin_of, problem_from
+from nasbench.models.store import Origin
+from nasbench.problems.problem import Problem
+from nasbench.supernet.sampling import extremes
+from nasbench.supernet.supernet import Supernet
+from nasbench.supernet.weights import Member, SharedWeights, Source
+from nasbench_compression.copying import summary
+from nasbench_compression.step import count_parameters
+from nasbench_compression.subnetworks import Positions
+from nasbench_registry import UserError, one_of
+from search_spaces import Architecture, SearchSpace, Task, get_space, spaces
+from search_spaces.fresh_model import fresh_model
+
+Kernels = Literal["shared", "separate"]
+KERNELS = ("shared", "separate")
+
+_ENOUGH = 100
+"""Networks in a row that bring no new tensor and no larger one: then all are taken to be known."""
+_AT_MOST = 3000
+
+
+class SharedSupernet(Supernet):
+    """Weights that all networks of a space share; made by `share`.
+
+    A parameter is shared by all networks that have one at the same path of modules of the same classes, such as
+    ``cells.0.edge1.0.weight``; smaller ones are leading slices of the largest, and kernels its middle (weight
+    entanglement: Chen et al., AutoFormer, ICCV 2021, arXiv:2107.00651).
+
+    Attributes:
+        kernels: "shared": small kernels are the middle of large ones; "separate": each size has weights of its own.
+    """
+
+    kind: ClassVar[str] = "shared"
+    sampling: ClassVar[str] = "uniform"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        problem: Problem,
+        weights: SharedWeights,
+        *,
+        smallest: Architecture,
+        largest: Architecture,
+        kernels: Kernels = "shared",
+        seed: int = 0,
+        calibration_inputs: int = 512,
+    ) -> None:
+        super().__init__(
+            space, problem, weights, smallest=smallest, largest=largest, calibration_inputs=calibration_inputs
+        )
+        self.kernels, self.seed = kernels, seed
+
+    def make_member(self, arch: Architecture) -> Member:
+        """See `Supernet.make_member`."""
+        network = fresh_model(self.space, arch, self.problem.task, self.seed)
+        sources = {}
+        for name, (key, parameter) in shared_names(network, self.kernels).items():
+            whole = tuple(self.weights[key].shape) if key in self.weights else ()
+            if any(size > most for size, most in zip(parameter.shape, whole, strict=True)) or not whole:
+                raise UserError(
+                    f"the network {self.space.format(arch)} has a part, {name}, that is in none of the networks of "
+                    f"which the shared weights were made; raise networks of share()."
+                )
+            sources[name] = Source(key, _leading(tuple(parameter.shape), whole))
+        return Member(network, sources)
+
+    def stored_as(self, arch: Architecture) -> tuple[Build, list[Noted]]:
+        """See `Supernet.stored_as`."""
+        name, options = source_of(self.space)
+        return SpaceBuild(name, options, arch), []
+
+    def describe(self, folder: Path) -> dict[str, Any]:
+        """See `Supernet.describe`."""
+        name, options = source_of(self.space)
+        return {
+            "kernels": self.kernels,
+            "seed": self.seed,
+            "space": {"name": name, **options},
+            "task": self.problem.task.to_json(),
+            "origin": dataclasses.asdict(origin_of(self.problem)),
+        }
+
+    def untrained(self, arch: Architecture, seed: int) -> nn.Module:
+        """See `Supernet.untrained`."""
+        return fresh_model(self.space, arch, self.problem.task, seed)
+
+
+def source_of(space: SearchSpace) -> tuple[str, dict[str, Any]]:
+    """The name and the options by which a space is made again: those that its object keeps under their names."""
+    kind = type(space)
+    known = space.name if space.name in spaces.entries and spaces.find(space.name) is kind else None
+    kept = {name: getattr(space, name, None) for name in inspect.signature(kind).parameters}
+    plain = {name: value for name, value in kept.items() if isinstance(value, str | int | float | bool | list | tuple)}
+    return known or f"{kind.__module__}:{kind.__qualname__}", plain
+
+
+def shared_names(network: nn.Module, kernels: Kernels) -> dict[str, tuple[str, nn.Parameter]]:
+    """The name under which each parameter of a network is shared, and the parameter, by its name in the network."""
+    classes = {path: type(module).__name__ for path, module in network.named_modules()}
+    shared = {}
+    for name, parameter in network.named_parameters():
+        path, _, attribute = name.rpartition(".")
+        steps = path.split(".") if path else []
+        along = [f"{step}={classes['.'.join(steps[: index + 1])]}" for index, step in enumerate(steps)]
+        module = network.get_submodule(path)
+        role = str(parameter.ndim)
+        if isinstance(module, nn.modules.conv._ConvNd):
+            if module.groups > 1:
+                role += "depthwise" if module.groups == module.in_channels else f"groups{module.groups}"
+            if kernels == "separate":
+                role += "x".join(map(str, module.kernel_size))
+        shared[name] = "|".join((*along, attribute, role)), parameter
+    return shared
+
+
+def _leading(shape: tuple[int, ...], whole: tuple[int, ...]) -> Positions:
+    """The first positions along outputs and inputs, the middle ones along a kernel."""
+    along = []
+    for dimension, (size, most) in enumerate(zip(shape, whole, strict=True)):
+        start = (most - size) // 2 if dimension >= 2 else 0
+        along.append(None if size == most else slice(start, start + size))
+    return Positions(tuple(along))
+
+
+def share(
+    space: SearchSpace,
+    problem: Problem,
+    *,
+    kernels: Kernels = "shared",
+    networks: int = _ENOUGH,
+    calibration_inputs: int = 512,
+    seed: int = 0,
+) -> SharedSupernet:
+    """Weights that all networks of a space share; `train` trains them.
+
+    Nothing is asked of the space but `build`. Networks are sampled until so many in a row bring no parameter that is
+    new or larger than those before.
+
+    Args:
+        space: of the networks.
+        problem: what they are for.
+        kernels: see `SharedSupernet`.
+        networks: that bring nothing new before the search for parameters ends.
+        calibration_inputs: see `Supernet`.
+        seed: of the first weights, and of the sample.
+
+    Raises:
+        UserError: the networks share no parameter, or one of them cannot be built.
+    """
+    one_of("kernels", kernels, KERNELS)
+    rng = np.random.default_rng(seed)
+    shapes: dict[str, tuple[int, ...]] = {}
+    largest_of: dict[str, Tensor] = {}
+    owners: dict[str, int] = {}
+
+    def look(arch: Architecture) -> bool:
+        """Whether the network has a parameter that is new or larger."""
+        try:
+            network = fresh_model(space, arch, problem.task, seed)
+        except Exception as error:  # whatever the user's space raises
+            raise UserError(f"the network {space.format(arch)} cannot be built: {summary(error)}.") from error
+        news = False
+        for key, parameter in shared_names(network, kernels).values():
+            before = shapes.get(key, (0,) * parameter.ndim)
+            shapes[key] = tuple(map(max, before, parameter.shape))
+            owners[key] = owners.get(key, 0) + 1
+            news |= shapes[key] != before
+            if key not in largest_of or parameter.numel() > largest_of[key].numel():
+                largest_of[key] = parameter.detach()
+        return news
+
+    def size(arch: Architecture) -> float:
+        return count_parameters(fresh_model(space, arch, problem.task, seed))
+
+    smallest, largest = extremes(space, size, rng)
+    look(smallest), look(largest)
+    quiet = seen = 0
+    while quiet < networks and seen < _AT_MOST:
+        quiet = 0 if look(space.sample(rng)) else quiet + 1
+        seen += 1
+    if seen + 2 > len(shapes) and max(owners.values(), default=0) <= 1:
+        raise UserError(
+            f"no two networks of space {space.name!r} have a parameter at the same place, so there is nothing to "
+            f"share; build networks whose modules have the same names."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    weights = SharedWeights({key: _filled(largest_of[key], shape, generator) for key, shape in sorted(shapes.items())})
+    return SharedSupernet(
+        space,
+        problem,
+        weights,
+        smallest=smallest,
+        largest=largest,
+        kernels=kernels,
+        seed=seed,
+        calibration_inputs=calibration_inputs,
+    )
+
+
+def _filled(fresh: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """First values in the shape of the largest: those of a network, and around them such as have the same spread."""
+    if tuple(fresh.shape) == shape:
+        return fresh.clone()
+    spread = float(fresh.std()) if fresh.numel() > 1 else 0.0
+    made = torch.randn(shape, generator=generator, dtype=fresh.dtype) * spread + fresh.mean()
+    part = _leading(tuple(fresh.shape), shape).take(made)
+    part.copy_(fresh)
+    return made
+
+
+def load_shared(
+    folder: Path, about: Mapping[str, Any], space: SearchSpace | None, problem: Problem | None
+) -> SharedSupernet:
+    """Read what `Supernet.save` wrote of shared weights, but for the weights.
+
+    Args:
+        folder: of the supernet.
+        about: its description.
+        space: of the networks; None makes it again by its name.
+        problem: what they are for; None makes it again from its data.
+    """
+    if space is None:
+        named = dict(about["space"])
+        space = get_space(named.pop("name"), **named)
+    if problem is None:
+        problem = problem_from(Origin(**about["origin"]), Task.from_json(about["task"]), folder)
+    archs = {name: space.architecture(about[name]) for name in ("smallest", "largest")}
+    return SharedSupernet(
+        space,
+        problem,
+        SharedWeights({name: torch.zeros(shape) for name, shape in about["shapes"].items()}),
+        kernels=about["kernels"],
+        seed=int(about["seed"]),
+        calibration_inputs=int(about["calibration_inputs"]),
+        **archs,
+    )
