@@ -27,6 +27,7 @@ COMMANDS = {
     "calibrate": "Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts.",
     "train": "Train one architecture from scratch as an experiment says, and judge it on test images.",
     "import": "Make a model folder of a network from outside: a function that builds it, weights, data.",
+    "elastic": "Train all networks inside a trained one together: fewer channels and blocks, smaller images.",
     "compress": "Take a stored model through a recipe, measure every stage, and save them.",
     "export": "Compile a stored model for a runtime, check its accuracy, and save the artefact.",
     "matrix": "Accuracy, bytes, latency and conversion time of models x variants x backends x precisions.",

@@ -20,6 +20,7 @@ from nasbench.models.model import Noted
 from nasbench.objectives.objective import Objective
 from nasbench.problems.problem import Problem
 from nasbench.storage.files import write_json
+from nasbench.storage.run_folder import RunFolder
 from nasbench.supernet.correlation import agreement
 from nasbench.supernet.elastic import ElasticSupernet
 from nasbench.supernet.elastic_space import ElasticSpace
@@ -32,7 +33,7 @@ from nasbench_registry.config import Count, Positive, Strict, Whole
 from nasbench_registry.files import user_path
 from search_spaces import Architecture, SearchSpace
 
-AGREEMENT, ALONE = "agreement.json", "alone.json"
+ALONE = "alone.json"
 
 
 class SupernetConfig(Strict):
@@ -168,9 +169,10 @@ class SupernetScores(Trained):
         )
 
     def end(self, progress: Progress, folder: Path) -> None:
-        """See `Evaluator.end`: compare with networks that are trained alone, into `AGREEMENT`."""
+        """See `Evaluator.end`: compare with networks that are trained alone, for the report."""
         asked = self.config
-        if not asked.check or (folder / AGREEMENT).exists():
+        place = RunFolder(folder).agreement
+        if not asked.check or place.exists():
             return
         progress.phase("train networks alone, to compare", asked.check)
         result = agreement(
@@ -181,7 +183,7 @@ class SupernetScores(Trained):
             file=folder / ALONE,
             on_network=progress.advance,
         )
-        write_json(folder / AGREEMENT, result.to_json())
+        write_json(place, result.to_json())
 
     def _train(
         self, model: nn.Module, candidate: Candidate, metrics: dict[str, float], deadline: float | None

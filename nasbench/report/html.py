@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from nasbench.devices.measure import ESTIMATORS
 from nasbench.report import figures, units
+from nasbench.report.agreement import agreement_figure
 from nasbench.report.cost import cost_rows, cost_sentence
 from nasbench.report.curves import curve, learning_curves, quality_of, shown_curves
 from nasbench.report.failures import failed_kinds, messages
@@ -72,6 +73,7 @@ def write_html(report: Record, path: Path) -> None:
             "hypervolume": hypervolume_over_time(report),
             "baseline": against_baseline(report),
             "curves": learning_curves(report),
+            "agreement": agreement_figure(report.get("shared_weights")),
             "predictor": figures.predictor(report.get("predictor") or {}),
         },
         progress=figures.progress_scores(report)[0],

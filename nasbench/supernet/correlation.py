@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Agreement:
         architectures: in the notation of the space.
         shared: (n,) quality with the shared weights.
         alone: (n,) quality after training alone.
-        spearman: rank correlation of the two; NaN where all values of one are equal.
+        spearman: rank correlation of the two; NaN, as its interval, where all values of one are equal.
         interval: of it, 95 %, by bootstrap over networks.
     """
 
@@ -45,6 +46,8 @@ class Agreement:
     def sentence(self) -> str:
         """What follows for a search with the shared weights."""
         low, high = self.interval
+        if not math.isfinite(low):
+            return f"All of {len(self.shared)} networks do equally well, which says nothing of their ranks."
         figures = (
             f"The rank correlation (Spearman) of {len(self.shared)} networks with shared weights and trained alone for "
             f"{self.epochs} epochs is {self.spearman:.2f} (95 % interval {low:.2f} to {high:.2f})"
@@ -57,7 +60,9 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """All fields, and the sentence."""
-        return self.__dict__ | {"interval": list(self.interval), "sentence": self.sentence}
+        known = math.isfinite(self.spearman)
+        figures = {"spearman": self.spearman, "interval": list(self.interval)} if known else {}
+        return {**self.__dict__, "spearman": None, "interval": None, **figures, "sentence": self.sentence}
 
 
 def agreement(
@@ -108,12 +113,14 @@ def agreement(
             on_network(number)
     one, other = np.array(shared), np.array(alone)
     rows = bootstrap_rows(len(archs))
+    spearman = rank_correlation(one, other)
+    unknown = (math.nan, math.nan)
     return Agreement(
         problem.quality,
         length,
         list(map(supernet.space.format, archs)),
         shared,
         alone,
-        rank_correlation(one, other),
-        bootstrap_interval(rank_correlations(one[rows], other[rows])),
+        spearman,
+        bootstrap_interval(rank_correlations(one[rows], other[rows])) if math.isfinite(spearman) else unknown,
     )

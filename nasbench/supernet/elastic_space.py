@@ -24,8 +24,8 @@ class ElasticSpace(SearchSpace):
     """Widths of the groups of channels, residual blocks, and the resolution, of an elastic network.
 
     A width is the number of channels that are left of a group, by the name of its first layer; a block is "kept" or
-    "left out", by its name; the resolution is the side of the images in pixels that the network computes with. `build` gives
-    a network with the weights of the supernet as they are now.
+    "left out", by its name; the resolution is the side of the images in pixels that the network computes with. `build`
+    gives a network with the weights of the supernet as they are now.
 
     Args:
         folder: of the supernet, as ``nasbench elastic`` or `Supernet.save` wrote it.

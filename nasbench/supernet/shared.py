@@ -71,8 +71,8 @@ class SharedSupernet(Supernet):
         network = fresh_model(self.space, arch, self.problem.task, self.seed)
         sources = {}
         for name, (key, parameter) in shared_names(network, self.kernels).items():
-            whole = tuple(self.weights[key].shape) if key in self.weights else ()
-            if any(size > most for size, most in zip(parameter.shape, whole, strict=True)) or not whole:
+            whole = tuple(self.weights[key].shape) if key in self.weights else (0,) * parameter.ndim
+            if any(size > most for size, most in zip(parameter.shape, whole, strict=True)):
                 raise UserError(
                     f"the network {self.space.format(arch)} has a part, {name}, that is in none of the networks of "
                     f"which the shared weights were made; raise networks of share()."
@@ -167,10 +167,12 @@ def share(
     rng = np.random.default_rng(seed)
     shapes: dict[str, tuple[int, ...]] = {}
     largest_of: dict[str, Tensor] = {}
-    owners: dict[str, int] = {}
+    owner: dict[str, tuple[int, ...]] = {}
+    sharing = False
 
     def look(arch: Architecture) -> bool:
         """Whether the network has a parameter that is new or larger."""
+        nonlocal sharing
         try:
             network = fresh_model(space, arch, problem.task, seed)
         except Exception as error:  # whatever the user's space raises
@@ -179,7 +181,7 @@ def share(
         for key, parameter in shared_names(network, kernels).values():
             before = shapes.get(key, (0,) * parameter.ndim)
             shapes[key] = tuple(map(max, before, parameter.shape))
-            owners[key] = owners.get(key, 0) + 1
+            sharing |= owner.setdefault(key, arch.picks) != arch.picks
             news |= shapes[key] != before
             if key not in largest_of or parameter.numel() > largest_of[key].numel():
                 largest_of[key] = parameter.detach()
@@ -194,11 +196,11 @@ def share(
     while quiet < networks and seen < _AT_MOST:
         quiet = 0 if look(space.sample(rng)) else quiet + 1
         seen += 1
-    if seen + 2 > len(shapes) and max(owners.values(), default=0) <= 1:
-        raise UserError(
-            f"no two networks of space {space.name!r} have a parameter at the same place, so there is nothing to "
-            f"share; build networks whose modules have the same names."
-        )
+        if not sharing and seen >= networks:
+            raise UserError(
+                f"no two of {seen} networks of space {space.name!r} have a parameter at the same place, so there is "
+                f"nothing to share; build networks whose modules have the same names."
+            )
     generator = torch.Generator().manual_seed(seed)
     weights = SharedWeights({key: _filled(largest_of[key], shape, generator) for key, shape in sorted(shapes.items())})
     return SharedSupernet(

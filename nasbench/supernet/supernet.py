@@ -113,11 +113,10 @@ class Supernet(ABC):
     def member(self, arch: Architecture) -> Member:
         """See `make_member`; the last ones are kept."""
         self.space.require_valid(arch)
-        key = self.space.canonical(arch).picks
-        member = self._members.pop(key, None)
+        member = self._members.pop(arch.picks, None)
         if member is None:
             member = self.make_member(arch)
-        self._members[key] = member
+        self._members[arch.picks] = member
         while len(self._members) > MEMBERS:
             self._members.popitem(last=False)
         return member

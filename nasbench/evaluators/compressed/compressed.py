@@ -210,7 +210,7 @@ class Compressed(Evaluator):
         for count in range(len(recipe.steps), 0, -1):
             with contextlib.suppress(UserError):
                 stored = load_model(self._beginning(network, recipe.steps[:count], bench.seed))
-                done, model, steps = count, stored.model, list(stored.steps)
+                done, model, steps = count, stored.model, list(stored.steps)[len(self._built(network)[1]) :]
                 break
         context = bench.context(teacher=trained)
         last: nn.Module | CompiledModel = model
@@ -403,13 +403,12 @@ class Compressed(Evaluator):
         with contextlib.suppress(OSError):  # another worker was faster
             os.replace(aside, folder)
 
+    def _built(self, network: Architecture) -> tuple[Build, list[Noted]]:
+        """How an uncompressed network is built, and the steps that this takes."""
+        return self.stored_as(network, SpaceBuild(self.shared.space.name, self.shared.space.options, network))
+
     def _save(
         self, folder: Path, model: nn.Module | CompiledModel, steps: Sequence[Noted], network: Architecture
     ) -> None:
-        save_model(
-            folder,
-            model,
-            build=SpaceBuild(self.shared.space.name, self.shared.space.options, network),
-            task=self.training.problem.task,
-            steps=steps,
-        )
+        build, before = self._built(network)
+        save_model(folder, model, build=build, task=self.training.problem.task, steps=[*before, *steps])

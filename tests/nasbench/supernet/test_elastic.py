@@ -1,0 +1,164 @@
+"""Elastic networks of a trained one."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nasbench as nb
+from nasbench.supernet.sampling import Sandwich
+from nasbench.supernet.training import EpochDone, _Step
+from nasbench_registry import UserError
+
+
+def changed(space, name):
+    """The largest architecture with one decision at its least option."""
+    position = [decision.name for decision in space.decisions].index(name)
+    picks = [len(decision.options) - 1 for decision in space.decisions]
+    picks[position] = 0
+    return space.architecture(picks)
+
+
+def test_the_space_has_resolutions_blocks_and_widths(elastic):
+    names = [decision.name for decision in elastic.space.decisions]
+    assert elastic.space.decisions[0].options == (6, 8)
+    assert elastic.divisible.blocks and set(elastic.divisible.blocks) < set(names)
+    inside = next(decision for decision in elastic.space.decisions if decision.when)
+    block = next(iter(inside.when))
+    without = elastic.space.choices(changed(elastic.space, block))
+    assert inside.name not in without, "the width of a layer in a block that is left out does not matter"
+    assert inside.options[-1] == 2 * inside.options[0]
+
+
+def test_the_largest_is_the_trained_network(elastic, trained, digits):
+    elastic.calibration_inputs = 0
+    images = digits.examples(16)
+    with torch.no_grad():
+        assert torch.equal(elastic.network(elastic.largest)(images), trained.network.eval()(images))
+
+
+def test_extracted_networks_give_what_the_supernet_does_and_come_back(elastic, digits, tmp_path):
+    """For every kind of elasticity, beside the smallest and a few by chance."""
+    images = digits.examples(16)
+    space = elastic.space
+    width = next(decision.name for decision in space.decisions if not decision.when and decision.name != "resolution")
+    archs = [elastic.smallest, changed(space, "resolution"), changed(space, elastic.divisible.blocks[0])]
+    for number, arch in enumerate([*archs, changed(space, width), *elastic.sample(2, seed=1)]):
+        extracted = elastic.extract(arch)
+        member = elastic.make_member(arch)
+        buffers = dict(extracted.network.named_buffers())
+        for name, buffer in member.network.named_buffers():
+            buffer.copy_(buffers[name])
+        member.network.eval()
+        with torch.no_grad():
+            expected = member.forward(elastic.weights, images)
+            assert torch.allclose(extracted.network(images), expected, atol=1e-5)
+            loaded = nb.load(extracted.save(tmp_path / str(number))).network
+            assert torch.equal(loaded(images), extracted.network(images))
+
+
+def test_an_extracted_network_is_compressed_as_any_other(elastic, digits):
+    small = elastic.extract(elastic.smallest).compress(
+        [nb.Quantize(precision="int8"), nb.Compile(backend="onnxruntime")]
+    )
+    assert small.predict(digits.examples(4)).shape == (4, 10)
+
+
+def test_the_gradient_of_a_step_is_that_of_its_networks_added_up(elastic, digits):
+    """Against networks with copies of their weights, whose gradients are put back by hand."""
+    elastic.problem = digits
+    archs = [elastic.largest, elastic.smallest, *elastic.sample(2, seed=3)]
+    images, labels = digits.examples(32), digits.targets(32)
+    losses = []
+
+    class Fixed(Sandwich):
+        def draw(self, space, smallest, largest, rng):
+            return archs
+
+    step = _Step(elastic, Fixed(), seed=0).train()
+    loss = step.loss(images, step(images), labels)
+    loss.backward()
+    expected = {name: torch.zeros(shape) for name, shape in elastic.weights.shapes.items()}
+    teacher = None
+    for arch in archs:
+        member = elastic.make_member(arch)
+        network = copy.deepcopy(member.fill(elastic.weights)).train()
+        outputs = network(images)
+        if teacher is None:
+            teacher = outputs.detach()
+            value = nn.functional.cross_entropy(outputs, labels)
+        else:
+            value = -(teacher.softmax(1) * outputs.log_softmax(1)).sum(1).mean()
+        value.backward()
+        losses.append(value.item())
+        for name, parameter in network.named_parameters():
+            source = member.sources[name]
+            whole = expected[source.name.replace(".", "/")]
+            places = source.positions.take(torch.arange(whole.numel()).view_as(whole))
+            whole.view(-1)[places.flatten()] += parameter.grad.flatten()
+    assert loss.item() == pytest.approx(sum(losses), rel=1e-5)
+    for name, parameter in elastic.weights.named_parameters():
+        assert torch.allclose(parameter.grad, expected[name], atol=1e-5, rtol=1e-4), name
+
+
+def test_training_together_makes_the_smallest_useful(elastic):
+    """The same network before and after: cut without training it is near chance."""
+    before = elastic.score(elastic.smallest)["val_acc_pct"]
+    epochs = []
+    elastic.train(epochs=2, seed=0, on_epoch=epochs.append)
+    assert [(done.number, done.epochs) for done in epochs] == [(1, 2), (2, 2)]
+    assert all(isinstance(done, EpochDone) and done.loss > 0 for done in epochs)
+    assert elastic.epochs == 2
+    assert elastic.score(elastic.smallest)["val_acc_pct"] > before
+
+
+def weights(supernet):
+    return {name: value.clone() for name, value in supernet.weights.state_dict().items()}
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(elastic, tmp_path):
+    twin = copy.deepcopy(elastic)
+    elastic.train(epochs=2, seed=5)
+
+    def killed(done):
+        raise KeyboardInterrupt
+
+    attempt = copy.deepcopy(twin)
+    with pytest.raises(KeyboardInterrupt):
+        attempt.train(epochs=2, seed=5, folder=tmp_path, on_epoch=killed)
+    twin.train(epochs=2, seed=5, folder=tmp_path)
+    for name, value in weights(elastic).items():
+        assert torch.equal(value, weights(twin)[name]), name
+
+
+def test_it_is_stored_and_loaded(elastic, tmp_path):
+    elastic.train(epochs=1, seed=0, folder=tmp_path / "net")
+    loaded = nb.load_supernet(tmp_path / "net")
+    assert loaded.epochs == 1 and loaded.space.decisions == elastic.space.decisions
+    arch = elastic.sample(1, seed=2)[0]
+    assert loaded.score(arch) == elastic.score(arch)
+    with pytest.raises(UserError, match="holds the training of another supernet, which differs in seed"):
+        copy.deepcopy(elastic).train(epochs=1, seed=1, folder=tmp_path / "net")
+    (tmp_path / "net" / "weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="does not hold the weights of this supernet"):
+        nb.load_supernet(tmp_path / "net")
+    with pytest.raises(UserError, match="holds no supernet that can be read"):
+        nb.load_supernet(tmp_path)
+
+
+def test_bad_input_is_refused(elastic, trained, digits):
+    other = nb.get_space("nasbench201")
+    with pytest.raises(UserError, match="belongs to space 'nasbench201', not to 'elastic'"):
+        elastic.network(other.sample(np.random.default_rng(0)))
+    with pytest.raises(UserError, match="shares of the channels above 0 and at most 1"):
+        nb.elastic(trained, digits, widths=(0.5, 2))
+    with pytest.raises(UserError, match="leave nothing to choose"):
+        nb.elastic(trained, digits, widths=(1,), depth=False)
+    with pytest.raises(UserError, match="resolution 40 is not from 1 to 8"):
+        nb.elastic(trained, digits, resolutions=(40,))
+    with pytest.raises(UserError, match="was trained for"):
+        elastic.space.build(elastic.largest, nb.Task((1, 8, 8), 3))
+    with pytest.raises(UserError, match="is that of a trained supernet; give its folder"):
+        nb.get_space("nasbench.supernet.elastic_space:ElasticSpace")

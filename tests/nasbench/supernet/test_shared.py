@@ -1,0 +1,155 @@
+"""Shared weights of any space."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nasbench as nb
+from nasbench.supernet.correlation import Agreement, agreement
+from nasbench.supernet.shared import shared_names
+from nasbench_registry import UserError
+
+
+class Own(nb.SearchSpace):
+    """A space of a user's own, which knows nothing of shared weights."""
+
+    name = "own"
+    decisions = (
+        nb.Decision("width", (4, 8, 12)),
+        nb.Decision("kernel", (1, 3)),
+        nb.Decision("deep", (False, True)),
+        nb.Decision("split", (1, 4), when={"deep": True}),
+    )
+
+    def build(self, arch, task):
+        chosen = self.choices(arch)
+        width, kernel = chosen["width"], chosen["kernel"]
+        layers = [nn.Conv2d(task.input_shape[0], width, kernel, padding=kernel // 2), nn.BatchNorm2d(width), nn.ReLU()]
+        if chosen["deep"]:
+            layers += [nn.Conv2d(width, width, 3, padding=1, groups=chosen["split"]), nn.ReLU()]
+        body = nn.Sequential(*layers)
+        return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, task.classes))
+
+
+class Nothing(Own):
+    """Networks that have no parameter at the same place."""
+
+    name = "nothing"
+    decisions = (nb.Decision("at", tuple(range(60))),)
+
+    def build(self, arch, task):
+        skipped = [nn.Identity() for _ in range(self.choices(arch)["at"])]
+        inputs = int(np.prod(task.input_shape))
+        return nn.Sequential(nn.Flatten(), *skipped, nn.Linear(inputs, task.classes))
+
+
+def arch_of(space, **chosen):
+    return space.architecture(
+        [decision.options.index(chosen.get(decision.name, decision.options[0])) for decision in space.decisions]
+    )
+
+
+def parameters(supernet, arch):
+    member = supernet.make_member(arch)
+    return dict(member.fill(supernet.weights).named_parameters())
+
+
+def test_smaller_networks_are_leading_slices_and_the_middle_of_kernels(digits):
+    supernet = nb.share(Own(), digits)
+    small = parameters(supernet, arch_of(supernet.space, width=4, kernel=1))
+    large = parameters(supernet, arch_of(supernet.space, width=12, kernel=3))
+    assert torch.equal(small["0.0.weight"], large["0.0.weight"][:4, :, 1:2, 1:2])
+    assert torch.equal(small["3.weight"], large["3.weight"][:, :4])
+    assert supernet.space.choices(supernet.largest) == {"width": 12, "kernel": 3, "deep": True, "split": 1}
+    assert supernet.space.choices(supernet.smallest) == {"width": 4, "kernel": 1, "deep": False}
+
+
+def test_kernels_may_have_weights_of_their_own_and_groups_do(digits):
+    supernet = nb.share(Own(), digits, kernels="separate")
+    small = parameters(supernet, arch_of(supernet.space, width=4, kernel=1))
+    large = parameters(supernet, arch_of(supernet.space, width=4, kernel=3))
+    assert not torch.equal(small["0.0.weight"], large["0.0.weight"][..., 1:2, 1:2])
+    space = supernet.space
+    keys = [
+        shared_names(space.build(arch_of(space, width=8, deep=True, split=split), digits.task), "shared")["0.3.weight"][
+            0
+        ]
+        for split in (1, 4)
+    ]
+    assert keys[0] != keys[1], "a grouped convolution computes something else than one without groups"
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "fair", "sandwich"])
+def test_training_is_seeded_and_goes_on_after_a_kill(digits, sampling, tmp_path):
+    def killed(done):
+        raise KeyboardInterrupt
+
+    one, other = nb.share(Own(), digits, seed=1), nb.share(Own(), digits, seed=1)
+    one.train(epochs=2, seed=3, sampling=sampling)
+    with pytest.raises(KeyboardInterrupt):
+        nb.share(Own(), digits, seed=1).train(epochs=2, seed=3, sampling=sampling, folder=tmp_path, on_epoch=killed)
+    other.train(epochs=2, seed=3, sampling=sampling, folder=tmp_path)
+    for name, value in one.weights.state_dict().items():
+        assert torch.equal(value, other.weights.state_dict()[name]), name
+    loaded = nb.load_supernet(tmp_path, space=Own(), problem=digits)
+    arch = one.sample(1)[0]
+    assert loaded.score(arch) == one.score(arch)
+
+
+def test_an_extracted_network_comes_back_by_its_space(digits, tmp_path):
+    supernet = nb.share(nb.get_space("nats_size"), digits, networks=5)
+    model = supernet.extract(supernet.smallest)
+    loaded = nb.load(model.save(tmp_path / "model"))
+    assert torch.equal(loaded.network(digits.examples(3)), model.network(digits.examples(3)))
+
+
+def test_bad_input_is_refused(digits):
+    with pytest.raises(UserError, match="no two of 5 networks of space 'nothing' have a parameter at the same place"):
+        nb.share(Nothing(), digits, networks=5)
+    with pytest.raises(UserError, match="kernels"):
+        nb.share(Own(), digits, kernels="own")
+    supernet = nb.share(Own(), digits)
+    with pytest.raises(UserError, match="Did you mean 'fair'"):
+        supernet.train(sampling="fairr")
+    del supernet.weights._parameters[next(key for key in supernet.weights.shapes if key.startswith("0=Sequential|3="))]
+    with pytest.raises(UserError, match="is in none of the networks of which the shared weights were made"):
+        supernet.network(supernet.largest)
+
+
+def test_strict_fairness_has_each_option_once():
+    from nasbench.supernet.sampling import Fair
+
+    space = nb.get_space("nasbench201")
+    rng = np.random.default_rng(0)
+    archs = Fair().draw(space, None, None, rng)
+    for picks in zip(*(arch.picks for arch in archs), strict=True):
+        assert sorted(picks) == list(range(5))
+
+
+def test_networks_trained_alone_are_kept_and_ranked(digits, tmp_path):
+    supernet = nb.share(Own(), digits)
+    counted = []
+    first = agreement(supernet, networks=4, epochs=1, file=tmp_path / "alone.json", on_network=counted.append)
+    assert counted == [1, 2, 3, 4] and len(first.alone) == 4
+    before = (tmp_path / "alone.json").stat().st_mtime_ns
+    assert agreement(supernet, networks=4, epochs=1, file=tmp_path / "alone.json").alone == first.alone
+    assert (tmp_path / "alone.json").stat().st_mtime_ns == before, "nothing was trained again"
+    with pytest.raises(UserError, match="a rank correlation of 2 networks says nothing"):
+        agreement(supernet, networks=2)
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((float("nan"), float("nan")), "says nothing"),
+        ((0.7, 0.95), r"to 0\.95\)\.$"),
+        ((-0.2, 0.9), "it is not certain"),
+        ((-0.6, 0.3), "too low to trust"),
+    ],
+)
+def test_the_sentence_says_whether_to_trust_the_ranking(interval, words):
+    result = Agreement("val_acc_pct", 3, ["a"] * 24, [0.0] * 24, [0.0] * 24, 0.5, interval)
+    assert re.search(words, result.sentence)
