@@ -156,3 +156,13 @@ def test_the_problem_of_the_users_own(tmp_path):
     )
     assert exported.returncode == 0, exported.stderr
     assert json.loads(exported.stdout)["val_psnr_db"] > 0
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_supernets_of_the_documentation(number, tmp_path):
+    (tmp_path / "shared.py").write_text(blocks("docs/supernet.md", "python")[number])
+    done = subprocess.run(
+        [sys.executable, "shared.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "val_acc_pct" in done.stdout
