@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nasbench.data.mapped import MappedArray
+from nasbench.data.on_disk import OnDisk
 from nasbench.data.split import Scale, Split, Stored, chunks, measured_scale
 from nasbench_registry import UserError
 from search_spaces import Task, TensorSpec
@@ -24,7 +24,7 @@ IGNORED = 255
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-Raw = npt.NDArray[Any] | MappedArray
+Raw = npt.NDArray[Any] | OnDisk
 Part = tuple[Raw | Sequence[Raw], npt.NDArray[Any]]
 """Inputs (n, ...) as they are stored, one array or several, with their targets."""
 Kind = Literal["classes", "masks", "values"]
@@ -207,7 +207,7 @@ def make_data(
 
 def _listed(stored: Raw | Sequence[Raw]) -> list[Stored]:
     arrays = list(stored) if isinstance(stored, list | tuple) else [stored]
-    return [array if isinstance(array, MappedArray) else _tensor(array) for array in arrays]
+    return [array if isinstance(array, OnDisk) else _tensor(array) for array in arrays]
 
 
 def _tensor(array: Any) -> torch.Tensor:

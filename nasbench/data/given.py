@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from nasbench.data.dataset import Data, Kind, Part, Raw, check_division, divided, make_data
-from nasbench.data.mapped import MappedArray
+from nasbench.data.on_disk import ON_DISK_BYTES, TYPES, FileArray, OnDisk
 from nasbench_registry import UserError
 
 NAMES = {
@@ -88,7 +88,7 @@ def with_missing_parts(
 
 def _rows(inputs: Raw | Sequence[Raw], rows: npt.NDArray[np.int64]) -> list[Raw]:
     arrays: list[Any] = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-    return [array.subset(rows) if isinstance(array, MappedArray) else array[rows] for array in arrays]
+    return [array.subset(rows) if isinstance(array, OnDisk) else array[rows] for array in arrays]
 
 
 def _parts(name: str, value: Any) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _pair(name: str, part: str, value: Any) -> Pair:
         value = _collected(name, part, value)
     raw, targets = value
     several = list(raw) if _is_arrays(raw) else [raw]
-    inputs = [array if isinstance(array, MappedArray) else as_array(name, array) for array in several]
+    inputs = [_raw(name, array) for array in several]
     told_targets = as_array(name, targets)
     several_rows = told_targets.ndim > 0 and all(array.ndim > 0 for array in inputs)
     if not several_rows or len({len(array) for array in (*inputs, told_targets)}) != 1:
@@ -141,13 +141,21 @@ def _pair(name: str, part: str, value: Any) -> Pair:
     return inputs, told_targets
 
 
+def _raw(name: str, array: Any) -> Raw:
+    """An array in memory; or on disk, also that of a large file of bytes or float32 that NumPy maps."""
+    if isinstance(array, np.memmap) and array.nbytes > ON_DISK_BYTES and array.dtype.str in TYPES.values():
+        mapped = FileArray.of(array)
+        array = array if mapped is None else mapped
+    return array if isinstance(array, OnDisk) else as_array(name, array)
+
+
 def is_real(dtype: Any) -> bool:
     """Whether numbers of this type are whole, or floating point numbers."""
     return np.issubdtype(dtype, np.integer) or np.issubdtype(dtype, np.floating)
 
 
 def _numpy_type(array: Raw) -> Any:
-    return np.dtype(array.numpy_dtype) if isinstance(array, MappedArray) else array.dtype
+    return np.dtype(array.numpy_dtype) if isinstance(array, OnDisk) else array.dtype
 
 
 def _collected(name: str, part: str, dataset: Any) -> tuple[list[npt.NDArray[Any]], Any]:

@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nasbench.data.mapped import MappedArray
+from nasbench.data.on_disk import OnDisk
 
-Stored = torch.Tensor | MappedArray
+Stored = torch.Tensor | OnDisk
 """(n, ...) numbers, in memory or on disk."""
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
 """What a network takes: a tensor, or several in order."""
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 2**20
+"""At a time, for in float64 it takes eightfold."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Split:
 
 
 def _split(
-    inputs: Sequence[npt.NDArray[Any] | MappedArray], targets: npt.NDArray[Any], scales: Sequence[Scale | None]
+    inputs: Sequence[npt.NDArray[Any] | OnDisk], targets: npt.NDArray[Any], scales: Sequence[Scale | None]
 ) -> Split:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes
@@ -153,6 +154,7 @@ def measured_scale(stored: Stored, white: float = 1.0) -> Scale:
 
     Both are computed in float64, in two passes, a chunk at a time.
     """
+    stored = stored.in_order() if isinstance(stored, OnDisk) else stored
     axes = [axis for axis in range(stored.ndim) if axis != 1]
     count = len(stored) * int(np.prod(stored.shape[2:]))
     total = torch.zeros(stored.shape[1], dtype=torch.float64)
