@@ -25,7 +25,9 @@ MIB = 2**20
 
 
 def command(
-    sets: Annotated[list[str] | None, typer.Argument(help=f"IMAGESxSIDE [{' '.join(SETS)}].", show_default=False)] = None,
+    sets: Annotated[
+        list[str] | None, typer.Argument(help=f"IMAGESxSIDE [{' '.join(SETS)}].", show_default=False)
+    ] = None,
     batches: Annotated[int, typer.Option(min=1, help="Steps of 64 images of the epoch that is trained.")] = 200,
     folder: Annotated[
         Path | None, typer.Option(help="Where the files are made, and deleted [a temporary one].", show_default=False)

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nasbench.problems.registry import image_classification
+from nasbench.problems.image_classification import ImageClassification
 from nasbench.training.training import Training
 
 
-class Enough(Exception):  # noqa: N818  # no error: it ends the epoch
+class Enough(Exception):  # no error: it ends the epoch
     """So many steps were done."""
 
 
@@ -41,7 +41,7 @@ def main(file: str, batches: str, seed: str) -> None:
     warm(torch.rand(64, 3, 32, 32)).sum().backward()
     torch.optim.AdamW(warm.parameters()).step()
     peaks = {"libraries_bytes": peak_bytes()}
-    problem = image_classification("arrays", path=file, epochs=1)
+    problem = ImageClassification.of("arrays", path=file, epochs=1)
     peaks["loading_bytes"] = peak_bytes()
 
     def on_batch(done: int, total: int) -> None:

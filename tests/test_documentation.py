@@ -149,7 +149,9 @@ def test_from_nothing_to_an_int8_artefact(page, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     told = re.findall(r"([\d.]+) %, ([\d,]+) bytes, ([\d.]+) ms", done.stdout)
-    (float_pct, int8_pct), sizes, _ = ([float(text.replace(",", "")) for text in column] for column in zip(*told))
+    (float_pct, int8_pct), sizes, _ = (
+        [float(text.replace(",", "")) for text in column] for column in zip(*told, strict=True)
+    )
     for accuracy_pct in (float_pct, int8_pct):
         check_learned("accuracy", accuracy_pct, images=270)
     assert sizes[1] < sizes[0]

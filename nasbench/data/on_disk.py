@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,8 +97,8 @@ class FileArray(OnDisk):
     @classmethod
     def of(cls, mapped: np.memmap[Any, Any]) -> FileArray | None:
         """The file of an array that NumPy maps, as from ``numpy.load(file, mmap_mode="r")``; None of a part of one."""
-        whole = mapped.base is not None and not isinstance(mapped.base, np.ndarray) and mapped.flags.c_contiguous
-        if not whole or mapped.filename is None:
+        base: object = mapped.base
+        if not isinstance(base, mmap.mmap) or not mapped.flags.c_contiguous or mapped.filename is None:
             return None
         return cls(Path(mapped.filename), mapped.dtype.str, mapped.shape, mapped.offset)
 
@@ -115,7 +116,7 @@ class FileArray(OnDisk):
         with self.file.open("rb", buffering=0) as opened:
             for first, end in _runs(rows):
                 opened.seek(self.offset + int(rows[first]) * row_bytes)
-                wanted = memoryview(made[first:end].reshape(-1).view(np.uint8))
+                wanted = made[first:end].reshape(-1).view(np.uint8).data
                 while wanted:
                     read = opened.readinto(wanted)
                     if not read:

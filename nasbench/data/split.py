@@ -18,6 +18,8 @@ Stored = torch.Tensor | OnDisk
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
 """What a network takes: a tensor, or several in order."""
 
+LEAST_STD = 1e-6
+"""In place of smaller deviations."""
 CHUNK_BYTES = 2**20
 """At a time, for in float64 it takes eightfold."""
 
@@ -165,5 +167,5 @@ def measured_scale(stored: Stored, white: float = 1.0) -> Scale:
     middle = mean.reshape(-1, *[1] * (stored.ndim - 2))
     for chunk in chunks(stored):
         squares += (chunk.double() / white - middle).square().sum(axes)
-    std = (squares / count).sqrt().clamp(min=1e-6)
+    std = (squares / count).sqrt().clamp(min=LEAST_STD)
     return Scale(tuple(mean.tolist()), tuple(std.tolist()), white)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.data.dataset import Data, Kind
-from nasbench.data.given import data_of
+from nasbench.data.given import called, data_of
 from nasbench.data.registry import described_data, load_data
 from nasbench.data.split import Inputs, Split
 from nasbench.objectives.metrics import Metrics
@@ -71,7 +71,7 @@ class Supervised(Problem):
         chosen = (training or TrainingConfig()).model_copy(update={key: getattr(changed, key) for key in known})
         if callable(data) and not isinstance(data, Data):
             own = [key for key in options if key in inspect.signature(data).parameters]
-            data = _importable_name(data) or data(**{key: options.pop(key) for key in own})
+            data = _importable_name(data) or called(data, {key: options.pop(key) for key in own})
         if isinstance(data, str):
             return cls.loaded({"name": data, **options}, chosen)
         return cls.checked(data_of(data, GIVEN, cls.kind, **options), chosen, {"name": GIVEN})

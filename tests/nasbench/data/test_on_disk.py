@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from tests_support import flat_network
 
 import nasbench as nb
 from nasbench.data import registry
@@ -14,7 +15,6 @@ from nasbench.data.split import measured_scale
 from nasbench.training.config import TrainingConfig
 from nasbench.training.loop import train
 from nasbench_registry import UserError
-from tests_support import flat_network
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (400, 1, 8, 8)).astype(np.uint8)
