@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bounds import check_learned
 from typer.testing import CliRunner
 
 from nasbench.cli.app import COMMANDS, app
@@ -135,6 +136,27 @@ def test_the_searches_for_other_tasks(number, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "test_rmse" in done.stdout or "test_miou_pct" in done.stdout
+
+
+@pytest.mark.parametrize("page", ["search-my-task", "my-data"])
+def test_from_nothing_to_an_int8_artefact(page, tmp_path):
+    """In 25 lines: both networks have learned something, and the second one is the smaller file."""
+    (code,) = blocks(f"docs/{page}.md", "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 25
+    (tmp_path / "mine.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"([\d.]+) %, ([\d,]+) bytes, ([\d.]+) ms", done.stdout)
+    (float_pct, int8_pct), sizes, _ = (
+        [float(text.replace(",", "")) for text in column] for column in zip(*told, strict=True)
+    )
+    for accuracy_pct in (float_pct, int8_pct):
+        check_learned("accuracy", accuracy_pct, images=270)
+    assert sizes[1] < sizes[0]
+    (artefact,) = tmp_path.glob("out/*/model.onnx")
+    assert artefact.stat().st_size == sizes[1]
 
 
 def test_the_problem_of_the_users_own(tmp_path):

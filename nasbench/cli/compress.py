@@ -26,10 +26,12 @@ def compress(
     out: Annotated[Path, typer.Option(help="Folder for the stages.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     runtime: Annotated[str, typer.Option(help="The backend that stages are measured with.")] = "eager",
+    gpu: Annotated[bool, typer.Option("--gpu", help="Fine-tune and judge on the GPU.")] = False,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:
     """Take a stored model through a recipe, measure every stage, and save them."""
+    from nasbench.devices.gpu import why_no_gpu
     from nasbench.models import load_model, save_model
     from nasbench.report import units
     from nasbench.survivors.config import GateConfig
@@ -41,7 +43,9 @@ def compress(
     steps = read_recipe(recipe)
     stored = load_model(model)
     device = _device(runtime, 1, 1)
-    bench = workbench(stored, model, seed, device)
+    if gpu and (absent := why_no_gpu()):
+        raise UserError(f"--gpu: {absent}")
+    bench = workbench(stored, model, seed, device, "cuda" if gpu else "cpu")
     stages = run_recipe(
         stored.model,
         steps,

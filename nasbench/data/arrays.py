@@ -15,16 +15,12 @@ import torch
 
 from nasbench.data.dataset import Data, Kind, Raw, check_division, make_data
 from nasbench.data.given import is_real, told, with_missing_parts
-from nasbench.data.mapped import MappedArray
+from nasbench.data.on_disk import ON_DISK_BYTES, TYPES, FileArray
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 
 BYTE = 255
 CHANNELS_LAST = (1, 3, 4)  # sizes that a last axis has where it holds channels
-MAPPED_BYTES = 256 * 2**20
-"""From this size on, images stay in the file."""
-TYPES = {"U8": "|u1", "F32": "<f4"}
-"""What can stay in the file, as safetensors and NumPy call it."""
 
 
 def arrays(
@@ -88,8 +84,8 @@ def _stored(opened: Any, file: Path, name: str) -> Raw:
     """A tensor of the file: in memory, or if it is a large one of images on disk."""
     about = opened.get_slice(name)
     shape, dtype = tuple(about.get_shape()), str(about.get_dtype())
-    if name in NAMES[0] and dtype in TYPES and int(np.prod(shape)) * np.dtype(TYPES[dtype]).itemsize > MAPPED_BYTES:
-        return MappedArray(file, TYPES[dtype], shape, _offset(file, name))
+    if name in NAMES[0] and dtype in TYPES and int(np.prod(shape)) * np.dtype(TYPES[dtype]).itemsize > ON_DISK_BYTES:
+        return FileArray(file, TYPES[dtype], shape, _offset(file, name))
     return _numpy(opened.get_tensor(name))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nasbench.data.mapped import MappedArray
-from nasbench.data.split import Scale, Split, Stored, chunks, measured_scale
+from nasbench.data.on_disk import OnDisk
+from nasbench.data.split import LEAST_STD, Scale, Split, Stored, chunks, measured_scale
 from nasbench_registry import UserError
 from search_spaces import Task, TensorSpec
 
@@ -24,7 +24,7 @@ IGNORED = 255
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-Raw = npt.NDArray[Any] | MappedArray
+Raw = npt.NDArray[Any] | OnDisk
 Part = tuple[Raw | Sequence[Raw], npt.NDArray[Any]]
 """Inputs (n, ...) as they are stored, one array or several, with their targets."""
 Kind = Literal["classes", "masks", "values"]
@@ -151,6 +151,9 @@ def divided(targets: npt.NDArray[Any], shares: tuple[float, ...], seed: int) -> 
 
 def check_division(name: str, val_share: float, test_share: float, split_seed: int) -> None:
     """Raise UserError unless the options by which a user's examples are divided make sense."""
+    for option, value in {"val_share": val_share, "test_share": test_share, "split_seed": split_seed}.items():
+        if isinstance(value, bool) or not isinstance(value, int if option == "split_seed" else int | float):
+            raise UserError(f"{option}={value!r} of data set {name!r} must be a number.")
     if min(val_share, test_share) <= 0 or val_share + test_share >= 1:
         raise UserError(f"val_share={val_share} and test_share={test_share} must be above 0 and sum to less than 1.")
     if split_seed < 0:
@@ -195,6 +198,7 @@ def make_data(
     if not values:
         _check_classes(name, train[1], labels)
     inputs = {part: _listed(stored) for part, (stored, _) in parts.items()}
+    _check_shapes(name, inputs, train[1])
     _check_finite(name, inputs, {part: targets for part, (_, targets) in parts.items()})
     scales = [
         measured_scale(stored, white) if stored.dtype == torch.uint8 or stored.dtype.is_floating_point else None
@@ -202,12 +206,14 @@ def make_data(
     ]
     made = {part: Split(inputs[part], _targets(targets), scales) for part, (_, targets) in parts.items()}
     scale = measured_scale(made["train"].targets) if values else None
+    if scale is not None:
+        _check_constant(name, scale)
     return Data(name, made["train"], made["val"], made["test"], tuple(labels), scale, tuple(columns))
 
 
 def _listed(stored: Raw | Sequence[Raw]) -> list[Stored]:
     arrays = list(stored) if isinstance(stored, list | tuple) else [stored]
-    return [array if isinstance(array, MappedArray) else _tensor(array) for array in arrays]
+    return [array if isinstance(array, OnDisk) else _tensor(array) for array in arrays]
 
 
 def _tensor(array: Any) -> torch.Tensor:
@@ -247,6 +253,42 @@ def _check_classes(name: str, targets: npt.NDArray[Any], labels: Sequence[str]) 
             f"({', '.join(untrained[:5])}{', ...' if len(untrained) > 5 else ''}), so nothing would train their "
             f"outputs; give each class more images, or leave it out."
         )
+
+
+def _check_shapes(name: str, inputs: dict[str, list[Stored]], targets: npt.NDArray[Any]) -> None:
+    """Refuse parts whose inputs differ in shape or type, and masks that have another size than their images."""
+    first = inputs["train"]
+    for part, stored in inputs.items():
+        for one, other in zip(first, stored, strict=True):
+            if tuple(one.shape[1:]) != tuple(other.shape[1:]) or one.dtype != other.dtype:
+                raise UserError(
+                    f"data set {name!r} has training inputs of shape {tuple(one.shape[1:])} and type {_kind(one)}, and "
+                    f"{_WORDS[part]} inputs of shape {tuple(other.shape[1:])} and type {_kind(other)}; give all parts "
+                    f"in the same form."
+                )
+    if targets.ndim == 3 and first[0].ndim == IMAGES and tuple(first[0].shape[2:]) != targets.shape[1:]:
+        raise UserError(
+            f"data set {name!r} has images of {_size(first[0].shape[2:])} pixels with masks of "
+            f"{_size(targets.shape[1:])}; bring both to one size."
+        )
+
+
+def _kind(stored: Stored) -> str:
+    return str(stored.dtype).removeprefix("torch.")
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _check_constant(name: str, scale: Scale) -> None:
+    """Refuse values that are the same number in every training example, up to rounding."""
+    for index, (mean, std) in enumerate(zip(scale.mean, scale.std, strict=True)):
+        if std <= max(LEAST_STD, 1e-7 * abs(mean)):
+            which = f"target {index} of data set" if len(scale.mean) > 1 else "the target of data set"
+            raise UserError(
+                f"{which} {name!r} is {mean:g} in every training example, so there is nothing to learn; leave it out."
+            )
 
 
 def _check_finite(name: str, inputs: dict[str, list[Stored]], targets: dict[str, npt.NDArray[Any]]) -> None:

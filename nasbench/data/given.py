@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from nasbench.data.dataset import Data, Kind, Part, Raw, check_division, divided, make_data
-from nasbench.data.mapped import MappedArray
+from nasbench.data.on_disk import ON_DISK_BYTES, TYPES, FileArray, OnDisk
 from nasbench_registry import UserError
 
 NAMES = {
@@ -88,7 +90,7 @@ def with_missing_parts(
 
 def _rows(inputs: Raw | Sequence[Raw], rows: npt.NDArray[np.int64]) -> list[Raw]:
     arrays: list[Any] = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-    return [array.subset(rows) if isinstance(array, MappedArray) else array[rows] for array in arrays]
+    return [array.subset(rows) if isinstance(array, OnDisk) else array[rows] for array in arrays]
 
 
 def _parts(name: str, value: Any) -> dict[str, Any]:
@@ -126,9 +128,11 @@ def _pair(name: str, part: str, value: Any) -> Pair:
         value = _collected(name, part, value)
     raw, targets = value
     several = list(raw) if _is_arrays(raw) else [raw]
-    inputs = [array if isinstance(array, MappedArray) else as_array(name, array) for array in several]
+    inputs = [_raw(name, array) for array in several]
     told_targets = as_array(name, targets)
     several_rows = told_targets.ndim > 0 and all(array.ndim > 0 for array in inputs)
+    if several_rows and len(told_targets) == 0:
+        raise UserError(f"data set {name!r} gives a {part} part without examples; give some, or leave the part out.")
     if not several_rows or len({len(array) for array in (*inputs, told_targets)}) != 1:
         shapes = ", ".join(str(tuple(array.shape)) for array in (*inputs, told_targets))
         raise UserError(
@@ -141,13 +145,21 @@ def _pair(name: str, part: str, value: Any) -> Pair:
     return inputs, told_targets
 
 
+def _raw(name: str, array: Any) -> Raw:
+    """An array in memory; or on disk, also that of a large file of bytes or float32 that NumPy maps."""
+    if isinstance(array, np.memmap) and array.nbytes > ON_DISK_BYTES and array.dtype.str in TYPES.values():
+        mapped = FileArray.of(array)
+        array = array if mapped is None else mapped
+    return array if isinstance(array, OnDisk) else as_array(name, array)
+
+
 def is_real(dtype: Any) -> bool:
     """Whether numbers of this type are whole, or floating point numbers."""
     return np.issubdtype(dtype, np.integer) or np.issubdtype(dtype, np.floating)
 
 
 def _numpy_type(array: Raw) -> Any:
-    return np.dtype(array.numpy_dtype) if isinstance(array, MappedArray) else array.dtype
+    return np.dtype(array.numpy_dtype) if isinstance(array, OnDisk) else array.dtype
 
 
 def _collected(name: str, part: str, dataset: Any) -> tuple[list[npt.NDArray[Any]], Any]:
@@ -156,8 +168,16 @@ def _collected(name: str, part: str, dataset: Any) -> tuple[list[npt.NDArray[Any
         raise UserError(f"data set {name!r} gives a {type(dataset).__name__}; give {FORMS}.")
     inputs: list[list[npt.NDArray[Any]]] = []
     targets = []
+    if len(dataset) == 0:
+        raise UserError(f"data set {name!r} gives a {part} part without examples; give some, or leave the part out.")
     for number in range(len(dataset)):
-        example = dataset[number]
+        try:
+            example = dataset[number]
+        except Exception as error:  # whatever the user's code raises
+            raise UserError(
+                f"data set {name!r}: example {number} of the {part} part cannot be read ({raised(error)}); repair it, "
+                f"or leave it out."
+            ) from error
         if not (isinstance(example, list | tuple) and len(example) >= 2):
             raise UserError(
                 f"data set {name!r}: example {number} of the {part} part is a {type(example).__name__}; a Dataset "
@@ -186,9 +206,32 @@ def as_array(name: str, value: Any) -> npt.NDArray[Any]:
         value = value.detach().cpu()
         return np.asarray(value.float() if value.dtype is torch.bfloat16 else value)
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
+        # An array of objects may hold numbers or names all the same.
+        return np.asarray(array.tolist()) if array.dtype == object and None not in array.ravel().tolist() else array
     except (TypeError, ValueError) as error:
-        raise UserError(f"data set {name!r} gives a {type(value).__name__} that is no array: {error}.") from None
+        raise UserError(
+            f"data set {name!r} gives a {type(value).__name__} that is no array ({str(error).rstrip('.')}); give rows "
+            f"of one length."
+        ) from None
+
+
+def called(function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """What a user's function gives; UserError for whatever it raises, with that behind it."""
+    try:
+        return function(**options)
+    except UserError:
+        raise
+    except Exception as error:
+        named = getattr(function, "__qualname__", repr(function))
+        raise UserError(f"the function {named} gives no data ({raised(error)}).") from error
+
+
+def raised(error: Exception) -> str:
+    """What a user's code raised, and in which line."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    words = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {words}, in line {last.lineno} of {Path(last.filename).name}"
 
 
 def told(
@@ -212,8 +255,12 @@ def told(
     if kind is None:
         kind = "values" if np.issubdtype(first.dtype, np.floating) else "masks" if first.ndim == 3 else "classes"
     if kind == "values":
-        if _is_text(first) or not np.issubdtype(first.dtype, np.number):
-            raise UserError(f"data set {name!r} gives targets such as {first.flat[0]!r}, and regression needs numbers.")
+        strange = next((array for array in parts if not is_real(array.dtype) and array.dtype != bool), None)
+        if strange is not None:
+            raise UserError(
+                f"data set {name!r} gives targets such as {strange.ravel().tolist()[0]!r}, and regression needs "
+                f"numbers that are real."
+            )
         return [array.astype(np.float64) for array in parts], ()
     whole = [_whole(name, array, kind) for array in squeezed]
     if kind == "masks":
@@ -224,7 +271,7 @@ def told(
         )
     values = np.unique(np.concatenate(whole))
     if named is not None:
-        return whole, tuple(named)
+        return whole, _names_of(name, named)
     if not _is_text(values) and values[0] < 0:
         count = sum(int((array < 0).sum()) for array in whole)
         raise UserError(
@@ -242,8 +289,29 @@ def _mask_names(name: str, masks: Sequence[npt.NDArray[Any]], named: Sequence[st
             f"data set {name!r} gives masks of shape {masks[0].shape}, and segmentation needs a class for each pixel: "
             f"(n, height, width)."
         )
+    below = sum(int((array < 0).sum()) for array in masks)
+    if below:
+        raise UserError(
+            f"data set {name!r} has masks with {below:,} pixels below 0; number classes from 0, and write {IGNORED} "
+            f"where none is asked for."
+        )
     most = max(int(array[array != IGNORED].max(initial=0)) for array in masks)
-    return tuple(named) if named is not None else tuple(str(number) for number in range(most + 1))
+    if most == 0:
+        raise UserError(
+            f"data set {name!r} has masks of nothing but 0 and {IGNORED}, where {IGNORED} is asked of no one; number "
+            f"the classes 0, 1 and so on."
+        )
+    return _names_of(name, named) if named is not None else tuple(str(number) for number in range(most + 1))
+
+
+def _names_of(name: str, labels: Any) -> tuple[str, ...]:
+    """The option `labels`; UserError if it is no list of names of which each is another."""
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"labels={labels!r} of data set {name!r} must be a list of names.")
+    twice = next((label for label in labels if list(labels).count(label) > 1), None)
+    if twice is not None:
+        raise UserError(f"labels of data set {name!r} name {twice!r} twice; give each class a name of its own.")
+    return tuple(labels)
 
 
 def _is_text(array: npt.NDArray[Any]) -> bool:
@@ -263,5 +331,13 @@ def _whole(name: str, array: npt.NDArray[Any], kind: Kind) -> npt.NDArray[Any]:
             )
         return array.astype(np.int64)
     if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
+        if array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise UserError(f"data set {name!r} has the label {array.max()}; number classes from 0.")
         return array.astype(np.int64)
+    given = array.ravel().tolist()
+    if array.dtype == object and None in given:
+        raise UserError(
+            f"data set {name!r} has {given.count(None):,} of {len(given):,} labels that are None; leave examples "
+            f"without one out."
+        )
     raise UserError(f"data set {name!r} has labels of type {array.dtype}; give whole numbers or names.")

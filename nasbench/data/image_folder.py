@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nasbench.data.dataset import Data, Labels, Raw, check_division, make_data
-from nasbench.data.decoding import CROP, RESIZES, read_image
+from nasbench.data.dataset import Data, Labels, check_division, make_data
+from nasbench.data.decoding import CROP, RESIZES, Pixels, read_image
 from nasbench.data.given import NAMES, with_missing_parts
 from nasbench_registry import UserError, one_of
 from nasbench_registry.files import user_path
@@ -58,7 +58,7 @@ def image_folder(
     one_of("resize of data set 'image_folder'", resize, RESIZES)
     root = user_path(path)
     listing = _listing(root)
-    parts: dict[str, tuple[Raw, Labels]] = {}
+    parts: dict[str, tuple[Pixels, Labels]] = {}
     unreadable: list[UserError] = []
     for part, files in listing.parts.items():
         images = []
@@ -67,13 +67,14 @@ def image_folder(
                 images.append(read_image(file, (size[0], size[1]), channels, background, resize))
             except UserError as error:
                 unreadable.append(error)
-        # One image with more than eight bits makes floating point numbers of all.
         parts[part] = np.array(images), np.array([label for _, label in files], dtype=np.int64)
     if len(unreadable) > 1:
         count = sum(len(files) for files in listing.parts.values())
         raise UserError(f"{len(unreadable):,} of {count:,} images cannot be used; the first: {unreadable[0]}")
     if unreadable:
         raise unreadable[0]
+    if any(images.dtype != np.uint8 for images, _ in parts.values()):  # one with more than eight bits makes it of all
+        parts = {part: (images.astype(np.float32), labels) for part, (images, labels) in parts.items()}
     train, val, test = with_missing_parts(parts, val_share, test_share, split_seed)
     return make_data(f"image_folder:{root.name}", train, val, test, listing.classes, white=255)
 

@@ -138,7 +138,7 @@ def load_data(name: str, *, kind: Kind | None = None, **options: Any) -> Data:
 
 def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> Data:
     """What a function of the user's own gives; kept for the same function, options and kind."""
-    from nasbench.data.given import data_of  # which needs torch, and a listing of names does not
+    from nasbench.data.given import called, data_of  # which needs torch, and a listing of names does not
 
     make = datasets.find(name)
     key = name, json.dumps([kind, dict(options)], sort_keys=True, default=repr)
@@ -146,7 +146,7 @@ def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> 
         own = {option: value for option, value in options.items() if not _is_division(option, make)}
         division = {option: value for option, value in options.items() if option not in own}
         _made.clear()
-        _made[key] = make, data_of(make(**own), name, kind, **division)
+        _made[key] = make, data_of(called(make, own), name, kind, **division)
     return _made[key][1]
 
 

@@ -54,8 +54,13 @@ class TrainingLimits:
 
     @property
     def device(self) -> str:
-        """Where networks are trained."""
+        """Where candidates are trained."""
         return "cuda" if self.gpus > 0 else "cpu"
+
+    @property
+    def device_here(self) -> str:
+        """Where this process trains a network after the search; it may have no GPU where the workers have some."""
+        return self.device if torch.cuda.is_available() else "cpu"
 
 
 class Trained(Evaluator):
@@ -154,7 +159,7 @@ class Trained(Evaluator):
         trial = Trial(number, arch, epochs, seed)
         weights = None if self.checkpoints is None else self.checkpoints.load_weights(trial)
         if weights is None:
-            self.problem.fit(model, seed=seed, epochs=epochs, device=self.limits.device)
+            self.problem.fit(model, seed=seed, epochs=epochs, device=self.limits.device_here)
             if self.checkpoints is not None:
                 self.checkpoints.save_weights(trial, model)
         else:
@@ -219,7 +224,7 @@ class Trained(Evaluator):
                     )
             going = last or report(epoch, metrics | reported | {"training_seconds": seconds()})
         training.finish()
-        result = past[-1] | dict(self.problem.score(model, "val"))
+        result = past[-1] | dict(self.problem.score_on(device, model))
         result["training_seconds"] = seconds()
         if going:
             report(len(past), metrics | result)
@@ -249,7 +254,7 @@ class Trained(Evaluator):
             return candidate.report(epoch, metrics | reported | {"training_seconds": seconds})
 
         problem.fit(model, epochs=trial.epochs, seed=trial.seed, device=self.limits.device, report=on_epoch)
-        result = {"epochs": float(epochs), **reported, **problem.score(model, "val")}
+        result = {"epochs": float(epochs), **reported, **problem.score_on(self.limits.device, model)}
         result["training_seconds"] = time.perf_counter() - began
         candidate.report(int(result["epochs"]), metrics | result)
         return result

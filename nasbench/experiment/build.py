@@ -580,6 +580,12 @@ def _check_runtimes(experiment: Experiment, prepared: Prepared) -> None:
             f"executor.gpus is {experiment.executor.gpus:g}, but torch finds no GPU on this machine; set gpus: 0, or "
             f"connect to a cluster with ray.address."
         )
+    tunes = experiment.survivor_count and any(step.options().get("epochs") for step in prepared.recipe.steps)
+    if tunes and experiment.training.precision == "fp16" and not torch.cuda.is_available():
+        raise UserError(
+            "training.precision is fp16, and survivors are fine-tuned in this process, where torch finds no GPU; use "
+            "bf16, or start the search on a machine with a GPU."
+        )
     timed = experiment.needs_latency and experiment.device.latency == "measured" and device.times_networks
     if timed and experiment.executor.workers > 1:
         raise UserError(

@@ -136,7 +136,7 @@ def _pilot(
     each_s = float(np.mean(times[1:] or [trained_s]))
     begun = time.perf_counter()
     few = problem.fewer(VALIDATED, experiment.seed)
-    few.score(model, "val")
+    few.score_on(str(device), model)
     share = (problem.judged("val") or 1) / (few.judged("val") or 1)
     validation_s = (time.perf_counter() - begun) * share
     compile_s = 0.0

@@ -119,7 +119,7 @@ def retrain(
     wanted = (*problem.metrics, "macs", "params", "size_bytes")
     metrics = {name: found.metrics[name] for name in wanted}
     metrics |= {
-        **problem.score(model, "test"),
+        **problem.score_on(evaluator.limits.device, model, "test"),
         "training_seconds": found.training_seconds,
     }
     save_model(

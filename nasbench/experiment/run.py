@@ -13,7 +13,7 @@ from torch import nn
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.latency import LatencyEstimator, anchors_of
 from nasbench.experiment.baseline import run_baseline
-from nasbench.experiment.build import Prepared
+from nasbench.experiment.build import Prepared, training_limits
 from nasbench.experiment.peak_compute import keep_peak_compute
 from nasbench.experiment.remeasure import remeasure
 from nasbench.experiment.unchanged import begin_or_check
@@ -213,7 +213,7 @@ def _survivor(
         return
     seed = study.seed_of(candidate.arch)
     problem = prepared.required
-    bench = Workbench(problem, seed, prepared.device, anchors_of(estimator))
+    bench = Workbench(problem, seed, prepared.device, anchors_of(estimator), training_limits(experiment).device_here)
     model = evaluator.trained(candidate.id, candidate.arch, seed, candidate.epochs)
     passed = iter(range(1, 1 + steps))
     stages = run_recipe(

@@ -73,6 +73,7 @@ class Model:
         problem: Problem | None = None,
         runtime: str = "onnxruntime",
         seed: int = 0,
+        device: str = "cpu",
     ) -> Model:
         """A model to which the steps were applied; this one stays as it is.
 
@@ -82,6 +83,7 @@ class Model:
                 not known either, only steps that need no data can be applied.
             runtime: the backend that latencies are measured with, where a step asks for one.
             seed: of every random choice.
+            device: cpu or cuda, where it is fine-tuned and judged.
 
         Raises:
             UserError: a step does not fit the network, or needs what is not given.
@@ -89,10 +91,11 @@ class Model:
         problem = problem or self.problem
         steps = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
         first = self._require_network()
-        if problem is None:  # then a step says what it needs besides
+        bench = None if problem is None else Workbench(problem, seed, Device(runtime), trains_on=device)
+        if bench is None:  # then a step says what it needs besides
             context = Context(self.task.one_input(2, seed=seed)[:1], teacher=first, seed=seed)
         else:
-            context = Workbench(problem, seed, Device(runtime)).context(teacher=first)
+            context = bench.context(teacher=first)
         network, compiled, noted = first, None, list(self.steps)
         reports: list[Mapping[str, Any]] = []
         for step in steps.steps:
@@ -102,7 +105,7 @@ class Model:
                 compiled = result
             else:
                 network = result
-            scores = {} if problem is None else problem.score(result, "val")
+            scores = {} if bench is None else bench.score(result)
             reports.append({"stage": step.stage, **scores})
         return dataclasses.replace(
             self, network=network, compiled=compiled, steps=noted, problem=problem, reports=tuple(reports)
@@ -221,6 +224,7 @@ def compress(
     options: Mapping[str, Any] | None = None,
     runtime: str = "onnxruntime",
     seed: int = 0,
+    device: str = "cpu",
 ) -> Model:
     """Apply compression steps to a trained network, which stays as it is; see `Model.compress`.
 
@@ -234,9 +238,10 @@ def compress(
         options: of `build`.
         runtime: the backend that latencies are measured with, where a step asks for one.
         seed: of every random choice.
+        device: cpu or cuda, where it is fine-tuned and judged.
     """
     model = network if isinstance(network, Model) else _of(network, problem, example, build, options)
-    return model.compress(recipe, problem=problem, runtime=runtime, seed=seed)
+    return model.compress(recipe, problem=problem, runtime=runtime, seed=seed, device=device)
 
 
 def measure(

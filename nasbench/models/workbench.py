@@ -14,7 +14,8 @@ from nasbench.devices.beside import Anchor
 from nasbench.devices.device import Device
 from nasbench.models.normalization import scaled
 from nasbench.models.store import load_model
-from nasbench.problems.problem import EXAMPLES, Problem
+from nasbench.objectives.metrics import Metrics
+from nasbench.problems.problem import EXAMPLES, Part, Problem
 from nasbench.problems.supervised import Supervised
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch
@@ -38,12 +39,14 @@ class Workbench:
         device: where a step may measure what it made; None where it cannot.
         anchors: networks whose latency on the device is known, beside which it is measured; see
             `nasbench.devices.beside`.
+        trains_on: cpu or cuda, where networks are fine-tuned and judged.
     """
 
     problem: Problem
     seed: int
     device: Device | None = None
     anchors: Sequence[Anchor] = ()
+    trains_on: str = "cpu"
 
     @property
     def task(self) -> Task:
@@ -102,7 +105,13 @@ class Workbench:
     ) -> None:
         """Train in place on the training examples; see `Problem.fit`."""
         self.problem.fit(
-            model, seed=self.seed, epochs=epochs, loss=loss, learning_rate=learning_rate, on_batch=on_batch
+            model,
+            seed=self.seed,
+            epochs=epochs,
+            device=self.trains_on,
+            loss=loss,
+            learning_rate=learning_rate,
+            on_batch=on_batch,
         )
 
     def load_teacher(self, folder: str) -> nn.Module:
@@ -128,9 +137,13 @@ class Workbench:
                 )
         return stored.model
 
+    def score(self, model: nn.Module | CompiledModel, part: Part = "val") -> Metrics:
+        """What the problem says of a network, which is judged where it is trained, or of a compiled model."""
+        return self.problem.score_on(self.trains_on, model, part)
+
     def validate(self, model: nn.Module | CompiledModel) -> float:
         """The quality of a network on validation examples, in the unit of its metric."""
-        return self.problem.score(model, "val")[self.problem.quality]
+        return self.score(model)[self.problem.quality]
 
     def _relative(self) -> Callable[[nn.Module | CompiledModel], float]:
         """What judges networks in percent of the first one that it is given: 100 for the same, more is better."""

@@ -88,6 +88,16 @@ class Problem(ABC):
             part: test data are read once, when nothing is left to choose.
         """
 
+    def score_on(self, device: str, model: Callable[..., Any], part: Part = "val") -> Metrics:
+        """`score` of a network that may lie on a device meanwhile; unless a class says how, it stays where it is.
+
+        Args:
+            device: cpu or cuda.
+            model: a network, which is left where it was, or a compiled model, which runs where it was compiled for.
+            part: as in `score`.
+        """
+        return self.score(model, part)
+
     @abstractmethod
     def examples(self, count: int) -> Any:
         """Real training inputs, for calibration: so many at most, as a network takes them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.data.dataset import Data, Kind
-from nasbench.data.given import data_of
+from nasbench.data.given import called, data_of
 from nasbench.data.registry import described_data, load_data
 from nasbench.data.split import Inputs, Split
 from nasbench.objectives.metrics import Metrics
@@ -70,7 +71,7 @@ class Supervised(Problem):
         chosen = (training or TrainingConfig()).model_copy(update={key: getattr(changed, key) for key in known})
         if callable(data) and not isinstance(data, Data):
             own = [key for key in options if key in inspect.signature(data).parameters]
-            data = _importable_name(data) or data(**{key: options.pop(key) for key in own})
+            data = _importable_name(data) or called(data, {key: options.pop(key) for key in own})
         if isinstance(data, str):
             return cls.loaded({"name": data, **options}, chosen)
         return cls.checked(data_of(data, GIVEN, cls.kind, **options), chosen, {"name": GIVEN})
@@ -225,6 +226,11 @@ class Supervised(Problem):
                 totals[name] = totals[name] + value.double().cpu() if name in totals else value.double().cpu()
         return {f"{part}_{name}": value for name, value in self.summarise(totals, len(split)).items()}
 
+    def score_on(self, device: str, model: Callable[..., Any], part: Part = "val") -> Metrics:
+        """See `Problem.score_on`: a network is on the device while it is judged."""
+        with _placed(model, torch.device(device)):
+            return self.score(model, part)
+
     def examples(self, count: int) -> Inputs:
         """So many training inputs at most, as a network takes them."""
         return self.data.train.take(slice(count))[0]
@@ -250,6 +256,20 @@ def _importable_name(function: Callable[..., Any]) -> str | None:
     """``module:function``, if another process finds the function by it."""
     module, name = getattr(function, "__module__", "__main__"), getattr(function, "__qualname__", "<locals>")
     return None if module == "__main__" or "<" in name or "." in name else f"{module}:{name}"
+
+
+@contextlib.contextmanager
+def _placed(model: Callable[..., Any], device: torch.device) -> Iterator[None]:
+    """Let a network be on a device in the block, and then where it was."""
+    before = device_of(model) if isinstance(model, nn.Module) else device
+    if not isinstance(model, nn.Module) or before.type == device.type:
+        yield
+        return
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(before)
 
 
 def answers(model: Callable[..., Any], split: Split) -> Iterator[tuple[Any, Tensor]]:

@@ -123,7 +123,7 @@ def run_recipe(
         OSError: the disk is full, or fails.
     """
     problem = bench.problem
-    first = problem.score(model, "val")
+    first = bench.score(model)
     stages = [Stage(SEARCHED, model, model, list(before), True, None, 0.0, first, {})]
     current = stages[0]
     context = bench.context(teacher=model if teacher is None else teacher)
@@ -135,7 +135,7 @@ def run_recipe(
         started = time.perf_counter()
         try:
             made, note = step.apply(current.network, context)
-            scores = problem.score(made, "val")
+            scores = bench.score(made)
         except UserError as error:
             kind: Failure = "failed" if isinstance(error, WorkFailed) else "refused"
             stage = _without_model(name, current, step, kind, str(error))
@@ -267,7 +267,7 @@ def measure_stages(
         metrics.append(
             {
                 **stage.scores,
-                **bench.problem.score(stage.model, "test"),
+                **bench.score(stage.model, "test"),
                 "params": counted.params,
                 "macs": counted.macs,
                 "size_bytes": stage.size_bytes,

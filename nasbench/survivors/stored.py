@@ -16,7 +16,9 @@ from nasbench.models.workbench import Workbench
 from nasbench_compression import CompiledModel, Step
 
 
-def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | None = None) -> Workbench:
+def workbench(
+    stored: StoredModel, folder: Path, seed: int, device: Device | None = None, trains_on: str = "cpu"
+) -> Workbench:
     """The problem of a stored model, to train and judge it.
 
     Args:
@@ -24,11 +26,12 @@ def workbench(stored: StoredModel, folder: Path, seed: int, device: Device | Non
         folder: where it lies.
         seed: of every random choice.
         device: where steps may measure what they made.
+        trains_on: cpu or cuda.
 
     Raises:
         UserError: as `problem_of`.
     """
-    return Workbench(problem_of(stored.origin, stored.task, folder), seed, device)
+    return Workbench(problem_of(stored.origin, stored.task, folder), seed, device, trains_on=trains_on)
 
 
 def save_made(

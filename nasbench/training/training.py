@@ -31,6 +31,7 @@ OnBatch = Callable[[int, int], None]
 """on_batch(steps done, steps in all), after each step of the optimizer."""
 
 MAX_GRADIENT_NORM = 5.0
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Training:
             ValueError: `accumulate` is below 1.
         """
         self._device = torch.device(device)
-        if self._device.type not in ("cpu", "cuda"):
+        if self._device.type not in DEVICES:
             raise UserError(f"networks are trained on cpu or cuda, not on {str(device)!r}.")
         if accumulate < 1:
             raise ValueError(f"accumulate={accumulate} must be 1 or more")

@@ -113,7 +113,9 @@ class Gradual:
             value, device = weight.value, weight.value.device
             dense, mask = self._dense[name].to(device), self._masks[name].to(device)
             if self._movement and self._scores is not None and value.grad is not None:
-                self._scores[name] = self._scores[name].to(device) - dense * value.grad
+                # With loss scaling an optimizer leaves out a step whose gradients overflowed, and so is it here.
+                moved = torch.nan_to_num(dense * value.grad, nan=0.0, posinf=0.0, neginf=0.0)
+                self._scores[name] = self._scores[name].to(device) - moved
             self._dense[name], self._masks[name] = torch.where(mask, value, dense), mask
 
     def _choose(self, sparsity: float) -> None:

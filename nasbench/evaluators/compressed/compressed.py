@@ -163,7 +163,7 @@ class Compressed(Evaluator):
         self._check({self._quality: known[self._trained]}, "after training", known)
         began = time.perf_counter()
         anchors = anchors_of(self.estimator)
-        bench = Workbench(problem, trial.seed, self.device, anchors)
+        bench = Workbench(problem, trial.seed, self.device, anchors, self.training.limits.device)
         trained = self.training.trained(trial.number, network, trial.seed, trial.epochs)
         last, behind, steps = self.apply(network, recipe, bench, trained, known)
         artefact = bench.compiled(last)
