@@ -36,6 +36,7 @@ COMMANDS = {
     "benchmark": "Measure latency and throughput of stored models; all models and backends are timed in turn.",
     "reproduce": "Measure a table of a paper again, its numbers beside ours; without TABLE list them.",
     "data": "Published measurements: list, fetch, verify.",
+    "doctor": "Look at Python, packages, runtimes, the GPU, counters, the processor, disk and data; say what to mend.",
     "list": "List what an experiment or a command may name, or the runs below a folder.",
     "blocks": "Compare block modules on one input shape: params, MACs, FLOPs per byte, peak memory, measured latency.",
     "draw": "Draw an architecture of a space as SVG.",
