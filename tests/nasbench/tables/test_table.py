@@ -138,7 +138,9 @@ def test_another_content_is_refused(data_file, tmp_path):
     recompressed.write_bytes(buffer.getvalue())
     assert check(recompressed) == []
     (tmp_path / exact.name).chmod(0o644)
-    (tmp_path / exact.name).write_bytes(gzip.compress(gzip.decompress(exact.read_bytes()).replace(b"94.3733", b"99.3733")))
+    (tmp_path / exact.name).write_bytes(
+        gzip.compress(gzip.decompress(exact.read_bytes()).replace(b"94.3733", b"99.3733"))
+    )
     assert "does not hold the published numbers" in check(tmp_path / exact.name)[0] == check(recompressed)[0]
     (tmp_path / exact.name).unlink()
     assert "there is no file" in check(recompressed)[0]
