@@ -61,12 +61,12 @@ def calibrate(
     """Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts."""
     from nasbench.data import load_data
     from nasbench.devices.registry import get_device
-    from nasbench.tables.devices import published_device
     from nasbench.experiment.loading import parse_experiment
     from nasbench.latency.calibrate import check_on_fresh, measure_sample
     from nasbench.latency.calibration import AUTO, decide
     from nasbench.latency.predictors import PREDICTORS
     from nasbench.latency.stored import CalibrationScope, save_calibration
+    from nasbench.tables.devices import published_device
     from nasbench_registry import one_of
     from search_spaces import Task, get_space
 

@@ -42,9 +42,9 @@ def profile(
     asked = load_experiment(experiment, override or [], seed)
     import_from(experiment.resolve().parent)
     from nasbench.devices.registry import get_device
-    from nasbench.tables.devices import published_device
     from nasbench.experiment.build import load_problem, named_space, stored_calibration
     from nasbench.experiment.profile import profile_space, to_json
+    from nasbench.tables.devices import published_device
     from nasbench_registry import UserError
 
     space = named_space(asked)

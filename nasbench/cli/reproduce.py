@@ -197,5 +197,6 @@ def _ours(result: Reproduction, table: Table) -> RenderableType:
         entries = [found[row, column] for column in columns]
         table.add_row(row, *(pair(entry.measured, entry.std, precision(entry.column)) for entry in entries))
     told = [f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; mean +- standard deviation."]
+    told += [f"{entry.row}, {entry.column}: {entry.note}." for entry in result.entries if entry.note]
     told += [f"not run: {row.name}: {row.reason}." for row in result.table.rows if row.reason]
     return Group(table, *told)

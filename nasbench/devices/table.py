@@ -84,9 +84,9 @@ class TableDevice(ToldDevice):
     """A CSV file with a line for each architecture: `architecture`, in the notation of its space, and `latency_ms`.
 
     It may have `energy_mj`, too. In place of a file, the name of a published table and its device will do, see
-    `nasbench.tables.devices`. A measurement is a lookup. An architecture that is not in the file has the latency of those in it that build the
-    same network, their mean if there are several. No other network has a latency here: not what a compression step
-    made of one, nor a single operator.
+    `nasbench.tables.devices`. A measurement is a lookup. An architecture that is not in the file has the costs of those
+    in it that build the same network, their mean if there are several. No other network has a latency here: not what a
+    compression step made of one, nor a single operator.
 
     Attributes:
         file: the CSV file, whose other columns are ignored; or the name of a published table.

@@ -15,7 +15,6 @@ import torch
 from controllers import Controller, controllers, get_controller
 from nasbench.devices.device import Device
 from nasbench.devices.registry import get_device
-from nasbench.tables.devices import published_device
 from nasbench.evaluators.cache import Cache
 from nasbench.evaluators.compressed.compressed import Compressed, Shared
 from nasbench.evaluators.compressed.recipe_space import RecipeSpace, has_choice
@@ -46,6 +45,7 @@ from nasbench.search.trackers import MlflowCallback, WandbCallback
 from nasbench.storage.code_digest import code_digests, versions
 from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
+from nasbench.tables.devices import published_device
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import Registry, UserError, check_options, one_of
 from nasbench_registry.files import user_path

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from nasbench.devices.registry import get_device
-from nasbench.tables.devices import published_device
 from nasbench.evaluators.costs import paper_costs
 from nasbench.experiment.experiment import Experiment
 from nasbench.latency.calibrate import distinct_sample
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.problem import Problem
 from nasbench.problems.supervised import Supervised
+from nasbench.tables.devices import published_device
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 from search_spaces.fresh_model import fresh_model

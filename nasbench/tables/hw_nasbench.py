@@ -85,7 +85,8 @@ def load_hw_nasbench(dataset: str) -> HardwareTable:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise UserError(
-            f"table 'hw_nasbench' was not found as {' or '.join(map(str, places))}; run: nasbench data fetch hw_nasbench."
+            f"table 'hw_nasbench' was not found as {' or '.join(map(str, places))}; run: "
+            f"nasbench data fetch hw_nasbench."
         )
     rows = list(csv.DictReader(io.StringIO(unpacked(path, CONTENT_SHA256[name]).decode("ascii"))))
 

@@ -25,8 +25,8 @@ IMAGENET16_MEAN, IMAGENET16_STD = (122.68, 116.66, 104.01), (63.22, 61.26, 65.09
 def load_minibatch(dataset: str) -> tuple[Tensor, Tensor]:
     """Images (64, 3, h, w) and labels (64,).
 
-    Labels that are no class of the data set are numbered anew: the file of ImageNet16-120 has those of all 1,000 classes
-    of ImageNet.
+    Labels that are no class of the data set are numbered anew: the file of ImageNet16-120 has those of all 1,000
+    classes of ImageNet.
 
     Raises:
         UserError: there is no such data set, or its file is in no data folder.

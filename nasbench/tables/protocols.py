@@ -147,7 +147,24 @@ class ZeroCostRanking(Strict):
     text: str
 
 
+class Hypervolume(Strict):
+    """Searches of several scores; what is read off is the hypervolume that the cells found so far cover.
+
+    A column shows the share of the hypervolume of the true front after so many different cells ("hypervolume"), by
+    accuracy and latency, or with energy, too ("hypervolume_energy"); of several devices the mean.
+
+    Attributes:
+        dataset: whose accuracies after 200 epochs and costs count.
+        text: the protocol in words.
+    """
+
+    kind: Literal["hypervolume"]
+    dataset: str
+    text: str
+
+
 SHOWN = {
+    "hypervolume": ("hypervolume", "hypervolume_energy"),
     "zero_cost_ranking": ("spearman", "kendall", "published", "seconds"),
     "compression": (
         "test_acc_pct",

@@ -105,7 +105,7 @@ def fetch(source: Source, *, mirror: Path | None = None, on_bytes: OnBytes | Non
 
     Args:
         source: what to bring.
-        mirror: a folder with the published files, or with folders of them, in place of the network; a file may have been
+        mirror: a folder with the published files, or with folders of them, in place of the network; a file may be
             compressed (NAME.gz).
         on_bytes: told about arriving bytes.
 

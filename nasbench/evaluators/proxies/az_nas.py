@@ -8,6 +8,7 @@ Deviations: 16 random images; blocks are those of `probe.blocks`, where the pape
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -28,7 +29,7 @@ def az_expressivity(probe: Probe) -> float:
 def az_progressivity(probe: Probe) -> float:
     """The smallest gain of expressivity from one block to the next."""
     entropies = _entropies(probe)
-    return min((after - before for before, after in zip(entropies, entropies[1:], strict=False)), default=0.0)
+    return min((after - before for before, after in itertools.pairwise(entropies)), default=0.0)
 
 
 def az_trainability(probe: Probe) -> float:
@@ -87,7 +88,7 @@ def _entropy(feature: Tensor) -> float:
 def _trainability(features: list[Tensor], seed: int) -> float:
     generator = torch.Generator().manual_seed(seed)
     scores = []
-    for before, after in reversed(list(zip(features, features[1:], strict=False))):
+    for before, after in reversed(list(itertools.pairwise(features))):
         outgoing = torch.randint(0, 2, after.shape, generator=generator, dtype=after.dtype) * 2 - 1
         incoming = None
         if after.requires_grad:

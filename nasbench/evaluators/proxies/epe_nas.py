@@ -18,7 +18,8 @@ def epe_nas(probe: Probe) -> float:
     """Over the classes, the sum of |sum of log(|c| + k)|, where c are the correlations of the Jacobians of its images.
 
     Eq. 4 and 5; with more than 100 classes among the images, the mean difference between classes in its place. The
-    Jacobian of an image is that of the sum of all outputs; k is 1e-5. Minus infinity where that of an image is constant.
+    Jacobian of an image is that of the sum of all outputs; k is 1e-5. Minus infinity where that of an image
+    is constant.
 
     Raises:
         UserError: the targets are no classes.

@@ -1,4 +1,4 @@
-"""grad_norm: the size of the gradients (Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, arXiv 2101.08134)."""
+"""grad_norm: the size of the gradients (Abdelfattah et al., ICLR 2021, arXiv 2101.08134)."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ FEW = 8
 def grasp(probe: Probe) -> float:
     """The sum of -w (H g) over the weights, eq. 8, with the Hessian H and the gradient g of the loss.
 
-    Summed as in Abdelfattah et al., arXiv 2101.08134. Deviation: on eight images, for the second derivative takes as long
-    as all other proxies together.
+    Summed as in Abdelfattah et al., arXiv 2101.08134. Deviation: on eight images, for the second derivative takes as
+    long as all other proxies together.
     """
     if probe.targets is None:
         Probe.loss_gradients(probe.halves[0])  # says what is missing

@@ -98,7 +98,7 @@ class Probe:
         return value
 
     def timed(self, call: Callable[[Probe], float]) -> tuple[float, float]:
-        """What a proxy says, and the seconds that it takes by itself: with all passes that it reads, whoever ran them."""
+        """What a proxy says, and the seconds that it takes by itself: with all passes that it reads."""
         known, began = set(self._shared), time.perf_counter()
         self.read.clear()
         value = call(self)

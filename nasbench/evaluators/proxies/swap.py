@@ -10,7 +10,7 @@ BITS = 32
 
 
 def swap(probe: Probe) -> float:
-    """The number of different sample-wise activation patterns, definition 3.2: over the units, of which images turn it on.
+    """The number of different sample-wise activation patterns, definition 3.2: over the units, which images turn it on.
 
     Deviations: the first 32 images; a unit is on where the output of a ReLU, or of another activation, is above zero;
     without the regularization of definition 3.4, whose two constants are chosen for a space.

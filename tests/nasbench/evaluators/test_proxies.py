@@ -275,9 +275,9 @@ def test_the_evaluator_gives_what_it_is_asked_for():
 def test_cells_are_ranked_as_published(data_file):
     """Ten published cells, in steps of the published score of `snip`, which spreads them over the space.
 
-    Each proxy must agree more than ten unrelated pairs of ranks do in 99.5 % of cases, a correlation of 0.745 (measured:
-    0.88 to 1). Three are left out: grasp and plain sum numbers of both signs and change with the weights that are drawn,
-    and of 16 images hardly two are of one class, which epe_nas compares.
+    Each proxy must agree more than ten unrelated pairs of ranks do in 99.5 % of cases, a correlation of 0.745
+    (measured: 0.88 to 1). Three are left out: grasp and plain sum numbers of both signs and change with the weights
+    that are drawn, and of 16 images hardly two are of one class, which epe_nas compares.
     """
     from nasbench.objectives.statistics import rank_correlation
     from nasbench.tables.minibatches import load_minibatch
@@ -293,8 +293,6 @@ def test_cells_are_ranked_as_published(data_file):
     for row in rows:
         model = fresh_model(space, published.architectures[row], Task((3, 16, 16), 120), 0)
         found.append(scores(names, Probe(model, images[:16], labels[:16])))
-    agreement = {
-        name: rank_correlation([each[name] for each in found], published.scores[name][rows]) for name in names
-    }
+    agreement = {name: rank_correlation([each[name] for each in found], published.scores[name][rows]) for name in names}
     assert agreement["params"] == 1.0
     assert {name: value for name, value in agreement.items() if value < 0.745} == {}
