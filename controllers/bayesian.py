@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
 
-from controllers.core import Controller, Outcome, Proposal
-from controllers.gaussian_process import Array, Groups, Kernel, Posterior, default_kernel, fit_kernel
+from controllers.candidates import PARENTS, CandidateController, chosen_outcomes
+from controllers.core import Outcome, Proposal
+from controllers.gaussian_process import Array, Groups, Kernel, Posterior, fit_kernel
 from controllers.ranks import normal_scores
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
-from search_spaces.core import MAX_TRIES
 
-WHOLE = 2**15  # a space of up to so many combinations is looked at as a whole
-PARENTS = 10  # the architectures whose mutations are candidates in larger spaces
-REFERENCE = 256  # architectures that tell how far apart two of the space are
 FIT_EVERY, FIT_GROWTH, FIT_POINTS = 10, 1.2, 200  # outcomes between two fits of the kernel, and outcomes fitted to
 TIE = 1e-6  # gains that differ by a smaller share are equal, so that rounding decides nothing
 
@@ -41,7 +37,7 @@ class Observed:
     values: Array
 
 
-class Bayesian(Controller):
+class Bayesian(CandidateController):
     """Propose the architecture of the highest expected improvement under a Gaussian process.
 
     - Features: the decisions as one-hot columns, how often each option is chosen, and what the space knows about the
@@ -82,8 +78,6 @@ class Bayesian(Controller):
             raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
         self.initial, self.pool, self.points = initial, pool, points
         self.told: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
-        self.running: list[Architecture] = []
-        self.known: dict[Architecture, Array] = {}  # told or running, in order, with all features in a row
         self.older: tuple[int, list[int]] = (0, [])  # of so many outcomes, those that the process sees
         self.kernel: Kernel | None = None
         self.fitted_at = 0  # outcomes
@@ -100,46 +94,16 @@ class Bayesian(Controller):
         return Proposal(arch)
 
     def _observe(self, outcome: Outcome) -> None:
-        arch = self.space.canonical(outcome.proposal.arch)
-        if arch in self.running:
-            self.running.remove(arch)
+        arch = self._arrived(outcome.proposal.arch)
         self.told.append((arch, -math.inf if outcome.scores is None else outcome.scores[0]))
-        self._remember(arch)
-
-    def _remember(self, arch: Architecture) -> None:
-        if arch not in self.known:
-            self.known[arch] = self.space.encode([arch])[0]
 
     # ---- candidates
-
-    def _draw(self) -> Architecture:
-        """A new architecture; one that is known if no new one is found."""
-        for _ in range(MAX_TRIES):
-            arch = self.space.canonical(self.space.sample(self.rng))
-            if arch not in self.known:
-                break
-        return arch
-
-    def _mutations(self, parents: Sequence[Architecture], count: int) -> list[Architecture]:
-        children = (self.space.mutate(parents[i % len(parents)], self.rng) for i in range(count if parents else 0))
-        return [self.space.canonical(child) for child in children]
-
-    @cached_property
-    def _whole(self) -> tuple[dict[Architecture, int], Groups] | None:
-        """All networks of a small space, numbered, with their features; None if the space is large."""
-        sizes = self.space.layout.sizes
-        if math.prod(sizes) > WHOLE:
-            return None
-        every = (Architecture(self.space.name, picks) for picks in itertools.product(*map(range, sizes)))
-        archs = dict.fromkeys(self.space.canonical(arch) for arch in every if self.space.is_valid(arch))
-        return {arch: place for place, arch in enumerate(archs)}, self.space.feature_groups(list(archs))
 
     def _most_promising(self) -> Architecture:
         seen = self._seen()
         values = normal_scores(np.array([self.told[index][1] for index in seen]))
         archs = [*(self.told[index][0] for index in seen), *self.running]
-        rows = np.array([self.known[arch] for arch in archs])
-        observed = Observed(archs, tuple(np.split(rows, self._edges, axis=1)), values)
+        observed = Observed(archs, self._points(archs), values)
         kernel = self._fit(observed)
         if self._whole is not None:
             return self._best_of_all(*self._whole, kernel, observed)
@@ -167,28 +131,17 @@ class Bayesian(Controller):
         gains = np.append(gains, expected_improvement(Posterior(kernel, self.space.feature_groups(more)), observed))
         return [*archs, *more][self._choose(gains)]
 
-    def _new(self, archs: Sequence[Architecture]) -> list[Architecture]:
-        """Each architecture once, without those that are known, unless all are."""
-        once = list(dict.fromkeys(archs))
-        return [arch for arch in once if arch not in self.known] or once
-
     def _choose(self, gains: Array) -> int:
         best = float(gains.max())
         ties = np.flatnonzero(gains >= best * (1 - TIE))
         return int(ties[self.rng.integers(len(ties))])
 
     def _seen(self) -> list[int]:
-        """The outcomes that the process sees: all, or the newest and a selection that changes every points / 2."""
-        count, half = len(self.told), self.points // 2
-        if count <= self.points:
-            return list(range(count))
-        old = (count - 1) // half * half
-        if self.older[0] != old:
-            ranked = sorted(range(old), key=lambda index: -self.told[index][1])
-            best, others = ranked[: half // 2], sorted(ranked[half // 2 :])
-            spread = np.linspace(0, len(others) - 1, half - len(best)).astype(int).tolist()
-            self.older = (old, sorted([*best, *(others[place] for place in spread)]))
-        return [*self.older[1], *range(old, count)]
+        """The outcomes that the process sees, see `chosen_outcomes`."""
+        count = len(self.told)
+        ranked = sorted(range(count), key=lambda index: -self.told[index][1]) if count > self.points else []
+        self.older, seen = chosen_outcomes(ranked, count, self.points, self.older)
+        return seen
 
     def _fit(self, observed: Observed) -> Kernel:
         """The kernel, fitted again if enough was told since the last time."""
@@ -200,22 +153,6 @@ class Bayesian(Controller):
             self.kernel = fit_kernel(self.kernel, self._prior, sample, observed.values[chosen])
             self.fitted_at = len(self.told)
         return self.kernel
-
-    @cached_property
-    def _reference(self) -> Groups:
-        """Some architectures of the space, the same ones whatever the seed."""
-        rng = np.random.default_rng(0)
-        return self.space.feature_groups([self.space.canonical(self.space.sample(rng)) for _ in range(REFERENCE)])
-
-    @cached_property
-    def _prior(self) -> Kernel:
-        return default_kernel(self._reference)
-
-    @cached_property
-    def _edges(self) -> list[int]:
-        """The columns of `space.encode` at which a new group of features begins."""
-        edges: list[int] = np.cumsum([group.shape[1] for group in self._reference])[:-1].tolist()
-        return edges
 
     # ---- state
 

@@ -159,6 +159,12 @@ class Posterior:
         left: Array = np.sqrt(np.maximum(self.kernel.variance - self._explained, 1e-12))
         return left
 
+    def believed(self, values: Array) -> Array:
+        """(n - k,) expected values of the function at the other observed points, given those of the first k."""
+        count = len(values)
+        across: Array = self._factor[count : len(self.names), :count] @ self._whitened(values)
+        return across
+
     def mean_at_observed(self, values: Array) -> Array:
         """(k,) expected values of the function at the k first observed points, whose values these are."""
         factor = self._factor[: len(values), : len(values)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from controllers.core import Controller, Outcome, Proposal
@@ -227,7 +227,66 @@ class OptunaGP(OptunaController):
         return GPSampler(seed=seed, n_startup_trials=self.n_startup_trials, warn_independent_sampling=False)
 
 
-class OptunaNSGA3(OptunaController):
+class OptunaNSGA2(OptunaController):
+    """NSGA-II of Optuna.
+
+    Decisions that matter only sometimes are drawn uniformly, as Optuna's genetic samplers do.
+
+    Args:
+        space: what is searched.
+        seed: of every random choice.
+        population_size: of a generation.
+        mutation_prob: probability that a decision is drawn anew; by default 1 / number of decisions.
+        crossover_prob: probability that a child has two parents.
+        swapping_prob: probability that a decision comes from the second of them.
+    """
+
+    name = "optuna_nsga2"
+    summary = "Optuna's NSGA-II"
+    source = "Deb et al. 2002, doi 10.1109/4235.996017"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int,
+        population_size: int = 50,
+        mutation_prob: float | None = None,
+        crossover_prob: float = 0.9,
+        swapping_prob: float = 0.5,
+    ) -> None:
+        chances = (crossover_prob, swapping_prob, 0.0 if mutation_prob is None else mutation_prob)
+        if population_size < 2 or not all(0 <= chance <= 1 for chance in chances):
+            raise UserError(
+                f"population_size={population_size}, crossover_prob={crossover_prob}, swapping_prob={swapping_prob}, "
+                f"mutation_prob={mutation_prob}: the population must be 2 or more, probabilities from 0 to 1."
+            )
+        self.population_size, self.mutation_prob = population_size, mutation_prob
+        self.crossover_prob, self.swapping_prob = crossover_prob, swapping_prob
+        super().__init__(space, seed=seed)
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        return NSGAIISampler(
+            seed=seed,
+            population_size=self.population_size,
+            mutation_prob=self.mutation_prob,
+            crossover_prob=self.crossover_prob,
+            swapping_prob=self.swapping_prob,
+        )
+
+    def _begin_with(self, arch: Architecture) -> optuna.Trial:
+        # A trial is assigned to a generation when its parameters are drawn; these were given.
+        trial = super()._begin_with(arch)
+        sampler = self.study.sampler
+        assert isinstance(sampler, NSGAIISampler | NSGAIIISampler), "that is what _sampler() makes"
+        sampler.get_trial_generation(self.study, self.study.get_trials(deepcopy=False)[trial.number])
+        return trial
+
+    def _add(self, arch: Architecture, scores: tuple[float, ...] | None) -> None:
+        self._finish(self._begin_with(arch).number, scores)
+
+
+class OptunaNSGA3(OptunaNSGA2):
     """NSGA-III of Optuna, for three objectives and more.
 
     Decisions that matter only sometimes are drawn uniformly, as Optuna's genetic samplers do.
@@ -257,16 +316,17 @@ class OptunaNSGA3(OptunaController):
         swapping_prob: float = 0.5,
         dividing_parameter: int = 3,
     ) -> None:
-        chances = (crossover_prob, swapping_prob, 0.0 if mutation_prob is None else mutation_prob)
-        if population_size < 2 or dividing_parameter < 1 or not all(0 <= chance <= 1 for chance in chances):
-            raise UserError(
-                f"population_size={population_size}, dividing_parameter={dividing_parameter}, "
-                f"crossover_prob={crossover_prob}, swapping_prob={swapping_prob}, mutation_prob={mutation_prob}: the "
-                f"population must be 2 or more, the divisions 1 or more, probabilities from 0 to 1."
-            )
-        self.population_size, self.dividing_parameter = population_size, dividing_parameter
-        self.mutation_prob, self.crossover_prob, self.swapping_prob = mutation_prob, crossover_prob, swapping_prob
-        super().__init__(space, seed=seed)
+        if dividing_parameter < 1:
+            raise UserError(f"dividing_parameter={dividing_parameter} must be 1 or more.")
+        self.dividing_parameter = dividing_parameter
+        super().__init__(
+            space,
+            seed=seed,
+            population_size=population_size,
+            mutation_prob=mutation_prob,
+            crossover_prob=crossover_prob,
+            swapping_prob=swapping_prob,
+        )
 
     def _sampler(self, seed: int) -> BaseSampler:
         with warnings.catch_warnings():
@@ -279,13 +339,3 @@ class OptunaNSGA3(OptunaController):
                 swapping_prob=self.swapping_prob,
                 dividing_parameter=self.dividing_parameter,
             )
-
-    def _begin_with(self, arch: Architecture) -> optuna.Trial:
-        # A trial is assigned to a generation when its parameters are drawn; these were given.
-        trial = super()._begin_with(arch)
-        assert isinstance(self.study.sampler, NSGAIIISampler), "that is what _sampler() makes"
-        self.study.sampler.get_trial_generation(self.study, self.study.get_trials(deepcopy=False)[trial.number])
-        return trial
-
-    def _add(self, arch: Architecture, scores: tuple[float, ...] | None) -> None:
-        self._finish(self._begin_with(arch).number, scores)

@@ -22,8 +22,10 @@ CONTROLLERS: Entries[type[Controller]] = Entries(
         "bohb": "controllers.bohb:BOHB",
         "optuna_tpe": "controllers.optuna_samplers:OptunaTPE",
         "optuna_gp": "controllers.optuna_samplers:OptunaGP",
+        "optuna_nsga2": "controllers.optuna_samplers:OptunaNSGA2",
         "optuna_nsga3": "controllers.optuna_samplers:OptunaNSGA3",
         "bayesian": "controllers.bayesian:Bayesian",
+        "ehvi": "controllers.ehvi:EHVI",
         "predictor_evolution": "controllers.predictor_evolution:PredictorEvolution",
         "sequential": "controllers.sequential:Sequential",
     }

@@ -66,6 +66,7 @@ def calibrate(
     from nasbench.latency.calibration import AUTO, decide
     from nasbench.latency.predictors import PREDICTORS
     from nasbench.latency.stored import CalibrationScope, save_calibration
+    from nasbench.tables.devices import published_device
     from nasbench_registry import one_of
     from search_spaces import Task, get_space
 
@@ -77,7 +78,7 @@ def calibrate(
     settings = {"name": device, "runtime": chosen_runtime, "threads": threads, "batch": batch, **written}
     # An experiment has the words for every mistake; the controller plays no part.
     config = parse_experiment({"name": "calibrate", "space": space, "controller": "random", "device": settings}).device
-    target = get_device(config)
+    target = get_device(config, published_device)
     missing = target.why_unavailable()
     if missing:
         raise UserError(missing)

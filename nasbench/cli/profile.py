@@ -44,10 +44,11 @@ def profile(
     from nasbench.devices.registry import get_device
     from nasbench.experiment.build import load_problem, named_space, stored_calibration
     from nasbench.experiment.profile import profile_space, to_json
+    from nasbench.tables.devices import published_device
     from nasbench_registry import UserError
 
     space = named_space(asked)
-    device = get_device(asked.device)
+    device = get_device(asked.device, published_device)
     predicted = latency or asked.needs_latency
     missing = device.why_unavailable() if predicted else None
     if missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -22,6 +23,8 @@ from nasbench_registry import UserError
 if TYPE_CHECKING:
     from nasbench.tables.reproduction import Reproduction
 
+MIN_CELLS = 3  # fewer have no ranks to speak of
+
 
 def reproduce(
     table: Annotated[
@@ -37,6 +40,10 @@ def reproduce(
         typer.Option(
             "--run", help="Keep each finished seed of a row here, and go on from it; where networks are trained."
         ),
+    ] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(help="Cells of a table of zero-cost proxies, or all [the table says].", show_default=False),
     ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write the numbers to this file.", show_default=False)
@@ -65,6 +72,7 @@ def reproduce(
             rows=chosen,
             workers=count,
             keep=run_folder,
+            cells=_count(cells),
             on_progress=lambda row, done, total: bar.update(task, description=row, completed=done, total=total),
         )
     if csv_file is not None:
@@ -78,6 +86,17 @@ def reproduce(
 
         _write(html_file, lambda: write_paper_page(result, html_file, typed()))
     show(result.to_json(), _printed(result), as_json=json)
+
+
+def _count(cells: str | None) -> int | None:
+    """How many cells are asked for."""
+    if cells is None:
+        return None
+    if cells == "all":
+        return sys.maxsize
+    if not cells.isdecimal() or int(cells) < MIN_CELLS:
+        raise UserError(f"--cells is {cells!r}; give a number from {MIN_CELLS} on, or all.")
+    return int(cells)
 
 
 def _list(json: bool) -> None:
@@ -105,6 +124,7 @@ def _list(json: bool) -> None:
 def _printed(result: Reproduction) -> RenderableType:
     from nasbench.report.paper_page import pair, precision, signed, standard_errors
     from nasbench.tables.paper_table import TRUST
+    from nasbench.tables.protocols import ZeroCostRanking
 
     table = Table(title=f"{result.table.title} ({result.table.where})")
     if not result.table.published:
@@ -135,10 +155,13 @@ def _printed(result: Reproduction) -> RenderableType:
         )
         before = entry.row
     marks = {entry.trust for entry in result.entries}
-    lines = [
-        f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; paper and measured: mean +- standard deviation; "
-        f"difference: measured less paper, in brackets in standard errors (SE) of the difference."
-    ]
+    if isinstance(result.table.protocol, ZeroCostRanking):
+        lines = [f"{result.seeds:,} cells, {result.wall_s:.1f} s."]
+    else:
+        lines = [
+            f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; paper and measured: mean +- standard deviation; "
+            f"difference: measured less paper, in brackets in standard errors (SE) of the difference."
+        ]
     trust = [f"[{mark}] {text}" for mark, text in TRUST.items() if mark in marks]
     lines += [f"trust: {'; '.join(trust)}."] if trust else []
     shown = {entry.row for entry in result.entries}
@@ -174,5 +197,6 @@ def _ours(result: Reproduction, table: Table) -> RenderableType:
         entries = [found[row, column] for column in columns]
         table.add_row(row, *(pair(entry.measured, entry.std, precision(entry.column)) for entry in entries))
     told = [f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; mean +- standard deviation."]
+    told += [f"{entry.row}, {entry.column}: {entry.note}." for entry in result.entries if entry.note]
     told += [f"not run: {row.name}: {row.reason}." for row in result.table.rows if row.reason]
     return Group(table, *told)

@@ -17,7 +17,7 @@ class DeviceConfig(Strict):
         threads: threads of one inference.
         batch: images in one inference.
         runtime: the compilation backend that runs a candidate: what would be deployed, not only eager PyTorch.
-        file: the CSV file of a table.
+        file: the CSV file of a table, or a published table by name, such as hw_nasbench/cifar10/edgegpu.
         command: of device command; ``{model}`` is the file that it measures.
         timeout_s: seconds after which that command has failed.
         latency: `predicted` fits a predictor on measured architectures before the search; `measured` measures each

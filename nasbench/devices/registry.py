@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nasbench_compression import get_backend
@@ -10,6 +11,7 @@ from nasbench_registry import Entries, UserError, one_of
 if TYPE_CHECKING:
     from nasbench.devices.config import DeviceConfig
     from nasbench.devices.device import Device
+    from nasbench.devices.table import CostTable
 
 DEVICES: Entries[type[Device]] = Entries(
     {
@@ -21,8 +23,12 @@ DEVICES: Entries[type[Device]] = Entries(
 )
 
 
-def get_device(config: DeviceConfig) -> Device:
+def get_device(config: DeviceConfig, published: Callable[[str], CostTable | None] | None = None) -> Device:
     """The device of an experiment; whether it can be used here, `why_unavailable` says.
+
+    Args:
+        config: the section.
+        published: finds a published table of latencies by its name, for device `table`.
 
     Raises:
         UserError: its runtime is unknown, or not one that this device can have.
@@ -38,7 +44,7 @@ def get_device(config: DeviceConfig) -> Device:
         return CudaDevice(runtime, threads, batch)
     get_backend(runtime, threads=threads)
     if config.name == "table":
-        return TableDevice(runtime, threads, batch, file=config.file or "")
+        return TableDevice(runtime, threads, batch, file=config.file or "", published=published)
     if config.name == "command":
         if runtime in NO_FILE:
             raise UserError(

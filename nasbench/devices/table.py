@@ -6,14 +6,15 @@ import copy
 import csv
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import nn
 
+from nasbench.devices.energy import Energy, Meter, NoMeter
 from nasbench.devices.measure import Latency
 from nasbench.devices.reported import ToldDevice, told_latency
 from nasbench_compression import CompiledModel
@@ -23,7 +24,55 @@ from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 from search_spaces import Architecture, SearchSpace, Task
 
-ARCHITECTURE, LATENCY = "architecture", "latency_ms"
+ARCHITECTURE, LATENCY, ENERGY = "architecture", "latency_ms", "energy_mj"
+
+
+class Cost(NamedTuple):
+    """What a table says of an architecture.
+
+    Attributes:
+        line: of the table.
+        latency_ms: of one batch.
+        energy_mj: of one batch; None where the table has none.
+    """
+
+    line: int
+    latency_ms: float
+    energy_mj: float | None = None
+
+
+class CostTable(Protocol):
+    """A table of latencies; hashable, and equal to another that says the same."""
+
+    def costs(self) -> Mapping[str, Cost]:
+        """Costs by the architecture as it is written. Raises UserError if the table cannot be read."""
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A CSV file as it was at a time.
+
+    Attributes:
+        path: of the file.
+        version: when it was changed.
+    """
+
+    path: Path
+    version: int
+
+    def costs(self) -> Mapping[str, Cost]:
+        """See `CostTable`."""
+        return _lines(self.path, self.version)
+
+
+class TableMeter(NoMeter):
+    """Of a table that has energies: they are looked up."""
+
+    about: ClassVar[str] = "looked up in a table"
+
+    def why_unavailable(self) -> str | None:
+        """Nothing is missing."""
+        return None
 
 
 class NotInTable(LookupError):
@@ -34,15 +83,18 @@ class NotInTable(LookupError):
 class TableDevice(ToldDevice):
     """A CSV file with a line for each architecture: `architecture`, in the notation of its space, and `latency_ms`.
 
-    A measurement is a lookup. An architecture that is not in the file has the latency of those in it that build the
-    same network, their mean if there are several. No other network has a latency here: not what a compression step
-    made of one, nor a single operator.
+    It may have `energy_mj`, too. In place of a file, the name of a published table and its device will do, see
+    `nasbench.tables.devices`. A measurement is a lookup. An architecture that is not in the file has the costs of those
+    in it that build the same network, their mean if there are several. No other network has a latency here: not what a
+    compression step made of one, nor a single operator.
 
     Attributes:
-        file: the CSV file; other columns are ignored.
+        file: the CSV file, whose other columns are ignored; or the name of a published table.
+        published: the table of that name, None for a name that is a file's.
     """
 
     file: str = ""
+    published: Callable[[str], CostTable | None] | None = None
 
     name: ClassVar[str] = "table"
     summary: ClassVar[str] = "a CSV file with the latency of each architecture"
@@ -52,7 +104,7 @@ class TableDevice(ToldDevice):
     def why_unavailable(self) -> str | None:
         """Why the file cannot be read, or None."""
         try:
-            _lines(*self._version)
+            self._table.costs()
         except UserError as error:
             return str(error)
         return None
@@ -72,11 +124,11 @@ class TableDevice(ToldDevice):
 
     def check(self, space: SearchSpace) -> None:
         """Raise UserError if a line is not an architecture of this space, or the file cannot be read."""
-        _networks(*self._version, space)
+        _networks(self._table, space)
 
     def known(self, space: SearchSpace) -> Sequence[Architecture]:
         """One architecture for each distinct network of the file, in its order."""
-        return [same[0][0] for same in _networks(*self._version, space).values()]
+        return [same[0][0] for same in _networks(self._table, space).values()]
 
     def latency_ms(self, space: SearchSpace, arch: Architecture) -> float:
         """What the file says.
@@ -85,14 +137,22 @@ class TableDevice(ToldDevice):
             NotInTable: neither the architecture nor one that builds the same network is in the file.
             UserError: the file cannot be read, or a line is not an architecture of this space.
         """
+        return self._mean_cost(space, arch).latency_ms
+
+    def _mean_cost(self, space: SearchSpace, arch: Architecture) -> Cost:
         text = space.format(arch)
-        written = _lines(*self._version).get(text)
+        written = self._table.costs().get(text)
         if written is not None:
-            return written[1]
-        same = _networks(*self._version, space).get(space.canonical(arch))
+            return written
+        same = _networks(self._table, space).get(space.canonical(arch))
         if same is None:
             raise NotInTable(f"{self.file} has no latency of {text}, nor of another architecture of the same network")
-        return sum(latency for _, latency in same) / len(same)
+        energies = [cost.energy_mj for _, cost in same if cost.energy_mj is not None]
+        return Cost(
+            same[0][1].line,
+            sum(cost.latency_ms for _, cost in same) / len(same),
+            sum(energies) / len(energies) if energies else None,
+        )
 
     def candidate(self, space: SearchSpace, arch: Architecture, model: nn.Module, task: Task) -> CompiledModel:
         """The network in eager PyTorch, with the latency that the file has of its architecture.
@@ -100,7 +160,29 @@ class TableDevice(ToldDevice):
         Raises:
             NotInTable: it has none.
         """
-        return KnownModel(model, self.latency_ms(space, arch))
+        found = self._mean_cost(space, arch)
+        return KnownModel(model, found.latency_ms, found.energy_mj)
+
+    @property
+    def meter(self) -> Meter:
+        """None, or the table, if it has energies."""
+        try:
+            known = any(cost.energy_mj is not None for cost in self._table.costs().values())
+        except UserError:
+            known = False
+        return TableMeter(self.name) if known else super().meter
+
+    def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
+        """What the table says of a candidate.
+
+        Raises:
+            UserError: it has no energy of it.
+        """
+        if not isinstance(compiled, KnownModel) or compiled.energy_mj is None:
+            raise UserError(f"{self.file} has no energy of this network; leave energy_mj out.")
+        value = compiled.energy_mj
+        power_w = value / compiled.latency_ms
+        return Energy(value, value, value, calls=0, seconds=0.0, power_w=power_w, meter=TableMeter.about)
 
     def compile(
         self, model: nn.Module, task: Task, precision: str = "fp32", calibration: torch.Tensor | None = None
@@ -117,10 +199,13 @@ class TableDevice(ToldDevice):
         )
 
     @property
-    def _version(self) -> tuple[Path, int]:
+    def _table(self) -> CostTable:
+        named = self.published(self.file) if self.published is not None else None
+        if named is not None:
+            return named
         path = user_path(self.file)
         try:
-            return path, path.stat().st_mtime_ns
+            return CsvTable(path, path.stat().st_mtime_ns)
         except OSError:
             raise UserError(f"there is no file {self.file} that can be read; check device.file.") from None
 
@@ -131,17 +216,18 @@ class KnownModel(EagerModel):
     Args:
         model: copied.
         latency_ms: of one batch there.
+        energy_mj: of one batch there; None if it is not known.
     """
 
-    def __init__(self, model: nn.Module, latency_ms: float) -> None:
+    def __init__(self, model: nn.Module, latency_ms: float, energy_mj: float | None = None) -> None:
         super().__init__(copy.deepcopy(reparameterize(model)).cpu().eval().requires_grad_(False), "fp32", threads=1)
-        self.latency_ms = latency_ms
+        self.latency_ms, self.energy_mj = latency_ms, energy_mj
 
 
 @functools.lru_cache(maxsize=4)
-def _lines(path: Path, version: int) -> Mapping[str, tuple[int, float]]:
-    """{architecture as it is written: (line, latency in milliseconds)}; UserError that names the line and the value."""
-    found: dict[str, tuple[int, float]] = {}
+def _lines(path: Path, version: int) -> Mapping[str, Cost]:
+    """Costs by the architecture as it is written; UserError that names the line and the value."""
+    found: dict[str, Cost] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
@@ -155,10 +241,15 @@ def _lines(path: Path, version: int) -> Mapping[str, tuple[int, float]]:
                 text, value = (row[ARCHITECTURE] or "").strip(), row[LATENCY]
                 if text in found:
                     raise UserError(
-                        f"{path}, line {reader.line_num}: {text!r} is there twice, first in line {found[text][0]}; "
+                        f"{path}, line {reader.line_num}: {text!r} is there twice, first in line {found[text].line}; "
                         f"keep one."
                     )
-                found[text] = reader.line_num, _milliseconds(value, path, reader.line_num)
+                energy = row.get(ENERGY)
+                found[text] = Cost(
+                    reader.line_num,
+                    _positive(value, LATENCY, path, reader.line_num),
+                    _positive(energy, ENERGY, path, reader.line_num) if energy else None,
+                )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV file: {error}.") from None
     if not found:
@@ -166,26 +257,28 @@ def _lines(path: Path, version: int) -> Mapping[str, tuple[int, float]]:
     return found
 
 
-def _milliseconds(text: str | None, path: Path, line: int) -> float:
+UNITS = {LATENCY: "milliseconds", ENERGY: "millijoules"}
+
+
+def _positive(text: str | None, column: str, path: Path, line: int) -> float:
     try:
         value = float(text or "")
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise UserError(f"{path}, line {line}: {LATENCY} is {text!r}; write a positive number of milliseconds.")
+        raise UserError(f"{path}, line {line}: {column} is {text!r}; write a positive number of {UNITS[column]}.")
     return value
 
 
 @functools.lru_cache(maxsize=4)
-def _networks(
-    path: Path, version: int, space: SearchSpace
-) -> Mapping[Architecture, Sequence[tuple[Architecture, float]]]:
-    """Architectures and latencies of each distinct network, which is named by its canonical architecture."""
-    networks: dict[Architecture, list[tuple[Architecture, float]]] = {}
-    for text, (line, latency) in _lines(path, version).items():
+def _networks(table: CostTable, space: SearchSpace) -> Mapping[Architecture, Sequence[tuple[Architecture, Cost]]]:
+    """Architectures and costs of each distinct network, which is named by its canonical architecture."""
+    networks: dict[Architecture, list[tuple[Architecture, Cost]]] = {}
+    for text, cost in table.costs().items():
         try:
             arch = space.parse(text)
         except UserError as error:
-            raise UserError(f"{path}, line {line}: {error}") from None
-        networks.setdefault(space.canonical(arch), []).append((arch, latency))
+            where = f"{table.path}, line {cost.line}: " if isinstance(table, CsvTable) else ""
+            raise UserError(f"{where}{error}") from None
+        networks.setdefault(space.canonical(arch), []).append((arch, cost))
     return networks

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nasbench.evaluators.candidate import Candidate
 from nasbench.evaluators.costs import paper_costs
 from nasbench.evaluators.evaluator import Evaluator
-from nasbench.evaluators.proxies import IMAGES, PROXIES, proxy
+from nasbench.evaluators.proxies import IMAGES, PROXIES, probe_of, scores
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.problem import Problem
 from nasbench_registry import UserError, one_of
@@ -24,16 +24,26 @@ class ZeroCost(Evaluator):
         space: that candidates belong to.
         problem: whose training inputs the proxies look at.
         proxies: their names; each is a metric, larger is better.
+        images: that they look at, at most.
     """
 
     summary = "zero-cost proxies of the untrained network"
 
-    def __init__(self, space: SearchSpace, problem: Problem | None, *, proxies: Sequence[str] = ("synflow",)) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        problem: Problem | None,
+        *,
+        proxies: Sequence[str] = ("synflow",),
+        images: int = IMAGES,
+    ) -> None:
         if problem is None:
             raise UserError("evaluator 'zero_cost' looks at training inputs; give the section data.")
         super().__init__(space, problem.task)
         self.proxies = tuple(one_of("zero-cost proxy", name, PROXIES) for name in proxies)
-        self._inputs = problem.examples(IMAGES)
+        if images < 2:
+            raise UserError(f"images is {images}, and zero-cost proxies compare images; give two or more.")
+        self._problem, self._images = problem, images
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -47,5 +57,5 @@ class ZeroCost(Evaluator):
             raise UserError("evaluator 'zero_cost' needs a task.")
         costs = paper_costs(network, self.task)
         started = time.perf_counter()
-        values = {name: proxy(name, network, self._inputs) for name in self.proxies}
+        values = scores(self.proxies, probe_of(network, self._problem, self._images, seed=candidate.seed))
         return values | costs | {"proxy_seconds": time.perf_counter() - started}

@@ -47,6 +47,7 @@ from nasbench.storage.code_digest import code_digests, versions
 from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
 from nasbench.supernet.supernet import Supernet
+from nasbench.tables.devices import published_device
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import Registry, UserError, check_options, one_of
 from nasbench_registry.files import user_path
@@ -367,7 +368,9 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
             "evaluator out, or write a recipe without choices."
         )
     recipe = Recipe(()) if joint is not None else Recipe.parse(entries)
-    prepared = Prepared(experiment, network, get_device(experiment.device), recipe, joint, brought=brought)
+    prepared = Prepared(
+        experiment, network, get_device(experiment.device, published_device), recipe, joint, brought=brought
+    )
     _check_controller(experiment, prepared.controller(), prepared.searches_recipes)
     if experiment.baseline is not None and experiment.storage is not None:
         raise UserError(

@@ -16,6 +16,7 @@ from nasbench.latency.calibrate import distinct_sample
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.problem import Problem
 from nasbench.problems.supervised import Supervised
+from nasbench.tables.devices import published_device
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 from search_spaces.fresh_model import fresh_model
@@ -140,7 +141,7 @@ def _pilot(
     share = (problem.judged("val") or 1) / (few.judged("val") or 1)
     validation_s = (time.perf_counter() - begun) * share
     compile_s = 0.0
-    runtime = get_device(experiment.device)
+    runtime = get_device(experiment.device, published_device)
     if experiment.needs_latency and runtime.times_networks:
         begun = time.perf_counter()
         runtime.compile(model, problem.task)

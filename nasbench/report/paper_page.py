@@ -70,7 +70,17 @@ def pair(mean: float | None, std: float | None, digits: int) -> str:
     return f"{mean:,.{digits}f}{spread}"
 
 
-DECIMALS = {"_pct": 2, "_spearman": 3, "_s": 3, "_ms": 2, "_latency": 2, "_bytes": 0, "macs": 0}
+DECIMALS = {
+    "_pct": 2,
+    "_spearman": 3,
+    "_kendall": 3,
+    "_share": 4,
+    "_s": 3,
+    "_ms": 2,
+    "_latency": 2,
+    "_bytes": 0,
+    "macs": 0,
+}
 """By the unit at the end of a column's name."""
 
 

@@ -8,9 +8,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from controllers import Controller, get_controller
+from nasbench.tables import hw_nasbench
 from nasbench.tables.latencies import DEVICES, SOURCE
 from nasbench.tables.oracles import IMAGES
-from nasbench.tables.protocols import SHOWN, Compression, LatencyLimit, LatencyRanking, Queries, Strict, TimeBudget
+from nasbench.tables.protocols import (
+    SHOWN,
+    Compression,
+    Hypervolume,
+    LatencyLimit,
+    LatencyRanking,
+    Queries,
+    Strict,
+    TimeBudget,
+    ZeroCostRanking,
+)
 from nasbench.tables.registry import TABLES
 from nasbench_registry import UserError, one_of, unknown
 from nasbench_registry.files import read_yaml, user_path
@@ -53,6 +64,7 @@ class TableColumn(Strict):
         shows: what is read off by a protocol of latency, see `LatencyRanking` and `LatencyLimit`.
         devices: over which it is averaged, or which it counts; only for protocols of latency.
         limit_ms: of the search on the device; only for the protocol "latency_limit".
+        queries: different cells that were looked at; only for the protocol "hypervolume".
     """
 
     name: str
@@ -62,6 +74,7 @@ class TableColumn(Strict):
     shows: str | None = None
     devices: tuple[str, ...] = ()
     limit_ms: Annotated[float, Field(gt=0)] | None = None
+    queries: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def read_dataset(self) -> str:
@@ -135,7 +148,10 @@ class PaperTable(Strict):
     table: str
     benchmark: str = ""
     seeds: Annotated[int, Field(ge=1)]
-    protocol: Annotated[TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression, Field(discriminator="kind")]
+    protocol: Annotated[
+        TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression | ZeroCostRanking | Hypervolume,
+        Field(discriminator="kind"),
+    ]
     sources: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     columns: Annotated[tuple[TableColumn, ...], Field(min_length=1)]
@@ -155,7 +171,8 @@ class PaperTable(Strict):
     def _consistent(self) -> PaperTable:
         searched = isinstance(self.protocol, TimeBudget | Queries)
         if not isinstance(self.protocol, Compression):
-            one_of("table", self.benchmark, TABLES if searched else [SOURCE.name])
+            in_table = searched or isinstance(self.protocol, ZeroCostRanking | Hypervolume)
+            one_of("table", self.benchmark, TABLES if in_table else [SOURCE.name])
         for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
             if len(set(names)) != len(names):
                 raise ValueError(f"two {kind}s have the same name.")
@@ -164,6 +181,10 @@ class PaperTable(Strict):
                 self._check_search(column)
             elif isinstance(self.protocol, Compression):
                 self._check_compression(column)
+            elif isinstance(self.protocol, ZeroCostRanking):
+                self._check_zero_cost(column, self.protocol)
+            elif isinstance(self.protocol, Hypervolume):
+                self._check_hypervolume(column)
             else:
                 self._check_latency(column)
         if isinstance(self.protocol, LatencyRanking | LatencyLimit):
@@ -204,6 +225,27 @@ class PaperTable(Strict):
                 f"column {column.name!r}: columns that show test_acc_pct or latency_ms have one device and a limit_ms, "
                 f"others have no limit."
             )
+
+    def _check_hypervolume(self, column: TableColumn) -> None:
+        if (
+            column.search
+            or column.read
+            or column.budget_s
+            or column.limit_ms
+            or not column.devices
+            or not column.queries
+        ):
+            raise ValueError(f"column {column.name!r}: in a table of fronts, columns have shows, devices and queries.")
+        one_of("shows", column.shows or "", SHOWN["hypervolume"])
+        known = hw_nasbench.ENERGY_DEVICES if column.shows == "hypervolume_energy" else hw_nasbench.DEVICES
+        for device in column.devices:
+            one_of("device", device, known)
+
+    def _check_zero_cost(self, column: TableColumn, protocol: ZeroCostRanking) -> None:
+        if column.read or column.budget_s or column.devices or column.limit_ms:
+            raise ValueError(f"column {column.name!r}: in a table of proxies, columns have a name, search and shows.")
+        one_of("data set", column.search, protocol.datasets)
+        one_of("shows", column.shows or "", SHOWN[protocol.kind])
 
     def _check_compression(self, column: TableColumn) -> None:
         if column.search or column.read or column.budget_s or column.devices or column.limit_ms:

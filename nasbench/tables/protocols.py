@@ -121,7 +121,51 @@ class Compression(Strict):
         return why_no_backend(self.runtime) or why_missing(**self.data)
 
 
+class ZeroCostRanking(Strict):
+    """Zero-cost proxies rank cells, and what is read off is how their ranks agree with those of the trained accuracy.
+
+    A column shows Spearman's or Kendall's correlation with the test accuracy after 200 epochs on its data set
+    ("spearman", "kendall"); Spearman's correlation of a proxy with the scores that were published of the same cells
+    ("published"), those of the sample that were; or the mean seconds that the proxies of a row take for a network, each
+    with all the passes that it needs ("seconds").
+
+    Attributes:
+        datasets: of the benchmark.
+        cells: of a sample, drawn without replacement.
+        sample_seed: of the sample.
+        weights_seed: of the weights of each network.
+        images: of the real mini-batch.
+        text: the protocol in words.
+    """
+
+    kind: Literal["zero_cost_ranking"]
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    cells: Annotated[int, Field(ge=3)]
+    sample_seed: int = 0
+    weights_seed: int = 0
+    images: Annotated[int, Field(ge=2)] = 64
+    text: str
+
+
+class Hypervolume(Strict):
+    """Searches of several scores; what is read off is the hypervolume that the cells found so far cover.
+
+    A column shows the share of the hypervolume of the true front after so many different cells ("hypervolume"), by
+    accuracy and latency, or with energy, too ("hypervolume_energy"); of several devices the mean.
+
+    Attributes:
+        dataset: whose accuracies after 200 epochs and costs count.
+        text: the protocol in words.
+    """
+
+    kind: Literal["hypervolume"]
+    dataset: str
+    text: str
+
+
 SHOWN = {
+    "hypervolume": ("hypervolume", "hypervolume_energy"),
+    "zero_cost_ranking": ("spearman", "kendall", "published", "seconds"),
     "compression": (
         "test_acc_pct",
         "val_acc_pct",

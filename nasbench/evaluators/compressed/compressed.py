@@ -30,7 +30,7 @@ from nasbench.evaluators.errors import InfeasibleError
 from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator, Progress
 from nasbench.evaluators.latency import SECONDS_EACH, LatencyEstimator, anchors_of
 from nasbench.evaluators.outcomes import Ending
-from nasbench.evaluators.proxies import IMAGES, proxy
+from nasbench.evaluators.proxies import proxy
 from nasbench.evaluators.trained import Trained
 from nasbench.evaluators.trial import History, Trial
 from nasbench.models.build import Build, SpaceBuild
@@ -306,7 +306,7 @@ class Compressed(Evaluator):
     def _look(self, model: nn.Module, networks: Networks, known: dict[str, float]) -> None:
         if self.early.proxy is None:
             return
-        known["proxy_score"] = proxy(self.early.proxy, model, self.training.problem.examples(IMAGES))
+        known["proxy_score"] = proxy(self.early.proxy, model, self.training.problem)
         self._compare("proxy_score", known, networks, self.early.proxy_keep, "zero-cost proxy")
 
     def _compare(self, name: str, known: Mapping[str, float], networks: Networks, keep: float, ending: Ending) -> None:

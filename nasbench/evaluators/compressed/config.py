@@ -8,6 +8,29 @@ from pydantic import Field
 
 from nasbench_registry.config import Count, Strict
 
+ProxyName = Literal[
+    "params",
+    "macs",
+    "l2_norm",
+    "plain",
+    "grad_norm",
+    "snip",
+    "grasp",
+    "fisher",
+    "synflow",
+    "jacov",
+    "naswot",
+    "zen",
+    "zico",
+    "swap",
+    "meco",
+    "epe_nas",
+    "az_expressivity",
+    "az_progressivity",
+    "az_trainability",
+]
+"""Of `nasbench.evaluators.proxies`."""
+
 
 class JointConfig(Strict):
     """Stages that may end a candidate early where the recipe leaves something to choose.
@@ -19,7 +42,7 @@ class JointConfig(Strict):
         short_keep: the share of candidates that go on.
     """
 
-    proxy: Literal["naswot", "synflow"] | None = None
+    proxy: ProxyName | None = None
     proxy_keep: Annotated[float, Field(gt=0, le=1)] = 0.7
     short_epochs: Count | None = None
     short_keep: Annotated[float, Field(gt=0, le=1)] = 0.7

@@ -15,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import stats
 
 from nasbench.evaluators.tabular import Tabular
 from nasbench.experiment.reproduce.compression_rows import measure_recipe, recipe_method
+from nasbench.experiment.reproduce.hypervolume_rows import front_method, measure_fronts
 from nasbench.experiment.reproduce.latency_tables import check_method, measure_row
 from nasbench.experiment.reproduce.simulate import Trace, simulate
+from nasbench.experiment.reproduce.zero_cost_rows import check_protocol, rank_cells
 from nasbench.storage.files import read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
-from nasbench.tables.protocols import Compression, Queries, TimeBudget
+from nasbench.tables.protocols import Compression, Hypervolume, Queries, TimeBudget, ZeroCostRanking
 from nasbench.tables.registry import load_table
 from nasbench.tables.reproduction import BAND, Curve, Entry, Reproduction
 from nasbench_registry import UserError
@@ -58,6 +61,7 @@ def reproduce(
     rows: Sequence[Row] | None = None,
     workers: int = 1,
     keep: Path | None = None,
+    cells: int | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Reproduction:
     """Run every row of a table, with the seeds 0, 1, ...; the same seeds give the same numbers with any workers.
@@ -68,7 +72,8 @@ def reproduce(
         rows: of the table; all without it.
         workers: processes; with one, everything happens in this one.
         keep: a folder in which each seed of a row is kept as soon as it is done, and found again by a later call that
-            asks the same; only for tables whose rows train networks.
+            asks the same; only for tables whose rows train networks or look at untrained ones.
+        cells: of the sample of a table of proxies; without it, as many as the table says.
         on_progress: called with (row, searches done, all searches).
 
     Raises:
@@ -77,8 +82,13 @@ def reproduce(
     started = time.perf_counter()
     count = seeds or table.seeds
     chosen = table.rows if rows is None else rows
-    if keep is not None and not isinstance(table.protocol, Compression):
-        raise UserError(f"table {table.name!r} trains nothing that would have to be kept; leave out --run.")
+    if isinstance(table.protocol, ZeroCostRanking):
+        check_protocol(table, seeds)
+        return rank_cells(table, chosen, cells=cells, workers=workers, keep=keep, on_progress=on_progress)
+    if cells is not None:
+        raise UserError(f"table {table.name!r} takes no sample of cells; leave out --cells.")
+    if keep is not None and not isinstance(table.protocol, Compression | Hypervolume):
+        raise UserError(f"table {table.name!r} has nothing that would have to be kept; leave out --run.")
     optima = _optima(table) if _searched(table) else {}
     for row in chosen:
         if row.controller is not None:
@@ -86,6 +96,8 @@ def reproduce(
         elif row.method is not None:
             if isinstance(table.protocol, Compression):
                 recipe_method(table.protocol, row.method)
+            elif isinstance(table.protocol, Hypervolume):
+                front_method(row.method)
             else:
                 check_method(table, row)
     jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers, keep)]
@@ -104,6 +116,8 @@ def reproduce(
             cells.append(_cell(table, row, column, parts))
             if parts and parts[0].curves:
                 curves[row.name, column.name] = _curve(table, row, column, parts)
+    if isinstance(table.protocol, Hypervolume):
+        cells = _beside_first(table, chosen, cells, results)
     return Reproduction(table, count, tuple(cells), curves, optima, time.perf_counter() - started)
 
 
@@ -160,9 +174,11 @@ def _run_method(job: _Job) -> _Done:
 
 def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
     """The value of every column."""
-    if not isinstance(table.protocol, Compression):
+    if not isinstance(table.protocol, Compression | Hypervolume):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
+    if isinstance(table.protocol, Hypervolume):
+        return measure_fronts(table, row.method, seed, keep)
     asked = {"protocol": table.protocol.model_dump(mode="json"), "method": row.method, "seed": seed}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     file = None if keep is None else keep / f"{key}.json"
@@ -278,6 +294,26 @@ def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Don
         difference = (measured - paper) / error if error > 0 else None
     seconds = sum(part.seconds for part in parts)
     return replace(cell, measured=measured, std=std, n=n, seconds=seconds, stopped=stopped, difference_se=difference)
+
+
+def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], results: Sequence[_Done]) -> list[Entry]:
+    """The entries, each with how far the first row is ahead of it over the same seeds, with a 95 % interval."""
+
+    def values(row: str, column: str) -> list[float]:
+        return [v for part in results if part.job.row.name == row for v in part.values.get(column, ())]
+
+    noted = []
+    for cell in cells:
+        first, own = values(rows[0].name, cell.column), values(cell.row, cell.column)
+        both = min(len(first), len(own))
+        note = None
+        if cell.row != rows[0].name and both > 1:
+            ahead = np.array(first[:both]) - np.array(own[:both])
+            reach = float(stats.t.ppf(0.975, both - 1)) * float(ahead.std(ddof=1)) / math.sqrt(both)
+            middle = float(ahead.mean())
+            note = f"{rows[0].name} is ahead by {middle:+.4f} ({middle - reach:+.4f} to {middle + reach:+.4f}, 95 %)"
+        noted.append(replace(cell, note=note))
+    return noted
 
 
 def _over_limit(table: PaperTable, row: Row, column: TableColumn) -> str | None:

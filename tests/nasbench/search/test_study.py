@@ -26,6 +26,7 @@ CONTROLLERS = {
     "regularized_evolution": {"name": "regularized_evolution", "population": 4, "tournament": 2},
     "reinforce": {"name": "reinforce"},
     "hyperband": {"name": "hyperband", "max_epochs": 9},
+    "optuna_nsga2": {"name": "optuna_nsga2", "population_size": 4},
     "optuna_nsga3": {"name": "optuna_nsga3", "population_size": 4},
 }
 

@@ -8,9 +8,10 @@ import shutil
 import urllib.error
 import urllib.request
 
+import numpy as np
 import pytest
 
-from nasbench.tables.nasbench201 import load_nasbench201
+from nasbench.tables.nasbench201 import load_nasbench201, load_numbers
 from nasbench.tables.sources import SOURCES, FetchError, fetch, get_source, verify
 from nasbench_registry import UserError
 
@@ -25,27 +26,38 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def raw(data_file):
-    """The published files."""
-    return data_file("nasbench201/raw")
+    """The published files, in two folders of one."""
+    return data_file("nasbench201/raw_exact").parent
+
+
+@pytest.fixture
+def flat(raw, tmp_path):
+    """The published files in one folder, which may be changed."""
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for file in (*raw.glob("raw/*"), *raw.glob("raw_exact/*")):
+        shutil.copy(file, mirror)
+        (mirror / file.name).chmod(0o644)
+    return mirror
 
 
 def test_the_converted_table_equals_the_given_one(raw, data_file, folder):
     given = gzip.decompress(data_file("nasbench201/nasbench201.csv.gz").read_bytes())
     arrived = []
-    (written,) = fetch(get_source("nasbench201"), mirror=raw, on_bytes=lambda name, count: arrived.append(name))
+    written, exact = fetch(get_source("nasbench201"), mirror=raw, on_bytes=lambda name, count: arrived.append(name))
     assert written == folder / "nasbench201/nasbench201.csv.gz"
     assert gzip.decompress(written.read_bytes()) == given
+    given_exact = data_file("nasbench201/test_acc_200ep_exact.csv.gz").read_bytes()
+    assert gzip.decompress(exact.read_bytes()) == gzip.decompress(given_exact)
     assert sorted(arrived) == sorted(file.name for file in get_source("nasbench201").files)
-    assert verify(get_source("nasbench201")) == {written: ""}
+    assert verify(get_source("nasbench201")) == {written: "", exact: ""}
     assert len(load_nasbench201()) == 15_625
-    assert list(written.parent.iterdir()) == [written], "nothing else is left behind"
+    assert sorted(written.parent.iterdir()) == [written, exact], "nothing else is left behind"
 
 
-def test_a_corrupted_file_is_refused_and_nothing_is_written(raw, folder, tmp_path):
-    mirror = tmp_path / "mirror"
-    shutil.copytree(raw, mirror)
+def test_a_corrupted_file_is_refused_and_nothing_is_written(flat, folder):
+    mirror = flat
     file = mirror / "cifar100_perfmetrics.txt"
-    file.chmod(0o644)
     file.write_bytes(file.read_bytes().replace(b"5", b"6", 1))
     with pytest.raises(FetchError, match=r"cifar100_perfmetrics.txt has the SHA-256 \w{16}\.\.\. in place of e1a024b"):
         fetch(get_source("nasbench201"), mirror=mirror)
@@ -65,25 +77,47 @@ def test_a_pickle_is_not_opened_before_its_hash_is_right(folder, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_only_numbers_are_read_from_a_pickle(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    for content in (pickle.dumps([Trap()]), pickle.dumps([np.array([1.0])]), pickle.dumps(["text"])):
+        with pytest.raises(UserError, match=r"numbers"):
+            load_numbers(content)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_mirror_may_be_compressed(raw, folder, tmp_path):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for file in (*raw.glob("raw/*"), *raw.glob("raw_exact/*")):
+        (mirror / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), 1))
+    assert len(fetch(get_source("nasbench201"), mirror=mirror)) == 2
+    (mirror / "cifar100_perfmetrics.txt.gz").write_bytes(b"no gzip")
+    with pytest.raises(UserError, match="is no gzip file"):
+        fetch(get_source("nasbench201"), mirror=mirror)
+
+
 def test_a_mirror_without_a_file_names_it(raw, folder, tmp_path):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
-    shutil.copy(raw / "mini-bench-arch-cell-accs.pd", mirror)
+    shutil.copy(raw / "raw" / "mini-bench-arch-cell-accs.pd", mirror)
     with pytest.raises(UserError, match=r"no readable .*cifar10_perfmetrics.txt \(No such file"):
         fetch(get_source("nasbench201"), mirror=mirror)
 
 
-def test_the_download_itself(raw, folder):
+def test_the_download_itself(flat, folder):
     """From file:// addresses, which go the same way as https://."""
     source = get_source("nasbench201")
-    local = tuple(dataclasses.replace(file, url=(raw / file.name).as_uri()) for file in source.files)
+    local = tuple(dataclasses.replace(file, url=(flat / file.name).as_uri()) for file in source.files)
     counted = dict.fromkeys((file.name for file in local), 0)
 
     def on_bytes(name, count):
         counted[name] += count
 
     fetch(dataclasses.replace(source, files=local), on_bytes=on_bytes)
-    assert counted == {name: (raw / name).stat().st_size for name in counted}
+    assert counted == {name: (flat / name).stat().st_size for name in counted}
     assert load_nasbench201().params.min() > 0
 
 
@@ -130,7 +164,7 @@ def test_the_commands(nasbench, raw, folder, tmp_path):
     code, _, err = nasbench("data", "verify", "nasbench201")
     assert code == 2 and "run: nasbench data fetch nasbench201" in err
     code, out, _ = nasbench("data", "fetch", "nasbench201", "--mirror", raw, "--json")
-    assert code == 0 and json.loads(out)["files"] == [str(folder / "nasbench201/nasbench201.csv.gz")]
+    assert code == 0 and json.loads(out)["files"][0] == str(folder / "nasbench201/nasbench201.csv.gz")
     code, out, _ = nasbench("data", "verify", "nasbench201", "--json")
     told = json.loads(out)
     assert code == 0 and told["sound"] and told["seconds"] > 0 and told["peak_memory_mib"] > 0

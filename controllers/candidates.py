@@ -1,0 +1,121 @@
+"""What a controller with a model chooses among: architectures that are not known yet, and their features."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from controllers.core import Controller
+from controllers.gaussian_process import Array, Groups, Kernel, default_kernel
+from search_spaces import Architecture, SearchSpace
+from search_spaces.core import MAX_TRIES
+
+WHOLE = 2**15  # a space of up to so many combinations is looked at as a whole
+PARENTS = 10  # the architectures whose mutations are candidates in larger spaces
+REFERENCE = 256  # architectures that tell how far apart two of the space are
+
+
+class CandidateController(Controller):
+    """A controller that remembers what is known, and looks at candidates by their features.
+
+    Networks are known by their canonical architectures.
+
+    Args:
+        space: what is searched.
+        seed: of every random choice.
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int) -> None:
+        super().__init__(space, seed=seed)
+        self.running: list[Architecture] = []
+        self.known: dict[Architecture, Array] = {}  # told or running, in order, with all features in a row
+
+    def _remember(self, arch: Architecture) -> None:
+        if arch not in self.known:
+            self.known[arch] = self.space.encode([arch])[0]
+
+    def _arrived(self, arch: Architecture) -> Architecture:
+        """The canonical architecture of an outcome, which runs no longer and is known."""
+        arch = self.space.canonical(arch)
+        if arch in self.running:
+            self.running.remove(arch)
+        self._remember(arch)
+        return arch
+
+    def _draw(self) -> Architecture:
+        """A new architecture; one that is known if no new one is found."""
+        for _ in range(MAX_TRIES):
+            arch = self.space.canonical(self.space.sample(self.rng))
+            if arch not in self.known:
+                break
+        return arch
+
+    def _mutations(self, parents: Sequence[Architecture], count: int) -> list[Architecture]:
+        children = (self.space.mutate(parents[i % len(parents)], self.rng) for i in range(count if parents else 0))
+        return [self.space.canonical(child) for child in children]
+
+    def _new(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Each architecture once, without those that are known, unless all are."""
+        once = list(dict.fromkeys(archs))
+        return [arch for arch in once if arch not in self.known] or once
+
+    def _points(self, archs: Sequence[Architecture]) -> Groups:
+        """Features of known architectures."""
+        rows = np.array([self.known[arch] for arch in archs])
+        return tuple(np.split(rows, self._edges, axis=1))
+
+    @cached_property
+    def _whole(self) -> tuple[dict[Architecture, int], Groups] | None:
+        """All networks of a small space, numbered, with their features; None if the space is large."""
+        sizes = self.space.layout.sizes
+        if math.prod(sizes) > WHOLE:
+            return None
+        every = (Architecture(self.space.name, picks) for picks in itertools.product(*map(range, sizes)))
+        archs = dict.fromkeys(self.space.canonical(arch) for arch in every if self.space.is_valid(arch))
+        return {arch: place for place, arch in enumerate(archs)}, self.space.feature_groups(list(archs))
+
+    @cached_property
+    def _reference(self) -> Groups:
+        """Some architectures of the space, the same ones whatever the seed."""
+        rng = np.random.default_rng(0)
+        return self.space.feature_groups([self.space.canonical(self.space.sample(rng)) for _ in range(REFERENCE)])
+
+    @cached_property
+    def _prior(self) -> Kernel:
+        return default_kernel(self._reference)
+
+    @cached_property
+    def _edges(self) -> list[int]:
+        """The columns of `space.encode` at which a new group of features begins."""
+        edges: list[int] = np.cumsum([group.shape[1] for group in self._reference])[:-1].tolist()
+        return edges
+
+
+def chosen_outcomes(
+    best_first: Sequence[int], count: int, most: int, before: tuple[int, list[int]]
+) -> tuple[tuple[int, list[int]], list[int]]:
+    """The outcomes that a model sees: all, or the newest and a selection that changes every most / 2.
+
+    Args:
+        best_first: all outcomes, 0 to count - 1, the best first.
+        count: of outcomes.
+        most: outcomes that it sees at a time.
+        before: of so many outcomes, those that were selected the last time.
+
+    Returns:
+        What is `before` the next time, and the outcomes in order.
+    """
+    half = most // 2
+    if count <= most:
+        return before, list(range(count))
+    old = (count - 1) // half * half
+    if before[0] != old:
+        ranked = [index for index in best_first if index < old]
+        best, others = ranked[: half // 2], sorted(ranked[half // 2 :])
+        spread = np.linspace(0, len(others) - 1, half - len(best)).astype(int).tolist()
+        before = (old, sorted([*best, *(others[place] for place in spread)]))
+    return before, [*before[1], *range(old, count)]

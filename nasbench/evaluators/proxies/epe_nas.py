@@ -1,0 +1,40 @@
+"""epe_nas: how alike images of one class move the output (Lopes, Alirezazadeh & Alexandre, arXiv 2102.08099)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from nasbench.evaluators.proxies.jacov import correlations
+from nasbench.evaluators.proxies.probe import Probe
+from nasbench_registry import UserError
+
+SMALL = 1e-5
+MANY_CLASSES = 100
+
+
+def epe_nas(probe: Probe) -> float:
+    """Over the classes, the sum of |sum of log(|c| + k)|, where c are the correlations of the Jacobians of its images.
+
+    Eq. 4 and 5; with more than 100 classes among the images, the mean difference between classes in its place. The
+    Jacobian of an image is that of the sum of all outputs; k is 1e-5. Minus infinity where that of an image
+    is constant.
+
+    Raises:
+        UserError: the targets are no classes.
+    """
+    targets = probe.targets
+    if targets is None or targets.ndim != 1 or targets.is_floating_point():
+        raise UserError("zero-cost proxy 'epe_nas' compares images of one class, and the targets are no classes.")
+    jacobian, by_class = probe.jacobian, list[float]()
+    classes = torch.unique(targets).tolist()
+    for label in classes:
+        found = correlations(jacobian[targets == label])
+        if not bool(torch.isfinite(found).all()):
+            return -math.inf
+        logs = torch.log(found.abs() + SMALL)
+        by_class.append(float(logs.sum()) / (len(logs) if len(classes) > MANY_CLASSES else 1))
+    if len(classes) <= MANY_CLASSES:
+        return sum(map(abs, by_class))
+    return sum(abs(one - other) for one in by_class for other in by_class) / len(by_class)

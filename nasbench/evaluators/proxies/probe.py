@@ -1,0 +1,289 @@
+"""An untrained network under examination: the passes through it, which proxies share."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from nasbench_compression.outputs import logits_of, tensors_of
+from nasbench_registry import UserError
+
+IMAGES = 64  # that a proxy looks at
+NOISE = 16  # random images of proxies that look at no data
+
+T = TypeVar("T")
+
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.ELU)
+
+Loss = Callable[[Any, Tensor], Tensor | None]
+
+
+@dataclass(frozen=True)
+class HalfPass:
+    """What a forward pass of one half of the images, and its backward passes, gave.
+
+    Attributes:
+        patterns: for each activation module that ran, (n, units) whether a unit is above zero.
+        input_gradient: (n, inputs) of the sum of all outputs.
+        weight_gradients: of the mean loss, for each of `Probe.weights`; None without targets.
+        fisher: half the mean square over examples of activation times gradient, over the channels of all convolutions
+            and linear layers; None without targets.
+    """
+
+    patterns: list[Tensor]
+    input_gradient: Tensor
+    weight_gradients: list[Tensor] | None
+    fisher: float | None
+
+
+class Probe:
+    """A network, the images it is looked at with, and what the passes through it give.
+
+    The passes run on a copy in which batch norms normalize by the batch, as in training, and dropout is off. The images
+    go through in two halves, each with a forward pass, a backward pass of the loss and one of the sum of the outputs;
+    what is read of the whole batch is put together from these. Nothing runs before a proxy asks for it.
+
+    Args:
+        network: any; left as it was.
+        images: (n, ...) real inputs; of floating-point numbers for all proxies that need gradients of them.
+        targets: (n, ...) what the loss compares with; None where that is not known.
+        loss: (outputs, targets) -> the mean loss; cross-entropy without it.
+        seed: of the random images and weights of the proxies that have their own.
+
+    Raises:
+        UserError: there are fewer than two images.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        targets: Tensor | None = None,
+        *,
+        loss: Loss | None = None,
+        seed: int = 0,
+    ) -> None:
+        if len(images) < 2:
+            raise UserError(f"zero-cost proxies compare images, and there are {len(images)}; give two or more.")
+        self.given, self.images, self.targets, self.seed = network, images[:IMAGES], targets, seed
+        self._shared: dict[str, tuple[Any, float]] = {}  # what passes gave, and the seconds that they took
+        self.read: set[str] = set()  # what was read of it
+        self.loss = loss or (lambda outputs, wanted: functional.cross_entropy(logits_of(outputs), wanted))
+        if targets is not None:
+            self.targets = targets[: len(self.images)]
+
+    def shared(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, worked out once for all proxies.
+
+        Args:
+            name: of the pass.
+            make: runs it.
+        """
+        if name not in self._shared:
+            began = time.perf_counter()
+            self._shared[name] = make(), time.perf_counter() - began
+        self.read.add(name)
+        value: T = self._shared[name][0]
+        return value
+
+    def timed(self, call: Callable[[Probe], float]) -> tuple[float, float]:
+        """What a proxy says, and the seconds that it takes by itself: with all passes that it reads."""
+        known, began = set(self._shared), time.perf_counter()
+        self.read.clear()
+        value = call(self)
+        spent = time.perf_counter() - began
+        of_passes = {name: seconds for name, (_, seconds) in self._shared.items() if name in self.read}
+        return value, spent + sum(seconds for name, seconds in of_passes.items() if name in known)
+
+    # ---- the network
+
+    def copied(self) -> nn.Module:
+        """A copy whose batch norms normalize by the batch and whose dropout is off."""
+        network = copy.deepcopy(self.given).eval().requires_grad_(True)
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.train()
+        if self.images.ndim == 4:
+            network.to(memory_format=torch.channels_last)  # quicker, and the same numbers
+        return network
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The copy that the shared passes run on; its weights are those that were given."""
+        return self.copied()
+
+    @cached_property
+    def layers(self) -> list[nn.Module]:
+        """Convolutions and linear layers of `network`."""
+        return [module for module in self.network.modules() if isinstance(module, (_ConvNd, nn.Linear))]
+
+    @cached_property
+    def weights(self) -> list[Tensor]:
+        """Of `layers`, without biases."""
+        found = []
+        for layer in self.layers:
+            assert isinstance(layer.weight, Tensor), "layers have weights"
+            found.append(layer.weight)
+        return found
+
+    # ---- real images
+
+    @property
+    def halves(self) -> tuple[HalfPass, HalfPass]:
+        """The passes of both halves of the images."""
+        middle = len(self.images) // 2
+        return self.shared("halves", lambda: (self._pass(slice(0, middle)), self._pass(slice(middle, None))))
+
+    def _pass(self, part: slice) -> HalfPass:
+        images = self.images[part]
+        if not images.is_floating_point():
+            raise UserError(
+                f"this zero-cost proxy needs gradients of the inputs, and they are {images.dtype}; use macs, params, "
+                f"l2_norm or another evaluator."
+            )
+        images = images.clone().requires_grad_(True)
+        patterns: list[Tensor] = []
+        outputs_of_layers: list[Tensor] = []
+
+        def activation(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            patterns.append(output.detach().reshape(len(images), -1) > 0)
+
+        def layer(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            outputs_of_layers.append(output)
+
+        modules = self.network.modules()
+        hooks = [(module, activation) for module in modules if isinstance(module, ACTIVATIONS)]
+        hooks += [(module, layer) for module in self.layers]
+        with hooked(hooks), torch.enable_grad():
+            outputs = self.network(images)
+        total = torch.stack([each.sum() for each in tensors_of(outputs).values() if each.is_floating_point()]).sum()
+        with_loss = self.targets is not None
+        (input_gradient,) = torch.autograd.grad(total, [images], retain_graph=with_loss, allow_unused=True)
+        if input_gradient is None:  # nothing reaches the output
+            input_gradient = torch.zeros_like(images)
+        gradients, fisher = None, None
+        if self.targets is not None:
+            loss = self.loss(outputs, self.targets[part])
+            if loss is None:
+                raise UserError("the problem has no loss that a proxy could take the gradient of; define Problem.loss.")
+            seen = [each for each in outputs_of_layers if each.requires_grad]
+            found = torch.autograd.grad(loss, [*self.weights, *seen], allow_unused=True)
+            gradients = [
+                torch.zeros_like(weight) if gradient is None else gradient
+                for weight, gradient in zip(self.weights, found[: len(self.weights)], strict=True)
+            ]
+            fisher = 0.0
+            for output, gradient in zip(seen, found[len(self.weights) :], strict=True):
+                if gradient is not None:
+                    product = output.detach() * gradient
+                    summed = product.flatten(2).sum(2) if product.ndim == 4 else product
+                    fisher += float(summed.square().mean(0).sum()) / 2
+        return HalfPass(patterns, input_gradient.detach().flatten(1), gradients, fisher)
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """Of the mean loss of all images, for each of `weights`.
+
+        Raises:
+            UserError: there are no targets.
+        """
+        first, second = (self.loss_gradients(half) for half in self.halves)
+        share = len(self.halves[0].input_gradient) / len(self.images)
+        return [share * one + (1 - share) * other for one, other in zip(first, second, strict=True)]
+
+    @staticmethod
+    def loss_gradients(half: HalfPass) -> list[Tensor]:
+        """Those of one half; UserError if there are no targets."""
+        if half.weight_gradients is None:
+            raise UserError(
+                "this zero-cost proxy reads the gradient of the loss, and the problem tells no targets; define "
+                "Problem.targets and Problem.loss, or use a proxy without labels, such as naswot or synflow."
+            )
+        return half.weight_gradients
+
+    @property
+    def jacobian(self) -> Tensor:
+        """(n, inputs) of the sum of all outputs by the images."""
+        return torch.cat([half.input_gradient for half in self.halves])
+
+    def patterns(self) -> list[Tensor]:
+        """(n, units) of each activation module that ran: which units are above zero."""
+        first, second = (half.patterns for half in self.halves)
+        return [torch.cat(pair) for pair in zip(first, second, strict=True)]
+
+    # ---- random images
+
+    def noise(self, count: int = NOISE, *, stream: int = 0) -> Tensor:
+        """(count, ...) images of independent normal numbers, in the shape of the real ones.
+
+        Raises:
+            UserError: the inputs are no floating-point numbers.
+        """
+        if not self.images.is_floating_point():
+            raise UserError(f"this zero-cost proxy makes random images, and the inputs are {self.images.dtype}.")
+        generator = torch.Generator().manual_seed(2 * self.seed + stream)
+        return torch.randn(count, *self.images.shape[1:], generator=generator)
+
+    def renewed(self, initialize: Callable[[Tensor, torch.Generator], None]) -> nn.Module:
+        """A copy with other weights in its convolutions and linear layers, and norms that only normalize.
+
+        Args:
+            initialize: (weight, generator) fills a weight in place.
+        """
+        network, generator = self.copied(), torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, (_ConvNd, nn.Linear)):
+                    initialize(module.weight, generator)
+                    if module.bias is not None:
+                        module.bias.zero_()
+                elif isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm)) and module.weight is not None:
+                    module.weight.fill_(1)
+                    if module.bias is not None:
+                        module.bias.zero_()
+        return network
+
+
+@contextmanager
+def hooked(hooks: list[tuple[nn.Module, Callable[..., None]]]) -> Iterator[None]:
+    """Forward hooks for the time of a block."""
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """The chain that a network is: its children in order, sequences replaced by what they hold.
+
+    Blocks are those children that are made of modules themselves (cells, residual blocks, layers of a transformer);
+    where there are fewer than two, convolutions and linear layers.
+    """
+
+    def chain(module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            if type(child) in (nn.Sequential, nn.ModuleList):
+                yield from chain(child)
+            else:
+                yield child
+
+    found = list(chain(network))
+    composed = [module for module in found if next(module.children(), None) is not None]
+    if len(composed) > 1:
+        return composed
+    if len(composed) == 1:  # the network in a wrapper, beside a head
+        return blocks(composed[0])
+    return [module for module in found if isinstance(module, (_ConvNd, nn.Linear))]

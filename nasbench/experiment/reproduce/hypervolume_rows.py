@@ -1,0 +1,222 @@
+"""How much of the front of accuracy and cost on a real device a search covers, after so many cells."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from controllers import Outcome, Proposal, SearchFinished, controllers, get_controller, stalled
+from nasbench.costs.cost import counts
+from nasbench.objectives.hypervolume import hypervolume
+from nasbench.storage.files import read_json, write_json
+from nasbench.tables.hw_nasbench import load_hw_nasbench
+from nasbench.tables.minibatches import SHAPES
+from nasbench.tables.paper_table import PaperTable
+from nasbench.tables.protocols import Hypervolume
+from nasbench.tables.registry import load_table
+from nasbench_registry import UserError, check_options, one_of
+from search_spaces import Task, get_space
+
+Points = npt.NDArray[np.float64]
+
+REPEATS = 20  # proposals for each different cell, of a controller that repeats itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontSearch:
+    """A controller that is told several scores.
+
+    Attributes:
+        controller: its name.
+        options: of it.
+    """
+
+    controller: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacsFront:
+    """The front by accuracy and MACs, looked at on the device."""
+
+
+METHODS: dict[str, type[FrontSearch] | type[MacsFront]] = {"search": FrontSearch, "macs_front": MacsFront}
+
+
+def front_method(method: Mapping[str, Any]) -> FrontSearch | MacsFront:
+    """The method of a row; UserError if a name or an option is not allowed, or the controller takes one score only."""
+    kind = METHODS[one_of("method", str(method["name"]), METHODS)]
+    options = {key: value for key, value in method.items() if key != "name"}
+    check_options(kind, options, what=f"method {method['name']!r}")
+    made = kind(**options)
+    if isinstance(made, FrontSearch):
+        get_controller(made.controller, get_space("nasbench201"), seed=0, **made.options)
+        if not controllers.find(made.controller).multi_objective:
+            raise UserError(f"controller {made.controller!r} takes one score; name one of several, such as nsga2.")
+    return made
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The cells of a device that were measured.
+
+    Attributes:
+        scores: (n, k) accuracy and costs with their signs turned, larger is better; NaN where not all were measured.
+        points: (n, k) the same from 0, the worst, to 1, the best; costs by their logarithms.
+        total: hypervolume of the true front.
+    """
+
+    scores: Points
+    points: Points
+    total: float
+
+    def share(self, rows: Sequence[int]) -> float:
+        """Of the hypervolume of the true front, what these cells cover."""
+        points = self.points[list(rows)]
+        return hypervolume(front(points[~np.isnan(points).any(axis=1)])) / self.total
+
+
+def front(points: Points) -> Points:
+    """Those that no other dominates; quick for many points, for it keeps only what is not dominated so far."""
+    kept = np.zeros((0, points.shape[1]))
+    for point in points[np.argsort(-points.sum(axis=1), kind="stable")]:  # nothing is dominated by what comes later
+        if not (kept >= point).all(axis=1).any():
+            kept = np.vstack([kept, point])
+    return kept
+
+
+@functools.lru_cache(maxsize=16)
+def ground(dataset: str, device: str, energy: bool) -> Ground:
+    """See `Ground`."""
+    table, costs = load_table("nasbench201"), load_hw_nasbench(dataset)
+    rows = costs.aligned(table.architectures)
+    accuracy = table.column(dataset=dataset, split="test", epochs=200)
+    columns = [accuracy, -costs.latency_ms[device][rows]]
+    shown = [accuracy, -np.log(costs.latency_ms[device][rows])]
+    if energy:
+        columns.append(-costs.energy_mj[device][rows])
+        shown.append(-np.log(costs.energy_mj[device][rows]))
+    scores, points = np.stack(columns, axis=1), np.stack(shown, axis=1)
+    missing = np.isnan(points).any(axis=1)
+    low, high = points[~missing].min(axis=0), points[~missing].max(axis=0)
+    points = (points - low) / (high - low)
+    points[missing] = np.nan
+    return Ground(scores, points, hypervolume(front(points[~missing])))
+
+
+def measure_fronts(table: PaperTable, method: Mapping[str, Any], seed: int, keep: Path | None) -> dict[str, float]:
+    """The value of every column for one seed.
+
+    Args:
+        table: whose protocol is a `Hypervolume`.
+        method: of the row.
+        seed: of the search.
+        keep: where the cells of each search are kept, and found again.
+    """
+    protocol, made = table.protocol, front_method(method)
+    assert isinstance(protocol, Hypervolume), "the caller asks"
+    most = max(column.queries or 0 for column in table.columns)
+    found: dict[tuple[str, bool], list[int]] = {}
+    for column in table.columns:
+        for device in column.devices:
+            asked = device, column.shows == "hypervolume_energy"
+            if asked not in found:
+                found[asked] = _cells(protocol.dataset, *asked, made, method, seed, most, keep)
+    values = {}
+    for column in table.columns:
+        energy = column.shows == "hypervolume_energy"
+        until = None if isinstance(made, MacsFront) else column.queries
+        values[column.name] = float(
+            np.mean(
+                [
+                    ground(protocol.dataset, device, energy).share(found[device, energy][:until])
+                    for device in column.devices
+                ]
+            )
+        )
+    return values
+
+
+def _cells(
+    dataset: str,
+    device: str,
+    energy: bool,
+    made: FrontSearch | MacsFront,
+    method: Mapping[str, Any],
+    seed: int,
+    most: int,
+    keep: Path | None,
+) -> list[int]:
+    """The rows of the cells that a search looks at, in order."""
+    if isinstance(made, MacsFront):
+        return macs_front(dataset)
+    asked = {"dataset": dataset, "device": device, "energy": energy, "method": dict(method), "seed": seed, "most": most}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    file = None if keep is None else keep / f"{key}.json"
+    if file is not None and file.exists():
+        rows: list[int] = read_json(file, "delete it, and it is searched again", ("rows",))["rows"]
+        return rows
+    rows = searched(made, ground(dataset, device, energy).scores, seed, most)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {**asked, "rows": rows})
+    return rows
+
+
+def searched(made: FrontSearch, scores: Points, seed: int, most: int) -> list[int]:
+    """The rows of so many different cells that a controller looks at; repeated proposals do not count."""
+    benchmark = load_table("nasbench201")
+    controller = get_controller(made.controller, get_space("nasbench201"), seed=seed, **made.options)
+    rows: dict[int, None] = {}
+    for _ in range(REPEATS * most):
+        if len(rows) == most:
+            break
+        try:
+            proposal: Proposal | None = controller.ask()
+        except SearchFinished:
+            break
+        if proposal is None:
+            raise stalled(made.controller)
+        row = benchmark.row(proposal.arch)
+        rows[row] = None
+        told = scores[row]
+        controller.tell(Outcome(proposal, None if np.isnan(told).any() else tuple(told.tolist())))
+    return list(rows)
+
+
+@functools.lru_cache(maxsize=4)
+def macs_front(dataset: str) -> list[int]:
+    """The rows of the cells that no other beats by accuracy and MACs."""
+    benchmark = load_table("nasbench201")
+    macs = cell_macs(dataset)
+    accuracy = benchmark.column(dataset=dataset, split="test", epochs=200)
+    points = np.stack([accuracy, -macs], axis=1)
+    kept = {tuple(point) for point in front(points).tolist()}
+    return [row for row, point in enumerate(points.tolist()) if tuple(point) in kept]
+
+
+def cell_macs(dataset: str) -> Points:
+    """(n,) MACs of all cells: those of the cell without convolutions, and so many for each convolution."""
+    benchmark, space = load_table("nasbench201"), get_space("nasbench201")
+    shape, classes = SHAPES[dataset]
+    task, operations = Task(shape, classes), space.decisions[0].options
+    picks = np.array([arch.picks for arch in benchmark.architectures])
+
+    def built(pick: int) -> int:
+        rest = [operations.index("skip_connect")] * 5
+        return counts(space.build(space.architecture([pick, *rest]), task), task).macs
+
+    nothing = built(operations.index("none"))
+    total = np.full(len(picks), float(nothing))
+    for name in ("nor_conv_1x1", "nor_conv_3x3"):
+        pick = operations.index(name)
+        total += (picks == pick).sum(axis=1) * (built(pick) - nothing)
+    return total

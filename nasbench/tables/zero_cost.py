@@ -1,0 +1,67 @@
+"""Thirteen zero-cost proxies of cells of NAS-Bench-201, as published (Krishnakumar et al. 2022, arXiv 2210.03230).
+
+Of the 9,445 cells without an operation that nothing comes from or goes to, on images of CIFAR-10 and of ImageNet16-120.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import functools
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nasbench.data.folders import data_folders
+from nasbench.tables.hw_nasbench import architecture_of, unpacked
+from nasbench_registry import UserError, one_of
+from search_spaces import Architecture
+
+Vector = npt.NDArray[np.float64]
+
+FOLDER = "zero_cost"
+FILES = {"cifar10": "nb201_zc_proxies.csv", "imagenet16_120": "nb201_ImageNet16-120_zc_proxies.csv"}
+CONTENT_SHA256 = {  # of the text inside
+    "nb201_zc_proxies.csv": "d5bb98f98fef9f8fc03c6fb4776e50d7cfa901b05e9023e594e527f861ec309e",
+    "nb201_ImageNet16-120_zc_proxies.csv": "b9c075045d3cef79067fa2f13568428a429ddf3d17f55bb704b3f92706e17739",
+}
+OUR_NAMES = {"flops": "macs", "nwot": "naswot"}
+"""Names of ours where the files have others."""
+
+
+@dataclass(frozen=True)
+class PublishedProxies:
+    """Scores of cells.
+
+    Attributes:
+        architectures: of all rows.
+        scores: (n,) by our name of the proxy, larger is better.
+    """
+
+    architectures: tuple[Architecture, ...]
+    scores: Mapping[str, Vector]
+
+
+@functools.lru_cache(maxsize=len(FILES))
+def load_published_proxies(dataset: str) -> PublishedProxies:
+    """The scores on the images of a data set; kept in memory.
+
+    Raises:
+        UserError: there are none of this data set, or the file is not at hand or not what was published.
+    """
+    name = FILES[one_of("data set with published proxies", dataset, FILES)]
+    places = [folder / FOLDER / f"{name}.gz" for folder in data_folders()]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"table 'zero_cost' was not found as {' or '.join(map(str, places))}; run: nasbench data fetch zero_cost."
+        )
+    rows = list(csv.DictReader(io.StringIO(unpacked(path, CONTENT_SHA256[name]).decode("ascii"))))
+    names = [field for field in rows[0] if field not in ("net", "net_str")]
+    return PublishedProxies(
+        tuple(architecture_of(ast.literal_eval(row["net"])) for row in rows),
+        {OUR_NAMES.get(field, field): np.array([float(row[field]) for row in rows]) for field in names},
+    )
