@@ -104,6 +104,8 @@ class Controller(ABC):
     """Whether it takes several scores. One that does not refuses them with a UserError."""
     multi_fidelity: ClassVar[bool] = False
     """Whether it asks for fewer epochs than the full budget; then it has an option `max_epochs`, the full budget."""
+    ends_by_itself: ClassVar[bool] = False
+    """Whether its search is complete when it has nothing more to propose, with however few candidates."""
 
     def __init__(self, space: SearchSpace, *, seed: int) -> None:
         self.space = space

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from controllers import Controller, controllers, get_controller
+from controllers import Controller, get_controller
 from nasbench.devices.device import Device
 from nasbench.devices.registry import get_device
 from nasbench.evaluators.cache import Cache
@@ -45,6 +46,7 @@ from nasbench.search.trackers import MlflowCallback, WandbCallback
 from nasbench.storage.code_digest import code_digests, versions
 from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
+from nasbench.supernet.differentiable.registry import METHODS, named_controllers
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import Registry, UserError, check_options, one_of
 from nasbench_registry.files import user_path
@@ -134,11 +136,36 @@ class Prepared:
             ],
         }
 
-    def controller(self) -> Controller:
-        """A new controller; one of several fidelities goes up to the epochs of the training."""
+    def controller(self, folder: RunFolder | None = None) -> Controller:
+        """A new controller; one of several fidelities goes up to the epochs of the training.
+
+        Args:
+            folder: of the run, for a controller that trains a network itself; None keeps nothing of that.
+        """
         if self.brought.controller is not None:
             return self.brought.controller(self.space)
+        name = self.experiment.controller.name
+        if name in METHODS:
+            return self._differentiable(name, folder)
         return make_controller(self.experiment, self.space)
+
+    def _differentiable(self, name: str, folder: RunFolder | None) -> Controller:
+        """A search that trains a network of mixed edges; it begins when the first candidate is asked for."""
+        from nasbench.supernet.differentiable.controller import Differentiable
+        from nasbench.supernet.differentiable.search import DifferentiableSearch
+
+        asked = self.experiment
+        start = functools.partial(
+            DifferentiableSearch,
+            self.network_space,
+            self.problem,
+            name,
+            seed=asked.seed,
+            device="cuda" if asked.executor.gpus > 0 else "cpu",
+            folder=None if folder is None else folder.differentiable,
+            **asked.controller.options,
+        )
+        return Differentiable(self.space, seed=asked.seed, name=name, start=start, proposals=asked.search.candidates)
 
     def evaluator(self, folder: RunFolder, calibration: Calibration | None) -> Evaluator:
         """What scores candidates.
@@ -280,7 +307,7 @@ class Prepared:
         )
         known = evaluator.metrics
         return Study(
-            self.controller(),
+            self.controller(folder),
             asked.objectives,
             asked.reward,
             asked.search,
@@ -375,6 +402,7 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
         open_storage(experiment.storage, Path())
     calibration = None if problem is None else stored_calibration(experiment, problem.task, prepared.device)
     prepared = dataclasses.replace(prepared, problem=problem, calibration=calibration)
+    _check_differentiable(prepared)
     prepared.callbacks()
     start_architectures(experiment, prepared.space)
     _check_metrics(experiment, prepared.evaluator(RunFolder(Path()), None).metrics)
@@ -462,7 +490,7 @@ def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:
         UserError: the name or an option is unknown, or an option has a bad value.
     """
     name, options = experiment.controller.name, experiment.controller.options
-    if controllers.find(name).multi_fidelity:
+    if named_controllers.find(name).multi_fidelity:
         options = {"max_epochs": experiment.training.epochs, **options}
     return get_controller(name, space, seed=experiment.seed, **options)
 
@@ -541,6 +569,21 @@ def _check_controller(experiment: Experiment, controller: Controller, joint: boo
         )
 
 
+def _check_differentiable(prepared: Prepared) -> None:
+    """What a controller that trains a network of mixed edges needs, before it does."""
+    asked = prepared.experiment.controller
+    if prepared.brought.controller is not None or asked.name not in METHODS:
+        return
+    from nasbench.supernet.differentiable.search import check_search
+
+    if prepared.searches_recipes:
+        raise UserError(
+            f"controller {asked.name!r} searches architectures alone, and the recipe leaves something to choose; write "
+            f"a recipe without choices, or take another controller."
+        )
+    check_search(prepared.network_space, prepared.problem, asked.name, asked.options)
+
+
 def _teachers(prepared: Prepared) -> list[str]:
     if prepared.joint is not None:
         return prepared.joint.recipes.teachers()
@@ -596,7 +639,7 @@ def _check_joint(experiment: Experiment, device: Device) -> None:
             f"scheduler {experiment.scheduler.name!r} judges networks before they are compressed, and the recipe "
             f"leaves something to choose; leave scheduler out, and set joint.short_epochs to end training early."
         )
-    if controllers.find(experiment.controller.name).multi_fidelity:
+    if named_controllers.find(experiment.controller.name).multi_fidelity:
         raise UserError(
             f"controller {experiment.controller.name!r} compares candidates after fewer epochs, and the recipe leaves "
             f"something to choose; use another controller, and set joint.short_epochs to end training early."

@@ -192,6 +192,8 @@ class Study:
                 proposal = Proposal(self._start_with.pop(0)) if self._start_with else self._controller.ask()
             except SearchFinished:
                 reason = f"controller {self.controller_name} has nothing more to propose"
+                if self._controller.ends_by_itself:
+                    reason = "complete"
                 break
             if proposal is None:
                 self._save()

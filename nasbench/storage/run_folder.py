@@ -41,6 +41,8 @@ PACKAGES = (
 LOOK_S = 0.001  # a look whether a folder is held takes less
 CHECKPOINTS = "checkpoints"
 BASELINE = "baseline"
+EPOCHS = "epochs.json"
+"""In the folder of a differentiable search: what came of each epoch."""
 SHARED, ARTEFACTS = "shared", "artefacts"
 """Folders of a search over recipes, too: what its candidates have in common, and what came of each."""
 
@@ -73,6 +75,7 @@ class RunFolder:
         self.trials = path / "trials.csv"
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.survivors = path / "survivors"
+        self.differentiable = path / "differentiable"
         self.tensorboard = path / "tensorboard"
         self.report_json = path / "report.json"
         self.report_html = path / "report.html"

@@ -10,7 +10,16 @@ from pydantic import Field, ValidationError, model_validator
 from controllers import Controller, get_controller
 from nasbench.tables.latencies import DEVICES, SOURCE
 from nasbench.tables.oracles import IMAGES
-from nasbench.tables.protocols import SHOWN, Compression, LatencyLimit, LatencyRanking, Queries, Strict, TimeBudget
+from nasbench.tables.protocols import (
+    SHOWN,
+    Compression,
+    LatencyLimit,
+    LatencyRanking,
+    OneShot,
+    Queries,
+    Strict,
+    TimeBudget,
+)
 from nasbench.tables.registry import TABLES
 from nasbench_registry import UserError, one_of, unknown
 from nasbench_registry.files import read_yaml, user_path
@@ -135,7 +144,9 @@ class PaperTable(Strict):
     table: str
     benchmark: str = ""
     seeds: Annotated[int, Field(ge=1)]
-    protocol: Annotated[TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression, Field(discriminator="kind")]
+    protocol: Annotated[
+        TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression | OneShot, Field(discriminator="kind")
+    ]
     sources: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     columns: Annotated[tuple[TableColumn, ...], Field(min_length=1)]
@@ -155,7 +166,8 @@ class PaperTable(Strict):
     def _consistent(self) -> PaperTable:
         searched = isinstance(self.protocol, TimeBudget | Queries)
         if not isinstance(self.protocol, Compression):
-            one_of("table", self.benchmark, TABLES if searched else [SOURCE.name])
+            looked_up = searched or isinstance(self.protocol, OneShot)
+            one_of("table", self.benchmark, TABLES if looked_up else [SOURCE.name])
         for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
             if len(set(names)) != len(names):
                 raise ValueError(f"two {kind}s have the same name.")
@@ -164,6 +176,8 @@ class PaperTable(Strict):
                 self._check_search(column)
             elif isinstance(self.protocol, Compression):
                 self._check_compression(column)
+            elif isinstance(self.protocol, OneShot):
+                self._check_one_shot(column)
             else:
                 self._check_latency(column)
         if isinstance(self.protocol, LatencyRanking | LatencyLimit):
@@ -172,7 +186,7 @@ class PaperTable(Strict):
         for row in self.rows:
             if (row.method if searched else row.controller) is not None:
                 raise ValueError(
-                    f"row {row.name!r}: tables of latency have methods, all others have controllers; this protocol is "
+                    f"row {row.name!r}: tables that look trials up have controllers, others methods; this protocol is "
                     f"{self.protocol.kind}."
                 )
             for column_name, value in row.published.items():
@@ -209,6 +223,15 @@ class PaperTable(Strict):
         if column.search or column.read or column.budget_s or column.devices or column.limit_ms:
             raise ValueError(f"column {column.name!r}: in a table of recipes, columns have a name and shows, no more.")
         one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
+
+    def _check_one_shot(self, column: TableColumn) -> None:
+        one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
+        if column.search or column.budget_s or column.devices or column.limit_ms:
+            raise ValueError(f"column {column.name!r}: in a table of one-shot searches, columns have shows and read.")
+        if (column.shows == "test_acc_pct") != (column.read is not None):
+            raise ValueError(f"column {column.name!r}: those that show test_acc_pct read a data set, and only those.")
+        if column.read is not None:
+            one_of("data set", column.read, IMAGES)
 
     def select(self, names: list[str] | None) -> tuple[Row, ...]:
         """The rows of these names, in the order of the table; all without names. UserError for an unknown one."""

@@ -19,10 +19,11 @@ import torch
 from nasbench.evaluators.tabular import Tabular
 from nasbench.experiment.reproduce.compression_rows import measure_recipe, recipe_method
 from nasbench.experiment.reproduce.latency_tables import check_method, measure_row
+from nasbench.experiment.reproduce.one_shot_rows import check_one_shot, measure_one_shot
 from nasbench.experiment.reproduce.simulate import Trace, simulate
 from nasbench.storage.files import read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
-from nasbench.tables.protocols import Compression, Queries, TimeBudget
+from nasbench.tables.protocols import Compression, OneShot, Queries, TimeBudget
 from nasbench.tables.registry import load_table
 from nasbench.tables.reproduction import BAND, Curve, Entry, Reproduction
 from nasbench_registry import UserError
@@ -77,7 +78,7 @@ def reproduce(
     started = time.perf_counter()
     count = seeds or table.seeds
     chosen = table.rows if rows is None else rows
-    if keep is not None and not isinstance(table.protocol, Compression):
+    if keep is not None and not isinstance(table.protocol, Compression | OneShot):
         raise UserError(f"table {table.name!r} trains nothing that would have to be kept; leave out --run.")
     optima = _optima(table) if _searched(table) else {}
     for row in chosen:
@@ -86,6 +87,8 @@ def reproduce(
         elif row.method is not None:
             if isinstance(table.protocol, Compression):
                 recipe_method(table.protocol, row.method)
+            elif isinstance(table.protocol, OneShot):
+                check_one_shot(table, table.protocol, row.method)
             else:
                 check_method(table, row)
     jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers, keep)]
@@ -160,20 +163,29 @@ def _run_method(job: _Job) -> _Done:
 
 def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
     """The value of every column."""
-    if not isinstance(table.protocol, Compression):
+    protocol = table.protocol
+    if not isinstance(protocol, Compression | OneShot):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
-    asked = {"protocol": table.protocol.model_dump(mode="json"), "method": row.method, "seed": seed}
+    asked = {"protocol": protocol.model_dump(mode="json"), "method": row.method, "seed": seed}
+    if isinstance(protocol, OneShot):
+        del asked["protocol"]["text"]
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():
         found: dict[str, float] = read_json(file, "delete it, and it is measured again", ("found",))["found"]
     else:
-        found = measure_recipe(table.protocol, row.method, seed)
+        if isinstance(protocol, OneShot):
+            found = measure_one_shot(table, row, seed, None if keep is None else keep / key)
+        else:
+            found = measure_recipe(protocol, row.method, seed)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, {"row": row.name, **asked, "found": found})
-    return {column.name: found[str(column.shows)] for column in table.columns}
+    return {
+        column.name: found[f"{column.shows} {column.read}" if column.read else str(column.shows)]
+        for column in table.columns
+    }
 
 
 def _run_controller(job: _Job) -> _Done:

@@ -1,0 +1,1 @@
+"""Weight sharing: one training, every network."""
