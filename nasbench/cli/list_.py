@@ -78,8 +78,8 @@ def _tables() -> list[Row]:
     rows = []
     for table in map(load_paper_table, table_files()):
         source = f"{table.paper}, arXiv {table.arxiv}" if table.arxiv else table.paper
-        trains = isinstance(table.protocol, Compression | OneShot)
-        needed = [table.protocol.why_unavailable()] if trains else []
+        protocol = table.protocol
+        needed = [protocol.why_unavailable()] if isinstance(protocol, Compression | OneShot) else []
         needed += [SOURCES[table.benchmark].why_unavailable()] if table.benchmark else []
         row: Row = {"name": table.name, "summary": table.title, "source": source}
         rows.append(row | {"why_unavailable": next(filter(None, needed), None)})

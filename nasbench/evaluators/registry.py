@@ -17,6 +17,7 @@ EVALUATORS: Entries[type[Evaluator]] = Entries(
         "compressed": "nasbench.evaluators.compressed.compressed:Compressed",
         "tabular": "nasbench.evaluators.tabular:Tabular",
         "zero_cost": "nasbench.evaluators.zero_cost:ZeroCost",
+        "shared_weights": "nasbench.evaluators.shared_weights:SharedWeights",
         "predicted": "nasbench.evaluators.predicted:Predicted",
     }
 )

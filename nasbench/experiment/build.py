@@ -181,7 +181,7 @@ class Prepared:
         if brought is not None:
             return FunctionEvaluator(self.space, brought, task)
         if asked.evaluator is not None and asked.evaluator.name not in TRAINS:
-            return self._named()
+            return self._named(folder)
         problem = self.required
         estimator = self.latency_estimator(calibration)
         if self.joint is None:
@@ -243,7 +243,7 @@ class Prepared:
         evaluator = evaluators.find(named.name) if by_name and named is not None else brought
         return [self.space, evaluator, type(self.problem), self.recipe]
 
-    def _named(self) -> Evaluator:
+    def _named(self, folder: RunFolder) -> Evaluator:
         """The evaluator that the experiment names, which is not one of those that train."""
         named = self.experiment.evaluator
         if named is None:
@@ -257,7 +257,12 @@ class Prepared:
                     f"{next(iter(named.options))!r}; write a class derived from Evaluator for that."
                 )
             return FunctionEvaluator(self.space, cast("Callable[..., Any]", kind), task)
-        parts: dict[str, Any] = {"task": task, "problem": self.problem, "calibration": self.calibration}
+        parts: dict[str, Any] = {
+            "task": task,
+            "problem": self.problem,
+            "calibration": self.calibration,
+            "differentiable": folder.differentiable.absolute(),
+        }
         check_options(kind, named.options, what=f"evaluator {named.name!r}", reserved=("space", *parts))
         taken = inspect.signature(kind).parameters
         return kind(self.space, **{name: part for name, part in parts.items() if name in taken}, **named.options)
@@ -571,8 +576,13 @@ def _check_controller(experiment: Experiment, controller: Controller, joint: boo
 
 def _check_differentiable(prepared: Prepared) -> None:
     """What a controller that trains a network of mixed edges needs, before it does."""
-    asked = prepared.experiment.controller
+    asked, evaluator = prepared.experiment.controller, prepared.experiment.evaluator
     if prepared.brought.controller is not None or asked.name not in METHODS:
+        if evaluator is not None and evaluator.name == "shared_weights":
+            raise UserError(
+                f"evaluator 'shared_weights' needs a controller that trains them, one of {', '.join(METHODS)}, and not "
+                f"{asked.name!r}."
+            )
         return
     from nasbench.supernet.differentiable.search import check_search
 

@@ -186,7 +186,8 @@ class PaperTable(Strict):
         for row in self.rows:
             if (row.method if searched else row.controller) is not None:
                 raise ValueError(
-                    f"row {row.name!r}: tables that look trials up have controllers, others methods; this protocol is "
+                    f"row {row.name!r}: tables of latency have methods, and so have those that train; all others have "
+                    f"controllers; this protocol is "
                     f"{self.protocol.kind}."
                 )
             for column_name, value in row.published.items():

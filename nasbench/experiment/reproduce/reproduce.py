@@ -167,9 +167,8 @@ def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict
     if not isinstance(protocol, Compression | OneShot):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
-    asked = {"protocol": protocol.model_dump(mode="json"), "method": row.method, "seed": seed}
-    if isinstance(protocol, OneShot):
-        del asked["protocol"]["text"]
+    words = {"text"} if isinstance(protocol, OneShot) else None
+    asked = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():

@@ -72,7 +72,7 @@ class MixedOperation(nn.Module):
             out: torch.Tensor = self.operations[chosen.only](*inputs)
             return out if chosen.weights is None else out * chosen.weights[chosen.only]
         assert chosen.weights is not None, "all operations are computed, so each has a weight"
-        terms = [
+        terms: list[torch.Tensor] = [
             weight * operation(*inputs)
             for weight, operation in zip(chosen.weights.unbind(), self.operations, strict=True)
             if not isinstance(operation, Zero)
