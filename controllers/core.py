@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -111,6 +111,8 @@ class Controller(ABC):
         self.space = space
         self.rng = np.random.default_rng(seed)
         self.objectives: int | None = None  # scores of an outcome, once one has come
+        self.on_work: Callable[[str], None] = lambda text: None
+        """Called with a line for the user by a controller that works long until its next proposal."""
 
     def ask(self) -> Proposal | None:
         """The next proposal; None while it has to wait for outcomes.

@@ -161,7 +161,7 @@ class Prepared:
             self.problem,
             name,
             seed=asked.seed,
-            device="cuda" if asked.executor.gpus > 0 else "cpu",
+            device="cuda" if asked.executor.gpus > 0 and torch.cuda.is_available() else "cpu",
             folder=None if folder is None else folder.differentiable,
             **asked.controller.options,
         )
@@ -577,8 +577,11 @@ def _check_controller(experiment: Experiment, controller: Controller, joint: boo
 def _check_differentiable(prepared: Prepared) -> None:
     """What a controller that trains a network of mixed edges needs, before it does."""
     asked, evaluator = prepared.experiment.controller, prepared.experiment.evaluator
+    by_shared_weights = evaluator is not None and evaluator.name == "shared_weights"
+    if by_shared_weights and prepared.experiment.baseline is not None:
+        raise UserError("evaluator 'shared_weights' knows nothing of what a baseline draws; set baseline: null.")
     if prepared.brought.controller is not None or asked.name not in METHODS:
-        if evaluator is not None and evaluator.name == "shared_weights":
+        if by_shared_weights:
             raise UserError(
                 f"evaluator 'shared_weights' needs a controller that trains them, one of {', '.join(METHODS)}, and not "
                 f"{asked.name!r}."

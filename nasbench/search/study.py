@@ -168,6 +168,10 @@ class Study:
         """What share of the workers' time was training so far; None before the first outcome."""
         return utilization(self.record.candidates.values(), self.workers)
 
+    def hear_of_work(self, hear: Callable[[str], None]) -> None:
+        """Have the lines told that a controller has for the user while it works long until its next proposal."""
+        self._controller.on_work = hear
+
     def seed_of(self, arch: Architecture) -> int:
         """The seed of an architecture's weights and training: the same in whatever order candidates come."""
         return network_seed(self.seed, self.space, arch)

@@ -41,7 +41,9 @@ class Differentiable(Controller):
             raise SearchFinished
         epoch = round((self._proposed + 1) * search.epochs / count)
         while search.epoch < epoch:
-            search.run_epoch()
+            done = search.run_epoch()
+            quality = f"{search.problem.quality} {done.val_quality:.4g} with shared weights"
+            self.on_work(f"{self.name}: epoch {done.epoch} of {search.epochs}, {quality}")
         self._proposed += 1
         return Proposal(self.space.architecture(search.history[epoch - 1].picks))
 

@@ -277,6 +277,12 @@ class DifferentiableSearch:
 
     def _before_step(self, batch: Batch) -> None:
         """Move the parameters of the method, then mix the edges for the step of the weights."""
+        if self.epoch >= self.settings.weights_first:
+            self._move_parameters(batch)
+        with torch.no_grad():
+            self._mixture.set(self.method.edges, self.method.weights())
+
+    def _move_parameters(self, batch: Batch) -> None:
         size = self.settings.batch_size
         inputs, targets = self._held.take(self._order[self._batch * size : (self._batch + 1) * size])
         held = Batch(_moved(inputs, self._device), targets.to(self._device))
@@ -292,8 +298,6 @@ class DifferentiableSearch:
         self.method.gradients(step)
         if self._adam is not None:
             self._adam.step()
-        with torch.no_grad():
-            self._mixture.set(self.method.edges, self.method.weights())
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         self._mixture.set(self.method.edges, self.method.weights())
@@ -333,7 +337,7 @@ class DifferentiableSearch:
         tensors = {f"training.{name}": value for name, value in self._training.state_dict().items()}
         tensors |= {f"alpha.{index}": alpha.detach().cpu() for index, alpha in enumerate(self.method.alphas)}
         for index, parameter in enumerate(self._parameters):
-            state = {} if self._adam is None else self._adam.state[parameter]
+            state = {} if self._adam is None else self._adam.state.get(parameter, {})
             tensors |= {f"adam.{index}.{name}": value.detach().cpu().clone() for name, value in state.items()}
         history = [asdict(each) for each in self.history]
         kept = {"of": self._about, "history": json.dumps(history), "method": json.dumps(self.method.state())}
@@ -370,8 +374,9 @@ class DifferentiableSearch:
                 alpha.copy_(tensors[f"alpha.{index}"])
         if self._adam is not None:
             for index, parameter in enumerate(self._parameters):
-                names = ("step", "exp_avg", "exp_avg_sq")
-                self._adam.state[parameter] = {name: tensors[f"adam.{index}.{name}"].clone() for name in names}
+                names = [name for name in ("step", "exp_avg", "exp_avg_sq") if f"adam.{index}.{name}" in tensors]
+                if names:  # it has moved
+                    self._adam.state[parameter] = {name: tensors[f"adam.{index}.{name}"].clone() for name in names}
         self.method.load_state(json.loads(kept["method"]))
         self.history = [SearchEpoch.from_json(each) for each in json.loads(kept["history"])]
         self._tell()

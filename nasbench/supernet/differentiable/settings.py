@@ -17,6 +17,8 @@ class SearchSettings:
 
     Attributes:
         epochs: over the half of the training examples that weights are fitted on; None is the number of the paper.
+        weights_first: so many epochs train the weights alone, before the parameters of the method move, for operations
+            without weights are ahead of the others at first (as in PC-DARTS, Xu et al. 2020, arXiv 1907.05737).
         batch_size: of weights, and of the parameters of the method.
         learning_rate: of SGD with momentum for the weights; it falls along a cosine.
         weight_decay: of the weights.
@@ -26,6 +28,7 @@ class SearchSettings:
     """
 
     epochs: int | None = None
+    weights_first: int = 0
     batch_size: int = 64
     learning_rate: float = 0.025
     weight_decay: float = 3e-4
@@ -38,6 +41,10 @@ class SearchSettings:
         for name, count in counts.items():
             if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
                 raise UserError(f"{name}={count!r} of a differentiable search must be a whole number from 1.")
+        if not isinstance(self.weights_first, int) or isinstance(self.weights_first, bool) or self.weights_first < 0:
+            raise UserError(
+                f"weights_first={self.weights_first!r} of a differentiable search must be a whole number from 0."
+            )
         for name in ("learning_rate", "architecture_rate"):
             if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise UserError(f"{name}={getattr(self, name)!r} of a differentiable search must be above 0.")

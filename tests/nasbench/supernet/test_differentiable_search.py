@@ -122,6 +122,20 @@ def test_a_search_that_was_killed_goes_on_to_the_same_bits(digits, method, optio
     assert other.run_epoch().train_loss != whole.history[0].train_loss
 
 
+def test_weights_come_first_where_they_shall(digits, tmp_path):
+    space = get_space("nasbench201", channels=2, cells=1)
+    options = SHORT | {"weights_first": 1, "folder": tmp_path}
+    search = DifferentiableSearch(space, digits, "darts", **options)
+    start = [alpha.detach().clone() for alpha in search.method.alphas]
+    weights = [weight.detach().clone() for weight in search._network.parameters()]
+    search.run_epoch()
+    assert all(torch.equal(*pair) for pair in zip(start, search.method.alphas, strict=True))
+    assert not all(torch.equal(*pair) for pair in zip(weights, search._network.parameters(), strict=True))
+    later = DifferentiableSearch(space, digits, "darts", **options)
+    later.run_epoch()
+    assert not any(torch.equal(*pair) for pair in zip(start, later.method.alphas, strict=True))
+
+
 def test_what_is_there_of_another_search_or_damaged_is_begun_anew(digits, tmp_path):
     space = get_space("nasbench201", channels=2, cells=1)
     first = DifferentiableSearch(space, digits, "gdas", folder=tmp_path, **SHORT)
@@ -154,6 +168,7 @@ class Wide(Paths):
         (Paths(), Own, {}, "divides the training examples"),
         (Paths(), "digits", {"ordr": 2}, "Did you mean 'order'"),
         (Paths(), "digits", {"epochs": 0}, "epochs=0"),
+        (Paths(), "digits", {"weights_first": -1}, "weights_first=-1"),
         (Paths(), "digits", {"batch_size": 900}, "batch_size is 900"),
         (Paths(), "digits", {"learning_rate": "fast"}, "learning_rate='fast'"),
         (Wide(), "digits", {}, "decision 'width'"),
