@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -104,11 +104,15 @@ class Controller(ABC):
     """Whether it takes several scores. One that does not refuses them with a UserError."""
     multi_fidelity: ClassVar[bool] = False
     """Whether it asks for fewer epochs than the full budget; then it has an option `max_epochs`, the full budget."""
+    ends_by_itself: ClassVar[bool] = False
+    """Whether its search is complete when it has nothing more to propose, with however few candidates."""
 
     def __init__(self, space: SearchSpace, *, seed: int) -> None:
         self.space = space
         self.rng = np.random.default_rng(seed)
         self.objectives: int | None = None  # scores of an outcome, once one has come
+        self.on_work: Callable[[str], None] = lambda text: None
+        """Called with a line for the user by a controller that works long until its next proposal."""
 
     def ask(self) -> Proposal | None:
         """The next proposal; None while it has to wait for outcomes.

@@ -8,6 +8,7 @@ from search_spaces.core import (
     Task as Task,
 )
 from search_spaces.diagram import Edge as Edge, Graph as Graph, Node as Node
+from search_spaces.edges import EdgeSpace as EdgeSpace, MixedEdge as MixedEdge, Zero as Zero
 from search_spaces.language import inside as inside, repeated as repeated
 from search_spaces.product import ProductSpace as ProductSpace
 from search_spaces.registry import SPACES as SPACES, get_space as get_space, spaces as spaces

@@ -17,10 +17,10 @@ auxiliary classifier (so it is not among the parameters, as in the paper's table
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import combinations, permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,9 @@ from torch import nn
 
 from nasbench_registry import UserError, one_of, unknown
 from search_spaces.cell_graphs import distinct_labelings
-from search_spaces.core import Architecture, Decision, SearchSpace, Task
+from search_spaces.core import Architecture, Decision, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
+from search_spaces.edges import EdgeSpace, MixedEdge, PlaceEdge, Strengths, Zero
 from search_spaces.language import inside
 from search_spaces.paths import BROKEN, SKIP, path_counts
 
@@ -52,6 +53,7 @@ LABELS = {
     "dil_conv_3x3": "dil conv 3x3",
     "dil_conv_5x5": "dil conv 5x5",
 }
+NONE = "none"  # of an edge in a search; no genotype has it
 NODES = (2, 3, 4, 5)
 CELLS = ("normal", "reduce")
 INPUTS = tuple(tuple(combinations(range(node), 2)) for node in NODES)  # of each node, the pairs to choose from
@@ -67,7 +69,7 @@ CELL_DECISIONS = (
 Pair = tuple[str, int]  # an operation, and the node that it reads
 
 
-class DARTS(SearchSpace):
+class DARTS(EdgeSpace):
     """The cells of DARTS in the notation ``Genotype(normal=[...], normal_concat=..., reduce=[...], ...)``.
 
     Args:
@@ -171,7 +173,48 @@ class DARTS(SearchSpace):
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
         """The network of the paper for this genotype."""
-        return DARTSNetwork(self.genotype(arch), self.channels, self.layers, task)
+        genotype = self.genotype(arch)
+        return DARTSNetwork(lambda cell, shape: Cell(genotype[cell], shape), self.channels, self.layers, task)
+
+    def assemble(self, task: Task, edge: PlaceEdge) -> nn.Module:
+        """The network of the paper's search: an edge from each earlier node to each node, pooling with batch norm."""
+
+        def cell(name: str, shape: CellShape) -> nn.Module:
+            return SearchCell(
+                {pair: edge(_edge_name(name, *pair), make) for pair, make in _places(shape).items()}, shape
+            )
+
+        return DARTSNetwork(cell, self.channels, self.layers, task)
+
+    def edges(self) -> tuple[MixedEdge, ...]:
+        """Those of the normal cell, then those of the reduction cell; each may hold any operation, or none."""
+        return tuple(
+            MixedEdge(_edge_name(cell, node, source), (NONE, *OPERATIONS))
+            for cell in CELLS
+            for node in NODES
+            for source in range(node)
+        )
+
+    def operations_of(self, arch: Architecture) -> dict[str, int]:
+        """For each edge the index of its operation, 0 where the genotype has none."""
+        chosen = {edge.name: 0 for edge in self.edges()}
+        for cell, pairs in self.genotype(arch).items():
+            for index, (operation, source) in enumerate(pairs):
+                chosen[_edge_name(cell, NODES[index // 2], source)] = 1 + OPERATIONS.index(operation)
+        return chosen
+
+    def derive(self, strengths: Strengths) -> Architecture:
+        """The paper's rule: each node keeps the two edges with the strongest operations, "none" not counted."""
+        picks: list[int] = []
+        for cell in CELLS:
+            inputs, operations = [], []
+            for index, node in enumerate(NODES):
+                rows = [strengths[_edge_name(cell, node, source)][1:] for source in range(node)]
+                kept = sorted(sorted(range(node), key=lambda source: -float(rows[source].max()))[:2])
+                inputs.append(INPUTS[index].index((kept[0], kept[1])))
+                operations += [int(rows[source].argmax()) for source in kept]
+            picks += [*inputs, *operations]
+        return self.architecture(picks)
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
         """The two cells, and the chain of cells."""
@@ -294,10 +337,57 @@ def _is_large(task: Task) -> bool:
     return min(task.input_shape[1:]) >= IMAGENET_PIXELS
 
 
-class DARTSNetwork(nn.Module):
-    """Stem, cells, global average pooling, linear layer."""
+def _edge_name(cell: str, node: int, source: int) -> str:
+    return f"{cell}.{node}<-{source}"
 
-    def __init__(self, genotype: dict[str, list[Pair]], channels: int, layers: int, task: Task) -> None:
+
+def _places(shape: CellShape) -> dict[tuple[int, int], Callable[[str], nn.Module]]:
+    """For each node and each earlier one, what makes an operation between them in a search."""
+    return {
+        (node, source): partial(_mixed_operation, channels=shape.channels, stride=shape.stride(source))
+        for node in NODES
+        for source in range(node)
+    }
+
+
+class CellShape(NamedTuple):
+    """What a cell is put into.
+
+    Attributes:
+        widths: channels of the two inputs.
+        channels: of each node.
+        reduction: whether operations on the inputs have stride two.
+        halved: whether the first input is twice as large as the second.
+    """
+
+    widths: tuple[int, int]
+    channels: int
+    reduction: bool
+    halved: bool
+
+    def stride(self, source: int) -> int:
+        """Of the operations on an input or a node."""
+        return 2 if self.reduction and source < 2 else 1
+
+    def preprocessing(self) -> tuple[nn.Module, nn.Module]:
+        """What gives the inputs the channels of the nodes, and the same size."""
+        first = FactorizedReduce if self.halved else _convolution
+        return first(self.widths[0], self.channels), _convolution(self.widths[1], self.channels)
+
+
+class DARTSNetwork(nn.Module):
+    """Stem, cells, global average pooling, linear layer.
+
+    Args:
+        make_cell: gives the "normal" or the "reduce" cell of a shape.
+        channels: of the first cells.
+        layers: number of cells.
+        task: what the network is for.
+    """
+
+    def __init__(
+        self, make_cell: Callable[[str, CellShape], nn.Module], channels: int, layers: int, task: Task
+    ) -> None:
         super().__init__()
         colours = task.input_shape[0]
         large = _is_large(task)
@@ -316,9 +406,8 @@ class DARTSNetwork(nn.Module):
         for index, name in enumerate(self.cells):
             reduction = index in reductions
             channels *= 1 + reduction
-            self.add_module(
-                name, Cell(genotype["reduce" if reduction else "normal"], widths, channels, reduction, halved)
-            )
+            shape = CellShape(widths, channels, reduction, halved)
+            self.add_module(name, make_cell("reduce" if reduction else "normal", shape))
             widths = (widths[1], len(NODES) * channels)
             halved = reduction
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -341,21 +430,15 @@ class Cell(nn.Module):
 
     Args:
         pairs: operation and input, two for each node.
-        widths: channels of the two inputs.
-        channels: of each node.
-        reduction: whether operations on the inputs have stride two.
-        halved: whether the first input is twice as large as the second.
+        shape: what the cell is put into.
     """
 
-    def __init__(
-        self, pairs: Sequence[Pair], widths: tuple[int, int], channels: int, reduction: bool, halved: bool
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], shape: CellShape) -> None:
         super().__init__()
         self.sources = [source for _, source in pairs]
-        self.preprocess0 = FactorizedReduce(widths[0], channels) if halved else _convolution(widths[0], channels)
-        self.preprocess1 = _convolution(widths[1], channels)
+        self.preprocess0, self.preprocess1 = shape.preprocessing()
         self.operations = nn.ModuleList(
-            _operation(operation, channels, 2 if reduction and source < 2 else 1) for operation, source in pairs
+            _operation(operation, shape.channels, shape.stride(source)) for operation, source in pairs
         )
 
     def forward(self, before: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
@@ -364,6 +447,28 @@ class Cell(nn.Module):
         for index in range(0, len(self.sources), 2):
             first, second = (self.operations[slot](nodes[self.sources[slot]]) for slot in (index, index + 1))
             nodes.append(first + second)
+        return torch.cat(nodes[2:], dim=1)
+
+
+class SearchCell(nn.Module):
+    """A cell of a search, in which each node sums what comes from all earlier ones; shapes are those of `Cell`.
+
+    Args:
+        edges: what stands between two nodes, by (node, earlier node).
+        shape: what the cell is put into.
+    """
+
+    def __init__(self, edges: Mapping[tuple[int, int], nn.Module], shape: CellShape) -> None:
+        super().__init__()
+        self.preprocess0, self.preprocess1 = shape.preprocessing()
+        self.edges = nn.ModuleDict({f"{node}_{source}": edge for (node, source), edge in edges.items()})
+
+    def forward(self, before: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        """The concatenation of the nodes, from the output of the cell before the last one, and of the last one."""
+        nodes = [self.preprocess0(before), self.preprocess1(last)]
+        for node in NODES:
+            terms = [self.edges[f"{node}_{source}"](nodes[source]) for source in range(node)]
+            nodes.append(torch.stack(terms).sum(0))
         return torch.cat(nodes[2:], dim=1)
 
 
@@ -405,6 +510,14 @@ def _separable(channels: int, kernel: int, stride: int, dilation: int = 1) -> li
         nn.Conv2d(channels, channels, 1, bias=False),
         nn.BatchNorm2d(channels),
     ]
+
+
+def _mixed_operation(name: str, channels: int, stride: int) -> nn.Module:
+    """An operation of a mixed edge: as of the paper's search, pooling is normalized, so that it weighs no more."""
+    if name == NONE:
+        return Zero(stride)
+    operation = _operation(name, channels, stride)
+    return nn.Sequential(operation, nn.BatchNorm2d(channels)) if "pool" in name else operation
 
 
 def _operation(name: str, channels: int, stride: int) -> nn.Module:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 
 import numpy as np
@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from nasbench_registry import UserError, one_of, unknown
-from search_spaces.core import MAX_TRIES, Architecture, Decision, SearchSpace, Task
+from search_spaces.core import MAX_TRIES, Architecture, Decision, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
+from search_spaces.edges import EdgeSpace, PlaceEdge, Zero
 from search_spaces.paths import BROKEN, SKIP, path_counts
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -34,7 +35,7 @@ ON_A_PATH = np.array([BROKEN, SKIP, 0, 1, 2])  # what each operation is to `path
 MUTATIONS = ("edge", "node")
 
 
-class NASBench201(SearchSpace):
+class NASBench201(EdgeSpace):
     """The 15,625 cells of NAS-Bench-201, in the notation ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
     Args:
@@ -57,15 +58,16 @@ class NASBench201(SearchSpace):
         self.channels, self.cells = channels, cells
         self.mutation = one_of("mutation", mutation, MUTATIONS)
 
-    def build(self, arch: Architecture, task: Task) -> nn.Module:
-        """The network of the paper for this cell."""
-        operations, width = self.operations(arch), self.channels
+    def assemble(self, task: Task, edge: PlaceEdge) -> nn.Module:
+        """The network of the paper around cells with these edges."""
+        width = self.channels
         blocks: list[nn.Module] = []
         for stage in range(3):
             if stage > 0:
                 blocks.append(Reduction(width, 2 * width))
                 width *= 2
-            blocks += [Cell(operations, width, width) for _ in range(self.cells)]
+            make = partial(_operation, inputs=width, outputs=width)
+            blocks += [Cell([edge(each.name, make) for each in self.decisions]) for _ in range(self.cells)]
         return skeleton(self.channels, blocks, width, task)
 
     def operations(self, arch: Architecture) -> list[str]:
@@ -201,23 +203,36 @@ def skeleton_graph(network: nn.Module, task: Task) -> Graph:
 class Cell(nn.Module):
     """Four nodes; each sums the operations on its incoming edges: (n, inputs, h, w) -> (n, outputs, h, w).
 
-    Where the widths differ, the operations on the input change it, as in NATS-Bench; then a node that nothing reaches
-    has no shape, and "none" is not for such cells.
+    Args:
+        operations: what stands on each of `EDGES`; where a `Zero` stands, there is no edge.
     """
 
-    def __init__(self, operations: Sequence[str], inputs: int, outputs: int) -> None:
+    def __init__(self, operations: Sequence[nn.Module]) -> None:
         super().__init__()
+        self.edges = nn.ModuleDict(
+            {
+                f"{node}_{source}": operation
+                for (node, source), operation in zip(EDGES, operations, strict=True)
+                if not isinstance(operation, Zero)
+            }
+        )
+
+    @classmethod
+    def of(cls, operations: Sequence[str], inputs: int, outputs: int) -> Cell:
+        """A cell of these operations, of which those on the input change the width, as in NATS-Bench.
+
+        Where the widths differ, a node that nothing reaches has no shape, and "none" is not for such cells.
+        """
         if inputs != outputs and "none" in operations:
             raise UserError(
                 f"a cell from {inputs} to {outputs} channels has the operation 'none', and a node that nothing reaches "
                 f"has no shape there; give another operation, or as many channels on both sides."
             )
-        self.edges = nn.ModuleDict(
-            {
-                f"{node}_{source}": _operation(operation, outputs if source else inputs, outputs)
-                for (node, source), operation in zip(EDGES, operations, strict=True)
-                if operation != "none"
-            }
+        return cls(
+            [
+                _operation(operation, outputs if source else inputs, outputs)
+                for (_, source), operation in zip(EDGES, operations, strict=True)
+            ]
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -244,6 +259,8 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
 
 def _operation(name: str, inputs: int, outputs: int) -> nn.Module:
     """An operation; skip connection and pooling change the width by a 1x1 convolution, the former without ReLU."""
+    if name == "none":
+        return Zero()
     if name == "skip_connect":
         return nn.Identity() if inputs == outputs else _convolution(inputs, outputs, 1)[1:]
     if name == "avg_pool_3x3":

@@ -39,7 +39,9 @@ class NATSSize(SearchSpace):
         blocks: list[nn.Module] = []
         inputs = widths[0]
         for layer, outputs in zip(LAYERS, widths, strict=True):
-            blocks.append(Cell(OPERATIONS, inputs, outputs) if layer.startswith("cell") else Reduction(inputs, outputs))
+            blocks.append(
+                Cell.of(OPERATIONS, inputs, outputs) if layer.startswith("cell") else Reduction(inputs, outputs)
+            )
             inputs = outputs
         return skeleton(widths[0], blocks, inputs, task)
 

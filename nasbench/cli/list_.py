@@ -35,9 +35,9 @@ def _spaces() -> list[Row]:
 
 
 def _controllers() -> list[Row]:
-    from controllers import controllers
+    from nasbench.supernet.differentiable.registry import named_controllers
 
-    return _registered(controllers)
+    return _registered(named_controllers)
 
 
 def _steps() -> list[Row]:
@@ -72,15 +72,17 @@ def _datasets() -> list[Row]:
 def _tables() -> list[Row]:
     """The tables of papers that `nasbench reproduce` measures again."""
     from nasbench.tables.paper_table import load_paper_table, table_files
-    from nasbench.tables.protocols import Compression
+    from nasbench.tables.protocols import Compression, OneShot
     from nasbench.tables.sources import SOURCES
 
     rows = []
     for table in map(load_paper_table, table_files()):
         source = f"{table.paper}, arXiv {table.arxiv}" if table.arxiv else table.paper
-        measured = table.protocol if isinstance(table.protocol, Compression) else SOURCES[table.benchmark]
+        protocol = table.protocol
+        needed = [protocol.why_unavailable()] if isinstance(protocol, Compression | OneShot) else []
+        needed += [SOURCES[table.benchmark].why_unavailable()] if table.benchmark else []
         row: Row = {"name": table.name, "summary": table.title, "source": source}
-        rows.append(row | {"why_unavailable": measured.why_unavailable()})
+        rows.append(row | {"why_unavailable": next(filter(None, needed), None)})
     return rows
 
 

@@ -18,6 +18,7 @@ EVALUATORS: Entries[type[Evaluator]] = Entries(
         "tabular": "nasbench.evaluators.tabular:Tabular",
         "zero_cost": "nasbench.evaluators.zero_cost:ZeroCost",
         "supernet": "nasbench.evaluators.supernet:SupernetScores",
+        "shared_weights": "nasbench.evaluators.shared_weights:SharedWeights",
         "predicted": "nasbench.evaluators.predicted:Predicted",
     }
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from controllers import Controller, controllers
+from controllers import Controller
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.experiment.build import Brought, Prepared, prepare
 from nasbench.experiment.experiment import SUPERNET
@@ -25,6 +25,7 @@ from nasbench.problems.supervised import Supervised
 from nasbench.report.progress import SearchProgress
 from nasbench.search.callbacks import Callback
 from nasbench.storage.run_folder import RunFolder
+from nasbench.supernet.differentiable.registry import named_controllers
 from nasbench.supernet.supernet import Supernet
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
@@ -314,7 +315,7 @@ def _reward(reward: str | Section | None, objectives: Any, controller: Any) -> A
         return {"name": reward} if isinstance(reward, str) else reward
     several = len(objectives) > 1
     if isinstance(controller, str | Mapping):
-        kind: Any = controllers.find(controller if isinstance(controller, str) else str(controller.get("name")))
+        kind: Any = named_controllers.find(controller if isinstance(controller, str) else str(controller.get("name")))
     else:
         kind = controller
     return {"name": "pareto" if several and getattr(kind, "multi_objective", False) else "scalar"}

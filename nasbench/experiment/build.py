@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from controllers import Controller, controllers, get_controller
+from controllers import Controller, get_controller
 from nasbench.devices.device import Device
 from nasbench.devices.registry import get_device
 from nasbench.evaluators.cache import Cache
@@ -46,6 +47,7 @@ from nasbench.search.trackers import MlflowCallback, WandbCallback
 from nasbench.storage.code_digest import code_digests, versions
 from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
+from nasbench.supernet.differentiable.registry import METHODS, named_controllers
 from nasbench.supernet.supernet import Supernet
 from nasbench.tables.devices import published_device
 from nasbench_compression import Recipe, get_backend
@@ -139,11 +141,36 @@ class Prepared:
             ],
         }
 
-    def controller(self) -> Controller:
-        """A new controller; one of several fidelities goes up to the epochs of the training."""
+    def controller(self, folder: RunFolder | None = None) -> Controller:
+        """A new controller; one of several fidelities goes up to the epochs of the training.
+
+        Args:
+            folder: of the run, for a controller that trains a network itself; None keeps nothing of that.
+        """
         if self.brought.controller is not None:
             return self.brought.controller(self.space)
+        name = self.experiment.controller.name
+        if name in METHODS:
+            return self._differentiable(name, folder)
         return make_controller(self.experiment, self.space)
+
+    def _differentiable(self, name: str, folder: RunFolder | None) -> Controller:
+        """A search that trains a network of mixed edges; it begins when the first candidate is asked for."""
+        from nasbench.supernet.differentiable.controller import Differentiable
+        from nasbench.supernet.differentiable.search import DifferentiableSearch
+
+        asked = self.experiment
+        start = functools.partial(
+            DifferentiableSearch,
+            self.network_space,
+            self.problem,
+            name,
+            seed=asked.seed,
+            device="cuda" if asked.executor.gpus > 0 and torch.cuda.is_available() else "cpu",
+            folder=None if folder is None else folder.differentiable,
+            **asked.controller.options,
+        )
+        return Differentiable(self.space, seed=asked.seed, name=name, start=start, proposals=asked.search.candidates)
 
     def evaluator(self, folder: RunFolder, calibration: Calibration | None) -> Evaluator:
         """What scores candidates.
@@ -159,7 +186,7 @@ class Prepared:
         if brought is not None:
             return FunctionEvaluator(self.space, brought, task)
         if asked.evaluator is not None and asked.evaluator.name not in TRAINS:
-            return self._named()
+            return self._named(folder)
         problem = self.required
         estimator = self.latency_estimator(calibration)
         if self.joint is None:
@@ -221,7 +248,7 @@ class Prepared:
         evaluator = evaluators.find(named.name) if by_name and named is not None else brought
         return [self.space, evaluator, type(self.problem), self.recipe]
 
-    def _named(self) -> Evaluator:
+    def _named(self, folder: RunFolder) -> Evaluator:
         """The evaluator that the experiment names, which is not one of those that train."""
         named = self.experiment.evaluator
         if named is None:
@@ -235,7 +262,12 @@ class Prepared:
                     f"{next(iter(named.options))!r}; write a class derived from Evaluator for that."
                 )
             return FunctionEvaluator(self.space, cast("Callable[..., Any]", kind), task)
-        parts: dict[str, Any] = {"task": task, "problem": self.problem, "calibration": self.calibration}
+        parts: dict[str, Any] = {
+            "task": task,
+            "problem": self.problem,
+            "calibration": self.calibration,
+            "differentiable": folder.differentiable.absolute(),
+        }
         check_options(kind, named.options, what=f"evaluator {named.name!r}", reserved=("space", *parts))
         taken = inspect.signature(kind).parameters
         return kind(self.space, **{name: part for name, part in parts.items() if name in taken}, **named.options)
@@ -294,7 +326,7 @@ class Prepared:
         )
         known = evaluator.metrics
         return Study(
-            self.controller(),
+            self.controller(folder),
             asked.objectives,
             asked.reward,
             asked.search,
@@ -391,6 +423,7 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
         open_storage(experiment.storage, Path())
     calibration = None if problem is None else stored_calibration(experiment, problem.task, prepared.device)
     prepared = dataclasses.replace(prepared, problem=problem, calibration=calibration)
+    _check_differentiable(prepared)
     prepared.callbacks()
     start_architectures(experiment, prepared.space)
     _check_metrics(experiment, prepared.evaluator(RunFolder(Path()), None).metrics)
@@ -478,7 +511,7 @@ def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:
         UserError: the name or an option is unknown, or an option has a bad value.
     """
     name, options = experiment.controller.name, experiment.controller.options
-    if controllers.find(name).multi_fidelity:
+    if named_controllers.find(name).multi_fidelity:
         options = {"max_epochs": experiment.training.epochs, **options}
     return get_controller(name, space, seed=experiment.seed, **options)
 
@@ -557,6 +590,29 @@ def _check_controller(experiment: Experiment, controller: Controller, joint: boo
         )
 
 
+def _check_differentiable(prepared: Prepared) -> None:
+    """What a controller that trains a network of mixed edges needs, before it does."""
+    asked, evaluator = prepared.experiment.controller, prepared.experiment.evaluator
+    by_shared_weights = evaluator is not None and evaluator.name == "shared_weights"
+    if by_shared_weights and prepared.experiment.baseline is not None:
+        raise UserError("evaluator 'shared_weights' knows nothing of what a baseline draws; set baseline: null.")
+    if prepared.brought.controller is not None or asked.name not in METHODS:
+        if by_shared_weights:
+            raise UserError(
+                f"evaluator 'shared_weights' needs a controller that trains them, one of {', '.join(METHODS)}, and not "
+                f"{asked.name!r}."
+            )
+        return
+    from nasbench.supernet.differentiable.search import check_search
+
+    if prepared.searches_recipes:
+        raise UserError(
+            f"controller {asked.name!r} searches architectures alone, and the recipe leaves something to choose; write "
+            f"a recipe without choices, or take another controller."
+        )
+    check_search(prepared.network_space, prepared.problem, asked.name, asked.options)
+
+
 def _teachers(prepared: Prepared) -> list[str]:
     if prepared.joint is not None:
         return prepared.joint.recipes.teachers()
@@ -618,7 +674,7 @@ def _check_joint(experiment: Experiment, device: Device) -> None:
             f"scheduler {experiment.scheduler.name!r} judges networks before they are compressed, and the recipe "
             f"leaves something to choose; leave scheduler out, and set joint.short_epochs to end training early."
         )
-    if controllers.find(experiment.controller.name).multi_fidelity:
+    if named_controllers.find(experiment.controller.name).multi_fidelity:
         raise UserError(
             f"controller {experiment.controller.name!r} compares candidates after fewer epochs, and the recipe leaves "
             f"something to choose; use another controller, and set joint.short_epochs to end training early."

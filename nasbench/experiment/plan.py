@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from controllers import controllers
 from nasbench.devices.device import processor_name
 from nasbench.experiment.build import Prepared
 from nasbench.experiment.doubts import doubts
@@ -19,6 +18,7 @@ from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.pilots import Pilot, run_pilots
 from nasbench.latency.calibrate import SECONDS_EACH
 from nasbench.latency.operator_table import MOST
+from nasbench.supernet.differentiable.registry import METHODS, named_controllers
 from nasbench.survivors.stages import MEASURE_S
 from nasbench_compression import Recipe
 
@@ -184,7 +184,12 @@ def _warnings(
         yield "several candidates will share a GPU, and each pilot had it alone: they may take longer."
     if experiment.scheduler is not None:
         yield f"scheduler {experiment.scheduler.name} stops candidates early, so the search will take less."
-    if controllers.find(experiment.controller.name).multi_fidelity:
+    if experiment.controller.name in METHODS:
+        yield (
+            f"controller {experiment.controller.name!r} trains a network of mixed edges between the candidates, which "
+            f"is not part of the estimate."
+        )
+    if named_controllers.find(experiment.controller.name).multi_fidelity:
         yield (
             f"controller {experiment.controller.name!r} asks for fewer epochs for most candidates, so the search will "
             f"take less."

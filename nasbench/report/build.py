@@ -22,7 +22,7 @@ from nasbench.search.record import RecordedCandidate, comparable, describe
 from nasbench.search.remeasured import overlay
 from nasbench.search.settings import RunSettings, read_candidates, read_settings
 from nasbench.storage.files import write_json, write_text
-from nasbench.storage.run_folder import RunFolder, baseline_folders
+from nasbench.storage.run_folder import EPOCHS, RunFolder, baseline_folders
 
 LISTS = ("metrics", "scores", "curve", "network", "recipe")  # what does not fit a cell of trials.csv, or stands there
 
@@ -62,6 +62,7 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
         "predictor": _predictor(folder, space["joint"], candidates, measured),
         "hypervolume": hypervolume_over_time(certain, settings),
         "baseline": _baseline(folder, candidates, settings),
+        "differentiable": _differentiable(folder),
         "importance": shares,
         "importance_by_chance": chance,
         "shared_weights": folder.read(folder.agreement, ("spearman",)) if folder.agreement.exists() else None,
@@ -133,6 +134,12 @@ def _baseline(
     begun = [inner for inner in baseline_folders(folder, wanted["seeds"] if wanted else 0) if inner.exists]
     searches = [read_candidates(inner, read_settings(inner)) for inner in begun]
     return compare_with_baseline(candidates, searches, settings) if wanted and searches else None
+
+
+def _differentiable(folder: RunFolder) -> dict[str, Any] | None:
+    """What each epoch of a differentiable search preferred; None where the controller is another one."""
+    told = folder.differentiable / EPOCHS
+    return folder.read(told, ("method", "edges", "history")) if told.exists() else None
 
 
 def _peak(folder: RunFolder) -> dict[str, Any] | None:

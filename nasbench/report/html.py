@@ -14,6 +14,7 @@ from nasbench.report.curves import curve, learning_curves, quality_of, shown_cur
 from nasbench.report.failures import failed_kinds, messages
 from nasbench.report.front_page import front, quantity
 from nasbench.report.importance_bars import beyond_chance, importance_figures
+from nasbench.report.operations import operations_over_epochs
 from nasbench.report.over_time import against_baseline, hypervolume_over_time
 from nasbench.report.overview import cards, found, runtime
 from nasbench.report.page import TEMPLATES, drawing, write_page
@@ -74,6 +75,8 @@ def write_html(report: Record, path: Path) -> None:
             "baseline": against_baseline(report),
             "curves": learning_curves(report),
             "agreement": agreement_figure(report.get("shared_weights")),
+            "operations_chosen": operations_over_epochs(report, "chosen"),
+            "operations_strengths": operations_over_epochs(report, "strengths"),
             "predictor": figures.predictor(report.get("predictor") or {}),
         },
         progress=figures.progress_scores(report)[0],

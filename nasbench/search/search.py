@@ -55,6 +55,7 @@ def search(
                 callback.front_changed(front, study)
 
     study.on_retry = lambda number, evaluated: callback.retry(number, evaluated.status, evaluated.error)
+    study.hear_of_work(lambda text: callback.advance(study.finished, text))
     callback.phase("search", study.budget.candidates)
     callback.advance(study.finished)
     try:

@@ -168,6 +168,10 @@ class Study:
         """What share of the workers' time was training so far; None before the first outcome."""
         return utilization(self.record.candidates.values(), self.workers)
 
+    def hear_of_work(self, hear: Callable[[str], None]) -> None:
+        """Have the lines told that a controller has for the user while it works long until its next proposal."""
+        self._controller.on_work = hear
+
     def seed_of(self, arch: Architecture) -> int:
         """The seed of an architecture's weights and training: the same in whatever order candidates come."""
         return network_seed(self.seed, self.space, arch)
@@ -192,6 +196,8 @@ class Study:
                 proposal = Proposal(self._start_with.pop(0)) if self._start_with else self._controller.ask()
             except SearchFinished:
                 reason = f"controller {self.controller_name} has nothing more to propose"
+                if self._controller.ends_by_itself:
+                    reason = "complete"
                 break
             if proposal is None:
                 self._save()

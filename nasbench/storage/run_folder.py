@@ -41,6 +41,8 @@ PACKAGES = (
 LOOK_S = 0.001  # a look whether a folder is held takes less
 CHECKPOINTS = "checkpoints"
 BASELINE = "baseline"
+EPOCHS = "epochs.json"
+"""In the folder of a differentiable search: what came of each epoch."""
 SHARED, ARTEFACTS = "shared", "artefacts"
 """Folders of a search over recipes, too: what its candidates have in common, and what came of each."""
 
@@ -75,6 +77,7 @@ class RunFolder:
         self.survivors = path / "survivors"
         self.supernet = path / "supernet"
         self.agreement = path / "agreement.json"
+        self.differentiable = path / "differentiable"
         self.tensorboard = path / "tensorboard"
         self.report_json = path / "report.json"
         self.report_html = path / "report.html"

@@ -17,6 +17,7 @@ from nasbench.tables.protocols import (
     Hypervolume,
     LatencyLimit,
     LatencyRanking,
+    OneShot,
     Queries,
     Strict,
     TimeBudget,
@@ -149,7 +150,7 @@ class PaperTable(Strict):
     benchmark: str = ""
     seeds: Annotated[int, Field(ge=1)]
     protocol: Annotated[
-        TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression | ZeroCostRanking | Hypervolume,
+        TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression | ZeroCostRanking | Hypervolume | OneShot,
         Field(discriminator="kind"),
     ]
     sources: dict[str, str] = Field(default_factory=dict)
@@ -171,7 +172,7 @@ class PaperTable(Strict):
     def _consistent(self) -> PaperTable:
         searched = isinstance(self.protocol, TimeBudget | Queries)
         if not isinstance(self.protocol, Compression):
-            in_table = searched or isinstance(self.protocol, ZeroCostRanking | Hypervolume)
+            in_table = searched or isinstance(self.protocol, ZeroCostRanking | Hypervolume | OneShot)
             one_of("table", self.benchmark, TABLES if in_table else [SOURCE.name])
         for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
             if len(set(names)) != len(names):
@@ -185,6 +186,8 @@ class PaperTable(Strict):
                 self._check_zero_cost(column, self.protocol)
             elif isinstance(self.protocol, Hypervolume):
                 self._check_hypervolume(column)
+            elif isinstance(self.protocol, OneShot):
+                self._check_one_shot(column)
             else:
                 self._check_latency(column)
         if isinstance(self.protocol, LatencyRanking | LatencyLimit):
@@ -193,7 +196,8 @@ class PaperTable(Strict):
         for row in self.rows:
             if (row.method if searched else row.controller) is not None:
                 raise ValueError(
-                    f"row {row.name!r}: tables of latency have methods, all others have controllers; this protocol is "
+                    f"row {row.name!r}: tables of latency have methods, and so have those that train; all others have "
+                    f"controllers; this protocol is "
                     f"{self.protocol.kind}."
                 )
             for column_name, value in row.published.items():
@@ -251,6 +255,15 @@ class PaperTable(Strict):
         if column.search or column.read or column.budget_s or column.devices or column.limit_ms:
             raise ValueError(f"column {column.name!r}: in a table of recipes, columns have a name and shows, no more.")
         one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
+
+    def _check_one_shot(self, column: TableColumn) -> None:
+        one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
+        if column.search or column.budget_s or column.devices or column.limit_ms:
+            raise ValueError(f"column {column.name!r}: in a table of one-shot searches, columns have shows and read.")
+        if (column.shows == "test_acc_pct") != (column.read is not None):
+            raise ValueError(f"column {column.name!r}: those that show test_acc_pct read a data set, and only those.")
+        if column.read is not None:
+            one_of("data set", column.read, IMAGES)
 
     def select(self, names: list[str] | None) -> tuple[Row, ...]:
         """The rows of these names, in the order of the table; all without names. UserError for an unknown one."""

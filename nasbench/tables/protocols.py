@@ -163,9 +163,39 @@ class Hypervolume(Strict):
     text: str
 
 
+class OneShot(Strict):
+    """A search trains shared weights on real images; the cell that it derives at its end is looked up in a benchmark.
+
+    A column shows the test accuracy of that cell after 200 epochs on the data set that it reads ("test_acc_pct"), on
+    how many edges it has a skip connection ("skip_edges"), its accuracy on validation examples with the shared weights
+    ("shared_acc_pct"), or seconds of the search ("seconds").
+
+    Attributes:
+        data: name and options of the data set.
+        judged: so many of its validation examples are looked at after each epoch.
+        space: name and options of the space.
+        training: as in an experiment file; of its keys, augmentation counts.
+        search: options of every search, such as epochs; a row may say others.
+        text: the protocol in words.
+    """
+
+    kind: Literal["one_shot"]
+    data: dict[str, Any]
+    judged: Annotated[int, Field(ge=1)] = 500
+    space: dict[str, Any]
+    training: dict[str, Any] = Field(default_factory=dict)
+    search: dict[str, Any] = Field(default_factory=dict)
+    text: str
+
+    def why_unavailable(self) -> str | None:
+        """Why nothing can be measured here, images that are missing; None if nothing is."""
+        return why_missing(**self.data)
+
+
 SHOWN = {
     "hypervolume": ("hypervolume", "hypervolume_energy"),
     "zero_cost_ranking": ("spearman", "kendall", "published", "seconds"),
+    "one_shot": ("test_acc_pct", "skip_edges", "shared_acc_pct", "seconds"),
     "compression": (
         "test_acc_pct",
         "val_acc_pct",

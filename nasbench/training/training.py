@@ -83,6 +83,7 @@ class Training:
         deadline: float | None = None,
         on_batch: OnBatch | None = None,
         max_gradient_norm: float = MAX_GRADIENT_NORM,
+        before_step: Callable[[Batch], None] | None = None,
     ) -> None:
         """Move the model to the device; train nothing yet.
 
@@ -101,6 +102,8 @@ class Training:
             deadline: value of `time.monotonic()` that no batch may end after; None is no limit.
             on_batch: called after each step; what it changes outside of the model, a resumed training does not know.
             max_gradient_norm: gradients are clipped at this norm.
+            before_step: called with the examples of a step before it, likewise; what it draws from the global
+                generators is part of the state.
 
         Raises:
             UserError: the device can do no training, or not in `config.precision`.
@@ -116,6 +119,7 @@ class Training:
         self._deadline = deadline
         self._on_batch = on_batch
         self._max_gradient_norm = max_gradient_norm
+        self._before_step = before_step
         self._config = config
         self._accumulate = accumulate
         self.model = model
@@ -185,6 +189,8 @@ class Training:
     def _step(self, rows: torch.Tensor, correct: torch.Tensor) -> float:
         """One step of the optimizer on the examples of `rows`; their mean loss. Counts into `correct`."""
         batch = self._batch(rows)
+        if self._before_step is not None:
+            self._before_step(batch)
         parts = min(self._accumulate, len(rows))
         total = 0.0
         for part, (inputs, targets) in enumerate(batch.parts(parts)):
@@ -218,6 +224,27 @@ class Training:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             return augmented(inputs, targets, self._config.augmentation, self._augmentation)
         return Batch(inputs, targets)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the step that is being done."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def updates(self, gradients: Mapping[nn.Parameter, torch.Tensor]) -> dict[nn.Parameter, torch.Tensor]:
+        """What SGD would subtract from each parameter next, per unit of the learning rate; nothing is changed.
+
+        Args:
+            gradients: of parameters of the model, before they are clipped.
+        """
+        found = {}
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter in gradients:
+                    step = gradients[parameter] + group["weight_decay"] * parameter.detach()
+                    before = self._optimizer.state[parameter].get("momentum_buffer")
+                    buffer = step if before is None else group["momentum"] * before + step
+                    found[parameter] = step + group["momentum"] * buffer  # Nesterov's
+        return found
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self._autocast_type is None:

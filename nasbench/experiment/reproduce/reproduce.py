@@ -21,11 +21,12 @@ from nasbench.evaluators.tabular import Tabular
 from nasbench.experiment.reproduce.compression_rows import measure_recipe, recipe_method
 from nasbench.experiment.reproduce.hypervolume_rows import front_method, measure_fronts
 from nasbench.experiment.reproduce.latency_tables import check_method, measure_row
+from nasbench.experiment.reproduce.one_shot_rows import check_one_shot, measure_one_shot
 from nasbench.experiment.reproduce.simulate import Trace, simulate
 from nasbench.experiment.reproduce.zero_cost_rows import check_protocol, rank_cells
 from nasbench.storage.files import read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
-from nasbench.tables.protocols import Compression, Hypervolume, Queries, TimeBudget, ZeroCostRanking
+from nasbench.tables.protocols import Compression, Hypervolume, OneShot, Queries, TimeBudget, ZeroCostRanking
 from nasbench.tables.registry import load_table
 from nasbench.tables.reproduction import BAND, Curve, Entry, Reproduction
 from nasbench_registry import UserError
@@ -87,7 +88,7 @@ def reproduce(
         return rank_cells(table, chosen, cells=cells, workers=workers, keep=keep, on_progress=on_progress)
     if cells is not None:
         raise UserError(f"table {table.name!r} takes no sample of cells; leave out --cells.")
-    if keep is not None and not isinstance(table.protocol, Compression | Hypervolume):
+    if keep is not None and not isinstance(table.protocol, Compression | Hypervolume | OneShot):
         raise UserError(f"table {table.name!r} has nothing that would have to be kept; leave out --run.")
     optima = _optima(table) if _searched(table) else {}
     for row in chosen:
@@ -98,6 +99,8 @@ def reproduce(
                 recipe_method(table.protocol, row.method)
             elif isinstance(table.protocol, Hypervolume):
                 front_method(row.method)
+            elif isinstance(table.protocol, OneShot):
+                check_one_shot(table, table.protocol, row.method)
             else:
                 check_method(table, row)
     jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers, keep)]
@@ -174,22 +177,30 @@ def _run_method(job: _Job) -> _Done:
 
 def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
     """The value of every column."""
-    if not isinstance(table.protocol, Compression | Hypervolume):
+    protocol = table.protocol
+    if not isinstance(protocol, Compression | Hypervolume | OneShot):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
-    if isinstance(table.protocol, Hypervolume):
+    if isinstance(protocol, Hypervolume):
         return measure_fronts(table, row.method, seed, keep)
-    asked = {"protocol": table.protocol.model_dump(mode="json"), "method": row.method, "seed": seed}
+    words = {"text"} if isinstance(protocol, OneShot) else None
+    asked = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():
         found: dict[str, float] = read_json(file, "delete it, and it is measured again", ("found",))["found"]
     else:
-        found = measure_recipe(table.protocol, row.method, seed)
+        if isinstance(protocol, OneShot):
+            found = measure_one_shot(table, row, seed, None if keep is None else keep / key)
+        else:
+            found = measure_recipe(protocol, row.method, seed)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, {"row": row.name, **asked, "found": found})
-    return {column.name: found[str(column.shows)] for column in table.columns}
+    return {
+        column.name: found[f"{column.shows} {column.read}" if column.read else str(column.shows)]
+        for column in table.columns
+    }
 
 
 def _run_controller(job: _Job) -> _Done:

@@ -1,0 +1,130 @@
+"""One network with every operation on every edge."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nasbench_registry import UserError
+from search_spaces import EdgeSpace, MixedEdge, Task, Zero
+
+
+@dataclass(frozen=True)
+class EdgeWeights:
+    """How the operations of an edge are mixed in a forward pass.
+
+    Attributes:
+        weights: (operations,) what each output is multiplied by; None multiplies by one.
+        only: the index of the only operation that is computed; None computes all.
+    """
+
+    weights: torch.Tensor | None = None
+    only: int | None = None
+
+
+class Mixture:
+    """The weights of all edges, which every place of an edge reads.
+
+    Attributes:
+        edges: by name.
+    """
+
+    def __init__(self) -> None:
+        self.edges: Mapping[str, EdgeWeights] = {}
+
+    def set(self, edges: Sequence[MixedEdge], weights: Sequence[EdgeWeights]) -> None:
+        """Give each edge its weights."""
+        self.edges = {edge.name: each for edge, each in zip(edges, weights, strict=True)}
+
+    def fix(self, operations: Mapping[str, int]) -> None:
+        """Compute one operation on each edge, as in the network of one architecture.
+
+        Args:
+            operations: index of the operation, by edge.
+        """
+        self.edges = {name: EdgeWeights(only=index) for name, index in operations.items()}
+
+
+class MixedOperation(nn.Module):
+    """All operations of an edge at one place of a network, their outputs weighed and added.
+
+    Args:
+        name: of the edge.
+        operations: in the order of its options.
+        mixture: whose weights count.
+    """
+
+    def __init__(self, name: str, operations: Sequence[nn.Module], mixture: Mixture) -> None:
+        super().__init__()
+        self.name, self._mixture = name, mixture
+        self.operations = nn.ModuleList(operations)
+
+    def forward(self, *inputs: Any) -> torch.Tensor:
+        """The weighed sum, of the shape that all operations give."""
+        chosen = self._mixture.edges[self.name]
+        if chosen.only is not None:
+            out: torch.Tensor = self.operations[chosen.only](*inputs)
+            return out if chosen.weights is None else out * chosen.weights[chosen.only]
+        assert chosen.weights is not None, "all operations are computed, so each has a weight"
+        terms: list[torch.Tensor] = [
+            weight * operation(*inputs)
+            for weight, operation in zip(chosen.weights.unbind(), self.operations, strict=True)
+            if not isinstance(operation, Zero)
+        ]
+        if not terms:
+            zeros: torch.Tensor = self.operations[0](*inputs)
+            return zeros
+        return functools.reduce(torch.add, terms)
+
+
+def mixed_network(space: EdgeSpace, task: Task, mixture: Mixture, seed: int) -> nn.Module:
+    """The network of a space with every edge mixed; the global generator stays as it was.
+
+    Batch norms always normalize by the batch, for what passes through them changes with the mixture; those of the
+    operations have no scale of their own, which would do what the weights are there for.
+
+    Args:
+        space: of the edges.
+        task: what the network is for.
+        mixture: whose weights count.
+        seed: of the weights.
+
+    Raises:
+        UserError: an edge of the space is at no place of its network.
+    """
+    edges = {edge.name: edge for edge in space.edges()}
+    placed: set[str] = set()
+
+    def place(name: str, make: Callable[[Any], nn.Module]) -> nn.Module:
+        if name not in edges:
+            raise UserError(f"space {space.name!r} places the edge {name!r}, which is not among its edges().")
+        placed.add(name)
+        return MixedOperation(name, [make(operation) for operation in edges[name].operations], mixture)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = space.assemble(task, place)
+    missing = [name for name in edges if name not in placed]
+    if missing:
+        raise UserError(
+            f"space {space.name!r} has the decision {missing[0]!r}, which its assemble() places on no edge; a "
+            f"differentiable search decides operations on edges only."
+        )
+    for module in network.modules():
+        if isinstance(module, MixedOperation):
+            for inner in module.operations.modules():
+                if isinstance(inner, _BatchNorm):
+                    inner.affine = False
+                    inner.register_parameter("weight", None)
+                    inner.register_parameter("bias", None)
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+    return network
