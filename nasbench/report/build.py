@@ -65,7 +65,7 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
         "differentiable": _differentiable(folder),
         "importance": shares,
         "importance_by_chance": chance,
-        "shared_weights": folder.read(folder.agreement, ("spearman",)) if folder.agreement.exists() else None,
+        "agreement": folder.read(folder.agreement, ("spearman",)) if folder.agreement.exists() else None,
         "outcomes": count_outcomes(candidates, settings.outcomes),
         "early_ends": early_ends(candidates),
         "compute": compute(candidates, survivors, settings.executor, _peak(folder)),

@@ -74,7 +74,7 @@ def write_html(report: Record, path: Path) -> None:
             "hypervolume": hypervolume_over_time(report),
             "baseline": against_baseline(report),
             "curves": learning_curves(report),
-            "agreement": agreement_figure(report.get("shared_weights")),
+            "agreement": agreement_figure(report.get("agreement")),
             "operations_chosen": operations_over_epochs(report, "chosen"),
             "operations_strengths": operations_over_epochs(report, "strengths"),
             "predictor": figures.predictor(report.get("predictor") or {}),

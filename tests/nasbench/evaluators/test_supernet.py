@@ -52,7 +52,7 @@ def test_a_search_trains_shared_weights_once_and_says_whether_to_trust_them(digi
     result = nb.resume(tmp_path / "run", space=space, progress=False)
     assert len(result.candidates) == 3
     assert (tmp_path / "run" / "supernet" / "weights.safetensors").stat().st_mtime_ns == made, "trained once"
-    shared = json.loads((tmp_path / "run" / "report.json").read_text())["shared_weights"]
+    shared = json.loads((tmp_path / "run" / "report.json").read_text())["agreement"]
     assert len(shared["alone"]) == 3 and shared["epochs"] == 1 and shared["sentence"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Shared weights" in page and 'id="agreement"' in page
