@@ -63,8 +63,11 @@ class Data:
         for part in (self.train, self.val, self.test):
             for stored in (*part.inputs, part.targets):
                 digest.update(repr((tuple(stored.shape), str(stored.dtype))).encode())
-                for chunk in chunks(stored):
-                    digest.update(chunk.contiguous().numpy().data)
+                if isinstance(stored, OnDisk):
+                    for part_of_it in stored.fingerprint():
+                        digest.update(part_of_it)
+                else:
+                    digest.update(stored.contiguous().numpy().data)
         return digest.hexdigest()
 
     @property

@@ -58,7 +58,7 @@ class Supervised(Problem):
         """The problem of some data.
 
         Args:
-            data: name of a data set, see ``nasbench list datasets``; a function that gives one, or ``module:function``;
+            data: name of a data set, see ``nasbench list data``; a function that gives one, or ``module:function``;
                 or what such a function gives, see `nasbench.data.given.data_of`.
             training: how networks are trained; options of `TrainingConfig` may be given directly instead.
             options: those of `TrainingConfig`, such as ``epochs=3``, and those of the data set.
