@@ -18,6 +18,7 @@ Stored = torch.Tensor | OnDisk
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
 """What a network takes: a tensor, or several in order."""
 
+IMAGES = 4  # axes of a batch of images
 LEAST_STD = 1e-6
 """In place of smaller deviations."""
 
@@ -80,6 +81,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether the inputs are images, (n, channels, height, width)."""
+        return len(self.inputs) == 1 and self.inputs[0].ndim == IMAGES
 
     def take(self, rows: slice | torch.Tensor) -> tuple[Inputs, torch.Tensor]:
         """Some examples as a network takes them, with their targets, on the device of the stored tensors."""

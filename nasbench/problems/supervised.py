@@ -18,6 +18,7 @@ from nasbench.data.registry import described_data, load_data
 from nasbench.data.split import Inputs, Split
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.problem import Part, Problem, ReportEpoch
+from nasbench.training.augmentation import check_augmentation
 from nasbench.training.config import TrainingConfig, read_training
 from nasbench.training.errors import Diverged
 from nasbench.training.loop import train
@@ -92,6 +93,7 @@ class Supervised(Problem):
                 f"problem {cls.name or cls.__name__!r} needs {_KINDS[cls.kind]}, and data set "
                 f"{data.name!r} gives {_KINDS[data.kind]}; take the problem {_PROBLEMS[data.kind]!r}, or other data."
             )
+        check_augmentation(training.augmentation, data.train.holds_images, data.kind, data.scale)
         return cls(data, training, dict(source))
 
     @abstractmethod

@@ -12,6 +12,7 @@ from nasbench.data import DATASETS
 from nasbench.evaluators.registry import EVALUATORS
 from nasbench.latency.predictors import PREDICTORS
 from nasbench.objectives.metrics import METRICS
+from nasbench.problems.names import PROBLEMS
 from nasbench_compression import BACKENDS, STEPS
 from search_spaces import SPACES
 
