@@ -57,6 +57,6 @@ $(VENV)/run.stamp: setup.cfg setup.py pyproject.toml constraints.txt | $(VENV)/b
 
 # Networks of timm and segmentation-models-pytorch need no torchvision, which these would bring.
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,openvino,tvm,litert,executorch,postgresql,transformers,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,openvino,tvm,litert,executorch,postgresql,transformers,huggingface,dev]"
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps timm segmentation-models-pytorch
 	touch $@

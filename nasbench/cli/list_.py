@@ -64,9 +64,22 @@ def _evaluators() -> list[Row]:
 
 
 def _datasets() -> list[Row]:
-    from nasbench.data import DATASETS
+    from nasbench.data.registry import DATASETS, why_no_files
 
-    return [{"name": name, **_first_line(DATASETS.docstring(name))} for name in DATASETS]
+    return [
+        {"name": name, **_first_line(DATASETS.docstring(name)), "why_unavailable": why_no_files(name)}
+        for name in DATASETS
+    ]
+
+
+def _problems() -> list[Row]:
+    from nasbench.problems.names import PROBLEMS
+
+    rows = []
+    for name in PROBLEMS:
+        told = PROBLEMS.literals(name, ("summary", "kind"))
+        rows.append({"name": name, "summary": told["summary"], "targets": told["kind"]})
+    return rows
 
 
 def _tables() -> list[Row]:
@@ -183,6 +196,8 @@ KINDS: dict[str, Callable[[], Iterable[Row]]] = {
     "rewards": _rewards,
     "steps": _steps,
     "backends": _backends,
+    "problems": _problems,
+    "data": _datasets,
     "datasets": _datasets,
     "devices": _devices,
     "predictors": _predictors,

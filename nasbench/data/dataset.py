@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from nasbench.data.on_disk import OnDisk
-from nasbench.data.split import LEAST_STD, Scale, Split, Stored, chunks, measured_scale
+from nasbench.data.split import IMAGES, LEAST_STD, Scale, Split, Stored, chunks, measured_scale
 from nasbench_registry import UserError
 from search_spaces import Task, TensorSpec
 
@@ -29,7 +29,6 @@ Part = tuple[Raw | Sequence[Raw], npt.NDArray[Any]]
 """Inputs (n, ...) as they are stored, one array or several, with their targets."""
 Kind = Literal["classes", "masks", "values"]
 """What is told of an example: its class (n,), the class of each pixel (n, height, width), or numbers (n, k)."""
-IMAGES = 4  # axes of a batch of images
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -63,8 +62,11 @@ class Data:
         for part in (self.train, self.val, self.test):
             for stored in (*part.inputs, part.targets):
                 digest.update(repr((tuple(stored.shape), str(stored.dtype))).encode())
-                for chunk in chunks(stored):
-                    digest.update(chunk.contiguous().numpy().data)
+                if isinstance(stored, OnDisk):
+                    for part_of_it in stored.fingerprint():
+                        digest.update(part_of_it)
+                else:
+                    digest.update(stored.contiguous().numpy().data)
         return digest.hexdigest()
 
     @property

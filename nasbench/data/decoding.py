@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,15 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from nasbench.data.dataset import Array
-from nasbench_registry import UserError
+from nasbench_registry import UserError, one_of
 
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 """Modes of Pillow with more than eight bits; its own conversion clips them to white or black."""
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF
 WHITE_IS_ZERO = 0
 WHITE = 255
+LARGEST = 4096
+"""Height or width in pixels that images are resized to, at most."""
 
 Pixels = npt.NDArray[Any]
 CROP, PAD, STRETCH = "crop", "pad", "stretch"
@@ -28,39 +33,89 @@ RESIZES = {
 """What is left of an image that has another shape than the wanted one."""
 
 
-def read_image(file: Path, size: tuple[int, int], channels: int, background: float, resize: str = CROP) -> Pixels:
+@dataclass(frozen=True)
+class Decoding:
+    """How images of any form become pixels of one form.
+
+    Attributes:
+        size: height and width that every image is resized to.
+        channels: 3 for colour, 1 for grey.
+        background: grey level behind transparent pixels, from 0 (black) to 1 (white).
+        resize: one of `RESIZES`.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    background: float
+    resize: str
+
+    @classmethod
+    def of(cls, name: str, size: Sequence[int], channels: int, background: float, resize: str) -> Decoding:
+        """The options of a data set called `name`; UserError if one is out of range."""
+        if channels not in (1, 3):
+            raise UserError(f"channels={channels} of data set {name!r} must be 3 (colour) or 1 (grey).")
+        if len(size) != 2 or min(size) < 1 or max(size) > LARGEST:
+            raise UserError(
+                f"size={size!r} of data set {name!r} must be [height, width], whole numbers from 1 to {LARGEST}."
+            )
+        if not 0 <= background <= 1:
+            raise UserError(f"background={background} of data set {name!r} must be from 0 (black) to 1 (white).")
+        one_of(f"resize of data set {name!r}", resize, RESIZES)
+        return cls((size[0], size[1]), channels, background, resize)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return (self.channels, *self.size)
+
+    def __call__(self, file: Path | bytes, name: str = "") -> Pixels:
+        """See `read_image`."""
+        return read_image(file, self.size, self.channels, self.background, self.resize, name=name)
+
+
+def read_image(
+    file: Path | bytes,
+    size: tuple[int, int],
+    channels: int,
+    background: float,
+    resize: str = CROP,
+    *,
+    name: str = "",
+) -> Pixels:
     """The image in a file as (channels, height, width), bytes, or float32 from 0 to 255 where it has more than 8 bits.
 
     A photograph is turned as its EXIF tag says. Sixteen bits keep their tones. Transparent pixels lie on the
     background. Of an animation or of several pages it is the first one.
 
     Args:
-        file: to read.
+        file: to read, or its bytes.
         size: height and width that it is resized to.
         channels: 3 for colour, 1 for grey.
         background: grey level from 0 (black) to 1 (white) behind transparent pixels, and around an image with `PAD`.
         resize: one of `RESIZES`.
+        name: of the image in errors; that of the file by default.
 
     Raises:
         UserError: it is damaged, no image, too large, or its pixels have no known white.
     """
+    name = name or ("an image" if isinstance(file, bytes) else str(file))
     try:
-        with Image.open(file) as opened:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
             image = ImageOps.exif_transpose(opened)
             if opened.mode in DEEP:
                 return _deep(opened, image, size, channels, background, resize)
             return _ordinary(image, size, channels, background, resize)
     except UserError as error:
-        raise UserError(f"{file} {error}") from None
+        raise UserError(f"{name} {error}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise UserError(
-            f"{file} has more than {limit:,} pixels, beyond which Pillow reads no image; make it smaller."
+            f"{name} has more than {limit:,} pixels, beyond which Pillow reads no image; make it smaller."
         ) from None
     except Exception as error:  # decoders raise errors of any kind for a damaged file: SyntaxError, struct.error, ...
         words = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise UserError(
-            f"{file} is not an image that can be read ({words}); remove it, or open it and save it anew."
+            f"{name} is not an image that can be read ({words}); remove it, or open it and save it anew."
         ) from None
 
 

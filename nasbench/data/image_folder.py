@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from nasbench.data.dataset import Data, Labels, check_division, make_data
-from nasbench.data.decoding import CROP, RESIZES, Pixels, read_image
+from nasbench.data.dataset import Data, check_division, make_data
+from nasbench.data.decoding import CROP, Decoding
+from nasbench.data.encoded import Encoded, Files, decoded_or_not
 from nasbench.data.given import NAMES, with_missing_parts
-from nasbench_registry import UserError, one_of
+from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -29,7 +28,9 @@ def image_folder(
     background: float = 1.0,
     resize: str = CROP,
 ) -> Data:
-    """Images from ``path/CLASS/*.png`` and the like, resized, all in memory.
+    """Images from ``path/CLASS/*.png`` and the like, resized.
+
+    They are in memory, or from two gigabytes on decoded when a batch of them is taken.
 
     A folder may be divided already: ``path/train/CLASS/*.png``, with ``val``, ``test``, or both beside ``train``.
     A part that is not there is taken from the training images.
@@ -49,32 +50,10 @@ def image_folder(
         UserError: the folder, an image or an option is not as described.
     """
     check_division("image_folder", val_share, test_share, split_seed)
-    if channels not in (1, 3):
-        raise UserError(f"channels={channels} of data set 'image_folder' must be 3 (colour) or 1 (grey).")
-    if len(size) != 2 or min(size) < 1:
-        raise UserError(f"size={size!r} of data set 'image_folder' must be [height, width], whole numbers from 1.")
-    if not 0 <= background <= 1:
-        raise UserError(f"background={background} of data set 'image_folder' must be from 0 (black) to 1 (white).")
-    one_of("resize of data set 'image_folder'", resize, RESIZES)
+    decoding = Decoding.of("image_folder", size, channels, background, resize)
     root = user_path(path)
     listing = _listing(root)
-    parts: dict[str, tuple[Pixels, Labels]] = {}
-    unreadable: list[UserError] = []
-    for part, files in listing.parts.items():
-        images = []
-        for file, _ in files:
-            try:
-                images.append(read_image(file, (size[0], size[1]), channels, background, resize))
-            except UserError as error:
-                unreadable.append(error)
-        parts[part] = np.array(images), np.array([label for _, label in files], dtype=np.int64)
-    if len(unreadable) > 1:
-        count = sum(len(files) for files in listing.parts.values())
-        raise UserError(f"{len(unreadable):,} of {count:,} images cannot be used; the first: {unreadable[0]}")
-    if unreadable:
-        raise unreadable[0]
-    if any(images.dtype != np.uint8 for images, _ in parts.values()):  # one with more than eight bits makes it of all
-        parts = {part: (images.astype(np.float32), labels) for part, (images, labels) in parts.items()}
+    parts = decoded_or_not(listing.encoded(root), decoding)
     train, val, test = with_missing_parts(parts, val_share, test_share, split_seed)
     return make_data(f"image_folder:{root.name}", train, val, test, listing.classes, white=255)
 
@@ -96,6 +75,13 @@ class _Listing:
     classes: tuple[str, ...]
     parts: dict[str, list[tuple[Path, int]]]
 
+    def encoded(self, root: Path) -> dict[str, tuple[Encoded, list[int]]]:
+        """The images of each part with their labels."""
+        return {
+            part: (Files([file for file, _ in files], root), [label for _, label in files])
+            for part, files in self.parts.items()
+        }
+
 
 def _listing(root: Path) -> _Listing:
     try:
@@ -109,12 +95,12 @@ def _listing(root: Path) -> _Listing:
 def _looked_at(root: Path) -> _Listing:
     if not root.is_dir():
         raise UserError(f"data set 'image_folder': there is no folder {root}; give one with a folder for each class.")
-    folders = _folders(root)
+    folders = folders_in(root)
     named_parts = [folder for folder in folders if folder.name.lower() in NAMES]
-    divided = [folder for folder in named_parts if any(_images(inner) for inner in _folders(folder))]
+    divided = [folder for folder in named_parts if any(images_in(inner) for inner in folders_in(folder))]
     if not divided and (len(named_parts) < len(folders) or not folders):
         classes = tuple(folder.name for folder in folders)
-        return _Listing(_two_or_more(root, classes), {"train": _labelled(root, classes)})
+        return _Listing(_two_or_more(root, classes), {"train": listed(root, classes)})
     others = [folder.name for folder in folders if folder not in divided]
     if others:
         classed = ", ".join(folder.name for folder in divided) or "no folder"
@@ -129,17 +115,17 @@ def _looked_at(root: Path) -> _Listing:
             raise UserError(f"{root} holds {other.name} and {folder.name}, which are the same part; merge them.")
     if "train" not in places:
         raise UserError(f"{root} holds {', '.join(places)} and no folder train; networks need images to be trained on.")
-    classes = _two_or_more(places["train"], tuple(folder.name for folder in _folders(places["train"])))
-    parts = {"train": _labelled(places["train"], classes)}
+    classes = _two_or_more(places["train"], tuple(folder.name for folder in folders_in(places["train"])))
+    parts = {"train": listed(places["train"], classes)}
     for part in ("val", "test"):
         if part in places:
-            strange = sorted({folder.name for folder in _folders(places[part])} - set(classes))
+            strange = sorted({folder.name for folder in folders_in(places[part])} - set(classes))
             if strange:
                 raise UserError(
                     f"{places[part]} holds {', '.join(strange)}, which {places['train']} does not, so nothing learns "
                     f"it; give both the same classes."
                 )
-            parts[part] = _labelled(places[part], classes, all_of_them=False)
+            parts[part] = listed(places[part], classes, all_of_them=False)
     return _Listing(classes, parts)
 
 
@@ -151,23 +137,23 @@ def _two_or_more(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
     return classes
 
 
-def _labelled(root: Path, classes: Sequence[str], *, all_of_them: bool = True) -> list[tuple[Path, int]]:
+def listed(root: Path, classes: Sequence[str], *, all_of_them: bool = True) -> list[tuple[Path, int]]:
     """The images of each class with its number; each class has to have some, unless not all of them need any."""
     labelled = []
     for label, name in enumerate(classes):
-        images = _images(root / name) if (root / name).is_dir() else []
+        images = images_in(root / name) if (root / name).is_dir() else []
         if not images and all_of_them:
             raise UserError(f"{root / name} holds no images ({', '.join(SUFFIXES)}); add some or remove the folder.")
         labelled += [(image, label) for image in images]
     return labelled
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, without hidden ones and those that archives of macOS bring."""
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and _counts(entry.name))
 
 
-def _images(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """The images below a folder, each folder once, however many links lead to it."""
     return sorted(_walk(folder, set()))
 

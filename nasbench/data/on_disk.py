@@ -18,6 +18,8 @@ ON_DISK_BYTES = 256 * 2**20
 """From this size on, inputs stay in their file."""
 TYPES = {"U8": "|u1", "F32": "<f4"}
 """What can stay in the file, as safetensors and NumPy call it."""
+CHUNK_BYTES = 2**20
+"""At a time, where all rows are read."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -62,9 +64,15 @@ class OnDisk(ABC):
         """Some of its rows, still on disk."""
         return self._with(rows if self._chosen is None else self._chosen[rows])
 
-    def in_order(self) -> Self:
-        """The same rows in the order in which they lie on disk, in which all of them are read fastest."""
+    def representative(self) -> OnDisk:
+        """Rows of which mean and deviation are taken: all, in the order in which they are read fastest."""
         return self if self._chosen is None else self._with(np.sort(self._chosen))
+
+    def fingerprint(self) -> Iterator[bytes]:
+        """What is the same only for the same numbers, in parts: here the numbers."""
+        step = max(1, CHUNK_BYTES // max(1, int(np.prod(self._row_shape)) * np.dtype(self.numpy_dtype).itemsize))
+        for start in range(0, len(self), step):
+            yield self[start : start + step].numpy().tobytes()
 
     @abstractmethod
     def _read(self, rows: Rows) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -26,6 +27,8 @@ DATASETS: Entries[Callable[..., Data]] = Entries(
         "cifar100": "nasbench.data.cifar100:cifar100",
         "arrays": "nasbench.data.arrays:arrays",
         "image_folder": "nasbench.data.image_folder:image_folder",
+        "imagenet_folder": "nasbench.data.imagenet_folder:imagenet_folder",
+        "huggingface": "nasbench.data.huggingface:huggingface",
         "tabular": "nasbench.data.tabular:tabular",
     }
 )
@@ -38,6 +41,8 @@ FILES: Entries[Callable[..., list[Path]]] = Entries(
         "cifar100": "nasbench.data.folders:cifar100_files",
         "arrays": "nasbench.data.arrays:array_files",
         "image_folder": "nasbench.data.image_folder:image_files",
+        "imagenet_folder": "nasbench.data.imagenet_folder:imagenet_files",
+        "huggingface": "nasbench.data.huggingface:data_files",
         "tabular": "nasbench.data.tabular:table_files",
     }
 )
@@ -105,6 +110,14 @@ def why_missing(name: str, **options: Any) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+def why_no_files(name: str) -> str | None:
+    """Why a data set of a name that is not told where its files are cannot be read here; None if it can."""
+    if name == "huggingface":
+        missing = find_spec("datasets") is None
+        return "it needs the package datasets; install nasbench-framework[huggingface]." if missing else None
+    return why_missing(name) if name in FOUND_BY_FILES else None
 
 
 def load_data(name: str, *, kind: Kind | None = None, **options: Any) -> Data:

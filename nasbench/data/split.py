@@ -11,17 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nasbench.data.on_disk import OnDisk
+from nasbench.data.on_disk import CHUNK_BYTES, OnDisk
 
 Stored = torch.Tensor | OnDisk
 """(n, ...) numbers, in memory or on disk."""
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
 """What a network takes: a tensor, or several in order."""
 
+IMAGES = 4  # axes of a batch of images
 LEAST_STD = 1e-6
 """In place of smaller deviations."""
-CHUNK_BYTES = 2**20
-"""At a time, for in float64 it takes eightfold."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether the inputs are images, (n, channels, height, width)."""
+        return len(self.inputs) == 1 and self.inputs[0].ndim == IMAGES
 
     def take(self, rows: slice | torch.Tensor) -> tuple[Inputs, torch.Tensor]:
         """Some examples as a network takes them, with their targets, on the device of the stored tensors."""
@@ -154,9 +158,9 @@ def chunks(stored: Stored) -> Iterator[torch.Tensor]:
 def measured_scale(stored: Stored, white: float = 1.0) -> Scale:
     """The mean and the deviation of each channel of (n, channels, ...) numbers; a channel of one value has a deviation.
 
-    Both are computed in float64, in two passes, a chunk at a time.
+    Both are computed in float64, in two passes, a chunk at a time; of encoded images, from some of them.
     """
-    stored = stored.in_order() if isinstance(stored, OnDisk) else stored
+    stored = stored.representative() if isinstance(stored, OnDisk) else stored
     axes = [axis for axis in range(stored.ndim) if axis != 1]
     count = len(stored) * int(np.prod(stored.shape[2:]))
     total = torch.zeros(stored.shape[1], dtype=torch.float64)

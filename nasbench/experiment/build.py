@@ -32,8 +32,9 @@ from nasbench.latency.calibration import Calibration
 from nasbench.latency.stored import CalibrationScope, load_calibration
 from nasbench.models.workbench import Workbench
 from nasbench.objectives.reward import Pareto
+from nasbench.problems.names import PROBLEMS
 from nasbench.problems.problem import Problem
-from nasbench.problems.registry import PROBLEMS, make_problem
+from nasbench.problems.registry import make_problem
 from nasbench.problems.supervised import Supervised
 from nasbench.search.callbacks import Callback
 from nasbench.search.clock import SimulatedClock

@@ -12,8 +12,9 @@ from nasbench.data.split import Scale
 from nasbench.models.code import importable
 from nasbench.models.normalization import normalization_of, scaled
 from nasbench.models.store import Origin, read_description
+from nasbench.problems.names import CLASSIFICATION
 from nasbench.problems.problem import Problem
-from nasbench.problems.registry import CLASSIFICATION, make_problem
+from nasbench.problems.registry import make_problem
 from nasbench.problems.supervised import Supervised
 from nasbench.training.config import TrainingConfig
 from nasbench_registry import UserError

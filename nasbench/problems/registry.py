@@ -9,18 +9,12 @@ from typing import Any
 from nasbench.data.registry import described_data, load_data
 from nasbench.problems.image_classification import ImageClassification
 from nasbench.problems.image_segmentation import ImageSegmentation
+from nasbench.problems.names import PROBLEMS
 from nasbench.problems.problem import Problem
 from nasbench.problems.regression import Regression
 from nasbench.problems.supervised import Supervised
 from nasbench.training.config import TrainingConfig
 from nasbench_registry import Registry, UserError, check_options
-
-CLASSIFICATION = "image_classification"
-PROBLEMS: dict[str, type[Problem]] = {
-    CLASSIFICATION: ImageClassification,
-    "image_segmentation": ImageSegmentation,
-    "regression": Regression,
-}
 
 problems: Registry[Problem] = Registry("problem", Problem, PROBLEMS, group="nasbench.problems")
 

@@ -18,6 +18,7 @@ from nasbench.data.registry import described_data, load_data
 from nasbench.data.split import Inputs, Split
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.problem import Part, Problem, ReportEpoch
+from nasbench.training.augmentation import check_augmentation
 from nasbench.training.config import TrainingConfig, read_training
 from nasbench.training.errors import Diverged
 from nasbench.training.loop import train
@@ -58,7 +59,7 @@ class Supervised(Problem):
         """The problem of some data.
 
         Args:
-            data: name of a data set, see ``nasbench list datasets``; a function that gives one, or ``module:function``;
+            data: name of a data set, see ``nasbench list data``; a function that gives one, or ``module:function``;
                 or what such a function gives, see `nasbench.data.given.data_of`.
             training: how networks are trained; options of `TrainingConfig` may be given directly instead.
             options: those of `TrainingConfig`, such as ``epochs=3``, and those of the data set.
@@ -92,6 +93,7 @@ class Supervised(Problem):
                 f"problem {cls.name or cls.__name__!r} needs {_KINDS[cls.kind]}, and data set "
                 f"{data.name!r} gives {_KINDS[data.kind]}; take the problem {_PROBLEMS[data.kind]!r}, or other data."
             )
+        check_augmentation(training.augmentation, data.train.holds_images, data.kind, data.scale)
         return cls(data, training, dict(source))
 
     @abstractmethod

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nasbench.drawing.svg import operation_colours, svg
-from nasbench.problems.registry import CLASSIFICATION, make_problem
+from nasbench.problems.names import CLASSIFICATION
+from nasbench.problems.registry import make_problem
 from nasbench.search.record import RecordedCandidate
 from nasbench.storage.code_digest import changes, code_digests
 from nasbench.storage.files import write_text

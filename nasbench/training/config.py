@@ -11,6 +11,18 @@ from nasbench_registry import UserError, unknown
 from nasbench_registry.config import Count, Positive, Strict, Whole
 
 
+class RandAugmentConfig(Strict):
+    """How much RandAugment changes.
+
+    Attributes:
+        number: of operations on each image.
+        magnitude: of all of them, from 0 to 30.
+    """
+
+    number: Count = 2
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+
+
 class AugmentationConfig(Strict):
     """Random changes of the training images, done on the whole batch at once; 0 and false leave images as they are.
 
@@ -18,11 +30,23 @@ class AugmentationConfig(Strict):
         crop: images are padded by so many pixels on each side and cut back at a random place.
         flip: mirror half of the images left to right.
         cutout: side of a square in pixels that is blanked at a random place (DeVries & Taylor 2017, arXiv 1708.04552).
+        erasing: share of the images of which a rectangle by chance is blanked (Zhong et al. 2020, arXiv 1708.04896).
+        rand_augment: operations on each image, all of one magnitude (Cubuk et al. 2020, arXiv 1909.13719); null: none.
+        trivial_augment: one operation on each image, of a magnitude by chance (Müller & Hutter 2021, arXiv 2103.10158).
+        mixup: alpha of the Beta distribution that says how much of another image shines through (Zhang et al. 2018,
+            arXiv 1710.09412); for classes.
+        cutmix: alpha of the one that says how large a rectangle is from another image (Yun et al. 2019, arXiv
+            1905.04899); for classes, and for masks, which are cut alike. With both, each batch has one of them.
     """
 
     crop: Whole = 0
     flip: bool = False
     cutout: Whole = 0
+    erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    rand_augment: RandAugmentConfig | None = None
+    trivial_augment: bool = False
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
 
     @property
     def changes(self) -> bool:

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from nasbench.data.dataset import IMAGES, Kind
-from nasbench.data.split import Inputs, Split
-from nasbench.training.augmentation import Batch, augmented
+from nasbench.data.dataset import Kind
+from nasbench.data.split import IMAGES, Inputs, Split
+from nasbench.training.augmentation import Batch, augmented, check_augmentation
 from nasbench.training.config import TrainingConfig
 from nasbench.training.errors import Diverged, TimedOut
 from nasbench.training.guessing import Guessing
@@ -115,6 +115,7 @@ class Training:
         if accumulate < 1:
             raise ValueError(f"accumulate={accumulate} must be 1 or more")
         self._autocast_type = autocast_type(config.precision, self._device)
+        check_augmentation(config.augmentation, data.holds_images, targets or "classes", data.scales[0])
         self._started = time.monotonic()
         self._deadline = deadline
         self._on_batch = on_batch
@@ -208,7 +209,7 @@ class Training:
                 self._optimizer.zero_grad(set_to_none=True)
             self._scaler.scale(value).backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             if self._counts:
-                correct += (logits_of(outputs).detach().argmax(1) == targets).sum()
+                correct += (logits_of(outputs).detach().argmax(1) == targets.first).sum()
             total += loss
         self._scaler.unscale_(self._optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), self._max_gradient_norm)
@@ -222,7 +223,7 @@ class Training:
         inputs, targets = _moved(inputs, self._device), targets.to(self._device, non_blocking=True)
         if isinstance(inputs, torch.Tensor) and inputs.ndim == IMAGES:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-            return augmented(inputs, targets, self._config.augmentation, self._augmentation)
+            return augmented(inputs, targets, self._config.augmentation, self._augmentation, self._data.scales[0])
         return Batch(inputs, targets)
 
     @property

@@ -12,6 +12,7 @@ from nasbench.data import DATASETS
 from nasbench.evaluators.registry import EVALUATORS
 from nasbench.latency.predictors import PREDICTORS
 from nasbench.objectives.metrics import METRICS
+from nasbench.problems.names import PROBLEMS
 from nasbench_compression import BACKENDS, STEPS
 from search_spaces import SPACES
 
@@ -97,6 +98,8 @@ def test_unknown_commands_and_options_exit_with_2(nasbench):
         ("controllers", CONTROLLERS),
         ("steps", STEPS),
         ("backends", BACKENDS),
+        ("problems", PROBLEMS),
+        ("data", DATASETS),
         ("datasets", DATASETS),
         ("evaluators", EVALUATORS),
         ("predictors", PREDICTORS),
@@ -112,8 +115,8 @@ def test_list_says_what_there_is(nasbench, kind, names):
     assert {row["name"] for row in rows} >= set(names)
     for row in rows:
         assert row["summary"], row
-        assert row.get("source") or kind in ("evaluators", "metrics", "rewards"), row
-        assert ("why_unavailable" in row) == (kind == "backends")
+        assert row.get("source") or kind in ("evaluators", "metrics", "problems", "rewards"), row
+        assert ("why_unavailable" in row) == (kind in ("backends", "data", "datasets"))
     assert all(name in nasbench("list", kind)[1] for name in names)
 
 

@@ -68,7 +68,7 @@ def test_lists_of_what_is_ours_import_nothing_of_it():
 
 
 def test_no_list_imports_tensors():
-    kinds = ("evaluators", "schedulers", "rewards", "steps", "backends", "devices", "datasets", "tables")
+    kinds = ("evaluators", "schedulers", "rewards", "steps", "backends", "devices", "problems", "data", "tables")
     assert set(kinds) < set(KINDS)
     assert imported_by(*(["list", kind] for kind in kinds)) <= set(RECORD)
 

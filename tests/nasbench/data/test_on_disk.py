@@ -52,7 +52,7 @@ def test_a_subset_of_a_subset_that_went_to_another_process(stored):
     order = RNG.permutation(400)
     some = pickle.loads(pickle.dumps(stored.subset(order).subset(np.array([5, 300, 0]))))
     assert np.array_equal(some[torch.tensor([2, 1])], IMAGES[order[[0, 300]]])
-    assert np.array_equal(some.in_order()[:], IMAGES[np.sort(order[[5, 300, 0]])])
+    assert np.array_equal(some.representative()[:], IMAGES[np.sort(order[[5, 300, 0]])])
     assert measured_scale(stored.subset(order[:99]), 255.0) == measured_scale(
         torch.from_numpy(IMAGES[np.sort(order[:99])]), 255.0
     )
