@@ -65,10 +65,12 @@ def copy_network(model: nn.Module) -> nn.Module:
 
 def _slots(module: nn.Module) -> dict[str, Any]:
     """What a module keeps in the `__slots__` of its class, which are not in its dictionary."""
-    names = [
-        name for kind in type(module).__mro__ for name, slot in vars(kind).items() if inspect.ismemberdescriptor(slot)
-    ]
-    return {name: getattr(module, name) for name in names if hasattr(module, name)}
+    return {name: getattr(module, name) for name in _names_of_slots(type(module)) if hasattr(module, name)}
+
+
+@functools.lru_cache(maxsize=1000)
+def _names_of_slots(kind: type) -> list[str]:
+    return [name for base in kind.__mro__ for name, slot in vars(base).items() if inspect.ismemberdescriptor(slot)]
 
 
 class _AsValues(TorchFunctionMode):

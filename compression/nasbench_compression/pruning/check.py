@@ -171,8 +171,7 @@ class Probe:
     def accept(self, plans: Sequence[Sequence[Cut]], accepted: list[Cut]) -> dict[int, str]:
         """Add to `accepted` what can be cut together with it; the others by their index, each with the reason.
 
-        The last plan is tried alone, for it often holds the layer that gives the output, and the others together; what
-        fails is tried in halves, so that a network without wrong ones costs two trials.
+        All are tried together; what fails is tried in halves, so that a network without wrong ones costs one trial.
         """
         wrong: dict[int, str] = {}
 
@@ -188,9 +187,8 @@ class Probe:
                 visit(start, middle)
                 visit(middle, stop)
 
-        last = max(len(plans) - 1, 0)
-        visit(last, len(plans))
-        visit(0, last)
+        if plans:
+            visit(0, len(plans))
         return wrong
 
 
