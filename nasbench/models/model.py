@@ -16,7 +16,7 @@ from nasbench.devices.device import Device
 from nasbench.devices.measure import Latency
 from nasbench.models.build import Build, FunctionBuild, inferred_build, read_build
 from nasbench.models.code import importable
-from nasbench.models.origin import origin_of
+from nasbench.models.origin import origin_of, problem_of
 from nasbench.models.outside import check_fits, task_of
 from nasbench.models.store import Origin, load_compiled, load_model, read_description, read_origin, save_model
 from nasbench.models.workbench import Workbench
@@ -43,8 +43,9 @@ class Model:
         compiled: the artefact of a runtime, if it was compiled.
         build: how the network is built before its steps; None if that is not known, and then it cannot be saved.
         steps: compression steps that were applied, in order, with their notes.
-        problem: what it is for; None if that is not known.
+        problem: what it is for; None if that is not known, or not read from its folder yet.
         origin: where it comes from.
+        folder: that it was read from.
         reports: what each step of the last `compress` did: its name, and the metrics of validation after it.
     """
 
@@ -55,6 +56,7 @@ class Model:
     steps: Sequence[Noted] = ()
     problem: Problem | None = field(default=None, repr=False)
     origin: Origin = field(default_factory=Origin, repr=False)
+    folder: Path | None = None
     reports: Sequence[Mapping[str, Any]] = ()
 
     def predict(self, inputs: Any) -> Any:
@@ -79,17 +81,19 @@ class Model:
 
         Args:
             recipe: steps: objects, names, or as in an experiment file.
-            problem: data, training and metrics, for steps that need them; None is that of this model, and where that is
-                not known either, only steps that need no data can be applied.
+            problem: data, training and metrics, for steps that need them; None is that of this model, which is read
+                from its folder if a step needs anything, and where it is not known either, only steps that need no data
+                can be applied.
             runtime: the backend that latencies are measured with, where a step asks for one.
             seed: of every random choice.
             device: cpu or cuda, where it is fine-tuned and judged.
 
         Raises:
-            UserError: a step does not fit the network, or needs what is not given.
+            UserError: a step does not fit the network, or needs what is not given; or the data that the folder names
+                are not to be had.
         """
-        problem = problem or self.problem
         steps = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
+        problem = problem or (self._own_problem() if any(step.needs for step in steps.steps) else self.problem)
         first = self._require_network()
         bench = None if problem is None else Workbench(problem, seed, Device(runtime), trains_on=device)
         if bench is None:  # then a step says what it needs besides
@@ -124,8 +128,9 @@ class Model:
         """
         network = self._require_network()
         example = self.task.one_input()
-        calibration = None if self.problem is None else self.problem.examples(256)
         chosen = precision or ("int8" if is_quantized(network) else "fp32")
+        problem = self.problem if chosen == "fp32" else self._own_problem()
+        calibration = None if problem is None else problem.examples(256)
         compiled = get_backend(backend, **options).compile(network, example, chosen, calibration)
         return dataclasses.replace(self, compiled=compiled)
 
@@ -162,6 +167,12 @@ class Model:
         model = self.compiled or self._require_network()
         save_model(place, model, build=made, task=self.task, steps=self.steps, origin=origin)
         return place
+
+    def _own_problem(self) -> Problem | None:
+        """What it is for, read from its folder where that is not done yet; None if nothing says it."""
+        if self.problem is not None or self.folder is None or not (self.origin.data or self.origin.problem):
+            return self.problem
+        return problem_of(self.origin, self.task, self.folder)
 
     def _require_network(self) -> nn.Module:
         if self.network is None:
@@ -313,9 +324,9 @@ def load(folder: str | Path, *, accept_changed_code: bool = False) -> Model:
     if "compiled" in about:
         task = Task.from_json(about["task"])
         with importable(place, about):
-            return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about))
+            return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about), folder=place)
     stored = load_model(place, accept_changed_code=accept_changed_code or None)
-    return Model(stored.model, stored.task, None, stored.build, stored.steps, origin=stored.origin)
+    return Model(stored.model, stored.task, None, stored.build, stored.steps, origin=stored.origin, folder=place)
 
 
 def _of(
