@@ -17,11 +17,12 @@ from nasbench.devices.measure import Latency
 from nasbench.models.build import Build, FunctionBuild, inferred_build, read_build
 from nasbench.models.code import importable
 from nasbench.models.origin import origin_of, problem_of
-from nasbench.models.outside import check_fits, task_of
+from nasbench.models.outside import PACKED, check_fits, packed_network, task_of
 from nasbench.models.store import Origin, load_compiled, load_model, read_description, read_origin, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.problems.problem import Problem
 from nasbench_compression import CompiledModel, Context, Recipe, Step, get_backend
+from nasbench_compression.inputs import InputPart, Packed, one_tensor, packed
 from nasbench_compression.outputs import tensors_of
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.surgery import inference
@@ -63,9 +64,13 @@ class Model:
         """The outputs for a batch, as a NumPy array; of regression in the units of the targets.
 
         Args:
-            inputs: (n, ...) as the network takes them: an array or a tensor, or a tuple of them.
+            inputs: (n, ...) as the network takes them: an array or a tensor, or a tuple of them, or a dict by the names
+                with which the model was made.
         """
         model = self.compiled or self._require_network()
+        parts = self._parts()
+        if parts and isinstance(inputs, Mapping | tuple | list):
+            inputs = packed(inputs, parts)
         return predicted(model, inputs, self.problem, self.task, self.origin.normalization)
 
     def compress(
@@ -130,7 +135,7 @@ class Model:
         example = self.task.one_input()
         chosen = precision or ("int8" if is_quantized(network) else "fp32")
         problem = self.problem if chosen == "fp32" else self._own_problem()
-        calibration = None if problem is None else problem.examples(256)
+        calibration = None if problem is None else one_tensor(problem.examples(256))
         compiled = get_backend(backend, **options).compile(network, example, chosen, calibration)
         return dataclasses.replace(self, compiled=compiled)
 
@@ -167,6 +172,14 @@ class Model:
         model = self.compiled or self._require_network()
         save_model(place, model, build=made, task=self.task, steps=self.steps, origin=origin)
         return place
+
+    def _parts(self) -> Sequence[InputPart]:
+        """What its inputs are, where several are packed into one."""
+        if isinstance(self.network, Packed):
+            return self.network.parts
+        if isinstance(self.build, FunctionBuild) and self.build.function == PACKED:
+            return [InputPart(**one) for one in self.build.options["inputs"]]
+        return ()
 
     def _own_problem(self) -> Problem | None:
         """What it is for, read from its folder where that is not done yet; None if nothing says it."""
@@ -244,7 +257,7 @@ def compress(
         recipe: steps: objects such as ``Prune(ratio=0.5)``, names, or as in an experiment file.
         problem: what the network is for; without it, only steps that need no data can be applied.
         example: (n, ...) inputs, where no problem says what the network takes; networks of timm and Transformers say it
-            themselves.
+            themselves. Several are a tuple, or a dict by the names of the arguments of its forward.
         build: ``module:function`` that makes the network, for saving it.
         options: of `build`.
         runtime: the backend that latencies are measured with, where a step asks for one.
@@ -338,10 +351,14 @@ def _of(
 ) -> Model:
     made = None if build is None else FunctionBuild(build, dict(options or {}))
     if problem is None:
+        network, made = packed_network(network, made, example)
+        if isinstance(example, Mapping | tuple | list):
+            example = one_tensor(example)
         return Model(network, task_of(network, example), build=made)
     if example is not None:
         raise UserError(
             "problem and example are given, and the problem says what the network takes; leave out example."
         )
+    network, made = packed_network(network, made, problem.examples(2))
     check_fits(network, problem, f"the {type(network).__name__}" if made is None else made.text)
-    return Model(network, problem.task, build=made, problem=problem)
+    return Model(network, problem.task.packed(), build=made, problem=problem)

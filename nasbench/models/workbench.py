@@ -20,6 +20,7 @@ from nasbench.problems.supervised import Supervised
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch
 from nasbench_compression.compilation.agreement import Agreement
+from nasbench_compression.inputs import one_tensor
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
@@ -50,8 +51,8 @@ class Workbench:
 
     @property
     def task(self) -> Task:
-        """What networks take and give."""
-        return self.problem.task
+        """What networks take and give; one input, in which several are packed, see `Packed`."""
+        return self.problem.task.packed()
 
     @property
     def training(self) -> TrainingConfig:
@@ -81,18 +82,8 @@ class Workbench:
         )
 
     def calibration(self) -> torch.Tensor:
-        """Real training inputs.
-
-        Raises:
-            UserError: networks of this problem take several, and steps and runtimes are given one.
-        """
-        examples = self.problem.examples(EXAMPLES)
-        if not isinstance(examples, torch.Tensor):
-            self.task.one_input()  # which says what to do about several
-            raise UserError(
-                f"examples() of {type(self.problem).__name__} gives {type(examples).__name__}; give a tensor."
-            )
-        return examples
+        """Real training inputs, (n, ...), in which several are packed."""
+        return one_tensor(self.problem.examples(EXAMPLES))
 
     def finetune(
         self,

@@ -34,13 +34,14 @@ class Probe:
 
     Args:
         model: the network; copied.
-        example_inputs: (n, c, h, w), of which only shape and type are used.
+        example_inputs: (n, c, h, w), of which only shape and type are used; of tokens and the like, the first and the
+            last one.
         generator: a CPU generator for weights and inputs.
 
     Attributes:
         model: the copy, in evaluation mode on the CPU; in single precision where it has less, and in double precision
             where a rounding of the images would move the outputs of single precision as far as a wrong cut does.
-        inputs: (2, c, h, w) random images.
+        inputs: (2, c, h, w).
         coupling: which of its channels go together.
 
     Raises:
@@ -50,7 +51,7 @@ class Probe:
     def __init__(self, model: nn.Module, example_inputs: Tensor, generator: torch.Generator) -> None:
         self.model = copy_network(model).cpu().eval()
         _randomize(self.model, generator)
-        self.inputs = torch.randn((2, *example_inputs.shape[1:]), generator=generator).to(example_inputs.dtype)
+        self.inputs = _inputs_like(example_inputs, generator)
         imprecise = [*self.model.parameters(), *self.model.buffers(), self.inputs]
         if any(tensor.is_floating_point() and tensor.dtype not in _PRECISE for tensor in imprecise):
             self.model, self.inputs = self.model.float(), self.inputs.float()
@@ -208,6 +209,13 @@ def _difference(found: Any, expected: Any) -> str | None:
         f"removing channels that are zero changes the output by {off:.1e} of its size: they are rearranged, or "
         f"something is computed of all of them together"
     )
+
+
+def _inputs_like(example: Tensor, generator: torch.Generator) -> Tensor:
+    """Two random inputs; of whole numbers, which may have to be below a limit, two of the example."""
+    if example.is_floating_point() or example.is_complex():
+        return torch.randn((2, *example.shape[1:]), generator=generator).to(example.dtype)
+    return example.detach().cpu()[[0, -1]]
 
 
 def _randomize(model: nn.Module, generator: torch.Generator) -> None:

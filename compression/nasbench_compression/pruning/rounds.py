@@ -188,9 +188,7 @@ class Round:
                 sides, counts = self._positions(group)
                 removed.update(dict(zip(sides, counts[:, positions].sum(1).tolist(), strict=True)))
         return sum(
-            cost
-            * (1 - removed[layer.name, False] / layer.inputs)
-            * (1 - removed[layer.name, True] / layer.outputs)
+            cost * (1 - removed[layer.name, False] / layer.inputs) * (1 - removed[layer.name, True] / layer.outputs)
             for cost, layer in zip(costs, self._layers, strict=True)
         )
 
