@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,12 +96,13 @@ class Workbench:
         on_batch: OnBatch | None = None,
     ) -> None:
         """Train in place on the training examples; see `Problem.fit`."""
+        criterion = loss if loss is None or len(self.problem.task.inputs) == 1 else _of_one_input(loss)
         self.problem.fit(
             model,
             seed=self.seed,
             epochs=epochs,
             device=self.trains_on,
-            loss=loss,
+            loss=criterion,
             learning_rate=learning_rate,
             on_batch=on_batch,
         )
@@ -170,6 +172,15 @@ class Workbench:
         if self.device is None:
             raise UserError("this workbench has no device, and without one nothing is deployed or timed; give it one.")
         return self.device
+
+
+def _of_one_input(loss: Loss) -> Loss:
+    """A loss of a step, which knows one input, for a network that is trained on several."""
+
+    def of_several(inputs: Any, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
+        return loss(one_tensor(inputs), outputs, targets)
+
+    return of_several
 
 
 def agrees(compiled: CompiledModel, network: nn.Module, inputs: torch.Tensor) -> Agreement:
