@@ -64,7 +64,7 @@ class Packed(nn.Module):
         return self.network(*arguments, **named)
 
     def _taken_apart(self, inputs: Tensor) -> list[Tensor]:
-        columns = inputs.split([part.size for part in self.parts], 1)
+        columns = torch.split(inputs, [part.size for part in self.parts], 1)
         return [
             values.reshape(-1, *part.shape).to(getattr(torch, part.dtype))
             for values, part in zip(columns, self.parts, strict=True)
@@ -81,7 +81,7 @@ def parts_of(example: Any) -> tuple[InputPart, ...]:
         UserError: one of them is no batch.
     """
     named = example.items() if isinstance(example, Mapping) else ((None, value) for value in example)
-    parts = []
+    parts: list[InputPart] = []
     for name, value in named:
         tensor = torch.as_tensor(value)
         if tensor.ndim == 0 or len(tensor) == 0:
