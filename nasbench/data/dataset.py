@@ -219,10 +219,10 @@ def _listed(stored: Raw | Sequence[Raw]) -> list[Stored]:
 def _tensor(array: Any) -> torch.Tensor:
     """In memory: bytes as they are, images and floating point numbers as float32, other whole numbers as int64."""
     if array.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(np.require(array, requirements=("C", "W")))
     is_scaled = np.issubdtype(array.dtype, np.floating) or array.ndim == IMAGES
     kind = np.float32 if is_scaled else np.int64
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+    return torch.from_numpy(np.require(array, kind, ("C", "W")))
 
 
 def _targets(targets: npt.NDArray[Any]) -> torch.Tensor:
