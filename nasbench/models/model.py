@@ -117,7 +117,13 @@ class Model:
             scores = {} if bench is None else bench.score(result)
             reports.append({"stage": step.stage, **scores})
         return dataclasses.replace(
-            self, network=network, compiled=compiled, steps=noted, problem=problem, reports=tuple(reports)
+            self,
+            network=network,
+            compiled=compiled,
+            steps=noted,
+            problem=problem,
+            origin=dataclasses.replace(self.origin, metrics={}),  # which were those of this one
+            reports=tuple(reports),
         )
 
     def export(self, backend: str = "onnxruntime", *, precision: str | None = None, **options: Any) -> Model:
