@@ -54,11 +54,12 @@ class Probe:
         self.inputs = _inputs_like(example_inputs, generator)
         imprecise = [*self.model.parameters(), *self.model.buffers(), self.inputs]
         if any(tensor.is_floating_point() and tensor.dtype not in _PRECISE for tensor in imprecise):
-            self.model, self.inputs = self.model.float(), self.inputs.float()
-        if self.inputs.dtype == torch.float32 and self._is_chaotic(generator):
-            self.model, self.inputs = self.model.double(), self.inputs.double()
+            self._cast(torch.float32)
+        whole = not (self.inputs.is_floating_point() or self.inputs.is_complex())
+        if whole or (self.inputs.dtype == torch.float32 and self._is_chaotic(generator)):
+            self._cast(torch.float64)  # of whole numbers no rounding tells how far it moves the outputs
             if not self._runs():  # its code asks for single precision
-                self.model, self.inputs = self.model.float(), self.inputs.float()
+                self._cast(torch.float32)
         self._undo = Undo(self.model)
         self._merged_off: float | None = None
         try:
@@ -72,6 +73,11 @@ class Probe:
             ) from error
         finally:
             self._undo()
+
+    def _cast(self, dtype: torch.dtype) -> None:
+        """Weights, and inputs unless they are whole numbers, in this type."""
+        self.model = self.model.to(dtype)
+        self.inputs = self.inputs.to(dtype) if self.inputs.is_floating_point() else self.inputs
 
     def _output(self) -> Any:
         """The same for the same weights, also of a network that draws random numbers."""
@@ -213,6 +219,8 @@ def _difference(found: Any, expected: Any) -> str | None:
 
 def _inputs_like(example: Tensor, generator: torch.Generator) -> Tensor:
     """Two random inputs; of whole numbers, which may have to be below a limit, two of the example."""
+    if example.dtype in (torch.uint8, torch.bool):
+        return torch.randint(256, (2, *example.shape[1:]), generator=generator).to(example.dtype)
     if example.is_floating_point() or example.is_complex():
         return torch.randn((2, *example.shape[1:]), generator=generator).to(example.dtype)
     return example.detach().cpu()[[0, -1]]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nasbench_compression.copying import copy_network
 from nasbench_compression.macs import count_macs
+from nasbench_compression.outputs import tensors_of
 from nasbench_compression.pruning.check import Probe
 from nasbench_compression.pruning.coupling import ROOTS, channels_of
 from nasbench_compression.pruning.groups import ChannelGroup, find_groups
@@ -207,12 +208,13 @@ class Round:
         """Convolutions and linear layers that are called, each with what it costs for one image."""
         layers: dict[str, _Layer] = {}
 
-        def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-            def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                weights = int(given(module.weight).numel())
+        def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                weights = sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
                 read, made = channels_of(module)
+                values = sum(tensor.numel() for tensor in tensors_of(output).values())
                 earlier = layers[name].macs if name in layers else 0
-                macs = earlier + output.numel() // len(self.probe.inputs) // made * weights
+                macs = earlier + values // len(self.probe.inputs) // made * weights
                 layers[name] = _Layer(name=name, macs=macs, weights=weights, inputs=read, outputs=made)
 
             return hook
