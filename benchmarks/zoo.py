@@ -10,7 +10,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +39,9 @@ def command(
         Path | None, typer.Option(help="File of rows; those that are in it are not made again.", show_default=False)
     ] = None,
     seconds: Annotated[int, typer.Option(min=1, help="Limit of one network.")] = 600,
+    page: Annotated[
+        Path | None, typer.Option(help="Markdown file for the table, such as docs/zoo.md.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Prune, quantize, export and restore each network of the zoo, and say what was not reached and why."""
@@ -58,6 +61,8 @@ def command(
             bar.advance(task)
     wanted = [rows[entry["name"]] for entry in entries]
     summary = summed_up(wanted)
+    if page is not None:
+        page.write_text(_page(wanted, summary), encoding="utf-8")
     show({"networks": wanted, **summary}, _table(wanted, summary), as_json=json)
 
 
@@ -121,38 +126,59 @@ def _restored(row: Mapping[str, Any]) -> bool:
     return all(row.get(key, math.inf) <= SAME for key in ("restored_off", "int8_restored_off"))
 
 
-def _table(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Table:
-    table = Table(
-        caption=f"Of {summary['count']} networks, {summary['halved']} end within {100 * WITHIN:.0f} % of half the "
+_COLUMNS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "M MACs": ("macs", lambda macs: f"{macs[0] / 1e6:.1f}"),
+    "kept": ("kept", "{:.3f}".format),
+    "prune s": ("prune_s", "{:.1f}".format),
+    "alone s": ("torch_pruning_s", "{:.1f}".format),
+    "alone kept": ("torch_pruning_kept", "{:.3f}".format),
+    "int8 layers": ("int8_layers", str),
+    "int8 off": ("int8_exported_off", "{:.2g}".format),
+}
+"""Numbers of a row by the title of their column: the key, and how they are written."""
+
+
+def _in_words(summary: Mapping[str, Any]) -> str:
+    return (
+        f"Of {summary['count']} networks, {summary['halved']} end within {100 * WITHIN:.0f} % of half the "
         f"multiply-adds, {summary['restored']} are restored to the same outputs, {summary['exported']} are exported in "
         f"fp32 and int8. torch-pruning alone cuts {summary['cut_by_torch_pruning']}, of which "
         f"{summary['halved_by_torch_pruning']} within the same bounds; prune takes "
-        f"{summary['times_of_torch_pruning'] or math.nan:.1f} times as long (geometric mean)."
+        f"{summary['times_of_torch_pruning'] or math.nan:.1f} times the processor seconds (geometric mean)."
     )
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    numbers = [_text(row, key, form) for key, form in _COLUMNS.values()]
+    return [row["name"], "x".join(map(str, row["input"])), *numbers, _why(row)]
+
+
+def _table(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Table:
+    table = Table(caption=_in_words(summary))
     for column in ("network", "input"):
         table.add_column(column)
-    for column in ("M MACs", "kept", "prune s", "alone s", "alone kept", "int8 layers", "int8 off"):
+    for column in _COLUMNS:
         table.add_column(column, justify="right")
     table.add_column("not reached, and why", overflow="fold")
     for row in rows:
-        table.add_row(
-            row["name"],
-            "x".join(map(str, row["input"])),
-            *(
-                _text(row, key, form)
-                for key, form in (
-                    ("macs", lambda macs: f"{macs[0] / 1e6:.1f}"),
-                    ("kept", "{:.3f}".format),
-                    ("prune_s", "{:.1f}".format),
-                    ("torch_pruning_s", "{:.1f}".format),
-                    ("torch_pruning_kept", "{:.3f}".format),
-                    ("int8_layers", str),
-                    ("int8_exported_off", "{:.2g}".format),
-                )
-            ),
-            Text(_why(row)),
-        )
+        table.add_row(*map(Text, _cells(row)))
     return table
+
+
+def _page(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
+    """The table as a page of the documentation."""
+    titles = ["network", "input", *_COLUMNS, "not reached, and why"]
+    cells = [[cell.replace("|", "\\|") for cell in _cells(row)] for row in rows]
+    lines = [f"| {' | '.join(line)} |" for line in [titles, ["---"] * len(titles), *cells]]
+    return (
+        "# Networks of other libraries\n\nWritten by `python -m benchmarks.zoo --page FILE`, from "
+        "`experiments/zoo.yaml`, with weights from a seed: `prune` with `macs_ratio: 0.5` and `heads: true`, int8, "
+        "ONNX Runtime, and building the result again from its note. Beside it, torch-pruning cuts the same network "
+        "alone, in the same process, with the same share of channels everywhere and no check. *kept* is the share of "
+        "multiply-adds that is left, *int8 off* how far the outputs of the int8 artefact are from those of its "
+        "network, in units of the largest output; *s* are processor seconds.\n\n"
+        f"{_in_words(summary)}\n\n" + "\n".join(lines) + "\n"
+    )
 
 
 def _text(row: Mapping[str, Any], key: str, form: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,25 @@ class Task:
                 f"one, and take them apart in the network."
             )
         return self.example(count, seed)[0]
+
+    def packed(self) -> Task:
+        """The same with one input, in which several lie side by side, flat.
+
+        Raises:
+            UserError: some are whole numbers, and others are not.
+        """
+        if len(self.inputs) == 1:
+            return self
+        whole = {spec.dtype.startswith(("int", "uint", "bool")) for spec in self.inputs}
+        if len(whole) > 1:
+            raise UserError(
+                f"the network takes {', '.join(spec.dtype for spec in self.inputs)}, and inputs of whole numbers and "
+                f"of others cannot be packed into one tensor; let it take numbers of one kind."
+            )
+        limits = [spec.values for spec in self.inputs if spec.values is not None]
+        size = sum(math.prod(spec.shape) for spec in self.inputs)
+        kind = "int64" if whole == {True} else "float32"
+        return Task(inputs=TensorSpec((size,), kind, min(limits, default=None)), outputs=self.outputs)
 
     def to_json(self) -> dict[str, Any]:
         """`input_shape` and `classes` of one image and a vector, `inputs` and `outputs` of everything else."""

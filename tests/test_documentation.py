@@ -1,6 +1,7 @@
 """Every example of the documentation runs."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -188,3 +189,37 @@ def test_the_supernets_of_the_documentation(number, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "val_acc_pct" in done.stdout
+
+
+def test_compressing_a_network_of_another_library(tmp_path):
+    """The data, the code and the two commands of the page, on a network of timm; 25 lines of code at most."""
+    page = "docs/compress-my-network.md"
+    (data, code), (recipe,) = blocks(page, "python"), blocks(page, "yaml")
+    assert len([line for line in (data + code).splitlines() if line.strip()]) <= 25
+    (tmp_path / "digits32.py").write_text(data)
+    (tmp_path / "small.py").write_text(code)
+    (tmp_path / "half.yaml").write_text(recipe)
+    commands = re.findall(r"^    nasbench (.*)$", (ROOT / page).read_text(), flags=re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["import", "compress"]
+    # timm imports torchvision, which is not to be had from every index, and builds networks without it.
+    start = "from benchmarks.no_torchvision import without_torchvision\nwith without_torchvision(): import timm\n"
+    paths = os.pathsep.join([str(ROOT), str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    printed = []
+    for words in ([], *map(shlex.split, commands)):
+        then = "from nasbench.cli.app import main; main()" if words else (tmp_path / "small.py").read_text()
+        done = subprocess.run(
+            [sys.executable, "-c", start + then, *words],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        printed.append(done.stdout)
+    dense, small = ([float(number) for number in re.findall(r"[\d.]+", line)] for line in printed[0].splitlines())
+    assert small[1] < dense[1] / 6, "half of the weights, of a quarter of the bytes each, and scales"
+    stages = json.loads((tmp_path / "models/small/compress.json").read_text())["stages"]
+    assert [stage["name"] for stage in stages][1:] == ["pruned", "quantized", "compiled"]
+    assert (tmp_path / "artefacts/small/README.md").exists()

@@ -65,10 +65,15 @@ def copy_network(model: nn.Module) -> nn.Module:
 
 def _slots(module: nn.Module) -> dict[str, Any]:
     """What a module keeps in the `__slots__` of its class, which are not in its dictionary."""
-    names = [
-        name for kind in type(module).__mro__ for name, slot in vars(kind).items() if inspect.ismemberdescriptor(slot)
-    ]
-    return {name: getattr(module, name) for name in names if hasattr(module, name)}
+    kind = type(module)
+    if kind not in _SLOTS:  # a class has the same ones for all of its modules, and there are thousands
+        _SLOTS[kind] = tuple(
+            name for base in kind.__mro__ for name, slot in vars(base).items() if inspect.ismemberdescriptor(slot)
+        )
+    return {name: getattr(module, name) for name in _SLOTS[kind] if hasattr(module, name)}
+
+
+_SLOTS: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
 
 
 class _AsValues(TorchFunctionMode):

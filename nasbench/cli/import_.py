@@ -89,12 +89,19 @@ def import_(
             raise UserError(f"--input-shape is {input_shape!r}, and the data say it; leave it out.")
         source = {"name": data, **_options(data_option, "--data-option", "size=64")}
         settings = read_training(_options(training, "--training", "learning_rate=0.001"))
-        known = known_inputs(network)
+        known, loaded = known_inputs(network), make_problem({"name": problem}, source, settings)
         means, stds = read_numbers("--mean", mean), read_numbers("--std", std)
         if weights is not None and means is None and stds is None and known.mean is not None:
-            means, stds = known.mean, known.std
-            tell(f"images are normalised as the network says: mean {means}, std {stds}")
-        loaded = normalised(make_problem({"name": problem}, source, settings), means, stds)
+            channels = loaded.task.inputs[0].shape[0]
+            if len(known.mean) == channels:
+                means, stds = known.mean, known.std
+                tell(f"images are normalised as the network says: mean {means}, std {stds}")
+            else:  # it was built for other images than those that its library trained it on
+                tell(
+                    f"images are normalised as the training images are, for the network says mean {known.mean} and "
+                    f"the data have {channels} channels"
+                )
+        loaded = normalised(loaded, means, stds)
         check_fits(network, loaded, build.text)
         metrics = loaded.score(network, "val")
         task, origin = loaded.task, origin_of(loaded, metrics)

@@ -16,12 +16,13 @@ from nasbench.devices.device import Device
 from nasbench.devices.measure import Latency
 from nasbench.models.build import Build, FunctionBuild, inferred_build, read_build
 from nasbench.models.code import importable
-from nasbench.models.origin import origin_of
-from nasbench.models.outside import check_fits, task_of
+from nasbench.models.origin import origin_of, problem_of
+from nasbench.models.outside import PACKED, check_fits, packed_network, task_of
 from nasbench.models.store import Origin, load_compiled, load_model, read_description, read_origin, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.problems.problem import Problem
 from nasbench_compression import CompiledModel, Context, Recipe, Step, get_backend
+from nasbench_compression.inputs import InputPart, Packed, one_tensor, packed
 from nasbench_compression.outputs import tensors_of
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.surgery import inference
@@ -43,8 +44,9 @@ class Model:
         compiled: the artefact of a runtime, if it was compiled.
         build: how the network is built before its steps; None if that is not known, and then it cannot be saved.
         steps: compression steps that were applied, in order, with their notes.
-        problem: what it is for; None if that is not known.
+        problem: what it is for; None if that is not known, or not read from its folder yet.
         origin: where it comes from.
+        folder: that it was read from.
         reports: what each step of the last `compress` did: its name, and the metrics of validation after it.
     """
 
@@ -55,15 +57,20 @@ class Model:
     steps: Sequence[Noted] = ()
     problem: Problem | None = field(default=None, repr=False)
     origin: Origin = field(default_factory=Origin, repr=False)
+    folder: Path | None = None
     reports: Sequence[Mapping[str, Any]] = ()
 
     def predict(self, inputs: Any) -> Any:
         """The outputs for a batch, as a NumPy array; of regression in the units of the targets.
 
         Args:
-            inputs: (n, ...) as the network takes them: an array or a tensor, or a tuple of them.
+            inputs: (n, ...) as the network takes them: an array or a tensor, or a tuple of them, or a dict by the names
+                with which the model was made.
         """
         model = self.compiled or self._require_network()
+        parts = self._parts()
+        if parts and isinstance(inputs, Mapping | tuple | list):
+            inputs = packed(inputs, parts)
         return predicted(model, inputs, self.problem, self.task, self.origin.normalization)
 
     def compress(
@@ -79,17 +86,19 @@ class Model:
 
         Args:
             recipe: steps: objects, names, or as in an experiment file.
-            problem: data, training and metrics, for steps that need them; None is that of this model, and where that is
-                not known either, only steps that need no data can be applied.
+            problem: data, training and metrics, for steps that need them; None is that of this model, which is read
+                from its folder if a step needs anything, and where it is not known either, only steps that need no data
+                can be applied.
             runtime: the backend that latencies are measured with, where a step asks for one.
             seed: of every random choice.
             device: cpu or cuda, where it is fine-tuned and judged.
 
         Raises:
-            UserError: a step does not fit the network, or needs what is not given.
+            UserError: a step does not fit the network, or needs what is not given; or the data that the folder names
+                are not to be had.
         """
-        problem = problem or self.problem
         steps = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
+        problem = problem or (self._own_problem() if any(step.needs for step in steps.steps) else self.problem)
         first = self._require_network()
         bench = None if problem is None else Workbench(problem, seed, Device(runtime), trains_on=device)
         if bench is None:  # then a step says what it needs besides
@@ -108,7 +117,13 @@ class Model:
             scores = {} if bench is None else bench.score(result)
             reports.append({"stage": step.stage, **scores})
         return dataclasses.replace(
-            self, network=network, compiled=compiled, steps=noted, problem=problem, reports=tuple(reports)
+            self,
+            network=network,
+            compiled=compiled,
+            steps=noted,
+            problem=problem,
+            origin=dataclasses.replace(self.origin, metrics={}),  # which were those of this one
+            reports=tuple(reports),
         )
 
     def export(self, backend: str = "onnxruntime", *, precision: str | None = None, **options: Any) -> Model:
@@ -124,8 +139,9 @@ class Model:
         """
         network = self._require_network()
         example = self.task.one_input()
-        calibration = None if self.problem is None else self.problem.examples(256)
         chosen = precision or ("int8" if is_quantized(network) else "fp32")
+        problem = self.problem if chosen == "fp32" else self._own_problem()
+        calibration = None if problem is None else one_tensor(problem.examples(256))
         compiled = get_backend(backend, **options).compile(network, example, chosen, calibration)
         return dataclasses.replace(self, compiled=compiled)
 
@@ -162,6 +178,20 @@ class Model:
         model = self.compiled or self._require_network()
         save_model(place, model, build=made, task=self.task, steps=self.steps, origin=origin)
         return place
+
+    def _parts(self) -> Sequence[InputPart]:
+        """What its inputs are, where several are packed into one."""
+        if isinstance(self.network, Packed):
+            return self.network.parts
+        if isinstance(self.build, FunctionBuild) and self.build.function == PACKED:
+            return [InputPart(**one) for one in self.build.options["inputs"]]
+        return ()
+
+    def _own_problem(self) -> Problem | None:
+        """What it is for, read from its folder where that is not done yet; None if nothing says it."""
+        if self.problem is not None or self.folder is None or not (self.origin.data or self.origin.problem):
+            return self.problem
+        return problem_of(self.origin, self.task, self.folder)
 
     def _require_network(self) -> nn.Module:
         if self.network is None:
@@ -233,7 +263,7 @@ def compress(
         recipe: steps: objects such as ``Prune(ratio=0.5)``, names, or as in an experiment file.
         problem: what the network is for; without it, only steps that need no data can be applied.
         example: (n, ...) inputs, where no problem says what the network takes; networks of timm and Transformers say it
-            themselves.
+            themselves. Several are a tuple, or a dict by the names of the arguments of its forward.
         build: ``module:function`` that makes the network, for saving it.
         options: of `build`.
         runtime: the backend that latencies are measured with, where a step asks for one.
@@ -313,9 +343,9 @@ def load(folder: str | Path, *, accept_changed_code: bool = False) -> Model:
     if "compiled" in about:
         task = Task.from_json(about["task"])
         with importable(place, about):
-            return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about))
+            return Model(None, task, load_compiled(place), read_build(about), origin=read_origin(about), folder=place)
     stored = load_model(place, accept_changed_code=accept_changed_code or None)
-    return Model(stored.model, stored.task, None, stored.build, stored.steps, origin=stored.origin)
+    return Model(stored.model, stored.task, None, stored.build, stored.steps, origin=stored.origin, folder=place)
 
 
 def _of(
@@ -327,10 +357,14 @@ def _of(
 ) -> Model:
     made = None if build is None else FunctionBuild(build, dict(options or {}))
     if problem is None:
+        network, made = packed_network(network, made, example)
+        if isinstance(example, Mapping | tuple | list):
+            example = one_tensor(example)
         return Model(network, task_of(network, example), build=made)
     if example is not None:
         raise UserError(
             "problem and example are given, and the problem says what the network takes; leave out example."
         )
+    network, made = packed_network(network, made, problem.examples(2))
     check_fits(network, problem, f"the {type(network).__name__}" if made is None else made.text)
-    return Model(network, problem.task, build=made, problem=problem)
+    return Model(network, problem.task.packed(), build=made, problem=problem)

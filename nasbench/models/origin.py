@@ -59,7 +59,7 @@ def problem_from(origin: Origin, task: Task, folder: Path) -> Problem:
     """The same, where all code that it needs can be imported already; `folder` is for the errors."""
     training = TrainingConfig.model_validate(dict(origin.training))
     problem = make_problem(origin.problem or {"name": CLASSIFICATION}, origin.data or None, training)
-    if problem.task != task:
+    if problem.task != task and problem.task.packed() != task:
         raise UserError(f"{folder} was made for {task}, and its data set now gives {problem.task}; use the same data.")
     if isinstance(problem, Supervised):
         problem = replace(problem, data=_as_known(problem.data, origin.normalization, folder))

@@ -18,11 +18,14 @@ from nasbench.models.weights import load_weights, read_weights
 from nasbench.problems.problem import Problem
 from nasbench.problems.supervised import Supervised
 from nasbench_compression.copying import summary
+from nasbench_compression.inputs import InputPart, Packed, parts_of
 from nasbench_compression.outputs import logits_of, tensors_of
 from nasbench_compression.step import device_of, seeded
 from nasbench_compression.surgery import inference
 from nasbench_registry import UserError
 from search_spaces import Task, TensorSpec
+
+PACKED = "nasbench.models.outside:packed"
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,37 @@ def normalised(problem: Problem, mean: Sequence[float] | None, std: Sequence[flo
             f"mean is {mean} and std is {std}; give both, a number for each of the {channels} channels, std above 0."
         )
     return dataclasses.replace(problem, data=problem.data.normalised_by(mean, std))
+
+
+def packed(build: str, inputs: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None) -> nn.Module:
+    """A network of several inputs that takes them packed into one, for ``build="nasbench.models.outside:packed"``.
+
+    Args:
+        build: ``module:function`` that makes the network.
+        inputs: the fields of an `InputPart` each.
+        options: keyword arguments of `build`.
+    """
+    return Packed(FunctionBuild(build, options or {}).call(), [InputPart(**one) for one in inputs])
+
+
+def packed_network(
+    network: nn.Module, build: FunctionBuild | None, example: Any
+) -> tuple[nn.Module, FunctionBuild | None]:
+    """A network that takes several inputs as one that takes them packed, and how that one is built.
+
+    Args:
+        network: left as it was.
+        build: of the network; None if it is not known.
+        example: a tuple or a list of inputs (n, ...), or a dict of them by the arguments of `forward`; with a tensor,
+            the network stays what it is.
+    """
+    if not isinstance(example, Mapping | tuple | list):
+        return network, build
+    parts = parts_of(example)
+    if build is not None:
+        told = [part.to_json() for part in parts]
+        build = FunctionBuild(PACKED, {"build": build.function, "options": dict(build.options), "inputs": told})
+    return Packed(network, parts), build
 
 
 def transformers(architecture: str, **config: Any) -> nn.Module:

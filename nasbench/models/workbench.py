@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from nasbench.problems.supervised import Supervised
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import CompiledModel, Context, Loss, OnBatch
 from nasbench_compression.compilation.agreement import Agreement
+from nasbench_compression.inputs import one_tensor
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
@@ -50,8 +52,8 @@ class Workbench:
 
     @property
     def task(self) -> Task:
-        """What networks take and give."""
-        return self.problem.task
+        """What networks take and give; one input, in which several are packed, see `Packed`."""
+        return self.problem.task.packed()
 
     @property
     def training(self) -> TrainingConfig:
@@ -81,18 +83,8 @@ class Workbench:
         )
 
     def calibration(self) -> torch.Tensor:
-        """Real training inputs.
-
-        Raises:
-            UserError: networks of this problem take several, and steps and runtimes are given one.
-        """
-        examples = self.problem.examples(EXAMPLES)
-        if not isinstance(examples, torch.Tensor):
-            self.task.one_input()  # which says what to do about several
-            raise UserError(
-                f"examples() of {type(self.problem).__name__} gives {type(examples).__name__}; give a tensor."
-            )
-        return examples
+        """Real training inputs, (n, ...), in which several are packed."""
+        return one_tensor(self.problem.examples(EXAMPLES))
 
     def finetune(
         self,
@@ -104,12 +96,13 @@ class Workbench:
         on_batch: OnBatch | None = None,
     ) -> None:
         """Train in place on the training examples; see `Problem.fit`."""
+        criterion = loss if loss is None or len(self.problem.task.inputs) == 1 else _of_one_input(loss)
         self.problem.fit(
             model,
             seed=self.seed,
             epochs=epochs,
             device=self.trains_on,
-            loss=loss,
+            loss=criterion,
             learning_rate=learning_rate,
             on_batch=on_batch,
         )
@@ -179,6 +172,15 @@ class Workbench:
         if self.device is None:
             raise UserError("this workbench has no device, and without one nothing is deployed or timed; give it one.")
         return self.device
+
+
+def _of_one_input(loss: Loss) -> Loss:
+    """A loss of a step, which knows one input, for a network that is trained on several."""
+
+    def of_several(inputs: Any, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
+        return loss(one_tensor(inputs), outputs, targets)
+
+    return of_several
 
 
 def agrees(compiled: CompiledModel, network: nn.Module, inputs: torch.Tensor) -> Agreement:

@@ -15,8 +15,11 @@ def test_networks_of_three_libraries_go_the_whole_way(benchmark, tmp_path):
     result = json.loads(out)
     assert result["count"] == result["halved"] == result["restored"] == result["exported"] == 3, out
     assert [row["name"] for row in result["networks"]] == sorted(names, key=out.index)
-    code, again, _ = benchmark("zoo", *names, "--out", tmp_path / "rows.jsonl", "--json")
+    page = tmp_path / "zoo.md"
+    code, again, _ = benchmark("zoo", *names, "--out", tmp_path / "rows.jsonl", "--page", page, "--json")
     assert json.loads(again) == result  # nothing is measured twice
+    lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [row["name"] for row in result["networks"]]
 
 
 def test_what_cannot_be_built_is_told_and_the_rest_goes_on(benchmark, tmp_path):

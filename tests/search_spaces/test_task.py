@@ -48,6 +48,14 @@ def test_what_takes_one_input_says_so_of_several():
         TOKENS_AND_ROW.one_input()
 
 
+def test_several_inputs_are_packed_into_one():
+    two = Task(inputs=(TensorSpec((12,), "int64", values=7), TensorSpec((3, 4), "bool")), outputs=TensorSpec((2,)))
+    assert two.packed() == Task(inputs=TensorSpec((24,), "int64", values=7), outputs=TensorSpec((2,)))
+    assert IMAGE.packed() is IMAGE and two.packed().one_input(2, seed=0).shape == (2, 24)
+    with pytest.raises(UserError, match="takes int64, float32, and inputs of whole numbers and of others"):
+        TOKENS_AND_ROW.packed()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

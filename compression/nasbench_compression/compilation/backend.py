@@ -41,12 +41,13 @@ class CompiledModel(ABC):
     agreement: Agreement | None = None
     limits: Limits | None = None
 
-    def __call__(self, images: Images) -> Any:
+    def __call__(self, images: Images, *others: Images) -> Any:
         """What the network gives: for a classifier, logits (n, classes) float32 of images (n, c, h, w) float32.
 
         Args:
             images: as the network takes them; n is any number from 1, unless what the network gives for one depends on
                 the others of its batch.
+            others: where the network is `Packed`, its other inputs.
 
         Returns:
             An array; for a network with several outputs a tuple of arrays, or a dict of them by name.
@@ -54,6 +55,8 @@ class CompiledModel(ABC):
         Raises:
             UserError: the images have another number of dimensions, or the batch another size than it must have.
         """
+        if others:
+            images = np.concatenate([np.asarray(one).reshape(len(one), -1) for one in (images, *others)], 1)
         given = self.signature.checked(images)
         outputs = self._outputs(given)
         kept = [  # by others: a weight that is an output, or an input that comes out as it went in

@@ -34,13 +34,14 @@ class Probe:
 
     Args:
         model: the network; copied.
-        example_inputs: (n, c, h, w), of which only shape and type are used.
+        example_inputs: (n, c, h, w), of which only shape and type are used; of tokens and the like, the first and the
+            last one.
         generator: a CPU generator for weights and inputs.
 
     Attributes:
         model: the copy, in evaluation mode on the CPU; in single precision where it has less, and in double precision
             where a rounding of the images would move the outputs of single precision as far as a wrong cut does.
-        inputs: (2, c, h, w) random images.
+        inputs: (2, c, h, w).
         coupling: which of its channels go together.
 
     Raises:
@@ -50,14 +51,15 @@ class Probe:
     def __init__(self, model: nn.Module, example_inputs: Tensor, generator: torch.Generator) -> None:
         self.model = copy_network(model).cpu().eval()
         _randomize(self.model, generator)
-        self.inputs = torch.randn((2, *example_inputs.shape[1:]), generator=generator).to(example_inputs.dtype)
+        self.inputs = _inputs_like(example_inputs, generator)
         imprecise = [*self.model.parameters(), *self.model.buffers(), self.inputs]
         if any(tensor.is_floating_point() and tensor.dtype not in _PRECISE for tensor in imprecise):
-            self.model, self.inputs = self.model.float(), self.inputs.float()
-        if self.inputs.dtype == torch.float32 and self._is_chaotic(generator):
-            self.model, self.inputs = self.model.double(), self.inputs.double()
+            self._cast(torch.float32)
+        whole = not (self.inputs.is_floating_point() or self.inputs.is_complex())
+        if whole or (self.inputs.dtype == torch.float32 and self._is_chaotic(generator)):
+            self._cast(torch.float64)  # of whole numbers no rounding tells how far it moves the outputs
             if not self._runs():  # its code asks for single precision
-                self.model, self.inputs = self.model.float(), self.inputs.float()
+                self._cast(torch.float32)
         self._undo = Undo(self.model)
         self._merged_off: float | None = None
         try:
@@ -71,6 +73,11 @@ class Probe:
             ) from error
         finally:
             self._undo()
+
+    def _cast(self, dtype: torch.dtype) -> None:
+        """Weights, and inputs unless they are whole numbers, in this type."""
+        self.model = self.model.to(dtype)
+        self.inputs = self.inputs.to(dtype) if self.inputs.is_floating_point() else self.inputs
 
     def _output(self) -> Any:
         """The same for the same weights, also of a network that draws random numbers."""
@@ -171,8 +178,7 @@ class Probe:
     def accept(self, plans: Sequence[Sequence[Cut]], accepted: list[Cut]) -> dict[int, str]:
         """Add to `accepted` what can be cut together with it; the others by their index, each with the reason.
 
-        The last plan is tried alone, for it often holds the layer that gives the output, and the others together; what
-        fails is tried in halves, so that a network without wrong ones costs two trials.
+        All are tried together; what fails is tried in halves, so that a network without wrong ones costs one trial.
         """
         wrong: dict[int, str] = {}
 
@@ -188,9 +194,8 @@ class Probe:
                 visit(start, middle)
                 visit(middle, stop)
 
-        last = max(len(plans) - 1, 0)
-        visit(last, len(plans))
-        visit(0, last)
+        if plans:
+            visit(0, len(plans))
         return wrong
 
 
@@ -210,6 +215,15 @@ def _difference(found: Any, expected: Any) -> str | None:
         f"removing channels that are zero changes the output by {off:.1e} of its size: they are rearranged, or "
         f"something is computed of all of them together"
     )
+
+
+def _inputs_like(example: Tensor, generator: torch.Generator) -> Tensor:
+    """Two random inputs; of whole numbers, which may have to be below a limit, two of the example."""
+    if example.dtype in (torch.uint8, torch.bool):
+        return torch.randint(256, (2, *example.shape[1:]), generator=generator).to(example.dtype)
+    if example.is_floating_point() or example.is_complex():
+        return torch.randn((2, *example.shape[1:]), generator=generator).to(example.dtype)
+    return example.detach().cpu()[[0, -1]]
 
 
 def _randomize(model: nn.Module, generator: torch.Generator) -> None:

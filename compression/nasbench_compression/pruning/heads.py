@@ -43,10 +43,12 @@ def find_heads(model: nn.Module) -> list[Heads]:
 
     Such a module has its number of heads and their width as attributes with the names that libraries use, `HEADS` and
     `_WIDTHS`; the linear layers right below it are one that makes ``3 * heads * head_width`` channels, or three that
-    make ``heads * head_width`` (of queries, keys, values), and a last one that reads ``heads * head_width``. Channels
-    are ordered by part, head, channel. `nn.MultiheadAttention` ties its heads to the width of a token and is none.
+    make ``heads * head_width`` (of queries, keys, values), and a last one that reads ``heads * head_width``. That one
+    may also be the first linear layer behind the module in the module that holds it, as in BERT. Channels are ordered
+    by part, head, channel. `nn.MultiheadAttention` ties its heads to the width of a token and is none.
     """
     found = []
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for name, module in model.named_modules():
         values = vars(module)
         attribute = next((key for key in HEADS if isinstance(values.get(key), int)), None)
@@ -56,6 +58,10 @@ def find_heads(model: nn.Module) -> list[Heads]:
         heads = int(values[attribute])
         prefix = f"{name}." if name else ""
         linear = [(f"{prefix}{key}", child) for key, child in module.named_children() if isinstance(child, nn.Linear)]
+        if len(linear) == 3:
+            holder = name.rpartition(".")[0]
+            behind = layers[[path for path, _ in layers].index(linear[-1][0]) + 1 :]
+            linear += [pair for pair in behind if pair[0].startswith(f"{holder}." if holder else "")][:1]
         makes = [(key, child.out_features) for key, child in linear[:-1]]
         if not linear or linear[-1][1].in_features != heads * width:
             continue

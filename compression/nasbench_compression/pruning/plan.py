@@ -74,6 +74,7 @@ def apply_cuts(model: nn.Module, cuts: Sequence[Cut]) -> None:
     """
     places = [(module, key) for module in model.modules() for key, old in module._parameters.items() if old is not None]
     before = [module._parameters[key] for module, key in places]
+    echoes = _echoes(model)
     for cut in cuts:
         if cut.handler is not None:
             cut.handler(model.get_submodule(cut.name), list(cut.channels))
@@ -100,6 +101,61 @@ def apply_cuts(model: nn.Module, cuts: Sequence[Cut]) -> None:
             module._parameters[key] = first
         if new is not old:
             new.requires_grad_(old.requires_grad)
+    for echo in echoes:
+        echo.follow()
+
+
+_NUMBERS = {
+    **dict.fromkeys(("in_chs", "in_channels"), "in_channels"),
+    **dict.fromkeys(("out_chs", "out_channels"), "out_channels"),
+    "groups": "groups",
+}
+"""Names under which blocks keep a number of their convolutions, and the name that it has there."""
+
+
+@dataclass(frozen=True)
+class _Echo:
+    """A number that a block keeps of its convolutions, or a list with one of each."""
+
+    block: nn.Module
+    name: str
+    layers: tuple[nn.Module, ...]
+    number: str
+
+    def follow(self) -> None:
+        """Make it what it is in the layers now, where they agree."""
+        value, now = vars(self.block)[self.name], [getattr(layer, self.number) for layer in self.layers]
+        if isinstance(value, list | tuple):
+            vars(self.block)[self.name] = type(value)(now)
+        elif len(set(now)) == 1:
+            vars(self.block)[self.name] = now[0]
+
+
+def _echoes(model: nn.Module) -> list[_Echo]:
+    """Numbers of blocks that have to follow when their convolutions are cut.
+
+    Such as how a mixed convolution splits its input, or what a block needs to know for merging its branches. A number
+    is known by its name and by the layers below that have it, a list by the block's own layers, which have it in order.
+    """
+    convolutions = nn.modules.conv._ConvNd
+    echoes = []
+    for block in model.modules():
+        if isinstance(block, KNOWN):
+            continue
+        for name, value in vars(block).items():
+            if type(value) is int and name in _NUMBERS:
+                number = _NUMBERS[name]
+                below = [layer for layer in block.modules() if isinstance(layer, convolutions)]
+                layers = tuple(layer for layer in below if getattr(layer, number) == value)
+                if layers:
+                    echoes.append(_Echo(block, name, layers, number))
+            elif type(value) in (list, tuple) and len(value) > 1 and all(type(item) is int for item in value):
+                layers = tuple(layer for layer in block.children() if isinstance(layer, convolutions))
+                for number in ("in_channels", "out_channels"):
+                    if [getattr(layer, number) for layer in layers] == list(value):
+                        echoes.append(_Echo(block, name, layers, number))
+                        break
+    return echoes
 
 
 def _replaced(value: int | tuple[Any, ...], old: int, new: int) -> int | tuple[Any, ...]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasbench_compression.copying import copy_network
-from nasbench_compression.macs import count_macs, macs_by_module
+from nasbench_compression.macs import count_macs
+from nasbench_compression.outputs import tensors_of
 from nasbench_compression.pruning.check import Probe
 from nasbench_compression.pruning.coupling import ROOTS, channels_of
 from nasbench_compression.pruning.groups import ChannelGroup, find_groups
@@ -19,6 +24,7 @@ from nasbench_compression.pruning.importances import IMPORTANCES, NoImportance, 
 from nasbench_compression.pruning.plan import Cut, apply_cuts, merge
 from nasbench_compression.pruning.ranking import beside, choose
 from nasbench_compression.step import Context, count_parameters, given
+from nasbench_compression.surgery import inference
 
 Chosen = Sequence[list[int]]
 """Positions that go, for each group of a round."""
@@ -48,6 +54,25 @@ class Ranking:
     calibration_images: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """What a convolution or a linear layer costs, uncut.
+
+    Attributes:
+        name: of the module.
+        macs: multiply-adds for one image.
+        weights: how many it has.
+        inputs: channels that it reads.
+        outputs: channels that it makes.
+    """
+
+    name: str
+    macs: int
+    weights: int
+    inputs: int
+    outputs: int
+
+
 @dataclass(kw_only=True)
 class Round:
     """The groups of one network, ranked.
@@ -67,7 +92,8 @@ class Round:
     groups: list[ChannelGroup] = field(default_factory=list)
     scores: list[Tensor] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    _counts: dict[tuple[str, tuple[int, ...]], list[tuple[tuple[str, bool], int]]] = field(default_factory=dict)
+    _macs: dict[str, int] = field(default_factory=dict)
+    _counts: dict[str, tuple[list[tuple[str, bool]], NDArray[np.int64]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, context: Context, ranking: Ranking, generator: torch.Generator) -> Round:
@@ -115,19 +141,22 @@ class Round:
             comparable=IMPORTANCES[self.ranking.importance].comparable,
         )
 
-    def macs(self, chosen: Chosen) -> float:
+    def macs(self, chosen: Chosen) -> int:
         """Multiply-adds of one image, without these positions.
 
         Raises:
             Unmeasured: the network does not run without them.
         """
-        return self._measured(chosen, lambda network: count_macs(network, self.probe.inputs))
+        key = str(chosen)  # the cut that is settled on is asked for again
+        if key not in self._macs:
+            self._macs[key] = self._measured(chosen, lambda network: count_macs(network, self.probe.inputs))
+        return self._macs[key]
 
-    def params(self, chosen: Chosen) -> float:
+    def params(self, chosen: Chosen) -> int:
         """Parameters, without these positions; raises as `macs`."""
         return self._measured(chosen, count_parameters)
 
-    def _measured(self, chosen: Chosen, measure: Callable[[nn.Module], float]) -> float:
+    def _measured(self, chosen: Chosen, measure: Callable[[nn.Module], int]) -> int:
         try:
             with self.probe.cut(self._cuts(chosen)) as network:
                 return measure(network)
@@ -145,33 +174,57 @@ class Round:
                 yield [*chosen[:index], group.least(self.scores[index], count), *chosen[index + 1 :]]
 
     def estimated_macs(self, chosen: Chosen) -> float:
-        """Multiply-adds of the layers without these positions, up to a constant, and not of what has no module.
+        """Multiply-adds of layers without these positions, leaving out what runs without calling one."""
+        return self._estimated(chosen, [layer.macs for layer in self._layers])
 
-        Those of a layer go with the product of its inputs and outputs, which takes no forward pass.
-        """
+    def estimated_params(self, chosen: Chosen) -> float:
+        """Weights of layers without these positions, leaving out biases and norms."""
+        return self._estimated(chosen, [layer.weights for layer in self._layers])
+
+    def _estimated(self, chosen: Chosen, costs: Sequence[int]) -> float:
+        """Of a layer it goes with the product of its inputs and outputs, which takes no forward pass."""
         removed: Counter[tuple[str, bool]] = Counter()
         for group, positions in zip(self.groups, chosen, strict=True):
-            key = group.layer, tuple(positions)
-            if key not in self._counts:
-                gone = set(positions)
-                self._counts[key] = [
-                    ((cut.name, cut.produces), sum(root in gone for root in cut.roots)) for cut in group.cuts
-                ]
-            for side, count in self._counts[key]:
-                removed[side] += count
-        total = 0.0
-        for name, count in self._macs_of_layers.items():
-            layer = self.probe.model.get_submodule(name)
-            inputs, outputs = channels_of(layer)
-            total += count * (1 - removed[name, False] / inputs) * (1 - removed[name, True] / outputs)
-        return total
+            if positions:
+                sides, counts = self._positions(group)
+                removed.update(dict(zip(sides, counts[:, positions].sum(1).tolist(), strict=True)))
+        return sum(
+            cost * (1 - removed[layer.name, False] / layer.inputs) * (1 - removed[layer.name, True] / layer.outputs)
+            for cost, layer in zip(costs, self._layers, strict=True)
+        )
+
+    def _positions(self, group: ChannelGroup) -> tuple[list[tuple[str, bool]], NDArray[np.int64]]:
+        """The layers that a group cuts, with the side, and how many channels go there with each unit: (sides, size)."""
+        if group.layer not in self._counts:
+            names = {layer.name for layer in self._layers}
+            cuts = [cut for cut in group.cuts if cut.name in names]
+            counts = [np.bincount(cut.roots, minlength=group.size) for cut in cuts]
+            sides = [(cut.name, cut.produces) for cut in cuts]
+            self._counts[group.layer] = sides, np.stack(counts) if counts else np.zeros((0, group.size), np.int64)
+        return self._counts[group.layer]
 
     @functools.cached_property
-    def _macs_of_layers(self) -> dict[str, int]:
-        layers = {name for name, module in self.probe.model.named_modules() if isinstance(module, ROOTS)}
-        with self.probe.cut(()) as network:
-            counts = macs_by_module(network, self.probe.inputs)
-        return {name: count for name, count in counts.items() if name in layers}
+    def _layers(self) -> list[_Layer]:
+        """Convolutions and linear layers that are called, each with what it costs for one image."""
+        layers: dict[str, _Layer] = {}
+
+        def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                weights = sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
+                read, made = channels_of(module)
+                values = sum(tensor.numel() for tensor in tensors_of(output).values())
+                earlier = layers[name].macs if name in layers else 0
+                macs = earlier + values // len(self.probe.inputs) // made * weights
+                layers[name] = _Layer(name=name, macs=macs, weights=weights, inputs=read, outputs=made)
+
+            return hook
+
+        with self.probe.cut(()) as network, contextlib.ExitStack() as hooks, inference(network):
+            for name, module in network.named_modules():
+                if isinstance(module, ROOTS):
+                    hooks.callback(module.register_forward_hook(note(name)).remove)
+            network(self.probe.inputs)
+        return list(layers.values())
 
     def drop_wrong(self, chosen: Chosen) -> bool:
         """Try the whole cut on the probe; groups that are wrong in it are left out. Returns whether there were any."""

@@ -11,20 +11,20 @@ from nasbench_compression.copying import copy_network
 
 
 def _module_shapes(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """Whole numbers that a module keeps itself, also in tuples, and the shapes of its tensors.
+    """Whole numbers that a module keeps itself, also in tuples and lists, and the shapes of its tensors.
 
     What a property tells, such as the channels of a wrapper's own convolution, follows from those of others.
     """
     own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     numbers = {name: value for name, value in vars(module).items() if _is_whole(value)}
     return {
-        "sizes": {name: list(value) if isinstance(value, tuple) else value for name, value in numbers.items()},
+        "sizes": {name: list(value) if isinstance(value, tuple | list) else value for name, value in numbers.items()},
         "tensors": {name: list(tensor.shape) for name, tensor in own},
     }
 
 
 def _is_whole(value: Any) -> bool:
-    items = value if type(value) is tuple else (value,)
+    items = value if type(value) in (tuple, list) else (value,)
     return all(type(item) is int for item in items)
 
 
@@ -51,7 +51,7 @@ def with_shapes(model: nn.Module, shapes: dict[str, Any]) -> nn.Module:
     for name, wanted in shapes.items():
         module = model.get_submodule(name)
         for size, value in wanted["sizes"].items():
-            setattr(module, size, tuple(value) if isinstance(value, list) else value)
+            setattr(module, size, type(getattr(module, size))(value) if isinstance(value, list) else value)
         for key, shape in wanted["tensors"].items():
             old = getattr(module, key)
             kept.append(old)

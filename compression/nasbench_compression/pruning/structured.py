@@ -182,7 +182,7 @@ class Prune(Step):
             )
         sizes: dict[str, list[float]] = {
             "channels": [total, sum(left.values())],
-            "macs": [int(quantity("macs", network, context)) for network in (model, pruned)],
+            "macs": [int(start if target.kind == "macs" else quantity("macs", model, context)), found.macs(chosen)],
             "params": [count_parameters(model), count_parameters(pruned)],
         }
         if target.kind == "latency_ms":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,8 +26,9 @@ _SMALLEST = 0.999  # a share of channels with which every group keeps as little 
 _FLOOR = 0.9  # and the largest share for a target that is to come near, not to be kept: a tenth of each layer stays
 _CLOSE = 0.002  # of the goal; good enough to stop
 _REFINEMENTS = 3
-_MEASURED = 4  # of the small changes that come nearest by an estimate
-_TRIES = {"macs": 12, "params": 12, "latency_ms": 6}
+_MEASURED = 5  # cuts that an estimate proposes
+_ESTIMATED = 16  # shares of which it is asked for each
+_TRIES = 6  # shares that are measured where there is no estimate
 _MISSED = 0.02  # of the target; beyond it a reason is due
 
 
@@ -123,54 +125,76 @@ def find_cut(found: Round, target: Target, goal: float, limit: float) -> Chosen:
 
 def _nearest(found: Round, target: Target, goal: float, limit: float) -> Chosen:
     measure = {"macs": found.macs, "params": found.params, "latency_ms": found.latency_ms}[target.kind]
-    smallest = measure(found.choose(_SMALLEST))
-    if target.at_most and smallest > limit:
-        raise UserError(
-            f"prune {target.option} is {target.value:g}, but {smallest:.6g} are left when every layer that can be cut "
-            f"is as small as may be; raise it."
-        )
+    if target.at_most:
+        smallest = measure(found.choose(_SMALLEST))
+        if smallest > limit:
+            raise UserError(
+                f"prune {target.option} is {target.value:g}, but {smallest:.6g} are left when every layer that can be "
+                f"cut is as small as may be; raise it."
+            )
+    largest = _SMALLEST if target.at_most else _FLOOR
+    estimates = {"macs": found.estimated_macs, "params": found.estimated_params}
+    if target.kind in estimates:
+        return _by_estimate(found, measure, estimates[target.kind], goal, at_most=target.at_most, largest=largest)
     share = search_share(
-        lambda share: measure(found.choose(share)),
-        goal,
-        at_most=target.at_most,
-        tries=_TRIES[target.kind],
-        largest=_SMALLEST if target.at_most else _FLOOR,
+        lambda share: measure(found.choose(share)), goal, at_most=target.at_most, tries=_TRIES, largest=largest
     )
-    chosen: Chosen = found.choose(share)
-    if target.kind == "latency_ms":
-        return chosen  # its noise is larger than what is gained below
-    estimate = found.estimated_macs if target.kind == "macs" else None
-    return _refined(found, chosen, measure, estimate, goal, at_most=target.at_most)
+    return found.choose(share)  # its noise is larger than what single groups would gain
 
 
-def _refined(
+def _by_estimate(
     found: Round,
-    chosen: Chosen,
     measure: Callable[[Chosen], float],
-    estimate: Callable[[Chosen], float] | None,
+    estimate: Callable[[Chosen], float],
     goal: float,
     *,
     at_most: bool,
+    largest: float,
+) -> Chosen:
+    """The cut whose measured quantity is nearest to the goal, looked for by an estimate that measurements correct.
+
+    A measurement runs and traces the network; an estimate multiplies the channels of its layers. What layers do not
+    account for, such as the products of attention, is taken to go with them, and each measurement tells how much it is.
+    """
+    tried: list[tuple[float, Chosen]] = []
+    scale = [1.0]
+
+    def corrected(chosen: Chosen) -> float:
+        return scale[-1] * estimate(chosen)
+
+    for _ in range(_MEASURED):
+        share = search_share(
+            lambda share: corrected(found.choose(share)), goal, at_most=at_most, tries=_ESTIMATED, largest=largest
+        )
+        chosen = _refined(found, found.choose(share), corrected, goal, at_most=at_most)
+        if any(chosen == other for _, other in tried):
+            break
+        value = measure(chosen)
+        tried.append((_distance(value, goal, at_most=at_most), chosen))
+        if tried[-1][0] <= _CLOSE * goal:
+            break
+        scale.append(value / max(estimate(chosen), 1e-9))
+    distance, chosen = min(tried, key=lambda pair: pair[0])
+    return chosen if math.isfinite(distance) else found.choose(largest)
+
+
+def _distance(value: float, goal: float, *, at_most: bool) -> float:
+    return math.inf if at_most and value > goal else abs(value - goal)
+
+
+def _refined(
+    found: Round, chosen: Chosen, estimate: Callable[[Chosen], float], goal: float, *, at_most: bool
 ) -> Chosen:
     """Nearer to the goal by small changes in single groups, where whole layers at a time come not near enough."""
-
-    def distance(value: float) -> float:
-        return float("inf") if at_most and value > goal else abs(value - goal)
-
-    value = measure(chosen)
+    nearest = _distance(estimate(chosen), goal, at_most=at_most)
     for _ in range(_REFINEMENTS):
-        if distance(value) <= _CLOSE * goal:
+        if nearest <= _CLOSE * goal:
             break
-        others = list(found.beside(chosen))
-        if estimate is not None:  # a measurement takes a forward pass, and there are two others for each layer
-            away = {id(other): value + estimate(other) - estimate(chosen) - goal for other in others}
-            others.sort(key=lambda other: (at_most and away[id(other)] > 0, abs(away[id(other)])))
-            others = others[:_MEASURED]
-        tried = [(distance(now), index, now) for index, now in enumerate(map(measure, others))]
-        if not tried or min(tried)[0] >= distance(value):
+        others = [(_distance(estimate(other), goal, at_most=at_most), other) for other in found.beside(chosen)]
+        distance, other = min(others, key=lambda pair: pair[0], default=(math.inf, chosen))
+        if distance >= nearest:
             break
-        _, index, value = min(tried)
-        chosen = others[index]
+        nearest, chosen = distance, other
     return chosen
 
 

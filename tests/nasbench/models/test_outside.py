@@ -64,6 +64,29 @@ def test_a_network_of_transformers_goes_the_whole_way(tmp_path):
     assert np.abs(again - logits).max() < 0.1 * np.abs(logits).max()
 
 
+def test_a_loaded_model_knows_what_it_is_for(tmp_path):
+    from nasbench.models.outside import transformers
+
+    digits = nb.image_classification("digits", epochs=1, batch_size=32)
+    nb.save(tmp_path / "whole", transformers(**SMALL_RESNET), build=TRANSFORMERS, options=SMALL_RESNET, problem=digits)
+    recipe = [nb.Prune(macs_ratio=0.5, epochs=1), nb.Quantize("int8")]
+    whole = nb.load(tmp_path / "whole")
+    small, same = whole.compress(recipe), whole.compress(recipe, problem=digits)
+    assert whole.problem is None and small.problem == digits
+    assert small.reports == same.reports and [report["stage"] for report in small.reports] == ["pruned", "quantized"]
+    small.save(tmp_path / "small")
+    np.testing.assert_array_equal(
+        nb.load(tmp_path / "small").predict(digits.examples(2))["logits"], small.predict(digits.examples(2))["logits"]
+    )
+
+    description = tmp_path / "whole" / "model.json"
+    description.write_text(description.read_text().replace('"name": "digits"', '"name": "didgits"'))
+    lost = nb.load(tmp_path / "whole")
+    assert lost.compress([nb.Prune(ratio=0.5)]).problem is None  # which needs no data
+    with pytest.raises(UserError, match="didgits"):
+        lost.compress([nb.Prune(ratio=0.5, epochs=1)])
+
+
 def test_what_a_network_takes_has_to_be_known(tmp_path):
     with pytest.raises(UserError, match="what a Linear takes is not known; give an example"):
         nb.save(tmp_path, nn.Linear(3, 2), build="torch.nn:Linear", options={"in_features": 3, "out_features": 2})
