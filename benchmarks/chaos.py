@@ -22,6 +22,7 @@ from benchmarks.command import run_command
 from nasbench.cli.options import Json, Override
 from nasbench.cli.output import err, show, tell
 from nasbench.experiment.loading import load_experiment
+from nasbench.search.disk_record import RECORD
 from nasbench.storage.checkpoints import LOG
 from nasbench_registry import UserError
 
@@ -216,11 +217,10 @@ class _Driver:
 
 
 def outcomes(run: Path) -> list[int]:
-    """The number of the candidate of each outcome in the journal of a run, in order."""
-    journal = run / "study.journal"
-    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
-    entries = (json.loads(line) for line in lines if b'"outcome"' in line)
-    return [int(entry["trial_id"]) for entry in entries if "outcome" in entry.get("user_attr", {})]
+    """The number of the candidate of each outcome in the record of a run, in order."""
+    record = run / RECORD
+    lines = record.read_bytes().split(b"\n")[:-1] if record.exists() else []
+    return [int(json.loads(line)["candidate"]) for line in lines if b'"outcome"' in line]
 
 
 def epochs_log(run: Path) -> list[dict[str, int]]:

@@ -46,6 +46,10 @@ class LocalSearch(Controller):
         self.round: list[Picks] = []  # what is compared: a start, or the neighbours of the current one
         self.queue: list[Picks] = []  # members of the round that still have to be asked for
 
+    def lookahead(self, waiting: int) -> int:
+        """The rest of a round, unless the first improvement ends it."""
+        return 1 if self.first_improvement else max(1, len(self.queue))
+
     def _propose(self) -> Proposal | None:
         while True:
             while self.queue:

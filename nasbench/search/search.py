@@ -50,7 +50,7 @@ def search(
         callback.candidate_done(candidate, study)
         if candidate.status == "done":
             now = study.front
-            if now != front:
+            if now is not front:
                 front = now
                 callback.front_changed(front, study)
 
@@ -60,6 +60,9 @@ def search(
     try:
         with stoppable(study, callback.stopping, handle_signals=handle_signals):
             executor.run(study, evaluator, on_result)
+    except KeyboardInterrupt:
+        study.record.flush()
+        raise
     finally:
         if scalars is not None:
             scalars.close()

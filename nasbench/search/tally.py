@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from controllers import dominates
 from nasbench.objectives.objective import Objective
-from nasbench.objectives.reward import pareto_front
-from nasbench.search.record import RecordedCandidate, comparable
+from nasbench.objectives.reward import objective_scores
+from nasbench.search.record import RecordedCandidate
 
 
 class Tally:
@@ -24,18 +25,18 @@ class Tally:
     ) -> None:
         self._objectives, self._full_epochs = objectives, full_epochs
         self.counts: Counter[str] = Counter()
-        self.trained_s = 0.0
+        self.cached = 0
+        self.trained_s = self.finished_s = 0.0
         self.best: RecordedCandidate | None = None
-        self._front: list[RecordedCandidate] = []
+        self.front: list[int] = []
+        """The numbers of the candidates that no other dominates in the objectives, ascending; a new list for a new
+        front."""
+        self._members: list[tuple[tuple[float, ...], RecordedCandidate]] = []
+        self._epochs = 0  # the most of a done candidate
         for candidate in candidates:
             self.begin()
             if candidate.status != "running":
                 self.end(candidate)
-
-    @property
-    def front(self) -> list[int]:
-        """The numbers of the candidates that no other dominates in the objectives, ascending."""
-        return sorted(candidate.id for candidate in self._front)
 
     def begin(self) -> None:
         """A candidate is running."""
@@ -45,13 +46,30 @@ class Tally:
         """A running candidate ended."""
         self.counts["running"] -= 1
         self.counts[candidate.status] += 1
+        self.finished_s = max(self.finished_s, candidate.finished_s)
+        self.cached += candidate.cached
         if not candidate.cached:
             self.trained_s += candidate.training_seconds
-        if candidate.status != "done":
+        if candidate.status == "done":
+            self._compare(candidate)
+
+    def utilization(self, workers: int) -> float | None:
+        """See `nasbench.search.record.utilization`."""
+        return self.trained_s / (workers * self.finished_s) if self.finished_s else None
+
+    def _compare(self, candidate: RecordedCandidate) -> None:
+        """Whether it is the best, or on the front; who was trained for fewer epochs than others is neither."""
+        epochs = candidate.epochs or self._full_epochs
+        if epochs < self._epochs:
             return
-        # Whom a member dominated, no newcomer brings back; who was trained for fewer epochs than others is out.
-        rivals = comparable([*self._front, candidate], self._full_epochs)
-        members = set(pareto_front(self._objectives, {rival.id: rival.metrics for rival in rivals}))
-        self._front = [rival for rival in rivals if rival.id in members]
-        best = [candidate] if self.best is None else [self.best, candidate]
-        self.best = max(comparable(best, self._full_epochs), key=lambda rival: rival.scores or ())
+        if epochs > self._epochs:
+            self._epochs, self.best, self._members = epochs, None, []
+        if self.best is None or (candidate.scores or ()) > (self.best.scores or ()):
+            self.best = candidate
+        values = objective_scores(self._objectives, candidate.metrics)
+        # Whom a member dominated, no newcomer brings back.
+        if any(dominates(others, values) for others, _ in self._members):
+            return
+        self._members = [member for member in self._members if not dominates(values, member[0])]
+        self._members.append((values, candidate))
+        self.front = sorted(member.id for _, member in self._members)

@@ -58,9 +58,9 @@ def of_file(path: Path) -> Iterator[None]:
         raise
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
     """`write_text` of a JSON document; a number that is not finite becomes null."""
-    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+    write_text(path, json.dumps(finite(value), indent=indent) + "\n")
 
 
 def read_json(path: Path, remedy: str, keys: Collection[str] = ()) -> dict[str, Any]:
