@@ -1,4 +1,4 @@
-"""What the engine costs where evaluating costs nothing: candidates a second, memory, and how long a run takes to open."""
+"""What the engine costs where evaluating costs nothing: candidates a second, memory, seconds to open a run again."""
 
 from __future__ import annotations
 
@@ -277,18 +277,16 @@ def _ray_tune(cell: Cell, place: str) -> dict[str, Any]:
     space = get_space(**SPACES[cell.space])
     moments = Moments(cell)
 
-    class Watch(tune.Callback):  # type: ignore[misc]  # Ray does not annotate it
+    class Watch(tune.Callback):
         def on_trial_complete(self, *words: Any, **names: Any) -> None:
             moments.outcome()
 
-    ray.init(address="local", num_cpus=cell.workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=cell.workers, include_dashboard=False, log_to_driver=False)
     options = {decision.name: tune.choice(list(range(len(decision.options)))) for decision in space.decisions}
     tune.Tuner(
         tune.with_resources(_tuned, {"cpu": 1}),
         param_space=options,
-        tune_config=tune.TuneConfig(
-            num_samples=cell.candidates, reuse_actors=True, time_budget_s=60 * cell.minutes
-        ),
+        tune_config=tune.TuneConfig(num_samples=cell.candidates, reuse_actors=True, time_budget_s=60 * cell.minutes),
         run_config=tune.RunConfig(storage_path=place, verbose=0, callbacks=[Watch()]),
     ).fit()
     ray.shutdown()
@@ -309,4 +307,3 @@ RUN: dict[str, Callable[[Cell, str], dict[str, Any]]] = {
     "optuna_journal": _optuna,
     "ray_tune": _ray_tune,
 }
-

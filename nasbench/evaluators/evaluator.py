@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nasbench.models.build import Build
     from nasbench.models.model import Noted
 
-
 BLOCK = 256  # candidates of a cheap evaluator that are evaluated together, at most
 
 

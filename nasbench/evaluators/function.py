@@ -37,7 +37,8 @@ class FunctionEvaluator(Evaluator):
 
     def evaluate_many(self, candidates: Sequence[Candidate]) -> Sequence[Metrics | Exception]:
         """What the function offers."""
-        return cast("Callable[..., Any]", getattr(self.function, "evaluate_many"))(candidates)
+        offered: Callable[..., Sequence[Metrics | Exception]] = cast("Any", self.function).evaluate_many
+        return offered(candidates)
 
     def __call__(self, candidate: Candidate) -> Metrics:
         """What the function returns."""

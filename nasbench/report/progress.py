@@ -16,7 +16,6 @@ from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.pace import Pace
 
-
 BURST, EVERY_S = 200, 1.0  # so many candidates in a row have a line of their own, then one in so many seconds
 
 

@@ -47,9 +47,9 @@ class Event:
 class DiskRecord:
     """Every candidate of a study, in a file to which a line is added for whatever happens.
 
-    A line is with the system when a method returns, so that no killed process loses it. It is on the disk too, as soon
-    as the last evaluation took longer than `SLOW_S`; those of cheaper ones follow within `TOGETHER_S`, so that a machine
-    that loses its power has no more than these to evaluate again.
+    A line is with the system when a method returns, so that no killed process loses it. It is on the disk too, if the
+    last evaluation took longer than `SLOW_S`; those of cheaper ones follow within `TOGETHER_S`, so that a machine that
+    loses its power has no more than these to evaluate again.
 
     A person reads the same in the trials of an Optuna storage. They hear of each change at once, or in blocks where
     changes come faster than that.
@@ -83,7 +83,7 @@ class DiskRecord:
         """Of this file: a state of a controller that belongs to another one tells nothing of its lines."""
         self.lines = 0
         self._events: list[Event | None] = []  # by line, until they are taken
-        self._table = Table()
+        self._table, self._of = Table(), ""  # the decisions and the name of the space
         if mend:
             self._mend()
         if self._is_there():

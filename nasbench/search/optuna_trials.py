@@ -178,9 +178,8 @@ class DatabaseTrials(Trials):
     def __init__(self, storage: str, table: Table, objectives: Sequence[Objective], name: str) -> None:
         super().__init__(table, objectives)
         self._storage = open_storage(storage, Path())
-        self._study = find_study(self._storage, name)
-        if self._study is None:
-            self._study = _begin_study(self._storage, objectives, name)
+        there = find_study(self._storage, name)
+        self._study = _begin_study(self._storage, objectives, name) if there is None else there
         self._ids = {trial.number: trial._trial_id for trial in self._trials()}
         self.created = len(self._ids)
         self.open = {trial.number for trial in self._trials() if not trial.state.is_finished()}
@@ -231,13 +230,10 @@ class DatabaseTrials(Trials):
         return there[0] if there else self._storage.create_new_trial(self._study, template_trial=template)
 
     def _trials(self) -> list[FrozenTrial]:
-        assert self._study is not None
         return self._storage.get_all_trials(self._study, deepcopy=False)
 
 
-def open_trials(
-    storage: str | None, journal: Path, table: Table, objectives: Sequence[Objective], name: str
-) -> Trials:
+def open_trials(storage: str | None, journal: Path, table: Table, objectives: Sequence[Objective], name: str) -> Trials:
     """The trials of a study, which is begun if it is not there.
 
     Args:
@@ -320,7 +316,8 @@ def _begin_study(storage: BaseStorage, objectives: Sequence[Objective], name: st
 
 def _scan(journal: Path) -> tuple[int, set[int], bool]:
     """How many trials a journal has, the numbers of those that are not finished, and whether it has a named study."""
-    created, running, named = 0, set(), False
+    created, named = 0, False
+    running: set[int] = set()
     if not journal.exists():
         return created, running, named
     with of_file(journal), journal.open("rb") as file:
@@ -361,5 +358,3 @@ def _candidate(trial: FrozenTrial) -> RecordedCandidate:
 
 def _now() -> str:
     return datetime.now(tz=UTC).isoformat(timespec="microseconds")
-
-

@@ -10,6 +10,7 @@ from typing import Any
 
 from search_spaces import Architecture
 
+
 @dataclass(frozen=True)
 class Table:
     """The decisions of a space, each with its options; objects and lists as text.

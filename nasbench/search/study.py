@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -573,7 +573,9 @@ class Study:
 
     def _tell_since_state(self, record: DiskRecord) -> None:
         """Take up the candidates that a state of the controller is not aware of, without having asked for them."""
-        lost = [number for number in range(self._next) if number not in record.candidates and number not in self._running]
+        lost = [
+            number for number in range(self._next) if number not in record.candidates and number not in self._running
+        ]
         if lost:
             raise UserError(
                 f"{self._state} knows {self._next} candidates, and the record lacks {len(lost)} of them, the first of "

@@ -43,18 +43,17 @@ class RayPool(Executor):
 
             with travelling():
                 shared = ray.put(worker)
-            make: Any = ray.remote(BlockWorker).options(  # type: ignore[attr-defined]  # Ray does not annotate it
+            make: Any = ray.remote(BlockWorker).options(
                 num_cpus=self.config.cpus, num_gpus=self.config.gpus, max_restarts=-1, max_task_retries=0
             )
-            self._loop(study, deque(make.remote(shared) for _ in range(self.config.workers)), evaluator, deaths, on_result)
+            idle = deque(make.remote(shared) for _ in range(self.config.workers))
+            self._loop(study, idle, evaluator, deaths, on_result)
 
-    def _loop(
-        self, study: Study, idle: deque[Any], evaluator: Evaluator, deaths: Deaths, on_result: OnResult
-    ) -> None:
+    def _loop(self, study: Study, idle: deque[Any], evaluator: Evaluator, deaths: Deaths, on_result: OnResult) -> None:
         import ray
 
         size = BlockSize(evaluator.at_once)
-        given: dict[Any, tuple[Any, Sequence[Trial], float]] = {}  # by the promise of its outcomes
+        given: dict[Any, tuple[Any, list[Trial], float]] = {}  # by the promise of its outcomes
         while True:
             try:
                 while idle and (trials := study.next_trials(size.count)):

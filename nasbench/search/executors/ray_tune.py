@@ -64,4 +64,3 @@ class RayTune(Executor):
                 raise error.__context__ from None  # what the study raised while Tune told it of something
         if study.stop_reason is None:
             raise RuntimeError("Ray Tune ended although the search had not; resume it")
-
