@@ -58,6 +58,7 @@ class Measured:
         first_per_s: of the first `WINDOW` candidates, those a second; None if there were fewer than two windows.
         last_per_s: of the last `WINDOW`.
         per_s: of all.
+        per_cpu_s: of all, for each second of processor time of the process.
         peak_mib: the most memory of the process.
         open_s: until another process has the run open again, all candidates and the controller; None but for ours.
         open_mib: the most memory of that process.
@@ -70,6 +71,7 @@ class Measured:
     first_per_s: float | None
     last_per_s: float | None
     per_s: float
+    per_cpu_s: float
     peak_mib: float
     open_s: float | None = None
     open_mib: float | None = None
@@ -152,11 +154,13 @@ class Moments:
 
     def __init__(self, cell: Cell) -> None:
         self.cell, self.began = cell, time.monotonic()
-        self.times: list[float] = []  # of the beginning, and of each outcome
+        self.times: list[float] = []  # of each outcome
+        self.spent: list[float] = []  # processor time at the first and at the last one
 
     def outcome(self) -> bool:
         """Another outcome; whether there is still time."""
         self.times.append(time.monotonic())
+        self.spent = [*self.spent[:1], time.process_time()]
         return self.times[-1] - self.began < 60 * self.cell.minutes
 
     def measured(self) -> dict[str, Any]:
@@ -171,6 +175,7 @@ class Moments:
             "first_per_s": first,
             "last_per_s": last,
             "per_s": (len(times) - 1) / seconds,
+            "per_cpu_s": (len(times) - 1) / (self.spent[-1] - self.spent[0]),
             "peak_mib": _peak_mib(),
         }
 

@@ -88,7 +88,7 @@ class SearchProgress(Callback):
             for kind in ("stopped", *study.failures, "infeasible")
             if (count := study.count(kind))
         ]
-        parts.append(f"front {len(study.front)}")
+        parts.append(f"front {study.front_size}")
         best = study.best
         if best is not None and best.scores:
             parts.append(f"best {best.scores[0]:.2f} ({_numbers(best, study)})")

@@ -39,20 +39,19 @@ def search(
         KeyboardInterrupt: the user ended it; it can be resumed.
     """
     scalars = None if tensorboard is None else Scalars(study, tensorboard)
-    front = study.front
+    changes = study.front_changes
 
     def on_result(candidate: RecordedCandidate) -> None:
-        nonlocal front
+        nonlocal changes
         if disk is not None:
             disk.tidy(candidate.id)
         if scalars is not None:
             scalars.candidate(candidate)
         callback.candidate_done(candidate, study)
-        if candidate.status == "done":
-            now = study.front
-            if now is not front:
-                front = now
-                callback.front_changed(front, study)
+        if study.front_changes != changes:
+            changes = study.front_changes
+            if callback.hears_of_fronts:
+                callback.front_changed(study.front, study)
 
     study.on_retry = lambda number, evaluated: callback.retry(number, evaluated.status, evaluated.error)
     callback.phase("search", study.budget.candidates)

@@ -181,6 +181,16 @@ class Study:
         return self._tally.front
 
     @property
+    def front_size(self) -> int:
+        """How many these are."""
+        return self._tally.front_size
+
+    @property
+    def front_changes(self) -> int:
+        """How often the front got another member."""
+        return self._tally.changes
+
+    @property
     def elapsed_s(self) -> float:
         """Seconds of search so far; pauses between resumes are left out."""
         return self._earlier_s + self.clock.now() - self._started

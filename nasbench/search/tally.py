@@ -28,15 +28,24 @@ class Tally:
         self.cached = 0
         self.trained_s = self.finished_s = 0.0
         self.best: RecordedCandidate | None = None
-        self.front: list[int] = []
-        """The numbers of the candidates that no other dominates in the objectives, ascending; a new list for a new
-        front."""
-        self._members: list[tuple[tuple[float, ...], RecordedCandidate]] = []
+        self.changes = 0
+        """How often the front got another member."""
+        self._front: dict[tuple[float, ...], list[int]] = {}  # by their values, which many may share in a small space
         self._epochs = 0  # the most of a done candidate
         for candidate in candidates:
             self.begin()
             if candidate.status != "running":
                 self.end(candidate)
+
+    @property
+    def front(self) -> list[int]:
+        """The numbers of the candidates that no other dominates in the objectives, ascending."""
+        return sorted(number for numbers in self._front.values() for number in numbers)
+
+    @property
+    def front_size(self) -> int:
+        """How many these are."""
+        return sum(map(len, self._front.values()))
 
     def begin(self) -> None:
         """A candidate is running."""
@@ -63,13 +72,16 @@ class Tally:
         if epochs < self._epochs:
             return
         if epochs > self._epochs:
-            self._epochs, self.best, self._members = epochs, None, []
+            self._epochs, self.best, self._front = epochs, None, {}
         if self.best is None or (candidate.scores or ()) > (self.best.scores or ()):
             self.best = candidate
         values = objective_scores(self._objectives, candidate.metrics)
         # Whom a member dominated, no newcomer brings back.
-        if any(dominates(others, values) for others, _ in self._members):
-            return
-        self._members = [member for member in self._members if not dominates(values, member[0])]
-        self._members.append((values, candidate))
-        self.front = sorted(member.id for _, member in self._members)
+        if values not in self._front:
+            if any(dominates(others, values) for others in self._front):
+                return
+            for others in [others for others in self._front if dominates(values, others)]:
+                del self._front[others]
+            self._front[values] = []
+        self._front[values].append(candidate.id)
+        self.changes += 1

@@ -68,7 +68,7 @@ class Scalars:
         if not (self._pace.allows() if shown is None else shown):
             return
         values = {f"outcomes/{kind}": float(count) for kind, count in tally.counts.items() if kind != "running"}
-        values["search/front_size"] = float(len(tally.front))
+        values["search/front_size"] = float(tally.front_size)
         if candidate.finished_s:
             workers = self.study.workers
             values["search/utilization"] = tally.trained_s / (workers * candidate.finished_s)
