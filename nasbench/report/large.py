@@ -32,9 +32,10 @@ def drawn(report: Record) -> Record:
     if len(candidates) <= MOST:
         return report
     front = _spread(report.get("front") or (), FRONT)
-    kept = {*front, *(survivor["candidate"] for survivor in report.get("survivors") or ()), *_bests(report)}
-    others = [each["id"] for each in candidates if each["id"] not in kept]
-    sample = set(_spread(others, max(0, DRAWN - len(kept))))
+    kept = {*front, *(survivor["candidate"] for survivor in report.get("survivors") or ())}
+    bests = set(_bests(report)) - kept
+    others = [each["id"] for each in candidates if each["id"] not in kept and each["id"] not in bests]
+    sample = bests.union(_spread(others, max(0, DRAWN - len(kept) - len(bests))))
     thinner: dict[str, Any] = {
         "candidates": [
             _brief(each, report) if each["id"] in sample else each
