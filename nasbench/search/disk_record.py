@@ -128,7 +128,7 @@ class DiskRecord:
             architecture if parts["network"] == architecture else parts["network"],
             parts["recipe"],
         )
-        self._append(_begun(candidate, idle) | {"asks": asks} | ({"block": True} if block else {}), now=self._slow)
+        self._append(begun_entry(candidate) | {"asks": asks} | ({"block": True} if block else {}), now=self._slow)
         self.candidates[trial.number] = candidate
         self._change(trial.number)
 
@@ -157,7 +157,7 @@ class DiskRecord:
         """Write down what came of a candidate."""
         known = vars(evaluated) | {"scores": scores, "finished_s": finished_s}
         self._slow = evaluated.seconds > SLOW_S
-        self._append({"candidate": number, "outcome": _outcome(known)}, now=self._slow)
+        self._append({"candidate": number, "outcome": outcome_entry(known)}, now=self._slow)
         candidate = self.candidates[number]
         fill(candidate, known)
         self._change(number)
@@ -171,6 +171,11 @@ class DiskRecord:
         """Let Optuna hear of everything, and wait until all is on the disk."""
         self._file.sync()  # first, so that the trials are never ahead of the record
         self._feed()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
 
     def events(self, lines: int) -> Iterator[Event]:
         """What happened after so many lines; only once, for it is not kept in memory any longer."""
@@ -261,19 +266,10 @@ class DiskRecord:
             fill(self.candidates[entry["candidate"]], entry["outcome"])
             return Event(entry["candidate"])
         if "picks" in entry:
-            number, picks, idle = entry["candidate"], tuple(entry["picks"]), entry.get("idle", ())
+            number = entry["candidate"]
             if number != len(self.candidates):
                 raise KeyError(f"candidate {number} comes after {len(self.candidates)} others")
-            architecture = entry["architecture"]
-            self.candidates[number] = RecordedCandidate(
-                number,
-                Architecture(self._of, picks),
-                entry.get("epochs"),
-                architecture,
-                Choices(self._table, picks, idle),
-                entry.get("network", architecture),
-                entry.get("recipe"),
-            )
+            self.candidates[number] = candidate_of(entry, self._table, self._of)
             return Event(number, entry["asks"], entry.get("block", False))
         if "asks" in entry:
             return Event(None, entry["asks"], entry.get("block", False))
@@ -283,7 +279,7 @@ class DiskRecord:
             self.candidates[entry["candidate"]].curve[str(entry["epoch"])] = entry["value"]
         else:
             self.identity, self._of = entry["record"], entry["space"]
-            self._table = Table(tuple(entry["decisions"]), tuple(map(tuple, entry["decisions"].values())))
+            self._table = table_of(entry)
         return None
 
     def _take_over(self, *, write: bool) -> None:
@@ -307,13 +303,15 @@ class DiskRecord:
         entries: list[Mapping[str, Any]] = [
             {"record": uuid.uuid4().hex, "space": self.space.name, "decisions": decisions, "study": self._name}
         ]
+        table = table_of(entries[0])
         for candidate in earlier:
             # What the controller was asked is not known: it is told of these candidates alone.
-            entries.append(_begun(candidate, _idle(self.space, candidate.arch)) | {"asks": 0})
+            candidate.choices = Choices(table, candidate.arch.picks, _idle(self.space, candidate.arch))
+            entries.append(begun_entry(candidate) | {"asks": 0})
             entries += [{"candidate": candidate.id, "attempt": attempt} for attempt in candidate.attempts]
             if candidate.status != "running":
                 known = {name: getattr(candidate, name) for name in ("status", "metrics", "scores", "curve", *TOLD)}
-                entries.append({"candidate": candidate.id, "outcome": _outcome(known)})
+                entries.append({"candidate": candidate.id, "outcome": outcome_entry(known)})
             else:
                 entries += [
                     {"candidate": candidate.id, "epoch": int(epoch), "value": value}
@@ -334,7 +332,34 @@ class DiskRecord:
         )
 
 
-def _begun(candidate: RecordedCandidate, idle: Sequence[int]) -> dict[str, Any]:
+def table_of(entry: Mapping[str, Any]) -> Table:
+    """The decisions of the space, of which the first line of a record tells."""
+    return Table(tuple(entry["decisions"]), tuple(map(tuple, entry["decisions"].values())))
+
+
+def candidate_of(entry: Mapping[str, Any], table: Table, space: str) -> RecordedCandidate:
+    """A running candidate, of which its first line tells.
+
+    Args:
+        entry: that line.
+        table: the decisions of the space.
+        space: its name.
+    """
+    picks, architecture = tuple(entry["picks"]), entry["architecture"]
+    return RecordedCandidate(
+        entry["candidate"],
+        Architecture(space, picks),
+        entry.get("epochs"),
+        architecture,
+        Choices(table, picks, entry.get("idle", ())),
+        entry.get("network", architecture),
+        entry.get("recipe"),
+        curve=dict(entry.get("curve", ())),
+        attempts=list(entry.get("attempts", ())),
+    )
+
+
+def begun_entry(candidate: RecordedCandidate) -> dict[str, Any]:
     """The line of a new candidate; what is as usual is left out."""
     entry: dict[str, Any] = {
         "candidate": candidate.id,
@@ -343,8 +368,8 @@ def _begun(candidate: RecordedCandidate, idle: Sequence[int]) -> dict[str, Any]:
     }
     if candidate.epochs is not None:
         entry["epochs"] = candidate.epochs
-    if idle:
-        entry["idle"] = idle
+    if isinstance(candidate.choices, Choices) and candidate.choices.idle:
+        entry["idle"] = candidate.choices.idle
     if candidate.network != candidate.architecture:
         entry["network"] = candidate.network
     if candidate.recipe is not None:
@@ -352,7 +377,7 @@ def _begun(candidate: RecordedCandidate, idle: Sequence[int]) -> dict[str, Any]:
     return entry
 
 
-def _outcome(known: Mapping[str, Any]) -> dict[str, Any]:
+def outcome_entry(known: Mapping[str, Any]) -> dict[str, Any]:
     """An outcome in JSON values; what is as usual is left out."""
     entry = {name: known[name] for name, otherwise in TOLD.items() if known[name] != otherwise}
     entry |= {name: known[name] for name in ("metrics", "scores", "curve") if known[name]}

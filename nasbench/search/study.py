@@ -23,6 +23,7 @@ from nasbench.search.config import OutcomesConfig, SearchConfig
 from nasbench.search.disk_record import DiskRecord, Event
 from nasbench.search.memory_record import MemoryRecord
 from nasbench.search.record import RecordedCandidate, comparable
+from nasbench.search.standing import STANDING, write_standing
 from nasbench.search.tally import Tally
 from nasbench.storage.files import read_json, write_json
 from nasbench_registry import UserError
@@ -494,6 +495,8 @@ class Study:
             return
         self.record.commit()  # a state is never ahead of the record
         write_json(self._state, self._snapshot(self.record), indent=None)
+        running = [number for number in self._running if self.record.candidates[number].status == "running"]
+        write_standing(self._state.with_name(STANDING), self._tally, running, self.record)
         took = time.monotonic() - began
         self._state_due = began + took + max(STATE_EVERY_S, STATE_EVERY * took)
 

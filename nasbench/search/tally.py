@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from controllers import dominates
 from nasbench.objectives.objective import Objective
@@ -65,6 +66,24 @@ class Tally:
     def utilization(self, workers: int) -> float | None:
         """See `nasbench.search.record.utilization`."""
         return self.trained_s / (workers * self.finished_s) if self.finished_s else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the best candidate, as JSON values."""
+        return {
+            "counts": dict(self.counts),
+            "cached": self.cached,
+            "trained_s": self.trained_s,
+            "finished_s": self.finished_s,
+            "epochs": self._epochs,
+            "front": [[values, numbers] for values, numbers in self._front.items()],
+        }
+
+    def load(self, known: Mapping[str, Any], best: RecordedCandidate | None) -> None:
+        """Take up what `to_json` gave, and the best candidate."""
+        self.counts = Counter(known["counts"])
+        self.cached, self.trained_s, self.finished_s = known["cached"], known["trained_s"], known["finished_s"]
+        self._epochs, self.best = known["epochs"], best
+        self._front = {tuple(values): list(numbers) for values, numbers in known["front"]}
 
     def _compare(self, candidate: RecordedCandidate) -> None:
         """Whether it is the best, or on the front; who was trained for fewer epochs than others is neither."""

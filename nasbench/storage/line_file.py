@@ -31,6 +31,11 @@ class LineFile:
         self._synced = time.monotonic()
         self._waits = False
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._file).st_size
+
     def append(self, entry: Mapping[str, Any], *, now: bool) -> None:
         """Add an entry.
 
@@ -92,14 +97,19 @@ def mend(path: Path) -> None:
             file.truncate(whole)
 
 
-def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def read_lines(path: Path, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Each line of a file with its entry; the last one is left out if it is still being written.
+
+    Args:
+        path: of the file.
+        start: bytes of whole lines that are passed over.
 
     Raises:
         ValueError: a line is no entry; its number, from 1, is the second argument of the error.
     """
     with of_file(path), path.open("rb") as file:
         broken = None
+        file.seek(start)
         for number, line in enumerate(file, start=1):
             if broken is not None:
                 raise broken

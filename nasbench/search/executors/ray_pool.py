@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controllers import SearchFinished, stalled
@@ -43,15 +43,15 @@ class RayPool(Executor):
 
             with travelling():
                 shared = ray.put(worker)
-            make: Any = ray.remote(BlockWorker).options(
-                num_cpus=self.config.cpus, num_gpus=self.config.gpus, max_restarts=-1, max_task_retries=0
-            )
-            idle = deque(make.remote(shared) for _ in range(self.config.workers))
-            self._loop(study, idle, evaluator, deaths, on_result)
+            actors: Any = ray.remote(BlockWorker).options(num_cpus=self.config.cpus, num_gpus=self.config.gpus)
+            self._loop(study, lambda: actors.remote(shared), evaluator, deaths, on_result)
 
-    def _loop(self, study: Study, idle: deque[Any], evaluator: Evaluator, deaths: Deaths, on_result: OnResult) -> None:
+    def _loop(
+        self, study: Study, start: Callable[[], Any], evaluator: Evaluator, deaths: Deaths, on_result: OnResult
+    ) -> None:
         import ray
 
+        idle = deque(start() for _ in range(self.config.workers))
         size = BlockSize(evaluator.at_once)
         given: dict[Any, tuple[Any, list[Trial], float]] = {}  # by the promise of its outcomes
         while True:
@@ -66,13 +66,15 @@ class RayPool(Executor):
                 raise stalled(study.controller_name)
             for promise in ray.wait(list(given), num_returns=1)[0]:
                 worker, trials, began = given.pop(promise)
-                idle.append(worker)
                 seconds = time.monotonic() - began
                 try:
                     outcomes = [Evaluated.from_json(each) for each in ray.get(promise)]
+                    idle.append(worker)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None  # the disk is full, say: that ends the search
                 except ray.exceptions.RayError as error:
+                    # A new one: Ray's own restart refuses what is asked of it before it is there again.
+                    idle.append(start())
                     if len(trials) > 1:
                         study.give_back([trial.number for trial in trials])
                         continue

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -21,10 +22,13 @@ from nasbench.search.config import ExecutorConfig, SearchConfig
 from nasbench.search.disk_record import DiskRecord
 from nasbench.search.executors.executor import ExecutorOptions
 from nasbench.search.executors.inline import Inline
+from nasbench.search.standing import read_standing
 from nasbench.search.study import Study
+from nasbench.search.tally import Tally
 from nasbench.storage.checkpoints import Checkpoints
 from nasbench.storage.line_file import LineFile
 from nasbench.storage.pace import Pace
+from nasbench.storage.run_folder import RunFolder
 from search_spaces import Decision, SearchSpace
 
 OBJECTIVES = (Objective(metric="score", goal="max"), Objective(metric="cost", goal="min"))
@@ -283,3 +287,29 @@ def test_a_function_may_offer_to_take_several():
 
     assert FunctionEvaluator(SPACE, Function()).at_once > 1
     assert FunctionEvaluator(SPACE, lambda candidate: {}).at_once == 1
+
+
+ANOTHERS = b'{"record": "another", "bytes": 0, "tally": 0, "running": 0}'
+
+
+@pytest.mark.parametrize("damage", [None, b"{}", b"no JSON", ANOTHERS])
+def test_how_far_a_search_is_takes_no_look_at_all_candidates(begin, tmp_path, damage):
+    run = begin("run", "nsga2", 60)
+    for _ in range(4):
+        trials = run.next_trials(7)
+        for trial, evaluated in zip(trials, evaluate_many(Sums(), trials), strict=True):
+            run.finish(trial.number, evaluated)
+    left = [trial.number for trial in run.next_trials(5)]
+    standing = tmp_path / "run/standing.json"
+    covered = json.loads(standing.read_bytes())["bytes"]
+    assert 0 < covered < (tmp_path / "run/record.jsonl").stat().st_size / 2, "most of the lines came later"
+    if damage is not None:
+        standing.write_bytes(damage)
+    settings = SimpleNamespace(objectives=OBJECTIVES, full_epochs=1, asked={"storage": None}, name="cheap")
+    found = read_standing(RunFolder(tmp_path / "run"), settings)
+    tally = Tally(OBJECTIVES, 1, run.candidates)
+    assert found.tally.counts == tally.counts and tally.counts["failed"]
+    assert (found.tally.front, found.tally.best, found.tally.finished_s) == (tally.front, tally.best, tally.finished_s)
+    assert list(found.running) == left and [each.architecture for each in found.running.values()] == [
+        run.candidates[number].architecture for number in left
+    ]
