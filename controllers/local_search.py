@@ -48,7 +48,9 @@ class LocalSearch(Controller):
 
     def lookahead(self, waiting: int) -> int:
         """The rest of a round, unless the first improvement ends it."""
-        return 1 if self.first_improvement else max(1, len(self.queue))
+        if self.first_improvement:
+            return 1
+        return max(1, len({picks for picks in self.queue if picks not in self.scores and picks not in self.running}))
 
     def _propose(self) -> Proposal | None:
         while True:

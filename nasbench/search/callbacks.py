@@ -16,11 +16,6 @@ class Callback:
     search; what finished before is kept.
     """
 
-    @property
-    def hears_of_fronts(self) -> bool:
-        """Whether it does anything when the front changes, whose members are not listed for nobody."""
-        return type(self).front_changed is not Callback.front_changed
-
     def begin(self, study: Study, experiment: Mapping[str, Any]) -> None:
         """The search begins, or goes on.
 
@@ -78,10 +73,12 @@ class Callbacks(Callback):
     def __init__(self, members: Iterable[Callback]) -> None:
         self.members = tuple(members)
 
-    @property
-    def hears_of_fronts(self) -> bool:
-        """Whether one of them does anything when the front changes."""
-        return any(member.hears_of_fronts for member in self.members)
+
+def hears_of_fronts(callback: Callback) -> bool:
+    """Whether it does anything when the front changes, whose members are not listed for nobody."""
+    if isinstance(callback, Callbacks):
+        return any(map(hears_of_fronts, callback.members))
+    return getattr(callback.front_changed, "__func__", None) is not Callback.front_changed
 
 
 def _to_all(event: str) -> Callable[..., None]:
@@ -92,5 +89,5 @@ def _to_all(event: str) -> Callable[..., None]:
     return tell
 
 
-for _event in [name for name, value in vars(Callback).items() if not name.startswith("_") and callable(value)]:
+for _event in [name for name in vars(Callback) if not name.startswith("_")]:
     setattr(Callbacks, _event, _to_all(_event))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nasbench.evaluators.evaluator import Evaluator
-from nasbench.search.callbacks import Callback
+from nasbench.search.callbacks import Callback, hears_of_fronts
 from nasbench.search.disk import Disk
 from nasbench.search.executors.executor import Executor
 from nasbench.search.interrupt import stoppable
@@ -39,7 +39,7 @@ def search(
         KeyboardInterrupt: the user ended it; it can be resumed.
     """
     scalars = None if tensorboard is None else Scalars(study, tensorboard)
-    changes = study.front_changes
+    changes, listed = study.front_changes, hears_of_fronts(callback)
 
     def on_result(candidate: RecordedCandidate) -> None:
         nonlocal changes
@@ -50,7 +50,7 @@ def search(
         callback.candidate_done(candidate, study)
         if study.front_changes != changes:
             changes = study.front_changes
-            if callback.hears_of_fronts:
+            if listed:
                 callback.front_changed(study.front, study)
 
     study.on_retry = lambda number, evaluated: callback.retry(number, evaluated.status, evaluated.error)
