@@ -22,6 +22,7 @@ from benchmarks.command import run_command
 from nasbench.cli.options import Json, Override
 from nasbench.cli.output import err, show, tell
 from nasbench.experiment.loading import load_experiment
+from nasbench.search.disk_record import RECORD
 from nasbench.storage.checkpoints import LOG
 from nasbench_registry import UserError
 
@@ -104,8 +105,11 @@ def chaos(
 ) -> Chaos:
     """Run an experiment twice: undisturbed with one worker, and on a cluster whose parts are killed.
 
+    A search that looks its results up needs no cluster: of it the process is killed, again and again.
+
     Args:
-        experiment: the file; its controller must not depend on the order of results, its metrics not on measurement.
+        experiment: the file; its controller must not depend on the order of results, unless it has one worker; its
+            metrics not on measurement.
         folder: gets the two runs, `calm` and `rough`.
         candidates: of each run.
         faults: kills, of each kind in turn in a random order, at random moments.
@@ -128,16 +132,36 @@ def chaos(
     calm.wait()
     calm_seconds = time.monotonic() - started
     rng = random.Random(seed)
-    planned = _plan(rng, candidates, faults)
-    rough = _disturbed(folder / "rough", words, planned, rng, on_event)
+    alone = load_experiment(experiment, overrides).evaluator is not None
+    planned = _plan(rng, candidates, faults, ("driver",) if alone else KINDS)
+    disturbed = _killed if alone else _disturbed
+    rough = disturbed(folder / "rough", words, planned, rng, on_event)
     return _compare(folder, planned, candidates, rough, calm_seconds)
 
 
-def _plan(rng: random.Random, candidates: int, faults: int) -> list[Fault]:
-    kinds = [KINDS[index % len(KINDS)] for index in range(faults)]
+def _plan(rng: random.Random, candidates: int, faults: int, of: Sequence[str]) -> list[Fault]:
+    kinds = [of[index % len(of)] for index in range(faults)]
     rng.shuffle(kinds)
     moments = sorted(rng.sample(range(1, max(candidates - 1, faults + 1)), faults))
     return [Fault(kind, after) for kind, after in zip(kinds, moments, strict=True)]
+
+
+def _killed(
+    run: Path, words: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
+) -> float:
+    """The run in one process, which is killed at each fault; its seconds."""
+    on_event("disturbed run in one process")
+    started = time.monotonic()
+    driver = _Driver(run, [*words, "-o", "executor={name: inline}"])
+    driver.start()
+    for fault in planned:
+        driver.wait_for(lambda after=fault.after: _count(run) >= after)  # type: ignore[misc]
+        driver.kill()
+        fault.running, fault.at_s = {}, time.monotonic() - started
+        on_event(f"{fault.at_s:5.1f} s: killed the process after {_count(run)} outcomes")
+        driver.start()
+    driver.wait()
+    return time.monotonic() - started
 
 
 def _disturbed(
@@ -216,11 +240,16 @@ class _Driver:
 
 
 def outcomes(run: Path) -> list[int]:
-    """The number of the candidate of each outcome in the journal of a run, in order."""
-    journal = run / "study.journal"
-    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
-    entries = (json.loads(line) for line in lines if b'"outcome"' in line)
-    return [int(entry["trial_id"]) for entry in entries if "outcome" in entry.get("user_attr", {})]
+    """The number of the candidate of each outcome in the record of a run, in order."""
+    record = run / RECORD
+    lines = record.read_bytes().split(b"\n")[:-1] if record.exists() else []
+    return [int(json.loads(line)["candidate"]) for line in lines if b'"outcome"' in line]
+
+
+def _count(run: Path) -> int:
+    """How many outcomes there are, for who asks again and again."""
+    record = run / RECORD
+    return record.read_bytes().count(b'"outcome"') if record.exists() else 0
 
 
 def epochs_log(run: Path) -> list[dict[str, int]]:

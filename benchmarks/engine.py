@@ -1,14 +1,16 @@
-"""``python -m benchmarks.engine``: what the orchestration of a search costs, beside Ray Tune alone and a plain loop."""
+"""``python -m benchmarks.engine``: what orchestration costs, beside Ray Tune, Optuna and a plain loop."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from benchmarks.cheap_speed import CONTROLLERS, SPACES, WAYS as CHEAP_WAYS, WINDOW, Cell, cells, measure
 from benchmarks.command import run_command
 from benchmarks.engine_speed import EngineSpeed, engine_speed
 from benchmarks.statistics import text
@@ -17,6 +19,7 @@ from nasbench.cli.output import show, tell
 from nasbench.experiment.loading import load_experiment
 from nasbench.objectives.statistics import Spread
 from nasbench.storage.files import write_json
+from nasbench_registry import one_of
 
 LABELS = {"engine": "nasbench", "ray_tune": "Ray Tune alone", "loop": "loop"}
 COLUMNS = {
@@ -31,7 +34,15 @@ COLUMNS = {
 
 def command(
     experiment: Annotated[Path, typer.Argument(help="What is trained.")] = Path("experiments/engine.yaml"),
-    candidates: Annotated[int, typer.Option(min=1, help="Evaluated in each way, in each round.")] = 12,
+    candidates: Annotated[str, typer.Option(help="Evaluated in each way; several numbers with --evaluator.")] = "12",
+    evaluator: Annotated[
+        str | None,
+        typer.Option(help="constant: one that costs nothing, in place of a training.", show_default=False),
+    ] = None,
+    spaces: Annotated[str, typer.Option(help="With --evaluator: what is searched.")] = ",".join(SPACES),
+    controllers: Annotated[str, typer.Option(help="With --evaluator: by whom.")] = ",".join(CONTROLLERS),
+    ways: Annotated[str, typer.Option(help="With --evaluator: who runs it.")] = ",".join(CHEAP_WAYS),
+    minutes: Annotated[float, typer.Option(min=0.01, help="With --evaluator: a search is ended after so many.")] = 5.0,
     workers: Annotated[int, typer.Option(min=1, help="Of the engine and of Ray Tune; the loop has one.")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Each with all three ways, in turn.")] = 3,
     run: Annotated[
@@ -42,6 +53,14 @@ def command(
     json: Json = False,
 ) -> None:
     """Evaluate the same candidates by the engine, by Ray Tune alone and by a loop; show what orchestration costs."""
+    counts = [_count(text) for text in candidates.split(",")]
+    if evaluator is not None:
+        one_of("evaluator of this benchmark", evaluator, ("constant",))
+        names = (spaces.split(","), controllers.split(","), ways.split(","))
+        _cheap(cells(counts, *names, workers=workers, minutes=minutes), json)
+        return
+    if len(counts) > 1:
+        raise typer.BadParameter("several numbers of candidates need --evaluator constant.", param_hint="--candidates")
     asked = load_experiment(experiment, override or [], seed)
     code_folder = experiment.resolve().parent
     import_from(code_folder)
@@ -49,7 +68,7 @@ def command(
     found = engine_speed(
         asked,
         folder,
-        candidates=candidates,
+        candidates=counts[0],
         workers=workers,
         rounds=rounds,
         code_folder=code_folder,
@@ -78,6 +97,39 @@ def _table(found: EngineSpeed) -> Table:
     for way, label in LABELS.items():
         table.add_row(label, *(text(found.spread(way, name), decimals) for name, (_, decimals) in COLUMNS.items()))
     return table
+
+
+def _count(text: str) -> int:
+    """A number of candidates, as it is typed."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is no number from 1.", param_hint="--candidates")
+    return int(text)
+
+
+def _cheap(asked: Sequence[Cell], json: bool) -> None:
+    """Run the cells of the table in turn; each is told as it ends."""
+    rows = []
+    table = Table(
+        title="candidates a second where evaluating costs nothing",
+        caption=(
+            f"first and last: of the first and the last {WINDOW:,} candidates. CPU: candidates a second of processor "
+            f"time of the process of the search, which other work on the machine slows down less. Memory is the most "
+            f"of that process; open is what another process takes until it has all candidates and the controller "
+            f"again. Optuna and Ray Tune search at random."
+        ),
+    )
+    headings = ("way", "space", "controller", "candidates", "a second", "first", "last", "CPU", "MiB", "open s", "MB")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("way", "space", "controller") else "right")
+    for cell in asked:
+        row = measure(cell)
+        rows.append(row)
+        words = (cell.way, cell.space, cell.controller, f"{row.done:,}")
+        numbers = (row.per_s, row.first_per_s, row.last_per_s, row.per_cpu_s, row.peak_mib, row.open_s, row.disk_mb)
+        texts = ["" if number is None else f"{number:,.3g}" if number < 100 else f"{number:,.0f}" for number in numbers]
+        tell(" ".join((*words, *(text or "-" for text in texts))))
+        table.add_row(*words, *texts)
+    show({"cells": [row.to_json() for row in rows]}, table, as_json=json)
 
 
 if __name__ == "__main__":

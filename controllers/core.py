@@ -122,6 +122,16 @@ class Controller(ABC):
         """
         return self._propose()
 
+    def lookahead(self, waiting: int) -> int:
+        """How many proposals in a row would be the same if all outcomes before them were told, at least 1.
+
+        So many may be asked for and evaluated together, and the search is that of one candidate after the other.
+
+        Args:
+            waiting: proposals that were asked for and not told of yet.
+        """
+        return 1
+
     def tell(self, outcome: Outcome) -> None:
         """Take an outcome, in any order; architectures that were never asked for are welcome (warm start).
 

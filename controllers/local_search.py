@@ -46,6 +46,12 @@ class LocalSearch(Controller):
         self.round: list[Picks] = []  # what is compared: a start, or the neighbours of the current one
         self.queue: list[Picks] = []  # members of the round that still have to be asked for
 
+    def lookahead(self, waiting: int) -> int:
+        """The rest of a round, unless the first improvement ends it."""
+        if self.first_improvement:
+            return 1
+        return max(1, len({picks for picks in self.queue if picks not in self.scores and picks not in self.running}))
+
     def _propose(self) -> Proposal | None:
         while True:
             while self.queue:

@@ -57,6 +57,10 @@ class NSGA2(Controller):
         self.parents: list[Member] = []  # the best first
         self.children: list[Member] = []
 
+    def lookahead(self, waiting: int) -> int:
+        """The rest of a generation, whose children have the same parents."""
+        return max(1, self.population - len(self.children) - waiting)
+
     def _propose(self) -> Proposal:
         if not self.parents:
             return Proposal(self.space.sample(self.rng))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from controllers.core import Controller, Proposal
 
 
@@ -12,6 +14,10 @@ class Random(Controller):
     summary = "uniform draws, the baseline"
     source = "Li & Talwalkar 2019, arXiv 1902.07638"
     multi_objective = True
+
+    def lookahead(self, waiting: int) -> int:
+        """No proposal depends on an outcome."""
+        return sys.maxsize
 
     def _propose(self) -> Proposal:
         return Proposal(self.space.sample(self.rng))

@@ -40,6 +40,10 @@ class RegularizedEvolution(Controller):
         self.members: deque[tuple[Architecture, tuple[float, ...]]] = deque(maxlen=population)
         self.founders_left = population
 
+    def lookahead(self, waiting: int) -> int:
+        """The founders, which are drawn at random."""
+        return max(1, self.founders_left)
+
     def _propose(self) -> Proposal | None:
         if self.founders_left > 0:
             self.founders_left -= 1

@@ -41,9 +41,9 @@ def check_controller(
     """What is wrong with a controller, in a sentence each; an empty list if it keeps the contract.
 
     Proposals are valid and made of Python's integers; the same seed gives the same proposals and the global random
-    generators stay as they were; outcomes come in any order, fail, or are of architectures it never asked for; a new
-    object goes on from its state as JSON; the state of another controller is refused; several scores work or are
-    refused.
+    generators stay as they were; as many as `lookahead` says may be asked for in a row; outcomes come in any order,
+    fail, or are of architectures it never asked for; a new object goes on from its state as JSON; the state of another
+    controller is refused; several scores work or are refused.
 
     Args:
         kind: the class.
@@ -99,6 +99,28 @@ def proposals_are_valid(make: Make, steps: int) -> Iterator[str]:
         if not all(type(pick) is int for pick in proposal.arch.picks):
             yield f"the picks {proposal.arch.picks} are not Python's integers; write int(pick), for they become JSON."
             return
+
+
+def lookahead_holds(make: Make, steps: int) -> Iterator[str]:
+    """As many proposals as `lookahead` says in a row are those that come one after the other."""
+    ahead, alone = make(), make()
+    asked = 0
+    while asked < steps:
+        count = ahead.lookahead(0)
+        if count < 1:
+            yield f"lookahead(0) is {count}, and at least one proposal can always be asked for."
+            return
+        row = [ahead.ask() for _ in range(min(count, steps - asked))]
+        one_by_one = _run(alone, len(row))
+        if row != one_by_one:
+            yield (
+                f"lookahead(0) was {count} after {asked} outcomes, and of so many proposals in a row one is another "
+                f"one than if the outcomes before it are told; let it return fewer."
+            )
+            return
+        for proposal in one_by_one:
+            ahead.tell(Outcome(proposal, (_value(proposal.arch),)))
+        asked += len(row)
 
 
 def same_seed_same_proposals(make: Make, steps: int) -> Iterator[str]:
@@ -189,6 +211,7 @@ def several_scores(make: Make, steps: int) -> Iterator[str]:
 
 CHECKS = (
     proposals_are_valid,
+    lookahead_holds,
     same_seed_same_proposals,
     outcomes_in_any_order,
     failures,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -15,7 +14,11 @@ from nasbench_registry.files import user_path
 if TYPE_CHECKING:
     from nasbench.search.config import SearchConfig
     from nasbench.search.record import RecordedCandidate
+    from nasbench.search.tally import Tally
     from nasbench.storage.run_folder import RunFolder
+
+
+SHOWN = 30  # members of the front in the table
 
 
 def status(run: Run, json: Json = False) -> None:
@@ -29,15 +32,13 @@ def status(run: Run, json: Json = False) -> None:
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
     """What `nasbench status --json` prints."""
-    from nasbench.objectives.reward import pareto_front
-    from nasbench.search.record import comparable, describe, utilization
-    from nasbench.search.settings import read_candidates, read_settings
+    from nasbench.search.record import describe
+    from nasbench.search.settings import read_settings
+    from nasbench.search.standing import read_standing
 
     settings = read_settings(folder)
-    candidates = read_candidates(folder, settings)
-    counts = {kind: sum(each.status == kind for each in candidates) for kind in ("running", *OUTCOMES)}
-    compared = comparable(candidates, settings.full_epochs)
-    best = max((each for each in compared if each.scores), key=lambda each: each.scores or (), default=None)
+    standing = read_standing(folder, settings)
+    tally, counts = standing.tally, standing.tally.counts
     active = folder.is_locked()
     ended = folder.read(folder.summary, ("status",))["status"] if folder.summary.exists() else None
     return {
@@ -51,29 +52,25 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
         "failed": sum(counts[kind] for kind in FAILURES),
         "infeasible": counts["infeasible"],
         "outcomes": {kind: counts[kind] for kind in OUTCOMES if counts[kind]},
-        "cached": sum(each.cached for each in candidates),
-        "front": pareto_front(settings.objectives, {each.id: each.metrics for each in compared}),
+        "cached": tally.cached,
+        "front": tally.front,
         "survivors": len(list(folder.survivors.glob("*/survivor.json"))),
-        "best": None if best is None else describe(best),
-        "utilization": utilization(candidates, settings.executor.workers),
-        "time_left_s": None if ended else search_left_s(candidates, settings.budget),
+        "best": None if tally.best is None or not tally.best.scores else describe(tally.best),
+        "utilization": tally.utilization(settings.executor.workers),
+        "time_left_s": None if ended else search_left_s(tally, settings.budget),
         "training": [
             {"id": each.id, "epoch": epoch_of(folder, each), "epochs": each.epochs or settings.full_epochs}
-            for each in candidates
-            if each.status == "running"
+            for each in standing.running.values()
         ],
     }
 
 
-def search_left_s(candidates: Sequence[RecordedCandidate], budget: SearchConfig) -> float | None:
+def search_left_s(tally: Tally, budget: SearchConfig) -> float | None:
     """Seconds of search until all candidates are finished or max_hours are over; None before the first one finished.
 
     Compression of the survivors is not counted.
     """
-    from nasbench.search.record import search_seconds
-
-    spent = search_seconds(candidates)
-    finished = sum(each.status in SCORED for each in candidates)
+    spent, finished = tally.finished_s, sum(tally.counts[kind] for kind in SCORED)
     rest = None if not finished else spent / finished * max(0, budget.candidates - finished)
     if rest is not None and budget.max_hours is not None:
         rest = min(rest, max(0.0, 3600 * budget.max_hours - spent))
@@ -100,7 +97,8 @@ def _table(told: dict[str, Any]) -> Table:
         "in training": ", ".join(
             f"candidate {each['id']} at epoch {each['epoch'] or 0} of {each['epochs']}" for each in told["training"]
         ),
-        "front": ", ".join(map(str, told["front"])),
+        "front": ", ".join(map(str, told["front"][:SHOWN]))
+        + (f" and {len(told['front']) - SHOWN:,} others" if len(told["front"]) > SHOWN else ""),
         "best": "",
         "survivors": str(told["survivors"]),
         "utilization": "" if share is None else f"{100 * share:.0f} % of the workers' time was training",

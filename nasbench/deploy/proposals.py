@@ -16,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial, TrialState
 
 from nasbench.deploy.setting import Setting
-from nasbench.storage.optuna_storage import Journal
+from nasbench.storage.optuna_storage import open_storage
 
 STUDY = "tune"
 PATIENCE = 30  # proposals that were tried before, in a row, until one is drawn by chance
@@ -48,7 +48,7 @@ class Proposals:
         self.offered, self.defaults, self.others = list(offered), list(defaults), list(others)
         self._space = _space(self.offered)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(study_name=STUDY, storage=Journal(journal), load_if_exists=True)
+        self.study = optuna.create_study(study_name=STUDY, storage=open_storage(None, journal), load_if_exists=True)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
         told = self.study.get_trials(states=(TrialState.COMPLETE,))

@@ -6,7 +6,7 @@ import contextlib
 import math
 import numbers
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,12 +50,7 @@ def evaluate(
     stopped_after: int | None = None
 
     def result(status: Status, metrics: Metrics, error: str | None = None) -> Evaluated:
-        known = _checked(metrics)
-        training = known.pop("training_seconds", 0.0)
-        cached = bool(known.pop("cached", 0.0))
-        simulated_s = known.pop("simulated_seconds", 0.0)
-        seconds = time.perf_counter() - started
-        return Evaluated(status, known, error, seconds, training, dict(curve), cached, simulated_s=simulated_s)
+        return _evaluated(status, metrics, time.perf_counter() - started, error, dict(curve))
 
     def on_epoch(epoch: int, metrics: Metrics) -> bool:
         nonlocal stopped_after
@@ -68,18 +63,86 @@ def evaluate(
 
     try:
         metrics = evaluator(Candidate(trial, evaluator.space, evaluator.task, on_epoch))
-        done = result("done", metrics) if stopped_after is None else result("stopped", metrics, _stopped(stopped_after))
+        if stopped_after is not None:
+            return _if_finite(result("stopped", metrics, _stopped(stopped_after)))
+        return _if_finite(result("done", metrics))
     except Exception as error:  # a candidate may fail in any way; the search must not
+        return _failed(error, time.perf_counter() - started, curve)
+
+
+def evaluate_many(evaluator: Evaluator, trials: Sequence[Trial], *, curve_of: str = "val_acc_pct") -> list[Evaluated]:
+    """Run an evaluator that takes several candidates at once; what it raises becomes an outcome of its kind.
+
+    Args:
+        evaluator: what scores them.
+        trials: the candidates; a single one is evaluated alone.
+        curve_of: the metric that makes the learning curve of one that is evaluated alone.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    if len(trials) == 1:
+        return [evaluate(evaluator, trials[0], curve_of=curve_of)]
+    started = time.perf_counter()
+    candidates = [Candidate(trial, evaluator.space, evaluator.task, _heard) for trial in trials]
+    try:
+        given = list(evaluator.evaluate_many(candidates))
+        if len(given) != len(trials):
+            raise WrongMetrics(f"evaluate_many returned {len(given)} results for {len(trials)} candidates.")
+    except Exception as error:  # which of them it was, each says for itself
         if is_full(error):
-            raise  # that is no fault of the candidate, which is tried again when there is room
-        if isinstance(error, InfeasibleError):
-            ended = result("infeasible", error.metrics, _words(error))
-            return replace(ended, ending=error.ending, violation=error.violation)
-        return result(_kind(error), {}, _words(error))
-    broken = [name for name, value in done.metrics.items() if not math.isfinite(value)]
-    if broken:
-        return result("diverged", {}, f"Diverged: {', '.join(broken)} is not a finite number")
-    return done
+            raise
+        return [evaluate(evaluator, trial, curve_of=curve_of) for trial in trials]
+    seconds = (time.perf_counter() - started) / len(trials)
+    return [_one_of_many(metrics, seconds) for metrics in given]
+
+
+def _heard(epoch: int, metrics: Metrics) -> bool:
+    """Nobody listens to the epochs of a cheap candidate."""
+    return True
+
+
+def _one_of_many(metrics: Metrics | Exception, seconds: float) -> Evaluated:
+    try:
+        if isinstance(metrics, Exception):
+            raise metrics
+        return _if_finite(_evaluated("done", metrics, seconds))
+    except Exception as error:  # as if it had been evaluated alone
+        return _failed(error, seconds, {})
+
+
+def _evaluated(
+    status: Status,
+    metrics: Metrics,
+    seconds: float,
+    error: str | None = None,
+    curve: Mapping[str, float] | None = None,
+) -> Evaluated:
+    """An outcome, from which what describes the evaluation is kept apart."""
+    known = _checked(metrics)
+    training = known.pop("training_seconds", 0.0)
+    cached = bool(known.pop("cached", 0.0))
+    simulated_s = known.pop("simulated_seconds", 0.0)
+    return Evaluated(status, known, error, seconds, training, dict(curve or {}), cached, simulated_s=simulated_s)
+
+
+def _if_finite(evaluated: Evaluated) -> Evaluated:
+    """The outcome, unless one of its metrics is no finite number."""
+    broken = [name for name, value in evaluated.metrics.items() if not math.isfinite(value)]
+    if not broken:
+        return evaluated
+    words = f"Diverged: {', '.join(broken)} is not a finite number"
+    return _evaluated("diverged", {}, evaluated.seconds, words, evaluated.curve)
+
+
+def _failed(error: Exception, seconds: float, curve: Mapping[str, float]) -> Evaluated:
+    """The outcome of an evaluation that ended with an exception; a full disk is no fault of the candidate's."""
+    if is_full(error):
+        raise error  # it is tried again when there is room
+    if isinstance(error, InfeasibleError):
+        ended = _evaluated("infeasible", error.metrics, seconds, _words(error), curve)
+        return replace(ended, ending=error.ending, violation=error.violation)
+    return _evaluated(_kind(error), {}, seconds, _words(error), curve)
 
 
 def _checked(metrics: Any) -> dict[str, float]:

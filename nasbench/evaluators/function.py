@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from nasbench.evaluators.candidate import Candidate
-from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.evaluator import BLOCK, Evaluator
 from nasbench.objectives.metrics import Metrics
 from search_spaces import SearchSpace, Task
 
@@ -19,7 +19,8 @@ class FunctionEvaluator(Evaluator):
     Args:
         space: that candidates belong to.
         function: takes a `Candidate` and returns numbers by name; any metric that it gives may be an objective, a
-            limit or part of a reward.
+            limit or part of a reward. If it has a method `evaluate_many`, which takes several candidates and returns
+            the metrics of each, or an exception in the place of one that failed, that is called for cheap candidates.
         task: what ``candidate.network()`` builds for; None where the space builds without one.
     """
 
@@ -28,6 +29,16 @@ class FunctionEvaluator(Evaluator):
     def __init__(self, space: SearchSpace, function: EvaluateFunction, task: Task | None = None) -> None:
         super().__init__(space, task)
         self.function = function
+
+    @property
+    def at_once(self) -> int:
+        """Several, if the function offers it."""
+        return BLOCK if callable(getattr(self.function, "evaluate_many", None)) else 1
+
+    def evaluate_many(self, candidates: Sequence[Candidate]) -> Sequence[Metrics | Exception]:
+        """What the function offers."""
+        offered: Callable[..., Sequence[Metrics | Exception]] = cast("Any", self.function).evaluate_many
+        return offered(candidates)
 
     def __call__(self, candidate: Candidate) -> Metrics:
         """What the function returns."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nasbench.evaluators.candidate import Candidate
 from nasbench.evaluators.costs import paper_costs
-from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.evaluator import BLOCK, Evaluator, attempt
 from nasbench.evaluators.proxies import IMAGES, PROXIES, probe_of, scores
 from nasbench.objectives.metrics import Metrics
 from nasbench.problems.problem import Problem
@@ -49,6 +49,15 @@ class ZeroCost(Evaluator):
     def metrics(self) -> tuple[str, ...]:
         """The proxies, then macs, params, size_bytes and proxy_seconds."""
         return (*self.proxies, *COSTS, "proxy_seconds")
+
+    @property
+    def at_once(self) -> int:
+        """Several: under Ray a proxy costs less than Ray Tune takes for a candidate."""
+        return BLOCK
+
+    def evaluate_many(self, candidates: Sequence[Candidate]) -> Sequence[Metrics | Exception]:
+        """One after the other: a batch of different networks saves nothing."""
+        return [attempt(self, candidate) for candidate in candidates]
 
     def __call__(self, candidate: Candidate) -> Metrics:
         """Build the network and look at it."""

@@ -38,10 +38,10 @@ from nasbench.problems.registry import make_problem
 from nasbench.problems.supervised import Supervised
 from nasbench.search.callbacks import Callback
 from nasbench.search.clock import SimulatedClock
+from nasbench.search.disk_record import DiskRecord
 from nasbench.search.executors.executor import Executor, ExecutorOptions
 from nasbench.search.executors.registry import get_executor
 from nasbench.search.executors.simulated import Simulated
-from nasbench.search.record import Record
 from nasbench.search.settings import read_candidates, read_settings, study_name
 from nasbench.search.study import Study
 from nasbench.search.trackers import MlflowCallback, WandbCallback
@@ -317,13 +317,13 @@ class Prepared:
             evaluator: of the same run.
         """
         asked = self.experiment
-        record = Record(
+        record = DiskRecord(
             folder.journal,
             self.space,
             asked.objectives,
             name=study_name(asked.name, asked.storage, folder),
             storage=asked.storage,
-            parts=evaluator.parts,
+            parts=None if type(evaluator).parts is Evaluator.parts else evaluator.parts,
         )
         known = evaluator.metrics
         return Study(
@@ -353,17 +353,15 @@ class Prepared:
             evaluator: of the run; one that looks results up has simulated workers.
         """
         asked = self.experiment
-        make = Simulated if evaluator.simulated else get_executor
-        return make(
-            ExecutorOptions(
-                asked.executor,
-                folder.checkpoints,
-                folder.code_folder(),
-                asked.ray,
-                asked.scheduler,
-                asked.search.candidate_minutes,
-            )
+        options = ExecutorOptions(
+            asked.executor,
+            folder.checkpoints,
+            folder.code_folder(),
+            asked.ray,
+            asked.scheduler,
+            asked.search.candidate_minutes,
         )
+        return Simulated(options) if evaluator.simulated else get_executor(options, evaluator)
 
     def callbacks(self) -> list[Callback]:
         """Those that the experiment names, and those that were given as objects."""

@@ -132,10 +132,12 @@ def violation(objectives: Sequence[Objective], metrics: Metrics) -> float:
 
 def pareto_front(objectives: Sequence[Objective], metrics: Mapping[int, Metrics]) -> list[int]:
     """The candidates that no other dominates in the objectives, by their numbers in ascending order."""
-    values = {number: objective_scores(objectives, each) for number, each in metrics.items()}
-    front: list[int] = []
+    alike: dict[tuple[float, ...], list[int]] = {}  # those with the same values: of a small space there are many
+    for number, each in metrics.items():
+        alike.setdefault(objective_scores(objectives, each), []).append(number)
+    front: list[tuple[float, ...]] = []
     # In this order nobody is dominated by somebody who comes later, so that comparing with the front is enough.
-    for number in sorted(values, key=lambda number: values[number], reverse=True):
-        if not any(dominates(values[other], values[number]) for other in front):
-            front.append(number)
-    return sorted(front)
+    for values in sorted(alike, reverse=True):
+        if not any(dominates(others, values) for others in front):
+            front.append(values)
+    return sorted(number for values in front for number in alike[values])

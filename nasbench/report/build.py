@@ -82,7 +82,8 @@ def write_report(folder: RunFolder) -> dict[str, Any]:
     candidates = read_candidates(folder, settings)
     report = _build(folder, settings, candidates)
     report["survivors"] = draw_survivors(folder.path, report["survivors"])
-    front = [candidate for candidate in candidates if candidate.id in set(report["front"])]
+    members = set(report["front"])
+    front = [candidate for candidate in candidates if candidate.id in members]
     report["drawings"] = draw_front(folder.path, front, settings.asked, report["survivors"])
     write_json(folder.report_json, report)
     write_html(report, folder.report_html)

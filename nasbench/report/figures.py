@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from nasbench.evaluators.outcomes import FAILURES
@@ -33,6 +34,7 @@ KINDS: Mapping[str, tuple[str, Record]] = {
 }
 """What candidates are called and how they are marked, by their `status`."""
 SCORED = ("done", SHORTER, STOPPED)
+COUNTED, BINS = 3000, 200  # from so many values on a histogram is counted before it is drawn, in so many bins at most
 
 
 def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> go.Figure:
@@ -90,14 +92,21 @@ def distribution(report: Record) -> go.Figure:
     }
     if not found:
         return figure
-    figure.add_histogram(
-        x=[value for _, value in found.values()],
-        nbinsx=max(8, round(2 * math.sqrt(len(found)))),
-        name="candidates",
-        marker={"color": BLUE, "opacity": 0.55, "line": {"color": "white", "width": 1}},
-        hovertemplate="%{y} candidates, %{x}<extra></extra>",
-    )
-    _survivors(figure, report, [(candidate, value, 0.0) for candidate, value in found.values()], cliponaxis=False)
+    values, bins = [value for _, value in found.values()], max(8, round(2 * math.sqrt(len(found))))
+    about: dict[str, Any] = {
+        "name": "candidates",
+        "marker": {"color": BLUE, "opacity": 0.55, "line": {"color": "white", "width": 1}},
+        "hovertemplate": "%{y} candidates, %{x}<extra></extra>",
+    }
+    if len(values) <= COUNTED:
+        figure.add_histogram(x=values, nbinsx=bins, **about)
+    else:  # a page would carry every value to count them
+        counts, edges = np.histogram(values, bins=min(bins, BINS))
+        middles, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
+        figure.add_bar(x=middles.tolist(), y=counts.tolist(), width=widths.tolist(), **about)
+    ranked = {survivor["candidate"] for survivor in report.get("survivors") or ()}
+    at_zero = [(candidate, value, 0.0) for key, (candidate, value) in found.items() if key in ranked]
+    _survivors(figure, report, at_zero, cliponaxis=False)
     _limit(figure, objective, vertical=True)
     figure.update_xaxes(title_text=escape(units.label(objective["metric"])))
     figure.update_yaxes(title_text="candidates", rangemode="tozero")
@@ -360,8 +369,9 @@ def _in_view(values: Sequence[tuple[str, float]]) -> list[float]:
     full = [value for kind, value in values if kind not in (SHORTER, STOPPED)]
     if not full:
         return [value for _, value in values]
-    reach = max(full) - min(full) or 0.1 * abs(max(full)) or 1.0
-    return [value for _, value in values if min(full) - reach <= value <= max(full) + reach]
+    low, high = min(full), max(full)
+    reach = high - low or 0.1 * abs(high) or 1.0
+    return [value for _, value in values if low - reach <= value <= high + reach]
 
 
 def _zoom(figure: go.Figure, values: Sequence[float], seen: Sequence[float]) -> list[str]:

@@ -37,7 +37,8 @@ def front(report: Record, root: Path) -> dict[str, Any]:
         "ranks": ranks,
         "members": members[:MOST],
         "joint": any(candidate.get("recipe") is not None for candidate in members[:MOST]),
-        "hidden_members": max(0, len(members) - MOST),
+        "hidden_members": max(0, len(members) - MOST) + report.get("hidden_front", 0),
+        "hidden_front": report.get("hidden_front", 0),
         "places": places,
         "templates": templates,
         "drawing_errors": {

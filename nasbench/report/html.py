@@ -14,6 +14,7 @@ from nasbench.report.curves import curve, learning_curves, quality_of, shown_cur
 from nasbench.report.failures import failed_kinds, messages
 from nasbench.report.front_page import front, quantity
 from nasbench.report.importance_bars import beyond_chance, importance_figures
+from nasbench.report.large import drawn
 from nasbench.report.operations import operations_over_epochs
 from nasbench.report.over_time import against_baseline, hypervolume_over_time
 from nasbench.report.overview import cards, found, runtime
@@ -52,7 +53,8 @@ def write_html(report: Record, path: Path) -> None:
         report: the content of ``report.json``.
         path: the file to write, in the folder of the run; the drawings that the report names are read from there.
     """
-    candidates = {candidate["id"]: candidate for candidate in report.get("candidates") or ()}
+    shown = drawn(report)
+    candidates = {candidate["id"]: candidate for candidate in shown.get("candidates") or ()}
     survivors = report.get("survivors") or ()
     write_page(
         "report.html.j2",
@@ -60,6 +62,7 @@ def write_html(report: Record, path: Path) -> None:
         report=report,
         name=str((report.get("experiment") or {}).get("name") or "search"),
         candidates=candidates,
+        all_candidates=len(report.get("candidates") or ()),
         cards=list(cards(report)),
         found=found(report),
         spent=cost_sentence(report),
@@ -70,10 +73,10 @@ def write_html(report: Record, path: Path) -> None:
         },
         figures={
             "distribution": figures.distribution(report),
-            "progress": figures.best_so_far(report),
-            "hypervolume": hypervolume_over_time(report),
-            "baseline": against_baseline(report),
-            "curves": learning_curves(report),
+            "progress": figures.best_so_far(shown),
+            "hypervolume": hypervolume_over_time(shown),
+            "baseline": against_baseline(shown),
+            "curves": learning_curves(shown),
             "agreement": agreement_figure(report.get("agreement")),
             "operations_chosen": operations_over_epochs(report, "chosen"),
             "operations_strengths": operations_over_epochs(report, "strengths"),
@@ -82,7 +85,7 @@ def write_html(report: Record, path: Path) -> None:
         progress=figures.progress_scores(report)[0],
         kinds={figures.status(candidate) for candidate in candidates.values()},
         importance=importance_figures(report),
-        shown_curves=shown_curves(report),
+        shown_curves=shown_curves(shown),
         quality=units.METRICS.get(quality_of(report), (quality_of(report), ""))[0],
         stage_figures={
             survivor["rank"]: {
@@ -97,5 +100,5 @@ def write_html(report: Record, path: Path) -> None:
         again=again(report),
         EAGER=EAGER,
         HELD_OUT=figures.HELD_OUT,
-        **front(report, path.parent),
+        **front(shown, path.parent),
     )

@@ -14,6 +14,9 @@ from nasbench.report import units
 from nasbench.search.callbacks import Callback
 from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
+from nasbench.storage.pace import Pace
+
+BURST, EVERY_S = 200, 1.0  # so many candidates in a row have a line of their own, then one in so many seconds
 
 
 class SearchProgress(Callback):
@@ -41,6 +44,8 @@ class SearchProgress(Callback):
         self._begun: tuple[int, float] | None = None  # how much was done when this process began with it, and when
         self._stopping = False
         self._repeats: list[RecordedCandidate] = []  # infeasible ones in a row
+        self._pace = Pace(BURST, EVERY_S)
+        self._unshown = 0  # candidates since the last line
 
     def __enter__(self) -> SearchProgress:
         """Start showing."""
@@ -68,6 +73,9 @@ class SearchProgress(Callback):
 
     def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
         """A candidate finished."""
+        if not self._pace.allows():
+            self._unshown += 1
+            return  # candidates come faster than anybody reads
         finished, hours = study.finished, study.budget.max_hours
         rest = self._rest_s(finished)
         if hours is not None:
@@ -80,7 +88,7 @@ class SearchProgress(Callback):
             for kind in ("stopped", *study.failures, "infeasible")
             if (count := study.count(kind))
         ]
-        parts.append(f"front {len(study.front)}")
+        parts.append(f"front {study.front_size}")
         best = study.best
         if best is not None and best.scores:
             parts.append(f"best {best.scores[0]:.2f} ({_numbers(best, study)})")
@@ -89,6 +97,8 @@ class SearchProgress(Callback):
         text = ", ".join(parts)
         self._show(finished, left, text)
         came = f"candidate {candidate.id} {units.outcome(candidate.status)}" + " (from the cache)" * candidate.cached
+        if self._unshown:
+            came, self._unshown = f"{self._unshown:,} candidates without a line; {came}", 0
         told = _numbers(candidate, study) if candidate.status in SCORED else candidate.error
         so_far = ", ".join(part for part in (f"done {study.count('done')} of {self._total}", text, left) if part)
         if candidate.status == "infeasible":

@@ -74,6 +74,13 @@ class Callbacks(Callback):
         self.members = tuple(members)
 
 
+def hears_of_fronts(callback: Callback) -> bool:
+    """Whether it does anything when the front changes, whose members are not listed for nobody."""
+    if isinstance(callback, Callbacks):
+        return any(map(hears_of_fronts, callback.members))
+    return getattr(callback.front_changed, "__func__", None) is not Callback.front_changed
+
+
 def _to_all(event: str) -> Callable[..., None]:
     def tell(self: Callbacks, *words: Any) -> None:
         for member in self.members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from nasbench.search.select import choose_survivors
@@ -9,6 +10,7 @@ from nasbench.search.study import Study
 from nasbench.storage.checkpoints import Checkpoints
 
 GB = 1e9
+LOOK_EVERY_S = 1.0
 
 
 class Disk:
@@ -27,8 +29,9 @@ class Disk:
     ) -> None:
         self.study, self.checkpoints, self.folder = study, checkpoints, folder
         self.keep, self.max_gb = keep, max_gb
+        self._next_look = 0.0
         there = self.checkpoints.sizes()
-        for candidate in study.candidates:
+        for candidate in study.candidates if there else ():
             if candidate.status != "running":
                 self.checkpoints.forget(candidate.id, there)
 
@@ -36,7 +39,10 @@ class Disk:
         """Call it when a candidate finished: its state of training goes, and so do weights beyond the best ones."""
         there = self.checkpoints.sizes()
         self.checkpoints.forget(number, there)
-        self._limit(there)
+        now = time.monotonic()
+        if there or now >= self._next_look:  # without weights the folder grows slowly, whatever the candidates cost
+            self._limit(there)
+            self._next_look = now + LOOK_EVERY_S
 
     def _limit(self, there: dict[str, int]) -> None:
         keep, limit = self.keep, self.max_gb

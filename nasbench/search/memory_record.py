@@ -11,7 +11,7 @@ from search_spaces import SearchSpace
 
 
 class MemoryRecord:
-    """Every candidate of a study, in memory alone; see `nasbench.search.record.Record`.
+    """Every candidate of a study, in memory alone; see `nasbench.search.disk_record.DiskRecord`.
 
     Args:
         space: whose architectures are recorded.
@@ -22,9 +22,15 @@ class MemoryRecord:
         self.space, self.objectives = space, objectives
         self.candidates: dict[int, RecordedCandidate] = {}
 
-    def create(self, trial: Trial) -> None:
+    def create(self, trial: Trial, asks: int = 1, *, block: bool = False) -> None:
         """Write down that a candidate is running; its notation is not needed in memory, and left out."""
         self.candidates[trial.number] = RecordedCandidate(trial.number, trial.arch, trial.epochs)
+
+    def waited(self, asks: int, *, block: bool = False) -> None:
+        """Nothing: no process goes on with this record."""
+
+    def flush(self) -> None:
+        """Nothing: there is no disk."""
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Write down what a running candidate is worth after an epoch."""

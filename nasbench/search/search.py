@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nasbench.evaluators.evaluator import Evaluator
-from nasbench.search.callbacks import Callback
+from nasbench.search.callbacks import Callback, hears_of_fronts
 from nasbench.search.disk import Disk
 from nasbench.search.executors.executor import Executor
 from nasbench.search.interrupt import stoppable
@@ -39,20 +39,19 @@ def search(
         KeyboardInterrupt: the user ended it; it can be resumed.
     """
     scalars = None if tensorboard is None else Scalars(study, tensorboard)
-    front = study.front
+    changes, listed = study.front_changes, hears_of_fronts(callback)
 
     def on_result(candidate: RecordedCandidate) -> None:
-        nonlocal front
+        nonlocal changes
         if disk is not None:
             disk.tidy(candidate.id)
         if scalars is not None:
             scalars.candidate(candidate)
         callback.candidate_done(candidate, study)
-        if candidate.status == "done":
-            now = study.front
-            if now != front:
-                front = now
-                callback.front_changed(front, study)
+        if study.front_changes != changes:
+            changes = study.front_changes
+            if listed:
+                callback.front_changed(study.front, study)
 
     study.on_retry = lambda number, evaluated: callback.retry(number, evaluated.status, evaluated.error)
     study.hear_of_work(lambda text: callback.advance(study.finished, text))
@@ -61,6 +60,9 @@ def search(
     try:
         with stoppable(study, callback.stopping, handle_signals=handle_signals):
             executor.run(study, evaluator, on_result)
+    except KeyboardInterrupt:
+        study.record.flush()
+        raise
     finally:
         if scalars is not None:
             scalars.close()

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Reward
 from nasbench.search.config import ExecutorConfig, OutcomesConfig, SearchConfig
-from nasbench.search.record import Record, RecordedCandidate
+from nasbench.search.disk_record import DiskRecord
+from nasbench.search.record import RecordedCandidate
 from nasbench.storage.run_folder import RunFolder, damaged_config
 
 _REWARD: TypeAdapter[Reward] = TypeAdapter(Reward)
@@ -87,11 +88,9 @@ def read_settings(folder: RunFolder) -> RunSettings:
 def read_candidates(folder: RunFolder, settings: RunSettings) -> list[RecordedCandidate]:
     """Every candidate of a run, by number; nothing is written, so a search may go on meanwhile."""
     storage = settings.asked["storage"]
-    if storage is None and not folder.journal.exists():
-        return []  # the search has not begun; latency is being measured
     name = study_name(settings.name, storage, folder)
-    record = Record(folder.journal, None, settings.objectives, name=name, storage=storage, mend=False)
-    return [record.candidates[number] for number in sorted(record.candidates)]
+    record = DiskRecord(folder.journal, None, settings.objectives, name=name, storage=storage, mend=False)
+    return list(record.candidates.values())
 
 
 def study_name(name: str, storage: str | None, folder: RunFolder) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +20,10 @@ from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Reward, broken_limit, needed_metrics, scores, violation
 from nasbench.search.clock import SimulatedClock, WallClock
 from nasbench.search.config import OutcomesConfig, SearchConfig
+from nasbench.search.disk_record import DiskRecord, Event
 from nasbench.search.memory_record import MemoryRecord
-from nasbench.search.record import Record, RecordedCandidate, comparable, search_seconds, utilization
+from nasbench.search.record import RecordedCandidate, comparable
+from nasbench.search.standing import STANDING, write_standing
 from nasbench.search.tally import Tally
 from nasbench.storage.files import read_json, write_json
 from nasbench_registry import UserError
@@ -27,14 +31,28 @@ from search_spaces import Architecture, SearchSpace
 
 MAX_REPEATS = 1000  # proposals in a row that were all known already: the controller has seen what it can reach
 MAX_INFEASIBLE = 200  # candidates in a row over a hard limit: nothing, or next to nothing, meets it
+STATE_EVERY = 10  # times what the last one took pass between two states of the controller, and
+STATE_EVERY_S = 1.0  # at least so much
+
+REMEDY = "delete it: the controller is then told again what came of all candidates in the record"
+
+log = logging.getLogger(__name__)
+
+Block = deque[tuple[int, Proposal]]
+"""Proposals that were asked for together, with their candidates; the controller hears of them in this order."""
+
+
+class _Differs(Exception):
+    """A controller proposes something else than what is recorded."""
 
 
 class Study:
     """Hands out candidates and takes their results; goes on where a killed process stood.
 
-    Before a candidate is handed out, the controller's state and the candidate are on disk; a result is in the journal
-    before the controller hears of it. So a finished candidate is never lost or evaluated twice, and one that was
-    running when the process died is handed out again, under its number.
+    Before a candidate is handed out, it is in the record; a result is in the record before the controller hears of it.
+    So a finished candidate is never lost or evaluated twice, and one that was running when the process died is handed
+    out again, under its number. The controller's state is written now and then; what it was asked and told since is
+    repeated from the record, which brings it to where it stood.
 
     An architecture that was evaluated before, in another notation or not, is answered from the record. A failed
     attempt is followed by another one as far as the policy of its kind allows.
@@ -64,7 +82,7 @@ class Study:
         objectives: Sequence[Objective],
         reward: Reward,
         budget: SearchConfig,
-        record: Record | MemoryRecord,
+        record: DiskRecord | MemoryRecord,
         *,
         outcomes: OutcomesConfig | None = None,
         full_epochs: int = 1,
@@ -90,24 +108,29 @@ class Study:
         """Called when a failed attempt will be followed by another one."""
         self.clock = clock or WallClock()
         self._state = state
+        self._state_due = 0.0
         self._history = history
         self._identity = identity or self.space.canonical
-        self._start_with = [self._identity(arch) for arch in start_with]
+        self._start_with = list(dict.fromkeys(self._identity(arch) for arch in start_with))
+        self._started_with = 0  # so many of these were proposed
         self._running: dict[int, Proposal] = {}
         self._out: set[int] = set()  # those of `_running` that an executor has now
+        self._blocks: dict[int, Block] = {}  # of running candidates that were asked for together with others
         self._twins: dict[int, list[Proposal]] = {}  # further proposals of what a running candidate is, too
-        self._again: list[int] = []  # were running when the process died, or will be tried again
-        self._known: dict[tuple[Architecture, int], int] = {}
+        self._again: deque[int] = deque()  # were running when the process died, or will be tried again
+        self._alone: set[int] = set()  # of these, those that ended a process together with others
+        self._small = max(self.space.layout.sizes, default=0) <= 256  # then picks are bytes, which take less memory
+        self._known: dict[tuple[bytes | tuple[int, ...], int], int] = {}
+        self._next = 0  # number of the next new candidate
+        self._waits = False  # the controller waits for an outcome
         self._infeasible_in_a_row = 0
         self._stopped_for: str | None = None
         self._controller = controller
         self._tally = Tally(self.objectives, full_epochs, self.record.candidates.values())
         self._resume()
-        known = {arch for arch, _ in self._known}
-        self._start_with = [arch for arch in dict.fromkeys(self._start_with) if arch not in known]
-        for candidate in self.candidates:
+        for candidate in self.record.candidates.values() if self.stop_at else ():
             self._look_at_goal(candidate)
-        self._earlier_s = search_seconds(self.candidates)
+        self._earlier_s = self._tally.finished_s
         self._started = self.clock.now()
 
     # ---- what the run looks like
@@ -159,6 +182,16 @@ class Study:
         return self._tally.front
 
     @property
+    def front_size(self) -> int:
+        """How many these are."""
+        return self._tally.front_size
+
+    @property
+    def front_changes(self) -> int:
+        """How often the front got another member."""
+        return self._tally.changes
+
+    @property
     def elapsed_s(self) -> float:
         """Seconds of search so far; pauses between resumes are left out."""
         return self._earlier_s + self.clock.now() - self._started
@@ -166,7 +199,7 @@ class Study:
     @property
     def utilization(self) -> float | None:
         """What share of the workers' time was training so far; None before the first outcome."""
-        return utilization(self.record.candidates.values(), self.workers)
+        return self._tally.utilization(self.workers)
 
     def hear_of_work(self, hear: Callable[[str], None]) -> None:
         """Have the lines told that a controller has for the user while it works long until its next proposal."""
@@ -184,38 +217,67 @@ class Study:
         Raises:
             SearchFinished: there will be no further candidate; `stop_reason` says why.
         """
+        return next(iter(self.next_trials(1)), None)
+
+    def next_trials(self, count: int) -> list[Trial]:
+        """Up to so many candidates to evaluate; none while the controller waits for running ones.
+
+        They are several only as far as the controller would propose the same whatever came of those before them, and it
+        hears of them in their order: one after the other they would be no others.
+
+        Raises:
+            SearchFinished: there will be no further candidate; `stop_reason` says why.
+        """
         if self._again and self._stopped_for is None:
-            return self._give(self._again.pop(0))
+            return self._give_again(count)
         reason = self._why_stop()
-        if reason is None and self.finished + len(self._running) >= self.budget.candidates:
-            return None
-        for _ in range(MAX_REPEATS + len(self._start_with)):
-            if reason is not None:
+        room = self.budget.candidates - self.finished - len(self._running)
+        if reason is None and (room <= 0 or self._waits):
+            return []
+        block: Block | None = Block() if count > 1 else None
+        trials: list[Trial] = []
+        asks = repeats = row = ahead = 0  # since the last candidate that was new; in a row; since the block began
+        while reason is None and len(trials) < min(count, room):
+            if not block:
+                ahead, row = self._lookahead() if block is not None else 1, 0
+            elif row >= ahead:
+                break
+            if repeats >= MAX_REPEATS + len(self._start_with) - self._started_with:
+                reason = (
+                    f"controller {self.controller_name} found {self.finished:,} of {self.budget.candidates:,} "
+                    f"candidates, and its last {MAX_REPEATS:,} proposals were all known already"
+                )
                 break
             try:
-                proposal = Proposal(self._start_with.pop(0)) if self._start_with else self._controller.ask()
+                proposal = self._ask()
             except SearchFinished:
                 reason = f"controller {self.controller_name} has nothing more to propose"
                 if self._controller.ends_by_itself:
                     reason = "complete"
                 break
+            asks, row = asks + 1, row + 1
             if proposal is None:
-                self._save()
-                if not self._running:
-                    raise stalled(self.controller_name)
-                return None
-            trial = self._hand_out(proposal)
-            if trial is not None:
-                return trial
-        else:
-            reason = (
-                f"controller {self.controller_name} found {self.finished:,} of {self.budget.candidates:,} candidates, "
-                f"and its last {MAX_REPEATS:,} proposals were all known already"
-            )
+                self._waits = True
+                break
+            number = self._place(proposal, block)
+            if number is None:
+                repeats += 1
+                continue
+            trials.append(self._create(number, asks, block=bool(trials)))
+            asks = repeats = 0
+        if reason is None and asks:
+            self.record.waited(asks, block=bool(trials))
+            if self._waits and not self._running:
+                raise stalled(self.controller_name)
+        if trials:
+            return [self._give(trial) for trial in trials]
+        if reason is None:
+            return []
         self.stop_reason = reason
         if self._out:
-            return None
-        self._save()
+            return []
+        self._save(at_once=True)
+        self.record.flush()
         raise SearchFinished(reason)
 
     def report(self, number: int, epoch: int, value: float) -> None:
@@ -226,6 +288,14 @@ class Study:
     def stop(self, reason: str) -> None:
         """Hand out nothing more, now; what is running may finish, and the search ends with this reason."""
         self._stopped_for = self._stopped_for or reason
+
+    def give_back(self, numbers: Sequence[int]) -> None:
+        """Take candidates back whose process ended with several of them: each is handed out again, alone."""
+        for number in numbers:
+            if number in self._out:
+                self._out.discard(number)
+                self._again.append(number)
+                self._alone.add(number)
 
     def finish(self, number: int, evaluated: Evaluated) -> RecordedCandidate | None:
         """Take the result of a candidate.
@@ -312,40 +382,83 @@ class Study:
             return f"{MAX_INFEASIBLE} candidates in a row broke a hard limit; loosen the limits of the objectives"
         return None
 
-    def _hand_out(self, proposal: Proposal) -> Trial | None:
-        """A trial for a new architecture; None for a known one, whose outcome the controller is told at once."""
+    def _ask(self) -> Proposal | None:
+        """The next proposal: those to begin with, then those of the controller."""
+        if self._started_with < len(self._start_with):
+            self._started_with += 1
+            return Proposal(self._start_with[self._started_with - 1])
+        return self._controller.ask()
+
+    def _lookahead(self) -> int:
+        """How many proposals in a row lose nothing by not knowing what came of the others."""
+        left = len(self._start_with) - self._started_with
+        if left:
+            return left
+        untold = sum(map(len, {id(block): block for block in self._blocks.values()}.values()))
+        alone = sum(number not in self._blocks for number in self._running)
+        return max(1, self._controller.lookahead(untold + alone + sum(map(len, self._twins.values()))))
+
+    def _place(self, proposal: Proposal, block: Block | None) -> int | None:
+        """The number of a new candidate; None for a known one, whose outcome the controller is told as soon as it may.
+
+        Args:
+            proposal: of the controller.
+            block: what was asked for together with it and is not told yet; None if nothing else is.
+        """
         key = self._key(proposal)
         known = None if self.budget.repeats == "evaluated" else self._known.get(key)
-        if known is not None and known in self._running:
+        if known is None or known >= self._next:  # in a replay, what is known by now was not known then
+            number, self._next = self._next, self._next + 1
+            self._running[number] = proposal
+            self._known[key] = number
+            if block is not None:
+                block.append((number, proposal))
+                self._blocks[number] = block
+            return number
+        if known in self._running and (block is None or self._blocks.get(known) is not block):
             self._twins.setdefault(known, []).append(proposal)
-            return None
-        if known is not None:
-            self._controller.tell(self._outcome(proposal, known))
-            return None
-        number = len(self.record.candidates)
-        self._running[number] = proposal
-        self._known[key] = number
-        self._save()
-        self._create(number)
-        return self._give(number)
+        elif block:
+            block.append((known, proposal))
+        else:
+            self._hear(proposal, known)
+        return None
 
-    def _key(self, proposal: Proposal) -> tuple[Architecture, int]:
+    def _key(self, proposal: Proposal) -> tuple[bytes | tuple[int, ...], int]:
         """Equal for proposals whose evaluation would be the same."""
-        return self._identity(proposal.arch), proposal.epochs or self.full_epochs
+        picks = self._identity(proposal.arch).picks
+        return bytes(picks) if self._small else picks, proposal.epochs or self.full_epochs
 
     def _proposal(self, saved: Sequence[Any]) -> Proposal:
         picks, epochs = saved
         return Proposal(self.space.architecture(picks), epochs)
 
-    def _give(self, number: int) -> Trial:
-        self._out.add(number)
-        return self._trial(number, history=() if self._history is None else self._history(self.candidates))
+    def _give(self, trial: Trial) -> Trial:
+        self._out.add(trial.number)
+        return trial if self._history is None else replace(trial, history=self._history(self.candidates))
 
-    def _create(self, number: int) -> None:
-        self.record.create(self._trial(number))
+    def _give_again(self, count: int) -> list[Trial]:
+        """Candidates that were handed out before; one that failed, or ended a process with others, comes alone."""
+        given: list[Trial] = []
+        while self._again and len(given) < count:
+            number = self._again[0]
+            alone = number in self._alone or bool(self.record.candidates[number].attempts)
+            if alone and given:
+                break
+            self._again.popleft()
+            self._alone.discard(number)
+            given.append(self._give(self._trial(number)))
+            if alone:
+                break
+        return given
+
+    def _create(self, number: int, asks: int = 1, *, block: bool = False) -> Trial:
+        trial = self._trial(number)
+        self.record.create(trial, asks, block=block)
         self._tally.begin()
+        self._save()
+        return trial
 
-    def _trial(self, number: int, history: History = ()) -> Trial:
+    def _trial(self, number: int) -> Trial:
         proposal = self._running[number]
         known = self.record.candidates.get(number)
         attempts = known.attempts if known is not None else []
@@ -358,71 +471,163 @@ class Study:
             full_epochs=self.full_epochs,
             attempt=len(attempts),
             accumulate=2**too_large,
-            history=history,
         )
 
     def _tell(self, number: int) -> None:
-        for proposal in (self._running.pop(number), *self._twins.pop(number, ())):
-            self._controller.tell(self._outcome(proposal, number))
+        """Let the controller hear what came of a candidate, unless others of its block come first."""
+        proposal, block = self._running.pop(number), self._blocks.pop(number, None)
+        if block is None:
+            self._hear(proposal, number)
+        while block and block[0][0] not in self._running:
+            ended, proposal = block.popleft()
+            self._hear(proposal, ended)
+        for twin in self._twins.pop(number, ()):
+            self._hear(twin, number)
+
+    def _hear(self, proposal: Proposal, number: int) -> None:
+        self._waits = False
+        self._controller.tell(self._outcome(proposal, number))
 
     def _outcome(self, proposal: Proposal, number: int) -> Outcome:
         candidate = self.record.candidates[number]
         return Outcome(proposal, candidate.scores, candidate.violation, candidate.seconds)
 
-    def _save(self) -> None:
-        if self._state is None:
+    def _save(self, *, at_once: bool = False) -> None:
+        """Write the state of the controller, if it is time: not so often that it would be what a search waits for."""
+        if self._state is None or isinstance(self.record, MemoryRecord):
             return
-        state: Mapping[str, Any] = {
+        began = time.monotonic()
+        if began < self._state_due and not at_once:
+            return
+        self.record.commit()  # a state is never ahead of the record
+        write_json(self._state, self._snapshot(self.record), indent=None)
+        running = [number for number in self._running if self.record.candidates[number].status == "running"]
+        write_standing(self._state.with_name(STANDING), self._tally, running, self.record)
+        took = time.monotonic() - began
+        self._state_due = began + took + max(STATE_EVERY_S, STATE_EVERY * took)
+
+    def _snapshot(self, record: DiskRecord) -> Mapping[str, Any]:
+        blocks = {id(block): block for block in self._blocks.values()}.values()
+        return {
             "state": self._controller.state_dict(),
             "running": {number: _to_json(proposal) for number, proposal in self._running.items()},
             "twins": {number: [_to_json(each) for each in twins] for number, twins in self._twins.items()},
-            "known": len(self._known),  # candidates that this state is aware of: those numbered below
+            "blocks": [[[number, _to_json(proposal)] for number, proposal in block] for block in blocks],
+            "known": self._next,  # candidates that this state is aware of: those numbered below
+            "started_with": self._started_with,
+            "waits": self._waits,
+            "record": record.identity,
+            "lines": record.lines,
         }
-        write_json(self._state, state)
 
     def _resume(self) -> None:
         """Go on from what is on disk; the record may be ahead of the controller's state, which may even be lost."""
-        for candidate in self.candidates:
+        record, state = self.record, self._state
+        for candidate in record.candidates.values():
             self._known[self._key(Proposal(candidate.arch, candidate.epochs))] = candidate.id
-        known = 0
-        if self._state is not None and self._state.exists():
-            known, running = self._load(self._state)
-            lost = [number for number in range(known) if number not in (*self.record.candidates, *running)]
-            if lost:
-                raise UserError(
-                    f"{self._state} knows {known} candidates, and the record lacks {len(lost)} of them, the first of "
-                    f"them number {lost[0]}; restore the record, or delete that file to go on without them."
+        if isinstance(record, MemoryRecord):
+            self._next = len(record.candidates)
+            return
+        saved: Mapping[str, Any] = {"state": self._controller.state_dict()}  # of one that was asked and told nothing
+        lines = 0
+        if state is not None and state.exists():
+            saved = read_json(state, REMEDY, ("state", "running", "twins", "known"))
+            lines = saved.get("lines", -1) if saved.get("record") == record.identity else -1
+            self._take_state(saved)
+        try:
+            self._replay(record, lines)
+        except _Differs as difference:
+            if str(difference):
+                log.warning(
+                    "controller %s %s; it is told what came of all candidates since its last state instead",
+                    self.controller_name,
+                    difference,
                 )
-            for number in sorted(running):
-                self._take_up(number, running[number])
-        for candidate in self.candidates:
-            if candidate.id >= known:
-                self._take_up(candidate.id, Proposal(candidate.arch, candidate.epochs))
+            self._take_state(saved)
+            self._tell_since_state(record)
+        self._next = len(record.candidates)
+        self._again.extend(sorted(self._running))
+        kept = [arch for arch in self._start_with[self._started_with :] if self._key(Proposal(arch)) not in self._known]
+        self._start_with = [*self._start_with[: self._started_with], *kept]
 
-    def _load(self, state: Path) -> tuple[int, dict[int, Proposal]]:
-        """Give the controller its state; how many candidates it is aware of, and those that were running."""
-        remedy = "delete it: the controller is then told again what came of all candidates in the record"
-        saved = read_json(state, remedy, ("state", "running", "twins", "known"))
+    def _replay(self, record: DiskRecord, lines: int) -> None:
+        """Ask and tell the controller what it was asked and told after so many lines of the record.
+
+        Raises:
+            _Differs: it proposes something else, or the lines are not known.
+        """
+        if not 0 <= lines <= record.lines:
+            raise _Differs
+        events = list(record.events(lines))
+        grouped, goes_on = [False] * len(events), False  # whether a further one of the same block follows
+        for position in reversed(range(len(events))):
+            if events[position].asks is not None:
+                grouped[position], goes_on = goes_on, events[position].block
+        block: Block | None = None
+        for event, more in zip(events, grouped, strict=True):
+            if event.asks is None:
+                assert event.number is not None, "an outcome is that of a candidate"
+                self._tell(event.number)
+                continue
+            if not event.asks:
+                raise _Differs  # the record was taken over, and does not know of proposals
+            if not event.block:
+                block = Block() if more else None
+            for left in reversed(range(event.asks)):
+                self._ask_again(record, event, block, last=not left)
+
+    def _ask_again(self, record: DiskRecord, event: Event, block: Block | None, *, last: bool) -> None:
+        other = "does not propose again what it proposed before"
+        try:
+            proposal = self._ask()
+        except SearchFinished:
+            raise _Differs(other) from None
+        number = None if proposal is None else self._place(proposal, block)
+        if number != (event.number if last else None) or (proposal is None and not last):
+            raise _Differs(other)
+        if proposal is None:
+            self._waits = True
+        elif number is not None and record.candidates[number].arch != proposal.arch:
+            raise _Differs(other)
+
+    def _tell_since_state(self, record: DiskRecord) -> None:
+        """Take up the candidates that a state of the controller is not aware of, without having asked for them."""
+        lost = [
+            number for number in range(self._next) if number not in record.candidates and number not in self._running
+        ]
+        if lost:
+            raise UserError(
+                f"{self._state} knows {self._next} candidates, and the record lacks {len(lost)} of them, the first of "
+                f"them number {lost[0]}; restore the record, or delete that file to go on without them."
+            )
+        for candidate in record.candidates.values():
+            if candidate.id >= self._next:
+                self._running[candidate.id] = Proposal(candidate.arch, candidate.epochs)
+        for number in sorted(self._running):
+            if number not in record.candidates:  # an earlier version died between its two writes
+                self._create(number)
+                self._known[self._key(self._running[number])] = number
+            elif record.candidates[number].status != "running":
+                self._tell(number)
+
+    def _take_state(self, saved: Mapping[str, Any]) -> None:
+        """Take up a state that was written, or that a controller begins with."""
         try:
             self._controller.load_state_dict(saved["state"])
-            self._twins = {int(n): [self._proposal(each) for each in twins] for n, twins in saved["twins"].items()}
-            return int(saved["known"]), {int(n): self._proposal(each) for n, each in saved["running"].items()}
+            self._running = {int(n): self._proposal(each) for n, each in saved.get("running", {}).items()}
+            self._twins = {int(n): [self._proposal(e) for e in each] for n, each in saved.get("twins", {}).items()}
+            self._blocks = {}
+            for entries in saved.get("blocks", ()):
+                block = Block((int(number), self._proposal(each)) for number, each in entries)
+                self._blocks |= {number: block for number, _ in block if number in self._running}
+            self._next = int(saved.get("known", 0))
+            self._started_with = int(saved.get("started_with", 0))
+            self._waits = bool(saved.get("waits", False))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             raise UserError(
-                f"{state} holds no state of controller {self.controller_name!r} ({why}); {remedy}."
+                f"{self._state} holds no state of controller {self.controller_name!r} ({why}); {REMEDY}."
             ) from None
-
-    def _take_up(self, number: int, proposal: Proposal) -> None:
-        """Hand out a candidate again that was running, or tell the controller what came of it."""
-        self._running[number] = proposal
-        if number not in self.record.candidates:  # the process died between the two writes
-            self._create(number)
-            self._known[self._key(proposal)] = number
-        if self.record.candidates[number].status == "running":
-            self._again.append(number)
-        else:
-            self._tell(number)
 
 
 def network_seed(seed: int, space: SearchSpace, arch: Architecture) -> int:

@@ -16,6 +16,9 @@ from nasbench.evaluators.outcomes import SCORED
 from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.search.tally import Tally
+from nasbench.storage.pace import Pace
+
+BURST, EVERY_S = 1000, 0.2
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +27,8 @@ class Scalars:
     """Writes what a search has found so far, by the number of outcomes, and the learning curve of each candidate.
 
     The record is the truth: a resumed run writes the scalars of earlier outcomes anew, so none is missing or there
-    twice. A disk that refuses them does not end the search.
+    twice. Of candidates that end faster than anybody looks, `BURST` are written and then one in `EVERY_S`; every one is
+    counted. A disk that refuses them does not end the search.
 
     Args:
         study: whose candidates are shown.
@@ -42,19 +46,29 @@ class Scalars:
         except OSError as error:
             self._give_up(error)
         ended = [candidate for candidate in study.candidates if candidate.status != "running"]
-        for candidate in sorted(ended, key=lambda each: (each.finished_s, each.id)):
-            self.candidate(candidate)
+        ended.sort(key=lambda each: (each.finished_s, each.id))
+        every = -(-len(ended) // BURST) or 1
+        for position, candidate in enumerate(ended, start=1):
+            self.candidate(candidate, shown=position % every == 0 or position == len(ended))
+        self._pace = Pace(BURST, EVERY_S)
 
-    def candidate(self, candidate: RecordedCandidate) -> None:
-        """Add a candidate that ended, and what is known with it: the best score, the front, the utilization."""
+    def candidate(self, candidate: RecordedCandidate, *, shown: bool | None = None) -> None:
+        """Add a candidate that ended, and what is known with it: the best score, the front, the utilization.
+
+        Args:
+            candidate: that ended.
+            shown: whether it is written, or only counted; None writes it unless many come at once.
+        """
         if self._file is None:
             return
         self._steps += 1
         tally = self._tally
         tally.begin()
         tally.end(candidate)
+        if not (self._pace.allows() if shown is None else shown):
+            return
         values = {f"outcomes/{kind}": float(count) for kind, count in tally.counts.items() if kind != "running"}
-        values["search/front_size"] = float(len(tally.front))
+        values["search/front_size"] = float(tally.front_size)
         if candidate.finished_s:
             workers = self.study.workers
             values["search/utilization"] = tally.trained_s / (workers * candidate.finished_s)

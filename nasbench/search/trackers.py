@@ -61,7 +61,7 @@ class MlflowCallback(Callback):
         best = study.best
         if best is not None and best.scores:
             self._client.log_metric(self._run, "best_score", best.scores[0], step=candidate.id)
-        self._client.log_metric(self._run, "front_size", len(study.front), step=candidate.id)
+        self._client.log_metric(self._run, "front_size", study.front_size, step=candidate.id)
 
     def stage_done(self, rank: int, stage: Mapping[str, Any]) -> None:
         """Write down what a stage of a survivor measured."""
@@ -127,7 +127,7 @@ class WandbCallback(Callback):
     def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
         """Write the candidate down."""
         best = study.best
-        row: dict[str, Any] = {"candidate": candidate.id, "status": candidate.status, "front_size": len(study.front)}
+        row: dict[str, Any] = {"candidate": candidate.id, "status": candidate.status, "front_size": study.front_size}
         row |= {f"choice/{name}": option for name, option in candidate.choices.items()}
         if best is not None and best.scores:
             row["best_score"] = best.scores[0]

@@ -12,6 +12,8 @@ from typing import Any
 
 from nasbench_registry import UserError
 
+LONG = 1000  # entries of a list
+
 
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` of a text in UTF-8."""
@@ -58,9 +60,26 @@ def of_file(path: Path) -> Iterator[None]:
         raise
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """`write_text` of a JSON document; a number that is not finite becomes null."""
-    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+def write_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
+    """`write_bytes` of a JSON document; a number that is not finite becomes null.
+
+    A long list has a line for each entry, and is never in memory as one text.
+    """
+    gap = "\n" + " " * indent if indent is not None else ""
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
+        file.write("{")
+        for position, (key, each) in enumerate(value.items()):
+            file.write(f"{',' * (position > 0)}{gap}{json.dumps(str(key))}: ")
+            if isinstance(each, list) and len(each) > LONG:
+                for number, entry in enumerate(each):
+                    file.write(f"{'[' if number == 0 else ','}\n{json.dumps(finite(entry))}")
+                file.write("]")
+            else:
+                text = json.dumps(finite(each), indent=indent)
+                file.write(text.replace("\n", gap) if gap else text)
+        file.write(f"{gap[:1] if value else ''}}}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: Path, remedy: str, keys: Collection[str] = ()) -> dict[str, Any]:

@@ -6,15 +6,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import JournalFileBackend
 
 from nasbench.storage.disk_errors import disk_error
 from nasbench.storage.files import of_file
@@ -37,7 +36,8 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         UserError: a variable is not set, the driver of the database is not installed, or nothing answers there.
     """
     if url is None:
-        return Journal(journal)
+        with of_file(journal):
+            return JournalStorage(JournalFileBackend(str(journal)))
     filled = _fill(url)
     try:
         # A connection that broke while nobody used it is replaced before it is used.
@@ -49,56 +49,6 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
         ) from None
     except _lost(ValueError) as error:
         raise UserError(f"storage {url!r} cannot be opened: {_words(error)}.") from None
-
-
-class Journal(JournalStorage):
-    """Optuna's storage in a journal file, whose entries can be written together.
-
-    Args:
-        path: of the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.entries = _Entries(path)
-        super().__init__(self.entries)
-
-
-def together(storage: BaseStorage) -> AbstractContextManager[None]:
-    """What is written into a journal in the context is written at its end, at once; a database is left to itself.
-
-    Each write waits for the disk, and meanwhile a worker waits for its next candidate.
-    """
-    return storage.entries.together() if isinstance(storage, Journal) else nullcontext()
-
-
-class _Entries(BaseJournalBackend):
-    """The lines of a journal file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with of_file(path):
-            self._file = JournalFileBackend(str(path))
-        self._held: list[dict[str, Any]] | None = None
-
-    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        return self._file.read_logs(log_number_from)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        if self._held is None:
-            with of_file(self._path):
-                self._file.append_logs(logs)
-        else:
-            self._held += logs
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        held = self._held = []
-        try:
-            yield
-        finally:
-            self._held = None
-            if held:
-                self.append_logs(held)
 
 
 class StorageLost(Exception):

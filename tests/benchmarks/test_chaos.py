@@ -1,8 +1,10 @@
 """A short form of `python -m benchmarks.chaos`: a worker, a node and the driver of a search on a cluster are killed."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -52,6 +54,18 @@ def test_nothing_is_lost_repeated_or_changed(experiment, tmp_path):
     assert [stage["name"] for stage in report["survivors"][0]["stages"]][-1] == "compiled"
     assert len({line["process"] for line in epochs_log(tmp_path / "chaos/rough")}) >= 4, "nobody died"
     assert len(heard) == 2 + len(found.faults)
+
+
+def test_a_search_of_a_table_that_is_killed_again_and_again_is_the_undisturbed_one(tmp_path):
+    """Evolution, whose every proposal depends on what it was told before."""
+    experiment = Path(__file__).parents[2] / "experiments/table.yaml"
+    if not (Path(os.environ.get("NASBENCH_DATA", "")) / "nasbench201").is_dir():
+        pytest.skip("NASBENCH_DATA names no folder with nasbench201")
+    found = chaos(experiment, tmp_path / "chaos", candidates=1500, faults=2, seed=1)
+    assert found.sound, found
+    assert [fault.kind for fault in found.faults] == ["driver"] * 2
+    outcomes = [json.loads((tmp_path / "chaos" / name / "report.json").read_text()) for name in ("calm", "rough")]
+    assert outcomes[0]["front"] == outcomes[1]["front"] and len(outcomes[0]["candidates"]) == 1500
 
 
 def test_no_cluster_at_the_address_is_said_in_one_sentence(user_folder):

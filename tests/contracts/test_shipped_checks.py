@@ -76,3 +76,12 @@ def test_a_clumsy_step_is_told_what_is_wrong():
     problems = check_step(Clumsy)
     for words in ("changes weights", "another one after JSON", "global generator of torch"):
         assert any(words in problem for problem in problems), problems
+
+
+def test_a_controller_that_promises_more_proposals_than_it_knows_is_told():
+    class Hasty(CONTROLLERS["regularized_evolution"]):
+        def lookahead(self, waiting):
+            return 30
+
+    problems = check_controller(Hasty, {"population": 10, "tournament": 3})
+    assert len(problems) == 1 and "lookahead(0) was 30 after 0 outcomes" in problems[0]

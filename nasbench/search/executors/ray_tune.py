@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import sys
 import tempfile
 
@@ -14,11 +13,8 @@ from nasbench.search.executors.deaths import Deaths
 from nasbench.search.executors.executor import Executor, OnResult
 from nasbench.search.executors.schedulers import get_scheduler, remember
 from nasbench.search.executors.searcher import make_searcher
-from nasbench.search.executors.worker import Worker, files_only, run_trial
+from nasbench.search.executors.worker import Worker, run_trial, travelling
 from nasbench.search.study import Study
-from nasbench.storage.checkpoints import Checkpoints
-from nasbench.storage.code_digest import code_digests
-from nasbench_registry import UserError
 
 
 class RayTune(Executor):
@@ -35,16 +31,7 @@ class RayTune(Executor):
         # the only process that runs serves them all, and the others never come to be.
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.config.workers)
         options = self.options
-        worker = Worker(
-            evaluator,
-            study.objectives,
-            study.reward,
-            Checkpoints(options.checkpoints.folder.absolute()),
-            quality=study.quality,
-            scheduler=options.scheduler,
-            candidate_minutes=options.candidate_minutes,
-            code=files_only(code_digests(evaluator)),
-        )
+        worker = Worker.of(study, evaluator, options)
         deaths = Deaths(worker.checkpoints, options.candidate_minutes)
         with (
             contextlib.redirect_stdout(sys.stderr),  # Ray tells of lost machines on standard output
@@ -57,13 +44,8 @@ class RayTune(Executor):
             scheduler = get_scheduler(options.scheduler, study.full_epochs)
             remember(scheduler, options.scheduler, study)
             resources = {"cpu": self.config.cpus, "gpu": self.config.gpus}
-            try:
+            with travelling():
                 trainable = tune.with_parameters(run_trial, worker=worker)
-            except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
-                raise UserError(
-                    f"the evaluator cannot travel to Ray's workers: {_last_words(error)}; keep locks, files and "
-                    f"connections out of the space and of the function, or use executor inline (workers=1)."
-                ) from error
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
@@ -82,11 +64,3 @@ class RayTune(Executor):
                 raise error.__context__ from None  # what the study raised while Tune told it of something
         if study.stop_reason is None:
             raise RuntimeError("Ray Tune ended although the search had not; resume it")
-
-
-def _last_words(error: BaseException) -> str:
-    """What the innermost cause of an exception says: Ray wraps it into pages."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import math
+import pickle
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +19,12 @@ from nasbench.evaluators.trial import Evaluated, Trial
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Reward, needed_metrics, scores
 from nasbench.search.config import Hyperband, SchedulerConfig
+from nasbench.search.executors.executor import ExecutorOptions
 from nasbench.search.executors.schedulers import SCORE, TIME
+from nasbench.search.study import Study
 from nasbench.storage.checkpoints import Checkpoints
 from nasbench.storage.code_digest import changes, code_digests
+from nasbench_registry import UserError
 
 GRACE = 1.2  # a candidate that has not noticed its own deadline after so much more time, plus these seconds, hangs
 GRACE_S = 10.0
@@ -52,6 +56,20 @@ class Worker:
     code: Mapping[str, str] = field(default_factory=dict)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
+    @classmethod
+    def of(cls, study: Study, evaluator: Evaluator, options: ExecutorOptions) -> Worker:
+        """What the workers of a search need."""
+        return cls(
+            evaluator,
+            study.objectives,
+            study.reward,
+            Checkpoints(options.checkpoints.folder.absolute()),
+            quality=study.quality,
+            scheduler=options.scheduler,
+            candidate_minutes=options.candidate_minutes,
+            code=files_only(code_digests(evaluator)),
+        )
+
     @property
     def limit_s(self) -> float | None:
         """Seconds after which a worker ends itself with the candidate that hangs in it; None never."""
@@ -63,8 +81,36 @@ def files_only(digests: Mapping[str, str]) -> dict[str, str]:
     return {name: digest for name, digest in digests.items() if ":" not in name}
 
 
+@contextmanager
+def travelling() -> Iterator[None]:
+    """Within the context an evaluator is pickled; UserError if it cannot be."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
+        raise UserError(
+            f"the evaluator cannot travel to Ray's workers: {_last_words(error)}; keep locks, files and "
+            f"connections out of the space and of the function, or use executor inline (workers=1)."
+        ) from error
+
+
+def _last_words(error: BaseException) -> str:
+    """What the innermost cause of an exception says: Ray wraps it into pages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def edited_code(worker: Worker) -> Evaluated | None:
+    """The outcome of every candidate in a process that imported other code than the search has; None if it did not."""
+    edited = changes(worker.code, files_only(code_digests(worker.evaluator)))
+    if not edited:
+        return None
+    return Evaluated("failed", {}, f"code was edited while the search ran: {'; '.join(edited)}", 0.0)
+
+
 _RESIDENT: dict[str, Worker] = {}  # at most one: what this process was given first
-_EDITED: list[str] = []  # what changed in the user's own code before this process imported it
+_EDITED: list[Evaluated] = []  # what every candidate comes to if the user's code changed before it was imported here
 
 
 def run_trial(config: dict[str, Any], worker: Worker) -> None:
@@ -73,7 +119,8 @@ def run_trial(config: dict[str, Any], worker: Worker) -> None:
 
     if worker.token not in _RESIDENT:
         _RESIDENT.clear()
-        _EDITED[:] = changes(worker.code, files_only(code_digests(worker.evaluator)))
+        edited = edited_code(worker)
+        _EDITED[:] = [] if edited is None else [edited]
         _RESIDENT[worker.token] = worker
     worker = _RESIDENT[worker.token]
     trial = Trial.from_json(config["trial"])
@@ -92,9 +139,9 @@ def run_trial(config: dict[str, Any], worker: Worker) -> None:
         return True
 
     if _EDITED:
-        send(Evaluated("failed", {}, f"code was edited while the search ran: {'; '.join(_EDITED)}", 0.0))
+        send(_EDITED[0])
         return
-    with _watched(worker.checkpoints, trial.number, worker.limit_s):
+    with watched(worker.checkpoints, trial.number, worker.limit_s):
         evaluated = evaluate(worker.evaluator, trial, report, curve_of=worker.quality)
     send(evaluated)
 
@@ -108,7 +155,7 @@ def _score(worker: Worker, evaluated: Evaluated) -> float:
 
 
 @contextmanager
-def _watched(checkpoints: Checkpoints, number: int, limit_s: float | None) -> Iterator[None]:
+def watched(checkpoints: Checkpoints, number: int, limit_s: float | None) -> Iterator[None]:
     """End this process if the candidate hangs, after writing down where; works while the interpreter is locked, too."""
     if limit_s is None:
         yield

@@ -263,7 +263,7 @@ def test_the_epochs_that_were_trained_are_not_taken_for_those_that_were_asked_fo
     again = open_study(training={"epochs": 9})
     (candidate,) = again.candidates
     assert (candidate.epochs, candidate.metrics["epochs"]) == (None, 4.0)
-    assert again._hand_out(Proposal(trial.arch)) is None, "the same proposal is answered from the record"
+    assert again._place(Proposal(trial.arch), None) is None, "the same proposal is answered from the record"
 
 
 def test_results_of_unknown_candidates_are_ignored(open_study):

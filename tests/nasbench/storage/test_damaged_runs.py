@@ -1,14 +1,17 @@
 """Files of a run that are damaged, gone, or folders: one sentence that says what to do, and never a traceback."""
 
+import json
 import shutil
 import sys
 
+import optuna
 import pytest
 import yaml
 from tests_support import experiment_of
 
 from nasbench.cli.app import main
-from nasbench.search.record import Record
+from nasbench.search.settings import read_candidates, read_settings
+from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import RunFolder
 
 ASKED = experiment_of(
@@ -71,30 +74,63 @@ def test_a_damaged_file_is_named_with_what_to_do(nasbench, run, file, damage):
     refused(nasbench, command, run, str(run / file), "damaged")
 
 
-@pytest.mark.parametrize("file", [*READ, "study.journal", ".lock"])
+@pytest.mark.parametrize("file", [*READ, "record.jsonl", ".lock"])
 def test_a_folder_in_the_place_of_a_file_is_named(nasbench, run, file):
     (run / file).unlink(missing_ok=True)
     (run / file).mkdir()
     refused(nasbench, "resume" if file == ".lock" else READ.get(file, ("report",))[0], run, file, "it is a folder")
 
 
+@pytest.mark.parametrize("file", ["record.jsonl", "study.journal"])
 @pytest.mark.parametrize("tail", [b'{"op_code": 4, "wor', b"\0" * 300, b"\0" * 200 + b"\n" + b"\0" * 90 + b"\n"])
-def test_a_journal_with_a_broken_end_goes_on_where_it_is_whole(nasbench, run, tail):
-    whole = (run / "study.journal").read_bytes()
-    (run / "study.journal").write_bytes(whole + tail)
+def test_a_file_with_a_broken_end_goes_on_where_it_is_whole(nasbench, run, file, tail):
+    whole = (run / file).read_bytes()
+    (run / file).write_bytes(whole + tail)
     assert nasbench("status", run)[0] == 0 or tail.count(b"\n") > 1
     assert nasbench("resume", run)[0] == 0
-    assert (run / "study.journal").read_bytes() == whole
+    assert (run / file).read_bytes() == whole
 
 
-def test_a_journal_with_a_broken_line_in_the_middle_is_named_with_its_line(nasbench, run):
+def test_a_record_with_a_broken_line_in_the_middle_is_named_with_its_line(nasbench, run):
+    lines = (run / "record.jsonl").read_bytes().splitlines(keepends=True)
+    for broken in (b"not an entry\n", b'{"candidate": 7, "outcome": {}}\n'):
+        (run / "record.jsonl").write_bytes(b"".join([*lines[:3], broken, *lines[3:]]))
+        for command in ("status", "report", "resume"):
+            refused(nasbench, command, run, "record.jsonl is damaged", "line 4")
+
+
+def test_a_record_that_is_gone_is_made_of_the_journal(nasbench, run):
+    """As it is with a run of an earlier version, which has no other record than Optuna's journal."""
+    before = json.loads(nasbench("report", run, "--json")[1])
+    (run / "record.jsonl").unlink()
+    assert json.loads(nasbench("report", run, "--json")[1]) == before
+    assert nasbench("resume", run)[0] == 0
+    (run / "study.journal").unlink()
+    after = json.loads(nasbench("report", run, "--json")[1])
+    assert after["candidates"] == before["candidates"]
+
+
+def test_a_journal_that_is_gone_is_made_of_the_record(nasbench, run):
+    def trials():
+        study = optuna.load_study(study_name="small", storage=open_storage(None, run / "study.journal"))
+        return [(trial.state.name, trial.params, trial.values, trial.user_attrs) for trial in study.trials]
+
+    before = trials()
+    (run / "study.journal").unlink()
+    assert nasbench("resume", run)[0] == 0
+    assert len(before) == 2 and trials() == before
+
+
+def test_a_run_of_an_earlier_version_with_a_damaged_journal_is_named_with_the_line(nasbench, run):
+    (run / "record.jsonl").unlink()
     lines = (run / "study.journal").read_bytes().splitlines(keepends=True)
     (run / "study.journal").write_bytes(b"".join([*lines[:3], b"not an entry\n", *lines[3:]]))
     for command in ("status", "report", "resume"):
         refused(nasbench, command, run, "study.journal is damaged", f"line 4 of {len(lines) + 1} is no entry")
 
 
-def test_a_journal_that_is_gone_is_missed(nasbench, run):
+def test_a_record_and_a_journal_that_are_gone_are_missed(nasbench, run):
+    (run / "record.jsonl").unlink()
     (run / "study.journal").unlink()
     refused(nasbench, "resume", run, "controller.json knows 2 candidates, and the record lacks 2 of them")
 
@@ -104,7 +140,6 @@ def test_without_the_state_of_the_controller_the_record_is_enough(nasbench, run)
     (run / "controller.json").unlink()
     code, _, err = nasbench("resume", run, "-o", "search.candidates=3")
     assert code == 0, err
-    asked = yaml.safe_load((run / "config.yaml").read_text())
     folder = RunFolder(run)
-    record = Record(folder.journal, None, (), name=asked["name"], mend=False)
-    assert [candidate.status for candidate in record.candidates.values()] == ["done"] * 3
+    candidates = read_candidates(folder, read_settings(folder))
+    assert [candidate.status for candidate in candidates] == ["done"] * 3
