@@ -104,7 +104,7 @@ def agreement(
         if text not in known:
             network = supernet.untrained(arch, seed)
             problem.fit(network, epochs=length, seed=seed, device=device)
-            known[text] = problem.score(network, "val")[problem.quality]
+            known[text] = problem.score_on(device, network)[problem.quality]
             if file is not None:
                 write_json(file, {"epochs": length, "seed": seed, "alone": known})
         alone.append(known[text])
