@@ -88,8 +88,8 @@ def sensitivity(
         "seed": seed,
         "importance": importance,
         "method": method,
-        "val_acc_pct": unchanged_pct,
-        "techniques": [_described(each, asked[each.technique], unchanged_pct) for each in found],
+        context.quality: unchanged_pct,
+        "techniques": [_described(each, asked[each.technique], context.quality, unchanged_pct) for each in found],
     }
     if html is not None:
         from nasbench.report.sensitivity_page import write_sensitivity_page
@@ -108,7 +108,7 @@ def _numbers(option: str, text: str, kind: type[float], example: str) -> list[fl
     return list(dict.fromkeys(found))
 
 
-def _described(found: Sensitivity, settings: Sequence[float], unchanged_pct: float) -> dict[str, Any]:
+def _described(found: Sensitivity, settings: Sequence[float], quality: str, unchanged_pct: float) -> dict[str, Any]:
     from nasbench_compression.sensitivity import TECHNIQUES
 
     return {
@@ -121,8 +121,8 @@ def _described(found: Sensitivity, settings: Sequence[float], unchanged_pct: flo
                 "coupled": list(layer.coupled),
                 "weights": layer.weights,
                 "tried": [
-                    {
-                        **dataclasses.asdict(each),
+                    {quality if key == "val_acc_pct" else key: value for key, value in dataclasses.asdict(each).items()}
+                    | {
                         "drop_pct": None if each.val_acc_pct is None else unchanged_pct - each.val_acc_pct,
                     }
                     for each in layer.tried
@@ -147,26 +147,26 @@ def _tables(result: Mapping[str, Any]) -> Group:
             table.add_column(f"{setting_text(found['technique'], setting)}", justify="right")
         for layer in found["layers"]:
             name = layer["layer"] + (f" and {len(layer['coupled'])} more" if layer["coupled"] else "")
-            table.add_row(name, f"{layer['weights']:,}", *(_cell(each) for each in layer["tried"]))
+            table.add_row(name, f"{layer['weights']:,}", *(_cell(each, result["quality"]) for each in layer["tried"]))
         shown.append(table)
         if found["left_out"]:
             reasons = "\n".join(f"  {layer}: {reason}" for layer, reason in found["left_out"].items())
             shown.append(Text(f"Left as they are:\n{reasons}"))
     shown.append(
         Text(
-            f"{judged_by(result)}, and its change from {result['val_acc_pct']:.2f}, with only this layer "
+            f"{judged_by(result)}, and its change from {result[result['quality']]:.2f}, with only this layer "
             f"changed and no fine-tuning{one_image(result)}."
         )
     )
     return Group(*shown)
 
 
-def _cell(tried: Mapping[str, Any]) -> str:
+def _cell(tried: Mapping[str, Any], quality: str) -> str:
     from nasbench.report import units
 
-    if tried["val_acc_pct"] is None:
+    if tried[quality] is None:
         return "\N{EN DASH}"
-    return f"{tried['val_acc_pct']:.2f} ({units.signed(-tried['drop_pct'], 2)})"
+    return f"{tried[quality]:.2f} ({units.signed(-tried['drop_pct'], 2)})"
 
 
 @contextmanager

@@ -53,6 +53,12 @@ class Spread:
         """Of the mean; None for a single value."""
         return None if self.std is None else self.std / math.sqrt(self.n)
 
+    @property
+    def half_width(self) -> float | None:
+        """Of the 95 % t interval of the mean; None for a single value."""
+        error = self.standard_error
+        return None if error is None else error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, self.n - 1))
+
 
 # ---- one value among others of its kind
 

@@ -167,7 +167,7 @@ def time_left(seconds: float | None) -> str:
 def _numbers(candidate: RecordedCandidate, study: Study) -> str:
     """The metrics that the search optimises, with units where they are known."""
     texts = []
-    for name in dict.fromkeys(("val_acc_pct", "latency_ms", *(objective.metric for objective in study.objectives))):
+    for name in dict.fromkeys((study.quality, "latency_ms", *(objective.metric for objective in study.objectives))):
         if name in candidate.metrics:
             texts.append(_number(name, candidate.metrics[name]))
     if candidate.status == "stopped" and "epochs" in candidate.metrics:

@@ -64,7 +64,7 @@ def sensitivity_figure(result: Record, names: Sequence[str]) -> go.Figure:
         column_widths=[len(each["settings"]) for each in techniques],
     )
     for column, each in enumerate(techniques, start=1):
-        figure.add_trace(_map(each, rows), row=1, col=column)
+        figure.add_trace(_map(each, rows, result["quality"]), row=1, col=column)
         title = f"<b>{TITLES[each['technique']]}</b><br>{each['setting']}"
         figure.update_xaxes(
             title={"text": title, "font": {"size": 12}, "standoff": 8},
@@ -117,7 +117,7 @@ def setting_text(technique: str, setting: float) -> str:
     return f"{setting:.0f} bits" if technique == "quantize" else f"{100 * setting:g} %"
 
 
-def _map(found: Record, rows: Sequence[str]) -> go.Heatmap:
+def _map(found: Record, rows: Sequence[str], quality: str) -> go.Heatmap:
     layers = {layer["layer"]: layer for layer in found["layers"]}
     colors, texts, hovers = [], [], []
     for name in rows:
@@ -126,7 +126,7 @@ def _map(found: Record, rows: Sequence[str]) -> go.Heatmap:
         # The root makes room for small losses, which are those one has to choose between.
         colors.append([None if drop is None else math.sqrt(max(drop, 0.0)) for drop in drops])
         texts.append(["" if drop is None else units.signed(drop, 1) if drop < 0 else f"{drop:.1f}" for drop in drops])
-        hovers.append([_hover(layers.get(name), each) for each in tried])
+        hovers.append([_hover(layers.get(name), each, quality) for each in tried])
     return go.Heatmap(
         x=[setting_text(found["technique"], setting) for setting in found["settings"]],
         y=list(rows),
@@ -143,13 +143,13 @@ def _map(found: Record, rows: Sequence[str]) -> go.Heatmap:
     )
 
 
-def _hover(layer: Record | None, tried: Record | None) -> str:
+def _hover(layer: Record | None, tried: Record | None, quality: str) -> str:
     if layer is None or tried is None:
         return ""
-    if tried["val_acc_pct"] is None:
+    if tried[quality] is None:
         return figures.escape(tried["reason"])
     coupled = "".join(f"<br>with {figures.escape(name)}" for name in layer["coupled"])
-    return f"{tried['val_acc_pct']:.2f} %, {layer['weights']:,} weights{coupled}"
+    return f"{tried[quality]:.2f} %, {layer['weights']:,} weights{coupled}"
 
 
 def _in_order(layers: set[str], names: Sequence[str]) -> list[str]:
