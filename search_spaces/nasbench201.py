@@ -19,12 +19,8 @@ from torch import nn
 from nasbench_registry import UserError, one_of, unknown
 from search_spaces.core import MAX_TRIES, Architecture, Decision, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
-<<<<<<< HEAD
 from search_spaces.edges import EdgeSpace, PlaceEdge, Zero
-from search_spaces.paths import BROKEN, SKIP, path_counts
-=======
 from search_spaces.paths import BROKEN, SKIP, PathGraphs
->>>>>>> 70856b8 (Graph features of cells (GRAF); further features for controllers with a Gaussian process)
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 LABELS = {
