@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
-from controllers.candidates import PARENTS, CandidateController, chosen_outcomes
+from controllers.candidates import PARENTS, CandidateController, Features, chosen_outcomes
 from controllers.core import Outcome, Proposal
 from controllers.gaussian_process import Array, Groups, Kernel, Posterior, fit_kernel
 from controllers.ranks import normal_scores
@@ -66,14 +66,24 @@ class Bayesian(CandidateController):
         initial: architectures drawn uniformly before the first model.
         pool: candidates in a large space.
         points: most outcomes that the process sees at a time; time and memory grow with it.
+        features: further features of architectures, in Python only; see `CandidateController`.
     """
 
     name = "bayesian"
     summary = "expected improvement under a Gaussian process over decisions and paths"
     source = "Snoek et al. 2012, arXiv 1206.2944; White et al. 2021, arXiv 1910.11858"
 
-    def __init__(self, space: SearchSpace, *, seed: int, initial: int = 10, pool: int = 400, points: int = 500) -> None:
-        super().__init__(space, seed=seed)
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int,
+        initial: int = 10,
+        pool: int = 400,
+        points: int = 500,
+        features: Features | None = None,
+    ) -> None:
+        super().__init__(space, seed=seed, features=features)
         if initial < 1 or pool < 2 or points < 8:
             raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
         self.initial, self.pool, self.points = initial, pool, points
@@ -125,10 +135,10 @@ class Bayesian(CandidateController):
     def _best_of_pool(self, parents: list[Architecture], kernel: Kernel, observed: Observed) -> Architecture:
         drawn = [self._draw() for _ in range(self.pool // 2)]
         archs = self._new([*drawn, *self._mutations(parents, self.pool - len(drawn))])
-        gains = expected_improvement(Posterior(kernel, self.space.feature_groups(archs)), observed)
+        gains = expected_improvement(Posterior(kernel, self._feature_groups(archs)), observed)
         promising = [archs[place] for place in np.argsort(-gains, kind="stable")[:PARENTS].tolist()]
         more = self._new(self._mutations(promising, self.pool // 2))
-        gains = np.append(gains, expected_improvement(Posterior(kernel, self.space.feature_groups(more)), observed))
+        gains = np.append(gains, expected_improvement(Posterior(kernel, self._feature_groups(more)), observed))
         return [*archs, *more][self._choose(gains)]
 
     def _choose(self, gains: Array) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,8 @@ from controllers.core import Controller
 from controllers.gaussian_process import Array, Groups, Kernel, default_kernel
 from search_spaces import Architecture, SearchSpace
 from search_spaces.core import MAX_TRIES
+
+Features = Callable[[Sequence[Architecture]], Array]
 
 WHOLE = 2**15  # a space of up to so many combinations is looked at as a whole
 PARENTS = 10  # the architectures whose mutations are candidates in larger spaces
@@ -27,16 +29,19 @@ class CandidateController(Controller):
     Args:
         space: what is searched.
         seed: of every random choice.
+        features: (n, k) further numbers of n architectures, such as zero-cost proxies or `space.graf_features`, as one
+            more group of features; the same for the same architecture. Its columns are standardized.
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int) -> None:
+    def __init__(self, space: SearchSpace, *, seed: int, features: Features | None = None) -> None:
         super().__init__(space, seed=seed)
+        self.features = features
         self.running: list[Architecture] = []
         self.known: dict[Architecture, Array] = {}  # told or running, in order, with all features in a row
 
     def _remember(self, arch: Architecture) -> None:
         if arch not in self.known:
-            self.known[arch] = self.space.encode([arch])[0]
+            self.known[arch] = np.hstack(self._feature_groups([arch]))[0]
 
     def _arrived(self, arch: Architecture) -> Architecture:
         """The canonical architecture of an outcome, which runs no longer and is known."""
@@ -45,6 +50,21 @@ class CandidateController(Controller):
             self.running.remove(arch)
         self._remember(arch)
         return arch
+
+    def _feature_groups(self, archs: Sequence[Architecture]) -> Groups:
+        """What the space knows of architectures, and what `features` does."""
+        groups = self.space.feature_groups(archs)
+        if self.features is None:
+            return groups
+        middle, width = self._standard
+        return (*groups, (self.features(archs) - middle) / width)
+
+    @cached_property
+    def _standard(self) -> tuple[Array, Array]:
+        """Mean and deviation of `features` over the architectures of `_reference`."""
+        assert self.features is not None, "the caller asks"
+        found = self.features(self._reference_archs)
+        return found.mean(axis=0), np.where(found.std(axis=0) > 0, found.std(axis=0), 1.0)
 
     def _draw(self) -> Architecture:
         """A new architecture; one that is known if no new one is found."""
@@ -76,13 +96,17 @@ class CandidateController(Controller):
             return None
         every = (Architecture(self.space.name, picks) for picks in itertools.product(*map(range, sizes)))
         archs = dict.fromkeys(self.space.canonical(arch) for arch in every if self.space.is_valid(arch))
-        return {arch: place for place, arch in enumerate(archs)}, self.space.feature_groups(list(archs))
+        return {arch: place for place, arch in enumerate(archs)}, self._feature_groups(list(archs))
+
+    @cached_property
+    def _reference_archs(self) -> list[Architecture]:
+        """Some architectures of the space, the same ones whatever the seed."""
+        rng = np.random.default_rng(0)
+        return [self.space.canonical(self.space.sample(rng)) for _ in range(REFERENCE)]
 
     @cached_property
     def _reference(self) -> Groups:
-        """Some architectures of the space, the same ones whatever the seed."""
-        rng = np.random.default_rng(0)
-        return self.space.feature_groups([self.space.canonical(self.space.sample(rng)) for _ in range(REFERENCE)])
+        return self._feature_groups(self._reference_archs)
 
     @cached_property
     def _prior(self) -> Kernel:

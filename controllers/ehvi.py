@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_ndtr
 
-from controllers.candidates import PARENTS, CandidateController, chosen_outcomes
+from controllers.candidates import PARENTS, CandidateController, Features, chosen_outcomes
 from controllers.core import Outcome, Proposal
 from controllers.expected_hypervolume import MOST_LEVELS, boxes, front_of, log_expected_gain, spread
 from controllers.gaussian_process import Array, Groups, Kernel, Posterior, fit_kernel
@@ -53,6 +53,7 @@ class EHVI(CandidateController):
         initial: architectures drawn uniformly before the first model.
         pool: candidates in a large space.
         points: most outcomes that the processes see at a time; time and memory grow with it.
+        features: further features of architectures, in Python only; see `CandidateController`.
     """
 
     name = "ehvi"
@@ -60,8 +61,17 @@ class EHVI(CandidateController):
     source = "Daulton et al. 2020, arXiv 2006.05078; Ament et al. 2023, arXiv 2310.20708"
     multi_objective = True
 
-    def __init__(self, space: SearchSpace, *, seed: int, initial: int = 10, pool: int = 400, points: int = 300) -> None:
-        super().__init__(space, seed=seed)
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int,
+        initial: int = 10,
+        pool: int = 400,
+        points: int = 300,
+        features: Features | None = None,
+    ) -> None:
+        super().__init__(space, seed=seed, features=features)
         if initial < 1 or pool < 2 or points < 8:
             raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
         self.initial, self.pool, self.points = initial, pool, points
@@ -117,7 +127,7 @@ class EHVI(CandidateController):
         order = self.rng.permutation(len(parents))[: 4 * PARENTS].tolist()
         mutated = self._mutations([parents[index] for index in order], self.pool - len(drawn))
         candidates = self._new([*drawn, *mutated])
-        features = self.space.feature_groups(candidates)
+        features = self._feature_groups(candidates)
         free = np.ones(len(candidates), dtype=bool)
         gains = self._gains(features, free, archs, values, all_archs, margins if limited else None)
         return candidates[self._choose(gains)]

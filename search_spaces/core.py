@@ -31,7 +31,9 @@ import numpy.typing as npt
 from nasbench_registry import UserError, unknown
 from search_spaces.decision import Decision
 from search_spaces.diagram import Graph, network_chain
+from search_spaces.graf import graf_features
 from search_spaces.layout import Layout
+from search_spaces.paths import PathGraphs
 from search_spaces.task import Task
 
 if TYPE_CHECKING:
@@ -353,6 +355,14 @@ class DecisionSpace:
             columns.append(np.zeros((len(archs), found.shape[1])))
             columns[-1][matters] = found
         return np.hstack(columns)
+
+    def path_graphs(self, archs: Sequence[Architecture]) -> tuple[PathGraphs, ...]:
+        """The cells of the networks as graphs, one `PathGraphs` for each kind of cell; none in spaces without cells."""
+        return ()
+
+    def graf_features(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        """(n, k) graph features of the cells (arXiv 2404.16551), see `search_spaces.graf`; k is 0 without cells."""
+        return np.hstack([np.zeros((len(archs), 0)), *map(graf_features, self.path_graphs(archs))])
 
     def count_distinct(self, on_progress: Callable[[int, int], None] | None = None) -> int:
         """Number of distinct networks: different results of `canonical`, by going through all architectures.

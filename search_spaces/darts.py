@@ -33,7 +33,7 @@ from search_spaces.core import Architecture, Decision, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
 from search_spaces.edges import EdgeSpace, MixedEdge, PlaceEdge, Strengths, Zero
 from search_spaces.language import inside
-from search_spaces.paths import BROKEN, SKIP, path_counts
+from search_spaces.paths import BROKEN, SKIP, PathGraphs
 
 OPERATIONS = (
     "max_pool_3x3",
@@ -122,8 +122,12 @@ class DARTS(EdgeSpace):
 
     def graph_features(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
         """Counts of the paths from either input to any node with up to `LONGEST_PATH` operations, by cell: (n, 172)."""
+        return np.hstack([cells.path_counts() for cells in self.path_graphs(archs)])
+
+    def path_graphs(self, archs: Sequence[Architecture]) -> tuple[PathGraphs, ...]:
+        """The normal and the reduction cells."""
         picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(self.decisions))
-        rows, nodes, features = np.arange(len(archs)), NODES[-1] + 1, []
+        rows, nodes, found = np.arange(len(archs)), NODES[-1] + 1, []
         for cell in np.split(picks, len(CELLS), axis=1):
             edges = np.full((len(archs), nodes, nodes), BROKEN)
             for index, node in enumerate(NODES):
@@ -131,10 +135,8 @@ class DARTS(EdgeSpace):
                 for side in (0, 1):
                     operations = ON_A_PATH[cell[:, len(NODES) + 2 * index + side]]
                     edges[rows, sources[:, side], node] = operations
-            features.append(
-                path_counts(edges, sources=(0, 1), targets=NODES, operations=len(OPERATIONS) - 1, longest=LONGEST_PATH)
-            )
-        return np.hstack(features)
+            found.append(PathGraphs(edges, (0, 1), tuple(NODES), len(OPERATIONS) - 1, LONGEST_PATH))
+        return tuple(found)
 
     # ---- notation
 

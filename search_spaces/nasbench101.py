@@ -47,7 +47,7 @@ from search_spaces.cell_graphs import (
 )
 from search_spaces.core import MAX_TRIES, Architecture, Decision, NoValidArchitecture, SearchSpace, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
-from search_spaces.paths import BROKEN, SKIP, path_counts
+from search_spaces.paths import BROKEN, SKIP, PathGraphs
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 LABELS = {"conv3x3-bn-relu": "conv 3x3", "conv1x1-bn-relu": "conv 1x1", "maxpool3x3": "max pool 3x3"}
@@ -208,6 +208,10 @@ class NASBench101(SearchSpace):
 
     def graph_features(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
         """Counts of the paths from input to output with up to `LONGEST_PATH` operations: (n, 40)."""
+        return self.path_graphs(archs)[0].path_counts()
+
+    def path_graphs(self, archs: Sequence[Architecture]) -> tuple[PathGraphs, ...]:
+        """The cells; on an edge is the operation of the vertex that it leads to."""
         picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(self.decisions))
         last = self.vertices - 1
         # What a path does at the vertex that an edge leads to; the output has no operation.
@@ -216,7 +220,7 @@ class NASBench101(SearchSpace):
         for b in range(1, self.vertices):
             for a in range(b):
                 edges[:, a, b] = np.where(picks[:, edge_bit(a, b)] == 1, operations[:, b - 1], BROKEN)
-        return path_counts(edges, sources=(0,), targets=(last,), operations=len(OPERATIONS), longest=LONGEST_PATH)
+        return (PathGraphs(edges, (0,), (last,), operations=len(OPERATIONS), longest=LONGEST_PATH),)
 
     # ---- notation
 

@@ -20,7 +20,7 @@ from nasbench_registry import UserError, one_of, unknown
 from search_spaces.core import MAX_TRIES, Architecture, Decision, Task
 from search_spaces.diagram import Edge, Graph, Node, network_chain
 from search_spaces.edges import EdgeSpace, PlaceEdge, Zero
-from search_spaces.paths import BROKEN, SKIP, path_counts
+from search_spaces.paths import BROKEN, SKIP, PathGraphs
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 LABELS = {
@@ -129,11 +129,15 @@ class NASBench201(EdgeSpace):
 
     def graph_features(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
         """Counts of all paths from the first node to the last: (n, 40)."""
+        return self.path_graphs(archs)[0].path_counts()
+
+    def path_graphs(self, archs: Sequence[Architecture]) -> tuple[PathGraphs, ...]:
+        """The cells, three operations on the edges beside the skip connection."""
         picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(EDGES))
         edges = np.full((len(archs), 4, 4), BROKEN)
         for position, (node, source) in enumerate(EDGES):
             edges[:, source, node] = ON_A_PATH[picks[:, position]]
-        return path_counts(edges, sources=(0,), targets=(3,), operations=3, longest=3)
+        return (PathGraphs(edges, sources=(0,), targets=(3,), operations=3, longest=3),)
 
 
 def _weights(picks: tuple[int, ...]) -> int:

@@ -14,6 +14,7 @@ length is the longest that is counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -21,6 +22,23 @@ import numpy.typing as npt
 
 SKIP = -1  # on an edge: the value passes as it is
 BROKEN = -2  # on an edge: nothing passes
+
+
+@dataclass(frozen=True)
+class PathGraphs:
+    """Some cells as graphs; see `path_counts` for the fields."""
+
+    edges: npt.NDArray[np.int64]
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    operations: int
+    longest: int
+
+    def path_counts(self) -> npt.NDArray[np.float64]:
+        """(n, d) see `path_counts`."""
+        return path_counts(
+            self.edges, sources=self.sources, targets=self.targets, operations=self.operations, longest=self.longest
+        )
 
 
 def path_counts(

@@ -24,9 +24,10 @@ from nasbench.tables.protocols import (
     ZeroCostRanking,
 )
 from nasbench.tables.registry import TABLES
+from nasbench.tables.zero_cost import best_published, published_features
 from nasbench_registry import UserError, one_of, unknown
 from nasbench_registry.files import read_yaml, user_path
-from search_spaces import get_space
+from search_spaces import Architecture, get_space
 
 FOLDER = Path("experiments/tables")
 
@@ -83,6 +84,20 @@ class TableColumn(Strict):
         return self.read or self.search
 
 
+class WarmStart(Strict):
+    """The best of a sample by published zero-cost proxies, evaluated before the controller is asked.
+
+    Attributes:
+        proxies: their names; the sum of the logarithms of their ranks counts.
+        sample: cells that are drawn.
+        best: how many of them are evaluated.
+    """
+
+    proxies: Annotated[tuple[str, ...], Field(min_length=1)]
+    sample: Annotated[int, Field(ge=1)]
+    best: Annotated[int, Field(ge=1)]
+
+
 class Row(Strict):
     """A line of the table: a controller or a method that is run, or the reason why nothing is.
 
@@ -96,6 +111,8 @@ class Row(Strict):
         reason: why there is no run; then no number is measured.
         max_seeds: of a row that takes long.
         max_queries: of this row, if it is less than that of the protocol.
+        warm_start: what is evaluated first; only where a controller searches, and counted as its queries.
+        features: published zero-cost proxies that a controller with a Gaussian process sees as features.
         published: the paper's numbers, by column; those that it does not print are left out.
     """
 
@@ -108,6 +125,8 @@ class Row(Strict):
     reason: str | None = None
     max_seeds: Annotated[int, Field(ge=1)] | None = None
     max_queries: Annotated[int, Field(ge=1)] | None = None
+    warm_start: WarmStart | None = None
+    features: tuple[str, ...] = ()
     published: dict[str, Published] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -274,11 +293,23 @@ class PaperTable(Strict):
         return tuple(row for row in self.rows if not names or row.name in names)
 
 
-def make_controller(row: Row, benchmark: str, seed: int) -> Controller:
-    """The controller of a row. Raises UserError if its name or an option is not allowed."""
+def make_controller(row: Row, benchmark: str, seed: int, dataset: str = "cifar10") -> Controller:
+    """The controller of a row, on a data set. Raises UserError if its name or an option is not allowed."""
     assert row.controller is not None, "the row is run"
     options = {key: value for key, value in row.controller.items() if key != "name"}
-    return get_controller(row.controller["name"], get_space(benchmark, **row.space), seed=seed, **options)
+    space = get_space(benchmark, **row.space)
+    if row.features:
+        options["features"] = published_features(dataset, row.features, space)
+    return get_controller(row.controller["name"], space, seed=seed, **options)
+
+
+def first_cells(row: Row, benchmark: str, seed: int, dataset: str) -> list[Architecture]:
+    """The cells that a row evaluates before its controller is asked."""
+    asked = row.warm_start
+    if asked is None:
+        return []
+    space = get_space(benchmark, **row.space)
+    return best_published(dataset, asked.proxies, space, sample=asked.sample, best=asked.best, seed=seed)
 
 
 def table_files() -> dict[str, Path]:

@@ -9,16 +9,17 @@ import ast
 import csv
 import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from nasbench.data.folders import data_folders
 from nasbench.tables.hw_nasbench import architecture_of, unpacked
 from nasbench_registry import UserError, one_of
-from search_spaces import Architecture
+from search_spaces import Architecture, SearchSpace
 
 Vector = npt.NDArray[np.float64]
 
@@ -65,3 +66,40 @@ def load_published_proxies(dataset: str) -> PublishedProxies:
         tuple(architecture_of(ast.literal_eval(row["net"])) for row in rows),
         {OUR_NAMES.get(field, field): np.array([float(row[field]) for row in rows]) for field in names},
     )
+
+
+def published_features(
+    dataset: str, names: Sequence[str], space: SearchSpace
+) -> Callable[[Sequence[Architecture]], npt.NDArray[np.float64]]:
+    """What gives the published scores of n cells as ranks from 0 to 1: (n, proxies).
+
+    A cell that was not scored has those of one that builds the same network; without such a one, zeros: nothing of it
+    reaches the output.
+
+    Args:
+        dataset: of the scores; those on CIFAR-10 stand for CIFAR-100.
+        names: of the proxies.
+        space: of the cells.
+    """
+    held = load_published_proxies("cifar10" if dataset == "cifar100" else dataset)
+    for name in names:
+        one_of("published zero-cost proxy", name, held.scores)
+    ranks = np.stack([rankdata(held.scores[name]) / len(held.architectures) for name in names], axis=1)
+    by_cell = {space.canonical(arch): row for arch, row in zip(held.architectures, ranks, strict=True)}
+    nothing = np.zeros(len(names))
+
+    def features(archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+        return np.array([by_cell.get(space.canonical(arch), nothing) for arch in archs]).reshape(len(archs), -1)
+
+    return features
+
+
+def best_published(
+    dataset: str, names: Sequence[str], space: SearchSpace, *, sample: int, best: int, seed: int
+) -> list[Architecture]:
+    """The best different networks of a sample of all cells, by the sum of the logarithms of their published ranks."""
+    drawn_rng = np.random.default_rng(seed)
+    drawn = list(dict.fromkeys(space.canonical(space.sample(drawn_rng)) for _ in range(sample)))
+    columns = published_features(dataset, names, space)(drawn)
+    total = np.log(np.stack([rankdata(column) for column in columns.T]) / len(drawn)).sum(axis=0)
+    return [drawn[place] for place in np.argsort(-total, kind="stable")[:best].tolist()]

@@ -25,7 +25,7 @@ from nasbench.experiment.reproduce.one_shot_rows import check_one_shot, measure_
 from nasbench.experiment.reproduce.simulate import Trace, simulate
 from nasbench.experiment.reproduce.zero_cost_rows import check_protocol, rank_cells
 from nasbench.storage.files import read_json, write_json
-from nasbench.tables.paper_table import PaperTable, Row, TableColumn, make_controller
+from nasbench.tables.paper_table import PaperTable, Row, TableColumn, first_cells, make_controller
 from nasbench.tables.protocols import Compression, Hypervolume, OneShot, Queries, TimeBudget, ZeroCostRanking
 from nasbench.tables.registry import load_table
 from nasbench.tables.reproduction import BAND, Curve, Entry, Reproduction
@@ -215,11 +215,12 @@ def _run_controller(job: _Job) -> _Done:
     split = "test" if isinstance(protocol, Queries) else "val"
     evaluator = Tabular(table.space, table=job.table.benchmark, dataset=search, split=split)
     for seed in job.seeds:
-        controller = make_controller(job.row, job.table.benchmark, seed)
+        controller = make_controller(job.row, job.table.benchmark, seed, search)
+        first = first_cells(job.row, job.table.benchmark, seed, search)
         if isinstance(protocol, Queries):
             optimum = int(np.argmax(evaluator.oracle.scores))
             limit = _limit(protocol, job.row)
-            trace = simulate(controller, evaluator, max_queries=limit, until_row=optimum)
+            trace = simulate(controller, evaluator, max_queries=limit, until_row=optimum, start_with=first)
             used = queries(trace)
             stopped += int(trace.rows[-1] != optimum)
             position = used.astype(np.float64)
@@ -227,7 +228,7 @@ def _run_controller(job: _Job) -> _Done:
         else:
             if not isinstance(protocol, TimeBudget) or budget_s is None:
                 raise TypeError("a table whose rows search has a budget of time or of queries")
-            trace = simulate(controller, evaluator, budget_s=budget_s)
+            trace = simulate(controller, evaluator, budget_s=budget_s, start_with=first)
             position = trace.ended_s
             best = incumbents(trace)
             exact = protocol.read == "interpolated"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.checkpoints import Checkpoints
 from nasbench_registry import UserError
+from search_spaces import Architecture
 
 ENDLESS = 10**9  # candidates, where something else ends the search
 
@@ -49,6 +51,7 @@ def simulate(
     budget_s: float | None = None,
     max_queries: int | None = None,
     until_row: int | None = None,
+    start_with: Sequence[Architecture] = (),
     workers: int = 1,
 ) -> Trace:
     """Run one search until its budget is spent.
@@ -63,6 +66,7 @@ def simulate(
         budget_s: simulated seconds.
         max_queries: different architectures.
         until_row: the search ends when this row of the table has been evaluated.
+        start_with: evaluated before the controller is asked.
         workers: evaluations at a time.
 
     Raises:
@@ -86,6 +90,7 @@ def simulate(
         clock=SimulatedClock(),
         identity=evaluator.identity,
         workers=workers,
+        start_with=start_with,
     )
     ended: list[RecordedCandidate] = []
 

@@ -18,6 +18,7 @@ from nasbench.evaluators.proxies import PROXIES, Probe, scores
 from nasbench.evaluators.proxies.aggregate import log_rank_sum, vote
 from nasbench.evaluators.proxies.probe import blocks
 from nasbench.evaluators.proxies.registry import UNDEFINED, timed_scores
+from nasbench.evaluators.proxies.warm_start import best_by_proxies
 from nasbench.evaluators.zero_cost import ZeroCost
 from nasbench.problems.registry import image_classification
 from nasbench_registry import UserError
@@ -296,3 +297,19 @@ def test_cells_are_ranked_as_published(data_file):
     agreement = {name: rank_correlation([each[name] for each in found], published.scores[name][rows]) for name in names}
     assert agreement["params"] == 1.0
     assert {name: value for name, value in agreement.items() if value < 0.745} == {}
+
+
+def test_a_warm_start_is_the_best_of_a_sample():
+    space = get_space("mobile", widths=[8, 16], layers=1)
+    problem = image_classification("digits")
+    found = best_by_proxies(space, problem, ["params"], sample=12, best=3, images=4)
+    assert found == best_by_proxies(space, problem, ["params"], sample=12, best=3, images=4)
+    rng = np.random.default_rng(0)
+    drawn = {space.canonical(space.sample(rng)) for _ in range(12)}
+
+    def size(arch):
+        return sum(each.numel() for each in space.build(arch, problem.task).parameters())
+
+    assert [size(arch) for arch in found] == sorted(map(size, drawn), reverse=True)[:3]
+    with pytest.raises(UserError, match="best is 5 and sample 4"):
+        best_by_proxies(space, problem, sample=4, best=5)

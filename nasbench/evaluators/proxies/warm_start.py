@@ -1,0 +1,54 @@
+"""Where a search may begin: the best of a sample by what untrained networks say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nasbench.evaluators.proxies.aggregate import log_rank_sum
+from nasbench.evaluators.proxies.registry import probe_of, scores
+from nasbench.problems.problem import Problem
+from nasbench_registry import UserError
+from search_spaces import Architecture, SearchSpace
+from search_spaces.fresh_model import fresh_model
+
+
+def best_by_proxies(
+    space: SearchSpace,
+    problem: Problem,
+    proxies: Sequence[str] = ("jacov", "params"),
+    *,
+    sample: int = 200,
+    best: int = 10,
+    images: int = 64,
+    seed: int = 0,
+) -> list[Architecture]:
+    """The best architectures of a sample by the sum of the logarithms of their ranks, the best first.
+
+    For any controller: `nb.search(..., start_with=[space.format(arch) for arch in best_by_proxies(space, problem)])`.
+
+    Args:
+        space: that is searched.
+        problem: whose inputs and targets the proxies look at.
+        proxies: their names.
+        sample: different networks that are drawn, built and looked at.
+        best: how many are returned.
+        images: that a proxy looks at.
+        seed: of the sample and of the weights.
+
+    Raises:
+        UserError: a proxy does not exist or cannot look at these networks, or best is not from 1 to sample.
+    """
+    if not 1 <= best <= sample:
+        raise UserError(f"best is {best} and sample {sample}; give a best from 1 to sample.")
+    if not proxies:
+        raise UserError("there is no proxy to rank by; name one or more.")
+    rng = np.random.default_rng(seed)
+    drawn = list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(sample)))
+    found = [
+        scores(proxies, probe_of(fresh_model(space, arch, problem.task, seed), problem, images, seed=seed))
+        for arch in drawn
+    ]
+    total = log_rank_sum([[each[name] for each in found] for name in proxies])
+    return [drawn[place] for place in np.argsort(-total, kind="stable")[:best].tolist()]
