@@ -57,10 +57,12 @@ class Measured:
         seconds: from the first outcome to the last.
         first_per_s: of the first `WINDOW` candidates, those a second; None if there were fewer than two windows.
         last_per_s: of the last `WINDOW`.
+        last_to_first: the ratio of the two, for each second of processor time of the process.
         per_s: of all.
         per_cpu_s: of all, for each second of processor time of the process.
         peak_mib: the most memory of the process.
         open_s: until another process has the run open again, all candidates and the controller; None but for ours.
+        open_cpu_s: seconds of processor time of that.
         open_mib: the most memory of that process.
         disk_mb: of the record and of Optuna's journal, in units of 1e6 bytes.
     """
@@ -70,10 +72,12 @@ class Measured:
     seconds: float
     first_per_s: float | None
     last_per_s: float | None
+    last_to_first: float | None
     per_s: float
     per_cpu_s: float
     peak_mib: float
     open_s: float | None = None
+    open_cpu_s: float | None = None
     open_mib: float | None = None
     disk_mb: float | None = None
 
@@ -155,27 +159,30 @@ class Moments:
     def __init__(self, cell: Cell) -> None:
         self.cell, self.began = cell, time.monotonic()
         self.times: list[float] = []  # of each outcome
-        self.spent: list[float] = []  # processor time at the first and at the last one
+        self.spent: list[float] = []  # processor time by then
 
     def outcome(self) -> bool:
         """Another outcome; whether there is still time."""
         self.times.append(time.monotonic())
-        self.spent = [*self.spent[:1], time.process_time()]
+        self.spent.append(time.process_time())
         return self.times[-1] - self.began < 60 * self.cell.minutes
 
     def measured(self) -> dict[str, Any]:
         """What is told of them."""
-        times = self.times
-        spans = (times[WINDOW - 1] - times[0], times[-1] - times[-WINDOW]) if len(times) >= 2 * WINDOW else (None, None)
-        first, last = (None if span is None else (WINDOW - 1) / span for span in spans)
+        times, spent = self.times, self.spent
+        first = last = ratio = None
+        if len(times) >= 2 * WINDOW:
+            first, last = (WINDOW - 1) / (times[WINDOW - 1] - times[0]), (WINDOW - 1) / (times[-1] - times[-WINDOW])
+            ratio = (spent[WINDOW - 1] - spent[0]) / (spent[-1] - spent[-WINDOW])
         seconds = times[-1] - times[0]
         return {
             "done": len(times),
             "seconds": seconds,
             "first_per_s": first,
             "last_per_s": last,
+            "last_to_first": ratio,
             "per_s": (len(times) - 1) / seconds,
-            "per_cpu_s": (len(times) - 1) / (self.spent[-1] - self.spent[0]),
+            "per_cpu_s": (len(times) - 1) / (spent[-1] - spent[0]),
             "peak_mib": _peak_mib(),
         }
 
@@ -229,12 +236,12 @@ def _engine(cell: Cell, place: str) -> dict[str, Any]:
 
 def _open(cell: Cell, place: str) -> dict[str, Any]:
     prepared, folder, evaluator = _prepared(cell, place)
-    began = time.monotonic()
+    began, spent = time.monotonic(), time.process_time()
     study = prepared.study(folder, evaluator)
-    seconds = time.monotonic() - began
+    seconds, spent = time.monotonic() - began, time.process_time() - spent
     if study.count("running") or not study.finished:
         raise RuntimeError("what was opened is not what was measured")
-    return {"open_s": seconds, "open_mib": _peak_mib()}
+    return {"open_s": seconds, "open_cpu_s": spent, "open_mib": _peak_mib()}
 
 
 def _optuna(cell: Cell, place: str) -> dict[str, Any]:

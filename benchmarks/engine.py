@@ -113,19 +113,34 @@ def _cheap(asked: Sequence[Cell], json: bool) -> None:
         title="candidates a second where evaluating costs nothing",
         caption=(
             f"first and last: of the first and the last {WINDOW:,} candidates. CPU: candidates a second of processor "
-            f"time of the process of the search, which other work on the machine slows down less. Memory is the most "
-            f"of that process; open is what another process takes until it has all candidates and the controller "
-            f"again. Optuna and Ray Tune search at random."
+            f"time of the process of the search, which other work on the machine slows down less; last / first is of "
+            f"these. Memory is the most of that process; open is what another process takes until it has all "
+            f"candidates and the controller again. Optuna and Ray Tune search at random."
         ),
     )
-    headings = ("way", "space", "controller", "candidates", "a second", "first", "last", "CPU", "MiB", "open s", "MB")
+    headings = (
+        "way",
+        "space",
+        "controller",
+        "candidates",
+        "a second",
+        "first",
+        "last",
+        "CPU",
+        "last / first",
+        "MiB",
+        "open s",
+        "open CPU s",
+        "MB",
+    )
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("way", "space", "controller") else "right")
     for cell in asked:
         row = measure(cell)
         rows.append(row)
         words = (cell.way, cell.space, cell.controller, f"{row.done:,}")
-        numbers = (row.per_s, row.first_per_s, row.last_per_s, row.per_cpu_s, row.peak_mib, row.open_s, row.disk_mb)
+        speeds = (row.per_s, row.first_per_s, row.last_per_s, row.per_cpu_s, row.last_to_first)
+        numbers = (*speeds, row.peak_mib, row.open_s, row.open_cpu_s, row.disk_mb)
         texts = ["" if number is None else f"{number:,.3g}" if number < 100 else f"{number:,.0f}" for number in numbers]
         tell(" ".join((*words, *(text or "-" for text in texts))))
         table.add_row(*words, *texts)

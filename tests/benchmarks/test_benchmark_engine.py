@@ -203,3 +203,43 @@ def test_mistakes_cost_one_sentence(benchmark, tmp_path, words, message):
     code, _, err = benchmark(*words)
     assert (code, "Traceback" in err) == (2, False), err
     assert message in err
+
+
+def test_cheap_candidates_are_counted_and_opened_again(benchmark):
+    """One small cell of each of two ways; speeds are what the command is for and not looked at."""
+    words = (
+        "--spaces",
+        "nasbench201",
+        "--controllers",
+        "nsga2",
+        "--ways",
+        "inline,optuna_memory",
+        "--candidates",
+        "50,60",
+    )
+    code, out, err = benchmark("engine", "--evaluator", "constant", *words, "--json")
+    assert code == 0, err
+    cells = json.loads(out)["cells"]
+    assert [(each["cell"]["way"], each["done"]) for each in cells] == [
+        ("inline", 50),
+        ("optuna_memory", 50),
+        ("inline", 60),
+        ("optuna_memory", 60),
+    ]
+    ours, theirs = cells[0], cells[1]
+    assert ours["open_s"] > 0 and ours["disk_mb"] > 0 and theirs["open_s"] is None
+    assert (ours["cell"]["controller"], theirs["cell"]["controller"]) == ("nsga2", "random")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--evaluator", "constant", "--spaces", "moon"), "space of this benchmark 'moon'"),
+        (("--evaluator", "moon"), "evaluator of this benchmark 'moon'"),
+        (("--candidates", "5,many"), "'many' is no number from 1"),
+        (("--candidates", "5,6"), "need --evaluator constant"),
+    ],
+)
+def test_what_the_engine_benchmark_does_not_know_is_named(benchmark, words, sentence):
+    code, _, err = benchmark("engine", *words)
+    assert code == 2 and sentence in " ".join(err.replace("│", " ").split())

@@ -141,3 +141,26 @@ def test_an_error_that_no_disk_explains_is_no_sentence():
     assert disk_error(OSError("something else")) is None
     assert disk_error(FileNotFoundError(2, "No such file or directory")) is None, "no path is known"
     assert disk_error(ConnectionResetError(104, "Connection reset by peer")) is None
+
+
+def test_a_run_folder_that_is_deleted_while_its_search_goes_on_is_missed(nasbench, user_folder):
+    """What is written into a deleted file is lost in silence, so somebody has to look."""
+    (user_folder / "deletes.py").write_text(
+        "import shutil\n\n\n"
+        "def evaluate(candidate):\n"
+        "    if candidate.number == 5:\n"
+        "        shutil.rmtree('run')\n"
+        "    return {'score': float(sum(candidate.arch.picks))}\n"
+    )
+    asked = {
+        "space": "nasbench201",
+        "evaluator": "deletes:evaluate",
+        "controller": {"name": "random"},
+        "objectives": {"score": "max"},
+        "search": {"candidates": 5000},
+        "survivors": 0,
+    }
+    (user_folder / "deletes.yaml").write_text(yaml.safe_dump(asked))
+    called = nasbench("search", user_folder / "deletes.yaml", "--run", "run")
+    sentence(called, 2, "run/record.jsonl", "it is not there any more")
+    assert not Path("run").exists(), "nothing of it is made again"
