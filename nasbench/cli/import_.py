@@ -99,7 +99,7 @@ def import_(
             else:  # it was built for other images than those that its library trained it on
                 tell(
                     f"images are normalised as the training images are, for the network says mean {known.mean} and "
-                    f"the data have {channels} channels"
+                    f"the data have {channels} channel(s)"
                 )
         loaded = normalised(loaded, means, stds)
         check_fits(network, loaded, build.text)
