@@ -57,6 +57,10 @@ def normalization_of(data: Data) -> dict[str, Any]:
     return known | ({"columns": list(data.columns)} if data.columns else {})
 
 
+FOLDERS = ("image_folder", "imagenet_folder")
+"""Data sets of files, which are read in the same way."""
+
+
 def scaled(normalization: Mapping[str, Any], name: str) -> list[float] | None:
     """The mean or the deviation in the units of `ImageData`, in which white is 1.
 
@@ -90,7 +94,7 @@ def in_words(normalization: Mapping[str, Any], data: Mapping[str, Any], input_sh
         f"mean, std = np.array({mean})[:, None, None], np.array({deviation})[:, None, None]",
         f"images = ({FORMULA}).astype(np.float32)  # pixels: (n, channels, height, width)",
     ]
-    if data.get("name") == "image_folder":
+    if data.get("name") in FOLDERS:
         channels, height, width = input_shape
         ground = round(BYTE * float(data.get("background", 1.0)))
         size = f"({width}, {height}), Image.Resampling.BILINEAR"
@@ -131,7 +135,7 @@ def _values_in_words(normalization: Mapping[str, Any], input_shape: Sequence[int
 
 
 def _pixels(white: float, name: str) -> str:
-    if name == "image_folder":
+    if name in FOLDERS:
         return "`pixels` are those of the files at `paths`, turned, laid on a ground and resized as in training:"
     if white == 1:
         return (

@@ -21,7 +21,7 @@ from nasbench.supernet.differentiable.method import Method, Step
 from nasbench.supernet.differentiable.mixed import Mixture, mixed_network
 from nasbench.supernet.differentiable.registry import method_class
 from nasbench.supernet.differentiable.settings import divided
-from nasbench.training.augmentation import Batch
+from nasbench.training.augmentation import Batch, Targets
 from nasbench.training.errors import Diverged
 from nasbench.training.training import Training
 from nasbench_compression.outputs import logits_of
@@ -301,7 +301,13 @@ class DifferentiableSearch:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         self._mixture.set(self.method.edges, self.method.weights())
-        return self.problem.loss(self._outputs(batch), batch.targets)
+        told = Targets(batch.targets, batch.others)
+        return batch.loss(
+            lambda inputs, outputs, targets: self.problem.loss(outputs, targets),
+            batch.inputs,
+            self._outputs(batch),
+            told,
+        )
 
     def _outputs(self, batch: Batch) -> Any:
         return self._network(*batch.inputs) if isinstance(batch.inputs, tuple) else self._network(batch.inputs)

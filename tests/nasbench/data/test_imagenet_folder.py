@@ -9,6 +9,7 @@ from scipy.io import savemat
 import nasbench as nb
 from nasbench.data import registry
 from nasbench.data.encoded import EncodedImages
+from nasbench.models.normalization import in_words
 from nasbench_registry import UserError
 
 SYNSETS = {"n01": "tench, Tinca tinca", "n02": "crane", "n03": "crane"}
@@ -106,6 +107,11 @@ def test_many_images_stay_encoded(tmp_path, monkeypatch):
             [part.inputs[0][:] for part in (load(tmp_path).train, load(tmp_path).val)]
     finally:
         torch.set_num_threads(threads)
+
+
+def test_the_readme_of_an_artefact_reads_files_as_training_did():
+    told = in_words({"mean": [1.0] * 3, "std": [2.0] * 3, "white": 255}, {"name": "imagenet_folder"}, (3, 8, 8))
+    assert "ImageOps.fit(image, (8, 8), Image.Resampling.BILINEAR)" in told and 'convert("RGB")' in told
 
 
 def without_truth(root):
