@@ -23,7 +23,8 @@ def drawn(report: Record) -> Record:
     """The report with a sample of its candidates, where they are more than a page can show.
 
     Survivors are all there, and whatever was the best so far, so that the curve of the best is exact; members of the
-    front up to `FRONT`, and of the others as many as there is room for, spread evenly over the search.
+    front up to `FRONT`, each network once; and of the others as many as there is room for, spread evenly over the
+    search.
 
     Args:
         report: the content of ``report.json``.
@@ -31,7 +32,13 @@ def drawn(report: Record) -> Record:
     candidates: Sequence[Record] = report.get("candidates") or ()
     if len(candidates) <= MOST:
         return report
-    front = _spread(report.get("front") or (), FRONT)
+    members = set(report.get("front") or ())
+    networks = {
+        each.get("network") or each.get("architecture"): each["id"]
+        for each in reversed(candidates)
+        if each["id"] in members
+    }
+    front = _spread(sorted(networks.values()), FRONT)  # a small space has the same network on it again and again
     kept = {*front, *(survivor["candidate"] for survivor in report.get("survivors") or ())}
     bests = set(_bests(report)) - kept
     others = [each["id"] for each in candidates if each["id"] not in kept and each["id"] not in bests]

@@ -27,6 +27,7 @@ def large():
         metrics = {**done["metrics"], quality: value, cost: 1.0 + number / MANY + (not on_front)}
         candidates.append(
             {**done, "id": number, "metrics": metrics, "scores": [value], "finished_s": 0.01 * number, "curve": {}}
+            | {"network": f"network {number}"}
         )
     front = list(range(0, MANY, 40))
     return {**REPORT, "candidates": candidates, "front": front, "survivors": [], "drawings": []}
@@ -39,6 +40,11 @@ def test_a_page_of_many_candidates_is_small_and_says_what_is_drawn(large, tmp_pa
     shown = len(drawn(large)["candidates"])
     assert f"{shown} of {MANY:,} candidates" in " ".join(page.split())
     assert f"{len(large['front']) - FRONT} members are left out" in " ".join(page.split())
+
+
+def test_a_network_that_is_on_the_front_again_and_again_is_drawn_once(large):
+    alike = [{**each, "network": f"network {each['id'] % 400}"} for each in large["candidates"]]
+    assert drawn({**large, "candidates": alike})["front"] == list(range(0, 400, 40))
 
 
 def test_the_curve_of_the_best_is_that_of_all_candidates(large):
