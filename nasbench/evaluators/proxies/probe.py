@@ -115,7 +115,8 @@ class Probe:
             if isinstance(module, _BatchNorm):
                 module.train()
         if self.images.ndim == 4:
-            network.to(memory_format=torch.channels_last)  # quicker, and the same numbers
+            # Quicker, and the same numbers. The ignore is for torch's stub, which has no such argument.
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
 
     @cached_property
@@ -163,15 +164,17 @@ class Probe:
             outputs_of_layers.append(output)
 
         modules = self.network.modules()
-        hooks = [(module, activation) for module in modules if isinstance(module, ACTIVATIONS)]
+        hooks: list[tuple[nn.Module, Callable[..., None]]] = [
+            (module, activation) for module in modules if isinstance(module, ACTIVATIONS)
+        ]
         hooks += [(module, layer) for module in self.layers]
         with hooked(hooks), torch.enable_grad():
             outputs = self.network(images)
         total = torch.stack([each.sum() for each in tensors_of(outputs).values() if each.is_floating_point()]).sum()
         with_loss = self.targets is not None
-        (input_gradient,) = torch.autograd.grad(total, [images], retain_graph=with_loss, allow_unused=True)
-        if input_gradient is None:  # nothing reaches the output
-            input_gradient = torch.zeros_like(images)
+        (input_gradient,) = torch.autograd.grad(  # zeros where nothing reaches the output
+            total, [images], retain_graph=with_loss, allow_unused=True, materialize_grads=True
+        )
         gradients, fisher = None, None
         if self.targets is not None:
             loss = self.loss(outputs, self.targets[part])
