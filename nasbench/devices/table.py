@@ -47,6 +47,9 @@ class CostTable(Protocol):
     def costs(self) -> Mapping[str, Cost]:
         """Costs by the architecture as it is written. Raises UserError if the table cannot be read."""
 
+    def __hash__(self) -> int:
+        """Equal tables have equal numbers."""
+
 
 @dataclass(frozen=True)
 class CsvTable:

@@ -177,7 +177,7 @@ class _NumpyNumbers(pickle.Unpickler):
 
     ALLOWED: ClassVar = {
         ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],  # type: ignore[index]  # numpy's own maker
+        ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],  # numpy's own maker
     }
 
     def find_class(self, module: str, name: str) -> Any:

@@ -27,4 +27,4 @@ def jacov(probe: Probe) -> float:
 
 def correlations(rows: Tensor) -> Tensor:
     """(n, n) in double precision; NaN where a row is constant."""
-    return torch.atleast_2d(torch.corrcoef(rows.double()))
+    return torch.corrcoef(rows.double()).reshape(len(rows), len(rows))

@@ -238,7 +238,7 @@ class Probe:
         generator = torch.Generator().manual_seed(2 * self.seed + stream)
         return torch.randn(count, *self.images.shape[1:], generator=generator)
 
-    def renewed(self, initialize: Callable[[Tensor, torch.Generator], None]) -> nn.Module:
+    def renewed(self, initialize: Callable[[Tensor, torch.Generator], object]) -> nn.Module:
         """A copy with other weights in its convolutions and linear layers, and norms that only normalize.
 
         Args:

@@ -112,16 +112,17 @@ def reproduce(
         if on_progress is not None:
             on_progress(result.job.row.name, done, total)
     results.sort(key=lambda result: result.job.seeds.start)
-    cells, curves = [], {}
+    entries: list[Entry] = []
+    curves = {}
     for row in chosen:
         for column in table.columns:
             parts = [result for result in results if result.job.row.name == row.name and column.name in result.values]
-            cells.append(_cell(table, row, column, parts))
+            entries.append(_cell(table, row, column, parts))
             if parts and parts[0].curves:
                 curves[row.name, column.name] = _curve(table, row, column, parts)
     if isinstance(table.protocol, Hypervolume):
-        cells = _beside_first(table, chosen, cells, results)
-    return Reproduction(table, count, tuple(cells), curves, optima, time.perf_counter() - started)
+        entries = _beside_first(table, chosen, entries, results)
+    return Reproduction(table, count, tuple(entries), curves, optima, time.perf_counter() - started)
 
 
 def _searched(table: PaperTable) -> bool:

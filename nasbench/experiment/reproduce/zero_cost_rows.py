@@ -104,7 +104,7 @@ METHODS: dict[str, type[ProxyMethod] | type[LogRankSum] | type[Vote]] = {
 def proxy_method(method: Mapping[str, Any]) -> ProxyMethod | LogRankSum | Vote:
     """The method of a row; UserError if a name or an option is not allowed."""
     kind = METHODS[one_of("method", str(method["name"]), METHODS)]
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in method.items()}
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in method.items()}
     del options["name"]
     check_options(kind, options, what=f"method {method['name']!r}")
     made = kind(**options)
