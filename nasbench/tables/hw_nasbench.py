@@ -26,7 +26,6 @@ import numpy.typing as npt
 from nasbench.data.folders import data_folders
 from nasbench_registry import UserError, one_of
 from search_spaces import Architecture
-from search_spaces.nasbench201 import EDGES, OPERATIONS
 
 Vector = npt.NDArray[np.float64]
 
@@ -68,6 +67,8 @@ class HardwareTable:
 
 def architecture_of(net: tuple[int, ...]) -> Architecture:
     """The cell that a `net` of the files stands for."""
+    from search_spaces.nasbench201 import EDGES, OPERATIONS  # which imports torch: a listing of tables does without
+
     picked = dict(zip(NET_EDGES, net, strict=True))
     picks = tuple(OPERATIONS.index(NET_OPERATIONS[picked[edge]]) for edge in EDGES)
     return Architecture("nasbench201", picks)
