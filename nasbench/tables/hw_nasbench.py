@@ -3,8 +3,7 @@
 One file a data set, for the size of the images and the number of classes change the costs. Milliseconds and millijoules
 of one image. The Edge TPU could not run 4,699 of the cells; they have no latency there.
 
-The benchmark's other space, FBNet's, is priced layer by layer in a pickle of the authors' own classes, of which no copy
-in a plain format was published: it is not read here.
+The copy that is fetched holds no numbers of the benchmark's other space, FBNet's, so that part is not here.
 """
 
 from __future__ import annotations
