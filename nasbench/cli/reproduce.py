@@ -54,7 +54,7 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Measure a table of a paper again, its numbers beside ours; without TABLE list them."""
-    from nasbench.experiment.reproduce.reproduce import reproduce as run
+    from nasbench.reproduce.reproduce import reproduce as run
     from nasbench.tables.paper_table import load_paper_table
     from nasbench.tables.reproduction import Entry
 

@@ -11,7 +11,7 @@ from controllers.gaussian_process import Kernel, Posterior, default_kernel, fit_
 from controllers.predictor import RandomFeatureEnsemble
 from controllers.ranks import normal_scores
 from nasbench.evaluators.tabular import Tabular
-from nasbench.experiment.reproduce.simulate import simulate
+from nasbench.reproduce.simulate import simulate
 from nasbench.tables import load_table
 from search_spaces import Architecture, Decision, DecisionSpace, get_space
 

@@ -22,7 +22,7 @@ SIMULATED = """
 from waiting import Waiting
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.tabular import Tabular
-from nasbench.experiment.reproduce.simulate import simulate
+from nasbench.reproduce.simulate import simulate
 from nasbench_registry import UserError
 from search_spaces import get_space
 

@@ -4,7 +4,7 @@ import pytest
 
 from controllers import Controller, Proposal, SearchFinished
 from nasbench.evaluators.tabular import Tabular
-from nasbench.experiment.reproduce.simulate import simulate
+from nasbench.reproduce.simulate import simulate
 from nasbench.search.study import MAX_REPEATS
 from nasbench.tables.oracles import IMAGES, full_training_oracle, validation_oracle
 from nasbench.tables.registry import TABLES, load_table

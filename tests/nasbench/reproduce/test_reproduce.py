@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from nasbench.experiment.reproduce.reproduce import incumbents, queries, read_off, reproduce
-from nasbench.experiment.reproduce.simulate import Trace
+from nasbench.reproduce.reproduce import incumbents, queries, read_off, reproduce
+from nasbench.reproduce.simulate import Trace
 from nasbench.tables.paper_table import TRUST, PaperTable, load_paper_table, table_files
 from nasbench_registry import UserError
 

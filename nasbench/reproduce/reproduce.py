@@ -18,12 +18,12 @@ import torch
 from scipy import stats
 
 from nasbench.evaluators.tabular import Tabular
-from nasbench.experiment.reproduce.compression_rows import measure_recipe, recipe_method
-from nasbench.experiment.reproduce.hypervolume_rows import front_method, measure_fronts
-from nasbench.experiment.reproduce.latency_tables import check_method, measure_row
-from nasbench.experiment.reproduce.one_shot_rows import check_one_shot, measure_one_shot
-from nasbench.experiment.reproduce.simulate import Trace, simulate
-from nasbench.experiment.reproduce.zero_cost_rows import check_protocol, rank_cells
+from nasbench.reproduce.compression_rows import measure_recipe, recipe_method
+from nasbench.reproduce.hypervolume_rows import front_method, measure_fronts
+from nasbench.reproduce.latency_tables import check_method, measure_row
+from nasbench.reproduce.one_shot_rows import check_one_shot, measure_one_shot
+from nasbench.reproduce.simulate import Trace, simulate
+from nasbench.reproduce.zero_cost_rows import check_protocol, rank_cells
 from nasbench.storage.files import read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, first_cells, make_controller
 from nasbench.tables.protocols import Compression, Hypervolume, OneShot, Queries, TimeBudget, ZeroCostRanking

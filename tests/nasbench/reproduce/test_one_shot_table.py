@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from nasbench.experiment.reproduce import reproduce as reproducing
-from nasbench.experiment.reproduce.reproduce import reproduce
+from nasbench.reproduce import reproduce as reproducing
+from nasbench.reproduce.reproduce import reproduce
 from nasbench.supernet.differentiable import METHODS, DifferentiableSearch
 from nasbench.tables.paper_table import load_paper_table
 from nasbench.tables.registry import load_table

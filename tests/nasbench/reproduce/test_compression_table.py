@@ -9,9 +9,9 @@ from judging import judge
 
 from nasbench.costs.cost import counts
 from nasbench.data import load_data
-from nasbench.experiment.reproduce import compression_rows, reproduce as reproducing
-from nasbench.experiment.reproduce.compression_rows import measure_recipe, trained
-from nasbench.experiment.reproduce.reproduce import reproduce
+from nasbench.reproduce import compression_rows, reproduce as reproducing
+from nasbench.reproduce.compression_rows import measure_recipe, trained
+from nasbench.reproduce.reproduce import reproduce
 from nasbench.tables.paper_table import load_paper_table
 from nasbench_compression import get_backend
 from nasbench_registry import UserError

@@ -10,9 +10,9 @@ import yaml
 from bounds import check_above
 from scipy.stats import norm, spearmanr
 
-from nasbench.experiment.reproduce.latency_limit import TransferSearch, promise
-from nasbench.experiment.reproduce.latency_ranking import METHODS, RankingTask, cell_macs, middle_rows, ranking_method
-from nasbench.experiment.reproduce.reproduce import reproduce
+from nasbench.reproduce.latency_limit import TransferSearch, promise
+from nasbench.reproduce.latency_ranking import METHODS, RankingTask, cell_macs, middle_rows, ranking_method
+from nasbench.reproduce.reproduce import reproduce
 from nasbench.tables.latencies import NewDevice, device_latencies, latency_cells
 from nasbench.tables.paper_table import load_paper_table
 from nasbench_registry import UserError

@@ -21,8 +21,8 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import KFold, cross_val_predict
 
 from controllers import Outcome, SearchFinished, get_controller, stalled
-from nasbench.experiment.reproduce.latency_ranking import RankingTask, cell_rows, suggested
 from nasbench.latency.transfer import TransferPredictor
+from nasbench.reproduce.latency_ranking import RankingTask, cell_rows, suggested
 from nasbench.tables.latencies import NewDevice, latency_cells
 from nasbench.tables.oracles import IMAGES
 from nasbench.tables.table import Table

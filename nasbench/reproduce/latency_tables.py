@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nasbench.experiment.reproduce.latency_limit import READ_EPOCHS, Choice, choice_method
-from nasbench.experiment.reproduce.latency_ranking import RankingTask, middle_rows, ranking_method
 from nasbench.objectives.statistics import rank_correlation
+from nasbench.reproduce.latency_limit import READ_EPOCHS, Choice, choice_method
+from nasbench.reproduce.latency_ranking import RankingTask, middle_rows, ranking_method
 from nasbench.tables.latencies import NewDevice, device_latencies, require_latencies
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn
 from nasbench.tables.protocols import LatencyLimit, LatencyRanking

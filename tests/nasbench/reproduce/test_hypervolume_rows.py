@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasbench.experiment.reproduce.hypervolume_rows import (
+from nasbench.reproduce.hypervolume_rows import (
     FrontSearch,
     cell_macs,
     front,
@@ -12,7 +12,7 @@ from nasbench.experiment.reproduce.hypervolume_rows import (
     macs_front,
     searched,
 )
-from nasbench.experiment.reproduce.reproduce import reproduce
+from nasbench.reproduce.reproduce import reproduce
 from nasbench.tables.paper_table import load_paper_table
 from nasbench_registry import UserError
 
