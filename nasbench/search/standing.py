@@ -65,13 +65,20 @@ def read_standing(folder: RunFolder, settings: RunSettings) -> Standing:
     record = folder.journal.with_name(RECORD)
     try:
         saved = folder.read(record.with_name(STANDING), ("record", "bytes", "tally", "running"))
-        if record.stat().st_size >= saved["bytes"]:
+        if _ends_a_line(record, saved["bytes"]):
             return _since(record, saved, settings)
     except (OSError, AttributeError, IndexError, KeyError, TypeError, ValueError):
         pass  # what is wrong with the record, if it is that, is told below
     candidates = read_candidates(folder, settings)
     tally = Tally(settings.objectives, settings.full_epochs, candidates)
     return Standing(tally, {each.id: each for each in candidates if each.status == "running"})
+
+
+def _ends_a_line(record: Path, size: int) -> bool:
+    """Whether so many bytes of the record are whole lines; not where something was put in or taken out before."""
+    with record.open("rb") as file:
+        file.seek(size - 1)
+        return file.read(1) == b"\n"
 
 
 def _since(record: Path, saved: dict[str, Any], settings: RunSettings) -> Standing:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from nasbench.data.folders import data_folders
 from nasbench.tables.hw_nasbench import architecture_of, unpacked
@@ -81,6 +80,8 @@ def published_features(
         names: of the proxies.
         space: of the cells.
     """
+    from scipy.stats import rankdata  # a listing of tables does without
+
     held = load_published_proxies("cifar10" if dataset == "cifar100" else dataset)
     for name in names:
         one_of("published zero-cost proxy", name, held.scores)
@@ -101,5 +102,7 @@ def best_published(
     drawn_rng = np.random.default_rng(seed)
     drawn = list(dict.fromkeys(space.canonical(space.sample(drawn_rng)) for _ in range(sample)))
     columns = published_features(dataset, names, space)(drawn)
+    from scipy.stats import rankdata
+
     total = np.log(np.stack([rankdata(column) for column in columns.T]) / len(drawn)).sum(axis=0)
     return [drawn[place] for place in np.argsort(-total, kind="stable")[:best].tolist()]
