@@ -57,17 +57,18 @@ def _plan(asked: Experiment, json: bool) -> None:
     from nasbench.storage.run_folder import to_yaml
 
     prepared = prepare(asked)
-    err.print("training two pilots for a few seconds ...", highlight=False)
-    made = estimate(asked, prepared)
     plan: dict[str, Any] = {
         "experiment": asked.model_dump(mode="json"),
         "space_size": prepared.space.size,
         "candidates": asked.search.candidates,
-        "images": _examples(prepared.required),
-        **prepared.required.task.to_json(),
         "stages": ["searched", *dict.fromkeys(step.stage for each in prepared.recipes() for step in each.steps)],
-        "estimate": made.to_json(),
     }
+    problem, lines = prepared.problem, ["nothing is trained, so that no pilot tells how long it takes"]
+    if problem is not None:
+        err.print("training two pilots for a few seconds ...", highlight=False)
+        made = estimate(asked, prepared)
+        plan |= {"images": _examples(problem), **problem.task.to_json(), "estimate": made.to_json()}
+        lines = [f"images {plan['images']}", *estimate_lines(asked, made)]
     if json:
         show(plan, "", as_json=True)
         return
@@ -75,9 +76,8 @@ def _plan(asked: Experiment, json: bool) -> None:
     sys.stdout.write(to_yaml(plan["experiment"]).rstrip("\n") + "\n\n")
     for line in (
         f"{plan['candidates']:,} candidates of {prepared.space.size:,} architectures",
-        f"images {plan['images']}",
         f"stages {', '.join(plan['stages'])}",
-        *estimate_lines(asked, made),
+        *lines,
     ):
         sys.stdout.write(f"# {line}\n")
 

@@ -128,7 +128,7 @@ def test_what_is_missing_is_told(cache, tmp_path) -> None:
 
 
 def test_only_what_trains_is_kept(tmp_path) -> None:
-    with pytest.raises(UserError, match="trains nothing that would have to be kept"):
+    with pytest.raises(UserError, match="has nothing that would have to be kept"):
         reproduce(load_paper_table("nats-bench-tss"), keep=tmp_path)
 
 
