@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import stats
 
 from nasbench.evaluators.tabular import Tabular
@@ -22,6 +19,7 @@ from nasbench.reproduce.compression_rows import measure_recipe, recipe_method
 from nasbench.reproduce.hypervolume_rows import front_method, measure_fronts
 from nasbench.reproduce.latency_tables import check_method, measure_row
 from nasbench.reproduce.one_shot_rows import check_one_shot, measure_one_shot
+from nasbench.reproduce.parallel import run_all
 from nasbench.reproduce.simulate import Trace, simulate
 from nasbench.reproduce.zero_cost_rows import check_protocol, rank_cells
 from nasbench.storage.files import read_json, write_json
@@ -106,7 +104,7 @@ def reproduce(
     jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers, keep)]
     total, done = sum(len(job.seeds) for job in jobs), 0
     results: list[_Done] = []
-    for result in _run_all(jobs, workers):
+    for result in run_all(_run, jobs, workers):
         results.append(result)
         done += len(result.job.seeds)
         if on_progress is not None:
@@ -146,22 +144,6 @@ def _jobs(table: PaperTable, row: Row, seeds: int, workers: int, keep: Path | No
     for columns in searches.values():
         for start in range(0, seeds, step):
             yield _Job(table, row, tuple(columns), range(start, min(start + step, seeds)), keep)
-
-
-def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[_Done]:
-    if workers == 1 or len(jobs) < 2:
-        yield from map(_run, jobs)
-        return
-    # Not forked: torch has threads of its own, which a fork would leave half alive.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-    )
-    try:
-        for future in as_completed([pool.submit(_run, job) for job in jobs]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _run(job: _Job) -> _Done:

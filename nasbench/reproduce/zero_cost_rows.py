@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.stats import kendalltau
 
 from nasbench.data.folders import data_folders
@@ -23,6 +20,7 @@ from nasbench.evaluators.proxies import PROXIES, Probe
 from nasbench.evaluators.proxies.aggregate import log_rank_sum, vote
 from nasbench.evaluators.proxies.registry import timed_scores
 from nasbench.objectives.statistics import rank_correlation
+from nasbench.reproduce.parallel import run_all
 from nasbench.storage.files import read_json, write_json
 from nasbench.tables.minibatches import SHAPES, load_minibatch
 from nasbench.tables.paper_table import PaperTable, Row
@@ -225,26 +223,11 @@ def _measured(
 ) -> dict[int, Scores]:
     jobs = [_Job(table, tuple(sample[start : start + CHUNK]), names, folder) for start in range(0, len(sample), CHUNK)]
     found: dict[int, Scores] = {}
-    for part in _run_all(jobs, workers):
+    for part in run_all(_run, jobs, workers):
         found |= part
         if on_progress is not None:
             on_progress(table.name, len(found), len(sample))
     return found
-
-
-def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[dict[int, Scores]]:
-    if workers == 1 or len(jobs) < 2:
-        yield from map(_run, jobs)
-        return
-    context = multiprocessing.get_context("spawn")  # not forked: torch has threads of its own
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-    )
-    try:
-        for future in as_completed([pool.submit(_run, job) for job in jobs]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _run(job: _Job) -> dict[int, Scores]:

@@ -1,0 +1,36 @@
+"""Jobs of a table, in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+import torch
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+
+def run_all(run: Callable[[Job], Done], jobs: Sequence[Job], workers: int) -> Iterator[Done]:
+    """What each job gives, in the order in which they end; with one worker in this process, one after the other.
+
+    Args:
+        run: a function of a module, which other processes find by its name.
+        jobs: that travel to them.
+        workers: how many processes.
+    """
+    if workers == 1 or len(jobs) < 2:
+        yield from map(run, jobs)
+        return
+    # Not forked: torch has threads of its own, which a fork would leave half alive.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    )
+    try:
+        for future in as_completed([pool.submit(run, job) for job in jobs]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
