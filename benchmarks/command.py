@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -21,3 +23,9 @@ def run_command(command: Callable[..., None], module: str) -> NoReturn:
     app.command()(command)
     import_from()  # module:Class in the working folder
     run_app(app, f"python -m benchmarks.{module}")
+
+
+def child_environment() -> dict[str, str]:
+    """The variables of a child process that finds the package `benchmarks` from whatever folder it starts in."""
+    folders = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}

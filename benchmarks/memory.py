@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from benchmarks.command import run_command
+from benchmarks.command import child_environment, run_command
 from benchmarks.image_file import write_images
 from nasbench.cli.options import Json
 from nasbench.cli.output import err, show
@@ -74,7 +74,7 @@ def _read(text: str) -> tuple[int, int]:
 
 def _measured(file: Path, batches: int, seed: int) -> dict[str, Any]:
     child = [sys.executable, "-m", "benchmarks.memory_child", str(file), str(batches), str(seed)]
-    done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True, env=child_environment())
     measured: dict[str, Any] = json_format.loads(done.stdout)
     return measured
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json as json_
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.command import run_command
+from benchmarks.command import child_environment, run_command
 from nasbench.cli.options import Json
 from nasbench.cli.output import err, show
 from nasbench_registry import UserError
@@ -103,11 +102,9 @@ def _row(entry: Mapping[str, Any], seconds: int) -> dict[str, Any]:
     """One network in a process of its own."""
     failed = {"name": entry["name"], "input": list(entry["input"])}
     child = [sys.executable, "-m", "benchmarks.zoo_network"]
-    paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # the child may start in any folder
-    environment = os.environ | {"PYTHONPATH": paths.rstrip(os.pathsep)}
     try:
         done = subprocess.run(
-            child, input=json_.dumps(entry), capture_output=True, text=True, timeout=seconds, env=environment
+            child, input=json_.dumps(entry), capture_output=True, text=True, timeout=seconds, env=child_environment()
         )
     except subprocess.TimeoutExpired:
         return {**failed, "errors": {"process": f"it took more than {seconds} seconds"}}
