@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controllers.core import Outcome
-from controllers.hyperband import Hyperband
+from controllers.hyperband import Hyperband, Promotion
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
@@ -49,6 +49,7 @@ class BOHB(Hyperband):
             and the authors' code leaves their kernels as they are, so it changes nothing; it is there to be written
             down with the other published settings.
         min_bandwidth: the smallest h.
+        promotion: continue or anew; see `Hyperband`.
     """
 
     name = "bohb"
@@ -69,8 +70,9 @@ class BOHB(Hyperband):
         random_fraction: float = 1 / 3,
         bandwidth_factor: float = 3.0,
         min_bandwidth: float = 1e-3,
+        promotion: Promotion = "continue",
     ) -> None:
-        super().__init__(space, seed=seed, min_epochs=min_epochs, max_epochs=max_epochs, eta=eta)
+        super().__init__(space, seed=seed, min_epochs=min_epochs, max_epochs=max_epochs, eta=eta, promotion=promotion)
         if not 1 <= top_n_percent <= 99 or num_samples < 1 or not 0 <= random_fraction <= 1:
             raise UserError(
                 f"top_n_percent={top_n_percent}, num_samples={num_samples}, random_fraction={random_fraction}: the "

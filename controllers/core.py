@@ -114,6 +114,14 @@ class Controller(ABC):
         self.on_work: Callable[[str], None] = lambda text: None
         """Called with a line for the user by a controller that works long until its next proposal."""
 
+    @property
+    def schedule_epochs(self) -> int | None:
+        """The epochs of the schedule that a candidate of fewer epochs follows the beginning of, to go on later.
+
+        None trains every candidate from its first epoch on, with a schedule of its own epochs.
+        """
+        return None
+
     def ask(self) -> Proposal | None:
         """The next proposal; None while it has to wait for outcomes.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from controllers.core import Controller, Outcome, Proposal
-from nasbench_registry import UserError
+from nasbench_registry import UserError, one_of
 from search_spaces import Architecture, SearchSpace
+
+Promotion = Literal["continue", "anew"]
 
 
 @dataclass
@@ -64,10 +66,14 @@ class Hyperband(Controller):
     random architectures at max_epochs / eta^s epochs, and 1 / eta of a rung goes on to the next. Brackets go from
     s_max to 0 and then begin again. With min_epochs = max_epochs it is random search.
 
-    Deviations from the paper: epochs are whole (rounded down); a promoted architecture is trained anew, since its
-    learning rate follows another schedule; while the last outcomes of a rung are outstanding, idle workers begin the
-    next bracket, as in the code of BOHB's authors; failed candidates are not promoted, even if a rung then stays
-    smaller. Architectures that were told without being asked for are ignored.
+    With `promotion="continue"` candidates of the lower rungs are trained with the first epochs of the schedule of
+    `max_epochs`, and a promoted one goes on from there: its last rung gives what training it at once would have given,
+    and no epoch is trained twice. With "anew", as in the paper, every rung begins with new weights and has a schedule
+    of its own, whose learning rate falls to zero.
+
+    Deviations from the paper: epochs are whole (rounded down); while the last outcomes of a rung are outstanding, idle
+    workers begin the next bracket, as in the code of BOHB's authors; failed candidates are not promoted, even if a rung
+    then stays smaller. Architectures that were told without being asked for are ignored.
 
     Args:
         space: what is searched.
@@ -75,6 +81,7 @@ class Hyperband(Controller):
         min_epochs: the fewest epochs of a rung, at least.
         max_epochs: of the last rung, the paper's R; an experiment fills in the epochs of its training.
         eta: one of so many candidates goes on to the next rung, with so many times the epochs.
+        promotion: continue or anew.
     """
 
     name = "hyperband"
@@ -83,7 +90,14 @@ class Hyperband(Controller):
     multi_fidelity = True
 
     def __init__(
-        self, space: SearchSpace, *, seed: int, min_epochs: int = 1, max_epochs: int = 81, eta: int = 3
+        self,
+        space: SearchSpace,
+        *,
+        seed: int,
+        min_epochs: int = 1,
+        max_epochs: int = 81,
+        eta: int = 3,
+        promotion: Promotion = "continue",
     ) -> None:
         super().__init__(space, seed=seed)
         if not 1 <= min_epochs <= max_epochs or eta < 2:
@@ -91,12 +105,18 @@ class Hyperband(Controller):
                 f"min_epochs={min_epochs}, max_epochs={max_epochs}, eta={eta}: the fewest epochs must be from 1 to "
                 f"the most, eta 2 or more."
             )
+        self.promotion = one_of("promotion", promotion, get_args(Promotion))
         self.min_epochs, self.max_epochs, self.eta = min_epochs, max_epochs, eta
         self.s_max = 0  # the longest bracket has one rung more
         while min_epochs * eta ** (self.s_max + 1) <= max_epochs:
             self.s_max += 1
         self.opened = 0
         self.brackets: list[Bracket] = []  # those under way, the oldest first
+
+    @property
+    def schedule_epochs(self) -> int | None:
+        """Those of the last rung, where promoted candidates go on."""
+        return self.max_epochs if self.promotion == "continue" else None
 
     def rungs(self, s: int) -> list[tuple[int, int]]:
         """(candidates, epochs) of the rungs of bracket `s`; 0 is the one with all epochs from the beginning."""

@@ -18,7 +18,7 @@ from nasbench.evaluators.cache import Cache
 from nasbench.evaluators.candidate import Candidate
 from nasbench.evaluators.costs import ENERGY, LATENCY, ON_PAPER, CandidateCosts
 from nasbench.evaluators.errors import InfeasibleError
-from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator
+from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator, Progress
 from nasbench.evaluators.latency import REFIT, Learned
 from nasbench.evaluators.outcomes import Ending
 from nasbench.evaluators.trial import History, Trial
@@ -78,6 +78,9 @@ class Trained(Evaluator):
         checkpoints: the folder for the weights and for states of training; None keeps none.
         cache: results that several runs share; None shares nothing.
         limits: what one candidate may use.
+        schedule_epochs: candidates of fewer epochs are trained with the first ones of a schedule of so many, and one of
+            more epochs goes on where another of the same network ended; None trains each with a schedule of its own. A
+            problem with a `fit` of its own trains each anew all the same.
     """
 
     summary = "train the network, validate it"
@@ -92,12 +95,14 @@ class Trained(Evaluator):
         checkpoints: str | None = None,
         cache: Cache | None = None,
         limits: TrainingLimits | None = None,
+        schedule_epochs: int | None = None,
     ) -> None:
         super().__init__(space, problem.task)
         self.problem, self.costs, self.objectives = problem, costs, tuple(objectives)
         self.checkpoints = None if checkpoints is None else Checkpoints(Path(checkpoints))
         self.cache = cache
         self.limits = limits or TrainingLimits()
+        self.schedule_epochs = schedule_epochs
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -159,12 +164,30 @@ class Trained(Evaluator):
         trial = Trial(number, arch, epochs, seed)
         weights = None if self.checkpoints is None else self.checkpoints.load_weights(trial)
         if weights is None:
-            self.problem.fit(model, seed=seed, epochs=epochs, device=self.limits.device_here)
+            self._fit_again(model, trial)
             if self.checkpoints is not None:
                 self.checkpoints.save_weights(trial, model)
         else:
             model.load_state_dict(weights)
         return model.eval()
+
+    def end(self, progress: Progress, folder: Path) -> None:
+        """Give up what promoted candidates would have gone on from; one that comes later is trained to the same."""
+        if self.checkpoints is not None:
+            self.checkpoints.remove_rungs()
+
+    def _fit_again(self, model: nn.Module, trial: Trial) -> None:
+        """Train a network to the weights that its candidate had."""
+        problem, device = self.problem, self.limits.device_here
+        if self.schedule_epochs is None or trial.epochs is None or not isinstance(problem, Supervised):
+            problem.fit(model, seed=trial.seed, epochs=trial.epochs, device=device)
+            return
+        training = problem.begin(
+            model, seed=trial.seed, epochs=self.schedule_epochs, device=device, accumulate=1, deadline=None
+        )
+        while training.epoch < trial.epochs:
+            training.run_epoch()
+        training.finish()
 
     def _train(
         self, model: nn.Module, candidate: Candidate, metrics: dict[str, float], deadline: float | None
@@ -174,28 +197,33 @@ class Trained(Evaluator):
         problem = self.problem
         if not isinstance(problem, Supervised):
             return self._fit(model, candidate, metrics, deadline)
-        images = len(problem.data.train)
+        images, epochs = len(problem.data.train), candidate.epochs
+        schedule_epochs = self.schedule_epochs or epochs
         begin = functools.partial(
             problem.begin,
             seed=trial.seed,
-            epochs=trial.epochs,
+            epochs=schedule_epochs,
             device=device,
             accumulate=trial.accumulate,
             deadline=deadline,
         )
         past: list[dict[str, float]] = []  # what was reported after each epoch
-        before_s = 0.0
+        before_s, before_epochs = 0.0, 0  # of this candidate, and of those before it that it goes on from
         saved = None if place is None else place.load_training(trial)
+        if saved is None and place is not None and self.schedule_epochs is not None:
+            saved = place.load_rung(trial)
         fresh = copy.deepcopy(model.state_dict()) if saved is not None else {}
         training = begin(model)
         if saved is not None:
             tensors, about = saved
             try:
                 training.load_state_dict(tensors)
-                past, before_s = about["past"], about["seconds"]
+                past, before_s, before_epochs = about["past"], about["seconds"], about.get("before", 0)
+                if training.epoch > epochs:
+                    raise ValueError(f"the state is of epoch {training.epoch}, and the candidate has {epochs}")
             except (KeyError, ValueError, RuntimeError):  # of another version, or damaged: from the beginning, then
                 model.load_state_dict(fresh)
-                training = begin(model)
+                training, past, before_s, before_epochs = begin(model), [], 0.0, 0
         going = True
         for epoch, reported in enumerate(past, start=1):  # a scheduler that lost its memory hears them again
             going = going and report(epoch, metrics | reported)
@@ -205,13 +233,14 @@ class Trained(Evaluator):
         def seconds() -> float:
             return before_s + time.perf_counter() - began
 
-        while going and training.epoch < training.epochs:
+        while going and training.epoch < epochs:
             epoch_done = training.run_epoch()
             epoch = epoch_done.number
-            reported = self._spent(metrics, epoch, images) | {"train_loss": epoch_done.loss}
+            reported = {"epochs": float(epoch), "train_loss": epoch_done.loss}
+            reported |= self._spent(metrics, epoch - before_epochs, images)
             if epoch_done.accuracy_pct is not None:
                 reported["train_acc_pct"] = epoch_done.accuracy_pct
-            last = epoch == training.epochs
+            last = epoch == epochs
             if every is not None and epoch % every == 0 and not last:
                 reported |= self.problem.score(model, "val")
             past.append(reported)
@@ -219,12 +248,17 @@ class Trained(Evaluator):
                 place.log(trial, epoch)
                 checkpoint_every = self.limits.checkpoint_every
                 if checkpoint_every is not None and epoch % checkpoint_every == 0 and not last:
-                    place.save_training(
-                        trial, training.state_dict(), {"epoch": epoch, "past": past, "seconds": seconds()}
-                    )
+                    about = {"epoch": epoch, "past": past, "seconds": seconds(), "before": before_epochs}
+                    place.save_training(trial, training.state_dict(), about)
             going = last or report(epoch, metrics | reported | {"training_seconds": seconds()})
+        if place is not None and self.schedule_epochs is not None and going:
+            if epochs < schedule_epochs:
+                place.save_rung(trial, training.state_dict(), {"past": past, "seconds": 0.0, "before": epochs})
+            else:
+                place.remove_rungs(trial)
         training.finish()
         result = past[-1] | dict(self.problem.score_on(device, model))
+        result |= self._spent(metrics, training.epoch - before_epochs, images)
         result["training_seconds"] = seconds()
         if going:
             report(len(past), metrics | result)
@@ -261,8 +295,7 @@ class Trained(Evaluator):
 
     @staticmethod
     def _spent(metrics: Metrics, epochs: int, images: int) -> dict[str, float]:
-        operations = compute_by_operations(metrics["macs"], images, epochs).operations
-        return {"epochs": float(epochs), "training_operations": operations}
+        return {"training_operations": compute_by_operations(metrics["macs"], images, epochs).operations}
 
     def _check(self, metrics: Metrics, when: Ending) -> None:
         broken = broken_limit(self.objectives, metrics)

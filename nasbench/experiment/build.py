@@ -299,15 +299,27 @@ class Prepared:
                 objectives=asked.objectives,
                 limits=limits,
             )
+        schedule_epochs = self._schedule_epochs()
+        scheduled = {} if schedule_epochs is None else {"schedule_epochs": schedule_epochs}
         return Trained(
             space,
             self.required,
             costs,
             objectives=asked.objectives,
             checkpoints=str(folder.checkpoints.folder.absolute()),
-            cache=None if place is None else Cache(user_path(place), self.trains_by()),
+            cache=None if place is None else Cache(user_path(place), self.trains_by() | scheduled),
             limits=limits,
+            schedule_epochs=schedule_epochs,
         )
+
+    def _schedule_epochs(self) -> int | None:
+        """See `Controller.schedule_epochs`."""
+        if (
+            self.brought.controller is None
+            and not named_controllers.find(self.experiment.controller.name).multi_fidelity
+        ):
+            return None
+        return self.controller().schedule_epochs
 
     def study(self, folder: RunFolder, evaluator: Evaluator) -> Study:
         """The study of a run, which goes on where a process before this one stood.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOG = "epochs.log"
+RUNG = "rung-"
 DAMAGED = (SafetensorError, KeyError, ValueError)
 
 
@@ -94,6 +96,29 @@ class Checkpoints:
             return (tensors, json.loads(kept["about"])) if kept.get("of") == _identity(trial) else None
         except (OSError, *DAMAGED):
             return None
+
+    def save_rung(self, trial: CandidateKey, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+        """Keep the state of a network after the last epoch of its candidate, for one of the same network that goes on.
+
+        Args:
+            trial: of fewer epochs than the schedule that it was trained by.
+            tensors: the state.
+            about: JSON values that are needed to go on.
+        """
+        self._save(_rung(trial), tensors, {"of": _network(trial), "about": json.dumps(about)})
+
+    def load_rung(self, trial: CandidateKey) -> tuple[Tensors, dict[str, Any]] | None:
+        """The state that an earlier candidate of the same network ended in, and what was kept with it, or None."""
+        try:
+            tensors, kept = self._files.load(_rung(trial))
+            return tensors, json.loads(kept["about"])
+        except (OSError, *DAMAGED):
+            return None
+
+    def remove_rungs(self, trial: CandidateKey | None = None) -> None:
+        """Give up the states that promoted candidates would go on from, of one network or of all."""
+        for name in [_rung(trial)] if trial is not None else [each for each in self.sizes() if each.startswith(RUNG)]:
+            self._remove(name)
 
     def epoch(self, number: int) -> int | None:
         """The last epoch whose state was kept of a candidate in training; None if there is none, or it is damaged."""
@@ -188,6 +213,10 @@ def _tensors(model: nn.Module) -> Tensors:
 def _network(trial: CandidateKey) -> str:
     """What makes two networks the same before they are trained."""
     return json.dumps([list(trial.arch.picks), trial.seed])
+
+
+def _rung(trial: CandidateKey) -> str:
+    return f"{RUNG}{hashlib.sha256(_network(trial).encode()).hexdigest()[:32]}.safetensors"
 
 
 def _identity(trial: CandidateKey) -> str:
