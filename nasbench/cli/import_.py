@@ -12,14 +12,15 @@ from rich.text import Text
 from nasbench.cli.options import Json, read_numbers, read_shape
 from nasbench.cli.output import show, tell
 from nasbench_registry import UserError
-from nasbench_registry.files import key_value
+from nasbench_registry.files import key_value, user_path
 
 
 def import_(
     function: Annotated[
         str,
         typer.Argument(
-            help="module:function that gives a network, such as timm:create_model, or module:Class.",
+            help="module:function that gives a network, such as timm:create_model; module:Class; or a file of "
+            "torch.export.save, such as network.pt2, where its code is not at hand.",
             show_default=False,
         ),
     ],
@@ -69,13 +70,19 @@ def import_(
     from nasbench.models.build import FunctionBuild
     from nasbench.models.origin import origin_of
     from nasbench.models.outside import check_fits, known_inputs, network_from, normalised, task_of
+    from nasbench.models.program import SUFFIX, read_program
     from nasbench.models.store import save_model
     from nasbench.problems.registry import make_problem
     from nasbench.training.config import read_training
     from nasbench_compression.step import count_parameters
 
-    build = FunctionBuild(function, _options(option, "-o", "model_name=resnet18"))
-    network = network_from(build, weights, seed)
+    if function.endswith(SUFFIX):
+        if option or weights is not None:
+            raise UserError(f"{function} holds its weights and takes no options; leave out -o and --weights.")
+        network, build = read_program(user_path(function))
+    else:
+        build = FunctionBuild(function, _options(option, "-o", "model_name=resnet18"))
+        network = network_from(build, weights, seed)
     result: dict[str, Any] = {"folder": str(out), "build": build.text, "params": count_parameters(network)}
     if data is None:
         needless = {"--data-option": data_option, "--training": training, "--mean": mean, "--std": std}

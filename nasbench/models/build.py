@@ -12,6 +12,8 @@ from torch import nn
 from nasbench_registry import Names, UserError
 from search_spaces import Architecture, SearchSpace, Task, get_space
 
+LONGEST = 200  # characters of an option that are shown
+
 
 @dataclass(frozen=True)
 class SpaceBuild:
@@ -68,7 +70,7 @@ class FunctionBuild:
     @property
     def text(self) -> str:
         """The call, in a line."""
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        options = ", ".join(f"{name}={_short(value)}" for name, value in self.options.items())
         return f"{self.function}({options})"
 
     @property
@@ -93,9 +95,7 @@ class FunctionBuild:
             raise
         except Exception as error:
             words = " ".join(str(error).split()) or "no message"
-            raise UserError(
-                f"build {self.function!r} with {dict(self.options)} fails: {type(error).__name__}: {words}"
-            ) from error
+            raise UserError(f"build {self.text} fails: {type(error).__name__}: {words}") from error
         if not isinstance(network, nn.Module):
             raise UserError(f"build {self.function!r} gives a {type(network).__name__}, and not a torch.nn.Module.")
         return network
@@ -103,6 +103,11 @@ class FunctionBuild:
     def to_json(self) -> dict[str, Any]:
         """The key `build` of a `model.json`."""
         return {"build": {"function": self.function, "options": dict(self.options)}}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 Build = SpaceBuild | FunctionBuild

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from nasbench.devices.device import Device
 from nasbench.devices.measure import Latency
@@ -18,6 +19,7 @@ from nasbench.models.build import Build, FunctionBuild, inferred_build, read_bui
 from nasbench.models.code import importable
 from nasbench.models.origin import origin_of, problem_of
 from nasbench.models.outside import PACKED, check_fits, packed_network, task_of
+from nasbench.models.program import read_program
 from nasbench.models.store import Origin, load_compiled, load_model, read_description, read_origin, save_model
 from nasbench.models.workbench import Workbench
 from nasbench.problems.problem import Problem
@@ -245,7 +247,7 @@ def parse_recipe(entries: Sequence[Step | str | Mapping[str, Any]]) -> Recipe:
 
 
 def compress(
-    network: nn.Module | Model,
+    network: nn.Module | ExportedProgram | Model,
     recipe: Sequence[Step | str | Mapping[str, Any]],
     *,
     problem: Problem | None = None,
@@ -259,7 +261,7 @@ def compress(
     """Apply compression steps to a trained network, which stays as it is; see `Model.compress`.
 
     Args:
-        network: a network, or a model.
+        network: a network, a program of ``torch.export`` whose batch is dynamic, or a model.
         recipe: steps: objects such as ``Prune(ratio=0.5)``, names, or as in an experiment file.
         problem: what the network is for; without it, only steps that need no data can be applied.
         example: (n, ...) inputs, where no problem says what the network takes; networks of timm and Transformers say it
@@ -306,7 +308,7 @@ def measure(
 
 def save(
     folder: str | Path,
-    network: nn.Module | Model,
+    network: nn.Module | ExportedProgram | Model,
     *,
     build: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -317,7 +319,7 @@ def save(
 
     Args:
         folder: made if it is not there.
-        network: a network, or a model.
+        network: a network, a program of ``torch.export`` whose batch is dynamic, or a model.
         build: ``module:function`` that makes the network, such as ``timm:create_model``.
         options: keyword arguments of `build`.
         problem: what the network is for; without it, it is not trained or judged from the folder.
@@ -349,13 +351,17 @@ def load(folder: str | Path, *, accept_changed_code: bool = False) -> Model:
 
 
 def _of(
-    network: nn.Module,
+    network: nn.Module | ExportedProgram,
     problem: Problem | None,
     example: Any,
     build: str | None,
     options: Mapping[str, Any] | None,
 ) -> Model:
     made = None if build is None else FunctionBuild(build, dict(options or {}))
+    if isinstance(network, ExportedProgram):
+        if made is not None:
+            raise UserError("an exported program says itself how it is built; leave out build and options.")
+        network, made = read_program(network)
     if problem is None:
         network, made = packed_network(network, made, example)
         if isinstance(example, Mapping | tuple | list):
