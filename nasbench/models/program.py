@@ -50,6 +50,10 @@ class Layer:
     tensors: Mapping[str, fx.Node | None]
 
 
+MakeLayer = Callable[[fx.Node, Mapping[str, Tensor]], Layer | None]
+"""layer(operation, tensors of the program by name) -> the module in its place; None leaves the operation."""
+
+
 def read_program(source: str | Path | ExportedProgram) -> tuple[nn.Module, FunctionBuild]:
     """A network of an exported program, with its weights, and how its structure is built again.
 
@@ -136,7 +140,7 @@ def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
             value = node.meta.get("val")
             if isinstance(value, Tensor) and (not value.ndim or isinstance(value.shape[0], int)):
                 raise UserError(
-                    f"the program takes {node.name} of shape {tuple(value.shape)} only, and batches here have any size; "
+                    f"the program takes {node.name} of shape {tuple(value.shape)} only; batches of any size are needed: "
                     f"export it with dynamic_shapes={{{node.name!r}: {{0: torch.export.Dim('batch')}}}}."
                 )
             rows.append(row | {"kind": "input"})
@@ -183,7 +187,7 @@ def _layers(graph: fx.Graph, held: Mapping[str, Tensor]) -> dict[fx.Node, tuple[
         if alike.setdefault(path, shape) != shape:
             clashing.add(path)
         chosen[node] = (path, layer)
-    for node, (path, layer) in list(chosen.items()):
+    for path, layer in chosen.values():
         tensors = [each for each in layer.tensors.values() if each is not None]
         outside = any(_counted_elsewhere(user, chosen) for each in tensors for user in each.users)
         if path in clashing or outside:
@@ -228,9 +232,7 @@ def _held(held: Mapping[str, Tensor], *nodes: Any) -> bool:
     )
 
 
-def _convolution(
-    dimensions: int, *, transposed: bool = False
-) -> Callable[[fx.Node, Mapping[str, Tensor]], Layer | None]:
+def _convolution(dimensions: int, *, transposed: bool = False) -> MakeLayer:
     def layer(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
         given = _arguments(node)
         weight, bias, groups = given["weight"], given["bias"], given["groups"]
@@ -322,7 +324,7 @@ def _dropout(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
     return Layer("Dropout", {"p": given["p"]}, [given["input"]], {})
 
 
-LIFTED: Mapping[str, Callable[[fx.Node, Mapping[str, Tensor]], Layer | None]] = {
+LIFTED: Mapping[str, MakeLayer] = {
     **{f"aten.conv{d}d.{form}": _convolution(d) for d in (1, 2, 3) for form in ("default", "padding")},
     "aten.conv_transpose1d.default": _convolution(1, transposed=True),
     "aten.conv_transpose2d.input": _convolution(2, transposed=True),
