@@ -140,7 +140,7 @@ def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
             value = node.meta.get("val")
             if isinstance(value, Tensor) and (not value.ndim or isinstance(value.shape[0], int)):
                 raise UserError(
-                    f"the program takes {node.name} of shape {tuple(value.shape)} only; batches of any size are needed: "
+                    f"the program takes {node.name} of shape {tuple(value.shape)} only; batches must have any size: "
                     f"export it with dynamic_shapes={{{node.name!r}: {{0: torch.export.Dim('batch')}}}}."
                 )
             rows.append(row | {"kind": "input"})
