@@ -65,7 +65,7 @@ def resized(images: Bytes, size: int | None) -> Bytes:
         return images
     made = np.empty((*images.shape[:2], size, size), np.uint8)
     for start in range(0, len(images), RESIZED_AT_ONCE):
-        chunk = torch.from_numpy(images[start : start + RESIZED_AT_ONCE]).float()
+        chunk = torch.from_numpy(images[start : start + RESIZED_AT_ONCE].astype(np.float32))
         larger = functional.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
         made[start : start + RESIZED_AT_ONCE] = larger.round().clamp(0, 255).byte().numpy()
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,39 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -
             f"options that it was trained with."
         )
     network.load_state_dict({**{name: value for name, value in ours.items() if name not in weights}, **weights})
+
+
+def load_in_order(network: nn.Module, weights: Mapping[str, Tensor], what: str, *, but: Sequence[str] = ()) -> None:
+    """Put weights into a network whose layers have other names, but come in the same order with the same shapes.
+
+    Args:
+        network: gets them, in place.
+        weights: of another implementation of the same network.
+        what: they are, for errors.
+        but: layers of the network that keep what they have, such as the last one of another number of classes.
+
+    Raises:
+        UserError: the shapes differ.
+    """
+    ours, theirs = (
+        [(name, value) for name, value in state.items() if not name.endswith("num_batches_tracked")]
+        for state in (network.state_dict(), weights)
+    )
+    if len(ours) != len(theirs):
+        raise UserError(
+            f"{what} are {len(theirs)} tensors, and the network has {len(ours)}; they are of another network."
+        )
+    taken: dict[str, Tensor] = {}
+    for (name, own), (other, value) in zip(ours, theirs, strict=True):
+        if name.rpartition(".")[0] in but:
+            continue
+        if own.shape != value.shape:
+            raise UserError(
+                f"{what}: {other} has shape {tuple(value.shape)}, and {name}, in its place in the network, "
+                f"{tuple(own.shape)}; they are of another network."
+            )
+        taken[name] = value
+    network.load_state_dict(network.state_dict() | taken)
 
 
 def _unwrapped(read: Any) -> dict[str, Tensor] | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from safetensors import SafetensorError
 from torch import nn
 
 from nasbench.costs.cost import counts
@@ -18,13 +21,16 @@ from nasbench.data import load_data
 from nasbench.data.folders import data_folders
 from nasbench.devices.device import Device
 from nasbench.models import load_model, save_model
-from nasbench.models.build import SpaceBuild
+from nasbench.models.build import Build, FunctionBuild, SpaceBuild
+from nasbench.models.outside import network_from
 from nasbench.models.workbench import Workbench
 from nasbench.problems.image_classification import ImageClassification
+from nasbench.problems.problem import Problem
 from nasbench.storage.code_digest import versions
+from nasbench.storage.tensor_files import TensorFiles
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import run_recipe
-from nasbench.tables.protocols import Compression
+from nasbench.tables.protocols import Compression, NetworkSource
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe
 from nasbench_compression.quantization.modules import dequantize
@@ -34,6 +40,7 @@ from search_spaces.fresh_model import fresh_model
 
 RECIPE = "recipe"
 DENSE, ROW = "dense", "row"
+STATE = "state.safetensors"
 SECONDS_EACH, ROUNDS = 0.5, 3
 
 
@@ -101,9 +108,13 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
 
 
 def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
-    """A network after the training of the protocol; trained once, and kept in the cache folder for the next time."""
+    """A network after the training of the protocol; trained once, and kept in the cache folder for the next time.
+
+    A training that was interrupted goes on after its last epoch.
+    """
+    source = protocol.networks[network]
     facts = protocol.model_dump(mode="json", include={"data", "space", "training"}) | {
-        "network": protocol.networks[network],
+        "network": source if isinstance(source, str) else source.model_dump(mode="json"),
         "seed": seed,
         "images": load_data(**protocol.data).digest,
         "versions": versions("search_spaces", "nasbench.data", "nasbench.training"),
@@ -114,23 +125,35 @@ def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
     with FileLock(f"{folder}.lock"):
         if not (folder / "model.json").exists():
             bench, model = _bench(protocol, seed), _fresh(protocol, network, seed)
-            bench.finetune(model, epochs=bench.training.epochs)
+            _train(bench.problem, model, seed, folder.with_name(f"{key}.training"))
             aside = folder.with_name(f"{key}.{os.getpid()}")
-            space = get_space(**protocol.space)
-            save_model(
-                aside,
-                model,
-                build=SpaceBuild(
-                    protocol.space["name"],
-                    {name: value for name, value in protocol.space.items() if name != "name"},
-                    space.parse(protocol.networks[network]),
-                ),
-                task=bench.task,
-            )
+            save_model(aside, model, build=_build(protocol, source), task=bench.task)
             os.replace(aside, folder)
         stored = load_model(Path(folder)).model
     assert isinstance(stored, nn.Module), "it was saved as a network"
     return stored
+
+
+def _train(problem: Problem, model: nn.Module, seed: int, folder: Path) -> None:
+    """Train as `Problem.fit` does; the state after each epoch lies in a folder, from which the next process goes on."""
+    assert isinstance(problem, ImageClassification), "the bench of a protocol has one"
+    files = TensorFiles(folder)
+    training = problem.begin(model, seed=seed, epochs=None, device="cpu", accumulate=1, deadline=None)
+    with contextlib.suppress(FileNotFoundError, SafetensorError):
+        training.load_state_dict(files.load(STATE)[0])
+    while training.epoch < training.epochs:
+        training.run_epoch()
+        files.save(STATE, training.state_dict())
+    training.finish()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build(protocol: Compression, source: str | NetworkSource) -> Build:
+    if isinstance(source, NetworkSource):
+        return FunctionBuild(source.build, source.options)
+    assert protocol.space is not None, "the protocol was checked"
+    options = {name: value for name, value in protocol.space.items() if name != "name"}
+    return SpaceBuild(protocol.space["name"], options, get_space(**protocol.space).parse(source))
 
 
 def _network(protocol: Compression, method: RecipeMethod) -> str:
@@ -144,5 +167,9 @@ def _bench(protocol: Compression, seed: int) -> Workbench:
 
 
 def _fresh(protocol: Compression, network: str, seed: int) -> nn.Module:
+    source = protocol.networks[network]
+    if isinstance(source, NetworkSource):
+        return network_from(FunctionBuild(source.build, {**source.options, **source.start}), None, seed)
+    assert protocol.space is not None, "the protocol was checked"
     space = get_space(**protocol.space)
-    return fresh_model(space, space.parse(protocol.networks[network]), load_data(**protocol.data).task, seed)
+    return fresh_model(space, space.parse(source), load_data(**protocol.data).task, seed)

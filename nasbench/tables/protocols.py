@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasbench.data.registry import why_missing
 from nasbench_compression.registry import why_no_backend
@@ -89,6 +89,20 @@ class LatencyLimit(Strict):
     text: str
 
 
+class NetworkSource(Strict):
+    """A network of a function.
+
+    Attributes:
+        build: ``module:function``.
+        options: of the function.
+        start: options beside these of the one that is trained, such as pretrained weights.
+    """
+
+    build: str
+    options: dict[str, Any] = {}
+    start: dict[str, Any] = {}
+
+
 class Compression(Strict):
     """A trained network goes through recipes; what would be deployed is measured.
 
@@ -100,9 +114,9 @@ class Compression(Strict):
 
     Attributes:
         data: name and options of the data set.
-        space: name and options of the space that the networks are of.
-        networks: architectures in the notation of the space, by the names that rows use; the first is the dense one and
-            the teacher.
+        space: name and options of the space that the networks are of; None if all of them are built by functions.
+        networks: architectures in the notation of the space, or networks of functions, by the names that rows use; the
+            first is the dense one and the teacher.
         training: as in an experiment file; of the networks, and of fine-tuning where a step says nothing else.
         runtime: backend that runs the artefacts, with one thread and one image at a time.
         text: the protocol in words.
@@ -110,11 +124,18 @@ class Compression(Strict):
 
     kind: Literal["compression"]
     data: dict[str, Any]
-    space: dict[str, Any]
-    networks: Annotated[dict[str, str], Field(min_length=1)]
+    space: dict[str, Any] | None = None
+    networks: Annotated[dict[str, str | NetworkSource], Field(min_length=1)]
     training: dict[str, Any]
     runtime: str = "onnxruntime"
     text: str
+
+    @model_validator(mode="after")
+    def _notation_has_a_space(self) -> Self:
+        written = [name for name, network in self.networks.items() if isinstance(network, str)]
+        if written and self.space is None:
+            raise ValueError(f"network {written[0]} is an architecture, and there is no space; name it.")
+        return self
 
     def why_unavailable(self) -> str | None:
         """Why nothing can be measured here, a runtime or the images that are missing; None if nothing is."""

@@ -1,18 +1,24 @@
 """A table of recipes: networks are trained once, rows go through real steps, and what is finished is kept."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from bounds import check_learned
 from judging import judge
+from tests_support import SMALL_RESNET, TRANSFORMERS
 
 from nasbench.costs.cost import counts
 from nasbench.data import load_data
 from nasbench.reproduce import compression_rows, reproduce as reproducing
-from nasbench.reproduce.compression_rows import measure_recipe, trained
+from nasbench.reproduce.compression_rows import measure_recipe, recipe_method, trained
 from nasbench.reproduce.reproduce import reproduce
+from nasbench.storage.tensor_files import TensorFiles
 from nasbench.tables.paper_table import load_paper_table
+from nasbench.training.training import Training
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -91,6 +97,59 @@ def test_the_same_seed_gives_the_same_network(cache, tmp_path) -> None:
     one, other = (measure_recipe(protocol, method, 3) for _ in range(2))
     timed = ("latency_ms", "of_dense_latency", "seconds")
     assert {k: v for k, v in one.items() if k not in timed} == {k: v for k, v in other.items() if k not in timed}
+
+
+def of_functions(tmp_path, **changes):
+    """A table whose network is that of a function, and is trained from another start than it is stored by."""
+    data = yaml.safe_load(Path(written(tmp_path)).read_text())
+    network = {"build": TRANSFORMERS, "options": SMALL_RESNET, "start": {"downsample_in_first_stage": False}}
+    data["protocol"] |= {"networks": {"resnet": network}, "training": {"epochs": 2, "learning_rate": 0.003}} | changes
+    del data["protocol"]["space"]
+    data["rows"] = data["rows"][:1]
+    (tmp_path / "functions.yaml").write_text(yaml.safe_dump(data))
+    return load_paper_table(str(tmp_path / "functions.yaml"))
+
+
+def test_a_network_of_a_function_goes_on_training_where_it_was_interrupted(cache, tmp_path, monkeypatch) -> None:
+    protocol = of_functions(tmp_path).protocol
+    undisturbed = trained(protocol, "resnet", 0).state_dict()
+    shutil.rmtree(tmp_path / "cache")
+
+    class Killed(BaseException):
+        pass
+
+    save, saved = TensorFiles.save, []
+
+    def save_once(files, name, tensors, about=None):
+        if saved:
+            raise Killed
+        saved.append(name)
+        save(files, name, tensors, about)
+
+    monkeypatch.setattr(TensorFiles, "save", save_once)
+    with pytest.raises(Killed):
+        trained(protocol, "resnet", 0)
+    monkeypatch.setattr(TensorFiles, "save", save)
+    epochs = []
+    run_epoch = Training.run_epoch
+    monkeypatch.setattr(Training, "run_epoch", lambda training: epochs.append(training.epoch) or run_epoch(training))
+    again = trained(protocol, "resnet", 0).state_dict()
+    assert epochs == [1], "the first epoch was not trained again"
+    assert all(torch.equal(again[name], value) for name, value in undisturbed.items())
+    assert [path.name for path in (tmp_path / "cache" / "nasbench" / "trained").glob("*.training")] == []
+
+
+def test_an_architecture_without_a_space_is_refused(cache, tmp_path) -> None:
+    with pytest.raises(UserError, match="network large is an architecture, and there is no space; name it"):
+        of_functions(tmp_path, networks={"large": "basic-2,2-16,32"})
+
+
+@pytest.mark.parametrize("name", ["efficientnet-cifar10", "resnet20-cifar10"])
+def test_shipped_tables_of_networks_that_are_brought(name) -> None:
+    table = load_paper_table(name)
+    assert [row.name for row in table.rows][-3:] == ["MACs / 2", "int8", "MACs / 2 + int8"]
+    for row in table.rows:
+        recipe_method(table.protocol, row.method)
 
 
 @pytest.mark.parametrize(
