@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nasbench.deploy.explanation import Explanation, explain
     from nasbench.evaluators.candidate import Candidate
     from nasbench.evaluators.evaluator import Evaluator
     from nasbench.experiment.api import resume, search
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Candidate": "nasbench.evaluators.candidate",
     "Evaluator": "nasbench.evaluators.evaluator",
+    "Explanation": "nasbench.deploy.explanation",
+    "explain": "nasbench.deploy.explanation",
     "Model": "nasbench.models.model",
     "compress": "nasbench.models.model",
     "load": "nasbench.models.model",
@@ -107,6 +110,7 @@ __all__ = [
     "Distill",
     "DropLayers",
     "Evaluator",
+    "Explanation",
     "Metric",
     "Model",
     "Problem",
@@ -126,6 +130,7 @@ __all__ = [
     "check_space",
     "compress",
     "elastic",
+    "explain",
     "get_space",
     "image_classification",
     "image_segmentation",

@@ -34,6 +34,7 @@ COMMANDS = {
     "tune": "Search backends, precisions, threads and options for the fastest that keeps the accuracy.",
     "sensitivity": "Judge a model with one layer at a time pruned, decomposed, or in fewer bits, without fine-tuning.",
     "benchmark": "Measure latency and throughput of stored models; all models and backends are timed in turn.",
+    "explain": "Tell where the time of a model goes in a runtime, what bounds it, and what helps, each tried.",
     "reproduce": "Measure a table of a paper again, its numbers beside ours; without TABLE list them.",
     "data": "Published measurements: list, fetch, verify.",
     "doctor": "Look at Python, packages, runtimes, the GPU, counters, the processor, disk and data; say what to mend.",

@@ -25,6 +25,9 @@ class AotModel(SingleFile):
     """A package of AOTInductor, loaded."""
 
     filename: ClassVar[str] = _FILE
+    why_not_profiled: ClassVar[str] = (
+        "its library is compiled without marks for a profiler; backend torch_compile runs the same kernels and can be"
+    )
 
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from nasbench_compression.compilation.signature import Array, Signature, as_writ
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError, WorkFailed, one_of
 
+if TYPE_CHECKING:
+    from nasbench_compression.compilation.profile import Profiler
+
 Images = NDArray[np.float32]
 _WORDS = 400  # characters of what a compiler says that an error repeats
 
@@ -34,12 +37,14 @@ class CompiledModel(ABC):
         signature: what it takes and gives.
         agreement: how it compared with its network when it was compiled; None if it was loaded, or could not be.
         limits: with which it can be compared again, on other inputs; None where `agreement` is.
+        why_not_profiled: why its operators cannot be timed; of no meaning where `profiler` is there.
     """
 
     options: Mapping[str, Any] = {}
     signature: Signature = Signature()
     agreement: Agreement | None = None
     limits: Limits | None = None
+    why_not_profiled: ClassVar[str] = "no profiler of it is known here"
 
     def __call__(self, images: Images, *others: Images) -> Any:
         """What the network gives: for a classifier, logits (n, classes) float32 of images (n, c, h, w) float32.
@@ -90,6 +95,19 @@ class CompiledModel(ABC):
     @abstractmethod
     def bytes(self) -> int:
         """Size of the artefact in bytes."""
+
+    def profiler(self, images: Images) -> Profiler:
+        """This model under the profiler of its runtime, on one batch.
+
+        Args:
+            images: as many as `batch` says, or any number where that is None.
+
+        Raises:
+            NoProfiler: the runtime has none that can be reached from here; the message says why.
+        """
+        from nasbench_compression.compilation.profile import NoProfiler
+
+        raise NoProfiler(f"backend {self.describe()['backend']!r} cannot be profiled: {self.why_not_profiled}.")
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

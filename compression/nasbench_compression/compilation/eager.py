@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from nasbench_compression.compilation.backend import (
     Backend,
     CompiledModel,
+    Images,
     artefact_path,
     needs_calibration,
     torch_threads,
 )
 from nasbench_compression.compilation.exported import Narrow, deployable
 from nasbench_compression.compilation.signature import Array, arrays
+from nasbench_compression.compilation.torch_profile import TorchProfiler
 from nasbench_compression.copying import copy_network
 from nasbench_compression.quantization.modules import dequantize, is_quantized
 from nasbench_compression.quantization.static_int8 import quantize_static
@@ -44,6 +46,10 @@ class EagerModel(CompiledModel):
             if inputs.ndim == 4:
                 inputs = inputs.contiguous(memory_format=_FORMATS[self.memory_format])
             return arrays(self.model(inputs))
+
+    def profiler(self, images: Images) -> TorchProfiler:
+        """See `CompiledModel`."""
+        return TorchProfiler(lambda: self._run(images), self.model, self.precision)
 
     @cached_property
     def _artefact(self) -> bytes:

@@ -33,6 +33,7 @@ class ExecuTorchModel(SingleFile):
     """A program of ExecuTorch, loaded."""
 
     filename: ClassVar[str] = _FILE
+    why_not_profiled: ClassVar[str] = "ExecuTorch writes its times as ETDump, which is not read here"
 
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact

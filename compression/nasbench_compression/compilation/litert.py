@@ -40,6 +40,9 @@ class LiteRtModel(SingleFile):
     """A TFLite file in an interpreter of LiteRT, with the XNNPACK delegate."""
 
     filename: ClassVar[str] = _FILE
+    why_not_profiled: ClassVar[str] = (
+        "the profiler of LiteRT is a program of its own, benchmark_model, and no part of the Python package"
+    )
 
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact

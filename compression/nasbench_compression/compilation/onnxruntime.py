@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from nasbench_compression.compilation.backend import (
     Backend,
     CompiledModel,
+    Images,
     SingleFile,
     needs_calibration,
 )
 from nasbench_compression.compilation.onnx_export import export_onnx
 from nasbench_compression.compilation.onnx_int8 import quantize_onnx
 from nasbench_compression.compilation.onnx_weights import store_weights
+from nasbench_compression.compilation.onnxruntime_profile import OnnxRuntimeProfiler
 from nasbench_compression.compilation.signature import Array, Signature, signature_of
 from nasbench_compression.quantization.modules import dequantize, is_quantized
 from nasbench_registry import UserError, one_of
@@ -58,7 +60,7 @@ class OnnxRuntimeModel(SingleFile):
         told = self._session.get_modelmeta().custom_metadata_map.get(_SIGNATURE_KEY)
         self.signature = Signature.from_json(None if told is None else json.loads(told))
 
-    def _open(self, optimized: Path | None = None) -> Any:
+    def _open(self, optimized: Path | None = None, profile: str | None = None) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -69,6 +71,8 @@ class OnnxRuntimeModel(SingleFile):
         options.log_severity_level = 3  # it warns on standard error about what the user cannot change
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, profile
         # What the provider cannot run, the CPU does.
         providers = list(dict.fromkeys([_PROVIDERS[self.provider][0], "CPUExecutionProvider"]))
         session = onnxruntime.InferenceSession(self.artefact, options, providers=providers)
@@ -85,6 +89,10 @@ class OnnxRuntimeModel(SingleFile):
     def _run(self, images: Array) -> list[Array]:
         outputs: list[Array] = self._session.run(None, {self._input: images})
         return outputs
+
+    def profiler(self, images: Images) -> OnnxRuntimeProfiler:
+        """See `CompiledModel`."""
+        return OnnxRuntimeProfiler(self._open, self.artefact, images)
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; counts the operators of the file and those left after the session's optimization."""

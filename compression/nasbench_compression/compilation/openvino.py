@@ -23,12 +23,14 @@ from nasbench_compression.checks import check_number
 from nasbench_compression.compilation.backend import (
     Backend,
     CompiledModel,
+    Images,
     artefact_path,
     needs_calibration,
 )
 from nasbench_compression.compilation.onnx_export import export_onnx, quiet
 from nasbench_compression.compilation.onnx_int8 import quantize_onnx
 from nasbench_compression.compilation.onnxruntime import OnnxRuntime
+from nasbench_compression.compilation.openvino_profile import OpenVinoProfiler
 from nasbench_compression.compilation.signature import Array, Signature, signature_of
 from nasbench_compression.copying import copy_network
 from nasbench_compression.quantization.modules import dequantize, is_quantized
@@ -67,6 +69,7 @@ class OpenVinoModel(CompiledModel):
         }
         if streams is not None:
             settings["NUM_STREAMS"] = streams
+        self._settings = settings
         self._compiled = core.compile_model(self._model, "CPU", settings)
         self.streams = int(self._compiled.get_property("NUM_STREAMS"))
         self._requests = [self._compiled.create_infer_request() for _ in range(max(1, self.streams))]
@@ -99,6 +102,12 @@ class OpenVinoModel(CompiledModel):
             else np.concatenate([request.get_output_tensor(number).data for request in self._requests], axis)
             for number, axis in enumerate(self.signature.axes)
         ]
+
+    def profiler(self, images: Images) -> OpenVinoProfiler:
+        """See `CompiledModel`."""
+        return OpenVinoProfiler(
+            _core().compile_model(self._model, "CPU", {**self._settings, "PERF_COUNT": True}), images
+        )
 
     def save(self, path: Path | str) -> Path:
         """See `CompiledModel`; the weights lie beside the file, in one of the same name that ends in .bin."""

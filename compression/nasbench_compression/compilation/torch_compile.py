@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nasbench_compression.compilation.backend import Backend, CompiledModel, SingleFile, torch_threads
+from nasbench_compression.compilation.backend import Backend, CompiledModel, Images, SingleFile, torch_threads
 from nasbench_compression.compilation.exported import operators, silence
 from nasbench_compression.compilation.inductor import compiling, exported, generated, kernels
 from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
+from nasbench_compression.compilation.torch_profile import TorchProfiler
 from nasbench_registry import one_of
 
 _FILE = "model.pt2"
@@ -70,6 +71,12 @@ class TorchCompiledModel(SingleFile):
     def _run(self, images: Array) -> list[Array]:
         with torch.no_grad(), torch_threads(self.threads):
             return arrays(self._network(torch.from_numpy(images)))
+
+    def profiler(self, images: Images) -> TorchProfiler:
+        """See `CompiledModel`; it is compiled again, with marks in the code that Inductor writes."""
+        with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):
+            marked = TorchCompiledModel(self.artefact, self.threads, self.mode)
+        return TorchProfiler(lambda: marked._run(images), None, self.precision)
 
     def describe(self) -> dict[str, Any]:
         """See `CompiledModel`; `operators_optimized` are the kernels that the generated code calls, see `kernels`."""

@@ -30,6 +30,7 @@ class TvmModel(SingleFile):
     """A library of TVM in its virtual machine."""
 
     filename: ClassVar[str] = _FILE
+    why_not_profiled: ClassVar[str] = "the virtual machine of this TVM has no profiler"
 
     def __init__(self, artefact: bytes, threads: int) -> None:
         self.artefact = artefact

@@ -1,0 +1,86 @@
+"""OpenVINO's counters of performance, which its runtime graph holds beside shapes and types."""
+
+from __future__ import annotations
+
+import math
+import time
+from statistics import fmean, median
+from typing import Any
+
+from nasbench_compression.compilation.backend import Images
+from nasbench_compression.compilation.profile import BYTES, OperatorTime, Profiler, product_macs
+
+_CASTS = ("FakeQuantize", "Convert")
+_TRUNCATED_S = 1e-6
+"""Each duration is cut off to whole microseconds, and so is their mean: one is missing on average."""
+
+
+class OpenVinoProfiler(Profiler):
+    """The same model compiled again, with counters.
+
+    The counters keep means, which what else the machine does draws up. So the means are scaled by how much longer than
+    the median call the mean call took meanwhile.
+
+    Args:
+        compiled: with PERF_COUNT.
+        images: of one call.
+    """
+
+    def __init__(self, compiled: Any, images: Images) -> None:
+        self._compiled, self._images = compiled, images
+        self._request = compiled.create_infer_request()
+        self._calls: list[float] = []
+
+    def __call__(self) -> None:
+        """See `Profiler`."""
+        before = time.perf_counter()
+        self._request.infer({0: self._images}, share_inputs=True)
+        self._calls.append(time.perf_counter() - before)
+
+    def operators(self, call_s: float) -> list[OperatorTime]:
+        """See `Profiler`."""
+        noise = median(self._calls) / fmean(self._calls)
+        return [
+            _operator(node, info, noise)
+            for node in self._compiled.get_runtime_model().get_ordered_ops()
+            if (info := {key: node.get_rt_info()[key].astype(str) for key in node.get_rt_info()})["execTimeMcs"]
+            not in ("not_executed", "")
+        ]
+
+
+def _operator(node: Any, info: dict[str, str], noise: float) -> OperatorTime:
+    kind, kernel = info["layerType"], info["primitiveType"]
+    precision = _precision(kernel.rpartition("_")[2].lower())
+    inputs = [([int(size) for size in port.get_shape()], port.get_element_type()) for port in node.inputs()]
+    made = [int(size) for size in node.outputs()[0].get_shape()]
+    given, weight = inputs[0][0] if inputs else [], inputs[1][0] if len(inputs) > 1 else []
+    grouped = len(weight) == len(given) + 1
+    macs = product_macs(kind, given, weight[1:] if grouped else weight, made) if weight else None
+    before = _precision(inputs[0][1].get_type_name()) if inputs else precision
+    after = _precision(info["outputPrecisions"].split(",")[0].lower())
+    parts = [part for part in info["originalLayersNames"].split(",") if part]
+    changes = before != after and "int8" in (before, after)
+    cast = kind in _CASTS or (kind in ("Subgraph", "Reorder", "Eltwise") and changes and len(inputs) == 1)
+    moved = sum(math.prod(shape) * BYTES[_precision(number.get_type_name())] for shape, number in inputs)
+    return OperatorTime(
+        name=node.friendly_name,
+        kind=kind,
+        seconds=(int(info["execTimeMcs"]) * 1e-6 + _TRUNCATED_S) * noise,
+        precision=precision,
+        cast=cast,
+        reorder=kind == "Reorder" and not cast,
+        parts=() if cast or kind == "Reorder" else tuple(parts),
+        macs=macs,
+        bytes=moved + math.prod(made) * BYTES[after],
+        channels=(weight[-3], made[1])
+        if macs is not None and len(given) == 4
+        else (given[-1], made[-1])
+        if macs
+        else None,
+    )
+
+
+def _precision(name: str) -> str:
+    if name in ("i8", "u8", "int8", "uint8"):
+        return "int8"
+    return {"f16": "fp16", "bf16": "bf16"}.get(name, "fp32")

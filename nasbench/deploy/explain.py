@@ -1,0 +1,320 @@
+"""Why a network takes as long as it does: where the time goes in the runtime, and what bounds it there.
+
+The profiler of the runtime tells seconds by operator. Calls under it take turns with calls without it, whose median is
+the latency; what the operators do not add up to is the overhead of a call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nasbench.deploy.layers import Layer, layers_of, located, module_of
+from nasbench.deploy.setting import Setting
+from nasbench.devices.clock import clock
+from nasbench.devices.device import processor_name
+from nasbench.devices.measure import Latency, summarise
+from nasbench.devices.roofline import Bound, Roofline
+from nasbench_compression import CompiledModel
+from nasbench_compression.compilation.profile import NoProfiler, OperatorTime
+from nasbench_compression.timing import TURN, Seconds, take_turns, time_calls
+
+SECONDS, ROUNDS = 1.0, 6  # of calls in turn, with and without the profiler, at least
+LEFT = 0.1  # of what a profiler tells of an operator, which is not taken for its own cost
+VECTOR = 8
+"""Channels that the narrowest vector unit in use takes at a time."""
+FAMILIES = {
+    "cast": "casts and requantizations",
+    "reorder": "changes of layout",
+    "other": "other operators",
+    "call": "overhead of the call",
+}
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An operator, with what is known of it.
+
+    Attributes:
+        operator: as the runtime ran it.
+        layer: the layer of the network that it computes; None where it computes none or that is not known.
+        needed_macs: multiply-adds of that layer; fewer than those executed where channels are padded.
+        bound: see `Roofline.bound`.
+        roof_s: seconds that it would take at the roof.
+    """
+
+    operator: OperatorTime
+    layer: str | None
+    needed_macs: int | None
+    bound: Bound
+    roof_s: float
+
+    @property
+    def family(self) -> str:
+        """A key of `FAMILIES`, or `layer`."""
+        if self.operator.cast or self.operator.reorder:
+            return "cast" if self.operator.cast else "reorder"
+        return "other" if self.layer is None else "layer"
+
+    @property
+    def place(self) -> str:
+        """What it stands in a row with, in another model."""
+        if self.layer is not None:
+            return self.layer
+        if self.family in ("cast", "reorder"):
+            return FAMILIES[self.family]
+        return module_of(self.operator) or FAMILIES["other"]
+
+    def to_json(self, total_s: float) -> dict[str, Any]:
+        """Every number by name."""
+        operator = self.operator
+        return {
+            "name": operator.name,
+            "kind": operator.kind,
+            "layer": self.layer,
+            "fused": list(operator.parts) if len(operator.parts) > 1 else [],
+            "precision": operator.precision,
+            "family": self.family,
+            "ms": 1000 * operator.seconds,
+            "share": operator.seconds / total_s,
+            "macs": operator.macs,
+            "needed_macs": self.needed_macs,
+            "bytes": operator.bytes,
+            "channels": operator.channels,
+            "bound": self.bound,
+            "roof_ms": 1000 * self.roof_s,
+        }
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of a compiled model goes.
+
+    Attributes:
+        latency: of a call without the profiler.
+        operators: in the order in which they run; empty where the runtime cannot say.
+        why_not: why it cannot.
+        layers: of the network, by name; empty where there is an artefact only.
+        setting: how it was compiled.
+        facts: what the artefact says of itself, see `CompiledModel.describe`.
+        bytes: of the artefact.
+        roofline: of this machine.
+    """
+
+    latency: Latency
+    operators: Sequence[Explained]
+    why_not: str | None
+    layers: Mapping[str, Layer]
+    setting: Setting
+    facts: Mapping[str, Any]
+    bytes: int
+    roofline: Roofline
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def call_s(self) -> float:
+        """Median seconds of a call."""
+        return self.latency.median / 1000
+
+    @property
+    def operators_s(self) -> float:
+        """Seconds of all operators."""
+        return sum(each.operator.seconds for each in self.operators)
+
+    @property
+    def overhead_s(self) -> float:
+        """What is left of a call: the runtime and Python around the operators; 0 where they add up to more."""
+        return max(0.0, self.call_s - self.operators_s) if self.operators else 0.0
+
+    def seconds(self, **wanted: Any) -> float:
+        """Of the operators whose attributes have these values, as ``family="cast"``."""
+        return sum(
+            each.operator.seconds
+            for each in self.operators
+            if all(getattr(each, name) == value for name, value in wanted.items())
+        )
+
+    def by_place(self) -> dict[str, float]:
+        """Seconds by `Explained.place`, in the order in which they run; the overhead of the call at the end."""
+        found: dict[str, float] = {}
+        for each in self.operators:
+            found[each.place] = found.get(each.place, 0.0) + each.operator.seconds
+        if self.operators:
+            found[FAMILIES["call"]] = self.overhead_s
+        return found
+
+    @property
+    def float_left(self) -> list[Explained]:
+        """Operators in float inside an int8 graph, those apart that only cast or move."""
+        if self.setting.precision != "int8":
+            return []
+        return [
+            each for each in self.operators if each.operator.precision != "int8" and each.family in ("layer", "other")
+        ]
+
+    @property
+    def awkward(self) -> list[Explained]:
+        """Products with a width that is no multiple of `VECTOR` and more than it, whose last lanes do nothing."""
+        return [each for each in self.operators if each.layer is not None and _awkward(self.layers[each.layer])]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `nasbench explain --json` prints of a model."""
+        total = max(self.call_s, self.operators_s)
+        return {
+            "setting": self.setting.to_json(),
+            "label": self.setting.label(),
+            "latency_ms": self.latency.to_json(),
+            "size_bytes": self.bytes,
+            "why_not": self.why_not,
+            "operators_ms": 1000 * self.operators_s,
+            "overhead_ms": 1000 * self.overhead_s if self.operators else None,
+            "overhead_share": self.overhead_s / total if self.operators else None,
+            "casts_ms": 1000 * self.seconds(family="cast"),
+            "reorders_ms": 1000 * self.seconds(family="reorder"),
+            "bound_ms": {bound: 1000 * self.seconds(bound=bound) for bound in ("arithmetic", "memory", "overhead")},
+            "float_in_int8": [each.operator.name for each in self.float_left],
+            "awkward_widths": {str(each.layer): self.layers[str(each.layer)].channels for each in self.awkward},
+            "given_operators": self.facts.get("operators"),
+            "run_operators": self.facts.get("operators_optimized"),
+            "operators": [each.to_json(total) for each in self.operators],
+        }
+
+
+def _awkward(layer: Layer) -> bool:
+    ends = [layer.channels[1]] if layer.groups > 1 else list(layer.channels)
+    return any(width > VECTOR and width % VECTOR for width in ends)
+
+
+def profile(
+    compiled: CompiledModel,
+    setting: Setting,
+    inputs: torch.Tensor,
+    roofline: Roofline,
+    network: nn.Module | None = None,
+    *,
+    seconds: float = SECONDS,
+) -> Profile:
+    """Time a compiled model by operator.
+
+    Args:
+        compiled: the model.
+        setting: how it was compiled.
+        inputs: (batch, ...) of one call.
+        roofline: of this machine.
+        network: that was compiled; None tells no layers.
+        seconds: of calls in turn, at least.
+    """
+    images = inputs.numpy()
+    layers = {} if network is None else layers_of(network, inputs)
+    operators: list[OperatorTime] = []
+    why_not = None
+    try:
+        profiler = compiled.profiler(images)
+    except NoProfiler as error:
+        why_not = str(error)
+        timed, _ = time_calls(lambda: compiled(images), budget_s=seconds)
+    else:
+
+        def enough(turns: Sequence[Sequence[Seconds]], spent_s: float) -> bool:
+            return len(turns[0]) >= ROUNDS and spent_s >= seconds
+
+        profiler()
+        turns = take_turns([lambda: compiled(images), profiler], enough, turn=TURN)
+        timed = np.concatenate(turns[0])
+        operators = fitted(profiler.operators(float(np.median(timed))), float(np.median(timed)))
+    facts = compiled.describe()
+    latency = summarise(
+        timed,
+        warmup=0,
+        batch=len(images),
+        threads=int(facts["threads"]),
+        runtime=f"{facts['backend']} {facts['version']}",
+        precision=str(facts["precision"]),
+        device=processor_name(),
+        clock=clock(),
+    )
+    return Profile(
+        latency,
+        _explained(operators, layers, roofline),
+        why_not,
+        layers,
+        setting,
+        facts,
+        compiled.bytes,
+        roofline,
+    )
+
+
+def fitted(operators: Sequence[OperatorTime], call_s: float) -> list[OperatorTime]:
+    """Operators that add up to no more than the call without the profiler.
+
+    A profiler costs each operator about the same; what of that is left is taken from all alike, but for a tenth of what
+    each takes, which stays.
+    """
+    seconds = np.array([each.seconds for each in operators])
+    low, high = 0.0, float(seconds.max(initial=0.0))
+    if seconds.sum() <= call_s:
+        return list(operators)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.maximum(LEFT * seconds, seconds - middle).sum() > call_s else (low, middle)
+    return [
+        replace(each, seconds=float(left))
+        for each, left in zip(operators, np.maximum(LEFT * seconds, seconds - high), strict=True)
+    ]
+
+
+def _explained(operators: Sequence[OperatorTime], layers: Mapping[str, Layer], roofline: Roofline) -> list[Explained]:
+    names = located(operators, layers)
+    times = Counter(name for name in names if name is not None)
+    made = []
+    for operator, name in zip(operators, names, strict=True):
+        needed = None if name is None else layers[name].macs // times[name]
+        if operator.macs is None and needed is not None:
+            operator = replace(operator, macs=needed)
+        made.append(Explained(operator, name, needed, roofline.bound(operator), roofline.roof_s(operator)))
+    return made
+
+
+def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
+    """Where the time went from one model to another, place by place.
+
+    Returns:
+        JSON: `place`, `before_ms`, `after_ms`, `difference_ms`; of both `macs`, `precision`, and what `bound` them.
+    """
+    first, second = before.by_place(), after.by_place()
+    rows = []
+    for place in dict.fromkeys([*first, *second]):
+        one, other = 1000 * first.get(place, 0.0), 1000 * second.get(place, 0.0)
+        rows.append(
+            {
+                "place": place,
+                "before_ms": one,
+                "after_ms": other,
+                "difference_ms": other - one,
+                "macs": [_macs(each, place) for each in (before, after)],
+                "precision": [_said(each, place, "precision") for each in (before, after)],
+                "bound": [_said(each, place, "bound") for each in (before, after)],
+            }
+        )
+    last = FAMILIES["call"]
+    return sorted(rows, key=lambda row: row["place"] == last)
+
+
+def _macs(profile: Profile, place: str) -> int | None:
+    return profile.layers[place].macs if place in profile.layers else None
+
+
+def _said(profile: Profile, place: str, what: str) -> str | None:
+    """What is said of the slowest operator of a place."""
+    there = [each for each in profile.operators if each.place == place]
+    if not there:
+        return None
+    slowest = max(there, key=lambda each: each.operator.seconds)
+    return str(getattr(slowest, what, None) or getattr(slowest.operator, what))

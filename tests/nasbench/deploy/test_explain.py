@@ -1,0 +1,210 @@
+"""Where the time goes, why, and what helps: on networks whose fault is known, because it was put there."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import nasbench as nb
+from nasbench.deploy import advice
+from nasbench.deploy.advice import Subject, Suggestion, causes, measured, predicted_with, suggestions
+from nasbench.deploy.explain import Explained, Profile, compared, fitted
+from nasbench.deploy.layers import Layer, layers_of, located
+from nasbench.deploy.setting import Setting
+from nasbench.devices.roofline import Roofline, measure_roofline
+from nasbench.report.explain_page import write_explain_page
+from nasbench_compression.compilation.profile import OperatorTime
+from nasbench_registry import UserError
+from search_spaces import Task
+
+ROOF = Roofline({"fp32": 1e9, "int8": 4e9}, [(1000, 1e9), (10**6, 1e8)])
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 17, 3, padding=1, bias=False),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(17, 10),
+    ).eval()
+
+
+def operator(name, ms, **told):
+    return OperatorTime(name=name, kind=told.pop("kind", "Conv"), seconds=ms / 1000, **told)
+
+
+def told(operators, call_ms, layers=(), precision="fp32", batch=1, names=None):
+    """A profile with these operators, each of the layer of its name where there is one."""
+    known = {each.name: each for each in layers}
+    explained = [
+        Explained(
+            each,
+            each.name if each.name in known else None,
+            None,
+            ROOF.bound(each),
+            ROOF.roof_s(each),
+        )
+        for each in operators
+    ]
+    latency = SimpleNamespace(median=call_ms)
+    return Profile(latency, explained, None, known, Setting.of("onnxruntime", precision, batch=batch), {}, 1, ROOF)
+
+
+def test_an_operator_is_bound_by_the_roof_that_it_is_near():
+    assert ROOF.bound(operator("a", 10, macs=4_000_000)) == "arithmetic"  # 8 ms at the peak
+    assert ROOF.bound(operator("a", 10, macs=4_000_000, precision="int8")) == "overhead"  # 2 ms
+    assert ROOF.bound(operator("a", 10, bytes=800_000)) == "memory"  # 8 ms out of the second cache
+    assert ROOF.bound(operator("a", 0.0008, bytes=500)) == "memory"  # 0.0005 ms out of the first
+    assert ROOF.bound(operator("a", 10)) == "overhead"
+
+
+def test_peaks_of_this_machine_are_measured():
+    roofline = measure_roofline()
+    assert roofline.flops_per_s["int8"] >= roofline.flops_per_s["fp32"] > 1e8
+    sizes, speeds = zip(*roofline.bytes_per_s, strict=True)
+    assert list(sizes) == sorted(sizes) and min(speeds) > 1e7
+
+
+def test_layers_in_the_order_in_which_they_run():
+    found = layers_of(network(), torch.zeros(2, 3, 8, 8))
+    assert [(each.name, each.macs, each.channels) for each in found.values()] == [
+        ("0", 2 * 64 * 16 * 27, (3, 16)),
+        ("2", 2 * 64 * 17 * 144, (16, 17)),
+        ("6", 2 * 170, (17, 10)),
+    ]
+
+
+def test_layers_are_located_by_name_and_what_is_left_by_order():
+    layers = {name: Layer(name, 1, (8, 8), 1, 0.0) for name in ("a", "b.c", "d")}
+    operators = [
+        operator("x", 1),
+        operator("y", 1, parts=("/b/b.c/Conv", "/b/Relu")),
+        operator("z", 1, kind="Relu"),
+        operator("w", 1),
+    ]
+    assert located(operators, layers) == ["a", "b.c", None, "d"]
+    assert located(operators[1:], layers) == ["b.c", None, None]  # one product, two layers: it might be either
+
+
+def test_the_call_costs_what_operators_do_not_add_up_to():
+    profile = told([operator("a", 2), operator("cast", 1, cast=True)], 5)
+    assert profile.overhead_s == pytest.approx(0.002)
+    assert profile.seconds(family="cast") == pytest.approx(0.001)
+    assert told([operator("a", 7)], 5).overhead_s == 0
+
+
+def test_operators_add_up_to_no_more_than_the_call():
+    made = fitted([operator("a", 5), operator("b", 2), operator("c", 0.1)], 0.005)
+    assert sum(each.seconds for each in made) == pytest.approx(0.005)
+    assert [each.seconds for each in made] == pytest.approx([0.003995, 0.000995, 0.00001], abs=1e-6)
+    small = [operator("a", 1)]
+    assert fitted(small, 0.005) == small
+
+
+def test_two_models_are_aligned_layer_by_layer():
+    layers = [Layer("a", 100, (8, 8), 1, 0.0), Layer("b", 100, (8, 8), 1, 0.0)]
+    before = told([operator("a", 2), operator("b", 3)], 5.5, layers)
+    after = told([operator("q", 1, cast=True), operator("a", 1, precision="int8"), operator("b", 4)], 6.25, layers)
+    rows = {row["place"]: row for row in compared(before, after)}
+    assert rows["a"]["difference_ms"] == pytest.approx(-1) and rows["b"]["difference_ms"] == pytest.approx(1)
+    assert rows["casts and requantizations"]["before_ms"] == 0
+    assert list(rows)[-1] == "overhead of the call" and rows["a"]["precision"] == ["fp32", "int8"]
+    assert rows["overhead of the call"]["difference_ms"] == pytest.approx(-0.25)
+
+
+def test_fewer_channels_are_predicted_by_what_is_executed():
+    lanes = advice._padded(Layer("a", 17, (8, 17), 1, 0.0))
+    before = Layer("a", 17 * 100, (8, 17), 1, 0.0)
+    after = Layer("a", 16 * 100, (8, 16), 1, 0.0)
+    profile = told([operator("a", 4), operator("add", 1, kind="Add")], 6, [before])
+    predicted = predicted_with(profile, {"a": after})
+    floor = 1  # of the fastest operator, which stays
+    assert predicted == pytest.approx((1 + floor + 3 * 16 / lanes + floor) / 6)
+    assert predicted_with(profile, {"a": before}) == pytest.approx(1)
+
+
+def test_causes_are_told_by_their_share():
+    layers = [Layer("a", 4_000_000, (8, 8), 1, 0.5)]
+    profile = told(
+        [operator("a", 10, macs=4_000_000), operator("r", 2, kind="ReorderOutput", reorder=True)], 20, layers
+    )
+    subject = Subject(network(), Task((3, 8, 8), 10), profile.setting, None, profile)
+    shares = {each["cause"]: each["share"] for each in causes(subject)}
+    assert shares["call overhead"] == pytest.approx(0.4) and shares["layouts"] == pytest.approx(0.1)
+    assert shares["arithmetic"] == pytest.approx(0.5) and shares["zeros"] == pytest.approx(0.25)
+    assert "casts" not in shares
+
+
+@pytest.fixture(scope="module")
+def explanation():
+    return nb.explain(network(), example=torch.zeros(2, 3, 8, 8), backend="onnxruntime", max_advice_s=0, seconds=0.1)
+
+
+def test_a_network_is_explained(explanation):
+    layers = [each["layer"] for each in explanation.operators if each["layer"] is not None]
+    assert layers == ["0", "2", "6"]
+    model = explanation.to_json()["models"][0]
+    assert model["awkward_widths"] == {"2": (16, 17), "6": (17, 10)}
+    assert sum(each["share"] for each in explanation.operators) + model["overhead_share"] == pytest.approx(1)
+    assert {each["verdict"] for each in explanation.advice} == {"not tried"}  # there was no time for any
+    assert "round_to: 8" in [each["change"] for each in explanation.advice]
+    json.dumps(explanation.to_json())
+
+
+def test_the_page_holds_both_figures_and_the_advice(explanation, tmp_path):
+    write_explain_page(explanation.to_json(), tmp_path / "page.html", "nasbench explain it")
+    page = (tmp_path / "page.html").read_text()
+    assert 'id="bars"' in page and 'id="bounds"' in page and "round_to: 8" in page and "nasbench explain it" in page
+
+
+def test_what_is_slower_by_construction_is_found_not_to_help_and_the_other_way_round():
+    """A network of half the depth takes less time, and one of twice the depth more, whatever the machine."""
+    torch.manual_seed(0)
+    task = Task((8, 32, 32), 8 * 32 * 32)
+
+    def deep(count):
+        return nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(count)), nn.Flatten()).eval()
+
+    setting = Setting.of("onnxruntime", "fp32")
+    compiled = setting.make().compile(deep(4), task.one_input(1))
+    profile = told([], 1)
+    subject = Subject(deep(4), task, setting, compiled, profile)
+
+    def tried(count):
+        return Suggestion(str(count), str(count), lambda: (subject.compile(deep(count), setting), 1), count / 4)
+
+    def refused():
+        raise UserError("it cannot be.")
+
+    told_ = measured(subject, [tried(16), tried(1), Suggestion("", "none", refused)])
+    assert [(each["change"], each["verdict"]) for each in told_] == [
+        ("1", "helps"),
+        ("16", "did not help"),
+        ("none", "not tried"),
+    ]
+    assert told_[2]["reason"] == "it cannot be."
+
+
+def test_every_cause_has_a_suggestion_where_it_can_be_removed():
+    layers = {"0": Layer("0", 27_648, (3, 16), 1, 0.6), "2": Layer("2", 156_672, (16, 17), 1, 0.6)}
+    operators = [operator("0", 1), operator("2", 4), operator("r", 1, kind="ReorderOutput", reorder=True)]
+    profile = told(operators, 9, layers.values())
+    subject = Subject(network(), Task((3, 8, 8), 10), profile.setting, None, profile)
+    found = {each.cause for each in suggestions(subject)}
+    assert {"call overhead", "awkward widths", "zeros", "arithmetic", "layouts"} <= found
+
+
+def test_more_than_one_shape_is_refused():
+    with pytest.raises(UserError, match="the models take inputs of"):
+        nb.explain(
+            nb.Model(network(), Task((3, 8, 8), 10)),
+            nb.Model(network(), Task((3, 9, 9), 10)),
+            advice=False,
+            seconds=0.1,
+        )
