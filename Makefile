@@ -1,4 +1,4 @@
-# make search | test | lint | clean: everything happens in .venv, with the versions of constraints.txt.
+# make search | test | docs | lint | clean: everything happens in .venv, with the versions of constraints.txt.
 # make litert: .venv-litert, an environment of its own that converts networks to TFLite files.
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; then \
 	echo $$python; break; fi; done)
 
-.PHONY: search test sweep lint litert clean
+.PHONY: search test docs sweep lint litert clean
 
 search: $(VENV)/run.stamp
 	$(VENV)/bin/nasbench search experiments/quickstart.yaml
@@ -18,7 +18,15 @@ test: lint
 	export OMP_NUM_THREADS=1; failed=0; \
 	$(PY) -m pytest -m "not slow and not sweep" -n 2 --dist loadfile --max-worker-restart=0 --durations=25 || failed=1; \
 	$(PY) -m pytest -m "slow and not sweep" --durations=25 || failed=1; \
+	$(MAKE) docs || failed=1; \
 	exit $$failed
+
+# The documentation as a site in site/, which opens as files: site/index.html. A dead link, a misspelt word, or a name, a key or
+# a command that nothing is said about fails.
+docs: $(VENV)/docs.stamp
+	$(VENV)/bin/codespell README.md CONTRIBUTING.md CHANGELOG.md docs nasbench nasbench_registry search_spaces controllers compression \
+		experiments benchmarks
+	$(PY) docs/make/build.py
 
 # Every backend on every block module and on networks of many spaces: half an hour of compilers.
 sweep: $(VENV)/dev.stamp
@@ -42,7 +50,7 @@ litert: .venv-litert/run.stamp
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-litert .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .venv-litert site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 
 $(VENV)/bin/python:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -59,4 +67,8 @@ $(VENV)/run.stamp: setup.cfg setup.py pyproject.toml constraints.txt | $(VENV)/b
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,openvino,tvm,litert,executorch,postgresql,transformers,huggingface,dev]"
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps timm segmentation-models-pytorch
+	touch $@
+
+$(VENV)/docs.stamp: $(VENV)/run.stamp
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[onnx,docs]"
 	touch $@

@@ -54,6 +54,14 @@ class Experiment(Strict):
     """One experiment file.
 
     Attributes:
+        name: letters, digits, dots, hyphens and underscores; without it the name of the file.
+        seed: every random choice comes from it.
+        space: the search space, by its name or as module:Class, with its options.
+        controller: the search strategy, by its name or as module:Class, with its options.
+        objectives: metrics to optimise, each with its goal and perhaps a hard limit.
+        reward: how metrics become the scores that the controller is told.
+        survivors: how many candidates go through the recipe, the Pareto front first; a list names candidates.
+        recipe: compression steps in their order, each with its options; {choice: [...]} leaves an option to the search.
         scheduler: which candidates are stopped before their last epoch; null stops none.
         storage: URL of an Optuna storage that holds the record for a team; environment variables are filled in, so
             that a password stays out of the file. Null is a journal in the run folder.

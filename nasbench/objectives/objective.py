@@ -13,7 +13,13 @@ from nasbench_registry.config import Strict
 
 
 class Objective(Strict):
-    """One metric to optimise. A `limit` is a hard constraint: at most for `min`, at least for `max`."""
+    """One metric to optimise.
+
+    Attributes:
+        metric: its name, one of `nasbench list metrics` or of the evaluator's own.
+        goal: whether less or more of it is better.
+        limit: a hard constraint, at most so much for `min` and at least so much for `max`; null sets none.
+    """
 
     metric: Annotated[str, Field(min_length=1)]
     goal: Goal

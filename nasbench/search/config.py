@@ -85,7 +85,11 @@ class Crashed(OutcomePolicy):
 
 
 class Counted(Strict):
-    """A kind of failure that another try would only repeat."""
+    """A kind of failure that another try would only repeat.
+
+    Attributes:
+        counts: whether it counts towards search.max_failures.
+    """
 
     counts: bool = True
 
@@ -97,7 +101,11 @@ class Infeasible(Counted):
 
 
 class Stopped(Strict):
-    """What a controller is told of a candidate that the scheduler stopped: its score so far, or that it failed."""
+    """What a controller is told of a candidate that the scheduler stopped.
+
+    Attributes:
+        tell: its score so far, or that it failed.
+    """
 
     tell: Literal["score", "failure"] = "score"
 
@@ -119,6 +127,12 @@ class ExecutorConfig(Strict):
     """Where candidates are trained: `workers` at a time, each with `cpus` and `gpus`, which may be fractions.
 
     A candidate is trained on a GPU if it gets a share of one.
+
+    Attributes:
+        name: `inline` evaluates one candidate after another in this process; `ray` several at a time, under Ray.
+        workers: candidates that are evaluated at the same time.
+        cpus: processors of each candidate.
+        gpus: GPUs of each candidate; several candidates share one with 0.5, for example.
     """
 
     name: Literal["inline", "ray"] = "inline"
@@ -139,13 +153,23 @@ class ExecutorConfig(Strict):
 
 
 class RayConfig(Strict):
-    """The cluster: null starts Ray on this machine; otherwise host:port, ray://host:port or auto."""
+    """The Ray cluster.
+
+    Attributes:
+        address: host:port, ray://host:port or auto; null starts Ray on this machine.
+    """
 
     address: str | None = None
 
 
 class Asha(Strict):
-    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934)."""
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934).
+
+    Attributes:
+        grace_epochs: epochs that every candidate is trained before it may be stopped.
+        reduction_factor: one candidate in so many goes on at each rung, and each rung has so many times the epochs.
+        brackets: groups of candidates; each later one has its first rung later.
+    """
 
     name: Literal["asha"]
     grace_epochs: Count = 1
@@ -154,14 +178,23 @@ class Asha(Strict):
 
 
 class Hyperband(Strict):
-    """Hyperband, which pauses candidates and goes on with the best (Li et al. 2018, arXiv 1603.06560)."""
+    """Hyperband, which pauses candidates and goes on with the best (Li et al. 2018, arXiv 1603.06560).
+
+    Attributes:
+        reduction_factor: one candidate in so many goes on at each rung, and each rung has so many times the epochs.
+    """
 
     name: Literal["hyperband"]
     reduction_factor: Annotated[float, Field(gt=1)] = 3
 
 
 class MedianStopping(Strict):
-    """Stop what is worse than the median of the others so far (Golovin et al. 2017)."""
+    """Stop what is worse than the median of the others so far (Golovin et al. 2017).
+
+    Attributes:
+        grace_epochs: epochs that every candidate is trained before it may be stopped.
+        min_candidates: candidates that must have reached an epoch before others are stopped there.
+    """
 
     name: Literal["median_stopping"]
     grace_epochs: Count = 1

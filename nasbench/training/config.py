@@ -58,6 +58,13 @@ class TrainingConfig(Strict):
     """How a candidate is trained: AdamW or SGD with momentum 0.9, cosine decay to zero over the epochs.
 
     Attributes:
+        epochs: passes over the training examples.
+        batch_size: examples in one step of the optimizer.
+        optimizer: AdamW, or SGD with Nesterov momentum 0.9.
+        learning_rate: the peak of the learning rate.
+        weight_decay: decay of the weights; biases and normalisation have none.
+        warmup_epochs: epochs in which the learning rate rises to its peak, at most a fifth of all.
+        label_smoothing: share of a label that is spread over all classes.
         precision: what convolutions and products are computed in; `auto` is bf16 on a GPU and fp32 on a CPU.
         compile: whether torch.compile is worth its time (tens of seconds an architecture).
         chance_epochs: after so many epochs in a row no better than guessing, training has diverged; null never says so.

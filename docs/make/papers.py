@@ -1,0 +1,85 @@
+"""Reference pages of papers: the tables that are measured again, and where each method comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docstrings import sentence, table
+
+FOLDER = "reference/papers"
+NUMBERS = Path(__file__).parents[1] / "numbers"
+"""What `nasbench reproduce TABLE --json` printed, by table."""
+
+
+def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
+    """Path and Markdown of each page.
+
+    Args:
+        missing: gets nothing; a table without stored numbers says how to measure them.
+    """
+    from nasbench.tables.paper_table import load_paper_table, table_files
+
+    rows = []
+    for about in map(load_paper_table, table_files()):
+        stored = NUMBERS / f"{about.name}.json"
+        numbers = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else None
+        yield f"{FOLDER}/{about.name}.md", _table_page(about, numbers)
+        ours = "yes" if numbers else "not stored"
+        rows.append((f"[{about.title}]({about.name}.md)", about.paper, f"`{about.name}`", ours))
+    text = [
+        "# Papers and their tables",
+        "## Tables that are measured again",
+        "How to read a row: [Read a row of a paper's table](../../read-a-table.md). How the tables are measured: "
+        "[Tables of papers](../../tables.md).",
+        table(("table", "paper", "name", "our numbers on its page"), rows),
+        "## Where each method comes from",
+        table(("method", "kind", "paper"), _sources()),
+    ]
+    yield f"{FOLDER}/index.md", "\n\n".join(text) + "\n"
+
+
+def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
+    parts = [f"# {about.title}", sentence(f"{about.paper}; {about.where}"), about.protocol.text.strip()]
+    parts.append(f"```text\nnasbench reproduce {about.name}\n```")
+    measured = {(row["row"], row["column"]): row for row in (numbers or {}).get("rows", ())}
+    columns = [column.name for column in about.columns]
+    lines = []
+    for row in about.rows:
+        for column in columns:
+            said, ours = row.published.get(column), measured.get((row.name, column), {})
+            value = ours.get("measured")
+            if said is None and value is None:
+                continue
+            published = "" if said is None else _number(said.mean, said.std) + f" [{said.trust}]"
+            mine = "" if value is None else _number(value, ours.get("std")) + f", n = {ours.get('n')}"
+            lines.append((row.name, f"`{column}`", published, mine))
+        if row.reason:
+            lines.append((row.name, "", "", sentence(row.reason)))
+    heads = ("row", "column", "published", "ours" if numbers else "ours: not stored here, the command prints it")
+    parts.append(table(heads, [[cell.replace("|", "\\|") for cell in line] for line in lines]))
+    parts.append(
+        "Mean and standard deviation; `n` is the number of searches. The letter is how far to trust a published "
+        "number: V was read in the paper, V2 in another source that quotes it, M is from memory and was not checked."
+    )
+    if about.notes:
+        parts += ["## Notes", "\n".join(f"- {sentence(' '.join(note.split()))}" for note in about.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _number(mean: float, std: float | None) -> str:
+    return f"{mean:.4g}" + (f" ± {std:.2g}" if std is not None else "")
+
+
+def _sources() -> list[tuple[str, str, str]]:
+    from names import kinds
+
+    rows = []
+    for kind, (title, _, things) in kinds().items():
+        for name, thing in things.items():
+            source = getattr(thing, "source", "")
+            if isinstance(source, str) and source:
+                rows.append((f"[`{name}`](../names/{kind}.md#{name})", title.partition(":")[0], source))
+    return rows
