@@ -47,6 +47,8 @@ class Outcome:
             known, or it failed in another way.
         seconds: the evaluation took, for controllers that weigh what is gained against what it costs; None if that is
             not known.
+        shared_seconds: of these, what later proposals with the same network need not spend again, such as its training;
+            0 if it was there already, None if that is not known.
 
     Raises:
         UserError: the scores are not finite numbers, or the violation is no finite number from 0, of a candidate
@@ -57,6 +59,7 @@ class Outcome:
     scores: tuple[float, ...] | None
     violation: float | None = None
     seconds: float | None = None
+    shared_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.violation is not None:
@@ -104,6 +107,8 @@ class Controller(ABC):
     """Whether it takes several scores. One that does not refuses them with a UserError."""
     multi_fidelity: ClassVar[bool] = False
     """Whether it asks for fewer epochs than the full budget; then it has an option `max_epochs`, the full budget."""
+    takes_budget: ClassVar[bool] = False
+    """Whether it has an option `budget_seconds`, of all evaluations together."""
     ends_by_itself: ClassVar[bool] = False
     """Whether its search is complete when it has nothing more to propose, with however few candidates."""
 
