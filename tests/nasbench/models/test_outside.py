@@ -11,11 +11,22 @@ from torch import nn
 import nasbench as nb
 from benchmarks.no_torchvision import without_torchvision
 from nasbench.models.outside import known_inputs, task_of
+from nasbench_compression import Context
 from nasbench_registry import UserError
 
 with without_torchvision():
     import timm
 
+SWIN = {
+    "architecture": "SwinForImageClassification",
+    "image_size": 32,
+    "patch_size": 4,
+    "embed_dim": 16,
+    "depths": [1, 1],
+    "num_heads": [2, 4],
+    "window_size": 4,
+    "num_labels": 10,
+}
 TIMM = {"model_name": "mobilenetv3_small_050", "num_classes": 10}
 
 
@@ -128,3 +139,20 @@ def test_functions_that_build_nothing(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=words):
             FunctionBuild(function, dict(options)).call()
     sys.modules.pop("lacking", None)
+
+
+def test_window_attention_is_left_whole_with_the_reason():
+    """Swin: a table of relative positions has a column for each head, so heads stay; what is around them goes."""
+    from nasbench.models.outside import transformers
+
+    torch.manual_seed(0)
+    network = transformers(**SWIN)
+    images = torch.rand(2, 3, 32, 32)
+    small, note = nb.Prune(ratio=0.5, heads=True).apply(network, Context(images))
+    attentions = [f"swin.encoder.layers.{stage}.blocks.0.attention.{name}_proj" for stage in (0, 1) for name in "qkv"]
+    assert all("scaled_dot_product_attention" in note["left_out"][name] for name in attentions)
+    assert note["channels"][1] == note["channels"][0] / 2
+    assert small(images).logits.shape == (2, 10)
+    restored = nb.Prune(ratio=0.5, heads=True).restore(transformers(**SWIN), note)
+    restored.load_state_dict(small.state_dict())
+    torch.testing.assert_close(restored.eval()(images).logits, small(images).logits)
