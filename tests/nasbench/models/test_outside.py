@@ -146,7 +146,7 @@ def test_window_attention_is_left_whole_with_the_reason():
     from nasbench.models.outside import transformers
 
     torch.manual_seed(0)
-    network = transformers(**SWIN)
+    network = transformers(**SWIN).eval()
     images = torch.rand(2, 3, 32, 32)
     small, note = nb.Prune(ratio=0.5, heads=True).apply(network, Context(images))
     attentions = [f"swin.encoder.layers.{stage}.blocks.0.attention.{name}_proj" for stage in (0, 1) for name in "qkv"]
