@@ -47,6 +47,8 @@ class Outcome:
             known, or it failed in another way.
         seconds: the evaluation took, for controllers that weigh what is gained against what it costs; None if that is
             not known.
+        shared_seconds: of these, what later proposals with the same network need not spend again, such as its training;
+            0 if it was there already, None if that is not known.
 
     Raises:
         UserError: the scores are not finite numbers, or the violation is no finite number from 0, of a candidate
@@ -57,6 +59,7 @@ class Outcome:
     scores: tuple[float, ...] | None
     violation: float | None = None
     seconds: float | None = None
+    shared_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.violation is not None:

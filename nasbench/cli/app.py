@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": "Go on with a search that was interrupted or killed; -o changes where it runs and when it ends.",
     "status": "Show how far a run is.",
     "report": "Write report.json, report.html and trials.csv again from what the run holds.",
+    "build-table": "Measure networks, and recipes on them, once each, into a table that searches look up; resumable.",
     "compare": "Put runs of one experiment side by side: hypervolume over time, and which way of searching was better.",
     "profile": "Show what the networks of a space cost before training, and what share of them meets the limits.",
     "calibrate": "Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts.",

@@ -25,6 +25,7 @@ BLOCK = 256  # candidates of a cheap evaluator that are evaluated together, at m
 class EarlierCandidate(Protocol):
     """What an evaluator may know of a candidate before the present one."""
 
+    arch: Architecture
     architecture: str
     status: str
     metrics: dict[str, float]
@@ -52,6 +53,15 @@ class Evaluator(ABC):
     """
 
     summary: ClassVar[str] = ""
+    looks_up: ClassVar[bool] = False
+    """Whether it only looks results up, so that nothing is loaded, trained or measured for it."""
+    searches_recipes: ClassVar[bool] = False
+    """Whether candidates may be architectures together with recipes, where it does not train them."""
+
+    @classmethod
+    def for_options(cls, options: Mapping[str, Any]) -> type[Evaluator]:
+        """The class that takes these options: this one, unless a name stands for several."""
+        return cls
 
     def __init__(self, space: SearchSpace, task: Task | None = None) -> None:
         self.space, self.task = space, task

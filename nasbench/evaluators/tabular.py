@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from nasbench.evaluators.candidate import Candidate
 from nasbench.evaluators.errors import InvalidNetwork
 from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.replayed import Replayed, is_built
 from nasbench.objectives.metrics import Metrics
 from nasbench.tables.oracles import TableOracle, full_training_oracle, validation_oracle
 from nasbench.tables.registry import load_table
@@ -30,7 +34,13 @@ class Tabular(Evaluator):
             test, after 200 epochs, for counting how many queries a search needs until it meets the best network.
     """
 
-    summary = "looked up in a tabular benchmark, by a simulated clock"
+    summary = "looked up in a tabular benchmark, or in a table of one's own, by a simulated clock"
+    looks_up = True
+
+    @classmethod
+    def for_options(cls, options: Mapping[str, Any]) -> type[Evaluator]:
+        """`Replayed` for a file that `nasbench build-table` made."""
+        return Replayed if is_built(options.get("table")) else cls
 
     def __init__(
         self,

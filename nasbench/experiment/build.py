@@ -25,6 +25,7 @@ from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.function import FunctionEvaluator
 from nasbench.evaluators.latency import LatencyEstimator
 from nasbench.evaluators.registry import evaluators
+from nasbench.evaluators.replayed import Replayed, measured_part
 from nasbench.evaluators.supernet import SupernetConfig, SupernetScores
 from nasbench.evaluators.trained import Trained, TrainingLimits
 from nasbench.experiment.experiment import SUPERNET, TRAINS, Experiment, StartWith
@@ -50,6 +51,7 @@ from nasbench.storage.optuna_storage import open_storage
 from nasbench.storage.run_folder import ARTEFACTS, SHARED, RunFolder
 from nasbench.supernet.differentiable.registry import METHODS, named_controllers
 from nasbench.supernet.supernet import Supernet
+from nasbench.tables.built import read_table
 from nasbench.tables.devices import published_device
 from nasbench_compression import Recipe, get_backend
 from nasbench_registry import Registry, UserError, check_options, one_of
@@ -269,6 +271,7 @@ class Prepared:
             "calibration": self.calibration,
             "differentiable": folder.differentiable.absolute(),
         }
+        kind = kind.for_options(named.options)
         check_options(kind, named.options, what=f"evaluator {named.name!r}", reserved=("space", *parts))
         taken = inspect.signature(kind).parameters
         return kind(self.space, **{name: part for name, part in parts.items() if name in taken}, **named.options)
@@ -403,9 +406,13 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
     brought = brought or Brought()
     network = brought.space if brought.space is not None else named_space(experiment)
     entries = list(experiment.recipe)
-    joint = JointSpace(network, RecipeSpace(entries)) if has_choice(entries) else None
+    recipes = RecipeSpace(entries) if has_choice(entries) else None
+    kind = _evaluator_kind(experiment, brought)
+    if kind is Replayed:
+        network, recipes = measured(experiment, network, recipes)
+    joint = None if recipes is None else JointSpace(network, recipes)
     trains = brought.evaluate is None and (experiment.evaluator is None or experiment.evaluator.name in TRAINS)
-    if not trains and joint is not None:
+    if not trains and joint is not None and not (kind is not None and kind.searches_recipes):
         raise UserError(
             "the recipe leaves something to choose, and the evaluator is not one that compresses networks; leave the "
             "evaluator out, or write a recipe without choices."
@@ -428,7 +435,11 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
             f"survivors is {experiment.survivors}, and the evaluator trains no network that could survive; set "
             f"survivors: 0."
         )
-    elif problem is None and (experiment.data is not None or experiment.problem.name not in PROBLEMS):
+    elif (
+        problem is None
+        and not (kind is not None and kind.looks_up)
+        and (experiment.data is not None or experiment.problem.name not in PROBLEMS)
+    ):
         problem = load_problem(experiment)
     if experiment.storage is not None:
         open_storage(experiment.storage, Path())
@@ -439,6 +450,33 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
     start_architectures(experiment, prepared.space)
     _check_metrics(experiment, prepared.evaluator(RunFolder(Path()), None).metrics)
     return prepared
+
+
+def _evaluator_kind(experiment: Experiment, brought: Brought) -> type[Evaluator] | None:
+    """The class of the evaluator that does not train; None where it trains, or is a function."""
+    if isinstance(brought.evaluate, Evaluator):
+        return type(brought.evaluate)
+    named = experiment.evaluator
+    if brought.evaluate is not None or named is None or named.name in TRAINS:
+        return None
+    kind = evaluators.find(named.name)
+    return kind.for_options(named.options) if isinstance(kind, type) and issubclass(kind, Evaluator) else None
+
+
+def measured(
+    experiment: Experiment, network: SearchSpace, recipes: RecipeSpace | None
+) -> tuple[SearchSpace, RecipeSpace | None]:
+    """The networks and the recipes that are in the table of an experiment.
+
+    Args:
+        experiment: whose evaluator looks results up in a table that was built.
+        network: the space of networks.
+        recipes: that of recipes; None where the recipe leaves nothing to choose.
+    """
+    named = experiment.evaluator
+    assert named is not None, "the caller asks"
+    table = read_table(user_path(str(named.options["table"])))
+    return measured_part(table, network, recipes)
 
 
 def _checked_problem(prepared: Prepared) -> Problem:

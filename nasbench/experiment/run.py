@@ -163,13 +163,14 @@ def _before(prepared: Prepared, folder: RunFolder, callback: Callback, begun: bo
     looks = not begun and not prepared.searches_recipes
     if looks:  # what costs nothing to know comes before latency is measured
         look(predictor=None)
-    calibration = _calibration(prepared, folder, callback)
+    calibration = calibration_of(prepared, folder, callback)
     if calibration is not None and looks:
         look(predictor=calibration.predictor(space))
     return calibration
 
 
-def _calibration(prepared: Prepared, folder: RunFolder, callback: Callback) -> Calibration | None:
+def calibration_of(prepared: Prepared, folder: RunFolder, callback: Callback) -> Calibration | None:
+    """The measurements before a search, from its folder if they are there; None where it predicts no latency."""
     experiment = prepared.experiment
     if not experiment.needs_latency or experiment.device.latency == "measured":
         return None

@@ -490,7 +490,8 @@ class Study:
 
     def _outcome(self, proposal: Proposal, number: int) -> Outcome:
         candidate = self.record.candidates[number]
-        return Outcome(proposal, candidate.scores, candidate.violation, candidate.seconds)
+        shared_s = 0.0 if candidate.cached else candidate.training_seconds
+        return Outcome(proposal, candidate.scores, candidate.violation, candidate.seconds, shared_s)
 
     def _save(self, *, at_once: bool = False) -> None:
         """Write the state of the controller, if it is time: not so often that it would be what a search waits for."""

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from nasbench.objectives.reward import broken_limit, violation
 from nasbench.objectives.statistics import TWO_SIGMAS
 from nasbench.problems.supervised import Supervised
 from nasbench.storage.disk_errors import is_full
+from nasbench.storage.files import read_json, write_json
 from nasbench_compression import CompiledModel, Recipe, Step
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_registry import UserError
@@ -51,8 +52,34 @@ from search_spaces import Architecture, SearchSpace
 
 ENOUGH = 8  # earlier candidates, with which a stage may compare
 WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
+SPENT = "spent.json"  # beside a network after first steps: what they took
+SECONDS = ("training_cpu_seconds", "recipe_seconds", "recipe_cpu_seconds")
+"""What an evaluation took, beside training_seconds; on a busy machine seconds of the processor say more."""
 
 Networks = Mapping[str, Mapping[str, float]]
+
+
+@dataclass
+class Spent:
+    """Seconds on a recipe since this was made, and those of first steps that another candidate made for it.
+
+    Attributes:
+        wall: that passed.
+        cpu: of the processor, in all threads of this process.
+    """
+
+    wall: float = field(default_factory=lambda: -time.perf_counter())
+    cpu: float = field(default_factory=lambda: -time.process_time())
+
+    def reuse(self, file: Path) -> None:
+        """Count what first steps took when they were made; nothing where an earlier version did not say so."""
+        with contextlib.suppress(OSError):
+            kept = read_json(file, "delete its folder", ("wall", "cpu"))
+            self.wall, self.cpu = self.wall + kept["wall"], self.cpu + kept["cpu"]
+
+    def now(self) -> dict[str, float]:
+        """Both, so far."""
+        return {"wall": self.wall + time.perf_counter(), "cpu": self.cpu + time.process_time()}
 
 
 @dataclass(frozen=True)
@@ -134,15 +161,22 @@ class Compressed(Evaluator):
         return f"short_{self._quality}"
 
     @property
+    def _compares(self) -> bool:
+        """Whether a stage compares a network with those before it."""
+        return self.early.proxy is not None or self.early.short_epochs is not None
+
+    @property
     def _found(self) -> tuple[str, ...]:
         """What the stages find of a candidate."""
-        return (self._trained, "proxy_score", self._short, "latency_predicted_ms", "recipe_seconds")
+        return (self._trained, "proxy_score", self._short, "latency_predicted_ms", *SECONDS)
 
     def __call__(self, candidate: Candidate) -> Metrics:
         """Metrics of the artefact: those of the problem, latency_ms, throughput_per_s, size_bytes, macs, params.
 
         Beside them what the stages found: trained_val_acc_pct, that of the uncompressed network, proxy_score,
-        short_val_acc_pct, latency_predicted_ms, and recipe_seconds.
+        short_val_acc_pct, latency_predicted_ms. And what it took: recipe_seconds, from the trained network to the
+        measured artefact, with first steps that another candidate left; of the processor recipe_cpu_seconds, and
+        training_cpu_seconds where it was trained now.
 
         Raises:
             InfeasibleError: a stage ended it, or a step does not fit the network; with what was known.
@@ -154,18 +188,20 @@ class Compressed(Evaluator):
         known: dict[str, float] = {}
         model = checked_model(self.network_space, network, problem.task, trial.seed)
         self._predict(trial, known)
-        compares = self.early.proxy is not None or self.early.short_epochs is not None
-        networks = self._networks(trial) if compares else {}
+        networks = self._networks(trial) if self._compares else {}
         if self._trained not in networks.pop(self.network_space.format(network), {}):
             self._look(model, networks, known)
         recipe = self.joint.recipes.recipe(point)
+        cpu_s = time.process_time()
         known |= self._train(network, recipe, candidate, networks, known)
+        if not known.get("cached"):
+            known["training_cpu_seconds"] = time.process_time() - cpu_s
         self._check({self._quality: known[self._trained]}, "after training", known)
-        began = time.perf_counter()
+        spent = Spent()
         anchors = anchors_of(self.estimator)
         bench = Workbench(problem, trial.seed, self.device, anchors, self.training.limits.device)
         trained = self.training.trained(trial.number, network, trial.seed, trial.epochs)
-        last, behind, steps = self.apply(network, recipe, bench, trained, known)
+        last, behind, steps = self.apply(network, recipe, bench, trained, known, spent)
         artefact = bench.compiled(last)
         counted = counts(dequantize(behind), problem.task)
         known |= {
@@ -173,11 +209,10 @@ class Compressed(Evaluator):
             "size_bytes": float(artefact.bytes),
             "macs": counted.macs,
             "params": counted.params,
-            "recipe_seconds": time.perf_counter() - began,
-        }
+        } | _seconds(spent)
         self._check(known, "artefact", known)
         latency = self.device.measure(artefact, problem.task, SECONDS_EACH, anchors)
-        known |= latency_and_throughput(latency.median, self.device.batch)
+        known |= latency_and_throughput(latency.median, self.device.batch) | _seconds(spent)
         self._check(known, "artefact", known)
         if self.shared.artefacts is not None:
             self._save(self.shared.artefacts / f"{trial.number:05d}", artefact, steps, network)
@@ -190,6 +225,7 @@ class Compressed(Evaluator):
         bench: Workbench,
         trained: nn.Module,
         known: Metrics,
+        spent: Spent,
     ) -> tuple[nn.Module | CompiledModel, nn.Module, list[Noted]]:
         """Apply a recipe, going on from the longest beginning that another candidate left.
 
@@ -199,6 +235,7 @@ class Compressed(Evaluator):
             bench: for it.
             trained: the trained network.
             known: metrics so far, which a step that does not fit hands on.
+            spent: on this recipe.
 
         Returns:
             What the last step gave, the network behind it, and the steps with their notes.
@@ -209,7 +246,9 @@ class Compressed(Evaluator):
         done, model, steps = 0, trained, list[Noted]()
         for count in range(len(recipe.steps), 0, -1):
             with contextlib.suppress(UserError):
-                stored = load_model(self._beginning(network, recipe.steps[:count], bench.seed))
+                folder = self._beginning(network, recipe.steps[:count], bench.seed)
+                stored = load_model(folder)
+                spent.reuse(folder / SPENT)
                 done, model, steps = count, stored.model, list(stored.steps)[len(self._built(network)[1]) :]
                 break
         context = bench.context(teacher=trained)
@@ -223,16 +262,19 @@ class Compressed(Evaluator):
                 if not isinstance(error, UserError) and (step.name != "compile" or is_full(error)):
                     raise
                 words = " ".join(str(error).split()) or type(error).__name__
+                known = {**known, **_seconds(spent)}
                 raise InfeasibleError(f"the recipe does not fit: {step.stage}: {words}", known, "recipe") from error
             steps = [*steps, (step, note)]
             if isinstance(last, nn.Module):
                 model = last
                 if time.perf_counter() - began > WORTH_KEEPING_S:
-                    self._leave(network, recipe.steps[:count], model, steps, bench.seed)
+                    self._leave(network, recipe.steps[:count], model, steps, bench.seed, spent)
         return last, model, steps
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
-        """What the stages found of the candidates so far."""
+        """What the stages found of the candidates so far; nothing where no stage asks."""
+        if not (self.early.predict or self._compares):
+            return ()
         staged = ("latency_ms", "proxy_score", self._short, self._trained)
         return tuple(
             (
@@ -289,6 +331,8 @@ class Compressed(Evaluator):
     # ---- the stages before compression
 
     def _predict(self, trial: Trial, known: dict[str, float]) -> None:
+        if not self.early.predict:
+            return
         guess = predict_artefact(self.joint, trial.arch, self.training.problem.task, trial.history)
         if guess is None:
             return
@@ -394,12 +438,19 @@ class Compressed(Evaluator):
         return self.shared.folder / "steps" / key
 
     def _leave(
-        self, network: Architecture, steps: Sequence[Step], model: nn.Module, noted: Sequence[Noted], seed: int
+        self,
+        network: Architecture,
+        steps: Sequence[Step],
+        model: nn.Module,
+        noted: Sequence[Noted],
+        seed: int,
+        spent: Spent,
     ) -> None:
         """Keep a network after first steps; whole or not at all, for several workers may do it at once."""
         folder = self._beginning(network, steps, seed)
         aside = folder.with_name(f"{folder.name}.{os.getpid()}")
         self._save(aside, model, noted, network)
+        write_json(aside / SPENT, spent.now())
         with contextlib.suppress(OSError):  # another worker was faster
             os.replace(aside, folder)
 
@@ -412,3 +463,8 @@ class Compressed(Evaluator):
     ) -> None:
         build, before = self._built(network)
         save_model(folder, model, build=build, task=self.training.problem.task, steps=[*before, *steps])
+
+
+def _seconds(spent: Spent) -> dict[str, float]:
+    now = spent.now()
+    return {"recipe_seconds": now["wall"], "recipe_cpu_seconds": now["cpu"]}

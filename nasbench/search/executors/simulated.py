@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import replace
 
 from controllers import SearchFinished, stalled
 from nasbench.evaluators.evaluate import evaluate
@@ -41,6 +42,7 @@ class Simulated(Executor):
                         raise stalled(study.controller_name)
                     break
                 evaluated = evaluate(evaluator, trial, curve_of=study.quality)
+                evaluated = replace(evaluated, seconds=evaluated.simulated_s)
                 heapq.heappush(running, (clock.seconds + evaluated.simulated_s, trial.number, evaluated))
             if not running:
                 return

@@ -1,0 +1,90 @@
+"""build-table: networks, and recipes on them, each measured once and kept for searches that look them up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from nasbench.cli.options import Json, Override, import_from
+from nasbench.cli.output import resumable, show, typed
+from nasbench_registry import UserError
+
+if TYPE_CHECKING:
+    from nasbench.tables.built import BuiltTable
+
+
+def build_table(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The table, a file ending in .parquet.", show_default=False)],
+    networks: Annotated[
+        int | None, typer.Option(min=1, help="Of the space, drawn without replacement.", show_default=False)
+    ] = None,
+    recipes: Annotated[str, typer.Option(help="Of each network: all, or a number, drawn once for all.")] = "all",
+    first: Annotated[int, typer.Option(min=0, help="Networks to leave out at the beginning, for another part.")] = 0,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(help="A part that was built before; give several. Nothing is measured.", show_default=False),
+    ] = None,
+    override: Override = None,
+    json: Json = False,
+) -> None:
+    """Measure networks, and recipes on them, once each, into a table that searches look up; resumable."""
+    from nasbench.tables.built import merge as merge_tables, read_table, write_table
+
+    if merge:
+        if networks is not None:
+            raise UserError("--merge puts parts together and measures nothing; leave out --networks.")
+        rows, card = merge_tables([read_table(part) for part in merge])
+        _show(write_table(out, rows, card), json)
+        return
+    if networks is None:
+        raise UserError("how many networks shall be measured? Give --networks, or --merge with the parts of a table.")
+    if recipes != "all" and not (recipes.isdecimal() and int(recipes) > 0):
+        raise UserError(f"--recipes is {recipes!r}; give all, or a number from 1.")
+    from nasbench.experiment.build_table import build_table as build
+    from nasbench.experiment.loading import load_experiment
+    from nasbench.report.progress import SearchProgress
+
+    asked = load_experiment(experiment, override or [])
+    code_folder = experiment.resolve().parent
+    import_from(code_folder)
+    with resumable(), SearchProgress() as progress:
+        made = build(
+            asked,
+            out,
+            networks=networks,
+            recipes=None if recipes == "all" else int(recipes),
+            first=first,
+            code_folder=code_folder,
+            command=typed(),
+            callback=progress,
+        )
+    _show(made, json)
+
+
+def _show(made: BuiltTable, json: bool) -> None:
+    rows = made.rows
+    by_status = {str(status): int(count) for status, count in rows["status"].value_counts().items()}
+    result: dict[str, Any] = {
+        "table": str(made.path),
+        "networks": made.card["networks"],
+        "recipes": made.card["recipes"],
+        "rows": len(rows),
+        "outcomes": by_status,
+        "bytes": made.path.stat().st_size,
+        "metrics": list(made.metrics),
+        "training_seconds": float(rows.drop_duplicates("network")["training_seconds"].sum()),
+        "recipe_seconds": float(rows["recipe_seconds"].sum()),
+    }
+    table = Table(title=str(made.path))
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    for name, value in result.items():
+        if name not in ("table", "outcomes", "metrics"):
+            table.add_row(name.replace("_", " "), f"{value:,.0f}")
+    for status, count in by_status.items():
+        table.add_row(f"rows {status}", f"{count:,}")
+    show(result, table, as_json=json)

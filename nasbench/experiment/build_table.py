@@ -1,0 +1,445 @@
+"""Build a table: networks of an experiment, and recipes on them, each evaluated once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from controllers import Controller, Outcome, Proposal, SearchFinished
+from nasbench.devices.device import processor_name
+from nasbench.evaluators.compressed.compressed import Compressed
+from nasbench.evaluators.evaluator import Evaluator
+from nasbench.evaluators.latency import LatencyEstimator, anchors_of
+from nasbench.experiment.build import Brought, Prepared, prepare
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.run import calibration_of, search_run
+from nasbench.experiment.stored import start_run
+from nasbench.experiment.unchanged import begin_or_check
+from nasbench.objectives.metrics import METRICS
+from nasbench.search.callbacks import Callback
+from nasbench.search.record import RecordedCandidate
+from nasbench.search.study import Study
+from nasbench.storage.files import read_json, write_json
+from nasbench.storage.run_folder import ARTEFACTS, RunFolder, environment
+from nasbench.tables.built import ABOUT, FORMAT, SECONDS, BuiltTable, counted, described, read_table, write_table
+from nasbench_registry import UserError
+from search_spaces import Architecture, DecisionSpace, NoValidArchitecture
+from search_spaces.product import ProductSpace
+
+ALL = 100_000  # combinations of a space that are listed
+TRIES = 200  # draws for each architecture that is wanted, of a larger space
+TIMED_S = 0.15  # that each artefact of a network is timed, in turn with the others and the anchors
+ORDER = 7  # of the generator that puts networks in order, beside the experiment's seed
+LATENCIES = "latencies"  # in the run folder: of each network, those of its artefacts
+IN_TURN = "all artefacts of a network timed in turn, in one run"
+BESIDE = "beside three networks of the calibration, whose slowdown is taken out; the median in the quietest turns"
+ALONE = "the median of all timed calls"
+ENDING = ".run"
+MADE_WITH = ("machine", "system", "cores", "python", "torch", "onnxruntime", "nasbench-framework")
+
+
+class Listed(Controller):
+    """Proposes given architectures: of each prefix the first one, and when that is known its others.
+
+    So what the others share with the first is there when they are evaluated, with several workers, too. Where the
+    first one fails, nothing of its prefix can be evaluated, and its others are left out.
+
+    Args:
+        space: of the architectures.
+        prefixes: lists of architectures that share what is dear.
+        seed: not used.
+    """
+
+    name = "listed"
+    summary = "given architectures, one after the other"
+    source = "none"
+    multi_objective = True
+    ends_by_itself = True
+
+    def __init__(self, space: Any, prefixes: Sequence[Sequence[Architecture]], *, seed: int = 0) -> None:
+        super().__init__(space, seed=seed)
+        self.prefixes = prefixes
+        self.next = 0  # prefix that was not begun
+        self.waiting: dict[tuple[int, ...], int] = {}  # prefixes whose first architecture is running
+        self.ready: deque[tuple[int, int]] = deque()  # prefix, and which of its architectures comes next
+
+    def _propose(self) -> Proposal | None:
+        while self.ready:
+            prefix, place = self.ready[0]
+            if place >= len(self.prefixes[prefix]):
+                self.ready.popleft()
+                continue
+            self.ready[0] = (prefix, place + 1)
+            return Proposal(self.prefixes[prefix][place])
+        if self.next < len(self.prefixes):
+            first = self.prefixes[self.next][0]
+            self.waiting[first.picks] = self.next
+            self.next += 1
+            return Proposal(first)
+        if self.waiting:
+            return None
+        raise SearchFinished
+
+    def _observe(self, outcome: Outcome) -> None:
+        prefix = self.waiting.pop(outcome.proposal.arch.picks, None)
+        if prefix is not None and outcome.scores is not None:
+            self.ready.append((prefix, 1))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "next": self.next,
+            "waiting": [[list(picks), prefix] for picks, prefix in self.waiting.items()],
+            "ready": [list(each) for each in self.ready],
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        self.next = state["next"]
+        self.waiting = {tuple(picks): prefix for picks, prefix in state["waiting"]}
+        self.ready = deque((prefix, place) for prefix, place in state["ready"])
+
+
+def build_table(
+    experiment: Experiment,
+    out: Path,
+    *,
+    networks: int,
+    recipes: int | None = None,
+    first: int = 0,
+    code_folder: Path,
+    command: str = "",
+    callback: Callback | None = None,
+    brought: Brought | None = None,
+) -> BuiltTable:
+    """Evaluate networks of an experiment, and recipes on them, and write what came of each; goes on if it was killed.
+
+    Networks are drawn without replacement in an order that the seed of the experiment decides, so a call that asks for
+    more goes on behind those of the last one, and several machines each build a part.
+
+    Args:
+        experiment: whose space, data, training, device and recipe count; its limits, controller and budget do not.
+        out: the parquet file; what is needed to go on lies beside it, in a folder ending in .run.
+        networks: how many.
+        recipes: how many recipes of each network, drawn once for all, of which the first changes nothing if the first
+            options do; None takes all. Without choices in the recipe there is one row a network.
+        first: networks that are left out at the beginning, for another part.
+        code_folder: where a user's own code lies.
+        command: by which it was called.
+        callback: hears how it goes.
+        brought: parts that were given as objects.
+
+    Raises:
+        UserError: the experiment cannot run, or another table is built in the folder.
+    """
+    if out.suffix != ".parquet":
+        raise UserError(f"a table is a parquet file, and --out is {out}; name it {out.with_suffix('.parquet')}.")
+    asked = measuring(experiment)
+    prepared = prepare(asked, brought)
+    points = recipe_points(prepared, recipes, experiment.seed)
+    chosen = in_order(prepared.network_space, first + networks, experiment.seed)[first:]
+    prefixes = [[_joined(prepared, network, point) for point in points] for network in chosen]
+    total = sum(map(len, prefixes))
+    asked = asked.model_copy(update={"search": asked.search.model_copy(update={"candidates": max(1, total)})})
+
+    def listed(space: Any) -> Controller:
+        return Listed(space, prefixes)
+
+    prepared = dataclasses.replace(
+        prepared, experiment=asked, brought=dataclasses.replace(prepared.brought, controller=listed)
+    )
+    folder = RunFolder(out.with_suffix(ENDING))
+    heard = callback or Callback()
+    start_run(folder, asked, code_folder, command, may_change=True)
+    with folder.locked():
+        _same_plan(folder, points, first)
+        begin_or_check(prepared, folder)
+        calibration = None if prepared.problem is None else calibration_of(prepared, folder, heard)
+        evaluator = prepared.evaluator(folder, calibration)
+        beside = prepared.latency_estimator(calibration) if isinstance(evaluator, Compressed) else None
+        if isinstance(evaluator, Compressed):
+            evaluator.estimator = None  # latencies are measured when all artefacts of a network are there
+        study = prepared.study(folder, evaluator)
+        writer = _Writer(prepared, folder, out, study, evaluator, beside, heard, len(points))
+        writer.catch_up()
+        evaluator.begin(heard)
+        try:
+            search_run(prepared, folder, study, evaluator, writer)
+        finally:
+            writer.write()
+    return read_table(out)
+
+
+def measuring(experiment: Experiment) -> Experiment:
+    """The experiment without what ends a candidate or a search early, for every row is to be measured."""
+    return Experiment.model_validate(
+        experiment.model_dump()
+        | {
+            "controller": {"name": "random"},
+            "objectives": {objective.metric: objective.goal for objective in experiment.objectives},
+            "reward": {"name": "pareto"},
+            "search": experiment.search.model_dump()
+            | {"max_hours": None, "max_failures": 10**9, "repeats": "answered", "max_disk_gb": None},
+            "checkpoints": experiment.checkpoints.model_dump() | {"keep": 1},
+            "joint": {"predict": False},
+            "scheduler": None,
+            "baseline": None,
+            "survivors": 0,
+            "start_with": (),
+            "stop_at": {},
+            "callbacks": (),
+            "storage": None,
+            "tensorboard": False,
+        }
+    )
+
+
+def recipe_points(prepared: Prepared, count: int | None, seed: int) -> list[Architecture | None]:
+    """The recipes of a table; None stands for the one of an experiment without choices."""
+    if prepared.joint is None:
+        if count is not None:
+            raise UserError(f"--recipes is {count}, and the recipe leaves nothing to choose; leave it out.")
+        return [None]
+    space = prepared.joint.recipes
+    plain = space.canonical(Architecture(space.name, (0,) * len(space.decisions)))
+    every = distinct(space, count, np.random.default_rng([seed, ORDER, 1]))
+    begin = [plain] if space.is_valid(plain) else []
+    return [*begin, *(point for point in every if point not in begin)][: count or None]
+
+
+def in_order(space: DecisionSpace, count: int, seed: int) -> list[Architecture]:
+    """The first networks of a table, each once; more begin with the same."""
+    found = distinct(space, count, np.random.default_rng([seed, ORDER, 0]))
+    if len(found) < count:
+        raise UserError(f"space {space.name!r} has {len(found)} networks that differ, and {count} are asked for.")
+    return found
+
+
+def distinct(space: DecisionSpace, count: int | None, rng: np.random.Generator) -> list[Architecture]:
+    """Architectures that differ, in random order: all of a small space that are wanted, draws from a large one.
+
+    Args:
+        space: of the architectures.
+        count: how many at most; None is all, in the order of their picks.
+        rng: of the order.
+
+    Raises:
+        UserError: all are wanted, and the space is too large to list them.
+    """
+    sizes = space.layout.sizes
+    if math.prod(sizes) <= ALL:
+        every = (Architecture(space.name, picks) for picks in itertools.product(*map(range, sizes)))
+        archs = list(dict.fromkeys(space.canonical(arch) for arch in every if space.is_valid(arch)))
+        return archs if count is None else [archs[place] for place in rng.permutation(len(archs)).tolist()][:count]
+    if count is None:
+        raise UserError(f"space {space.name!r} has {space.size:,} points, too many for all of them; give a number.")
+    drawn: dict[Architecture, None] = {}
+    for _ in range(TRIES * count):
+        if len(drawn) == count:
+            break
+        try:
+            drawn[space.canonical(space.sample(rng))] = None
+        except NoValidArchitecture:
+            break
+    return list(drawn)
+
+
+def _joined(prepared: Prepared, network: Architecture, point: Architecture | None) -> Architecture:
+    joint = prepared.joint
+    return network if joint is None or point is None else joint.canonical(joint.join([network, point]))
+
+
+def _same_plan(folder: RunFolder, points: Sequence[Architecture | None], first: int) -> None:
+    """Keep which rows a table has, or refuse others: those that were measured would stand in another order."""
+    plan = {"recipes": [None if point is None else list(point.picks) for point in points], "first": first}
+    file = folder.path / "table.json"
+    if file.exists():
+        before = read_json(file, f"delete {folder.name} to begin again", ("recipes", "first"))
+        if before != plan:
+            raise UserError(
+                f"{folder.name} builds a table of {len(before['recipes'])} recipes from network {before['first']} on, "
+                f"and now {len(points)} from network {first} are asked for; take another --out, and --merge the parts."
+            )
+    else:
+        write_json(file, plan)
+
+
+class _Writer(Callback):
+    """Times the artefacts of each network when its recipes are done, and writes the table."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        folder: RunFolder,
+        out: Path,
+        study: Study,
+        evaluator: Evaluator,
+        estimator: LatencyEstimator | None,
+        heard: Callback,
+        recipes: int,
+    ) -> None:
+        self.prepared, self.folder, self.out, self.study = prepared, folder, out, study
+        self.evaluator, self.estimator, self.heard, self.recipes = evaluator, estimator, heard, recipes
+        self.times = isinstance(evaluator, Compressed) and prepared.device.measures_many
+        self.left: dict[str, int] = {}  # of networks, recipes that are not done
+        self.latencies: dict[int, dict[str, Any]] = {}  # of candidates
+
+    def catch_up(self) -> None:
+        """What a process before this one left."""
+        for file in sorted((self.folder.path / LATENCIES).glob("*.json")):
+            known = read_json(file, "delete it, and its network is left without")
+            self.latencies |= {int(number): latency for number, latency in known.items()}
+        for candidate in self.study.candidates:
+            if candidate.status != "running" and self._completes(candidate):
+                self._time(candidate.network)
+        self.write()
+
+    def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
+        """See `Callback`."""
+        self.heard.candidate_done(candidate, study)
+        if self._completes(candidate):
+            self._time(candidate.network)
+            self.write()
+
+    def phase(self, name: str, total: int) -> None:
+        """See `Callback`."""
+        self.heard.phase(name, total)
+
+    def advance(self, done: int, text: str = "") -> None:
+        """See `Callback`."""
+        self.heard.advance(done, text)
+
+    def retry(self, number: int, status: str, error: str | None) -> None:
+        """See `Callback`."""
+        self.heard.retry(number, status, error)
+
+    def stopping(self) -> None:
+        """See `Callback`."""
+        self.heard.stopping()
+
+    def _completes(self, candidate: RecordedCandidate) -> bool:
+        """Count a candidate; whether it is the last one of its network."""
+        if not candidate.network:
+            return False
+        self.left[candidate.network] = self.left.get(candidate.network, self.recipes) - 1
+        return self.left[candidate.network] == 0
+
+    def _time(self, network: str) -> None:
+        """Measure the latencies of the artefacts of a network, once, in one run; they are not needed any more then."""
+        members = [each for each in self.study.candidates if each.network == network and each.status == "done"]
+        if not self.times or not members or members[0].id in self.latencies:
+            return
+        compiled = {}
+        for each in members:
+            artefact = self.evaluator.artefact(each.id, each.arch, 0)
+            if artefact is not None:
+                compiled[str(each.id)] = artefact
+        if not compiled:
+            return
+        task, anchors = self.prepared.required.task, anchors_of(self.estimator)
+        timed = self.prepared.device.measure_beside(compiled, task, anchors, TIMED_S)
+        found = {name: latency.to_json() for name, latency in timed.latencies.items()}
+        write_json(self.folder.path / LATENCIES / f"{members[0].id:06d}.json", found)
+        self.latencies |= {int(name): latency for name, latency in found.items()}
+        for each in members:
+            shutil.rmtree(self.folder.path / ARTEFACTS / f"{each.id:05d}", ignore_errors=True)
+
+    def write(self) -> None:
+        """Write all rows that are done."""
+        ended = [each for each in self.study.candidates if each.status != "running"]
+        if not ended:
+            return
+        rows = pd.DataFrame(list(self._rows(ended)))
+        metrics = [name for name in rows.columns if name not in (*ABOUT, *SECONDS)]
+        rows = rows[[*ABOUT, *(name for name in SECONDS if name in rows), *sorted(metrics)]]
+        write_table(self.out, rows, self._card(rows, sorted(metrics)))
+
+    def _rows(self, ended: Sequence[RecordedCandidate]) -> Iterator[dict[str, Any]]:
+        """A row for each candidate; the seconds of training are on all rows of its network."""
+        space = self.prepared.space
+        trained: dict[str, dict[str, float]] = {}
+        for each in ended:
+            if not each.cached and each.training_seconds:
+                found = {"training_seconds": each.training_seconds}
+                if "training_cpu_seconds" in each.metrics:
+                    found["training_cpu_seconds"] = each.metrics["training_cpu_seconds"]
+                trained[each.network or each.architecture] = found
+        for each in ended:
+            network = each.network or each.architecture
+            recipe = "" if not isinstance(space, ProductSpace) else space.factors[1].format(space.split(each.arch)[1])
+            row: dict[str, Any] = {
+                "network": network,
+                "recipe": recipe,
+                "picks": list(each.arch.picks),
+                "status": each.status,
+                "error": each.error or "",
+                "training_seconds": 0.0,
+                "recipe_seconds": each.seconds - (0.0 if each.cached else each.training_seconds),
+                **each.metrics,
+                **trained.get(network, {}),
+            }
+            latency = self.latencies.get(each.id)
+            if latency is not None:
+                row["latency_ms"] = latency["median"]
+                row["throughput_per_s"] = 1000 * latency["batch"] / latency["median"]
+                row["latency_low_ms"], row["latency_high_ms"] = latency["low"], latency["high"]
+            elif self.times:
+                row.pop("latency_ms", None)  # until all artefacts of the network are timed together
+                row.pop("throughput_per_s", None)
+            yield row
+
+    def _card(self, rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
+        asked = self.prepared.experiment.model_dump(mode="json")
+        about = environment(self.prepared.experiment.seed, self.folder.code_folder(), "", processor_name())
+        return {
+            "format": FORMAT,
+            "name": asked["name"],
+            "space": asked["space"] | {"name": self.prepared.space.name, "network": self.prepared.network_space.name},
+            "decisions": described(self.prepared.space),
+            "recipe": asked["recipe"],
+            **counted(rows),
+            "metrics": {name: self._about_metric(name) for name in metrics},
+            "seconds": {
+                "training_seconds": "of the network, once for all its rows; wall clock",
+                "recipe_seconds": "from the trained network to the measured artefact, whole for each row; wall clock",
+                "training_cpu_seconds": "the same in seconds of the processor, in all threads",
+                "recipe_cpu_seconds": "the same in seconds of the processor, in all threads",
+            },
+            "seed": asked["seed"],
+            "problem": asked["problem"],
+            "data": asked["data"],
+            "training": asked["training"],
+            "device": asked["device"],
+            "experiment": asked,
+            "built": [{key: about[key] for key in MADE_WITH}],
+        }
+
+    def _about_metric(self, name: str) -> dict[str, Any]:
+        known = METRICS.get(name.removeprefix("trained_"))
+        problem = self.prepared.problem
+        own = None if problem is None else problem.metrics.get(name.removeprefix("trained_"))
+        about = known or own
+        device = self.prepared.experiment.device
+        where = f"{device.name}, {device.threads} thread(s), batch {device.batch}"
+        protocol = "as `nasbench search` gives it"
+        if name in ("latency_ms", "throughput_per_s", "latency_low_ms", "latency_high_ms"):
+            beside = BESIDE if self.estimator is not None else ALONE
+            protocol = f"{where}; {IN_TURN}; {beside}" if self.times else where
+        elif name.startswith("trained_"):
+            protocol = "of the network before its recipe"
+        elif name == "size_bytes":
+            protocol = "of the files of the artefact"
+        unit = "ms" if name.endswith("_ms") and about is None else (about.unit if about else "")
+        return {
+            "unit": unit,
+            "goal": about.goal if about else None,
+            "summary": about.summary if about else "",
+            "protocol": protocol,
+        }

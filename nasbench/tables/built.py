@@ -1,0 +1,180 @@
+"""A table that was built here: networks, and recipes on them, each measured once, in one parquet file.
+
+The file holds its card, too, so that the two are written together or not at all; the JSON beside it is for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nasbench.objectives.metrics import METRICS
+from nasbench.storage.files import of_file, write_json, written_aside
+from nasbench_registry import UserError
+from search_spaces import DecisionSpace
+
+FORMAT = 1
+CARD = b"nasbench.card"
+KEYS = ("format", "space", "decisions", "recipe", "metrics", "experiment", "seconds")
+SECONDS = ("training_seconds", "recipe_seconds", "training_cpu_seconds", "recipe_cpu_seconds")
+ABOUT = ("network", "recipe", "picks", "status", "error")
+"""Columns of a row beside its metrics and seconds."""
+UNITS = ("_ms", "_us", "_s", "_bytes", "_kb", "_mb", "_pct", "_mj", "_per_s", "_seconds")
+"""What names of metrics end in."""
+
+
+@dataclass(frozen=True)
+class BuiltTable:
+    """Rows of measurements, with the card that says how they were made.
+
+    Attributes:
+        path: of the parquet file.
+        card: `space`, `decisions`, `recipe`, `metrics` (unit, goal, protocol of each), `experiment`, `seconds`, and
+            with what it was built.
+        rows: one for each architecture: `ABOUT`, `SECONDS`, and a column for each metric; NaN where one is not known.
+    """
+
+    path: Path
+    card: Mapping[str, Any]
+    rows: pd.DataFrame
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of its metrics."""
+        return tuple(self.card["metrics"])
+
+    def require_space(self, space: DecisionSpace) -> None:
+        """Raise UserError if the rows are of another space."""
+        own = self.card["space"]["name"]
+        if space.name != own:
+            raise UserError(f"table {self.path} holds rows of space {own!r}, not of {space.name!r}; search that space.")
+        here = described(space)
+        for known, asked in zip(self.card["decisions"], here, strict=False):
+            if known != asked:
+                raise UserError(
+                    f"table {self.path} was built with decision {known['name']} of {', '.join(known['options'])}, and "
+                    f"here it is {asked['name']} of {', '.join(asked['options'])}; write space and recipe as in the "
+                    f"experiment of the table's card."
+                )
+        if len(self.card["decisions"]) != len(here):
+            raise UserError(
+                f"table {self.path} was built with {len(self.card['decisions'])} decisions, and here there are "
+                f"{len(here)}; write space and recipe as in the experiment of the table's card."
+            )
+
+    def require_metric(self, name: str) -> None:
+        """Raise UserError if the table has no such metric, with its unit if it has the same in another one."""
+        if name in self.metrics:
+            return
+        stem = _stem(name)
+        alike = next((each for each in self.metrics if stem is not None and _stem(each) == stem), None)
+        if alike is not None:
+            raise UserError(f"table {self.path} gives {alike}, in other units than {name!r}; ask for {alike}.")
+        raise UserError(f"table {self.path} gives no {name!r}; it has {', '.join(self.metrics)}.")
+
+
+def _stem(name: str) -> str | None:
+    """The name of a metric without its unit; None if it has none."""
+    return next((name.removesuffix(unit) for unit in UNITS if name.endswith(unit)), None)
+
+
+def described(space: DecisionSpace) -> list[dict[str, Any]]:
+    """The decisions of a space, with their options as text: equal for spaces whose picks mean the same."""
+    return [
+        {"name": decision.name, "options": [decision.text(pick) for pick in range(len(decision.options))]}
+        for decision in space.decisions
+    ]
+
+
+def write_table(path: Path, rows: pd.DataFrame, card: Mapping[str, Any]) -> BuiltTable:
+    """Write a table and its card, together or not at all.
+
+    Args:
+        path: ends in .parquet; the card lies beside it, ending in .json.
+        rows: see `BuiltTable`.
+        card: see `BuiltTable`.
+    """
+    written = pa.Table.from_pandas(_tidy(rows), preserve_index=False)
+    text = json.dumps(card, sort_keys=True)
+    written = written.replace_schema_metadata({**(written.schema.metadata or {}), CARD: text.encode()})
+    with written_aside(path) as aside:
+        pq.write_table(written, aside, compression="zstd", use_dictionary=True)
+    write_json(path.with_suffix(".json"), {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    return BuiltTable(path, card, rows)
+
+
+def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with whole numbers as such, and the others to six digits, which is finer than any of their noise."""
+    tidy = rows.copy()
+    for name in tidy.columns:
+        if name in ABOUT:
+            continue
+        column = tidy[name].astype(float)
+        whole = bool(column.notna().all() and (column == column.round()).all() and column.abs().max() < 2**53)
+        tidy[name] = column.astype("int64") if whole else column.map(lambda value: float(f"{value:.6g}"))
+    return tidy
+
+
+def read_table(path: Path) -> BuiltTable:
+    """Read a table; UserError if there is none, or the file is none of ours."""
+    try:
+        with of_file(path):
+            read = pq.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"there is no table {path}; build it with nasbench build-table.") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} cannot be read as a parquet file: {' '.join(str(error).split())[:200]}.") from None
+    try:
+        card = json.loads((read.schema.metadata or {})[CARD])
+    except (KeyError, ValueError):
+        raise UserError(f"{path} holds no card of nasbench build-table; name a table that it built.") from None
+    missing = [key for key in KEYS if key not in card]
+    if missing or card["format"] != FORMAT:
+        what = f"lacks {', '.join(missing)}" if missing else f"has format {card['format']}, not {FORMAT}"
+        raise UserError(f"the card of {path} {what}; build the table again with this version.")
+    for name, about in card["metrics"].items():
+        known = METRICS.get(name)
+        if known is not None and about.get("unit") != known.unit:
+            raise UserError(
+                f"table {path} gives {name} in {about.get('unit')!r}, and it is {known.unit!r} here; convert the "
+                f"column and its card."
+            )
+    return BuiltTable(path, card, read.to_pandas())
+
+
+MUST_AGREE = ("space", "decisions", "recipe", "metrics", "training", "problem", "data", "device", "seed", "seconds")
+
+
+def merge(tables: Sequence[BuiltTable]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows of several parts of one table, and their card.
+
+    Of a row that several parts hold, that of the first part counts: nothing is averaged in silence.
+
+    Raises:
+        UserError: they were not built by the same experiment.
+    """
+    first = tables[0]
+    for other in tables[1:]:
+        for key in MUST_AGREE:
+            if other.card.get(key) != first.card.get(key):
+                raise UserError(
+                    f"{other.path} and {first.path} differ in {key}, so that they are no parts of one table; merge "
+                    f"parts that the same experiment built."
+                )
+    rows = pd.concat([table.rows for table in tables], ignore_index=True)
+    rows = rows.drop_duplicates(subset=["network", "recipe"], keep="first", ignore_index=True)
+    built = [entry for table in tables for entry in table.card.get("built", ())]
+    return rows, dict(first.card) | counted(rows) | {"built": built}
+
+
+def counted(rows: pd.DataFrame) -> dict[str, int]:
+    """How many networks, recipes and rows there are."""
+    return {"networks": int(rows["network"].nunique()), "recipes": int(rows["recipe"].nunique()), "rows": len(rows)}

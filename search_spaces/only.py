@@ -1,0 +1,66 @@
+"""Some points of a space as a space: those that a table holds, for example."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from nasbench_registry import UserError
+from search_spaces.core import MAX_TRIES, Architecture, DecisionSpace, NoValidArchitecture
+
+Space = TypeVar("Space", bound=DecisionSpace)
+
+
+class _Only(DecisionSpace):
+    """What `only` adds to the class of a space."""
+
+    allowed: dict[Architecture, None]
+
+    def is_valid(self, arch: Architecture) -> bool:
+        """Whether it is one of the points, in whatever notation."""
+        return super().is_valid(arch) and super().canonical(arch) in self.allowed
+
+    def sample(self, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
+        """One of the points, all alike."""
+        return list(self.allowed)[int(rng.integers(len(self.allowed)))]
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
+        """A point in which one decision takes another option, or one of those that differ in the fewest."""
+        try:
+            return super().mutate(arch, rng, max_tries)
+        except NoValidArchitecture:
+            own = super().canonical(arch).picks
+            others = [other for other in self.allowed if other.picks != own]
+            if not others:
+                raise
+            distance = np.array([sum(a != b for a, b in zip(own, other.picks, strict=True)) for other in others])
+            nearest = np.flatnonzero(distance == distance.min())
+            return others[int(nearest[rng.integers(len(nearest))])]
+
+
+def only(space: Space, archs: Iterable[Architecture]) -> Space:
+    """The same space with these points alone: the notation, the features and the networks are those of the space.
+
+    Args:
+        space: of the points; it stays as it was.
+        archs: its points; other notations of the same count once.
+
+    Raises:
+        UserError: there are none.
+    """
+    allowed = dict.fromkeys(space.canonical(arch) for arch in archs)
+    if not allowed:
+        raise UserError(f"of space {space.name!r} no point is left.")
+    narrowed: Any = copy.copy(space)
+    narrowed.__class__ = _class(type(space))
+    narrowed.allowed = allowed
+    return cast("Space", narrowed)
+
+
+@functools.cache
+def _class(kind: type[DecisionSpace]) -> type[DecisionSpace]:
+    return type(kind.__name__, (_Only, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})

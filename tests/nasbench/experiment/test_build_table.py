@@ -1,0 +1,243 @@
+"""Tables that users build: killed at any moment, no row is lost and none is measured twice; what is looked up is there."""
+
+import itertools
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasbench.evaluators.replayed import Replayed
+from nasbench.experiment.build import Brought, prepare
+from nasbench.experiment.build_table import build_table, distinct
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.loading import override
+from nasbench.experiment.run import run_search
+from nasbench.experiment.stored import start_run
+from nasbench.report.build import build_report
+from nasbench.storage.run_folder import RunFolder
+from nasbench.tables.built import merge, read_table, write_table
+from nasbench_registry import UserError
+from search_spaces import Decision, SearchSpace
+
+RECIPE = [
+    {"prune": {"ratio": {"choice": [0, 0.5]}, "epochs": 1}},
+    {"quantize": {"precision": {"choice": ["fp32", "int8"]}}},
+    {"compile": {"backend": "onnxruntime"}},
+]
+
+
+class Squares(SearchSpace):
+    """Thirty-six points; nothing is built."""
+
+    name = "squares"
+    decisions = (Decision("a", (0, 1, 2, 3, 4, 5)), Decision("b", (0, 1, 2, 3, 4, 5)))
+
+    def build(self, arch, task):
+        raise UserError("nothing is built here.")
+
+
+def numbers(**changes):
+    """An experiment whose candidates are scored by a function."""
+    return Experiment.model_validate(
+        {
+            "name": "squares",
+            "space": "mobile",
+            "controller": "random",
+            "evaluator": "given:here",  # by `Brought`, so that nothing is trained
+            "objectives": {"val_f1": "max", "latency_ms": "min"},
+            "reward": "pareto",
+            "executor": "inline",
+            "survivors": 0,
+        }
+        | changes
+    )
+
+
+def build_squares(out: Path, networks: int, log: Path | None = None, **options):
+    def evaluate(candidate):
+        if log is not None:
+            with log.open("a") as file:
+                file.write(f"{list(candidate.arch.picks)}\n")
+            time.sleep(0.01)
+        a, b = candidate.arch.picks
+        return {"val_f1": a * b, "latency_ms": 1.0 + a}
+
+    brought = Brought(space=Squares(), evaluate=evaluate)
+    return build_table(numbers(), out, networks=networks, code_folder=out.parent, brought=brought, **options)
+
+
+def test_killed_three_times_no_row_is_lost_and_none_is_measured_twice(tmp_path):
+    out, log = tmp_path / "squares.parquet", tmp_path / "log"
+    log.touch()
+    for kill_at in (5, 12, 20):
+        child = os.fork()
+        if child == 0:
+            try:
+                build_squares(out, 30, log)
+            finally:
+                os._exit(0)
+        while len(log.read_text().splitlines()) < kill_at:
+            assert os.waitpid(child, os.WNOHANG)[0] == 0, "it ended by itself"
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "it was killed while it worked"
+    made = build_squares(out, 30, log)
+    assert len(made.rows) == 30 == made.rows["network"].nunique()
+    measured = log.read_text().splitlines()
+    assert len(set(measured)) == 30
+    assert len(measured) <= 33, "only what was being measured when it was killed is measured again"
+
+
+def test_more_networks_go_on_behind_those_that_are_there_and_parts_make_a_whole(tmp_path):
+    log = tmp_path / "log"
+    first = build_squares(tmp_path / "a.parquet", 5, log)
+    more = build_squares(tmp_path / "a.parquet", 9, log)
+    assert more.rows["network"].tolist()[:5] == first.rows["network"].tolist()
+    assert len(log.read_text().splitlines()) == 9
+    other = build_squares(tmp_path / "b.parquet", 6, first=9)
+    rows, card = merge([more, other])
+    whole = build_squares(tmp_path / "c.parquet", 15)
+    assert rows["network"].tolist() == whole.rows["network"].tolist()
+    assert card["networks"] == card["rows"] == 15 and len(card["built"]) == 2
+    assert len(merge([more, first])[0]) == 9, "a row that both have counts once"
+
+
+def test_parts_of_other_tables_are_refused(tmp_path):
+    first = build_squares(tmp_path / "a.parquet", 3)
+    other = replace(first, card={**first.card, "seed": 1})
+    with pytest.raises(UserError, match="differ in seed"):
+        merge([first, other])
+    with pytest.raises(UserError, match="builds a table of 1 recipes from network 0 on"):
+        build_squares(tmp_path / "a.parquet", 3, first=2)
+
+
+def test_a_table_says_what_does_not_fit(tmp_path):
+    made = build_squares(tmp_path / "a.parquet", 3)
+    with pytest.raises(UserError, match=r"no table .*none.parquet; build it"):
+        read_table(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    with pytest.raises(UserError, match="cannot be read as a parquet file"):
+        read_table(tmp_path / "text.parquet")
+    with pytest.raises(UserError, match="holds rows of space 'squares', not of 'triangles'"):
+        other = Squares()
+        other.name = "triangles"
+        made.require_space(other)
+    with pytest.raises(UserError, match="was built with decision a of 0, 1, 2, 3, 4, 5, and here it is a of 0, 1"):
+        other = Squares()
+        other.decisions = (Decision("a", (0, 1)), Decision("b", (0, 1)))
+        made.require_space(other)
+    card = {**made.card, "metrics": {**made.card["metrics"], "latency_ms": {"unit": "us", "goal": "min"}}}
+    write_table(tmp_path / "us.parquet", made.rows, card)
+    with pytest.raises(UserError, match="gives latency_ms in 'us', and it is 'ms' here"):
+        read_table(tmp_path / "us.parquet")
+    with pytest.raises(UserError, match="in other units than 'latency_us'; ask for latency_ms"):
+        made.require_metric("latency_us")
+    with pytest.raises(UserError, match="gives no 'energy_mj'; it has latency_ms, val_f1"):
+        made.require_metric("energy_mj")
+
+
+def test_distinct_gives_all_of_a_small_space_or_draws_without_repetition():
+    space, rng = Squares(), np.random.default_rng
+    every = distinct(space, None, rng(0))
+    assert [arch.picks for arch in every] == list(itertools.product(range(6), range(6)))
+    few = distinct(space, 7, rng(3))
+    assert len(set(few)) == 7 and distinct(space, 12, rng(3))[:7] == few
+    assert set(distinct(space, 100, rng(3))) == set(every)
+
+
+@pytest.fixture(scope="module")
+def joint_table(tmp_path_factory):
+    """Two networks of digits with four recipes each."""
+    folder = tmp_path_factory.mktemp("joint")
+    asked = {
+        "name": "tiny",
+        "data": "digits",
+        "space": {"name": "mobile", "widths": [16, 32], "layers": 1, "kernels": [3], "blocks": ["convolution"]},
+        "controller": "random",
+        "device": {"runtime": "onnxruntime", "latency": "measured"},
+        "objectives": {"val_acc_pct": "max", "latency_ms": "min", "size_bytes": "min"},
+        "reward": "pareto",
+        "training": {"epochs": 1},
+        "executor": "inline",
+        "survivors": 0,
+        "tensorboard": False,
+        "recipe": RECIPE,
+    }
+    experiment = override(asked, [])
+    return asked, build_table(experiment, folder / "tiny.parquet", networks=2, code_folder=folder)
+
+
+def test_a_network_is_trained_once_and_its_recipes_are_timed_in_one_run(joint_table):
+    _, made = joint_table
+    rows = made.rows
+    assert len(rows) == 8 and (rows["status"] == "done").all()
+    assert (rows.groupby("network")["training_seconds"].nunique() == 1).all() and (rows["training_seconds"] > 0).all()
+    assert (rows.groupby("network")["trained_val_acc_pct"].nunique() == 1).all()
+    assert (rows["recipe_seconds"] > 0).all() and (rows["recipe_cpu_seconds"] > 0).all()
+    assert (rows["latency_low_ms"] <= rows["latency_ms"]).all() and (
+        rows["latency_ms"] <= rows["latency_high_ms"]
+    ).all()
+    assert "timed in turn, in one run" in made.card["metrics"]["latency_ms"]["protocol"]
+    beside = json.loads(made.path.with_suffix(".json").read_text())
+    assert beside["rows"] == 8 and beside["metrics"]["latency_ms"]["unit"] == "ms"
+
+
+def search_of(asked, made, folder, **changes):
+    evaluator = {"name": "tabular", "table": str(made.path)}
+    experiment = Experiment.model_validate(asked | {"evaluator": evaluator, "search": {"candidates": 8}} | changes)
+    prepared, run = prepare(experiment), RunFolder(folder)
+    start_run(run, experiment, folder.parent, "")
+    with run.locked():
+        run_search(prepared, run)
+    return build_report(run)
+
+
+def test_a_search_of_the_table_pays_for_each_training_once(joint_table, tmp_path):
+    asked, made = joint_table
+    report = search_of(asked, made, tmp_path / "run")
+    rows = made.rows
+    paid = rows.drop_duplicates("network")["training_seconds"].sum() + rows["recipe_seconds"].sum()
+    done = [each for each in report["candidates"] if each["status"] == "done"]
+    assert len(done) == 8
+    assert max(each["finished_s"] for each in done) == pytest.approx(paid)
+    assert sum(each["training_seconds"] > 0 for each in done) == 2
+    by_name = rows.set_index("network")["trained_val_acc_pct"].to_dict()
+    assert all(each["metrics"]["trained_val_acc_pct"] == by_name[each["network"]] for each in done)
+
+
+def test_what_the_table_lacks_is_never_proposed_and_said_if_asked_for(joint_table, tmp_path):
+    asked, made = joint_table
+    experiment = Experiment.model_validate(asked | {"evaluator": {"name": "tabular", "table": str(made.path)}})
+    space = prepare(experiment).space
+    rng = np.random.default_rng(0)
+    measured = {tuple(picks) for picks in made.rows["picks"]}
+    drawn = [space.sample(rng) for _ in range(30)]
+    moved = [space.mutate(arch, rng) for arch in drawn]
+    crossed = [space.crossover(a, b, rng) for a, b in zip(drawn, moved, strict=True)]
+    assert {space.canonical(arch).picks for arch in (*drawn, *moved, *crossed)} <= measured
+    whole = prepare(Experiment.model_validate(asked)).space
+    evaluator = Replayed(whole, table=made)
+    missing = next(
+        arch for arch in (whole.sample(rng) for _ in range(1000)) if whole.canonical(arch).picks not in measured
+    )
+    from nasbench.evaluators.evaluate import evaluate
+    from nasbench.evaluators.trial import Trial
+
+    ended = evaluate(evaluator, Trial(0, missing, None, 0))
+    assert ended.status == "invalid" and "has no row for this network" in ended.error
+
+
+def test_the_wrong_recipe_or_metric_is_refused_before_the_search(joint_table):
+    asked, made = joint_table
+    named = {"name": "tabular", "table": str(made.path)}
+    other = [{"prune": {"ratio": {"choice": [0, 0.25]}, "epochs": 1}}, *RECIPE[1:]]
+    with pytest.raises(UserError, match=r"built with decision recipe\.prune\.ratio of 0, 0\.5, and here it is"):
+        prepare(Experiment.model_validate(asked | {"evaluator": named, "recipe": other}))
+    with pytest.raises(UserError, match="latency_us"):
+        objectives = {"val_acc_pct": "max", "latency_us": "min"}
+        prepare(Experiment.model_validate(asked | {"evaluator": named, "objectives": objectives}))
