@@ -107,6 +107,8 @@ class Controller(ABC):
     """Whether it takes several scores. One that does not refuses them with a UserError."""
     multi_fidelity: ClassVar[bool] = False
     """Whether it asks for fewer epochs than the full budget; then it has an option `max_epochs`, the full budget."""
+    takes_budget: ClassVar[bool] = False
+    """Whether it has an option `budget_seconds`, of all evaluations together."""
     ends_by_itself: ClassVar[bool] = False
     """Whether its search is complete when it has nothing more to propose, with however few candidates."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,25 @@ FIT_EVERY, FIT_GROWTH, FIT_POINTS = 10, 1.2, 150  # outcomes between two fits of
 SHORT_LIST = 256  # candidates whose expected hypervolume is worked out
 TIE = 1e-6  # logarithms of gains that are nearer to each other are equal, so that rounding decides nothing
 BELOW = 0.1  # how far the reference lies below the worst of each score, in standard deviations
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The outcomes that the processes see.
+
+    Attributes:
+        archs: those with scores.
+        values: (n, k) their scores as the processes see them.
+        all_archs: with or without scores.
+        margins: how far each of these keeps within the limits; None if none breaks one.
+        front: of `archs`, those that no other dominates.
+    """
+
+    archs: list[Architecture]
+    values: Array
+    all_archs: list[Architecture]
+    margins: Array | None
+    front: list[Architecture]
 
 
 class EHVI(CandidateController):
@@ -102,7 +122,8 @@ class EHVI(CandidateController):
 
     # ---- the model
 
-    def _most_promising(self) -> Architecture:
+    def _learn(self) -> Seen:
+        """What the processes see of the outcomes so far; fits the kernels again if it is time."""
         seen = self._seen()
         done = [index for index in seen if self.told[index][1] is not None]
         scores = np.array([self.told[index][1] for index in done])
@@ -111,37 +132,39 @@ class EHVI(CandidateController):
         all_archs = [self.told[index][0] for index in seen]
         beyond = np.array([-self.told[index][2] for index in seen])
         limited = bool((beyond < 0).any())
-        margins = normal_scores(beyond) if limited else beyond
-        self._fit(archs, values, all_archs, margins if limited else None)
-        front_archs = [archs[index] for index in np.flatnonzero(_on_front(values)).tolist()]
+        margins = normal_scores(beyond) if limited else None
+        self._fit(archs, values, all_archs, margins)
+        front = [archs[index] for index in np.flatnonzero(_on_front(values)).tolist()]
+        return Seen(archs, values, all_archs, margins, front)
+
+    def _most_promising(self) -> Architecture:
+        seen = self._learn()
         if self._whole is not None:
             places, features = self._whole
             names = list(places)
             free = np.ones(len(names), dtype=bool)
             if len(self.known) < len(names):
                 free[[places[arch] for arch in self.known]] = False
-            gains = self._gains(features, free, archs, values, all_archs, margins if limited else None)
+            gains = self._gains(features, free, seen)
             return names[self._choose(gains)]
         drawn = [self._draw() for _ in range(self.pool // 2)]
-        parents = front_archs or archs
+        parents = seen.front or seen.archs
         order = self.rng.permutation(len(parents))[: 4 * PARENTS].tolist()
         mutated = self._mutations([parents[index] for index in order], self.pool - len(drawn))
         candidates = self._new([*drawn, *mutated])
         features = self._feature_groups(candidates)
         free = np.ones(len(candidates), dtype=bool)
-        gains = self._gains(features, free, archs, values, all_archs, margins if limited else None)
+        gains = self._gains(features, free, seen)
         return candidates[self._choose(gains)]
 
     def _gains(
         self,
         features: Groups,
         free: np.ndarray[Any, np.dtype[np.bool_]],
-        archs: list[Architecture],
-        values: Array,
-        all_archs: list[Architecture],
-        margins: Array | None,
+        seen: Seen,
     ) -> Array:
         """(m,) logarithms of the expected gains of the candidates, minus infinity for those that are not free."""
+        archs, values, all_archs, margins = seen.archs, seen.values, seen.all_archs, seen.margins
         objectives = values.shape[1]
         mean, deviation, believed = [], [], []
         for objective in range(objectives):

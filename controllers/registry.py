@@ -26,6 +26,7 @@ CONTROLLERS: Entries[type[Controller]] = Entries(
         "optuna_nsga3": "controllers.optuna_samplers:OptunaNSGA3",
         "bayesian": "controllers.bayesian:Bayesian",
         "ehvi": "controllers.ehvi:EHVI",
+        "cost_aware": "controllers.cost_aware:CostAware",
         "predictor_evolution": "controllers.predictor_evolution:PredictorEvolution",
         "sequential": "controllers.sequential:Sequential",
     }

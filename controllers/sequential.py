@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import rankdata
 
-from controllers.core import Controller, Outcome, Proposal, SearchFinished
+from controllers.core import Controller, Outcome, Proposal, SearchFinished, dominates
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 from search_spaces.product import ProductSpace
@@ -17,6 +17,8 @@ from search_spaces.product import ProductSpace
 Picks = tuple[int, ...]
 Scores = tuple[float, ...] | None
 
+HAND_ON = {"front": "whole front handed on", "best": "best network alone"}
+"""Words for `keep`, and what they mean."""
 MOST = 64  # combinations of one step that are tried
 
 
@@ -25,9 +27,10 @@ class Sequential(Controller):
 
     The baseline of a joint search, on the same product of a space of networks and one of recipes. Another controller
     looks at `architectures` networks, with everything in the recipe at its first option, which should be to do nothing.
-    Then, for the best `keep` of them in turn, the steps are decided one after the other: all options of a step are
-    tried with those of earlier steps as they were decided and those of later ones at their first, and the best is kept.
-    Then it begins again with further networks. Of several scores, the best is that with the lowest sum of ranks.
+    Then, for those of them that `keep` says, the best first, the steps are decided one after the other: all options of
+    a step are tried with those of earlier steps as they were decided and those of later ones at their first, and the
+    best is kept. Then it begins again with further networks. Of several scores, the best is that with the lowest sum of
+    ranks. Where nothing keeps within the limits before it is compressed, what is nearest to them goes on.
 
     Args:
         space: a product of a space of networks and of another space, whose decisions are grouped into steps by the part
@@ -35,7 +38,8 @@ class Sequential(Controller):
             controller is all.
         seed: of every random choice.
         architectures: networks that are looked at before the best are compressed.
-        keep: of these are compressed.
+        keep: of these so many are compressed, the best ones; "front", all that no other of them dominates; or "best",
+            the one with the highest first score alone.
         controller: that chooses the networks.
         options: of that controller.
     """
@@ -51,15 +55,17 @@ class Sequential(Controller):
         *,
         seed: int,
         architectures: int = 16,
-        keep: int = 3,
+        keep: int | Literal["front", "best"] = 3,
         controller: str = "nsga2",
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(space, seed=seed)
         from controllers.registry import get_controller  # the registry imports this file for its table
 
-        if not 1 <= keep <= architectures:
-            raise UserError(f"architectures={architectures}, keep={keep}: keep from 1 to architectures.")
+        if keep not in HAND_ON and not (isinstance(keep, int) and 1 <= keep <= architectures):
+            raise UserError(
+                f"architectures={architectures}, keep={keep!r}: keep from 1 to architectures, front, or best."
+            )
         self.architectures, self.keep = architectures, keep
         default = {"population": max(2, architectures // 2)} if controller == "nsga2" and options is None else {}
         product = space if isinstance(space, ProductSpace) else None
@@ -80,6 +86,7 @@ class Sequential(Controller):
         self.asked = 0  # networks of this round
         self.running: set[Picks] = set()  # of the phase
         self.known: dict[Picks, Scores] = {}
+        self.beyond: dict[Picks, float] = {}  # of those that break a limit, by how much
         self.chosen: list[Picks] = []  # networks to be compressed, the next one first
         self.compressed: set[Picks] = set()
         self.decided: Picks = self.plain
@@ -115,12 +122,30 @@ class Sequential(Controller):
 
     def _choose(self) -> None:
         """The best networks that were not compressed yet."""
-        fresh = {picks: scores for picks, scores in self.networks.items() if picks not in self.compressed and scores}
+        fresh = {picks: scores for picks, scores in self.networks.items() if picks not in self.compressed}
         self.asked = 0
         if not self.steps:
             return
-        self.chosen = _best(fresh)[: self.keep]
+        self.chosen = self._handed_on(fresh)
         self._begin()
+
+    def _handed_on(self, fresh: Mapping[Picks, Scores]) -> list[Picks]:
+        """Those of the networks that are compressed."""
+        order = _best(fresh)
+        if not order:
+            most = self.keep if isinstance(self.keep, int) else 1 if self.keep == "best" else self.architectures // 4
+            return self._nearest([(*picks, *self.plain) for picks in fresh])[: max(1, most)]
+        if self.keep == "front":
+            scores = {picks: own for picks, own in fresh.items() if own}
+            return [picks for picks in order if not any(dominates(other, scores[picks]) for other in scores.values())]
+        if self.keep == "best":
+            return sorted(order, key=lambda picks: -(fresh[picks] or (0.0,))[0])[:1]
+        return order[: self.keep]
+
+    def _nearest(self, points: Sequence[Picks]) -> list[Picks]:
+        """The networks of those that break a limit, the one that is least beyond it first."""
+        missed = sorted((self.beyond[picks], picks) for picks in points if picks in self.beyond)
+        return [picks[: self.split] for _, picks in missed]
 
     def _begin(self) -> None:
         """Take up the next network, with no step decided."""
@@ -149,8 +174,11 @@ class Sequential(Controller):
         """All options of the step are known: keep the best, go on with the next step or network."""
         found = {picks: self.known[picks] for picks in self.tried if self.known.get(picks)}
         best = _best(found)
+        missed = sorted((self.beyond[picks], picks) for picks in self.tried if picks in self.beyond)
         if best:
             self.decided = best[0][self.split :]
+        elif missed:
+            self.decided = missed[0][1][self.split :]
         self.step += 1
         if self.step < len(self.steps):
             self._try()
@@ -162,6 +190,8 @@ class Sequential(Controller):
         picks = outcome.proposal.arch.picks
         self.running.discard(picks)
         self.known[picks] = outcome.scores
+        if outcome.violation is not None:
+            self.beyond[picks] = outcome.violation
         network, recipe = picks[: self.split], picks[self.split :]
         if recipe == self.plain and network not in self.networks:
             self.networks[network] = outcome.scores
@@ -172,6 +202,7 @@ class Sequential(Controller):
         return {
             "inner": self.inner.state_dict(),
             "known": [[list(picks), None if scores is None else list(scores)] for picks, scores in self.known.items()],
+            "beyond": [[list(picks), beyond] for picks, beyond in self.beyond.items()],
             "networks": [list(picks) for picks in self.networks],
             "asked": self.asked,
             "running": sorted(map(list, self.running)),
@@ -186,6 +217,7 @@ class Sequential(Controller):
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self.inner.load_state_dict(state["inner"])
         self.known = {tuple(picks): None if scores is None else tuple(scores) for picks, scores in state["known"]}
+        self.beyond = {tuple(picks): beyond for picks, beyond in state.get("beyond", ())}
         self.networks = {tuple(picks): self.known[(*picks, *self.plain)] for picks in state["networks"]}
         self.asked, self.step = state["asked"], state["step"]
         self.running = {tuple(picks) for picks in state["running"]}

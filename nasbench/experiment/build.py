@@ -554,7 +554,9 @@ def training_limits(experiment: Experiment, validate_every: int | None = None) -
 
 
 def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:
-    """The controller that an experiment names; one of several fidelities goes up to the epochs of the training.
+    """The controller that an experiment names.
+
+    One of several fidelities goes up to the epochs of the training, and one that weighs costs knows `search.max_hours`.
 
     Raises:
         UserError: the name or an option is unknown, or an option has a bad value.
@@ -562,6 +564,10 @@ def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:
     name, options = experiment.controller.name, experiment.controller.options
     if named_controllers.find(name).multi_fidelity:
         options = {"max_epochs": experiment.training.epochs, **options}
+    hours = experiment.search.max_hours
+    if named_controllers.find(name).takes_budget and hours is not None:
+        workers = 1 if experiment.executor.name == "inline" else experiment.executor.workers
+        options = {"budget_seconds": 3600 * hours * workers, **options}
     return get_controller(name, space, seed=experiment.seed, **options)
 
 

@@ -95,7 +95,7 @@ def compare_with_baseline(
         "search": own.tolist(),
         "verdict": said,
         "better": None if said is None else said == "better",
-        "statement": _statement(settings.controller, name, measure, own, curves, said),
+        "statement": _statement(settings.way, name, measure, own, curves, said),
     }
 
 

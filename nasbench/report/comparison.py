@@ -105,7 +105,7 @@ def _grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
     for members in kinds.values():
         asked = members[0].settings
         joint = members[0].joint and asked.controller != "sequential"
-        way = f"joint {asked.controller}" if joint else asked.controller
+        way = f"joint {asked.controller}" if joint else asked.way
         label = f"{asked.name}, {way}" if several else way
         labels[_free(label, labels)] = members
     return labels

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from controllers.sequential import HAND_ON
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Reward
 from nasbench.search.config import ExecutorConfig, OutcomesConfig, SearchConfig
@@ -67,6 +68,13 @@ class RunSettings:
     def controller(self) -> str:
         """The name of the controller."""
         return str(self.asked["controller"]["name"])
+
+    @property
+    def way(self) -> str:
+        """The controller, and of a sequential search what it hands on, in words."""
+        keep = self.asked["controller"].get("keep")
+        named = self.controller == "sequential" and keep in HAND_ON
+        return f"{self.controller}, {HAND_ON[keep]}" if named else self.controller
 
     @property
     def survivor_count(self) -> int:

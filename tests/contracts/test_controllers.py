@@ -20,6 +20,7 @@ OPTIONS = {
     "optuna_gp": {"n_startup_trials": 5},
     "optuna_nsga2": {"population_size": 20},
     "optuna_nsga3": {"population_size": 20},
+    "cost_aware": {"pool": 60},
 }
 
 # The other ways in which some of them work: label -> (name, options).

@@ -117,9 +117,55 @@ def test_a_network_that_failed_is_not_compressed():
     assert {controller.ask().arch.picks[:4] for _ in range(4)} == {kept}
 
 
+def two_scores(arch):
+    """Larger picks are more accurate and cost more; d3 costs without being worth anything."""
+    return float(sum(arch.picks[:3])), -float(sum(arch.picks[:4]))
+
+
+@pytest.mark.parametrize("keep", ["front", "best"])
+def test_the_front_or_the_best_network_alone_is_handed_on(keep):
+    controller = make(keep=keep, architectures=12)
+    networks = {}
+    for _ in range(12):
+        proposal = controller.ask()
+        networks[proposal.arch.picks[:4]] = two_scores(proposal.arch)
+        controller.tell(Outcome(proposal, two_scores(proposal.arch)))
+    controller.architectures = 0  # no further networks: what is asked now is compressed
+    handed_on = set()
+    for _ in range(60):
+        proposal = controller.ask()
+        if not controller.chosen:
+            break
+        handed_on.add(proposal.arch.picks[:4])
+        controller.tell(Outcome(proposal, two_scores(proposal.arch)))
+        if not controller.queue and not controller.chosen[1:] and controller.step == len(controller.steps) - 1:
+            break
+    if keep == "best":
+        assert len(handed_on) == 1 and networks[handed_on.pop()][0] == max(scores[0] for scores in networks.values())
+    else:
+        front = {
+            one
+            for one, scores in networks.items()
+            if not any(a >= scores[0] and b >= scores[1] and (a, b) != scores for a, b in networks.values())
+        }
+        assert handed_on == front and 1 < len(front) < len(networks)
+
+
+def test_where_nothing_keeps_the_limits_what_is_nearest_goes_on():
+    controller = make(keep="best")
+    limits = {}
+    for _ in range(6):
+        proposal = controller.ask()
+        limits[proposal.arch.picks[:4]] = float(sum(proposal.arch.picks))
+        controller.tell(Outcome(proposal, None, violation=limits[proposal.arch.picks[:4]]))
+    following = controller.ask()
+    assert limits[following.arch.picks[:4]] == min(limits.values())
+
+
 def test_what_it_cannot_do_is_refused():
-    with pytest.raises(UserError, match="keep from 1"):
-        make(keep=7)
+    for keep in (0, 7, "all"):
+        with pytest.raises(UserError, match="keep from 1 to architectures, front, or best"):
+            make(keep=keep)
 
     class Harsh(Recipes):
         def is_valid(self, arch):

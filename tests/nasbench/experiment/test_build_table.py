@@ -1,4 +1,4 @@
-"""Tables that users build: killed at any moment, no row is lost and none is measured twice; what is looked up is there."""
+"""Tables that users build: killed at any moment, no row is lost and none is measured twice."""
 
 import itertools
 import json
