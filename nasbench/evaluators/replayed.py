@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -75,6 +75,13 @@ class Replayed(Evaluator):
     def simulated(self) -> bool:
         """The search goes by the seconds of the table."""
         return True
+
+    def parts(self, arch: Architecture) -> Mapping[str, Any]:
+        """The notation of the network, and the entries of the recipe where there are several."""
+        if not isinstance(self.space, JointSpace):
+            return super().parts(arch)
+        network, point = self.space.split(arch)
+        return {"network": self.space.network.format(network), "recipe": self.space.recipes.entries(point)}
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
         """Nothing; a search that goes on has paid for the training of its candidates before."""

@@ -15,16 +15,26 @@ import numpy.typing as npt
 from scipy import stats
 
 from nasbench.evaluators.tabular import Tabular
+from nasbench.objectives.statistics import ratio_interval
 from nasbench.reproduce.compression_rows import measure_recipe, recipe_method
 from nasbench.reproduce.hypervolume_rows import front_method, measure_fronts
 from nasbench.reproduce.latency_tables import check_method, measure_row
 from nasbench.reproduce.one_shot_rows import check_one_shot, measure_one_shot
 from nasbench.reproduce.parallel import run_all
+from nasbench.reproduce.replay_rows import measure_replays, replay_method
 from nasbench.reproduce.simulate import Trace, simulate
 from nasbench.reproduce.zero_cost_rows import check_protocol, rank_cells
 from nasbench.storage.files import read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, first_cells, make_controller
-from nasbench.tables.protocols import Compression, Hypervolume, OneShot, Queries, TimeBudget, ZeroCostRanking
+from nasbench.tables.protocols import (
+    Compression,
+    Hypervolume,
+    JointReplay,
+    OneShot,
+    Queries,
+    TimeBudget,
+    ZeroCostRanking,
+)
 from nasbench.tables.registry import load_table
 from nasbench.tables.reproduction import BAND, Curve, Entry, Reproduction
 from nasbench_registry import UserError
@@ -86,7 +96,7 @@ def reproduce(
         return rank_cells(table, chosen, cells=cells, workers=workers, keep=keep, on_progress=on_progress)
     if cells is not None:
         raise UserError(f"table {table.name!r} takes no sample of cells; leave out --cells.")
-    if keep is not None and not isinstance(table.protocol, Compression | Hypervolume | OneShot):
+    if keep is not None and not isinstance(table.protocol, Compression | Hypervolume | JointReplay | OneShot):
         raise UserError(f"table {table.name!r} has nothing that would have to be kept; leave out --run.")
     optima = _optima(table) if _searched(table) else {}
     for row in chosen:
@@ -97,6 +107,8 @@ def reproduce(
                 recipe_method(table.protocol, row.method)
             elif isinstance(table.protocol, Hypervolume):
                 front_method(row.method)
+            elif isinstance(table.protocol, JointReplay):
+                replay_method(row.method)
             elif isinstance(table.protocol, OneShot):
                 check_one_shot(table, table.protocol, row.method)
             else:
@@ -118,7 +130,7 @@ def reproduce(
             entries.append(_cell(table, row, column, parts))
             if parts and parts[0].curves:
                 curves[row.name, column.name] = _curve(table, row, column, parts)
-    if isinstance(table.protocol, Hypervolume):
+    if isinstance(table.protocol, Hypervolume | JointReplay):
         entries = _beside_first(table, chosen, entries, results)
     return Reproduction(table, count, tuple(entries), curves, optima, time.perf_counter() - started)
 
@@ -161,11 +173,13 @@ def _run_method(job: _Job) -> _Done:
 def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
     """The value of every column."""
     protocol = table.protocol
-    if not isinstance(protocol, Compression | Hypervolume | OneShot):
+    if not isinstance(protocol, Compression | Hypervolume | JointReplay | OneShot):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
     if isinstance(protocol, Hypervolume):
         return measure_fronts(table, row.method, seed, keep)
+    if isinstance(protocol, JointReplay):
+        return measure_replays(table, row.method, seed, keep)
     words = {"text"} if isinstance(protocol, OneShot) else None
     asked = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
@@ -302,7 +316,11 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
         first, own = values(rows[0].name, cell.column), values(cell.row, cell.column)
         both = min(len(first), len(own))
         note = None
-        if cell.row != rows[0].name and both > 1:
+        if cell.row != rows[0].name and both > 1 and isinstance(table.protocol, JointReplay):
+            ratio, low, high = ratio_interval(first[:both], own[:both], paired=True)
+            if ratio is not None and low is not None and high is not None:
+                note = f"{rows[0].name} has {ratio:.3f} times as much ({low:.3f} to {high:.3f}, 95 %)"
+        elif cell.row != rows[0].name and both > 1:
             ahead = np.array(first[:both]) - np.array(own[:both])
             reach = float(stats.t.ppf(0.975, both - 1)) * float(ahead.std(ddof=1)) / math.sqrt(both)
             middle = float(ahead.mean())

@@ -15,6 +15,7 @@ from nasbench.tables.protocols import (
     SHOWN,
     Compression,
     Hypervolume,
+    JointReplay,
     LatencyLimit,
     LatencyRanking,
     OneShot,
@@ -67,6 +68,7 @@ class TableColumn(Strict):
         devices: over which it is averaged, or which it counts; only for protocols of latency.
         limit_ms: of the search on the device; only for the protocol "latency_limit".
         queries: different cells that were looked at; only for the protocol "hypervolume".
+        part: of the budget that is used; only for the protocol "joint_replay", where `search` is a regime.
     """
 
     name: str
@@ -77,6 +79,7 @@ class TableColumn(Strict):
     devices: tuple[str, ...] = ()
     limit_ms: Annotated[float, Field(gt=0)] | None = None
     queries: Annotated[int, Field(ge=1)] | None = None
+    part: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @property
     def read_dataset(self) -> str:
@@ -169,7 +172,15 @@ class PaperTable(Strict):
     benchmark: str = ""
     seeds: Annotated[int, Field(ge=1)]
     protocol: Annotated[
-        TimeBudget | Queries | LatencyRanking | LatencyLimit | Compression | ZeroCostRanking | Hypervolume | OneShot,
+        TimeBudget
+        | Queries
+        | LatencyRanking
+        | LatencyLimit
+        | Compression
+        | ZeroCostRanking
+        | Hypervolume
+        | OneShot
+        | JointReplay,
         Field(discriminator="kind"),
     ]
     sources: dict[str, str] = Field(default_factory=dict)
@@ -190,7 +201,7 @@ class PaperTable(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> PaperTable:
         searched = isinstance(self.protocol, TimeBudget | Queries)
-        if not isinstance(self.protocol, Compression):
+        if not isinstance(self.protocol, Compression | JointReplay):
             in_table = searched or isinstance(self.protocol, ZeroCostRanking | Hypervolume | OneShot)
             one_of("table", self.benchmark, TABLES if in_table else [SOURCE.name])
         for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
@@ -207,6 +218,8 @@ class PaperTable(Strict):
                 self._check_hypervolume(column)
             elif isinstance(self.protocol, OneShot):
                 self._check_one_shot(column)
+            elif isinstance(self.protocol, JointReplay):
+                self._check_replay(column, self.protocol)
             else:
                 self._check_latency(column)
         if isinstance(self.protocol, LatencyRanking | LatencyLimit):
@@ -274,6 +287,14 @@ class PaperTable(Strict):
         if column.search or column.read or column.budget_s or column.devices or column.limit_ms:
             raise ValueError(f"column {column.name!r}: in a table of recipes, columns have a name and shows, no more.")
         one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
+
+    def _check_replay(self, column: TableColumn, protocol: JointReplay) -> None:
+        one_of("regime", column.search, protocol.regimes)
+        one_of("shows", column.shows or "", SHOWN[protocol.kind])
+        if (column.shows == "share") != (column.part is not None):
+            raise ValueError(
+                f"column {column.name!r}: those that show a share have a part of the budget, and only those."
+            )
 
     def _check_one_shot(self, column: TableColumn) -> None:
         one_of("shows", column.shows or "", SHOWN[self.protocol.kind])

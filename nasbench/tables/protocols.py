@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasbench.data.registry import why_missing
 from nasbench_compression.registry import why_no_backend
+from nasbench_registry.files import user_path
 
 
 class Strict(BaseModel):
@@ -213,7 +214,54 @@ class OneShot(Strict):
         return why_missing(**self.data)
 
 
+class Regime(Strict):
+    """What a joint search is asked for.
+
+    Attributes:
+        recipes: words, of which the notation of a recipe holds one if its artefacts count; all count without any.
+        limits: by objective, the quantile of the table's rows that is the limit.
+    """
+
+    recipes: tuple[str, ...] = ()
+    limits: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.recipes, tuple(self.limits.items())))
+
+
+class JointReplay(Strict):
+    """Searches over networks and recipes look their results up in a table that was built here, on a simulated clock.
+
+    A column shows the mean share of the true front's hypervolume over the seconds of the budget ("area"), the share
+    when a part of the budget is used ("share", by `part`), or the part of the budget until 95 % are covered, 1 if they
+    never are ("time_to_95"); each in one regime (`search`).
+
+    Attributes:
+        file: the table.
+        objectives: of all searches.
+        regimes: by name.
+        seconds: wall or cpu, what the simulated clock goes by.
+        budget_share: of what building the table took, that a search may spend.
+        text: the protocol in words.
+    """
+
+    kind: Literal["joint_replay"]
+    file: str
+    objectives: Annotated[tuple[str, ...], Field(min_length=2)]
+    regimes: Annotated[dict[str, Regime], Field(min_length=1)]
+    seconds: Literal["wall", "cpu"] = "wall"
+    budget_share: Annotated[float, Field(gt=0, le=1)]
+    text: str
+
+    def why_unavailable(self) -> str | None:
+        """That there is no such table, if there is none."""
+        if user_path(self.file).exists():
+            return None
+        return f"there is no table {self.file}; build it with nasbench build-table, or begin in the folder where it is."
+
+
 SHOWN = {
+    "joint_replay": ("area", "share", "time_to_95"),
     "hypervolume": ("hypervolume", "hypervolume_energy"),
     "zero_cost_ranking": ("spearman", "kendall", "published", "seconds"),
     "one_shot": ("test_acc_pct", "skip_edges", "shared_acc_pct", "seconds"),

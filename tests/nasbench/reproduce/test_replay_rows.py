@@ -1,0 +1,91 @@
+"""What searches of a table that was built here cover, and when."""
+
+import numpy as np
+import pytest
+from joint_table_support import RECIPE_S, TRAINING_S, joint_table
+
+from nasbench.reproduce.replay_rows import Covered, covered, ground, replay_method
+from nasbench.reproduce.reproduce import reproduce
+from nasbench.tables.paper_table import load_paper_table
+from nasbench.tables.protocols import Regime
+from nasbench_registry import UserError
+
+OBJECTIVES = ("val_acc_pct", "latency_ms", "size_bytes")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return joint_table(tmp_path_factory.mktemp("table") / "formulas.parquet", leave_out=4)
+
+
+def seen_by(table, budget_share=0.2, **regime):
+    return ground(str(table.path), Regime(**regime), OBJECTIVES, "wall", budget_share)
+
+
+def test_area_and_time_by_hand():
+    held = Covered(np.array([2.0, 4.0, 6.0, 11.0]), np.array([0.1, 0.5, 0.96, 1.0]), 10.0)
+    assert held.area == pytest.approx((2 * 0.1 + 2 * 0.5 + 4 * 0.96) / 10)
+    assert held.at(0.5) == 0.5 and held.at(0.1) == 0 and held.at(1.0) == 0.96
+    assert held.until(0.95) == 0.6 and held.until(0.99) == 1.0
+
+
+def test_the_budget_is_a_share_of_what_the_table_cost_and_the_front_is_that_of_the_regime(table):
+    whole = seen_by(table, budget_share=1.0)
+    assert whole.budget_s == pytest.approx(32 * TRAINING_S + 32 * 12 * RECIPE_S)
+    assert np.nanmax(whole.points) == 1 and np.nanmin(whole.points) == 0
+    few = seen_by(table, recipes=("precision=int4",), limits={"val_acc_pct": 0.25})
+    counted = ~np.isnan(few.points).any(axis=1)
+    assert counted.any() and all("int4" in text for text in table.rows["recipe"][counted])
+    limit = table.rows["val_acc_pct"].quantile(0.25)
+    assert (table.rows["val_acc_pct"][counted] >= limit).all()
+
+
+def test_a_random_search_with_time_for_everything_covers_the_front(table):
+    held = covered(
+        seen_by(table, budget_share=1.0), replay_method({"name": "search", "controller": "random"}), 0, "wall"
+    )
+    assert held.shares[-1] == pytest.approx(1)
+    assert held.ended_s[-1] == pytest.approx(32 * TRAINING_S + 32 * 12 * RECIPE_S), "each training is paid for once"
+    assert (np.diff(held.shares) >= 0).all()
+
+
+@pytest.mark.parametrize("keep", ["front", "best"])
+def test_the_first_stage_of_a_sequential_search_knows_no_limits(table, keep):
+    options = {"architectures": 6, "keep": keep}
+    asked = seen_by(table, recipes=("precision=int4",))
+    held = covered(asked, replay_method({"name": "search", "controller": "sequential", "options": options}), 0, "wall")
+    assert held.shares[-1] > 0, "uncompressed networks do not count, and what becomes of them does"
+
+
+def test_cost_aware_trains_fewer_networks_than_random_and_covers_more(table):
+    asked = seen_by(table)
+    methods = ({"controller": "cost_aware", "options": {"pool": 60}}, {"controller": "random"})
+    areas = [
+        [covered(asked, replay_method({"name": "search", **m}), s, "wall").area for s in range(3)] for m in methods
+    ]
+    assert np.mean(areas[0]) > np.mean(areas[1])
+
+
+def test_methods_that_are_not_allowed():
+    with pytest.raises(UserError, match="takes one score"):
+        replay_method({"name": "search", "controller": "bayesian"})
+
+
+def test_the_table_of_the_paper_goes_on_from_what_is_kept(table, tmp_path):
+    asked = load_paper_table("joint-table")
+    protocol = asked.protocol.model_copy(update={"file": str(table.path), "seconds": "wall"})
+    small = asked.model_copy(update={"protocol": protocol})
+    rows = small.select(["random", "sequential, best"])
+    first = reproduce(small, seeds=2, rows=rows, keep=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2 * 2 * 3
+    again = reproduce(small, seeds=2, rows=rows, keep=tmp_path)
+    assert [entry.measured for entry in first.entries] == pytest.approx([entry.measured for entry in again.entries])
+    assert all(0 <= entry.measured <= 1 for entry in first.entries)
+    beside = next(entry for entry in first.entries if entry.row == "random" and entry.column == "int8_loose_area")
+    assert "has" in beside.note and "times as much" in beside.note
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = load_paper_table("joint-table")
+    assert "build it with nasbench build-table" in asked.protocol.why_unavailable()
