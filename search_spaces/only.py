@@ -56,7 +56,8 @@ def only(space: Space, archs: Iterable[Architecture]) -> Space:
     if not allowed:
         raise UserError(f"of space {space.name!r} no point is left.")
     narrowed: Any = copy.copy(space)
-    narrowed.__class__ = _class(type(space))
+    kind: type[DecisionSpace] = type(space)
+    narrowed.__class__ = _class(kind)
     narrowed.allowed = allowed
     return cast("Space", narrowed)
 
