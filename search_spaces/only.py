@@ -56,12 +56,11 @@ def only(space: Space, archs: Iterable[Architecture]) -> Space:
     if not allowed:
         raise UserError(f"of space {space.name!r} no point is left.")
     narrowed: Any = copy.copy(space)
-    kind: type[DecisionSpace] = type(space)
-    narrowed.__class__ = _class(kind)
+    narrowed.__class__ = _class(type(space))
     narrowed.allowed = allowed
     return cast("Space", narrowed)
 
 
 @functools.cache
-def _class(kind: type[DecisionSpace]) -> type[DecisionSpace]:
+def _class(kind: Any) -> Any:
     return type(kind.__name__, (_Only, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
