@@ -248,7 +248,7 @@ def covered(asked: Ground, made: ReplayMethod, seed: int, seconds: str) -> Cover
     rows = [evaluator.row[evaluator.identity(each.arch).picks] for each in ended]
     values, last = [], 0.0
     points = asked.points[rows] if rows else np.zeros((0, len(asked.objectives)))
-    there = ~np.isnan(points).any(axis=1)
+    there = np.atleast_1d(~np.isnan(points).any(axis=1))
     grown = iter(growth(points[there]))
     for own in there:
         last = next(grown) / asked.total if own else last
