@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
@@ -61,6 +60,10 @@ def only(space: Space, archs: Iterable[Architecture]) -> Space:
     return cast("Space", narrowed)
 
 
-@functools.cache
-def _class(kind: type[DecisionSpace]) -> type[DecisionSpace]:
-    return type(kind.__name__, (_Only, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+_CLASSES: dict[Any, Any] = {}  # of spaces, the classes of those with some points alone
+
+
+def _class(kind: Any) -> Any:
+    if kind not in _CLASSES:
+        _CLASSES[kind] = type(kind.__name__, (_Only, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+    return _CLASSES[kind]

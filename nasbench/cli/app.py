@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "Write report.json, report.html and trials.csv again from what the run holds.",
     "build-table": "Measure networks, and recipes on them, once each, into a table that searches look up; resumable.",
     "compare": "Put runs of one experiment side by side: hypervolume over time, and which way of searching was better.",
+    "reorder": "Say whether a joint search will pay: whether networks keep their order when they are deployed.",
     "profile": "Show what the networks of a space cost before training, and what share of them meets the limits.",
     "calibrate": "Measure a sample of a space on a device, fit a latency predictor, and say how well it predicts.",
     "train": "Train one architecture from scratch as an experiment says, and judge it on test images.",

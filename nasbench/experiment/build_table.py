@@ -211,7 +211,8 @@ def recipe_points(prepared: Prepared, count: int | None, seed: int) -> list[Arch
     plain = space.canonical(Architecture(space.name, (0,) * len(space.decisions)))
     every = distinct(space, count, np.random.default_rng([seed, ORDER, 1]))
     begin = [plain] if space.is_valid(plain) else []
-    return [*begin, *(point for point in every if point not in begin)][: count or None]
+    chosen: list[Architecture | None] = [*begin, *(point for point in every if point not in begin)]
+    return chosen[: count or None]
 
 
 def in_order(space: DecisionSpace, count: int, seed: int) -> list[Architecture]:

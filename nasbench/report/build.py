@@ -18,6 +18,7 @@ from nasbench.report.baseline import compare_with_baseline, hypervolume_over_tim
 from nasbench.report.early import early_ends
 from nasbench.report.figures import HELD_OUT
 from nasbench.report.importance import importance
+from nasbench.report.reorder import deployed_in_run, reorder
 from nasbench.search.record import RecordedCandidate, comparable, describe
 from nasbench.search.remeasured import overlay
 from nasbench.search.settings import RunSettings, read_candidates, read_settings
@@ -60,6 +61,7 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
         "survivors": survivors,
         "latency": _estimators(folder, settings, candidates, measured, survivors),
         "predictor": _predictor(folder, space["joint"], candidates, measured),
+        "reorder": _reordered(space, candidates) if space["joint"] else None,
         "hypervolume": hypervolume_over_time(certain, settings),
         "baseline": _baseline(folder, candidates, settings),
         "differentiable": _differentiable(folder),
@@ -70,6 +72,11 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
         "early_ends": early_ends(candidates),
         "compute": compute(candidates, survivors, settings.executor, _peak(folder)),
     }
+
+
+def _reordered(space: Mapping[str, Any], candidates: Sequence[RecordedCandidate]) -> dict[str, Any]:
+    """Whether networks kept their order, where recipes were searched, too."""
+    return reorder(deployed_in_run(candidates, str(space.get("quality") or "val_acc_pct")))
 
 
 def write_report(folder: RunFolder) -> dict[str, Any]:

@@ -37,6 +37,24 @@ def estimators(report: Record) -> list[str]:
     return [f"{place}, {ESTIMATORS.get(estimator, estimator)}" for place, estimator in used.items()]
 
 
+def reordered(told: Record | None) -> list[dict[str, str]]:
+    """A row of the page for each recipe and backend whose networks were put in order."""
+
+    def text(own: Record | None) -> str:
+        return f"{own['correlation']:.2f} ({own['low']:.2f} to {own['high']:.2f})" if own else ""
+
+    return [
+        {
+            "recipe": row["recipe"],
+            "backend": row["backend"],
+            "networks": str(row["n"]),
+            "accuracy before and after": text(row["quality"]),
+            "MACs and latency": text(row["latency"]),
+        }
+        for row in (told or {}).get("rows") or ()
+    ]
+
+
 TEMPLATES.filters |= {
     function.__name__: function
     for function in (accuracy_metric, beyond_chance, curve, errors_pct, figures.metric, quantity, runtime)
@@ -94,6 +112,7 @@ def write_html(report: Record, path: Path) -> None:
             for survivor in survivors
         },
         estimators=estimators(report),
+        reordered=reordered(report.get("reorder")),
         failed_kinds=failed_kinds(report),
         messages=messages(report),
         costs=cost_rows(report),

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from nasbench.report import figures
 from nasbench.report.page import write_page
 from nasbench.tables.paper_table import TRUST, Row, TableColumn
-from nasbench.tables.protocols import Queries
+from nasbench.tables.protocols import JointReplay, Queries
 from nasbench.tables.reproduction import BAND, Entry, Reproduction
 
 # The colours of Okabe and Ito that are dark enough for a line.
@@ -26,6 +26,9 @@ SHOWN = {
     "latency_ms": "latency, ms",
     "limits_met": "limits met",
     "accuracy_queries": "accuracies queried",
+    "area": "mean share of the front over the budget",
+    "share": "share of the front",
+    "time_to_95": "part of the budget until 95 % of the front",
 }
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -75,6 +78,8 @@ DECIMALS = {
     "_spearman": 3,
     "_kendall": 3,
     "_share": 4,
+    "_area": 4,
+    "_95": 3,
     "_s": 3,
     "_ms": 2,
     "_latency": 2,
@@ -106,6 +111,7 @@ def column_title(column: TableColumn) -> str:
     """The heading of a column in words."""
     if column.shows is not None:
         where = ", ".join(column.devices) if len(column.devices) == 1 else f"{len(column.devices)} devices"
+        where = column.search.replace("_", " ") or where
         limit = "" if column.limit_ms is None else f" \N{LESS-THAN OR EQUAL TO} {column.limit_ms:g} ms"
         return f"{where}{limit}: {SHOWN[column.shows]}"
     names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
@@ -125,6 +131,8 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
     if not curves:
         return figure
     queries = isinstance(result.table.protocol, Queries)
+    shares = isinstance(result.table.protocol, JointReplay)
+    value = "%{y:.4f} at %{x:.2f}" if shares else "%{y:.2f} % at %{x:,.0f}"
     for number, (row, curve) in enumerate(curves):
         color = COLORS[number % len(COLORS)]
         red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
@@ -145,7 +153,7 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
             legendgroup=row.name,
             mode="lines",
             line={"color": color, "width": 2},
-            hovertemplate=f"{html.escape(row.name)}: %{{y:.2f}} % at %{{x:,.0f}}<extra></extra>",
+            hovertemplate=f"{html.escape(row.name)}: {value}<extra></extra>",
         )
         said = row.published.get(column.name)
         if said is not None and column.budget_s is not None:
@@ -165,8 +173,11 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
     early = [max(0, int(0.08 * len(curve.x))) for _, curve in curves]
     low = min(float(curve.low[at]) for (_, curve), at in zip(curves, early, strict=True))
     room = 0.04 * (best - low) or 0.1
-    figure.update_yaxes(title_text="test accuracy, % (200 epochs)", range=[low - room, best + room])
-    if queries:
+    title = "share of the front's hypervolume" if shares else "test accuracy, % (200 epochs)"
+    figure.update_yaxes(title_text=title, range=[low - room, best + room])
+    if shares:
+        figure.update_xaxes(title_text="part of the budget of simulated seconds", rangemode="tozero")
+    elif queries:
         figure.update_xaxes(title_text="different cells queried", type="log", dtick=1)
     else:
         figure.update_xaxes(title_text="simulated GPU seconds", rangemode="tozero", tickformat=",")

@@ -248,7 +248,7 @@ def covered(asked: Ground, made: ReplayMethod, seed: int, seconds: str) -> Cover
     rows = [evaluator.row[evaluator.identity(each.arch).picks] for each in ended]
     values, last = [], 0.0
     points = asked.points[rows] if rows else np.zeros((0, len(asked.objectives)))
-    there = ~np.isnan(points).any(axis=1)
+    there = np.atleast_1d(~np.isnan(points).any(axis=1))
     grown = iter(growth(points[there]))
     for own in there:
         last = next(grown) / asked.total if own else last
@@ -269,28 +269,32 @@ def _controller(asked: Ground, made: ReplayMethod, seed: int, evaluator: Replaye
     return two
 
 
-def measure_replays(table: PaperTable, method: Mapping[str, Any], seed: int, keep: Path | None) -> dict[str, float]:
-    """The value of every column for one seed.
+def measure_replays(
+    table: PaperTable, method: Mapping[str, Any], seed: int, keep: Path | None, parts: Points
+) -> tuple[dict[str, float], dict[str, Points]]:
+    """The value of every column for one seed, and the share that is covered over time, of those that show an area.
 
     Args:
         table: whose protocol is a `JointReplay`.
         method: of the row.
         seed: of the search.
         keep: where what came of each search is kept, and found again.
+        parts: of the budget, ascending, at which shares over time are read.
     """
     protocol, made = table.protocol, replay_method(method)
     assert isinstance(protocol, JointReplay), "the caller asks"
     found = {name: _searched(protocol, name, made, method, seed, keep) for name in protocol.regimes}
-    values = {}
+    values, curves = {}, {}
     for column in table.columns:
         own = found[column.search]
         if column.shows == "area":
             values[column.name] = own.area
+            curves[column.name] = np.array([own.at(part) for part in parts.tolist()])
         elif column.shows == "time_to_95":
             values[column.name] = own.until(0.95)
         else:
             values[column.name] = own.at(column.part or 1.0)
-    return values
+    return values, curves
 
 
 def _searched(

@@ -99,6 +99,8 @@ def reproduce(
     if keep is not None and not isinstance(table.protocol, Compression | Hypervolume | JointReplay | OneShot):
         raise UserError(f"table {table.name!r} has nothing that would have to be kept; leave out --run.")
     optima = _optima(table) if _searched(table) else {}
+    if isinstance(table.protocol, JointReplay):
+        optima = {column.name: 1.0 for column in table.columns if column.shows == "area"}
     for row in chosen:
         if row.controller is not None:
             make_controller(row, table.benchmark, 0)
@@ -128,7 +130,7 @@ def reproduce(
         for column in table.columns:
             parts = [result for result in results if result.job.row.name == row.name and column.name in result.values]
             entries.append(_cell(table, row, column, parts))
-            if parts and parts[0].curves:
+            if parts and column.name in parts[0].curves:
                 curves[row.name, column.name] = _curve(table, row, column, parts)
     if isinstance(table.protocol, Hypervolume | JointReplay):
         entries = _beside_first(table, chosen, entries, results)
@@ -165,6 +167,13 @@ def _run(job: _Job) -> _Done:
 
 def _run_method(job: _Job) -> _Done:
     started = time.perf_counter()
+    if isinstance(job.table.protocol, JointReplay):
+        assert job.row.method is not None, "the row is run"
+        parts = _grid(job.table, job.row, job.columns[0])
+        found = [measure_replays(job.table, job.row.method, seed, job.keep, parts) for seed in job.seeds]
+        over_time = {name: np.stack([curves[name] for _, curves in found]) for name in found[0][1]}
+        values = {column.name: [own[column.name] for own, _ in found] for column in job.columns}
+        return _Done(job, values, over_time, 0, time.perf_counter() - started)
     by_seed = [_measured(job.table, job.row, seed, job.keep) for seed in job.seeds]
     values = {column.name: [each[column.name] for each in by_seed] for column in job.columns}
     return _Done(job, values, {}, 0, time.perf_counter() - started)
@@ -280,6 +289,8 @@ def _limit(protocol: Queries, row: Row) -> int:
 def _grid(table: PaperTable, row: Row, column: TableColumn) -> Vector:
     if isinstance(table.protocol, Queries):
         return np.unique(np.geomspace(1, _limit(table.protocol, row), POINTS).round())
+    if isinstance(table.protocol, JointReplay):
+        return np.linspace(0, 1, POINTS)
     assert column.budget_s is not None, "PaperTable checks this"
     return np.linspace(0, column.budget_s, POINTS)
 

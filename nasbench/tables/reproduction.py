@@ -56,8 +56,8 @@ class Curve:
     """The best so far over the seeds.
 
     Attributes:
-        x: (p,) simulated seconds, or queries.
-        mean: (p,) test accuracy after 200 epochs of the best cell so far, in percent.
+        x: (p,) simulated seconds, queries, or parts of a budget.
+        mean: (p,) test accuracy after 200 epochs of the best cell so far, in percent; or the share of a front.
         low: (p,) lower percentile of `BAND`.
         high: (p,) upper percentile of `BAND`.
     """

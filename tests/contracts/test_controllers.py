@@ -20,7 +20,7 @@ OPTIONS = {
     "optuna_gp": {"n_startup_trials": 5},
     "optuna_nsga2": {"population_size": 20},
     "optuna_nsga3": {"population_size": 20},
-    "cost_aware": {"pool": 60},
+    "cost_aware": {"pool": 40},
 }
 
 # The other ways in which some of them work: label -> (name, options).
@@ -32,7 +32,7 @@ VARIANTS = {
 CASES = {name: (name, OPTIONS.get(name, {})) for name in CONTROLLERS} | VARIANTS
 
 # A proposal of these takes a tenth of a second: a fifth of the steps, which is enough for what they learn.
-COSTLY = {"optuna_gp"}
+COSTLY = {"cost_aware", "optuna_gp"}
 
 NO_LEARNER = {
     "random": "the baseline itself",

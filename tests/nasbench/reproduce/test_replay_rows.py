@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from joint_table_support import RECIPE_S, TRAINING_S, joint_table
 
+from nasbench.report.paper_page import write_paper_page
 from nasbench.reproduce.replay_rows import Covered, covered, ground, replay_method
 from nasbench.reproduce.reproduce import reproduce
 from nasbench.tables.paper_table import load_paper_table
@@ -81,6 +82,11 @@ def test_the_table_of_the_paper_goes_on_from_what_is_kept(table, tmp_path):
     again = reproduce(small, seeds=2, rows=rows, keep=tmp_path)
     assert [entry.measured for entry in first.entries] == pytest.approx([entry.measured for entry in again.entries])
     assert all(0 <= entry.measured <= 1 for entry in first.entries)
+    curve = first.curves["random", "tight_area"]
+    assert curve.x[0] == 0 and curve.x[-1] == 1 and (np.diff(curve.mean) >= 0).all()
+    write_paper_page(first, tmp_path / "page.html", "nasbench reproduce joint-table")
+    page = (tmp_path / "page.html").read_text()
+    assert "tight: mean share of the front over the budget" in page
     beside = next(entry for entry in first.entries if entry.row == "random" and entry.column == "int8_loose_area")
     assert "has" in beside.note and "times as much" in beside.note
 

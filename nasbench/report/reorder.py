@@ -1,0 +1,186 @@
+"""Whether networks keep their order when they are compressed and deployed: will a joint search pay here?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from nasbench.evaluators.compressed.recipe_space import RecipeSpace
+from nasbench.objectives.metrics import goal_of
+from nasbench.objectives.statistics import bootstrap_interval, bootstrap_rows, rank_correlation, rank_correlations
+from nasbench.search.record import RecordedCandidate
+from nasbench.tables.built import BuiltTable
+from nasbench_registry import UserError
+from search_spaces import Architecture
+
+LEAST = 5  # networks with a recipe, for ranks to say anything
+SAME_ORDER = 0.9  # a rank correlation above which an order counts as the same
+PLAIN = "none"
+
+Order = Literal["same order", "other order", "cannot be told"]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A network with a recipe, as it is deployed.
+
+    Attributes:
+        network: in the notation of its space.
+        recipe: its steps but the compilation, in words.
+        backend: that it is compiled with; "device" where the recipe names none.
+        trained: the quality of the uncompressed network, larger is better.
+        quality: that of the artefact.
+        macs: multiply-adds of the compressed network; None if not known.
+        latency_ms: of the artefact; None if not known.
+    """
+
+    network: str
+    recipe: str
+    backend: str
+    trained: float
+    quality: float
+    macs: float | None
+    latency_ms: float | None
+
+
+def in_words(entries: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The steps of a recipe but the compilation, and the backend."""
+    steps, backend = [], "device"
+    for entry in entries:
+        ((name, options),) = entry.items()
+        if name == "compile":
+            backend = str((options or {}).get("backend", "onnxruntime"))
+            continue
+        told = " ".join(f"{key}={value}" for key, value in (options or {}).items())
+        steps.append(f"{name} {told}".strip())
+    return ", ".join(steps) or PLAIN, backend
+
+
+def deployed_in_table(table: BuiltTable) -> list[Deployed]:
+    """The rows of a table that are done.
+
+    Raises:
+        UserError: the table has no recipes, or does not say what networks were worth before them.
+    """
+    rows, recipe = table.rows, table.card["recipe"]
+    quality = next((name.removeprefix("trained_") for name in table.metrics if name.startswith("trained_")), None)
+    if quality is None or not recipe:
+        raise UserError(
+            f"table {table.path} has no networks before and after several recipes, so nothing changes order."
+        )
+    space = RecipeSpace(recipe)
+    cut = len(rows["picks"].iloc[0]) - len(space.decisions)
+    words: dict[str, tuple[str, str]] = {}
+    found = []
+    for row in rows[rows["status"] == "done"].to_dict("records"):
+        if row["recipe"] not in words:
+            picks = tuple(map(int, row["picks"][cut:]))
+            words[row["recipe"]] = in_words(space.entries(Architecture(space.name, picks)))
+        found.append(_of(row["network"], words[row["recipe"]], row, quality))
+    return found
+
+
+def deployed_in_run(candidates: Iterable[RecordedCandidate], quality: str) -> list[Deployed]:
+    """The candidates of a search over recipes that were made and judged, also those that broke a limit."""
+    return [
+        _of(each.network, in_words(each.recipe or ()), each.metrics, quality)
+        for each in candidates
+        if each.recipe is not None and {quality, f"trained_{quality}", "size_bytes"} <= set(each.metrics)
+    ]
+
+
+def _of(network: str, words: tuple[str, str], metrics: Mapping[str, Any], quality: str) -> Deployed:
+    sign = -1.0 if goal_of(quality) == "min" else 1.0
+
+    def known(name: str) -> float | None:
+        value = metrics.get(name)
+        return None if value is None or value != value else float(value)
+
+    trained, own = sign * float(metrics[f"trained_{quality}"]), sign * float(metrics[quality])
+    return Deployed(network, *words, trained, own, known("macs"), known("latency_ms"))
+
+
+def reorder(deployed: Sequence[Deployed]) -> dict[str, Any]:
+    """How the order of networks changes, for each recipe and backend, and what that says of a joint search.
+
+    Spearman's correlations over the networks that have this recipe: of the quality before and after it, and of the
+    multiply-adds of the compressed network and its latency; with 95 % intervals by drawing networks with replacement.
+
+    Returns:
+        `networks`, `rows` (`recipe`, `backend`, `n`, and `quality` and `latency`, each null or with `correlation`,
+        `low`, `high`, `order`) and `statement`.
+    """
+    groups: dict[tuple[str, str], list[Deployed]] = {}
+    for each in deployed:
+        groups.setdefault((each.recipe, each.backend), []).append(each)
+    rows = []
+    for (recipe, backend), members in groups.items():
+        own = list({each.network: each for each in members}.values())
+        if len(own) < LEAST:
+            continue
+        timed = [(each.macs, each.latency_ms) for each in own if each.macs is not None and each.latency_ms is not None]
+        rows.append(
+            {
+                "recipe": recipe,
+                "backend": backend,
+                "n": len(own),
+                "quality": _agreement([(each.trained, each.quality) for each in own]),
+                "latency": _agreement(timed),
+            }
+        )
+    networks = len({each.network for each in deployed})
+    return {"networks": networks, "rows": rows, "statement": _statement(networks, rows)}
+
+
+def _agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
+    """The rank correlation of pairs, with its interval; None for too few, or where all of either are equal."""
+    if len(pairs) < LEAST:
+        return None
+    one, other = np.array(pairs, dtype=float).T
+    middle = rank_correlation(one, other)
+    if middle != middle:
+        return None
+    drawn = bootstrap_rows(len(pairs))
+    low, high = bootstrap_interval(rank_correlations(one[drawn], other[drawn]))
+    order: Order = "same order" if low > SAME_ORDER else "other order" if high < SAME_ORDER else "cannot be told"
+    return {"correlation": middle, "low": low, "high": high, "order": order}
+
+
+def _statement(networks: int, rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return f"No recipe was applied to {LEAST} networks or more, so that nothing can be said of their order."
+    said = [_said("accuracy before and after the recipe", rows, "quality"), _said("MACs and latency", rows, "latency")]
+    other = [row for row in rows if any(row[what] and row[what]["order"] == "other order" for what in WHAT)]
+    same = all(row[what] is None or row[what]["order"] == "same order" for row in rows for what in WHAT)
+    if other:
+        advice = (
+            "So the best network before compression need not be the best behind it: search networks and recipes "
+            "together, or hand on the whole front, never the best network alone."
+        )
+    elif same:
+        advice = (
+            "So a joint search can win by what it costs, not by what it finds: recipes for trained networks are cheap."
+        )
+    else:
+        advice = "More networks are needed to say whether a joint search would find anything else."
+    return f"{networks} networks. {' '.join(text for text in said if text)} {advice}"
+
+
+WHAT = ("quality", "latency")
+
+
+def _said(what: str, rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    told = [row for row in rows if row[key]]
+    if not told:
+        return ""
+    other = sum(row[key]["order"] == "other order" for row in told)
+    worst = min(told, key=lambda row: row[key]["correlation"])
+    own = worst[key]
+    return (
+        f"By {what}, {other} of {len(told)} recipes and backends put networks in another order; the rank correlation "
+        f"is lowest with {worst['recipe']} on {worst['backend']}, {own['correlation']:.2f} ({own['low']:.2f} to "
+        f"{own['high']:.2f})."
+    )

@@ -1,0 +1,59 @@
+"""Whether networks keep their order when they are compressed."""
+
+import json
+
+import pytest
+from joint_table_support import joint_table
+
+from nasbench.report.reorder import Deployed, deployed_in_table, in_words, reorder
+from nasbench.tables.built import BuiltTable
+from nasbench_registry import UserError
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return joint_table(tmp_path_factory.mktemp("table") / "formulas.parquet")
+
+
+def test_recipes_in_words():
+    assert in_words([{"compile": {"backend": "openvino"}}]) == ("none", "openvino")
+    steps = [{"prune": {"ratio": 0.5, "epochs": 1}}, {"quantize": {"precision": "int8"}}]
+    assert in_words(steps) == ("prune ratio=0.5 epochs=1, quantize precision=int8", "device")
+
+
+def test_the_recipe_that_turns_the_order_around_is_told(table):
+    found = reorder(deployed_in_table(table))
+    assert found["networks"] == 36 and len(found["rows"]) == 12
+    for row in found["rows"]:
+        turned = "int4" in row["recipe"]
+        assert row["quality"]["correlation"] == pytest.approx(-1 if turned else 1)
+        assert row["quality"]["order"] == ("other order" if turned else "same order")
+        assert row["latency"]["correlation"] == pytest.approx(1), "latency is proportional to MACs there"
+    assert "4 of 12 recipes and backends put networks in another order" in found["statement"]
+    assert "search networks and recipes together" in found["statement"]
+
+
+def test_where_nothing_changes_a_joint_search_wins_by_cost_alone(table):
+    kept = [each for each in deployed_in_table(table) if "int4" not in each.recipe]
+    assert "not by what it finds" in reorder(kept)["statement"]
+
+
+def test_too_few_networks_say_nothing():
+    few = [Deployed(str(n), "none", "device", float(n), float(n), 1.0 + n, 2.0 + n) for n in range(4)]
+    found = reorder(few)
+    assert found["rows"] == [] and "nothing can be said" in found["statement"]
+    flat = [Deployed(str(n), "none", "device", 1.0, float(n), 1.0 + n, None) for n in range(8)]
+    assert reorder(flat)["rows"][0]["quality"] is None, "all are equal before"
+    assert reorder(flat)["rows"][0]["latency"] is None
+
+
+def test_a_table_without_recipes_is_refused(table):
+    with pytest.raises(UserError, match="nothing changes order"):
+        deployed_in_table(BuiltTable(table.path, {**table.card, "recipe": []}, table.rows))
+
+
+def test_the_command_prints_one_document(table, capsys):
+    from nasbench.cli.reorder import reorder as command
+
+    command(table.path, json=True)
+    assert json.loads(capsys.readouterr().out)["networks"] == 36
