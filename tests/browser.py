@@ -68,6 +68,7 @@ class Browser:
         while not self.run("document.readyState === 'complete' && location.protocol === 'file:'"):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        self.run("typeof plotlyReady === 'undefined' || plotlyReady.then(() => true)")
         self.settle()
 
     def size(self, width, height, *, mobile=False):

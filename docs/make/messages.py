@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,19 @@ PACKAGES = ("nasbench", "nasbench_registry", "search_spaces", "controllers", "co
 
 def forgotten_messages(page: str) -> list[str]:
     """A sentence for each message in a heading of the page that no text of the code holds, its values left out."""
-    texts = [" ".join(text.split()) for package in PACKAGES for text in _texts(ROOT / package)]
     headings = re.findall(r"^### `(.*)`$", page, flags=re.MULTILINE)
     assert headings, "the page explains messages"
     return [
         f"no code says {heading!r}, which troubleshooting.md explains"
         for heading in headings
-        if not any(re.search(_pattern(heading), text) for text in texts)
+        if not any(re.search(_pattern(heading), text) for text in all_texts())
     ]
+
+
+@functools.cache
+def all_texts() -> tuple[str, ...]:
+    """Every text of the code, its white space as single blanks and its values as three dots."""
+    return tuple(" ".join(text.split()) for package in PACKAGES for text in _texts(ROOT / package))
 
 
 def _pattern(heading: str) -> str:

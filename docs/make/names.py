@@ -120,7 +120,7 @@ def api_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
                 missing.append(f"nasbench.{name} has no docstring")
             documented[place] = name
             heading = f"      heading_level: 1\n      heading: nb.{name}\n      toc_label: nb.{name}\n"
-            yield f"{API}/nb/{name}.md", f"::: {place}\n    options:\n{heading}"
+            yield f"{API}/nb/{name}.md", f"---\ntitle: nb.{name}\n---\n\n::: {place}\n    options:\n{heading}"
             rows.append((f"[`nb.{name}`](nb/{name}.md)", sentence(summary)))
         if rows:
             parts += [f"## {title}", table(("name", "what it is"), rows)]

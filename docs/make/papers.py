@@ -11,7 +11,7 @@ from docstrings import sentence, table
 
 FOLDER = "reference/papers"
 NUMBERS = Path(__file__).parents[1] / "numbers"
-"""What `nasbench reproduce TABLE --json` printed, by table."""
+"""By table: a command, and the rows with numbers of ours that it printed."""
 
 
 def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
@@ -43,7 +43,8 @@ def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
 
 def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
     parts = [f"# {about.title}", sentence(f"{about.paper}; {about.where}"), about.protocol.text.strip()]
-    parts.append(f"```text\nnasbench reproduce {about.name}\n```")
+    command = (numbers or {}).get("command", f"nasbench reproduce {about.name}")
+    parts.append(f"```text\n{command}\n```")
     measured = {(row["row"], row["column"]): row for row in (numbers or {}).get("rows", ())}
     columns = [column.name for column in about.columns]
     lines = []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,17 @@ def plot(figure: Any, name: str, *, tools: bool = True) -> Markup:
     drawn = figure.to_html(
         full_html=False, include_plotlyjs=False, include_mathjax=False, config=config, div_id=name, validate=False
     )
-    return Markup(drawn)
+    # plotly.js is unpacked while the page is read: figures are drawn when it is there.
+    drawn = drawn.replace("<div id=", f'<div role="img" aria-label="chart: {name.replace("-", " ")}" id=', 1)
+    before, script, after = re.split(r"<script[^>]*>|</script>", re.sub(r" {3,}", " ", drawn))
+    return Markup(f"{before}<script>plotlyReady.then(() => {{{script}}});</script>{after}")
+
+
+@functools.cache
+def packed_plotly() -> Markup:
+    """plotly.js as a text for `unpack.js`: gzip in base 85, two fifths of its 4.8 MB, without characters of HTML."""
+    packed = base64.b85encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode("ascii")
+    return Markup(packed.translate(str.maketrans("<&", ",.")))
 
 
 def _known(write: Callable[[float | None], str]) -> Callable[[object], str]:
@@ -66,7 +80,7 @@ TEMPLATES.filters |= {
 }
 TEMPLATES.globals |= {
     "plot": plot,
-    "plotly_js": lambda: Markup(get_plotlyjs()),
+    "plotly_js": packed_plotly,
     "MISSING": units.MISSING,
     "METRICS": units.METRICS,
 }

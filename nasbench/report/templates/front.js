@@ -1,5 +1,5 @@
 // A click on a point, or on a number of the table, shows the candidate between the two, and marks it in both.
-(() => {
+plotlyReady.then(() => {
   const plots = [...document.querySelectorAll("[id='front'], [id^='front-'], [id='objective']")]
     .filter((one) => one.data);
   const shown = document.getElementById("shown");
@@ -69,4 +69,4 @@
       show(Number(next.dataset.candidate), "");
     });
   });
-})();
+});

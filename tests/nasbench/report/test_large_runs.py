@@ -36,7 +36,7 @@ def large():
 def test_a_page_of_many_candidates_is_small_and_says_what_is_drawn(large, tmp_path):
     write_html(large, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert len(page.encode()) < 5 * 2**20, "of these plotly.js takes 4.6"
+    assert len(page.encode()) < 2.2 * 2**20, "of these plotly.js takes 1.8"
     shown = len(drawn(large)["candidates"])
     assert f"{shown} of {MANY:,} candidates" in " ".join(page.split())
     assert f"{len(large['front']) - FRONT} members are left out" in " ".join(page.split())
