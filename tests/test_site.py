@@ -14,7 +14,6 @@ sys.path.append(str(ROOT / "docs/make"))
 import docstrings  # noqa: E402  # the folder of the site is no package
 import keys  # noqa: E402
 import messages  # noqa: E402
-
 from build import navigation, with_links  # noqa: E402
 
 

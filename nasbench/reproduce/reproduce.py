@@ -182,13 +182,11 @@ def _run_method(job: _Job) -> _Done:
 def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
     """The value of every column."""
     protocol = table.protocol
-    if not isinstance(protocol, Compression | Hypervolume | JointReplay | OneShot):
+    if not isinstance(protocol, Compression | Hypervolume | OneShot):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
     if isinstance(protocol, Hypervolume):
         return measure_fronts(table, row.method, seed, keep)
-    if isinstance(protocol, JointReplay):
-        return measure_replays(table, row.method, seed, keep)
     words = {"text"} if isinstance(protocol, OneShot) else None
     asked = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
