@@ -145,9 +145,9 @@ def explained(pair: Pair, *, seconds: float = 1.5) -> dict[str, Any]:
         JSON: `ratio` of the time after and before, with its interval; `faster`; `causes` by share; and in `removed`, of
         each of the causes that promise most, what `measured` of `nasbench.deploy.advice` says.
     """
-    from nasbench.deploy.advice import Subject, causes, measured, suggestions
+    from nasbench.deploy.advice import Subject, causes, in_turn, measured, suggestions
     from nasbench.deploy.explain import profile
-    from nasbench.deploy.race import Runner, race
+    from nasbench.deploy.race import Runner
     from nasbench.deploy.setting import Setting
     from nasbench.devices.roofline import measure_roofline
     from nasbench_compression import Context, Recipe
@@ -168,7 +168,7 @@ def explained(pair: Pair, *, seconds: float = 1.5) -> dict[str, Any]:
         setting = Setting.of(pair.backend, "int8" if is_quantized(network) else "fp32")
         compiled = setting.make().compile(network, task.one_input(1, seed=0), setting.precision, images)
         runners[name] = Runner(compiled, 1)
-    ratio = race(runners, task, seconds=0.5, rounds=3).ratios["after", "before"]
+    ratio = in_turn(runners["before"], runners["after"], task)
     told = profile(
         runners["after"].compiled, setting, task.one_input(1, seed=0), measure_roofline(), after, seconds=seconds
     )
@@ -181,16 +181,16 @@ def explained(pair: Pair, *, seconds: float = 1.5) -> dict[str, Any]:
         "ratio": ratio.to_json(),
         "faster": ratio.high < 1,
         "causes": causes(subject),
-        "removed": [{**each, "moved": moved_as_predicted(each)} for each in measured(subject, chosen)],
+        "removed": measured(subject, chosen),
     }
 
 
 def moved_as_predicted(removed: Mapping[str, Any]) -> bool:
-    """Whether what was measured is below 1, and its interval no farther than `NEAR` from what was predicted."""
+    """Whether the whole interval of what was measured is below 1, and no farther than `NEAR` from the prediction."""
     measured, predicted = removed["measured"], removed["predicted"]
-    if measured is None or measured["ratio"] >= 1:
-        return False
-    return bool(measured["low"] - NEAR <= predicted <= measured["high"] + NEAR)
+    return measured is not None and bool(
+        measured["high"] < 1 and measured["low"] - NEAR <= predicted <= measured["high"] + NEAR
+    )
 
 
 def summed_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -198,9 +198,13 @@ def summed_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {
         "count": len(rows),
         "not_faster": sum(not row["faster"] for row in rows),
-        "shown": sum(any(each["moved"] for each in row["removed"]) for row in rows),
-        "not_faster_shown": sum(not row["faster"] and any(each["moved"] for each in row["removed"]) for row in rows),
+        "shown": sum(_shown(row) for row in rows),
+        "not_faster_shown": sum(_shown(row) and not row["faster"] for row in rows),
     }
+
+
+def _shown(row: Mapping[str, Any]) -> bool:
+    return any(moved_as_predicted(each) for each in row["removed"])
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -230,7 +234,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
                 f"{each['predicted']:.2f}",
                 "" if measured is None else f"{measured['ratio']:.2f}",
                 str(each["reason"]) if measured is None else f"{measured['low']:.2f} - {measured['high']:.2f}",
-                "yes" if each["moved"] else "no",
+                "yes" if moved_as_predicted(each) else "no",
             )
             head = ["", "", ""]
     told = summed_up(rows)

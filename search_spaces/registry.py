@@ -13,6 +13,7 @@ SPACES: Entries[type[SearchSpace]] = Entries(
     {
         "darts": "search_spaces.darts:DARTS",
         "fbnet": "search_spaces.fbnet:FBNet",
+        "micro": "search_spaces.micro:Micro",
         "mobile": "search_spaces.mobile:Mobile",
         "mlp": "search_spaces.mlp:MLP",
         "mobilenet_ofa": "search_spaces.mobilenet_ofa:MobileNetOFA",

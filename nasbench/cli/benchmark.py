@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from nasbench.cli.options import AcceptChangedCode, Json
 from nasbench.cli.output import err, show
-from nasbench.report.units import count, significant, size
+from nasbench.report.units import WORTH, count, significant, size
 from nasbench_registry import UserError
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def benchmark(
     seconds: Annotated[float, typer.Option(min=0.01, help="Budget of each measurement.")] = 1.0,
     rounds: Annotated[int, typer.Option(min=1, help="Measure everything so often, and tell whether it agrees.")] = 1,
     energy: Annotated[bool, typer.Option("--energy", help="Also millijoules an inference, 3 s each.")] = False,
+    dollars_per_hour: Annotated[
+        float | None,
+        typer.Option(help="Price of this machine: also images for a dollar.", show_default=False),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the curves.", show_default=False)] = None,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
@@ -73,6 +78,10 @@ def benchmark(
     at_once = None if streams is None else _numbers("--streams", streams)
     if at_once and (energy or rounds > 1):
         raise UserError("--streams measures several processes at a time; leave --energy and --rounds out.")
+    if dollars_per_hour is not None and not 0 < dollars_per_hour < math.inf:
+        raise UserError(
+            f"--dollars-per-hour is {dollars_per_hour:g}; give what an hour of this machine costs, above 0."
+        )
     missing = Device().meter.why_unavailable() if energy else None
     if missing:
         raise UserError(f"--energy: {missing}")
@@ -88,6 +97,8 @@ def benchmark(
             entries += [
                 _measure_streams(row, number, thread_count, images, seconds) for row in rows for number in at_once
             ]
+    for entry in entries:
+        entry |= _worth(entry, dollars_per_hour)
     if max_latency_ms is not None:
         _pick(entries, max_latency_ms)
     if html is not None:
@@ -107,6 +118,20 @@ def _numbers(option: str, text: str) -> list[int]:
     if min(found) < 1:
         raise UserError(f"{option} is {text!r}; give numbers from 1, separated by commas, such as 1,8,32.")
     return found
+
+
+def _worth(entry: Mapping[str, Any], dollars_per_hour: float | None) -> dict[str, float]:
+    """Images for a dollar where a price is given, and for a joule where energy was counted."""
+    worth = {}
+    if dollars_per_hour is not None:
+        worth["images_per_dollar"] = 3600 * entry["throughput_per_s"] / dollars_per_hour
+    if "energy" in entry:
+        worth["images_per_joule"] = 1000 * entry["batch"] / entry["energy"]["energy_mj"]
+    return worth
+
+
+def _worth_columns(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {key: head for key, head in WORTH.items() if key in entries[0]}
 
 
 def _check_shapes(rows: Sequence[_Row]) -> None:
@@ -262,6 +287,7 @@ def _shown(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], max_laten
         "images/s",
         "of the first",
         *(["mJ"] if energy else []),
+        *_worth_columns(entries).values(),
         *(["agree", "ratio agree"] if rounds else []),
     ]
     for column in (*columns, "repeats", "stable"):
@@ -281,6 +307,7 @@ def _shown(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], max_laten
             f"{entry['throughput_per_s']:,.0f}",
             f"{ratio['ratio']:.3f} ({ratio['low']:.3f} - {ratio['high']:.3f})" if ratio else "1",
             *([significant(entry["energy"]["energy_mj"])] if energy else []),
+            *(count(entry[key]) for key in _worth_columns(entries)),
             *([_share(entry["rounds"][key]) for key in ("agreement", "ratio_agreement")] if rounds else []),
             f"{protocol['repeats']:,}",
             "no" if protocol["unstable"] else "yes",
@@ -291,7 +318,7 @@ def _shown(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], max_laten
 def _streams_table(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], several: bool) -> Table:
     table = Table(title="" if several else rows[0].model)
     columns = [*(["model"] if several else []), "backend", "precision", "threads", "batch", "streams", "median ms"]
-    for column in (*columns, "p95 ms", "images/s", "requests"):
+    for column in (*columns, "p95 ms", "images/s", *_worth_columns(entries).values(), "requests"):
         text = column in ("model", "backend", "precision")
         table.add_column(column, justify="left" if text else "right", no_wrap=column != "model", overflow="fold")
     for entry in entries:
@@ -305,6 +332,7 @@ def _streams_table(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], s
             f"{entry['latency_ms']['median']:.3f}",
             f"{entry['latency_ms']['p95']:.3f}",
             f"{entry['throughput_per_s']:,.0f}",
+            *(count(entry[key]) for key in _worth_columns(entries)),
             f"{entry['protocol']['repeats']:,}",
         )
     return table

@@ -31,6 +31,7 @@ def compress(
     json: Json = False,
 ) -> None:
     """Take a stored model through a recipe, measure every stage, and save them."""
+    from nasbench.deploy.advice import tried_in_words
     from nasbench.devices.gpu import why_no_gpu
     from nasbench.models import load_model, save_model
     from nasbench.report import units
@@ -53,6 +54,7 @@ def compress(
         GateConfig(),
         before=stored.steps,
         on_stage=lambda name: err.print(f"{name} ...", highlight=False),
+        advise=tried_in_words,
     )
     metrics, eager = measure_stages(stages, bench, device)
     save = functools.partial(save_model, build=stored.build, task=stored.task)

@@ -107,7 +107,7 @@ def _places(result: Mapping[str, Any]) -> Table:
 
 
 def _operators(model: Mapping[str, Any]) -> Table:
-    title = f"{model['model']}: {model['label']}, {significant(model['latency_ms']['median'])} ms a call"
+    title = f"{model['model']}: {model['label']}, {significant(model['call_ms'])} ms a call"
     columns = ("operator", "layer", "in", "ms", "share", "MACs", "moved", "bound by", "at the roof ms")
     table = _table(title, *columns, text=("operator", "layer", "in", "bound by"))
     slowest = sorted(model["operators"], key=lambda each: -float(each["ms"]))[:MOST]
@@ -126,7 +126,7 @@ def _operators(model: Mapping[str, Any]) -> Table:
     rest = len(model["operators"]) - len(slowest)
     if rest > 0:
         left_ms = model["operators_ms"] - sum(each["ms"] for each in slowest)
-        share = f"{100 * left_ms / model['latency_ms']['median']:.1f} %"
+        share = f"{100 * left_ms / model['call_ms']:.1f} %"
         table.add_row(f"{rest} others", "", "", significant(left_ms), share, "", "", "", "")
     if model["overhead_ms"] is not None:
         share = f"{100 * model['overhead_share']:.1f} %"

@@ -19,8 +19,12 @@ from torch import nn
 
 from nasbench.deploy.explain import Profile, profile
 from nasbench.deploy.layers import Layer, layers_of
-from nasbench.deploy.race import Runner, race
+from nasbench.deploy.race import Runner
 from nasbench.deploy.setting import Setting, choices, why_not
+from nasbench.devices.beside import Quiet
+from nasbench.devices.roofline import measure_roofline
+from nasbench.devices.rounds import time_in_rounds
+from nasbench.models.workbench import Workbench
 from nasbench_compression import CompiledModel, Context, backends
 from nasbench_compression.pruning.structured import Prune
 from nasbench_compression.quantization.layers import entry_of, prepare, put
@@ -36,6 +40,7 @@ BATCH = 8
 SHARE = 0.05  # of the time, below which a cause is not worth a trial
 SLOWER = 1.1  # times its time in float32, from which a layer is better off there
 NAMES = 4  # of layers, in a sentence
+PROMISES, FEW = 0.97, 2  # below which a prediction is worth a trial within a recipe, and how many trials
 TOUCH = 0.02  # of the channels: a ratio that does no more than round the widths
 
 
@@ -405,7 +410,48 @@ def measured(
     )
 
 
+def tried_in_words(network: nn.Module, compiled: CompiledModel, bench: Workbench) -> str | None:
+    """What was tried on a stage of a recipe that saved nothing, for its report; None if there was nothing to try.
+
+    Args:
+        network: of the stage.
+        compiled: its artefact on the device of the bench.
+        bench: that it was judged on.
+    """
+    device = bench.device
+    if device is None or device.name != "cpu":
+        return None
+    precision = "int8" if is_quantized(network) else "fp32"
+    setting = Setting.of(device.runtime, precision, {"threads": device.threads}, device.batch)
+    inputs = bench.task.one_input(device.batch, seed=0)
+    try:
+        told = profile(compiled, setting, inputs, measure_roofline(device.threads), network)
+        subject = Subject(network, bench.task, setting, compiled, told, bench.calibration())
+        # A recipe does not decide how many images a call brings.
+        these = [each for each in suggestions(subject) if (each.predicted or 1.0) < PROMISES]
+        mine = sorted(these, key=lambda each: each.predicted or 1.0)
+        made = measured(subject, [each for each in mine if each.cause != "call overhead"][:FEW])
+    except (UserError, WorkFailed):
+        return None
+    tried = [
+        f"{each['change']}: {each['verdict']}, {each['measured']['ratio']:.2f} of its time "
+        f"({each['measured']['low']:.2f} to {each['measured']['high']:.2f})"
+        for each in made
+        if each["measured"] is not None
+    ]
+    return f"tried on it, in turn: {'; '.join(tried)}" if tried else None
+
+
 def against(subject: Subject, compiled: CompiledModel, batch: int) -> Ratio:
-    """The time for an image in another artefact as a multiple of what it is now, both timed in turn."""
-    runners = {"now": Runner(subject.compiled, subject.setting.batch), "tried": Runner(compiled, batch)}
-    return race(runners, subject.task, seconds=SECONDS, rounds=ROUNDS).ratios["tried", "now"]
+    """The time for an image in another artefact as a multiple of what it is now, in the quietest turns of both."""
+    ways = ((subject.compiled, subject.setting.batch), (compiled, batch))
+    return in_turn(*(Runner(each, images) for each, images in ways), subject.task)
+
+
+def in_turn(reference: Runner, other: Runner, task: Task) -> Ratio:
+    """The time for an image in `other` as a multiple of that in `reference`; see `nasbench.devices.rounds`."""
+    turns = time_in_rounds([reference.call(task), other.call(task)], budget_s=2 * SECONDS * ROUNDS)
+    first, second = (Quiet.of(taken) for taken in turns)
+    share = reference.batch / other.batch
+    ratio = second.over(first)
+    return Ratio(ratio.ratio * share, ratio.low * share, ratio.high * share)

@@ -1,7 +1,7 @@
 """Why a network takes as long as it does: where the time goes in the runtime, and what bounds it there.
 
-The profiler of the runtime tells seconds by operator. Calls under it take turns with calls without it, whose median is
-the latency; what the operators do not add up to is the overhead of a call.
+The profiler of the runtime tells seconds by operator. Calls under it take turns with calls without it, and both are
+read in the quieter ones; what the operators do not add up to is the overhead of a call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nasbench.devices.device import processor_name
 from nasbench.devices.measure import Latency, summarise
 from nasbench.devices.roofline import Bound, Roofline
 from nasbench_compression import CompiledModel
-from nasbench_compression.compilation.profile import NoProfiler, OperatorTime
+from nasbench_compression.compilation.profiler import QUIET, NoProfiler, OperatorTime
 from nasbench_compression.timing import TURN, Seconds, take_turns, time_calls
 
 SECONDS, ROUNDS = 1.0, 6  # of calls in turn, with and without the profiler, at least
@@ -98,6 +98,7 @@ class Profile:
 
     Attributes:
         latency: of a call without the profiler.
+        call_s: seconds of a call in the quieter calls, which are read as those of the operators are.
         operators: in the order in which they run; empty where the runtime cannot say.
         why_not: why it cannot.
         layers: of the network, by name; empty where there is an artefact only.
@@ -108,6 +109,7 @@ class Profile:
     """
 
     latency: Latency
+    call_s: float
     operators: Sequence[Explained]
     why_not: str | None
     layers: Mapping[str, Layer]
@@ -116,11 +118,6 @@ class Profile:
     bytes: int
     roofline: Roofline
     notes: Sequence[str] = field(default=())
-
-    @property
-    def call_s(self) -> float:
-        """Median seconds of a call."""
-        return self.latency.median / 1000
 
     @property
     def operators_s(self) -> float:
@@ -170,6 +167,7 @@ class Profile:
             "setting": self.setting.to_json(),
             "label": self.setting.label(),
             "latency_ms": self.latency.to_json(),
+            "call_ms": 1000 * self.call_s,
             "size_bytes": self.bytes,
             "why_not": self.why_not,
             "operators_ms": 1000 * self.operators_s,
@@ -227,7 +225,7 @@ def profile(
         profiler()
         turns = take_turns([lambda: compiled(images), profiler], enough, turn=TURN)
         timed = np.concatenate(turns[0])
-        operators = fitted(profiler.operators(float(np.median(timed))), float(np.median(timed)))
+        operators = fitted(profiler.operators(_quiet_s(timed)), _quiet_s(timed))
     facts = compiled.describe()
     latency = summarise(
         timed,
@@ -241,6 +239,7 @@ def profile(
     )
     return Profile(
         latency,
+        _quiet_s(timed),
         _explained(operators, layers, roofline),
         why_not,
         layers,
@@ -249,6 +248,10 @@ def profile(
         compiled.bytes,
         roofline,
     )
+
+
+def _quiet_s(seconds: Seconds) -> float:
+    return float(np.quantile(seconds, QUIET))
 
 
 def fitted(operators: Sequence[OperatorTime], call_s: float) -> list[OperatorTime]:

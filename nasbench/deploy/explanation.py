@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasbench.deploy.advice import Subject, causes, measured, suggestions
+from nasbench.deploy.advice import Subject, causes, in_turn, measured, suggestions
 from nasbench.deploy.explain import SECONDS, Profile, compared, profile
-from nasbench.deploy.race import Runner, race
+from nasbench.deploy.race import Runner
 from nasbench.deploy.setting import Setting
 from nasbench.devices.roofline import Roofline, measure_roofline
 from nasbench.models.model import Model, load
@@ -23,7 +23,6 @@ from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 from search_spaces import Task
 
-RACE_S, RACE_ROUNDS = 0.5, 3
 CALIBRATION = 128  # images
 
 
@@ -105,11 +104,8 @@ def explain(
     ratio = None
     if len(models) > 1:
         on_step("both in turn")
-        runners = {
-            name: Runner(compiled, told.setting.batch)
-            for name, compiled, told in zip(("before", "after"), artefacts, profiles, strict=True)
-        }
-        ratio = race(runners, models[0].task, seconds=RACE_S, rounds=RACE_ROUNDS).ratios["after", "before"].to_json()
+        one, two = (Runner(compiled, told.setting.batch) for compiled, told in zip(artefacts, profiles, strict=True))
+        ratio = in_turn(one, two, models[0].task).to_json()
     last, told = models[-1], profiles[-1]
     tried, reasons = list[dict[str, Any]](), list[dict[str, Any]]()
     if last.network is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nasbench_compression.compilation.onnxruntime_profile import module_name
-from nasbench_compression.compilation.profile import OperatorTime, is_product
+from nasbench_compression.compilation.profiler import OperatorTime, is_product
 from nasbench_compression.quantization.modules import dequantize
 from nasbench_compression.reparameterization import reparameterize
 from nasbench_compression.surgery import inference

@@ -18,7 +18,7 @@ import torch
 
 from nasbench.devices.peak_compute import measure_peak_compute
 from nasbench_compression.compilation.backend import torch_threads
-from nasbench_compression.compilation.profile import OperatorTime
+from nasbench_compression.compilation.profiler import OperatorTime
 
 Bound = Literal["arithmetic", "memory", "overhead"]
 

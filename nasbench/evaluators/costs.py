@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from torch import nn
 
 from nasbench.costs.cost import Cost, cost, counts
+from nasbench.costs.microcontroller import footprint
 from nasbench.devices.device import Device
 from nasbench.devices.table import NotInTable
 from nasbench.evaluators.errors import InfeasibleError
 from nasbench.evaluators.latency import LatencyEstimator, Learned, unsure
 from nasbench.latency.calibration import NetworkPredictor
-from nasbench.objectives.metrics import latency_and_throughput
+from nasbench.objectives.metrics import FOOTPRINT, latency_and_throughput
 from nasbench.objectives.objective import Objective
 from nasbench_compression import CompiledModel
 from search_spaces import Architecture, SearchSpace, Task
 
-ON_PAPER = ("macs", "params", "size_bytes", "peak_memory_bytes")
+ON_PAPER = ("macs", "params", "size_bytes", "peak_memory_bytes", *FOOTPRINT)
 LATENCY = ("latency_ms", "throughput_per_s")
 ENERGY = ("energy_mj",)
 ENERGY_S = 1.0  # of inferences whose energy is counted
@@ -62,14 +63,15 @@ class CandidateCosts:
             learned: latencies measured earlier in the search, to which the predictor is fitted as well.
 
         Returns:
-            macs, params, size_bytes; peak_memory_bytes and energy_mj if they are needed; with a latency latency_ms and
-            throughput_per_s; with a prediction latency_std_ms too, and with a measurement in its place
-            latency_predicted_ms.
+            macs, params, size_bytes; peak_memory_bytes, ram_bytes, flash_bytes and energy_mj if they are needed; with a
+            latency latency_ms and throughput_per_s; with a prediction latency_std_ms too, and with a measurement in its
+            place latency_predicted_ms.
 
         Raises:
             InfeasibleError: latency is that of a table, which does not have this architecture.
         """
         device, peak = self.device, "peak_memory_bytes" in self.needed
+        micro = not self.needed.isdisjoint(FOOTPRINT)
 
         @functools.cache  # energy and latency are of one artefact
         def compiled() -> CompiledModel:
@@ -80,7 +82,7 @@ class CandidateCosts:
             energy = {"energy_mj": device.energy(compiled(), task, seconds=ENERGY_S).energy_mj}
         if self.estimator is not None:
             predictor = self.estimator.predictor(learned)
-            known = energy | paper_costs(model, task, predictor, arch=arch, batch=device.batch, peak=peak)
+            known = energy | paper_costs(model, task, predictor, arch=arch, batch=device.batch, peak=peak, micro=micro)
             guess_ms, std_ms = known["latency_ms"], known["latency_std_ms"]
             if unsure(guess_ms, std_ms, device.batch, self.objectives, self.unsure_pct):
                 latency_ms = self.estimator.measured_ms(compiled)
@@ -88,7 +90,7 @@ class CandidateCosts:
                     del known["latency_std_ms"]
                     known |= latency_and_throughput(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
             return known
-        known = energy | paper_costs(model, task, peak=peak)
+        known = energy | paper_costs(model, task, peak=peak, micro=micro)
         if self.needs_latency:
             try:
                 measured = device.measure(compiled(), task)
@@ -106,6 +108,7 @@ def paper_costs(
     arch: Architecture | None = None,
     batch: int = 1,
     peak: bool = False,
+    micro: bool = False,
     traffic: bool = False,
 ) -> dict[str, float]:
     """The costs that need no measurement of this network.
@@ -117,6 +120,7 @@ def paper_costs(
         arch: the architecture, which the predictor reads, too.
         batch: images in one inference of the device that the predictor was fitted for.
         peak: whether to add peak_memory_bytes, the most bytes of activations of one image.
+        micro: whether to add ram_bytes and flash_bytes, see `footprint`.
         traffic: whether to add bytes_moved and flops_per_byte.
 
     Returns:
@@ -129,6 +133,9 @@ def paper_costs(
             known["peak_memory_bytes"] = counted.peak_activation_bytes
         if traffic:
             known |= {"bytes_moved": counted.bytes_moved, "flops_per_byte": counted.flops_per_byte}
+    if micro:
+        taken = footprint(model, task)
+        known |= {"ram_bytes": taken.ram_bytes, "flash_bytes": taken.flash_bytes}
     if predictor is not None:
         if arch is None:
             raise ValueError("a predictor reads the architecture, and arch is None")

@@ -33,7 +33,7 @@ class Predicted(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """macs, params, size_bytes, peak_memory_bytes, and with a calibration latency_ms and throughput_per_s."""
+        """Those of `ON_PAPER`, and with a calibration latency_ms and throughput_per_s."""
         latency = () if self._predictor is None else (*LATENCY, "latency_std_ms")
         return (*ON_PAPER, *latency)
 
@@ -46,4 +46,5 @@ class Predicted(Evaluator):
             arch=candidate.arch,
             batch=self._batch,
             peak=True,
+            micro=True,
         )

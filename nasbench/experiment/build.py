@@ -32,6 +32,7 @@ from nasbench.experiment.experiment import SUPERNET, TRAINS, Experiment, StartWi
 from nasbench.latency.calibration import Calibration
 from nasbench.latency.stored import CalibrationScope, load_calibration
 from nasbench.models.workbench import Workbench
+from nasbench.objectives.metrics import FOOTPRINT
 from nasbench.objectives.reward import Pareto
 from nasbench.problems.names import PROBLEMS
 from nasbench.problems.problem import Problem
@@ -734,6 +735,6 @@ def _check_joint(experiment: Experiment, device: Device) -> None:
             f"controller {experiment.controller.name!r} compares candidates after fewer epochs, and the recipe leaves "
             f"something to choose; use another controller, and set joint.short_epochs to end training early."
         )
-    for metric in ("energy_mj", "peak_memory_bytes"):
+    for metric in ("energy_mj", "peak_memory_bytes", *FOOTPRINT):
         if metric in experiment.needed_metrics:
             raise UserError(f"{metric} is not known of artefacts, and the recipe leaves something to choose; drop it.")

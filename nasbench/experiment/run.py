@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasbench.deploy.advice import tried_in_words
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.latency import LatencyEstimator, anchors_of
 from nasbench.experiment.baseline import run_baseline
@@ -224,6 +225,7 @@ def _survivor(
         NO_GATE if prepared.searches_recipes else experiment.gate,
         skip_refused=True,
         on_stage=lambda name: callback.advance(begun + next(passed), f"survivor {rank}: {name}"),
+        advise=tried_in_words,
     )
     callback.advance(begun + steps, f"survivor {rank}: measuring")
     known = functools.partial(prepared.device.candidate, prepared.network_space, arch)

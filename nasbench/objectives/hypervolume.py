@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from controllers.core import dominance
-from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.metrics import FOOTPRINT, Metrics
 from nasbench.objectives.objective import Objective
 
 Points = npt.NDArray[np.float64]
 
 LOGARITHMIC = frozenset(
-    {"latency_ms", "throughput_per_s", "macs", "params", "size_bytes", "peak_memory_bytes", "energy_mj"}
+    {"latency_ms", "throughput_per_s", "macs", "params", "size_bytes", "peak_memory_bytes", "energy_mj", *FOOTPRINT}
 )
 """Costs, of which ratios count."""
 

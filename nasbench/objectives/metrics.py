@@ -44,11 +44,16 @@ METRICS: dict[str, Metric] = {
     "peak_memory_bytes": Metric(
         "B", "min", "most bytes of activations that one image needs at a time, float32, batch norm folded"
     ),
+    "ram_bytes": Metric("B", "min", "RAM of the int8 network in TensorFlow Lite Micro: its arena, estimated"),
+    "flash_bytes": Metric("B", "min", "flash of the int8 network in TensorFlow Lite Micro: its file, estimated"),
     "energy_mj": Metric(
         "mJ", "min", "energy of one inference of the target device's batch, millijoules, measured; idle power included"
     ),
 }
 """What a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
+
+FOOTPRINT = ("ram_bytes", "flash_bytes")
+"""What a network takes on a microcontroller."""
 
 CAPACITY = frozenset({"macs", "params", "size_bytes"})
 """Costs that may be maximised nevertheless: as a stand-in for accuracy, which larger networks often have more of."""

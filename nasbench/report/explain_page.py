@@ -61,9 +61,7 @@ def bars_figure(result: Result) -> go.Figure:
     slowest = sorted(names, key=lambda name: -max(each.get(name, 0.0) for each in told))[:MANY]
     shown = [name for name in names if name in slowest]
     figure = figures.empty_figure(120 + 90 * len(told))
-    labels = [
-        f"{model['label']}<br>{units.significant(model['latency_ms']['median'])} ms" for model in result["models"]
-    ]
+    labels = [f"{model['label']}<br>{units.significant(model['call_ms'])} ms" for model in result["models"]]
     if len(told) > 1:
         labels = [f"{when}: {label}" for when, label in zip(("before", "after"), labels, strict=True)]
     for number, name in enumerate([*shown, *([REST] if len(names) > len(shown) else [])]):

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nasbench.report import figures
+from nasbench.report import figures, units
 from nasbench.report.page import write_page
 
 Entry = Mapping[str, Any]
@@ -84,5 +84,6 @@ def throughput_row(entry: Entry) -> dict[str, Any]:
         "median ms": f"{entry['latency_ms']['median']:.3f}",
         "p95 ms": f"{entry['latency_ms']['p95']:.3f}",
         "images/s": f"{entry['throughput_per_s']:,.0f}",
+        **{head: units.count(entry[key]) for key, head in units.WORTH.items() if key in entry},
         "": "picked" if entry.get("picked") else "",
     }

@@ -19,6 +19,8 @@ METRICS = {
     "size_bytes": ("size", "bytes"),
     "peak_memory_bytes": ("peak memory", "bytes"),
     "energy_mj": ("energy", "mJ"),
+    "ram_bytes": ("RAM of a microcontroller", "bytes"),
+    "flash_bytes": ("flash of a microcontroller", "bytes"),
     "val_miou_pct": ("validation mean IoU", "%"),
     "test_miou_pct": ("test mean IoU", "%"),
     "val_pixel_acc_pct": ("validation accuracy of pixels", "%"),
@@ -32,6 +34,9 @@ METRICS = {
     "val_loss": ("validation loss", ""),
     "train_loss": ("training loss", ""),
 }
+
+WORTH = {"images_per_dollar": "images/$", "images_per_joule": "images/J"}
+"""What a price or a counter of energy makes of a throughput, with the heads of columns."""
 
 
 def number(value: object) -> float | None:

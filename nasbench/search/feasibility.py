@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nasbench.evaluators.costs import LATENCY, ON_PAPER, paper_costs
 from nasbench.latency.calibration import NetworkPredictor
-from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.metrics import FOOTPRINT, Metrics
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import broken_limit
 from nasbench_registry import UserError
@@ -85,10 +85,11 @@ def check_feasible(
     if not limits:
         return None
     peak = any(each.metric == "peak_memory_bytes" for each in limits)
+    micro = any(each.metric in FOOTPRINT for each in limits)
 
     def known_costs(arch: Architecture) -> Metrics:
         model = fresh_model(space, arch, task, seed)
-        return paper_costs(model, task, predictor, arch=arch, batch=batch, peak=peak)
+        return paper_costs(model, task, predictor, arch=arch, batch=batch, peak=peak, micro=micro)
 
     hunt = _Hunt(space, limits, known_costs, np.random.default_rng(seed))
     found = hunt.sample() or hunt.descend(budget_s)

@@ -36,6 +36,9 @@ MEASURE_S = 0.6
 
 Failure = Literal["refused", "diverged", "failed"]
 
+Advise = Callable[[nn.Module, CompiledModel, Workbench], str | None]
+"""Of a network, its artefact and the bench: what was tried, in words; None if there was nothing to try."""
+
 log = logging.getLogger(__name__)
 
 
@@ -101,6 +104,7 @@ def run_recipe(
     teacher: nn.Module | None = None,
     skip_refused: bool = False,
     on_stage: Callable[[str], None] = lambda name: None,
+    advise: Advise | None = None,
 ) -> list[Stage]:
     """The stages from the searched network to the last step; only validation data and the device decide.
 
@@ -118,6 +122,7 @@ def run_recipe(
         teacher: of distillation; None is `model`.
         skip_refused: go on behind a step that is refused, as one recipe for several networks needs it.
         on_stage: called with the name of each stage before it begins.
+        advise: says what was tried on a stage that saved nothing, and what came of it; None tries nothing.
 
     Raises:
         OSError: the disk is full, or fails.
@@ -155,7 +160,7 @@ def run_recipe(
             if too_far is not None:
                 stage.accepted, stage.reason = False, too_far
             elif gate.must_save or gate.max_latency_ratio is not None:
-                _weigh(current, stage, step, bench, gate)
+                _weigh(current, stage, step, bench, gate, advise)
         stage.seconds = time.perf_counter() - started
         stages.append(stage)
         if stage.accepted:
@@ -181,7 +186,7 @@ def _without_model(name: str, before: Stage, step: Step, problem: Failure, reaso
     return Stage(name, None, before.network, before.steps, False, reason, 0.0, {}, step.options(), problem=problem)
 
 
-def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: GateConfig) -> None:
+def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: GateConfig, advise: Advise | None) -> None:
     """Measure what a step saved, and refuse it if it is too slow, or saved nothing though it promised something."""
     device = bench.device
     if device is None or not (device.times_networks and device.measures_many):
@@ -203,7 +208,10 @@ def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: Gate
         stage.reason = stage.saving.reason
     if stage.reason is not None:
         stage.accepted = False
-        stage.advice = step.advice
+        told = None
+        if advise is not None and isinstance(stage.model, nn.Module):
+            told = advise(stage.model, stage.deployed, bench)
+        stage.advice = "; ".join(part for part in (step.advice, told) if part) or None
 
 
 def measure_stages(

@@ -7,7 +7,7 @@ from torch import nn
 
 from nasbench_compression import CompiledModel, get_backend
 from nasbench_compression.compilation.onnxruntime_profile import module_name
-from nasbench_compression.compilation.profile import NoProfiler, is_product, product_macs
+from nasbench_compression.compilation.profiler import NoProfiler, is_product, product_macs
 from nasbench_compression.timing import take_turns
 
 CHANNELS, SIDE = 24, 16

@@ -11,6 +11,7 @@ from search_spaces import SPACES, Architecture, Task, check_space, get_space
 SMALL = {
     "darts": {"channels": 4, "layers": 3},
     "fbnet": {"width": 0.25, "head": 64},
+    "micro": {"widths": (8, 12), "stages": 2},
     "mobilenet_ofa": {"width": 0.25},
     "nasbench101": {"channels": 8, "modules": 1},
     "nasbench201": {"channels": 8, "cells": 1},

@@ -23,7 +23,7 @@ from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError, WorkFailed, one_of
 
 if TYPE_CHECKING:
-    from nasbench_compression.compilation.profile import Profiler
+    from nasbench_compression.compilation.profiler import Profiler
 
 Images = NDArray[np.float32]
 _WORDS = 400  # characters of what a compiler says that an error repeats
@@ -105,7 +105,7 @@ class CompiledModel(ABC):
         Raises:
             NoProfiler: the runtime has none that can be reached from here; the message says why.
         """
-        from nasbench_compression.compilation.profile import NoProfiler
+        from nasbench_compression.compilation.profiler import NoProfiler
 
         raise NoProfiler(f"backend {self.describe()['backend']!r} cannot be profiled: {self.why_not_profiled}.")
 

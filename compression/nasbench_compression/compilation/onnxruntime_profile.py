@@ -6,7 +6,6 @@ import functools
 import json
 import re
 import shutil
-import statistics
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from nasbench_compression.compilation.backend import Images
-from nasbench_compression.compilation.profile import BYTES, OperatorTime, Profiler, product_macs
+from nasbench_compression.compilation.profiler import BYTES, QUIET, OperatorTime, Profiler, product_macs
 from nasbench_compression.timing import TURN, take_turns
 
 COLD = 3  # first calls, which allocate
 CHAIN, RUNS = 64, 200  # operators that do next to nothing, and how often they run, to see what the profiler adds
-QUIET = 0.25
 LEAST = 0.1  # of what the profile says, which is left of an operator at least
 
 _CASTS = ("QuantizeLinear", "DequantizeLinear", "Cast", "DynamicQuantizeLinear")
@@ -50,7 +48,7 @@ class OnnxRuntimeProfiler(Profiler):
         self._session.run(None, self._inputs)
 
     def operators(self, call_s: float) -> list[OperatorTime]:
-        """See `Profiler`; of each operator the median over the calls."""
+        """See `Profiler`; of each operator what it takes in the quieter calls."""
         try:
             events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
             return _operators(events, self._optimized, self._artefact)
@@ -92,7 +90,7 @@ def _operator(
         precision = "int8"
     moved = sum(int(about.get(key) or 0) for key in ("activation_size", "output_size"))
     stored = sum(_size(shape) for shape in shapes) * BYTES[precision]
-    seconds = statistics.median(event["dur"] for event in told[COLD:] or told) * 1e-6
+    seconds = float(np.quantile([event["dur"] for event in told[COLD:] or told], QUIET)) * 1e-6
     one, each = _added_s()
     return OperatorTime(
         name=name,
@@ -141,7 +139,6 @@ def _seeming_s(inputs: int) -> float:
         calls = [lambda session=session: session.run(None, one) for session in sessions]
         turns = take_turns(calls, lambda turns, _: len(turns[0]) * TURN >= RUNS, turn=TURN)
         events = json.loads(Path(sessions[1].end_profiling()).read_text(encoding="utf-8"))
-    # In the quieter half of the calls, for noise would hit both, but not to the same part.
     seeming = float(np.quantile([event["dur"] for event in events if event.get("cat") == "Node"], QUIET)) * 1e-6
     return seeming - float(np.quantile(np.concatenate(turns[0]), QUIET)) / CHAIN
 

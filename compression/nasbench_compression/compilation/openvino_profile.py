@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from nasbench_compression.compilation.backend import Images
-from nasbench_compression.compilation.profile import BYTES, OperatorTime, Profiler, product_macs
+from nasbench_compression.compilation.profiler import BYTES, QUIET, OperatorTime, Profiler, product_macs
 
 _CASTS = ("FakeQuantize", "Convert")
 _TRUNCATED_S = 1e-6
@@ -19,7 +21,7 @@ class OpenVinoProfiler(Profiler):
     """The same model compiled again, with counters.
 
     The counters keep means, which what else the machine does draws up. So the means are scaled by how much longer than
-    the median call the mean call took meanwhile.
+    a quiet call the mean call took meanwhile.
 
     Args:
         compiled: with PERF_COUNT.
@@ -39,7 +41,7 @@ class OpenVinoProfiler(Profiler):
 
     def operators(self, call_s: float) -> list[OperatorTime]:
         """See `Profiler`."""
-        noise = median(self._calls) / fmean(self._calls)
+        noise = float(np.quantile(self._calls, QUIET)) / fmean(self._calls)
         return [
             _operator(node, info, noise)
             for node in self._compiled.get_runtime_model().get_ordered_ops()

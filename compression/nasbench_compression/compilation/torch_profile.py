@@ -6,14 +6,14 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from nasbench_compression.compilation.descriptors import descriptors_closed
-from nasbench_compression.compilation.profile import OperatorTime, Profiler, is_product
+from nasbench_compression.compilation.profiler import QUIET, OperatorTime, Profiler, is_product
 
 CALLS = 5  # in one run of the profiler, whose start and end take as long as many calls
 LEAST = 0.1  # of what the profile says, which is left of an operator at least
@@ -60,19 +60,16 @@ class TorchProfiler(Profiler):
         self._calls += [_below(event) for event in calls[1:]]  # the first one pays for the start of the profiler
 
     def operators(self, call_s: float) -> list[OperatorTime]:
-        """See `Profiler`; of each operator the median over the calls."""
+        """See `Profiler`; of each operator what it takes in the quieter calls."""
         last = self._calls[-1]
         alike = [call for call in self._calls if [each.name for each in call] == [each.name for each in last]]
         an_event = _event_s()
         made = []
         for index, event in enumerate(last):
-            told = [call[index].seconds - (call[index].inside + 0.5) * an_event for call in alike]
+            seconds = float(np.quantile([call[index].seconds for call in alike], QUIET))
             if not event.name.startswith(_FREE):
-                made.append(
-                    _operator(
-                        event, max(LEAST * median(call[index].seconds for call in alike), median(told)), self._precision
-                    )
-                )
+                own = max(LEAST * seconds, seconds - (event.inside + 0.5) * an_event)
+                made.append(_operator(event, own, self._precision))
         return made
 
 

@@ -13,9 +13,10 @@ from nasbench.deploy.advice import Subject, Suggestion, causes, measured, predic
 from nasbench.deploy.explain import Explained, Profile, compared, fitted
 from nasbench.deploy.layers import Layer, layers_of, located
 from nasbench.deploy.setting import Setting
+from nasbench.devices.device import Device
 from nasbench.devices.roofline import Roofline, measure_roofline
 from nasbench.report.explain_page import write_explain_page
-from nasbench_compression.compilation.profile import OperatorTime
+from nasbench_compression.compilation.profiler import OperatorTime
 from nasbench_registry import UserError
 from search_spaces import Task
 
@@ -53,7 +54,9 @@ def told(operators, call_ms, layers=(), precision="fp32", batch=1, names=None):
         for each in operators
     ]
     latency = SimpleNamespace(median=call_ms)
-    return Profile(latency, explained, None, known, Setting.of("onnxruntime", precision, batch=batch), {}, 1, ROOF)
+    return Profile(
+        latency, call_ms / 1000, explained, None, known, Setting.of("onnxruntime", precision, batch=batch), {}, 1, ROOF
+    )
 
 
 def test_an_operator_is_bound_by_the_roof_that_it_is_near():
@@ -198,6 +201,19 @@ def test_every_cause_has_a_suggestion_where_it_can_be_removed():
     subject = Subject(network(), Task((3, 8, 8), 10), profile.setting, None, profile)
     found = {each.cause for each in suggestions(subject)}
     assert {"call overhead", "awkward widths", "zeros", "arithmetic", "layouts"} <= found
+
+
+def test_a_recipe_is_told_what_was_tried(monkeypatch):
+    monkeypatch.setattr(advice, "SECONDS", 0.05)
+    images = torch.zeros(4, 3, 8, 8)
+    bench = SimpleNamespace(device=Device("onnxruntime"), task=Task((3, 8, 8), 10), calibration=lambda: images)
+    compiled = bench.device.compile(network(), bench.task)
+    found = [Suggestion("awkward widths", "round_to: 8", lambda: (bench.device.compile(network(), bench.task), 1), 0.5)]
+    monkeypatch.setattr(advice, "suggestions", lambda subject: found)
+    told = advice.tried_in_words(network(), compiled, bench)
+    assert told.startswith("tried on it, in turn: round_to: 8: ") and "of its time (" in told
+    monkeypatch.setattr(advice, "suggestions", lambda subject: [])
+    assert advice.tried_in_words(network(), compiled, bench) is None
 
 
 def test_more_than_one_shape_is_refused():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from nasbench.cli.benchmark import _worth
 from nasbench.deploy.streams import measure_streams
 from nasbench.models.build import SpaceBuild
 from nasbench_compression.compilation.child import ChildError
@@ -31,23 +32,36 @@ def stored(tmp_path_factory):
 
 def test_an_entry_for_each_batch_and_number_of_threads(nasbench, stored, tmp_path):
     words = ("--batch", "1,4", "--threads", "1,2", "--seconds", "0.02", "--backend", "onnxruntime")
-    code, out, _ = nasbench("benchmark", stored, *words, "--max-latency-ms", "10000", "--html", "page.html", "--json")
+    more = ("--max-latency-ms", "10000", "--dollars-per-hour", "0.5", "--html", "page.html", "--json")
+    code, out, _ = nasbench("benchmark", stored, *words, *more)
     entries = json.loads(out)
     assert code == 0
     assert [(each["threads"], each["batch"]) for each in entries] == [(1, 1), (1, 4), (2, 1), (2, 4)]
     for each in entries:
         assert each["protocol"]["batch"] == each["batch"] and each["protocol"]["threads"] == each["threads"]
         assert each["throughput_per_s"] == pytest.approx(1000 * each["batch"] / each["latency_ms"]["median"])
+        assert each["images_per_dollar"] == pytest.approx(3600 / 0.5 * each["throughput_per_s"])
     best = max(entries, key=lambda each: each["throughput_per_s"])
     assert [each for each in entries if each["picked"]] == [best]
     page = (tmp_path / "page.html").read_text()
-    assert "images a second" in page and "picked" in page
+    assert "images a second" in page and "picked" in page and "images/$" in page
 
 
 def test_nothing_is_picked_where_nothing_is_fast_enough(nasbench, stored):
     words = ("--seconds", "0.02", "--backend", "onnxruntime", "--max-latency-ms", "0.000001")
     code, out, _ = nasbench("benchmark", stored, *words)
     assert code == 0 and "nothing has a p95 of 1e-06 ms" in out
+
+
+def test_images_for_a_joule_are_those_of_a_batch():
+    entry = {"batch": 8, "throughput_per_s": 10.0, "energy": {"energy_mj": 4.0}}
+    assert _worth(entry, None) == {"images_per_joule": 2000.0}
+    assert _worth({"batch": 8, "throughput_per_s": 10.0}, None) == {}
+
+
+def test_a_price_that_is_none_is_refused(nasbench, stored):
+    code, _, err = nasbench("benchmark", stored, "--dollars-per-hour", "0")
+    assert code == 2 and "--dollars-per-hour is 0" in err
 
 
 def test_streams_ask_at_the_same_time(nasbench, stored):

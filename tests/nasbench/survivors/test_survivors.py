@@ -290,6 +290,17 @@ class TestSavings:
         assert pruned.accepted and [step.name for step, _ in pruned.steps] == ["prune"]
         assert pruned.saving.bytes[1] < 0.8 * pruned.saving.bytes[0] == 0.8 * stored_bytes(searched)
 
+    def test_what_was_tried_on_it_stands_beside_the_advice(self, searched, on_device, untouched) -> None:
+        asked = []
+
+        def advise(network, compiled, bench):
+            asked.append((network, compiled, bench.device.runtime))
+            return "tried on it, in turn: less"
+
+        _, slowed = run_recipe(searched, Recipe((Slow(),)), on_device, LENIENT, advise=advise)
+        assert slowed.advice == "set repeats: 0; tried on it, in turn: less"
+        assert asked == [(slowed.model, slowed.deployed, "eager")]
+
     def test_where_nothing_was_promised_or_asked_for_it_stays(self, searched, bench, on_device, untouched) -> None:
         class Honest(Slow):
             saves: ClassVar[bool] = False

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from nasbench_registry import UserError
 
+QUIET = 0.25
+"""What calls are read at, of all: other work only slows a call down, so the quieter ones show what it takes itself."""
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 """Of a number, by what an operator computes in."""
 
@@ -60,7 +62,7 @@ class Profiler(ABC):
         """What the calls told, in the order in which operators run; the profiler is closed.
 
         Args:
-            call_s: median seconds of a call without the profiler, made in turn with those under it.
+            call_s: seconds of a call without the profiler, at `QUIET` of those made in turn with those under it.
         """
 
 
