@@ -24,6 +24,9 @@ def build_table(
     ] = None,
     recipes: Annotated[str, typer.Option(help="Of each network: all, or a number, drawn once for all.")] = "all",
     first: Annotated[int, typer.Option(min=0, help="Networks to leave out at the beginning, for another part.")] = 0,
+    repeat: Annotated[
+        int, typer.Option(min=0, help="Rows to measure a second time; the card says how far they differ.")
+    ] = 0,
     merge: Annotated[
         list[Path] | None,
         typer.Option(help="A part that was built before; give several. Nothing is measured.", show_default=False),
@@ -58,6 +61,7 @@ def build_table(
             networks=networks,
             recipes=None if recipes == "all" else int(recipes),
             first=first,
+            repeat=repeat,
             code_folder=code_folder,
             command=typed(),
             callback=progress,

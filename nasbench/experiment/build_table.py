@@ -8,6 +8,7 @@ import math
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ IN_TURN = "all artefacts of a network timed in turn, in one run"
 BESIDE = "beside three networks of the calibration, whose slowdown is taken out; the median in the quietest turns"
 ALONE = "the median of all timed calls"
 ENDING = ".run"
+NOISE = "noise.json"  # in the run folder: what rows differ by that were measured twice
+OF_ONE_NETWORK = 4  # of these rows
 MADE_WITH = ("machine", "system", "cores", "python", "torch", "onnxruntime", "nasbench-framework")
 
 
@@ -114,6 +117,7 @@ def build_table(
     networks: int,
     recipes: int | None = None,
     first: int = 0,
+    repeat: int = 0,
     code_folder: Path,
     command: str = "",
     callback: Callback | None = None,
@@ -131,6 +135,7 @@ def build_table(
         recipes: how many recipes of each network, drawn once for all, of which the first changes nothing if the first
             options do; None takes all. Without choices in the recipe there is one row a network.
         first: networks that are left out at the beginning, for another part.
+        repeat: rows that are measured a second time, from another seed; the card says how far they differ.
         code_folder: where a user's own code lies.
         command: by which it was called.
         callback: hears how it goes.
@@ -146,8 +151,41 @@ def build_table(
     points = recipe_points(prepared, recipes, experiment.seed)
     chosen = in_order(prepared.network_space, first + networks, experiment.seed)[first:]
     prefixes = [[_joined(prepared, network, point) for point in points] for network in chosen]
-    total = sum(map(len, prefixes))
-    asked = asked.model_copy(update={"search": asked.search.model_copy(update={"candidates": max(1, total)})})
+    plan = {"recipes": [None if point is None else list(point.picks) for point in points], "first": first}
+    call = _Call(code_folder, command, callback or Callback())
+    made = _measure(prepared, out, prefixes, plan, call)
+    if repeat:
+        folder = RunFolder(out.with_suffix(ENDING))
+        again = _repeated(prepared, made, repeat)
+        other = asked.model_copy(update={"seed": asked.seed + 1})
+        second = dataclasses.replace(prepared, experiment=other)
+        plan = {"recipes": [list(arch.picks) for archs in again for arch in archs], "first": 0}
+        repeated = _measure(second, folder.path / "repeats.parquet", again, plan, call)
+        write_json(folder.path / NOISE, noise_between(made, repeated))
+        made = write_table(out, made.rows, {**made.card, "noise": read_json(folder.path / NOISE, "delete it")})
+    return made
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Where a user's own code lies, the command, and who hears how it goes."""
+
+    code_folder: Path
+    command: str
+    heard: Callback
+
+
+def _measure(
+    prepared: Prepared,
+    out: Path,
+    prefixes: Sequence[Sequence[Architecture]],
+    plan: Mapping[str, Any],
+    call: _Call,
+) -> BuiltTable:
+    """Evaluate these architectures, those that share a network together, and write them."""
+    asked, heard = prepared.experiment, call.heard
+    budget = asked.search.model_copy(update={"candidates": max(1, sum(map(len, prefixes)))})
+    asked = asked.model_copy(update={"search": budget})
 
     def listed(space: Any) -> Controller:
         return Listed(space, prefixes)
@@ -156,10 +194,9 @@ def build_table(
         prepared, experiment=asked, brought=dataclasses.replace(prepared.brought, controller=listed)
     )
     folder = RunFolder(out.with_suffix(ENDING))
-    heard = callback or Callback()
-    start_run(folder, asked, code_folder, command, may_change=True)
+    start_run(folder, asked, call.code_folder, call.command, may_change=True)
     with folder.locked():
-        _same_plan(folder, points, first)
+        _same_plan(folder, plan)
         begin_or_check(prepared, folder)
         calibration = None if prepared.problem is None else calibration_of(prepared, folder, heard)
         evaluator = prepared.evaluator(folder, calibration)
@@ -167,7 +204,7 @@ def build_table(
         if isinstance(evaluator, Compressed):
             evaluator.estimator = None  # latencies are measured when all artefacts of a network are there
         study = prepared.study(folder, evaluator)
-        writer = _Writer(prepared, folder, out, study, evaluator, beside, heard, len(points))
+        writer = _Writer(prepared, folder, out, study, evaluator, beside, heard, max(map(len, prefixes), default=1))
         writer.catch_up()
         evaluator.begin(heard)
         try:
@@ -175,6 +212,45 @@ def build_table(
         finally:
             writer.write()
     return read_table(out)
+
+
+def _repeated(prepared: Prepared, made: BuiltTable, count: int) -> list[list[Architecture]]:
+    """Rows of a table that are measured again: four of each of a few networks, so many or a few more."""
+    done = made.rows[made.rows["status"] == "done"]
+    rng = np.random.default_rng([prepared.experiment.seed, ORDER, 2])
+    names = done["network"].drop_duplicates().to_numpy()
+    chosen = rng.permutation(names)[: max(1, math.ceil(count / OF_ONE_NETWORK))]
+    space, again = prepared.space, list[list[Architecture]]()
+    for name in chosen.tolist():
+        own = [tuple(map(int, picks)) for picks in done["picks"][done["network"] == name]]
+        places = rng.permutation(len(own))[:OF_ONE_NETWORK]
+        again.append([Architecture(space.name, own[place]) for place in places.tolist()])
+    return again
+
+
+def noise_between(made: BuiltTable, repeated: BuiltTable) -> dict[str, Any]:
+    """What a metric differs by where a row is measured again from another seed, in another run.
+
+    Returns:
+        `rows`, and by metric `std`, the standard deviation of one measurement, and `relative`, that of its logarithm
+        where all values are above 0.
+    """
+    both = made.rows.merge(repeated.rows, on=["network", "recipe"], suffixes=("", "_again"))
+    both = both[(both["status"] == "done") & (both["status_again"] == "done")]
+    noise: dict[str, Any] = {}
+    names = [*made.metrics, *(name for name in SECONDS if name in made.rows)]
+    for name in names:
+        if f"{name}_again" not in both:
+            continue
+        pairs = both[[name, f"{name}_again"]].dropna().to_numpy(float)
+        if not len(pairs):
+            continue
+        positive = bool((pairs > 0).all())
+        noise[name] = {
+            "std": float(np.sqrt(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2) / 2)),
+            "relative": float(np.sqrt(np.mean(np.log(pairs[:, 0] / pairs[:, 1]) ** 2) / 2)) if positive else None,
+        }
+    return {"rows": len(both), "what": "another seed of weights and training, another run", "metrics": noise}
 
 
 def measuring(experiment: Experiment) -> Experiment:
@@ -257,16 +333,16 @@ def _joined(prepared: Prepared, network: Architecture, point: Architecture | Non
     return network if joint is None or point is None else joint.canonical(joint.join([network, point]))
 
 
-def _same_plan(folder: RunFolder, points: Sequence[Architecture | None], first: int) -> None:
+def _same_plan(folder: RunFolder, plan: Mapping[str, Any]) -> None:
     """Keep which rows a table has, or refuse others: those that were measured would stand in another order."""
-    plan = {"recipes": [None if point is None else list(point.picks) for point in points], "first": first}
     file = folder.path / "table.json"
     if file.exists():
         before = read_json(file, f"delete {folder.name} to begin again", ("recipes", "first"))
         if before != plan:
             raise UserError(
                 f"{folder.name} builds a table of {len(before['recipes'])} recipes from network {before['first']} on, "
-                f"and now {len(points)} from network {first} are asked for; take another --out, and --merge the parts."
+                f"and now {len(plan['recipes'])} from network {plan['first']} are asked for; take another --out, and "
+                f"--merge the parts."
             )
     else:
         write_json(file, plan)
@@ -398,6 +474,7 @@ class _Writer(Callback):
 
     def _card(self, rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
         asked = self.prepared.experiment.model_dump(mode="json")
+        noise = self.folder.path / NOISE
         about = environment(self.prepared.experiment.seed, self.folder.code_folder(), "", processor_name())
         return {
             "format": FORMAT,
@@ -419,6 +496,7 @@ class _Writer(Callback):
             "training": asked["training"],
             "device": asked["device"],
             "experiment": asked,
+            **({"noise": read_json(noise, "delete it")} if noise.exists() else {}),
             "built": [{key: about[key] for key in MADE_WITH}],
         }
 

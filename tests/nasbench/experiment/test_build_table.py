@@ -107,6 +107,27 @@ def test_more_networks_go_on_behind_those_that_are_there_and_parts_make_a_whole(
     assert len(merge([more, first])[0]) == 9, "a row that both have counts once"
 
 
+def test_rows_measured_again_say_how_far_numbers_differ(tmp_path):
+    count = 0
+
+    def evaluate(candidate):
+        nonlocal count
+        count += 1
+        return {"val_f1": 10.0 + candidate.seed % 2, "latency_ms": 2.0 if count > 8 else 1.0}
+
+    brought, experiment = Brought(space=Squares(), evaluate=evaluate), numbers()
+    options = {"networks": 8, "repeat": 5, "code_folder": tmp_path, "brought": brought}
+    made = build_table(experiment, tmp_path / "a.parquet", **options)
+    noise = made.card["noise"]
+    assert noise["rows"] == 2, "a row a network, and five rows are of two networks"
+    assert noise["metrics"]["latency_ms"]["std"] == pytest.approx(np.sqrt(0.5))
+    assert noise["metrics"]["latency_ms"]["relative"] == pytest.approx(np.log(2) * np.sqrt(0.5))
+    assert len(made.rows) == 8 and read_table(made.path).card["noise"] == noise
+    assert count == 10
+    build_table(experiment, tmp_path / "a.parquet", **options | {"repeat": 0, "networks": 9})
+    assert read_table(made.path).card["noise"] == noise, "a longer table still knows it"
+
+
 def test_parts_of_other_tables_are_refused(tmp_path):
     first = build_squares(tmp_path / "a.parquet", 3)
     other = replace(first, card={**first.card, "seed": 1})
