@@ -14,7 +14,7 @@ search: $(VENV)/run.stamp
 	$(VENV)/bin/nasbench search experiments/quickstart.yaml
 
 # The slow tests start several processes of their own, so they come one after another; they run if fast ones failed, too.
-test: lint
+test: lint $(VENV)/docs.stamp
 	export OMP_NUM_THREADS=1; failed=0; \
 	$(PY) -m pytest -m "not slow and not sweep" -n 2 --dist loadfile --max-worker-restart=0 --durations=25 || failed=1; \
 	$(PY) -m pytest -m "slow and not sweep" --durations=25 || failed=1; \

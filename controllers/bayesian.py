@@ -29,7 +29,7 @@ class Observed:
     Attributes:
         archs: n known architectures; what is running comes last.
         points: their features.
-        values: of those that are not running.
+        values: number of those that are not running.
     """
 
     archs: list[Architecture]
@@ -62,7 +62,7 @@ class Bayesian(CandidateController):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         initial: architectures drawn uniformly before the first model.
         pool: candidates in a large space.
         points: most outcomes that the process sees at a time; time and memory grow with it.

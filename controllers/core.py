@@ -97,7 +97,7 @@ class Controller(ABC):
 
     Args:
         space: what is searched.
-        seed: of every random choice; the same seed and the same outcomes give the same proposals.
+        seed: random seed of every random choice; the same seed and the same outcomes give the same proposals.
     """
 
     name: ClassVar[str]

@@ -69,7 +69,7 @@ class EHVI(CandidateController):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         initial: architectures drawn uniformly before the first model.
         pool: candidates in a large space.
         points: most outcomes that the processes see at a time; time and memory grow with it.

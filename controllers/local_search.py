@@ -25,7 +25,7 @@ class LocalSearch(Controller):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         initial: random architectures of a start, the best of which is climbed from; the paper describes 1, the
             authors' code draws 10.
         first_improvement: move to the first neighbour that is better, without waiting for the others.

@@ -33,7 +33,7 @@ class NSGA2(Controller):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         population: how many survive a generation.
         crossover: probability that a child has two parents.
         mutation: probability that a child is mutated.

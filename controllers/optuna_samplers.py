@@ -170,7 +170,7 @@ class OptunaTPE(OptunaController):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         n_startup_trials: uniform draws before there is a model.
         n_ei_candidates: draws of which the best is proposed.
     """
@@ -209,7 +209,7 @@ class OptunaGP(OptunaController):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         n_startup_trials: uniform draws before there is a model.
     """
 
@@ -234,8 +234,8 @@ class OptunaNSGA2(OptunaController):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
-        population_size: of a generation.
+        seed: random seed of every random choice.
+        population_size: size of a generation.
         mutation_prob: probability that a decision is drawn anew; by default 1 / number of decisions.
         crossover_prob: probability that a child has two parents.
         swapping_prob: probability that a decision comes from the second of them.
@@ -293,8 +293,8 @@ class OptunaNSGA3(OptunaNSGA2):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
-        population_size: of a generation.
+        seed: random seed of every random choice.
+        population_size: size of a generation.
         mutation_prob: probability that a decision is drawn anew; by default 1 / number of decisions.
         crossover_prob: probability that a child has two parents.
         swapping_prob: probability that a decision comes from the second of them.

@@ -29,13 +29,13 @@ class PPO(Controller):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         hidden: size of the LSTM.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         batch: outcomes of an update.
         epochs: steps of an update.
         clip: how far the ratio may move from 1 before its gradient ends, between 0 and 1.
-        baseline_decay: of the moving average, from 0 to below 1.
+        baseline_decay: decay of the moving average, from 0 to below 1.
         entropy: weight of the entropy bonus, 0 or more.
     """
 

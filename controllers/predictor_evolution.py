@@ -32,7 +32,7 @@ class PredictorEvolution(Controller):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         initial: architectures drawn uniformly before the first generation.
         parents: how many of the best have children.
         children: candidates of a proposal.

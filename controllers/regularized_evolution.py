@@ -22,7 +22,7 @@ class RegularizedEvolution(Controller):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         population: how many members live at a time.
         tournament: how many are drawn, with replacement, to find a parent.
     """

@@ -27,11 +27,11 @@ class Reinforce(Controller):
 
     Args:
         space: what is searched.
-        seed: of every random choice.
+        seed: random seed of every random choice.
         policy: `lstm`, in which a choice depends on the earlier ones, or `table`, in which it does not.
         hidden: size of the LSTM.
-        learning_rate: of Adam.
-        baseline_decay: of the moving average, from 0 to below 1.
+        learning_rate: learning rate of Adam.
+        baseline_decay: decay of the moving average, from 0 to below 1.
         entropy: weight of the entropy bonus, 0 or more.
     """
 

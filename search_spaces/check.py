@@ -41,7 +41,7 @@ def check_space(
     Args:
         space: the space.
         task: what the networks are built for.
-        seed: of the samples.
+        seed: random seed of the samples.
         networks: further checks of a network of middling size; each yields sentences.
         on_check: called with the name of each part of the suite before it begins.
     """

@@ -75,7 +75,7 @@ class DARTS(EdgeSpace):
     Args:
         network: "evaluation" for the 36 channels and 20 layers that the paper trains on CIFAR-10 after the search, or
             "search" for the 16 channels and 8 layers that it searches with. (Its ImageNet network has 48 and 14.)
-        channels: of the first cells, instead of those of `network`.
+        channels: channels of the first cells, instead of those of `network`.
         layers: number of cells, instead of that of `network`.
     """
 
@@ -357,7 +357,7 @@ class CellShape(NamedTuple):
 
     Attributes:
         widths: channels of the two inputs.
-        channels: of each node.
+        channels: channels of each node.
         reduction: whether operations on the inputs have stride two.
         halved: whether the first input is twice as large as the second.
     """
@@ -382,7 +382,7 @@ class DARTSNetwork(nn.Module):
 
     Args:
         make_cell: gives the "normal" or the "reduce" cell of a shape.
-        channels: of the first cells.
+        channels: channels of the first cells.
         layers: number of cells.
         task: what the network is for.
     """

@@ -32,7 +32,7 @@ class MLP(SearchSpace):
         blocks: "plain", "residual".
         depths: how many blocks a network may have.
         widths: values between the blocks.
-        expansions: of the layer inside of a residual block, as multiples of the width.
+        expansions: expansions of the layer inside of a residual block, as multiples of the width.
         dropout: share of the values that is dropped in training, from 0 to below 1.
     """
 

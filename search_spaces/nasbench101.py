@@ -59,7 +59,7 @@ class NASBench101(SearchSpace):
     """The cells of NAS-Bench-101, written ``operation(inputs)|...|output(inputs)``; 423,624 of them are distinct.
 
     Args:
-        channels: of the stem and of the first stack; the paper uses 128.
+        channels: channels of the stem and of the first stack; the paper uses 128.
         stacks: groups of cells of one resolution; the paper uses 3.
         modules: cells in each stack; the paper uses 3.
         vertices: most vertices of a cell, input and output included, from 2 to 7; the paper uses 7.
@@ -264,7 +264,8 @@ class NASBench101(SearchSpace):
 
         Args:
             matrix: square; 1 at [a][b] where vertex b reads vertex a, and nothing on and below the diagonal.
-            operations: of all vertices; the first is the input's and the last the output's, and neither is read.
+            operations: operations of all vertices; the first is the input's and the last the output's, and neither is
+                read.
 
         Raises:
             UserError: that is no cell of this space.

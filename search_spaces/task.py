@@ -18,9 +18,9 @@ class TensorSpec:
     """One tensor that a network takes or gives.
 
     Attributes:
-        shape: of one example, without the batch.
+        shape: shape of one example, without the batch.
         dtype: its name in torch, such as float32, or int64 for tokens and categories.
-        values: of whole numbers: they go from 0 to `values` - 1.
+        values: number of whole numbers: they go from 0 to `values` - 1.
     """
 
     shape: tuple[int, ...]
@@ -106,8 +106,8 @@ class Task:
         """Inputs for so many examples, a tensor for each input of the network.
 
         Args:
-            count: of the batch.
-            seed: of normal numbers, or whole ones below their limit; None gives zeros.
+            count: number of the batch.
+            seed: random seed of normal numbers, or whole ones below their limit; None gives zeros.
         """
         import torch
 

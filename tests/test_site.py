@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs/make"))
 
+pytest.importorskip("griffe", reason="the packages of the site are missing; run: make docs")
+
 import docstrings  # noqa: E402  # the folder of the site is no package
 import keys  # noqa: E402
 import messages  # noqa: E402

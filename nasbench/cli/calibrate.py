@@ -52,7 +52,7 @@ def calibrate(
         str | None, typer.Option(help="C,H,W of the images, in place of a data set.", show_default=False)
     ] = None,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes, with --input-shape.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the sample and of the weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample and of the weights.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder to keep it in [calibrations/SPACE-DEVICE-RUNTIME].", show_default=False)
     ] = None,

@@ -15,7 +15,7 @@ def check_space(
     input_shape: InputShape = "3,32,32",
     classes: Classes = 10,
     option: SpaceOptions = None,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the samples.")] = 0,
     json: Json = False,
 ) -> None:
     """Check that a search space keeps the contract; say what is wrong with it."""

@@ -24,7 +24,7 @@ def compress(
         Path, typer.Argument(help="A YAML list of steps, or a file with a key recipe.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="Folder for the stages.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     runtime: Annotated[str, typer.Option(help="The backend that stages are measured with.")] = "eager",
     gpu: Annotated[bool, typer.Option("--gpu", help="Fine-tune and judge on the GPU.")] = False,
     accept_changed_code: AcceptChangedCode = False,

@@ -27,19 +27,19 @@ def elastic(
     resolutions: Annotated[
         str, typer.Option(help="Sides in pixels that images may be made smaller to, such as 24,28.", show_default=False)
     ] = "",
-    importance: Annotated[str, typer.Option(help="Of channels, as in the step prune.")] = "l2",
+    importance: Annotated[str, typer.Option(help="Importance of channels, as in the step prune.")] = "l2",
     exclude: Annotated[
         list[str] | None, typer.Option(help="A module, or a pattern of names, whose layers stay whole.")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of training [those of the model's training].", show_default=False)
+        int | None, typer.Option(min=1, help="Epochs of training [those of the model's training].", show_default=False)
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of training [that of the model's training].", show_default=False)
+        float | None, typer.Option(help="Learning rate of training [that of the model's training].", show_default=False)
     ] = None,
     sampling: Annotated[str, typer.Option(help="Networks of a step: sandwich | uniform | fair")] = "sandwich",
     device: Annotated[str, typer.Option(help="Where it is trained: cpu | cuda")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:

@@ -47,7 +47,7 @@ def import_(
     mean: Annotated[
         str | None,
         typer.Option(
-            help="Of each channel of images in 0..1, as the weights know them: 0.485,0.456,0.406 "
+            help="Mean of each channel of images in 0..1, as the weights know them: 0.485,0.456,0.406 "
             "[what the network says itself, else that of the training images].",
             show_default=False,
         ),
@@ -57,7 +57,7 @@ def import_(
         str | None,
         typer.Option(help="C,H,W, where there are no data and the network does not say it.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the weights that the function draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the weights that the function draws.")] = 0,
     json: Json = False,
 ) -> None:
     """Make a model folder of a network from outside: a function that builds it, weights, data.

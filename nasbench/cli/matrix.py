@@ -37,14 +37,16 @@ def matrix(
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32 | fp16 | bf16 | int8 [all that a backend has].", show_default=False)
     ] = None,
-    epochs: Annotated[int, typer.Option(min=0, help="Of fine-tuning, for the variants that train.")] = 3,
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning, for the variants that train.")] = 3,
     images: Annotated[int, typer.Option(min=1, help="Validation images to judge on, at most.")] = 2000,
     test: Annotated[bool, typer.Option("--test", help="Judge on as many test images, too.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one call.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Of timing, for a cell and as much for eager.")] = 0.5,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Seconds of timing for a cell, and as many for eager.")
+    ] = 0.5,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a cell is given up.")] = 300.0,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:

@@ -29,12 +29,12 @@ def sensitivity(
     ratios: Annotated[str, typer.Option(help="Shares of the channels to remove.")] = "0.25,0.5,0.75",
     shares: Annotated[str, typer.Option(help="Shares of the weights that a decomposition keeps.")] = "0.75,0.5,0.25",
     bits: Annotated[str, typer.Option(help="Bits of the weights; inputs are not rounded.")] = "8,6,4,3,2",
-    importance: Annotated[str, typer.Option(help="Of channels, as in the step prune.")] = "l2",
-    method: Annotated[str, typer.Option(help="Of decomposition: cp | tucker | tt | svd.")] = "svd",
+    importance: Annotated[str, typer.Option(help="Importance of channels, as in the step prune.")] = "l2",
+    method: Annotated[str, typer.Option(help="Method of decomposition: cp | tucker | tt | svd.")] = "svd",
     images: Annotated[
         int | None, typer.Option(min=1, help="Validation images to judge on [all].", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Draw it in this page.", show_default=False)] = None,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,

@@ -31,16 +31,18 @@ def tune(
     device: Annotated[str, typer.Option(help="Where it will run: this machine's cpu.")] = "cpu",
     goal: Annotated[str, typer.Option(help="latency | throughput")] = "latency",
     max_acc_drop_pct: Annotated[float, typer.Option(min=0, help="Points of accuracy that may be lost.")] = 1.0,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Of one call, at most.", show_default=False)] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Largest latency of a call, ms.", show_default=False)
+    ] = None,
     max_threads: Annotated[int, typer.Option(min=1, help="Threads of one call, at most.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
     backend: Annotated[
         list[str] | None, typer.Option(help="A backend; may be given again [all].", show_default=False)
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Validation images to judge on, at most.")] = 2000,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Of timing, for each model in a trial.")] = 0.5,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Seconds of timing for each model in a trial.")] = 0.5,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a trial is given up.")] = 300.0,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:

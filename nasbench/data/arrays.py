@@ -42,8 +42,9 @@ def arrays(
         path: the file.
         val_share: share of the examples that validates.
         test_share: share that tests.
-        split_seed: of the division, which treats each class alike.
-        kind: of the targets: "classes", "masks" (n, h, w), or "values" (n, ...) for regression; the problem sets it.
+        split_seed: random seed of the division, which treats each class alike.
+        kind: kind of the targets: "classes", "masks" (n, h, w), or "values" (n, ...) for regression; the problem sets
+            it.
 
     Raises:
         UserError: the file, a tensor or a share is not as described.

@@ -45,10 +45,10 @@ def huggingface(
         channels: 3 for colour, 1 for grey.
         val_share: share of the examples that validates, where no split does.
         test_share: share that tests, where no split does.
-        split_seed: of the division.
+        split_seed: random seed of the division.
         background: grey level behind transparent pixels, from 0 (black) to 1 (white).
         resize: as in the data set image_folder.
-        kind: of the targets; None goes by their type.
+        kind: kind of the targets; None goes by their type.
 
     Raises:
         UserError: the package is not installed, the folder holds no data set, a column is not there or is of no use, or

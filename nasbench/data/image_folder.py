@@ -41,7 +41,7 @@ def image_folder(
         channels: 3 for colour, 1 for grey.
         val_share: share of the images that validates, where no folder does.
         test_share: share that tests, where no folder does.
-        split_seed: of the division, which treats each class alike.
+        split_seed: random seed of the division, which treats each class alike.
         background: grey level behind transparent pixels, from 0 (black) to 1 (white).
         resize: what becomes of an image of another shape: its middle ("crop"), all of it on the background ("pad"), or
             all of it distorted ("stretch").

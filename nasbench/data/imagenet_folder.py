@@ -45,7 +45,7 @@ def imagenet_folder(
         words: a file with a synset and its words in each line, ``n01440764 tench, Tinca tinca``; None takes one of the
             usual name below `path`, or the development kit, and else the synsets name the classes.
         val_share: share of the training images that validates.
-        split_seed: of this division, which treats each class alike.
+        split_seed: random seed of this division, which treats each class alike.
         resize: as in the data set image_folder.
 
     Raises:

@@ -40,8 +40,8 @@ def tabular(
         columns: that are looked at; None are all others.
         val_share: share of the rows that validates.
         test_share: share that tests, where no file does.
-        split_seed: of the division.
-        kind: of the targets; None goes by their type: texts and whole numbers are classes, others are values.
+        split_seed: random seed of the division.
+        kind: kind of the targets; None goes by their type: texts and whole numbers are classes, others are values.
 
     Raises:
         UserError: a file or a column is not there, a value is missing, or a column cannot be made numbers.

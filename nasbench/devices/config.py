@@ -18,7 +18,7 @@ class DeviceConfig(Strict):
         batch: images in one inference.
         runtime: the compilation backend that runs a candidate: what would be deployed, not only eager PyTorch.
         file: the CSV file of a table, or a published table by name, such as hw_nasbench/cifar10/edgegpu.
-        command: of device command; ``{model}`` is the file that it measures.
+        command: what the device `command` runs; ``{model}`` stands for the file that it measures.
         timeout_s: seconds after which that command has failed.
         latency: `predicted` fits a predictor on measured architectures before the search; `measured` measures each
             candidate, which is only sound with one worker.

@@ -40,20 +40,20 @@ class SupernetConfig(Strict):
     """The options of the evaluator `supernet`.
 
     Attributes:
-        folder: of a trained supernet; null trains shared weights of the space in the run folder. An elastic space
-            has its supernet.
+        folder: folder of a trained supernet; null trains shared weights of the space in the run folder. An elastic
+            space has its supernet.
         epochs: that shared weights are trained for; null is training.epochs.
-        learning_rate: of shared weights; null is training.learning_rate.
+        learning_rate: learning rate of shared weights; null is training.learning_rate.
         sampling: which networks of the space are trained in a step: sandwich, uniform or fair.
         kernels: whether small kernels are the middle of large ones (shared), or have weights of their own (separate).
         examples: validation examples that candidates are judged on; null is all.
         calibration_inputs: training inputs that statistics of batch norm are taken from anew for each candidate.
         afterwards: what survivors go through: finetune trains them on from the shared weights, scratch from fresh ones,
             shared leaves them as they are.
-        after_epochs: of that training; null is training.epochs.
+        after_epochs: epochs of that training; null is training.epochs.
         check: networks that are trained alone when the search is over, to see whether the shared weights rank as they
             do; 0 trains none.
-        check_epochs: of each of them; null is training.epochs.
+        check_epochs: epochs of each of them; null is training.epochs.
     """
 
     folder: str | None = None

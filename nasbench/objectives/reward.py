@@ -23,8 +23,8 @@ class WeightedProduct(Strict):
     """MnasNet's reward: the metric to maximise times (metric / target) ** exponent for each target.
 
     Attributes:
-        target: of each metric. Of one of which more is better, such as throughput, the ratio is turned round, so that
-            the same exponents reward what is better.
+        target: the target of each metric. Where more is better, such as for throughput, the ratio is turned round, so
+            that the same exponents reward what is better.
         exponent: one number, -0.07 is the paper's soft constraint; or two, its alpha for candidates that meet the
             target and its beta for the others: [0, -1] is its hard constraint. From `STEEPEST` to 0.
     """

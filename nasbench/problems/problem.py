@@ -69,7 +69,7 @@ class Problem(ABC):
         Args:
             network: what is trained.
             epochs: how many; None is the full budget of the problem.
-            seed: of every random choice.
+            seed: random seed of every random choice.
             device: cpu or cuda.
             report: called after each epoch; False ends the training.
             loss: (inputs, outputs, targets) -> scalar tensor, in place of that of the problem.

@@ -42,7 +42,7 @@ class Supervised(Problem):
     """Examples with targets. A subclass says what the loss is and what is counted.
 
     Attributes:
-        kind: of the targets that it needs; None takes them as the data have them.
+        kind: kind of the targets that it needs; None takes them as the data have them.
         data: training examples fit and calibrate, validation examples judge.
         training: how a network is trained where nobody says otherwise.
         data_source: name and options of the data set, by which it is loaded again.
@@ -102,7 +102,7 @@ class Supervised(Problem):
 
         Args:
             outputs: what the network gives.
-            targets: of the data.
+            targets: targets of the data.
         """
 
     @abstractmethod
@@ -111,7 +111,7 @@ class Supervised(Problem):
 
         Args:
             output: the tensor of the outputs that answers, see `logits_of`.
-            targets: of the data.
+            targets: targets of the data.
         """
 
     @abstractmethod
@@ -192,7 +192,7 @@ class Supervised(Problem):
             epochs: None is the full budget.
             device: cpu or cuda.
             accumulate: parts of a batch.
-            deadline: of `time.monotonic()`.
+            deadline: deadline of `time.monotonic()`.
             loss: in place of that of the problem.
             options: others of `Training`.
         """

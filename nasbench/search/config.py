@@ -14,9 +14,9 @@ class SearchConfig(Strict):
 
     Attributes:
         candidates: so many that are done or were stopped early end the search.
-        max_hours: of search, pauses between resumes left out.
+        max_hours: hours of search, pauses between resumes left out.
         max_failures: more failures than this end it; `outcomes` says what counts.
-        max_disk_gb: of the run folder, in units of 1e9 bytes; checkpoints are given up first.
+        max_disk_gb: size of the run folder, in units of 1e9 bytes; checkpoints are given up first.
         candidate_minutes: a candidate that takes longer is timed out.
         repeats: an architecture that is proposed again is answered from the record, or evaluated again as another
             candidate.
@@ -38,7 +38,7 @@ class BaselineConfig(Strict):
 
     Attributes:
         name: the controller.
-        candidates: of each search; null is `search.candidates`. 40 times as many are 40 searches.
+        candidates: how many candidates each search has; null is `search.candidates`. 40 times as many are 40 searches.
         seeds: how many searches, each with a seed and a folder of its own.
     """
 

@@ -15,8 +15,8 @@ class RandAugmentConfig(Strict):
     """How much RandAugment changes.
 
     Attributes:
-        number: of operations on each image.
-        magnitude: of all of them, from 0 to 30.
+        number: how many operations are done on each image.
+        magnitude: strength of all of them, from 0 to 30.
     """
 
     number: Count = 2

@@ -93,7 +93,7 @@ class Tvm(Backend):
         trials: schedules to measure, all kernels together; 0 leaves the kernels untuned.
         records: a folder that keeps what was measured, by processor and threads. Trials found there count, so that
             tuning goes on where it ended, and networks share kernels. None keeps nothing.
-        seed: of the schedules drawn.
+        seed: random seed of the schedules drawn.
         max_minutes: after which tuning is ended with an error; records stay.
     """
 

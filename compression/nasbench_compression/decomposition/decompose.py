@@ -62,7 +62,7 @@ class Decompose(Step):
         max_latency_ms: measured latency of the network, at most.
         exclude: names of modules, or patterns such as "blocks.*", whose layers are left alone.
         epochs: fine-tuning afterwards.
-        learning_rate: of the fine-tuning; None is the experiment's own.
+        learning_rate: learning rate of the fine-tuning; None is the experiment's own.
 
     One of the options from `ratio` to `max_latency_ms` decides the ranks; with none, it is a ratio of 0.5. For a whole
     network, each layer keeps the same share of its cost, but for the smallest, which have a hundredth of it together

@@ -53,14 +53,14 @@ class Distill(Step):
             whose loss is (1 - alpha) * cross-entropy + alpha * T^2 * KL + the method's own term. For "decoupled" it is
             the paper's weight of the target class, 0 or more; None is 1.
         beta: weight of the other classes in "decoupled" (8), of the hints (100) or of attention (1000).
-        distance_weight: of "relational" (25).
-        angle_weight: of "relational" (50).
+        distance_weight: weight of "relational" (25).
+        angle_weight: weight of "relational" (50).
         student_layers: names of the modules whose output is compared, for methods on features; None is the last feature
             map before the pooling.
         teacher_layers: as many modules of the teacher.
         teacher: folder of a stored model; None is `context.teacher`, for which a recipe takes the network that it
             started from.
-        epochs: of training.
+        epochs: epochs of training.
         learning_rate: None is the experiment's own.
 
     Where a network gives several tensors, its logits are what `nasbench_compression.outputs.logits_of` picks. The

@@ -38,7 +38,7 @@ class DropLayers(Step):
             pixel as the vector); or "accuracy", the points of validation accuracy that its removal costs, which
             validates once for each block that is left.
         epochs: fine-tuning afterwards.
-        learning_rate: of the fine-tuning; None is the experiment's own.
+        learning_rate: learning rate of the fine-tuning; None is the experiment's own.
 
     The note holds `dropped`, the names in the order in which they went, with the importance of each; `blocks`, how many
     there were and are; `left_alone`, blocks that the network does not do without, as {block: reason}; `macs` and

@@ -49,7 +49,7 @@ class Prune(Step):
         iterations: rounds in which the target is approached, each with the same share of what is left; channels are
             ranked anew in each.
         epochs: fine-tuning after each round.
-        learning_rate: of the fine-tuning; None is the experiment's own.
+        learning_rate: learning rate of the fine-tuning; None is the experiment's own.
         exclude: names of modules, or patterns such as "blocks.*", whose layers keep their output channels, and so do
             layers that are coupled with them. What they read may still shrink.
         heads: remove attention heads, too, as wholes, from modules that `find_heads` knows.

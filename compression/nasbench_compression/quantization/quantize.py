@@ -47,8 +47,8 @@ class Quantize(Step):
         calibration_images: number of images from which ranges are read; all, if there are fewer.
         group_size: weights that share a scale, an even number; of weight_only, and of int4 layers in mixed.
         symmetric: whether levels lie symmetric around zero, for the same; otherwise each group has a zero point.
-        epochs: of qat.
-        learning_rate: of qat; None is the experiment's own.
+        epochs: epochs of qat.
+        learning_rate: learning rate of qat; None is the experiment's own.
         max_size_bytes: limit of mixed on the bytes of all weights and buffers.
         max_latency_ms: limit of mixed on the latency of what is deployed.
         max_acc_drop_pct: limit of mixed on the points of validation accuracy that may be lost; one of the three.

@@ -50,7 +50,7 @@ class Sparsify(Step):
         frequency: steps of the optimizer between two changes; None is a hundredth of the fine-tuning.
         exclude: names of modules, or patterns such as "features.*", that are left alone.
         epochs: fine-tuning.
-        learning_rate: of the fine-tuning; None is the experiment's own.
+        learning_rate: learning rate of the fine-tuning; None is the experiment's own.
 
     The note holds, for each layer and in all, `weights`, `density` (share that is not zero, counted in the result),
     `dense_bytes` and `csr_bytes` (as compressed sparse rows with 32-bit indices); `network_density` over all

@@ -31,10 +31,10 @@ class ENAS(Method):
 
     Args:
         space: whose edges are decided.
-        seed: of the LSTM and of what it draws.
+        seed: random seed of the LSTM and of what it draws.
         hidden: size of the LSTM.
-        policy_rate: of its Adam.
-        baseline_decay: of the moving average.
+        policy_rate: learning rate of its Adam.
+        baseline_decay: decay of the moving average.
         entropy: weight of the entropy bonus.
         samples: architectures that are drawn to derive one.
     """

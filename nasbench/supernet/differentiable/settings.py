@@ -19,10 +19,10 @@ class SearchSettings:
         epochs: over the half of the training examples that weights are fitted on; None is the number of the paper.
         weights_first: so many epochs train the weights alone, before the parameters of the method move, for operations
             without weights are ahead of the others at first (as in PC-DARTS, Xu et al. 2020, arXiv 1907.05737).
-        batch_size: of weights, and of the parameters of the method.
-        learning_rate: of SGD with momentum for the weights; it falls along a cosine.
-        weight_decay: of the weights.
-        architecture_rate: of Adam for the parameters of the method.
+        batch_size: batch size of weights, and of the parameters of the method.
+        learning_rate: learning rate of SGD with momentum for the weights; it falls along a cosine.
+        weight_decay: weight decay of the weights.
+        architecture_rate: learning rate of Adam for the parameters of the method.
         architecture_decay: its weight decay.
         train_examples: so many training examples by chance; None takes all.
     """
@@ -62,7 +62,7 @@ def divided(kind: type[Method], options: Mapping[str, Any]) -> tuple[SearchSetti
 
     Args:
         kind: the class of the method.
-        options: of the controller.
+        options: options of the controller.
 
     Raises:
         UserError: an option is of neither, or a setting has a bad value.
