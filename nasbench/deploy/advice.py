@@ -444,8 +444,7 @@ def tried_in_words(network: nn.Module, compiled: CompiledModel, bench: Workbench
 
 def against(subject: Subject, compiled: CompiledModel, batch: int) -> Ratio:
     """The time for an image in another artefact as a multiple of what it is now, in the quietest turns of both."""
-    ways = ((subject.compiled, subject.setting.batch), (compiled, batch))
-    return in_turn(*(Runner(each, images) for each, images in ways), subject.task)
+    return in_turn(Runner(subject.compiled, subject.setting.batch), Runner(compiled, batch), subject.task)
 
 
 def in_turn(reference: Runner, other: Runner, task: Task) -> Ratio:
