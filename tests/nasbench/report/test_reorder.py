@@ -1,11 +1,17 @@
 """Whether networks keep their order when they are compressed."""
 
+import html
 import json
 
 import pytest
-from joint_table_support import joint_table
+from joint_table_support import RECIPE, SPACE, joint_table
 
+from nasbench.experiment.build import prepare
+from nasbench.experiment.experiment import Experiment
+from nasbench.experiment.run import run_search
+from nasbench.experiment.stored import start_run
 from nasbench.report.reorder import Deployed, deployed_in_table, in_words, reorder
+from nasbench.storage.run_folder import RunFolder
 from nasbench.tables.built import BuiltTable
 from nasbench_registry import UserError
 
@@ -57,3 +63,23 @@ def test_the_command_prints_one_document(table, capsys):
 
     command(table.path, json=True)
     assert json.loads(capsys.readouterr().out)["networks"] == 36
+
+
+def test_the_report_of_a_joint_search_says_it(table, tmp_path):
+    asked = {
+        "name": "formulas",
+        "space": SPACE,
+        "recipe": RECIPE,
+        "controller": "random",
+        "evaluator": {"name": "tabular", "table": str(table.path)},
+        "objectives": {"val_acc_pct": "max", "latency_ms": "min", "size_bytes": "min"},
+        "reward": "pareto",
+        "search": {"candidates": 150},
+        "executor": "inline",
+        "tensorboard": False,
+    }
+    experiment, run = Experiment.model_validate(asked), RunFolder(tmp_path / "run")
+    start_run(run, experiment, tmp_path, "")
+    with run.locked():
+        told = run_search(prepare(experiment), run)["reorder"]
+    assert told["rows"] and told["statement"] in html.unescape(run.report_html.read_text())
