@@ -197,7 +197,7 @@ class Trained(Evaluator):
         problem = self.problem
         if not isinstance(problem, Supervised):
             return self._fit(model, candidate, metrics, deadline)
-        images, epochs = len(problem.data.train), candidate.epochs
+        images, epochs = len(problem.data.train), trial.epochs or problem.training.epochs
         schedule_epochs = self.schedule_epochs or epochs
         begin = functools.partial(
             problem.begin,

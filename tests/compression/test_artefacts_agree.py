@@ -99,8 +99,7 @@ def test_what_computes_something_else_is_refused_with_its_number(fault) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_limits_grow_with_depth_and_right_artefacts_keep_them(precision) -> None:
-    limits = []
+def test_right_artefacts_keep_the_limits_at_any_depth(precision) -> None:
     for depth in (1, 12):
         torch.manual_seed(0)
         layers = [layer for _ in range(depth) for layer in (nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())]
@@ -108,8 +107,6 @@ def test_limits_grow_with_depth_and_right_artefacts_keep_them(precision) -> None
         compiled = Eager().compile(network, images()[:1], precision, images())
         assert compiled.agreement.difference <= compiled.agreement.allowed / 2
         assert compiled.agreement.images == 8
-        limits.append(compiled.agreement.allowed)
-    assert limits[1] > limits[0]
 
 
 FORMS = {

@@ -55,8 +55,12 @@ FORMS = {
 
 
 def bound(options) -> float:
-    """Int4 has levels 18 times as far apart as int8, whose rounding moves outputs by a hundredth or two."""
-    return 0.3 if options in ("int4", "mixed") else 0.06
+    """How far rounding moves the outputs, of their size: one in 100,000 networks is beyond that.
+
+    From the logarithms of 30 networks with other weights and images each, by `bounds.margin`: int8 0.8 % (bound 4.3 %),
+    entropy 1.3 % (16 %: it cuts outliers off), int4 8.3 % (53 %); mixed is int4 everywhere at worst.
+    """
+    return {"entropy": 0.17, "int4": 0.55, "mixed": 0.55}.get(options, 0.06)
 
 
 @pytest.mark.parametrize("options", QUANTIZATIONS)

@@ -117,6 +117,7 @@ GOLDEN = {
 }
 
 
+@pytest.mark.fixed_seeds
 def test_golden_searches(table):
     """A search is decided by its seed; if an algorithm is changed on purpose, these numbers change with it."""
     asked = load_paper_table(TSS)

@@ -65,6 +65,7 @@ def sentence(called, code, *words):
         assert word in errors[0]
 
 
+@pytest.mark.fixed_seeds  # else the record of who reads seeds would be too large a file, too
 @pytest.mark.parametrize("size", [200, 3_000, 9_000, 16_000], ids=lambda size: f"{size} bytes a file")
 def test_a_search_that_meets_a_full_disk_says_so_and_goes_on_when_there_is_room(nasbench, write, tmp_path, size):
     experiment = write(**ON_PAPER)
