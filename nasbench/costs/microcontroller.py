@@ -62,7 +62,7 @@ def greedy_by_size(buffers: Sequence[Buffer]) -> int:
     Pisarchyk & Lee 2020, Efficient Memory Management for Deep Neural Net Inference, arXiv:2001.03288.
     """
     placed: list[tuple[int, int, Buffer]] = []
-    for buffer in sorted(buffers, key=lambda each: -_aligned(each.bytes)):
+    for buffer in sorted(reversed(buffers), key=lambda each: -_aligned(each.bytes)):  # of equal ones the last first
         size, offset = _aligned(buffer.bytes), 0
         for start, end, other in sorted(placed, key=lambda each: each[0]):
             if other.last < buffer.first or other.first > buffer.last:
@@ -205,10 +205,16 @@ class _Graph(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does 
 
     @staticmethod
     def _pads(args: Any) -> bool:
-        """Whether a convolution needs an operator that pads: where its padding is not what the file can name."""
-        weight, stride, padding = args[1], args[3], args[4]
-        sizes = zip(weight.shape[2:], stride, padding, strict=True)
-        return any(pad and (step > 1 or 2 * pad != kernel - 1) for kernel, step, pad in sizes)
+        """Whether a convolution needs an operator that pads: where its padding is not SAME, which a file can name."""
+        given, weight, stride, padding, dilation = args[0], args[1], args[3], args[4], args[5]
+        axes = zip(given.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        for size, kernel, step, pad, apart in axes:
+            reach = apart * (kernel - 1) + 1
+            same = max(0, (-(-size // step) - 1) * step + reach - size)
+            made = (size + 2 * pad - reach) // step + 1
+            if pad and (made != -(-size // step) or 2 * pad != same):
+                return True
+        return False
 
     def _operator(
         self, given: Sequence[torch.Tensor], made: torch.Tensor, size: int, kind: str, constants: int = 0
