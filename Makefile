@@ -26,7 +26,7 @@ test: lint $(VENV)/docs.stamp
 docs: $(VENV)/docs.stamp
 	$(VENV)/bin/codespell README.md CONTRIBUTING.md CHANGELOG.md docs nasbench nasbench_registry search_spaces controllers compression \
 		experiments benchmarks
-	$(PY) docs/make/build.py
+	$(PY) docs/make/make_site.py
 
 # Every backend on every block module and on networks of many spaces: half an hour of compilers.
 sweep: $(VENV)/dev.stamp

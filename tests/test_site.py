@@ -16,7 +16,7 @@ pytest.importorskip("griffe", reason="the packages of the site are missing; run:
 import docstrings  # noqa: E402  # the folder of the site is no package
 import keys  # noqa: E402
 import messages  # noqa: E402
-from build import navigation, with_links  # noqa: E402
+from make_site import navigation, with_links  # noqa: E402
 
 
 class Section(BaseModel):

@@ -71,7 +71,8 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
 
 
 def _number(mean: float, std: float | None) -> str:
-    return f"{mean:.4g}" + (f" ± {std:.2g}" if std is not None else "")
+    digits = 2 if abs(mean) >= 10 else 3
+    return f"{mean:,.{digits}f}" + (f" ± {std:,.{digits}f}" if std is not None else "")
 
 
 def _sources() -> list[tuple[str, str, str]]:

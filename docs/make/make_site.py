@@ -1,4 +1,4 @@
-"""The site of the documentation: python docs/make/build.py writes site/, and fails if a page, link or text is missing.
+"""The site: python docs/make/make_site.py writes site/, and fails if a page, a link or a text is missing.
 
 The pages of ``docs`` are copied into ``build/docs`` and joined there by pages that the code itself gives: every key,
 command, public name and paper. MkDocs makes the site of them.
