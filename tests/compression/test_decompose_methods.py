@@ -214,3 +214,16 @@ def test_components_that_cancel_each_other_are_corrected_at_the_same_error() -> 
     looser = correct(weight, factors, 0.2, sweeps=50)
     assert np.linalg.norm(weight - cp_to_tensor((None, looser))) <= 0.2 * np.linalg.norm(weight) * 1.001
     assert sensitivity(looser) < 0.5 * sensitivity(corrected)
+
+
+@pytest.mark.parametrize("left", [0.0, 1e-30, 1e-80])
+def test_a_component_that_vanished_does_not_divide_by_zero(left):
+    """Rank three for a weight of rank two: what is left of the third component stays, and the others are corrected."""
+    rng = np.random.default_rng(0)
+    factors = [rng.standard_normal((size, 3)) for size in (6, 5, 3, 3)]
+    for factor in factors:
+        factor[:, 1] *= left
+    weight = cp_to_tensor((None, factors))
+    corrected = correct(weight, factors, 1e-6, sweeps=20)
+    assert np.linalg.norm(weight - cp_to_tensor((None, corrected))) <= 1e-5 * np.linalg.norm(weight)
+    assert sensitivity(corrected) <= sensitivity(factors)

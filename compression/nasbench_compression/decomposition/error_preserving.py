@@ -19,6 +19,7 @@ from tensorly.tenalg import unfolding_dot_khatri_rao
 
 Array = NDArray[np.float64]
 _TINY = 1e-14
+_VANISHED = 1e-12
 
 
 def sensitivity(factors: list[Array]) -> float:
@@ -71,11 +72,14 @@ def _corrected(weight: Array, factors: list[Array], mode: int, bound: float) -> 
     price = np.sqrt(
         sum(len(factor) * np.delete(squares, index, axis=0).prod(axis=0) for index, factor in enumerate(others))
     )
-    price = np.maximum(price, 1e-150)
-    gram = np.prod([factor.T @ factor for factor in others], axis=0) / np.outer(price, price)
+    alive = price > _VANISHED * price.max()  # a component that vanished takes no part; its price would divide by zero
+    if not alive.any():
+        return factors[mode]
+    price = price[alive]
+    gram = np.prod([factor[:, alive].T @ factor[:, alive] for factor in others], axis=0) / np.outer(price, price)
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, _TINY * max(float(values[-1]), 1e-300))
-    target = (unfolding_dot_khatri_rao(weight, (None, factors), mode) / price) @ vectors
+    target = (unfolding_dot_khatri_rao(weight, (None, factors), mode)[:, alive] / price) @ vectors
     squared = (target**2).sum(axis=0)
 
     def excess(log_ridge: float) -> float:
@@ -87,5 +91,6 @@ def _corrected(weight: Array, factors: list[Array], mode: int, bound: float) -> 
     if excess(low) >= 0 or excess(high) <= 0:
         return factors[mode]
     ridge = math.exp(optimize.brentq(excess, low, high, xtol=1e-3))
-    corrected: Array = ((target / (values + ridge)) @ vectors.T) / price
+    corrected = factors[mode].copy()
+    corrected[:, alive] = ((target / (values + ridge)) @ vectors.T) / price
     return corrected
