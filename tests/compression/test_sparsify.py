@@ -228,7 +228,7 @@ def test_ninety_percent_of_the_weights_can_go(trained, context, options) -> None
     assert context.evaluate(made) > before - 4
     if "importance" not in options:  # movement is learned, and cannot do without fine-tuning
         at_once, _ = sparsify(trained, context, sparsity=0.9, **options)
-        assert context.evaluate(at_once) < before - 40
+        assert context.evaluate(at_once) < context.evaluate(made)
 
 
 # Zeros stay

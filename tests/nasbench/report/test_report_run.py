@@ -78,7 +78,9 @@ def test_candidates_tell_their_network_and_their_recipe(run):
 def test_what_decides_a_metric_is_found_and_chance_is_not(run):
     _, report = run
     shares, chance = report["importance"]["latency_ms"], report["importance_by_chance"]["latency_ms"]
-    assert next(iter(shares)) == "recipe.prune.ratio" and sum(shares.values()) == pytest.approx(1)
+    assert sum(shares.values()) == pytest.approx(1)
+    # The best quarter of 50, all of ratio 0.5, which a third of all have: chance gives that in one of 3^12 cases. A
+    # decision of many options may have a larger share, by chance.
     assert shares["recipe.prune.ratio"] > chance["recipe.prune.ratio"]
     assert set(shares) == set(chance) and "recipe.prune.importance" in shares  # it only matters with pruning
     noise = report["importance"]["val_acc_pct"]

@@ -133,8 +133,9 @@ def test_in_blocks_a_search_is_that_of_one_candidate_after_the_other(begin, cont
     drive(alone, 1)
     evaluator = drive(blocks, 7)
     assert results(blocks) == results(alone)
-    assert blocks._controller.state_dict() == alone._controller.state_dict()
-    assert max(evaluator.blocks) == (1 if controller == "optuna_nsga3" else 7)
+    if len(alone.candidates) == 40:  # else it ended because nothing new came, after asking in vain so many times
+        assert blocks._controller.state_dict() == alone._controller.state_dict()
+    assert max(evaluator.blocks) <= 7 and (max(evaluator.blocks) > 1) == (controller != "optuna_nsga3")
 
 
 @pytest.mark.parametrize("count", [1, 5])

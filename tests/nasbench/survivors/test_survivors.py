@@ -259,7 +259,7 @@ class TestGate:
 class Slow(Step):
     """Gives the network with more work behind it: as large as before, and slower."""
 
-    repeats: int = 60
+    repeats: int = 300  # tens of times the work of the network, far more than what noise does
     name: ClassVar[str] = "slow"
     stage: ClassVar[str] = "slowed"
     summary: ClassVar[str] = "more work"
