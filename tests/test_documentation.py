@@ -208,7 +208,9 @@ def test_compressing_a_network_of_another_library(tmp_path):
     (tmp_path / "small.py").write_text(code)
     (tmp_path / "half.yaml").write_text(recipe)
     commands = re.findall(r"^    nasbench (.*)$", (ROOT / page).read_text(), flags=re.MULTILINE)
+    *commands, of_a_program = commands
     assert [command.split()[0] for command in commands] == ["import", "compress"]
+    assert of_a_program.startswith("import network.pt2 --data")  # tests/nasbench/models/test_program.py runs the like
     # timm imports torchvision, which is not to be had from every index, and builds networks without it.
     start = "from benchmarks.no_torchvision import without_torchvision\nwith without_torchvision(): import timm\n"
     paths = os.pathsep.join([str(ROOT), str(tmp_path), os.environ.get("PYTHONPATH", "")])

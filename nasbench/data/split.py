@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -158,11 +159,20 @@ def chunks(stored: Stored) -> Iterator[torch.Tensor]:
 def measured_scale(stored: Stored, white: float = 1.0) -> Scale:
     """The mean and the deviation of each channel of (n, channels, ...) numbers; a channel of one value has a deviation.
 
-    Both are computed in float64, in two passes, a chunk at a time; of encoded images, from some of them.
+    Bytes are added up exactly, so that no order of the rows gives another scale; others in float64, in two
+    passes. All of it a chunk at a time; of encoded images, from some of them.
     """
     stored = stored.representative() if isinstance(stored, OnDisk) else stored
     axes = [axis for axis in range(stored.ndim) if axis != 1]
     count = len(stored) * int(np.prod(stored.shape[2:]))
+    if stored.dtype == torch.uint8:
+        sums = torch.zeros(2, stored.shape[1], dtype=torch.int64)
+        for chunk in chunks(stored):
+            values = chunk.long()
+            sums += torch.stack([values.sum(axes), values.square().sum(axes)])
+        pairs = [(first / (count * white), count * second - first**2) for first, second in sums.T.tolist()]
+        deviations = [max(math.sqrt(spread) / (count * white), LEAST_STD) for _, spread in pairs]
+        return Scale(tuple(middle for middle, _ in pairs), tuple(deviations), white)
     total = torch.zeros(stored.shape[1], dtype=torch.float64)
     for chunk in chunks(stored):
         total += chunk.double().sum(axes)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
+
+from nasbench_registry import WorkFailed
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -20,6 +23,9 @@ def run_all(run: Callable[[Job], Done], jobs: Sequence[Job], workers: int) -> It
         run: a function of a module, which other processes find by its name.
         jobs: that travel to them.
         workers: how many processes.
+
+    Raises:
+        WorkFailed: a process ended before its job; what others gave was given before.
     """
     if workers == 1 or len(jobs) < 2:
         yield from map(run, jobs)
@@ -32,5 +38,10 @@ def run_all(run: Callable[[Job], Done], jobs: Sequence[Job], workers: int) -> It
     try:
         for future in as_completed([pool.submit(run, job) for job in jobs]):
             yield future.result()
+    except BrokenProcessPool:
+        raise WorkFailed(
+            f"one of {workers} worker processes ended before its work was done, for want of memory, say; try "
+            f"--workers 1, and what is kept in the folder of --run is not measured again."
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
