@@ -26,7 +26,7 @@ def test_the_documentation_lists_every_controller_with_its_options():
         *_, several, options, _ = rows[name].split("|")
         assert (several.strip() == "yes") == cls.multi_objective, name
         known = {option for option in inspect.signature(cls).parameters if option not in ("space", "seed")}
-        inherited = {"min_epochs", "max_epochs", "eta"} if "those of `hyperband`" in options else set()
+        inherited = {"min_epochs", "max_epochs", "eta", "promotion"} if "those of `hyperband`" in options else set()
         assert {*re.findall(r"`(\w+)`", options.replace("those of `hyperband`", "")), *inherited} == known, name
 
 
