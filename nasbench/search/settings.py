@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from controllers.sequential import HAND_ON
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Reward
 from nasbench.search.config import ExecutorConfig, OutcomesConfig, SearchConfig
@@ -72,9 +71,12 @@ class RunSettings:
     @property
     def way(self) -> str:
         """The controller, and of a sequential search what it hands on, in words."""
+        if self.controller != "sequential":
+            return self.controller
+        from controllers.sequential import HAND_ON  # it needs scipy, and what looks at a run should not
+
         keep = self.asked["controller"].get("keep")
-        named = self.controller == "sequential" and keep in HAND_ON
-        return f"{self.controller}, {HAND_ON[keep]}" if named else self.controller
+        return f"{self.controller}, {HAND_ON[keep]}" if keep in HAND_ON else self.controller
 
     @property
     def survivor_count(self) -> int:

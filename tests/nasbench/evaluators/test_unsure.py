@@ -155,7 +155,10 @@ def test_a_search_measures_learns_and_reports(nasbench, table, tmp_path):
     # The last one was predicted by a fit that knew those before it, five at a time.
     calibration = Calibration.from_json(json.loads((tmp_path / "run" / "predictor.json").read_text()))
     estimator = LatencyEstimator(MOBILE, TASK, device, calibration)
-    learned = tuple((each["architecture"], each["metrics"]["latency_ms"]) for each in looked_up[: (len(looked_up) - 1) // REFIT * REFIT])
+    learned = tuple(
+        (each["architecture"], each["metrics"]["latency_ms"])
+        for each in looked_up[: (len(looked_up) - 1) // REFIT * REFIT]
+    )
     last = looked_up[-1]
     arch = MOBILE.parse(last["architecture"])
     model = fresh_model(MOBILE, arch, TASK, 0)
