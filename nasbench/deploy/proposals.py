@@ -6,6 +6,7 @@ Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, as O
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from nasbench.deploy.setting import Setting
 from nasbench.storage.optuna_storage import open_storage
 
 STUDY = "tune"
-PATIENCE = 30  # proposals that were tried before, in a row, until one is drawn by chance
+PATIENCE = (
+    30  # proposals that were tried before, in a row, until one is drawn by chance, of the backend that it names most
+)
 
 Record = dict[str, Any]
 
@@ -100,13 +103,17 @@ class Proposals:
         first += [setting for setting in self.others if setting in left and setting.backend in known]
         if first:
             return min(first, key=cost)
+        wanted: Counter[str] = Counter()
         for _ in range(PATIENCE):
             trial = self._estimator.ask()
             setting = self._setting(trial)
             self._estimator.tell(trial, state=TrialState.FAIL)  # what comes of it is added when it is told
             if setting in left:
                 return setting
-        return left[int(self._rng.integers(len(left)))]
+            wanted[setting.backend] += 1
+        most = max(wanted[setting.backend] for setting in left)
+        among = [setting for setting in left if wanted[setting.backend] == most]
+        return among[int(self._rng.integers(len(among)))]
 
     def tell(self, trial: Trial, record: Record, value: float, violations: Mapping[str, float]) -> None:
         """What came of a setting.
