@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from controllers.candidates import Features
-from controllers.core import Outcome, Proposal
+from controllers.core import Outcome
 from controllers.ehvi import EHVI, TIE, Seen
 from controllers.gaussian_process import Array, Groups
 from nasbench_registry import UserError
@@ -96,17 +96,10 @@ class CostAware(EHVI):
 
     # ---- ask and tell
 
-    def _propose(self) -> Proposal:
-        count = len(self.told) + len(self.running)
-        if count < self.initial or self.objectives is None:
-            recipe = self.trained and count % PER_NETWORK
-            known = self._new(self._known_networks(8, list(self.trained), [])) if recipe else []
-            arch = next((each for each in known if each not in self.known), None) or self._draw()
-        else:
-            arch = self._most_promising()
-        self.running.append(arch)
-        self._remember(arch)
-        return Proposal(arch)
+    def _first(self) -> Architecture:
+        recipe = self.trained and (len(self.told) + len(self.running)) % PER_NETWORK
+        known = self._new(self._known_networks(8, list(self.trained), [])) if recipe else []
+        return next((each for each in known if each not in self.known), None) or self._draw()
 
     def _observe(self, outcome: Outcome) -> None:
         super()._observe(outcome)
@@ -261,17 +254,18 @@ class _Linear:
     """
 
     def __init__(self, columns: Array, seconds: Array) -> None:
-        self.mean, self.weights = 0.0, np.zeros(columns.shape[1])
+        self.mean = 0.0
+        self.middle: Array = np.zeros(columns.shape[1])
+        self.weights: Array = np.zeros(columns.shape[1])
         if not len(seconds):
             return
         logs = np.log(np.maximum(seconds, LEAST_S))
-        self.mean, self.middle = float(logs.mean()), columns.mean(axis=0)
+        self.mean, self.middle = float(logs.mean()), columns.mean(axis=0, dtype=np.float64)
         centred = columns - self.middle
         matrix = centred.T @ centred + RIDGE * np.eye(columns.shape[1])
         self.weights = np.linalg.solve(matrix, centred.T @ (logs - self.mean))
 
     def __call__(self, columns: Array) -> Array:
         """(m,) seconds."""
-        middle = getattr(self, "middle", np.zeros(columns.shape[1]))
-        found: Array = np.exp(self.mean + (columns - middle) @ self.weights)
+        found: Array = np.exp(self.mean + (columns - self.middle) @ self.weights)
         return found

@@ -105,16 +105,20 @@ class EHVI(CandidateController):
 
     def _propose(self) -> Proposal:
         starting = len(self.told) + len(self.running) < self.initial or self.objectives is None
-        arch = self._draw() if starting else self._most_promising()
+        arch = self._first() if starting else self._most_promising()
         self.running.append(arch)
         self._remember(arch)
         return Proposal(arch)
 
+    def _first(self) -> Architecture:
+        """One of the first proposals, before there is a model."""
+        return self._draw()
+
     def _observe(self, outcome: Outcome) -> None:
         if outcome.scores is not None and len(outcome.scores) > max(MOST_LEVELS):
             raise UserError(
-                f"controller 'ehvi' takes one to {max(MOST_LEVELS)} scores, not {len(outcome.scores)}; use nsga2, "
-                f"or fewer objectives."
+                f"controller {self.name!r} takes one to {max(MOST_LEVELS)} scores, not {len(outcome.scores)}; use "
+                f"nsga2, or fewer objectives."
             )
         arch = self._arrived(outcome.proposal.arch)
         beyond = 0.0 if outcome.scores is not None else math.inf if outcome.violation is None else outcome.violation
