@@ -111,7 +111,7 @@ def causes(subject: Subject) -> list[dict[str, Any]]:
     Returns:
         JSON: `cause`, `share` of a call, and a `sentence`.
     """
-    told, total = subject.profile, max(subject.profile.call_s, subject.profile.operators_s)
+    told, total = subject.profile, subject.profile.total_s
     if not told.operators:
         return []
     starts = sum(each.operator.seconds - each.roof_s for each in told.operators if each.bound == "overhead")
@@ -152,7 +152,7 @@ def later_in_int8(subject: Subject) -> dict[str, float]:
 def suggestions(subject: Subject) -> Iterator[Suggestion]:
     """What might help, each for a cause that the profile shows; the cheapest to try first."""
     told, setting = subject.profile, subject.setting
-    total = max(told.call_s, told.operators_s)
+    total = told.total_s
     yield from _calls(subject, total)
     if told.operators and setting.precision == "int8":
         yield from _less_int8(subject, total)
@@ -209,7 +209,7 @@ def _less_int8(subject: Subject, total: float) -> Iterator[Suggestion]:
             "slow int8 kernels" if sum(later.values()) > casts else "casts",
             "leave it in float32",
             lambda: (subject.compile(subject.plain, plain), plain.batch),
-            max(there.call_s, there.operators_s) / total,
+            there.total_s / total,
         )
     if later and len(later) < len(order) and sum(later.values()) > SHARE * total:
         yield Suggestion(
@@ -318,7 +318,7 @@ def predicted_with(told: Profile, layers: Mapping[str, Layer]) -> float:
     operator takes for being one; other operators follow the channels of the layer before them; a call keeps its
     overhead.
     """
-    total = max(told.call_s, told.operators_s)
+    total = told.total_s
     floor = min((each.operator.seconds for each in told.operators), default=0.0)
     predicted, wide = total - told.operators_s, 1.0
     for each in told.operators:
@@ -349,7 +349,7 @@ def _wasted_s(told: Profile) -> float:
 
 def _other_ways(subject: Subject) -> Iterator[Suggestion]:
     told, setting = subject.profile, subject.setting
-    reorders = told.seconds(family="reorder") / max(told.call_s, told.operators_s)
+    reorders = told.seconds(family="reorder") / told.total_s
     layouts = setting.backend == "onnxruntime" and setting.precision == "fp32" and reorders > SHARE
     ways = []
     for name, values in choices(setting.backend).items():

@@ -125,6 +125,11 @@ class Profile:
         return sum(each.operator.seconds for each in self.operators)
 
     @property
+    def total_s(self) -> float:
+        """Seconds that shares are of: those of a call, or of the operators where they add up to more."""
+        return max(self.call_s, self.operators_s)
+
+    @property
     def overhead_s(self) -> float:
         """What is left of a call: the runtime and Python around the operators; 0 where they add up to more."""
         return max(0.0, self.call_s - self.operators_s) if self.operators else 0.0
@@ -162,7 +167,7 @@ class Profile:
 
     def to_json(self) -> dict[str, Any]:
         """What `nasbench explain --json` prints of a model."""
-        total = max(self.call_s, self.operators_s)
+        total = self.total_s
         return {
             "setting": self.setting.to_json(),
             "label": self.setting.label(),
