@@ -156,7 +156,7 @@ def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
             value = held.get(str(node.target))
             if value is None:
                 raise UserError(f"the program holds {node.target}, which is no tensor; export a network without it.")
-            if any(user not in layers and not _counts_batches(user) for user in node.users):
+            if any(_reads(user, layers) for user in node.users):
                 about = {"path": str(node.target), "shape": list(value.shape), "dtype": _name(value.dtype)}
                 rows.append(row | {"kind": "tensor", **about, "trained": isinstance(value, nn.Parameter)})
         elif node.op == "call_function" and not _counts_batches(node):
@@ -189,14 +189,15 @@ def _layers(graph: fx.Graph, held: Mapping[str, Tensor]) -> dict[fx.Node, tuple[
         chosen[node] = (path, layer)
     for path, layer in chosen.values():
         tensors = [each for each in layer.tensors.values() if each is not None]
-        outside = any(_counted_elsewhere(user, chosen) for each in tensors for user in each.users)
+        outside = any(_reads(user, chosen) for each in tensors for user in each.users)
         if path in clashing or outside:
             clashing.add(path)
     return {node: found for node, found in chosen.items() if found[0] not in clashing}
 
 
-def _counted_elsewhere(user: fx.Node, chosen: Mapping[fx.Node, Any]) -> bool:
-    return user not in chosen and not _counts_batches(user)
+def _reads(user: fx.Node, layers: Mapping[fx.Node, Any]) -> bool:
+    """Whether an operation that takes a tensor of the program reads it itself, and no layer does that for it."""
+    return user not in layers and not _counts_batches(user)
 
 
 def _counts_batches(node: fx.Node) -> bool:
