@@ -15,9 +15,9 @@ import torch
 from nasbench.deploy.attempt import Request, run_attempt
 from nasbench.deploy.process import ChildError
 from nasbench.deploy.setting import PRECISIONS, Setting, why_not
-from nasbench.deploy.variants import Made, Variant, content_key, make_variant, model_key
+from nasbench.deploy.variants import Made, Variant, make_variant, model_key
 from nasbench.devices.device import processor_name
-from nasbench.storage.files import read_json, write_json
+from nasbench.storage.files import content_key, read_json, write_json
 from nasbench_compression import backends
 
 CELLS, VARIANTS, MATRIX = "cells", "variants", "matrix.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from nasbench.models import load_model, read_description
 from nasbench.models.store import DESCRIPTION, WEIGHTS
+from nasbench.storage.files import content_key
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.recipe_file import read_recipe
 from nasbench.survivors.stages import run_recipe
@@ -140,8 +140,3 @@ def model_key(folder: Path) -> str:
     read_description(folder)
     parts: Sequence[Path] = [folder / DESCRIPTION, folder / WEIGHTS]
     return content_key([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts if part.exists()])
-
-
-def content_key(value: Any) -> str:
-    """Sixteen characters that differ for different JSON values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -27,6 +25,7 @@ from nasbench.models.workbench import Workbench
 from nasbench.problems.image_classification import ImageClassification
 from nasbench.problems.problem import Problem
 from nasbench.storage.code_digest import versions
+from nasbench.storage.files import content_key
 from nasbench.storage.tensor_files import TensorFiles
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import run_recipe
@@ -119,7 +118,7 @@ def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
         "images": load_data(**protocol.data).digest,
         "versions": versions("search_spaces", "nasbench.data", "nasbench.training"),
     }
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    key = content_key(facts)
     folder = data_folders()[-1] / "trained" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from controllers import Outcome, Proposal, SearchFinished, controllers, get_controller, stalled
 from nasbench.costs.cost import counts
-from nasbench.objectives.hypervolume import hypervolume
-from nasbench.storage.files import read_json, write_json
+from nasbench.objectives.hypervolume import Points, front, hypervolume
+from nasbench.storage.files import content_key, read_json, write_json
 from nasbench.tables.hw_nasbench import load_hw_nasbench
 from nasbench.tables.minibatches import SHAPES
 from nasbench.tables.paper_table import PaperTable
@@ -24,8 +21,6 @@ from nasbench.tables.protocols import Hypervolume
 from nasbench.tables.registry import load_table
 from nasbench_registry import UserError, check_options, one_of
 from search_spaces import Task, get_space
-
-Points = npt.NDArray[np.float64]
 
 REPEATS = 20  # proposals for each different cell, of a controller that repeats itself
 
@@ -82,15 +77,6 @@ class Ground:
         """Of the hypervolume of the true front, what these cells cover."""
         points = self.points[list(rows)]
         return hypervolume(front(points[~np.isnan(points).any(axis=1)])) / self.total
-
-
-def front(points: Points) -> Points:
-    """Those that no other dominates; quick for many points, for it keeps only what is not dominated so far."""
-    kept = np.zeros((0, points.shape[1]))
-    for point in points[np.argsort(-points.sum(axis=1), kind="stable")]:  # nothing is dominated by what comes later
-        if not (kept >= point).all(axis=1).any():
-            kept = np.vstack([kept, point])
-    return kept
 
 
 @functools.lru_cache(maxsize=16)
@@ -159,7 +145,7 @@ def _cells(
     if isinstance(made, MacsFront):
         return macs_front(dataset)
     asked = {"dataset": dataset, "device": device, "energy": energy, "method": dict(method), "seed": seed, "most": most}
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    key = content_key(asked)
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():
         rows: list[int] = read_json(file, "delete it, and it is searched again", ("rows",))["rows"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +18,8 @@ from nasbench.evaluators.candidate import Candidate
 from nasbench.evaluators.compressed.recipe_space import RecipeSpace
 from nasbench.evaluators.compressed.space import JointSpace
 from nasbench.evaluators.errors import InfeasibleError
-from nasbench.evaluators.replayed import Replayed, measured_part
-from nasbench.objectives.hypervolume import Points, Scale, growth, hypervolume
+from nasbench.evaluators.replayed import CLOCKS, Replayed, measured_part
+from nasbench.objectives.hypervolume import Points, Scale, front, growth, hypervolume
 from nasbench.objectives.metrics import Metrics
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Pareto, broken_limit, objective_scores
@@ -32,7 +31,7 @@ from nasbench.search.memory_record import MemoryRecord
 from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.checkpoints import Checkpoints
-from nasbench.storage.files import read_json, write_json
+from nasbench.storage.files import content_key, read_json, write_json
 from nasbench.tables.built import BuiltTable, read_table
 from nasbench.tables.paper_table import PaperTable
 from nasbench.tables.protocols import JointReplay, Regime
@@ -167,8 +166,7 @@ def ground(file: str, regime: Regime, objectives: tuple[str, ...], seconds: str,
     scale = Scale.of(asked, [each for each, own in zip(metrics, keeps, strict=True) if own])
     points = np.full((len(rows), len(asked)), np.nan)
     points[keeps] = scale.points([each for each, own in zip(metrics, keeps, strict=True) if own])
-    training = "training_seconds" if seconds == "wall" else "training_cpu_seconds"
-    recipe = "recipe_seconds" if seconds == "wall" else "recipe_cpu_seconds"
+    training, recipe = CLOCKS[seconds]
     spent_s = float(rows.drop_duplicates("network")[training].sum() + rows[recipe].sum())
     return Ground(
         table,
@@ -177,17 +175,9 @@ def ground(file: str, regime: Regime, objectives: tuple[str, ...], seconds: str,
         counts,
         points,
         [objective_scores(asked, each) for each in metrics],
-        hypervolume(_not_dominated(points[keeps])),
+        hypervolume(front(points[keeps])),
         budget_share * spent_s,
     )
-
-
-def _not_dominated(points: Points) -> Points:
-    kept = np.zeros((0, points.shape[1]))
-    for point in points[np.argsort(-points.sum(axis=1), kind="stable")]:  # nothing is dominated by what comes later
-        if not (kept >= point).all(axis=1).any():
-            kept = np.vstack([kept, point])
-    return kept
 
 
 @dataclass(frozen=True)
@@ -312,7 +302,7 @@ def _searched(
             "method": dict(method),
             "seed": seed,
         }
-        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        key = content_key(about)
         file = keep / f"{key}.json"
         if file.exists():
             kept = read_json(file, "delete it, and it is searched again", ("ended_s", "shares"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +22,7 @@ from nasbench.reproduce.parallel import run_all
 from nasbench.reproduce.replay_rows import measure_replays, replay_method
 from nasbench.reproduce.simulate import Trace, simulate
 from nasbench.reproduce.zero_cost_rows import check_protocol, rank_cells
-from nasbench.storage.files import read_json, write_json
+from nasbench.storage.files import content_key, read_json, write_json
 from nasbench.tables.paper_table import PaperTable, Row, TableColumn, first_cells, make_controller
 from nasbench.tables.protocols import (
     Compression,
@@ -189,7 +187,7 @@ def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict
         return measure_fronts(table, row.method, seed, keep)
     words = {"text"} if isinstance(protocol, OneShot) else None
     asked = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    key = content_key(asked)
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():
         found: dict[str, float] = read_json(file, "delete it, and it is measured again", ("found",))["found"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from nasbench.evaluators.proxies.aggregate import log_rank_sum, vote
 from nasbench.evaluators.proxies.registry import timed_scores
 from nasbench.objectives.statistics import rank_correlation
 from nasbench.reproduce.parallel import run_all
-from nasbench.storage.files import read_json, write_json
+from nasbench.storage.files import content_key, read_json, write_json
 from nasbench.tables.minibatches import SHAPES, load_minibatch
 from nasbench.tables.paper_table import PaperTable, Row
 from nasbench.tables.protocols import ZeroCostRanking
@@ -239,7 +237,7 @@ def cell_scores(table: PaperTable, cell: int, names: Sequence[str], folder: Path
     protocol = table.protocol
     assert isinstance(protocol, ZeroCostRanking), "the caller asks"
     asked = {"benchmark": table.benchmark, "protocol": protocol.model_dump(mode="json", exclude={"text", "cells"})}
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    key = content_key(asked)
     file = folder / key / f"{cell}.json"
     known: Scores = {}
     if file.exists():
