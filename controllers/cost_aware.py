@@ -260,10 +260,10 @@ class _Linear:
         if not len(seconds):
             return
         logs = np.log(np.maximum(seconds, LEAST_S))
-        self.mean, self.middle = float(logs.mean()), columns.mean(axis=0, dtype=np.float64)
+        self.mean, self.middle = float(logs.mean()), columns.mean(axis=0)
         centred = columns - self.middle
         matrix = centred.T @ centred + RIDGE * np.eye(columns.shape[1])
-        self.weights = np.linalg.solve(matrix, centred.T @ (logs - self.mean))
+        self.weights = np.asarray(np.linalg.solve(matrix, centred.T @ (logs - self.mean)), dtype=np.float64)
 
     def __call__(self, columns: Array) -> Array:
         """(m,) seconds."""
