@@ -9,6 +9,7 @@ neither the file that it came from nor the code of its class, and reading it run
 from __future__ import annotations
 
 import operator
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,10 +123,13 @@ def _inner(root: nn.Module, path: str) -> nn.Module:
 
 
 def _loaded(file: Path) -> ExportedProgram:
+    # Asked first, for torch writes a traceback into its log about what it cannot open.
+    if not file.is_file():
+        raise UserError(f"there is no file {file}; give one of torch.export.save.")
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"{file} is not read as a program of torch.export.save (it is no archive).")
     try:
         return torch.export.load(file)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {file}; give one of torch.export.save.") from None
     except Exception as error:  # torch says in many ways that a file is none of its programs
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{file} is not read as a program of torch.export.save ({words}).") from error
