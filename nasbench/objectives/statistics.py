@@ -13,12 +13,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 Floats = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
-TWO_SIGMAS = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))  # to either side: 95 % of a normal distribution
+TWO_SIGMAS = float(ndtri(0.5 + CONFIDENCE / 2))  # to either side: 95 % of a normal distribution
 NEEDED = 39
 """Independent values, beyond all of which another one of their kind lies in 1 of 40 cases, that is 2.5 %."""
 DRAWS = 1000  # of the bootstrap
@@ -57,7 +57,7 @@ class Spread:
     def half_width(self) -> float | None:
         """Of the 95 % t interval of the mean; None for a single value."""
         error = self.standard_error
-        return None if error is None else error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, self.n - 1))
+        return None if error is None else error * float(stdtrit(self.n - 1, 0.5 + CONFIDENCE / 2))
 
 
 # ---- one value among others of its kind
@@ -123,6 +123,8 @@ def share_interval(hits: int, trials: int) -> tuple[float, float]:
 
 def hits_by_chance(trials: int, rate: float, confidence: float = CONFIDENCE) -> tuple[int, int]:
     """The fewest and most hits of independent trials of a given rate, in so large a share of cases (binomial)."""
+    from scipy import stats  # takes half a second, which processes that only measure need not spend
+
     tail = (1 - confidence) / 2
     return int(stats.binom.ppf(tail, trials, rate)), int(stats.binom.ppf(1 - tail, trials, rate))
 
@@ -154,7 +156,7 @@ def ratio_interval(
         error = math.sqrt(sum(parts))
         divisor = parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)
         freedom = sum(parts) ** 2 / divisor if divisor > 0 else float(len(a) + len(b) - 2)
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
+    reach = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
     return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)
 
 
@@ -170,6 +172,8 @@ def ratio_verdict(low: float | None, high: float | None) -> Verdict | None:
 
 def rank_correlations(one: Floats, other: Floats) -> Floats:
     """(d,) Spearman's correlation of each row of (d, n) values with that of others; NaN where all values are equal."""
+    from scipy import stats  # see `hits_by_chance`
+
     first, second = (stats.rankdata(each, axis=1) - (each.shape[1] + 1) / 2 for each in (one, other))
     with np.errstate(invalid="ignore"):
         made: Floats = (first * second).sum(axis=1) / np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
 from controllers.quiet import quiet_optuna
@@ -102,6 +101,8 @@ def _trials(candidates: Sequence[RecordedCandidate], counts: Mapping[str, int]) 
 
 def _shares(trials: Sequence[FrozenTrial], costs: Values) -> tuple[dict[str, float], dict[str, float]]:
     """Shares by decision, and by chance; both empty if the best differ from the others in nothing."""
+    from optuna.importance import PedAnovaImportanceEvaluator  # brings scikit-learn, which takes two seconds
+
     with quiet_optuna():
         study = optuna.create_study(direction="minimize")
     study.add_trials(trials)

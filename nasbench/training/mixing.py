@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from scipy import stats
+from scipy.special import betaincinv
 from torch import Tensor
 
 
@@ -13,7 +13,7 @@ def share_of_first(alpha: float, generator: torch.Generator) -> float:
     The distribution is symmetric and so is the order of a pair, so that nothing changes but their names.
     """
     drawn = float(torch.rand((), generator=generator, dtype=torch.float64))
-    share = float(stats.beta.ppf(drawn, alpha, alpha))
+    share = float(betaincinv(alpha, alpha, drawn))
     return max(share, 1 - share)
 
 

@@ -8,7 +8,8 @@ import nasbench as nb
 from nasbench.cli.app import COMMANDS
 from nasbench.cli.list_ import KINDS
 
-TENSORS = ("torch", "ray", "pandas", "scipy", "sklearn", "plotly", "sqlalchemy", "torch_pruning", "tensorly", "fvcore")
+STATISTICS = ("pandas", "scipy.stats", "sklearn", "plotly")
+TENSORS = (*STATISTICS, "torch", "ray", "scipy", "sqlalchemy", "torch_pruning", "tensorly", "fvcore")
 RECORD = ("optuna", "numpy", "pydantic", "safetensors")
 """What reading the record of a run needs."""
 HEAVY = (*TENSORS, *RECORD)
@@ -51,6 +52,12 @@ def test_the_package_imports_nothing_of_it():
 def test_a_control_imports_it():
     """That a search needs them shows that their absence elsewhere means something."""
     assert {"torch", "optuna", "numpy", "pydantic"} <= imported("import nasbench.experiment.api")
+
+
+def test_a_process_that_measures_a_model_imports_no_statistics():
+    """Each cell of a matrix has such a process, and digits lie in a package that takes two seconds to import."""
+    code = "import nasbench.deploy.attempt\nfrom nasbench.data import load_data\nload_data('digits')"
+    assert imported(code).isdisjoint({*STATISTICS, "optuna"})
 
 
 def test_help_imports_nothing_of_it():
