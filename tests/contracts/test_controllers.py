@@ -1,5 +1,6 @@
 """The contract that every controller keeps; a new one in CONTROLLERS is tested by being there."""
 
+import functools
 import itertools
 import json
 
@@ -31,7 +32,7 @@ VARIANTS = {
 }
 CASES = {name: (name, OPTIONS.get(name, {})) for name in CONTROLLERS} | VARIANTS
 
-# A proposal of these takes a tenth of a second: a fifth of the steps, which is enough for what they learn.
+# A proposal of these takes a tenth of a second: a fifth of the steps.
 COSTLY = {"cost_aware", "optuna_gp"}
 
 NO_LEARNER = {
@@ -124,8 +125,8 @@ def test_outcomes_come_back_in_any_order(name):
 def test_survives_failures(name):
     """When everything fails the controller goes on proposing; when half fails it still learns from the rest."""
     run(make(name), steps(name, 50), fails=lambda arch: True)
-    asked = run(make(name), steps(name, 300), fails=lambda arch: arch.picks[0] == 0)
-    assert any(proposal.arch.picks[0] != 0 for proposal in asked[-20:])
+    for asked in searches(name, fails=first_option):
+        assert any(not first_option(proposal.arch) for proposal in asked[-20:])
 
 
 @every
@@ -144,13 +145,14 @@ def test_takes_architectures_it_never_asked_for(name):
     for _ in range(20):
         arch = controller.space.sample(rng)
         controller.tell(Outcome(Proposal(arch), (value(arch),)))
-    assert len(run(controller, 30)) == 30
+    assert len(run(controller, steps(name, 30))) == steps(name, 30)
 
 
 @every
 def test_resumes_through_json_in_a_new_object(name):
+    before, after = (16, 6) if name in COSTLY else (37, 20)  # both have a model before
     controller = make(name)
-    run(controller, 37)
+    run(controller, before)
     outstanding = [controller.ask() for _ in range(3)]
     state = json.loads(json.dumps(controller.state_dict()))
     twin = make(name, seed=999)
@@ -158,7 +160,7 @@ def test_resumes_through_json_in_a_new_object(name):
     for each in (controller, twin):
         for proposal in outstanding:
             each.tell(Outcome(proposal, (value(proposal.arch),)))
-    assert run(controller, 20) == run(twin, 20)
+    assert run(controller, after) == run(twin, after)
 
 
 @every
@@ -215,22 +217,44 @@ def test_another_number_of_scores_is_refused_when_it_is_told(name, resumed):
     controller.tell(Outcome(proposal, scores))
 
 
-def late_proposals(name: str, space: SearchSpace, fails=lambda arch: False) -> list[Proposal]:
-    """The last 50 of 250 proposals, over 10 seeds; of the costly the last 30 of 50, over 5 seeds."""
-    seeds, late = (5, 30) if name in COSTLY else (10, 50)
-    return [p for seed in range(seeds) for p in run(make(name, space, seed), steps(name, 250), fails)[-late:]]
+# Searches in which something is learned: steps, how many of them count as late, and seeds.
+SEARCH = (250, 50, 10)
+SEARCHES = {
+    **dict.fromkeys(("ppo", "optuna_nsga2", "optuna_nsga3"), (250, 100, 3)),
+    **dict.fromkeys(("bayesian", "ehvi", "predictor_evolution"), (50, 40, 5)),
+    "optuna_tpe": (250, 150, 5),
+    **dict.fromkeys(COSTLY, (50, 30, 5)),
+}
+"""The slow ones. The standard score below of one seed alone has a mean m and a deviation s over 20 seeds; that of k
+seeds together is then above sqrt(k) m - t s sqrt(1 + 1 / 20) but for one choice of seeds in 100,000, see `margin` of
+bounds.py. In the first line this is 6.4 or more, in the second 5.5, in the third 5.8, and the tests ask for 4.3."""
+
+
+def first_option(arch: Architecture) -> bool:
+    return arch.picks[0] == 0
+
+
+@functools.cache
+def searches(name: str, fails=lambda arch: False) -> list[list[Proposal]]:
+    """What was proposed with each seed; two tests look at the same searches."""
+    number, _, seeds = SEARCHES.get(name, SEARCH)
+    return [run(make(name, seed=seed), number, fails) for seed in range(seeds)]
+
+
+def late_proposals(name: str, **fails) -> list[Proposal]:
+    _, late, _ = SEARCHES.get(name, SEARCH)
+    return [proposal for asked in searches(name, **fails) for proposal in asked[-late:]]
 
 
 @learners
 def test_beats_random(name):
-    """Mean value of the last 50 of 250 proposals, over 10 seeds: above what one in 100,000 random searches has.
+    """Mean value of the late proposals of all seeds: above what one in 100,000 random searches has.
 
     A random proposal has the mean m and the standard deviation s of the table, which we compute over the whole of
     it; a mean over n of them has the standard error s / sqrt(n).
     """
-    space = Toy()
     table = np.array([value(Architecture("toy", picks)) for picks in itertools.product(range(4), repeat=6)])
-    late = [value(p.arch) for p in late_proposals(name, space)]
+    late = [value(p.arch) for p in late_proposals(name)]
     above = (np.mean(late) - table.mean()) / (table.std() / np.sqrt(len(late)))
     assert above > norm.isf(1e-5)
 
@@ -241,11 +265,7 @@ def test_learns_to_avoid_what_fails(name):
 
     If nothing were learned, the number of failures among n late proposals would be binomial(n, 1/4).
     """
-
-    def fails(arch):
-        return arch.picks[0] == 0
-
-    late = [fails(p.arch) for p in late_proposals(name, Toy(), fails)]
+    late = [first_option(p.arch) for p in late_proposals(name, fails=first_option)]
     fewer = (len(late) / 4 - sum(late)) / np.sqrt(len(late) * 0.25 * 0.75)
     assert fewer > norm.isf(1e-5)
 
