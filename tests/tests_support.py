@@ -90,23 +90,8 @@ import os
 import time
 from pathlib import Path
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import torch
 from torch import nn
-
-from nasbench.evaluators.evaluator import Evaluator
-from nasbench.evaluators.function import FunctionEvaluator
-from nasbench.evaluators.trained import Trained
-from nasbench.experiment.build import Brought, Prepared, prepare
-from nasbench.experiment.experiment import Experiment
-from nasbench.experiment.stored import start_run
-from nasbench.latency.calibration import Calibration
-from nasbench.search.study import Study
-from nasbench.storage.checkpoints import Checkpoints
-from nasbench.storage.files import write_json
-from nasbench.storage.run_folder import RunFolder
 
 from search_spaces import Decision, SearchSpace
 
