@@ -8,18 +8,21 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; then \
 	echo $$python; break; fi; done)
 
-.PHONY: search test docs sweep lint litert clean
+.PHONY: search test fast slow docs sweep lint litert clean
 
 search: $(VENV)/run.stamp
 	$(VENV)/bin/nasbench search experiments/quickstart.yaml
 
-# The slow tests start several processes of their own, so they come one after another; they run if fast ones failed, too.
-test: lint $(VENV)/docs.stamp
-	export OMP_NUM_THREADS=1; failed=0; \
-	$(PY) -m pytest -m "not slow and not sweep" -n 2 --dist loadfile --max-worker-restart=0 --durations=25 || failed=1; \
-	$(PY) -m pytest -m "slow and not sweep" --durations=25 || failed=1; \
-	$(MAKE) docs || failed=1; \
-	exit $$failed
+# Beside the fast tests runs what takes one process after the other: lint, the documentation, and the slow tests, which
+# start several processes of their own. One that fails stops none of the others; each is shown when it has ended.
+test: $(VENV)/dev.stamp $(VENV)/docs.stamp
+	$(MAKE) --keep-going --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) fast lint docs slow
+
+fast: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not sweep" -n 2 --dist worksteal --max-worker-restart=0 --durations=25
+
+slow: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "slow and not sweep" --durations=25
 
 # The documentation as a site in site/, which opens as files: site/index.html. A dead link, a misspelt word, or a name, a key or
 # a command that nothing is said about fails.
