@@ -19,9 +19,9 @@ class InputPart:
     """One of several inputs of a network.
 
     Attributes:
-        name: of the argument of its forward; None for one that is given by its position.
-        shape: of one example, without the batch.
-        dtype: its name in torch, such as int64 for tokens.
+        name: Name of the argument of the network's forward; None for one that is given by its position.
+        shape: Shape of one example, without the batch.
+        dtype: Name of the type in torch, such as int64 for tokens.
     """
 
     name: str | None
@@ -47,8 +47,8 @@ class Packed(nn.Module):
     It also takes them as several, in their order. Whole numbers are packed as int64, others as float32.
 
     Attributes:
-        network: takes the parts, each by its name or position, in its own shape and type.
-        parts: in the order in which they lie.
+        network: Network that takes the parts, each by its name or position, in its own shape and type.
+        parts: Inputs of the network in the order in which they lie side by side.
     """
 
     def __init__(self, network: nn.Module, parts: Sequence[InputPart]) -> None:
@@ -75,7 +75,7 @@ def parts_of(example: Any) -> tuple[InputPart, ...]:
     """What the inputs of an example are: a mapping by the names of arguments, or a tuple or a list by position.
 
     Args:
-        example: tensors or arrays (n, ...).
+        example: Tensors or arrays (n, ...).
 
     Raises:
         UserError: one of them is no batch.
@@ -99,11 +99,11 @@ def packed(inputs: Any, parts: Sequence[InputPart]) -> Tensor:
     """Several inputs as `Packed` takes them.
 
     Args:
-        inputs: a mapping by name, or a tuple or a list in the order of the parts: tensors or arrays (n, ...).
-        parts: what they are.
+        inputs: Tensors or arrays (n, ...), in a mapping by name, or in a tuple or a list in the order of the parts.
+        parts: Name, shape and type of each input.
 
     Returns:
-        (n, numbers of an example), int64 or float32.
+        Tensor (n, numbers of an example), int64 or float32.
 
     Raises:
         UserError: there are others than the parts, or of other shapes.

@@ -30,8 +30,8 @@ class MultiplyAdds:
     """What fvcore counts of one image.
 
     Attributes:
-        by_operator: multiply-adds of each kind of operator.
-        uncounted: operators that are not known to be free and were not counted, with how often they occur.
+        by_operator: Multiply-adds of each kind of operator.
+        uncounted: Operators that are not known to be free and were not counted, with how often they occur.
     """
 
     by_operator: Mapping[str, int]
@@ -39,7 +39,7 @@ class MultiplyAdds:
 
     @property
     def total(self) -> int:
-        """Of convolutions, linear and recurrent layers, matrix products and attention, as papers count them."""
+        """Multiply-adds of convolutions, linear and recurrent layers, matrix products and attention, as in papers."""
         return int(sum(self.by_operator.values()))
 
     @property
@@ -56,8 +56,8 @@ def multiply_adds(model: nn.Module, *example_inputs: Tensor) -> MultiplyAdds:
     most activations, which multiply nothing that the field counts. It holds ReLU, reshapes and the like to be free.
 
     Args:
-        model: left as it was; see `reparameterize`.
-        example_inputs: (n, ...) each, on its device; the first one of each is run.
+        model: Network; it is not changed. See `reparameterize`.
+        example_inputs: Inputs (n, ...) each, on the device of the network; the first example of each is run.
     """
     model = reparameterize(model)
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):

@@ -71,6 +71,6 @@ def why_no_backend(name: str) -> str | None:
     return backends.find(name).why_unavailable()
 
 
-def _make(found: type[T], options: Mapping[str, Any], what: str) -> T:
-    check_options(found, options, what=what)
-    return found(**options)
+def _make(kind: type[T], options: Mapping[str, Any], what: str) -> T:
+    check_options(kind, options, what=what)
+    return kind(**options)
