@@ -95,8 +95,8 @@ class ExecuTorch(Backend):
     than float32, and the file is hardly smaller.
 
     Attributes:
-        threads: a call may use. All programs of a process share them: models with different numbers that take turns
-            are loaded again at each turn.
+        threads: Number of threads that a call may use. All programs of a process share them: models with different
+            numbers that take turns are loaded again at each turn.
     """
 
     name: ClassVar[str] = "executorch"
