@@ -37,7 +37,7 @@ def check_number(
         optional: Whether None is allowed too.
 
     Raises:
-        UserError: the value is something else.
+        UserError: The value is something else.
     """
     if value is None and optional:
         return
@@ -73,7 +73,7 @@ def check_network(step: str, model: nn.Module, images: Mapping[str, Tensor]) -> 
         images: Images (n, c, h, w), by name, such as "calibration".
 
     Raises:
-        UserError: says where the values are, and how many.
+        UserError: Says where the values are, and how many.
     """
     for path, module in model.named_modules():
         if any(is_lazy(parameter) for parameter in module._parameters.values()):

@@ -28,7 +28,7 @@ def excluded(step: str, model: nn.Module, patterns: Sequence[str]) -> dict[str, 
         patterns: Names of modules, or patterns of names as in `fnmatch`; modules inside of them are covered, too.
 
     Raises:
-        UserError: a pattern fits no module.
+        UserError: A pattern fits no module.
     """
     modules = dict(model.named_modules(remove_duplicate=False))  # one module may have several names
     names = list(modules)

@@ -78,7 +78,7 @@ def parts_of(example: Any) -> tuple[InputPart, ...]:
         example: Tensors or arrays (n, ...).
 
     Raises:
-        UserError: one of them is no batch.
+        UserError: One of them is no batch.
     """
     named = example.items() if isinstance(example, Mapping) else ((None, value) for value in example)
     parts: list[InputPart] = []
@@ -106,7 +106,7 @@ def packed(inputs: Any, parts: Sequence[InputPart]) -> Tensor:
         Tensor (n, numbers of an example), int64 or float32.
 
     Raises:
-        UserError: there are others than the parts, or of other shapes.
+        UserError: There are others than the parts, or of other shapes.
     """
     if isinstance(inputs, Mapping):
         names = [part.name for part in parts]
