@@ -120,12 +120,12 @@ class ExecuTorch(Backend):
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
-        made = deployable(model, example_inputs)
+        network = deployable(model, example_inputs)
         if precision == "int8":
-            made = quantize_exported(
-                made, example_inputs, needs_calibration(self.name, calibration), lambda: _quantizer(model)
+            network = quantize_exported(
+                network, example_inputs, needs_calibration(self.name, calibration), lambda: _quantizer(model)
             )
-        program = export(made, example_inputs)
+        program = export(network, example_inputs)
         facts = {
             "precision": precision,
             "operators": operators(program),
