@@ -1,4 +1,4 @@
-"""The process whose memory `benchmarks.memory` tells: ``python -m benchmarks.memory_child FILE BATCHES SEED``."""
+"""The process whose memory `benchmarks.memory` measures: ``python -m benchmarks.memory_child FILE BATCHES SEED``."""
 
 from __future__ import annotations
 
