@@ -21,7 +21,7 @@ def cost(picks: Sequence[int]) -> float:
 
 
 class Constant(Evaluator):
-    """Two numbers that cost constant time, one candidate or several at once.
+    """Evaluator of two metrics that cost constant time, one candidate or several at once.
 
     Args:
         space: Space that candidates belong to.

@@ -77,14 +77,14 @@ class Ours:
         self.controller, self.scores = get_controller(name, space, seed=seed), scores
 
     def round(self) -> None:
-        """Ask, tell."""
+        """Ask for a proposal, and tell its score."""
         proposal = self.controller.ask()
         if proposal is None:
             raise stalled(self.controller.name)
         self.controller.tell(Outcome(proposal, (self.scores(proposal.arch.picks),)))
 
     def tell(self, arch: Architecture) -> None:
-        """Tell."""
+        """Tell the score of an architecture."""
         self.controller.tell(Outcome(Proposal(arch), (self.scores(arch.picks),)))
 
 
@@ -101,7 +101,7 @@ class Optunas:
         }
 
     def round(self) -> None:
-        """Ask, tell."""
+        """Ask for a proposal, and tell its score."""
         trial = self.study.ask(self.distributions)
         self.study.tell(trial, self.scores([trial.params[name] for name in self.distributions]))
 
@@ -125,7 +125,7 @@ def controller_speed(
     """Time controllers, one after the other, on one thread.
 
     A controller comes to its number of outcomes by asking and telling; if that takes more than a third of the cap, the
-    rest is told without having been asked for. Then up to `ROUNDS` rounds are timed, for up to a third of the cap.
+    rest are told to it without having been proposed. Then up to `ROUNDS` rounds are timed, up to a third of the cap.
 
     Args:
         names: Names of our controllers, with their default options.

@@ -111,7 +111,7 @@ def _count(text: str) -> int:
 
 
 def _cheap(table_cells: Sequence[Cell], json: bool) -> None:
-    """Run the cells of the table in turn; each is told as it ends."""
+    """Run the cells of the table in turn; the row of each is printed as it ends."""
     rows = []
     table = Table(
         title="candidates a second where evaluating costs nothing",

@@ -45,12 +45,12 @@ class EngineSpeed:
 
     @property
     def overhead_pct(self) -> list[float]:
-        """In each round, how much longer the engine took than Ray Tune alone, in percent of the latter."""
+        """Additional wall time of the engine over Ray Tune alone in each round, in percent of the latter."""
         return [100 * (ours.wall_s - theirs.wall_s) / theirs.wall_s for ours, theirs in self._pairs()]
 
     @property
     def overhead_ms_per_candidate(self) -> list[float]:
-        """In each round, the same as milliseconds of wall time for each candidate."""
+        """Additional wall time of the engine in each round, in milliseconds for each candidate."""
         return [1000 * (ours.wall_s - theirs.wall_s) / self.candidates for ours, theirs in self._pairs()]
 
     def _pairs(self) -> list[tuple[Pass, Pass]]:

@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The same shape."""
+        """Images of the same shape as `images`."""
         return torch.relu(images + self.body(images))
 
 
@@ -86,7 +86,7 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """For a row."""
+        """Name of the pair in a row."""
         steps = ", ".join(f"{name} {options}".strip() for step in self.recipe for name, options in step.items())
         return f"{self.network}; {steps.replace('{', '').replace('}', '')}; {self.backend}"
 

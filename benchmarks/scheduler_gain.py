@@ -204,7 +204,7 @@ def timed(experiment: Experiment, scheduler: str, seed: int, minutes: float) -> 
 
 
 def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
-    """What a search that ended has found."""
+    """The results of a search that ended."""
     settings = read_settings(run)
     candidates = read_candidates(run, settings)
     accuracies = [candidate.metrics["val_acc_pct"] for candidate in comparable(candidates, settings.full_epochs)]

@@ -179,7 +179,7 @@ class Work:
         return self.prepared.experiment
 
     def evaluator(self, folder: RunFolder) -> Stamped:
-        """What scores a candidate; weights and states of training go into a folder."""
+        """The evaluator of the candidates; weights and states of training go into a folder."""
         return Stamped(self.prepared.evaluator(folder, None))
 
     def evaluation(self, trial: Trial, metrics: Mapping[str, float]) -> Evaluation:
@@ -198,7 +198,7 @@ class Work:
 
 
 def by_engine(work: Work, folder: Path) -> Pass:
-    """As `nasbench search` does it: controller, journal, disk, scalars for TensorBoard, Ray executor.
+    """Evaluate as `nasbench search` does: controller, journal, disk, scalars for TensorBoard, Ray executor.
 
     Raises:
         UserError: A candidate is not done at the first attempt.
@@ -232,7 +232,7 @@ def by_engine(work: Work, folder: Path) -> Pass:
 
 
 def by_ray_tune(work: Work, folder: Path) -> Pass:
-    """As a user of Ray Tune alone would do it: a trainable, a list of configurations, no record but Tune's own.
+    """Evaluate as a user of Ray Tune alone would: a trainable, a list of configurations, no record but Tune's own.
 
     Tune's loggers are off, as they are in the engine.
 
@@ -288,7 +288,7 @@ def _metrics(evaluator: Evaluator, trial: Trial) -> Metrics:
 
 
 def by_loop(work: Work, folder: Path) -> Pass:
-    """One after the other in this process, with nothing around it."""
+    """Evaluate one candidate after the other in this process, with nothing around it."""
     threads = torch.get_num_threads()
     called_s = time.monotonic()
     evaluator = work.evaluator(RunFolder(folder.resolve()))

@@ -66,7 +66,7 @@ def command(
 
 
 def summed_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of how many networks each aim was reached, and how long `prune` took in units of torch-pruning alone."""
+    """Number of networks that reached each aim, and the time of `prune` in units of torch-pruning alone."""
     ratios = [row["prune_s"] / row["torch_pruning_s"] for row in rows if {"prune_s", "torch_pruning_s"} <= set(row)]
     return {
         "count": len(rows),
@@ -99,7 +99,7 @@ def _rows_of_file(out: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _row(entry: Mapping[str, Any], seconds: int) -> dict[str, Any]:
-    """One network in a process of its own."""
+    """The row of one network, measured in a process of its own."""
     failed = {"name": entry["name"], "input": list(entry["input"])}
     child = [sys.executable, "-m", "benchmarks.zoo_network"]
     try:

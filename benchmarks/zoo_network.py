@@ -106,7 +106,7 @@ def _named(name: str) -> Callable[..., Any]:
 
 
 def _by_torch_pruning(network: nn.Module, image: Tensor) -> nn.Module:
-    """As its documentation prunes: the same share of channels everywhere, but for what produces the output."""
+    """Prune as its documentation does: the same share of channels everywhere, except where the output comes from."""
     network = copy.deepcopy(network)
     outputs = {tensor.shape[1] for tensor in tensors_of(network(image)).values() if tensor.ndim > 1}
     last = [module for module in network.modules() if isinstance(module, nn.Linear) and module.out_features in outputs]

@@ -57,7 +57,7 @@ class Packed(nn.Module):
         self.parts = tuple(parts)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """What the network gives for the parts, or for (n, numbers of an example)."""
+        """Outputs of the network for the parts, or for (n, numbers of an example)."""
         values = inputs if len(inputs) == len(self.parts) else self._taken_apart(*inputs)
         arguments = [value for value, part in zip(values, self.parts, strict=True) if part.name is None]
         named = {part.name: value for value, part in zip(values, self.parts, strict=True) if part.name is not None}
@@ -72,7 +72,7 @@ class Packed(nn.Module):
 
 
 def parts_of(example: Any) -> tuple[InputPart, ...]:
-    """What the inputs of an example are: a mapping by the names of arguments, or a tuple or a list by position.
+    """Name, shape and type of each input of an example, which is a mapping by argument, or a tuple or a list.
 
     Args:
         example: Tensors or arrays (n, ...).

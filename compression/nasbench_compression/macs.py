@@ -27,7 +27,7 @@ _ATTENTION = "scaled_dot_product_attention"
 
 @dataclass(frozen=True)
 class MultiplyAdds:
-    """What fvcore counts of one image.
+    """Multiply-adds of one image, as fvcore counts them.
 
     Attributes:
         by_operator: Multiply-adds of each kind of operator.
@@ -44,7 +44,7 @@ class MultiplyAdds:
 
     @property
     def attention(self) -> int:
-        """Those in the two products of attention, which some papers leave out."""
+        """Multiply-adds of the two products of attention, which some papers leave out."""
         return int(self.by_operator.get(_ATTENTION, 0))
 
 
@@ -72,7 +72,7 @@ def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
 
 
 def _compiled_multiply_adds(model: nn.Module, *example_inputs: Tensor) -> MultiplyAdds:
-    """The same by PyTorch's own counter, of a network with parts in TorchScript, which let nobody look inside.
+    """`multiply_adds` by PyTorch's own counter, for a network with parts in TorchScript, which hide what they run.
 
     It counts convolutions and products as they run, also those whose result is thrown away.
     """
@@ -84,7 +84,7 @@ def _compiled_multiply_adds(model: nn.Module, *example_inputs: Tensor) -> Multip
 
 
 def _analysis(model: nn.Module, *example_inputs: Tensor) -> Any:
-    """fvcore's, of one image, whose counts are at hand."""
+    """The analysis of fvcore for one image, with its counts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
         from fvcore.nn import FlopCountAnalysis

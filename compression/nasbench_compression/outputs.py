@@ -1,4 +1,4 @@
-"""What a network gives, whatever form it has: a tensor, or several in a tuple, a list, a dict or a dataclass."""
+"""Outputs of a network, whatever form they have: a tensor, or several in a tuple, a list, a dict or a dataclass."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 def memory_of(tensor: Tensor) -> int | None:
-    """What is the same for tensors that share memory; None for one that has none of its own, such as a sparse one."""
+    """Address that tensors with shared memory have in common; None for one without memory, such as a sparse one."""
     if tensor.layout is not torch.strided or tensor.numel() == 0 or is_wrapped(tensor):
         return None
     return tensor.untyped_storage().data_ptr() or None

@@ -18,7 +18,7 @@ from nasbench_registry import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What one step made.
+    """Result of one step.
 
     Attributes:
         step: Step with its options.

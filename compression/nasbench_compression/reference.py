@@ -1,4 +1,4 @@
-"""What a network gives on real inputs, to be compared with what it gives after a step that must not change it.
+"""Outputs of a network on real inputs, to be compared with those after a step that must not change them.
 
 Folding batch norm, merging branches, putting another module in a layer's place, casting and restoring all have outputs
 that they must keep, but for rounding. How much rounding moves the outputs depends on the network, so it is tried in
@@ -56,7 +56,7 @@ class Reference:
 
     @classmethod
     def of(cls, step: str, model: nn.Module, images: Tensor) -> Reference:
-        """What a network gives in evaluation mode.
+        """The reference of a network in evaluation mode.
 
         Args:
             step: Name of the step that asks, for errors.

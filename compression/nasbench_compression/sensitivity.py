@@ -34,7 +34,7 @@ TECHNIQUES = {
     "decompose": "share of the weights kept",
     "quantize": "bits of the weights",
 }
-"""What can be done to a layer, and what its settings are."""
+"""Techniques that can change a layer, each with the meaning of its settings."""
 
 Change = Callable[[float], nn.Module | str]
 """The network with one layer changed to a setting, or why there is none."""
@@ -42,7 +42,7 @@ Change = Callable[[float], nn.Module | str]
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """One layer at one setting.
+    """Result of one layer at one setting.
 
     Attributes:
         setting: Ratio, share or bits, see `TECHNIQUES`.
@@ -57,7 +57,7 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSensitivity:
-    """One layer at all settings.
+    """Results of one layer at all settings.
 
     Attributes:
         layer: Name of the layer in the network.
@@ -74,7 +74,7 @@ class LayerSensitivity:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What one technique does to each layer.
+    """Effect of one technique on each layer.
 
     Attributes:
         technique: One of `TECHNIQUES`.

@@ -1,4 +1,4 @@
-"""What a compression step is, and what it is given to work with."""
+"""Interface of a compression step, and the context that it works with."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ MEANING: Mapping[str, str] = {
     "latency_ms": "a function that gives the latency of a network in milliseconds, latency_ms(model) -> number",
     "teacher": "a trained network to learn from, teacher=network",
 }
-"""What a `Context` may have besides its example inputs, and how a user gives it."""
+"""Parts that a `Context` may have besides its example inputs, and how a user gives them."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ Given = TypeVar("Given")
 
 
 def given(value: Given | None) -> Given:
-    """What a context has, after `Context.require` for a step that needs it."""
+    """The value of a part that a context must have, after `Context.require` of a step that needs it."""
     assert value is not None, "a step names in `needs` all that it uses"
     return value
 

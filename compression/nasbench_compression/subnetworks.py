@@ -26,7 +26,7 @@ SMALLEST = 0.25
 
 @dataclass(frozen=True)
 class Positions:
-    """Which values of a whole tensor a smaller one has.
+    """Positions of the values of a smaller tensor in a whole one.
 
     Attributes:
         along: Positions along each dimension; None where the smaller tensor has all of them.
@@ -149,7 +149,7 @@ class Divisible:
         return next(inside, None)
 
     def subnetwork(self, kept: Mapping[str, int], dropped: Sequence[str] = ()) -> Subnetwork:
-        """One of the networks inside.
+        """A network inside the whole one.
 
         Args:
             kept: Channels that are left of a group, by its layer; groups that are not named keep all. What is no

@@ -40,7 +40,7 @@ from nasbench_registry import UserError, WorkFailed
 IMAGES = 8  # that are compared when a network is compiled
 BATCH = 256  # images at a time where many are compared
 _FLOATS = {"fp32": (2.0**-23, 64.0), "fp16": (2.0**-10, 8.0), "bf16": (2.0**-7, 8.0)}
-"""Of each precision, one unit in the last place of a number from 1 to 2, and the multiple."""
+"""One unit in the last place of a number from 1 to 2, and the multiple, for each precision."""
 _LEVELS, _LEVELS_MULTIPLE = 255, 8.0  # of int8, and of what is no float
 _DRAWS = 2  # of the disturbance; the larger effect counts
 _OTHER_WHOLE = 0.01  # share of whole numbers, such as those of argmax, that may differ, for ties are broken at will
@@ -215,7 +215,7 @@ def _verdict(artefact: str, agreement: Agreement, precision: str) -> str:
 
 
 class _Tally:
-    """Sums over pieces of what an artefact gives and what the network gives, for one output."""
+    """Sums over pieces of the outputs of an artefact and of its network, for one output."""
 
     def __init__(self, precision: str) -> None:
         self._by_squares = precision not in _FLOATS
@@ -225,7 +225,7 @@ class _Tally:
         self.max_diff = self.largest = 0.0
 
     def add(self, output: Tensor, expected: Tensor) -> None:
-        """Two tensors of one shape."""
+        """Add two tensors of one shape to the sums."""
         self._whole_numbers = not (expected.is_floating_point() or expected.is_complex())
         wide = torch.complex128 if expected.is_complex() else torch.float64
         ours, theirs = output.to(wide), expected.to(wide)
@@ -260,7 +260,7 @@ def _difference(output: Tensor, expected: Tensor, precision: str) -> float:
 
 
 def _limits(network: nn.Module, inputs: Tensor, outputs: Mapping[str, Tensor], precision: str) -> dict[str, float]:
-    """What an artefact may differ by, for each output: a multiple of what a disturbance of the precision does."""
+    """Largest difference that is allowed for each output: a multiple of the effect of a disturbance."""
     native_precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(native_type(network))
     if precision in _FLOATS and native_precision is not None and _FLOATS[native_precision][0] > _FLOATS[precision][0]:
         precision = native_precision  # the network itself is no more exact
@@ -326,7 +326,7 @@ def _run(network: nn.Module, inputs: Tensor, *, seed: int = 0) -> dict[str, Tens
 
 
 def _called(network: nn.Module, call: Callable[[Tensor], Any], batch: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """What a call of a network gives in evaluation mode; it may write into what it is given."""
+    """Outputs of a call of a network in evaluation mode; the call may write into its inputs."""
     with inference(network), torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
         torch.manual_seed(seed)
         return {name: output.detach().cpu().clone() for name, output in tensors_of(call(batch)).items()}
@@ -437,7 +437,7 @@ def _is_part(
 
 
 def _by_name(outputs: Any, expected: Mapping[str, Tensor], artefact: str) -> dict[str, Tensor]:
-    """What an artefact gives, by the names of the network's outputs."""
+    """Outputs of an artefact, by the names of the network's outputs."""
     if isinstance(outputs, Mapping):
         named = {str(name): torch.from_numpy(np.asarray(output)) for name, output in outputs.items()}
     else:

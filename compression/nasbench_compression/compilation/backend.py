@@ -47,7 +47,7 @@ class CompiledModel(ABC):
     why_not_profiled: ClassVar[str] = "no profiler of it is known here"
 
     def __call__(self, images: Images, *further_inputs: Images) -> Any:
-        """What the network gives: for a classifier, logits (n, classes) float32 of images (n, c, h, w) float32.
+        """Outputs of the network: for a classifier, logits (n, classes) float32 of images (n, c, h, w) float32.
 
         Args:
             images: Images as the network takes them; n is any number from 1, unless what the network gives for one
@@ -119,7 +119,7 @@ class CompiledModel(ABC):
 
 
 class SingleFile(CompiledModel):
-    """One whose artefact is a single file, held in memory.
+    """Compiled model whose artefact is a single file, held in memory.
 
     Attributes:
         artefact: Content of the file.
@@ -186,7 +186,7 @@ class Backend(ABC):
 
     @classmethod
     def why_not_loadable(cls) -> str | None:
-        """As `why_unavailable`, for running what was saved, which may need less than making it."""
+        """As `why_unavailable`, for running a saved artefact, which may need less than compiling it."""
         return cls.why_unavailable()
 
     def options(self) -> dict[str, Any]:

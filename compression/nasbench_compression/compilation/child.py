@@ -28,7 +28,7 @@ def run_child(
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
 ) -> Any:
-    """What a Python program answers to a request.
+    """Run a Python program and return its answer to a request.
 
     The child is started with two more arguments, a file that holds the request as JSON and one where it writes its
     answer as JSON; `answer` does both for it. What it prints is kept for the error. When this returns, the child and

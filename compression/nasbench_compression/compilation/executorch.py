@@ -26,7 +26,7 @@ from nasbench_compression.compilation.pt2e import exact_weights, float_layers, q
 from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
 
 _FILE = "model.pte"
-_FACTS = "nasbench"  # a method of the program that returns what `describe` tells
+_FACTS = "nasbench"  # a method of the program that returns the facts of `describe`
 
 
 class ExecuTorchModel(SingleFile):
@@ -152,7 +152,7 @@ def _quantizer(model: nn.Module) -> Any:
 
 
 def _lowered(program: Any, facts: dict[str, Any]) -> bytes:
-    """The program in ExecuTorch's format, which tells the facts when it is asked."""
+    """The program in ExecuTorch's format, with a method that returns the facts."""
     with silence():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower

@@ -210,7 +210,7 @@ def _write_batches(images: Images, batch: int, folder: Path) -> Path:
 
 
 def _write_layers(model: nn.Module, folder: Path) -> Path:
-    """What `litert_convert` is to keep of a quantized network."""
+    """Write a file with the weights and ranges of a quantized network that `litert_convert` is to keep."""
     arrays: dict[str, Any] = {}
     quantized = [module for module in model.modules() if isinstance(module, QuantizedConv2d | QuantizedLinear)]
     for number, module in enumerate(quantized):
@@ -261,6 +261,6 @@ def _note(model: Any) -> dict[str, Any]:
 
 
 def _precision(model: Any, types: Any) -> str:
-    """By the types of its tensors."""
+    """Precision of a file, by the types of its tensors."""
     tensor_types = {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
     return "int8" if types.INT8 in tensor_types else "fp16" if types.FLOAT16 in tensor_types else "fp32"

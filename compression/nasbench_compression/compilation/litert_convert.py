@@ -55,7 +55,7 @@ def _inputs(program: Any) -> list[Any]:
 
 
 def _halve(target: Path) -> None:
-    """Weights in float16."""
+    """Store the weights of a file in float16."""
     from ai_edge_quantizer import qtyping, quantizer
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
@@ -73,7 +73,7 @@ def _halve(target: Path) -> None:
 
 
 def _quantize(target: Path, batches: Any, layers: dict[str, Any], *, float_ends: bool) -> None:
-    """Weights and what runs in int8, with the ranges of the images and of the layers."""
+    """Quantize weights and activations of a file to int8, with the ranges of the images and of the layers."""
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.utils import qsv_utils
@@ -124,7 +124,7 @@ def _signature(target: Path) -> tuple[str, str]:
 
 
 def _find_operators(target: Path, layers: dict[str, Any]) -> list[tuple[str, str, int, list[str]]]:
-    """Operators that hold the weight of a layer, told by its values.
+    """Operators that hold the weight of a layer, recognized by its values.
 
     Returns:
         Of each: its scope in a recipe, its kind, the number of the layer, and the names of its input and of the tensors

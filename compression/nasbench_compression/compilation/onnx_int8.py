@@ -88,7 +88,7 @@ def _layer_forms(model: nn.Module) -> _LayerForms:
 
 
 def _keys(weight: Images) -> list[bytes]:
-    """What tells a weight from others, as it is and transposed."""
+    """Keys of a weight by its values, as it is and transposed."""
     forms = [weight, weight.T] if weight.ndim == 2 else [weight]
     return [str(form.shape).encode() + np.ascontiguousarray(form, dtype=np.float32).tobytes() for form in forms]
 

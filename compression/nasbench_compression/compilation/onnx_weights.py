@@ -60,7 +60,7 @@ def store_weights(artefact: bytes, model: nn.Module) -> bytes:
 
 
 def _weights(model: nn.Module) -> Iterator[tuple[bytes, tuple[WeightOnly, bool]]]:
-    """What tells the weight of each layer from others, and whether that form of it is transposed."""
+    """Key of the weight of each layer by its values, and whether that form of it is transposed."""
     exact: set[bytes] = set()
     for module in model.modules():
         if isinstance(module, WeightOnly):

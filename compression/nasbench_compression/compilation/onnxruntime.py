@@ -201,7 +201,7 @@ class OnnxRuntime(Backend):
 
 
 def _tagged(artefact: bytes, precision: str, signature: Signature) -> bytes:
-    """Write the precision and the signature into the file, so that they can be told after loading."""
+    """Write the precision and the signature into the file, so that they are known after loading."""
     import onnx
 
     model = onnx.load_from_string(artefact)

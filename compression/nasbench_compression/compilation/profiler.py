@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from nasbench_registry import UserError
 
 QUIET = 0.25
-"""What calls are read at, of all: other work only slows a call down, so the quieter ones show what it takes itself."""
+"""Quantile at which times of calls are read: other work only slows a call down, so quiet calls show its own time."""
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
-"""Of a number, by what an operator computes in."""
+"""Bytes of a number, by the precision in which an operator computes."""
 
 
 class NoProfiler(UserError):

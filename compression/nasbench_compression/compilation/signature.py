@@ -1,4 +1,4 @@
-"""What a network takes and gives, beyond the images and logits that most take and give."""
+"""Inputs and outputs of a network, beyond the images and logits of most networks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _logits(outputs: Mapping[str, Array], dtype: Any) -> Array:
 
 @dataclass(frozen=True)
 class Signature:
-    """What an artefact takes and gives. The default is that of a classifier: images in float32, and their logits.
+    """Inputs and outputs of an artefact. The default is that of a classifier: images in float32, and their logits.
 
     Attributes:
         dimensions: Number of dimensions of the input, that of the batch included.
@@ -64,12 +64,12 @@ class Signature:
     fixed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """The signature as JSON, which `from_json` reads."""
         return dataclasses.asdict(self) | {"names": list(self.names), "axes": list(self.axes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Signature:
-        """What `to_json` wrote; the default for an artefact that does not say."""
+        """The signature that `to_json` wrote; the default for an artefact without one."""
         if data is None:
             return cls()
         return cls(**{**data, "names": tuple(data["names"]), "axes": tuple(data["axes"])})
@@ -211,11 +211,11 @@ def signature_of(model: nn.Module) -> Signature:
 
 
 def as_list(outputs: Any) -> list[Tensor]:
-    """What `Deployed` or a plain network gives, as a list."""
+    """Outputs of a `Deployed` or of a plain network, as a list."""
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
 def arrays(outputs: Any) -> list[Array]:
-    """What `Deployed` or a plain network gives, as NumPy arrays; bfloat16, which NumPy lacks, as float32."""
+    """Outputs of a `Deployed` or of a plain network, as NumPy arrays; bfloat16, which NumPy lacks, as float32."""
     tensors = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor for tensor in as_list(outputs))
     return [tensor.detach().cpu().numpy() for tensor in tensors]

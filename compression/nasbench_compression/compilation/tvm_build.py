@@ -14,7 +14,7 @@ import numpy as np
 from nasbench_compression.compilation.exported import counted, silence
 from nasbench_registry import WorkFailed
 
-FACTS = "nasbench"  # a function of the library that returns what `describe` tells
+FACTS = "nasbench"  # a function of the library that returns the facts of `describe`
 _OPAQUE = 8  # TVM's word for a kernel with which nothing is fused
 
 
@@ -160,7 +160,7 @@ def _operator(call: Any) -> str:
 
 
 def _kernel(call: Any) -> str:
-    """Without the numbers by which TVM tells kernels of a kind apart, as in fused_conv2d3_add2_relu1."""
+    """Name of a kernel without the numbers that TVM adds for kernels of a kind: fused_conv2d3_add2_relu1."""
     if getattr(call.op, "name", "") != "relax.call_tir":
         return ""
     return "_".join(re.sub(r"(?<=[a-z])\d+$", "", word) for word in call.args[0].name_hint.split("_"))

@@ -69,7 +69,7 @@ class LatencySearch:
         self.before = math.inf  # the least latency of the network as it is, so far
 
     def run(self, limit_ms: float) -> Measured:
-        """Search.
+        """Search for ranks within the latency.
 
         Raises:
             UserError: The network cannot be made this fast.

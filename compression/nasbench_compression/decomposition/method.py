@@ -1,4 +1,4 @@
-"""What a method of decomposition has to say about a layer."""
+"""Interface of a method of decomposition."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Method(ABC):
         return self.clip(layer, tuple(max(1, rank) for rank in ranks))
 
     def report(self, chain: nn.Sequential) -> dict[str, float]:
-        """What the note has about a chain besides its ranks and error."""
+        """Entries of the note about a chain, besides its ranks and error."""
         return {}
 
     def same(self, layer: Layer, rank: int) -> Ranks:

@@ -74,7 +74,7 @@ def by_energy(method: Method, candidate: DecomposableLayer, energy: float) -> Ch
 
 
 def by_share(method: Method, candidates: Sequence[DecomposableLayer], share: float, cost: Cost) -> dict[str, Choice]:
-    """For each layer the largest ranks that cost at most a share of what it costs now, and at least rank one.
+    """Largest ranks of each layer that cost at most a share of what it costs now, and at least rank one.
 
     Args:
         method: Method of decomposition.
@@ -93,7 +93,7 @@ def by_share(method: Method, candidates: Sequence[DecomposableLayer], share: flo
 
 
 def total(method: Method, candidates: Sequence[DecomposableLayer], chosen: Mapping[str, Choice], cost: Cost) -> int:
-    """What the layers cost together; those left alone, what they cost now."""
+    """Cost of all layers together; layers that are left alone cost what they cost now."""
     ranks = {name: None if isinstance(choice, str) else choice for name, choice in chosen.items()}
     return sum(cost(candidate, method, ranks[candidate.name]) for candidate in candidates)
 

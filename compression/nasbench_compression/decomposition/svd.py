@@ -61,4 +61,4 @@ class SVD(Method):
 
 
 MATRIX = SVD()
-"""What Tucker and tensor train come to where the weight is a matrix."""
+"""Method that Tucker and tensor train become where the weight is a matrix."""

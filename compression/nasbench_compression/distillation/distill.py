@@ -148,7 +148,7 @@ class Distill(Step):
         _check_logits(student, teacher.network, inputs)
         if not context.classes and self.method in ON_CLASSES:
             raise UserError(
-                f"distill method {self.method!r} compares what networks say of classes, and this network tells other "
+                f"distill method {self.method!r} compares what networks say of classes, and this network gives other "
                 f"numbers; take soft_targets, which compares those, or a method on features."
             )
         weights = self._weights()
@@ -178,7 +178,7 @@ class Distill(Step):
         return copy_network(model)
 
     def _weights(self) -> dict[str, float]:
-        """What the method takes, with its defaults where nothing is given."""
+        """Weights of the terms of the method, with defaults where none is set."""
         options = {name: getattr(self, name) for name in METHODS[self.method]}
         return {name: METHODS[self.method][name] if value is None else value for name, value in options.items()}
 
@@ -226,7 +226,7 @@ class Distill(Step):
         inputs: Tensor,
         context: Context,
     ) -> tuple[nn.Module, Loss]:
-        """What is to be trained, and the loss."""
+        """Network to be trained, and the loss."""
         shapes = list(zip(ours.shapes(student, inputs), theirs.shapes(teacher.network, inputs), strict=True))
         trained = student
         if self.method == "fitnets":
@@ -263,7 +263,7 @@ class Distill(Step):
 
 
 def _towards(targets: Tensor, logits: Tensor, labels: Tensor, weights: Mapping[str, float], context: Context) -> Tensor:
-    """What the teacher and the labels say: soft targets of classes, the mean squared difference of other numbers."""
+    """Loss against teacher and labels: soft targets of classes, mean squared difference of other numbers."""
     temperature, alpha = weights["temperature"], weights["alpha"]
     if context.classes:
         return soft_target_loss(logits, targets, labels, temperature=temperature, alpha=alpha, hard=context.task_loss)

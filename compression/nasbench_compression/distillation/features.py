@@ -1,4 +1,4 @@
-"""What layers inside of a network put out, read by hooks, so that it does not matter how its forward is written."""
+"""Outputs of layers inside of a network, read by hooks, so that it does not matter how its forward is written."""
 
 from __future__ import annotations
 

@@ -45,5 +45,5 @@ class WithRegressors(nn.Module):
         self.regressors = nn.ModuleList([nn.Conv2d(ours, theirs, 1) for ours, theirs in widths])
 
     def forward(self, inputs: Tensor) -> Any:
-        """What the student gives."""
+        """Outputs of the student."""
         return self.student(inputs)

@@ -38,7 +38,7 @@ class HalfNetwork(Reduced):
         self.train(network.training)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the network gives."""
+        """Outputs of the network."""
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # it is public; and tracing cannot replace weights for a call
             return self.to_float()(*args, **kwargs)
         # Not `torch.func.functional_call`: that leaves a wide weight behind in a layer that has two names and a twin.

@@ -35,7 +35,7 @@ _ABOUT = frozenset(
         *("element_size", "ndimension", "__len__", "type", "is_inference", "storage_offset"),
     }
 )
-"""What is read of a tensor without its values."""
+"""Attributes and methods of a tensor that do not read its values."""
 
 
 class _Uses(TorchFunctionMode):
@@ -116,7 +116,7 @@ def find_pairs(model: nn.Module, inputs: Tensor) -> list[Pair]:
 
 
 def _ids(value: Any, depth: int = 3) -> set[int]:
-    """Those of the tensors in what a module keeps."""
+    """Ids of the tensors in a value that a module keeps."""
     if isinstance(value, Tensor):
         return {id(value)}
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()

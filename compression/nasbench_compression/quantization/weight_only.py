@@ -59,7 +59,7 @@ def pack(levels: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """What `pack` packed."""
+    """The levels that `pack` packed."""
     return torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
 
 
@@ -136,5 +136,5 @@ class WeightOnly(ReducedLayer):
         return layer.train(self.training)
 
     def extra_repr(self) -> str:
-        """What is stored."""
+        """Shape of the weight and options."""
         return f"{self.weight_shape}, bits={self.bits}, group_size={self.group_size}, symmetric={self.symmetric}"

@@ -83,7 +83,7 @@ class CsrLinear(_Sparse):
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """As `torch.nn.Linear`."""
+        """Outputs as of `torch.nn.Linear`."""
         outputs = torch.mm(self.matrix, inputs.reshape(-1, inputs.shape[-1]).t()).t()
         if self.bias is not None:
             outputs = outputs + self.bias
@@ -104,7 +104,7 @@ class CsrConv2d(_Sparse):
         self.pointwise = layer.kernel_size == layer.stride == (1, 1) and self.before == self.after == (0, 0)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """As `torch.nn.Conv2d`."""
+        """Outputs as of `torch.nn.Conv2d`."""
         (top, left), (bottom, right) = self.before, self.after
         padding: tuple[int, int] = self.before
         if self.before != self.after:
