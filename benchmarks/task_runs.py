@@ -18,14 +18,14 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Example:
-    """What a page does.
+    """Example of a page of the documentation.
 
     Attributes:
-        problem: makes it.
-        space: that is searched.
-        goals: of the search.
-        candidates: of the search.
-        recipe: steps that the best candidate goes through.
+        problem: Function that makes the problem.
+        space: Space that is searched.
+        goals: Objectives of the search.
+        candidates: Number of candidates of the search.
+        recipe: Compression steps that the best candidate goes through.
     """
 
     problem: Callable[[], nb.Problem]
