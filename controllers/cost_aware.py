@@ -117,7 +117,7 @@ class CostAware(EHVI):
     def _most_promising(self) -> Architecture:
         seen = self._learn()
         best: list[tuple[float, Architecture]] = []
-        for candidates, trained in ((self._others(seen), True), (self._unseen(seen), False)):
+        for candidates, trained in ((self._other_recipes(seen), True), (self._unseen(seen), False)):
             if candidates:
                 gains = self._gains(self._feature_groups(candidates), np.ones(len(candidates), dtype=bool), seen)
                 worth = gains - self.exponent * np.log(self.seconds(candidates, trained=trained))
@@ -126,7 +126,7 @@ class CostAware(EHVI):
         ties = [arch for worth, arch in best if worth >= most - TIE]
         return ties[int(self.rng.integers(len(ties)))]
 
-    def _others(self, seen: Seen) -> list[Architecture]:
+    def _other_recipes(self, seen: Seen) -> list[Architecture]:
         """Other recipes for networks that are trained."""
         if self.product is None or not self.trained:
             return []

@@ -62,10 +62,10 @@ class _DataSets(Names[Callable[..., Any]]):
 
     attribute = "function"
 
-    def _checked(self, name: str, found: object) -> Callable[..., Any]:
-        if not callable(found):
-            raise UserError(f"data {name!r} is {found!r}; name a function that returns examples with their targets.")
-        return found
+    def _checked(self, name: str, value: object) -> Callable[..., Any]:
+        if not callable(value):
+            raise UserError(f"data {name!r} is {value!r}; name a function that returns examples with their targets.")
+        return value
 
     def _offers(self, value: object) -> bool:
         return inspect.isfunction(value)
@@ -155,15 +155,15 @@ def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> 
 
     make = datasets.find(name)
     key = name, json.dumps([kind, dict(options)], sort_keys=True, default=repr)
-    if key not in _made or _made[key][0] is not make:
+    if key not in _function_cache or _function_cache[key][0] is not make:
         own = {option: value for option, value in options.items() if not _is_division(option, make)}
         division = {option: value for option, value in options.items() if option not in own}
-        _made.clear()
-        _made[key] = make, data_of(called(make, own), name, kind, **division)
-    return _made[key][1]
+        _function_cache.clear()
+        _function_cache[key] = make, data_of(called(make, own), name, kind, **division)
+    return _function_cache[key][1]
 
 
-_made: dict[tuple[str, str], tuple[Callable[..., Any], Data]] = {}
+_function_cache: dict[tuple[str, str], tuple[Callable[..., Any], Data]] = {}
 """The last data set that a function gave, with the function."""
 
 _cache: dict[tuple[str, str], tuple[Stamp, Data]] = {}

@@ -118,10 +118,10 @@ class _Builders(Names[Callable[..., Any]]):
 
     attribute = "function"
 
-    def _checked(self, name: str, found: object) -> Callable[..., Any]:
-        if not callable(found):
-            raise UserError(f"build {name!r} is {found!r}; name a function that returns a network.")
-        return found
+    def _checked(self, name: str, value: object) -> Callable[..., Any]:
+        if not callable(value):
+            raise UserError(f"build {name!r} is {value!r}; name a function that returns a network.")
+        return value
 
     def _offers(self, value: object) -> bool:
         return inspect.isfunction(value) or (isinstance(value, type) and issubclass(value, nn.Module))
