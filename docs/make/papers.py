@@ -70,7 +70,8 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
             if said is None and value is None:
                 continue
             published = "" if said is None else _number(said.mean, said.std) + f" [{said.trust}]"
-            mine = "" if value is None else _number(value, ours.get("std")) + f", n = {ours.get('n')}"
+            runs = ours.get("n")
+            mine = "" if value is None else _number(value, ours["std"] if runs > 1 else None) + f", n = {runs}"
             lines.append((row.name, f"`{column}`", published, mine))
         if row.reason:
             lines.append((row.name, "", "", sentence(row.reason)))
