@@ -216,6 +216,13 @@ def dominance(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return np.asarray((above >= below).all(axis=2) & (above > below).any(axis=2))
 
 
+def front_of(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Those rows of (n, k) scores that no other row dominates, each once and in ascending order; larger is better."""
+    scores = np.unique(scores, axis=0)
+    front: npt.NDArray[np.float64] = scores[~dominance(scores).any(axis=0)]
+    return front
+
+
 def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     """Whether scores `a` are nowhere worse than `b` and somewhere better."""
     return a != b and all(x >= y for x, y in zip(a, b, strict=True))

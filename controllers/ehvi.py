@@ -12,8 +12,8 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from controllers.candidates import PARENTS, CandidateController, Features, chosen_outcomes
-from controllers.core import Outcome, Proposal
-from controllers.expected_hypervolume import MOST_LEVELS, boxes, front_of, log_expected_gain, spread
+from controllers.core import Outcome, Proposal, front_of
+from controllers.expected_hypervolume import MOST_LEVELS, boxes, log_expected_gain, spread
 from controllers.gaussian_process import Array, Groups, Kernel, Posterior, fit_kernel
 from controllers.ranks import normal_scores
 from nasbench_registry import UserError

@@ -8,18 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erfcx, logsumexp, ndtr
 
+from controllers.core import front_of
+
 Array = npt.NDArray[np.float64]
 
 MOST_LEVELS = {1: 1, 2: 64, 3: 24, 4: 12}
 """Points of a front that are looked at exactly, by the number of objectives; of a larger front a spread selection."""
-
-
-def front_of(values: Array) -> Array:
-    """Those rows of (n, k) values that no other row dominates, each once; larger is better."""
-    values = np.unique(values, axis=0)
-    above = np.asarray((values[:, None] >= values[None]).all(axis=2)) & ~np.eye(len(values), dtype=bool)
-    front: Array = values[~above.any(axis=0)]
-    return front
 
 
 def spread(front: Array, most: int) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from controllers.core import dominance
+from controllers.core import front_of
 from nasbench.objectives.metrics import FOOTPRINT, Metrics
 from nasbench.objectives.objective import Objective
 
@@ -46,17 +46,11 @@ def hypervolume(points: Points) -> float:
         return float(((points[:, 0] - edges) * heights).sum())
     total, front = 0.0, np.empty((0, points.shape[1] - 1))
     for index, (point, edge) in enumerate(zip(points, edges, strict=True)):
-        front = _front(np.vstack([front, point[None, 1:]]))
+        front = front_of(np.vstack([front, point[None, 1:]]))
         depth = points[index, 0] - edge
         if depth > 0:
             total += depth * hypervolume(front)
     return total
-
-
-def _front(points: Points) -> Points:
-    """The points that no other dominates, each once."""
-    points = np.unique(points, axis=0)
-    return np.asarray(points[~dominance(points).any(axis=0)])
 
 
 def front(points: Points) -> Points:
@@ -126,6 +120,6 @@ def growth(points: Points) -> list[float]:
     for point in points:
         covered = len(front) > 0 and bool((front >= point).all(axis=1).any())
         if not covered:
-            front = _front(np.vstack([front, point[None]]))
+            front = front_of(np.vstack([front, point[None]]))
         values.append(values[-1] if covered and values else hypervolume(front))
     return values
