@@ -204,10 +204,10 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int
     from nasbench_compression.quantization.modules import dequantize, is_quantized
     from search_spaces import Task
 
-    about = read_description(folder)
-    task = Task.from_json(about["task"])
-    if "compiled" in about:
-        name = str(about["compiled"]["backend"])
+    description = read_description(folder)
+    task = Task.from_json(description["task"])
+    if "compiled" in description:
+        name = str(description["compiled"]["backend"])
         if backends and list(backends) != [name]:
             raise UserError(f"{folder} holds an artefact of backend {name!r}; it cannot run on {', '.join(backends)}.")
         compiled = load_compiled(folder)

@@ -143,10 +143,10 @@ def _table(result: Mapping[str, Any]) -> Group:
     rows = [(name, "held out", predictor_figures) for name, predictor_figures in result["cross_validation"].items()]
     if result["check"]:
         rows.append((result["predictor"], "fresh ones", result["check"]))
-    for name, how, figures in rows:
+    for name, judged_on, figures in rows:
         chosen = Text(name, style="bold" if name == result["predictor"] else "")
         table.add_row(
-            chosen, f"{figures['n']} {how}", *(_cell(figures[key], text) for key, (_, text) in FIGURES.items())
+            chosen, f"{figures['n']} {judged_on}", *(_cell(figures[key], text) for key, (_, text) in FIGURES.items())
         )
     device = {key: value for key, value in result["device"].items() if value is not None}
     shown_keys = ("name", "runtime", "threads", "batch", "file", "command")

@@ -123,11 +123,11 @@ def _operators(model: Mapping[str, Any]) -> Table:
             operator["bound"],
             significant(operator["roof_ms"]),
         )
-    rest = len(model["operators"]) - len(slowest)
-    if rest > 0:
+    others_count = len(model["operators"]) - len(slowest)
+    if others_count > 0:
         left_ms = model["operators_ms"] - sum(operator["ms"] for operator in slowest)
         share = f"{100 * left_ms / model['call_ms']:.1f} %"
-        table.add_row(f"{rest} others", "", "", significant(left_ms), share, "", "", "", "")
+        table.add_row(f"{others_count} others", "", "", significant(left_ms), share, "", "", "", "")
     if model["overhead_ms"] is not None:
         share = f"{100 * model['overhead_share']:.1f} %"
         table.add_row("overhead of the call", "", "", significant(model["overhead_ms"]), share, "", "", "", "")

@@ -96,8 +96,8 @@ def estimate_lines(experiment: Experiment, estimate: Estimate) -> list[str]:
 
     device, pilots = estimate.device, estimate.pilots
 
-    def row(name: str, hours: float, how: str) -> str:
-        return f"  {name:<12} {duration(3600 * hours):>8}  {how}"
+    def row(name: str, hours: float, basis: str) -> str:
+        return f"  {name:<12} {duration(3600 * hours):>8}  {basis}"
 
     lines = [
         f"estimate, from {len(pilots)} pilot{'s' if len(pilots) > 1 else ''} of "

@@ -149,8 +149,8 @@ def _tables(result: Mapping[str, Any]) -> Group:
 
     shown: list[Table | Text] = []
     for technique in result["techniques"]:
-        how = {"prune": result["importance"], "decompose": result["method"]}.get(technique["technique"])
-        table = Table(title=technique["technique"] + (f" ({how})" if how else ""))
+        option = {"prune": result["importance"], "decompose": result["method"]}.get(technique["technique"])
+        table = Table(title=technique["technique"] + (f" ({option})" if option else ""))
         table.add_column("layer")
         table.add_column("weights", justify="right")
         for setting in technique["settings"]:

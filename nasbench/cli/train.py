@@ -140,9 +140,9 @@ def _table(result: Mapping[str, Any], networks: Sequence[Retrained], problem: Pr
             network.folder,
         )
     if len(networks) > 1 and result["mean"]:
-        both = [
+        mean_texts = [
             " +- ".join(units.quality_text(result[key][name], name, unit=False) for key in ("mean", "std"))
             for name in (val, test)
         ]
-        table.add_row("mean", *both)
+        table.add_row("mean", *mean_texts)
     return table

@@ -68,8 +68,8 @@ def tune(
         seed=seed,
     )
     with Tune(tuning, out, typed()) as search:
-        for why in search.missing.values():
-            tell(f"left out: {why}")
+        for reason in search.missing.values():
+            tell(f"left out: {reason}")
         if search.finished(60 * max_minutes) is not None:
             tell(f"{out} was finished before; give it more --max-minutes to go on")
         result = _run(search, 60 * max_minutes)

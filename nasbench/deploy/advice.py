@@ -202,11 +202,11 @@ def _calls(subject: Subject, total: float) -> Iterator[Suggestion]:
         shared = model_profile.seconds(bound="arithmetic") + model_profile.seconds(bound="memory")
         factor = setting.threads / threads
         options = {**dict(setting.options), "threads": threads}
-        way = Setting.of(setting.backend, setting.precision, options, setting.batch)
+        other_threads = Setting.of(setting.backend, setting.precision, options, setting.batch)
         yield Suggestion(
             "arithmetic" if threads > 1 else "call overhead",
             f"threads: {threads}",
-            functools.partial(_in_setting, subject, way),
+            functools.partial(_in_setting, subject, other_threads),
             (total - shared + shared * factor) / total if model_profile.operators and threads > 1 else None,
         )
 
@@ -216,8 +216,8 @@ def _farther_s(model_profile: Profile, moved: int, batch: int) -> float:
     return model_profile.roofline.memory_s(batch * moved) / batch - model_profile.roofline.memory_s(moved)
 
 
-def _in_setting(subject: Subject, way: Setting) -> tuple[CompiledModel, int]:
-    return subject.compile(subject.network, way), way.batch
+def _in_setting(subject: Subject, changed: Setting) -> tuple[CompiledModel, int]:
+    return subject.compile(subject.network, changed), changed.batch
 
 
 def _less_int8(subject: Subject, total: float) -> Iterator[Suggestion]:

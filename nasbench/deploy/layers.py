@@ -90,9 +90,9 @@ def located(operators: Sequence[OperatorTime], layers: Mapping[str, Layer]) -> l
         for index, operator in enumerate(operators)
         if is_product(operator.kind) and names[index] is None and not operator.cast
     ]
-    rest = [name for name in layers if name not in names]
-    if len(nameless) == len(rest):
-        for index, name in zip(nameless, rest, strict=True):
+    unlocated = [name for name in layers if name not in names]
+    if len(nameless) == len(unlocated):
+        for index, name in zip(nameless, unlocated, strict=True):
             names[index] = name
     return names
 

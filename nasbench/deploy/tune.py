@@ -80,7 +80,7 @@ class Tune:
     def __init__(self, tuning: Tuning, out: Path, command: str = "") -> None:
         self.tuning, self.out, self.command = tuning, out, command
         self.reference = Setting.of("eager", "fp32", {}, tuning.batch)
-        self.missing = {name: why for name in tuning.backends if (why := backends.find(name).why_unavailable())}
+        self.missing = {name: reason for name in tuning.backends if (reason := backends.find(name).why_unavailable())}
         self._offered, self._defaults, self._others = offered_settings(
             tuning, [name for name in tuning.backends if name not in self.missing]
         )

@@ -93,17 +93,17 @@ def distribution(report: Record) -> go.Figure:
     if not scored:
         return figure
     values, bins = [value for _, value in scored.values()], max(8, round(2 * math.sqrt(len(scored))))
-    about: dict[str, Any] = {
+    shared_options: dict[str, Any] = {
         "name": "candidates",
         "marker": {"color": BLUE, "opacity": 0.55, "line": {"color": "white", "width": 1}},
         "hovertemplate": "%{y} candidates, %{x}<extra></extra>",
     }
     if len(values) <= COUNTED:
-        figure.add_histogram(x=values, nbinsx=bins, **about)
+        figure.add_histogram(x=values, nbinsx=bins, **shared_options)
     else:  # a page would carry every value to count them
         counts, edges = np.histogram(values, bins=min(bins, BINS))
         middles, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
-        figure.add_bar(x=middles.tolist(), y=counts.tolist(), width=widths.tolist(), **about)
+        figure.add_bar(x=middles.tolist(), y=counts.tolist(), width=widths.tolist(), **shared_options)
     ranked = {survivor["candidate"] for survivor in report.get("survivors") or ()}
     at_zero = [(candidate, value, 0.0) for key, (candidate, value) in scored.items() if key in ranked]
     _survivors(figure, report, at_zero, cliponaxis=False)
@@ -339,10 +339,10 @@ def _survivors(figure: go.Figure, report: Record, points: Iterable[tuple[Record,
 
 
 def _candidate_hover(candidate: Record) -> str:
-    how = [units.outcome(str(candidate.get("status")))]
-    how += ["from the cache"] if candidate.get("cached") else []
-    how += [f"attempt {1 + len(candidate['attempts'])}"] if candidate.get("attempts") else []
-    rows = [f"<b>candidate {candidate['id']}</b> ({escape(', '.join(how))})"]
+    remarks = [units.outcome(str(candidate.get("status")))]
+    remarks += ["from the cache"] if candidate.get("cached") else []
+    remarks += [f"attempt {1 + len(candidate['attempts'])}"] if candidate.get("attempts") else []
+    rows = [f"<b>candidate {candidate['id']}</b> ({escape(', '.join(remarks))})"]
     architecture = candidate.get("network") or candidate.get("architecture", "")
     rows += [escape(line) for line in units.lines(str(architecture))]
     if candidate.get("recipe") is not None:

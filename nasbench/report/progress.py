@@ -77,11 +77,11 @@ class SearchProgress(Callback):
             self._unshown += 1
             return  # candidates come faster than anybody reads
         finished, hours = study.finished, study.budget.max_hours
-        rest = self._rest_s(finished)
+        rest_s = self._rest_s(finished)
         if hours is not None:
             until = max(0.0, 3600 * hours - study.elapsed_s)
-            rest = until if rest is None else min(rest, until)
-        left = time_left(rest)
+            rest_s = until if rest_s is None else min(rest_s, until)
+        left = time_left(rest_s)
         # The counts come first: a narrow terminal cuts what comes last.
         parts = [
             f"{units.outcome(kind)} {count}"
@@ -113,9 +113,9 @@ class SearchProgress(Callback):
         """One line for all infeasible candidates in a row but the first, which had its own."""
         if len(self._repeats) > 1:
             first, last = self._repeats[1], self._repeats[-1]
-            which = f"candidate {last.id}" if first is last else f"candidates {first.id} to {last.id}"
+            numbers = f"candidate {last.id}" if first is last else f"candidates {first.id} to {last.id}"
             count = len(self._repeats) - 1
-            self._line(f"{which}: {count} more infeasible, the last one: {last.error}")
+            self._line(f"{numbers}: {count} more infeasible, the last one: {last.error}")
         self._repeats = []
 
     def retry(self, number: int, status: str, error: str | None) -> None:

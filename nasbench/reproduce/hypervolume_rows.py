@@ -208,8 +208,8 @@ def cell_macs(dataset: str) -> Points:
     picks = np.array([arch.picks for arch in benchmark.architectures])
 
     def built(pick: int) -> int:
-        rest = [operations.index("skip_connect")] * 5
-        return counts(space.build(space.architecture([pick, *rest]), task), task).macs
+        skips = [operations.index("skip_connect")] * 5
+        return counts(space.build(space.architecture([pick, *skips]), task), task).macs
 
     nothing = built(operations.index("none"))
     total = np.full(len(picks), float(nothing))

@@ -321,15 +321,15 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
     noted = []
     for cell in cells:
         first, ours = values(rows[0].name, cell.column), values(cell.row, cell.column)
-        both = min(len(first), len(ours))
+        common_seeds = min(len(first), len(ours))
         note = None
-        if cell.row != rows[0].name and both > 1 and isinstance(table.protocol, JointReplay):
-            ratio, low, high = ratio_interval(first[:both], ours[:both], paired=True)
+        if cell.row != rows[0].name and common_seeds > 1 and isinstance(table.protocol, JointReplay):
+            ratio, low, high = ratio_interval(first[:common_seeds], ours[:common_seeds], paired=True)
             if ratio is not None and low is not None and high is not None:
                 note = f"{rows[0].name} has {ratio:.3f} times as much ({low:.3f} to {high:.3f}, 95 %)"
-        elif cell.row != rows[0].name and both > 1:
-            ahead = np.array(first[:both]) - np.array(ours[:both])
-            reach = float(stats.t.ppf(0.975, both - 1)) * float(ahead.std(ddof=1)) / math.sqrt(both)
+        elif cell.row != rows[0].name and common_seeds > 1:
+            ahead = np.array(first[:common_seeds]) - np.array(ours[:common_seeds])
+            reach = float(stats.t.ppf(0.975, common_seeds - 1)) * float(ahead.std(ddof=1)) / math.sqrt(common_seeds)
             middle = float(ahead.mean())
             note = f"{rows[0].name} is ahead by {middle:+.4f} ({middle - reach:+.4f} to {middle + reach:+.4f}, 95 %)"
         noted.append(replace(cell, note=note))
@@ -338,11 +338,14 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
 
 def _over_limit(table: PaperTable, row: Row, column: TableColumn) -> str | None:
     """That the published cell breaks the limit of its column, if it does."""
-    for other in table.columns:
-        if other.shows == "latency_ms" and (other.devices, other.limit_ms) == (column.devices, column.limit_ms):
-            latency = row.published.get(other.name)
-            if latency is not None and other.limit_ms is not None and latency.mean > other.limit_ms:
-                return f"the published cell takes {latency.mean:g} ms, over the limit of {other.limit_ms:g} ms"
+    for latency_column in table.columns:
+        if latency_column.shows == "latency_ms" and (latency_column.devices, latency_column.limit_ms) == (
+            column.devices,
+            column.limit_ms,
+        ):
+            latency = row.published.get(latency_column.name)
+            if latency is not None and latency_column.limit_ms is not None and latency.mean > latency_column.limit_ms:
+                return f"the published cell takes {latency.mean:g} ms, over the limit of {latency_column.limit_ms:g} ms"
     return None
 
 

@@ -253,14 +253,14 @@ def cell_scores(table: PaperTable, cell: int, names: Sequence[str], folder: Path
         scores_of_dataset = scores.setdefault(dataset, {})
         shape, classes = SHAPES[dataset]
         scores_of_dataset |= {name: shapes[name, shape] for name in missing[dataset] if (name, shape) in shapes}
-        rest = [name for name in names if name not in scores_of_dataset]
-        if rest:
+        unscored = [name for name in names if name not in scores_of_dataset]
+        if unscored:
             space = get_space(table.benchmark)
             arch = load_table(table.benchmark).architectures[cell]
             network = fresh_model(space, arch, Task(shape, classes), protocol.weights_seed)
             images, labels = _minibatch(dataset)
             probe = Probe(network, images[: protocol.images], labels[: protocol.images], seed=protocol.weights_seed)
-            scores_of_dataset |= timed_scores(rest, probe)
+            scores_of_dataset |= timed_scores(unscored, probe)
         shapes |= {(name, shape): pair for name, pair in scores_of_dataset.items() if name in BLIND}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {"cell": cell, "scores": scores})
