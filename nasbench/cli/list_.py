@@ -211,7 +211,7 @@ def list_(
     kind: Annotated[
         str, typer.Argument(help=" | ".join(NAMES), show_default=False, autocompletion=lambda: list(NAMES))
     ],
-    folder: Annotated[Path, typer.Argument(help="Where runs are looked for.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Folder in which runs are looked for.")] = Path("runs"),
     json: Json = False,
 ) -> None:
     """List what an experiment or a command may name, or the runs below a folder."""

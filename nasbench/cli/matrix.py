@@ -23,7 +23,7 @@ def matrix(
     model: Annotated[
         list[Path], typer.Argument(help="Model folders, such as RUN/survivors/1/searched.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Folder for what is made and measured.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the variants and the results.", show_default=False)],
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,7 +35,8 @@ def matrix(
         list[str] | None, typer.Option(help="A backend; may be given again [all].", show_default=False)
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 | fp16 | bf16 | int8 [all that a backend has].", show_default=False)
+        list[str] | None,
+        typer.Option(help="Precision: fp32 | fp16 | bf16 | int8 [all that a backend has].", show_default=False),
     ] = None,
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning, for the variants that train.")] = 3,
     images: Annotated[int, typer.Option(min=1, help="Validation images to judge on, at most.")] = 2000,

@@ -1,4 +1,4 @@
-"""How far a run is, from its files; a search that goes on in it is not disturbed."""
+"""The state of a run, from its files; a search that goes on in it is not disturbed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def status(run: Run, json: Json = False) -> None:
 
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
-    """What `nasbench status --json` prints."""
+    """The JSON that `nasbench status --json` prints."""
     from nasbench.search.record import describe
     from nasbench.search.settings import read_settings
     from nasbench.search.standing import read_standing

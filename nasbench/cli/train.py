@@ -30,7 +30,7 @@ def train(
         str,
         typer.Argument(
             metavar="ARCH",
-            help="In the notation of the space, or a JSON list of picks; of a run also the number of a candidate.",
+            help="Architecture in the notation of the space, or a JSON list of picks; of a run also a candidate's id.",
             show_default=False,
         ),
     ],

@@ -267,9 +267,9 @@ class Tune:
         return dataclasses.replace(setting, options=tuple(sorted(options.items())))
 
     def _expected_seconds(self) -> dict[str, float]:
-        """What a trial of each backend takes: the mean of those that it has had, or a guess from those of others."""
+        """Expected seconds of a trial of each backend: the mean of its own trials, or a guess from those of others."""
         spent: dict[str, list[float]] = {}
-        overheads_s = [START_S]  # from compiling, where that is known
+        overheads_s = [START_S]  # seconds of a trial besides compiling, where they are known
         for record in self.proposals.records:
             spent.setdefault(record["setting"]["backend"], []).append(record["seconds"])
             if record.get("conversion_s") is not None:

@@ -1,4 +1,4 @@
-"""What disturbs measurements, and what work runs out of."""
+"""Checks of a machine: what disturbs measurements, and the resources that run out."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _version(name: str) -> str | None:
 
 
 def _wrong(requirement: Requirement) -> str | None:
-    """What is wrong with the version of a package; None if nothing is."""
+    """A sentence on the version of a package that is not right; None if it is."""
     version = _version(requirement.name)
     if version is None:
         return f"{requirement.name} is not installed, and {requirement.specifier or 'any version'} is needed."

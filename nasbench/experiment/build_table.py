@@ -40,7 +40,7 @@ ALL = 100_000  # most combinations of a space that are listed
 TRIES = 200  # draws for each requested architecture of a larger space
 TIMED_S = 0.15  # seconds of timing for each artefact of a network, in turn with the others and the anchors
 ORDER = 7  # seed of the generator that puts networks in order, beside the experiment's seed
-LATENCIES = "latencies"  # in the run folder: of each network, those of its artefacts
+LATENCIES = "latencies"  # in the run folder: latencies of the artefacts, a file for each network
 IN_TURN = "all artefacts of a network timed in turn, in one run"
 BESIDE = "beside three networks of the calibration, whose slowdown is taken out; the median in the quietest turns"
 ALONE = "the median of all timed calls"
@@ -368,11 +368,11 @@ class _Writer(Callback):
         self.prepared, self.folder, self.out, self.study = prepared, folder, out, study
         self.evaluator, self.estimator, self.callback, self.recipes = evaluator, estimator, callback, recipes
         self.times = isinstance(evaluator, Compressed) and prepared.device.measures_many
-        self.left: dict[str, int] = {}  # of networks, recipes that are not done
-        self.latencies: dict[int, dict[str, Any]] = {}  # of candidates
+        self.left: dict[str, int] = {}  # number of recipes that are not done, by network
+        self.latencies: dict[int, dict[str, Any]] = {}  # by number of the candidate
 
     def catch_up(self) -> None:
-        """What a process before this one left."""
+        """Take over the latencies and candidates that an earlier process left."""
         for file in sorted((self.folder.path / LATENCIES).glob("*.json")):
             stored = read_json(file, "delete it, and its network is left without")
             self.latencies |= {int(number): latency for number, latency in stored.items()}

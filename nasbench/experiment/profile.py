@@ -1,4 +1,4 @@
-"""What the networks of a space cost before training, and what share of them meets the limits of an experiment."""
+"""The costs of the networks of a space before training, and the share of them that meets the limits."""
 
 from __future__ import annotations
 

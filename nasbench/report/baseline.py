@@ -1,4 +1,4 @@
-"""What a controller was worth: its search against independent ones at random with the same budget."""
+"""The comparison of a controller's search with independent ones at random with the same budget."""
 
 from __future__ import annotations
 

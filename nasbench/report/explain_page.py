@@ -129,7 +129,7 @@ def bounds_figure(model: Mapping[str, Any]) -> go.Figure:
 
 
 def operator_row(operator: Mapping[str, Any]) -> dict[str, Any]:
-    """What people read of an operator: a heading and a text for each column."""
+    """An operator as a row of a table: a heading and a text for each column."""
     return {
         "operator": operator["kind"],
         "layer": operator["layer"] or "",
@@ -145,7 +145,7 @@ def operator_row(operator: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def advice_row(suggestion: Mapping[str, Any]) -> dict[str, Any]:
-    """What people read of a suggestion."""
+    """A suggestion as a row of a table: a heading and a text for each column."""
     ratio = suggestion["measured"]
     return {
         "change": suggestion["change"],

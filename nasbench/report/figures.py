@@ -32,7 +32,7 @@ KINDS: Mapping[str, tuple[str, Record]] = {
     "infeasible": ("infeasible", {"symbol": "circle-open", "size": 7, "color": GREY}),
     FAILED: (FAILED, {"symbol": "x-thin-open", "size": 8, "color": INK}),
 }
-"""What candidates are called and how they are marked, by their `status`."""
+"""Names and markers of candidates, by their `status`."""
 SCORED = ("done", SHORTER, STOPPED)
 COUNTED, BINS = 3000, 200  # from so many values on a histogram is counted before it is drawn, in so many bins at most
 
@@ -80,7 +80,7 @@ def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> g
 
 
 def distribution(report: Record) -> go.Figure:
-    """How the only objective of a search is distributed over its candidates, with the survivors by rank."""
+    """The distribution of the only objective of a search over its candidates, with the survivors by rank."""
     figure = empty_figure(height=320)
     objective = next(iter(_objectives(report)), None)
     if objective is None:
@@ -240,7 +240,7 @@ def further_axes(report: Record) -> list[tuple[Record, Record]]:
 
 
 def progress_scores(report: Record) -> tuple[str, str, dict[int, float]]:
-    """What progress is judged by: its axis title, ``max`` or ``min``, and the value of every candidate that has one."""
+    """The measure of progress: its axis title, ``max`` or ``min``, and the value of every candidate that has one."""
     candidates = report.get("candidates") or ()
     lengths = {len(candidate["scores"]) for candidate in candidates if candidate.get("scores")}
     objectives = _objectives(report)
@@ -255,7 +255,7 @@ def progress_scores(report: Record) -> tuple[str, str, dict[int, float]]:
 
 
 def status(candidate: Record) -> str:
-    """How a candidate is drawn: FAILED for every kind of failure, else its outcome.
+    """The status by which a candidate is drawn: FAILED for every kind of failure, else its outcome.
 
     SHORTER if others were trained for more epochs, so that it is not compared with them; STOPPED likewise.
     """

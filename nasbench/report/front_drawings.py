@@ -104,7 +104,7 @@ def _space(root: Path, experiment: Mapping[str, Any]) -> SearchSpace:
 
 
 def _task(root: Path, experiment: Mapping[str, Any]) -> Task:
-    """What the networks were built for."""
+    """The task that the networks were built for."""
     file = RunFolder(root).space
     task_json = json.loads(file.read_text(encoding="utf-8")).get("task") if file.exists() else None
     if task_json is not None:

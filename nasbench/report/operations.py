@@ -1,4 +1,4 @@
-"""What a differentiable search preferred, epoch by epoch, as figures."""
+"""The operations that a differentiable search preferred, epoch by epoch, as figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search covered over time, and how it compares with its baseline, as figures."""
+"""The hypervolume of a search over time, and its comparison with the baseline, as figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a search shows itself while it runs: a bar on a terminal, lines in a log."""
+"""The progress of a search while it runs: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.pace import Pace
 
-BURST, EVERY_S = 200, 1.0  # so many candidates in a row have a line of their own, then one in so many seconds
+BURST, EVERY_S = 200, 1.0  # candidates in a row that have a line of their own, then seconds between two lines
 
 
 class SearchProgress(Callback):
@@ -66,7 +66,7 @@ class SearchProgress(Callback):
         self._line(f"{name}: {total} to do")
 
     def advance(self, done: int, text: str = "") -> None:
-        """So much of the part is done; the time left is estimated from the second call on."""
+        """Show how much of the part is done; the time left is estimated from the second call on."""
         self._show(done, time_left(self._rest_s(done)), text)
         if text:
             self._line(text)

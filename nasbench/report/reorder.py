@@ -63,7 +63,7 @@ def deployed_in_table(table: BuiltTable) -> list[Deployed]:
     """The rows of a table that are done.
 
     Raises:
-        UserError: the table has no recipes, or does not say what networks were worth before them.
+        UserError: the table has no recipes, or does not say how good networks were before them.
     """
     rows, recipe = table.rows, table.card["recipe"]
     quality = next((name.removeprefix("trained_") for name in table.metrics if name.startswith("trained_")), None)
@@ -104,7 +104,7 @@ def _of(network: str, words: tuple[str, str], metrics: Mapping[str, Any], qualit
 
 
 def reorder(deployed: Sequence[Deployed]) -> dict[str, Any]:
-    """How the order of networks changes, for each recipe and backend, and what that says of a joint search.
+    """The change of the order of networks, for each recipe and backend, and what it says of a joint search.
 
     Spearman's correlations over the networks that have this recipe: of the quality before and after it, and of the
     multiply-adds of the compressed network and its latency; with 95 % intervals by drawing networks with replacement.

@@ -49,7 +49,7 @@ def draw_survivors(root: Path, survivors: Iterable[dict[str, Any]]) -> list[dict
 
 
 def _graphs(folder: Path) -> list[Graph]:
-    """What shows the architecture of a stored model, for the images that the model takes."""
+    """The graphs of the architecture of a stored model, for the images that the model takes."""
     description = read_description(folder)
     options = {key: value for key, value in description["space"].items() if key != "name"}
     space = get_space(description["space"]["name"], **options)

@@ -1,4 +1,4 @@
-"""What compression does to one trained network: a row of a table is a recipe, measured as it would be deployed."""
+"""Rows of a table of compression: each is a recipe on one trained network, measured as it would be deployed."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class TransferSearch:
 
 @dataclass(frozen=True, kw_only=True)
 class BestInTable:
-    """What no search can beat: the highest test accuracy in the table among all cells that meet the limit."""
+    """The bound of all searches: the highest test accuracy in the table among all cells that meet the limit."""
 
     name: ClassVar[str] = "bound"
 

@@ -1,4 +1,4 @@
-"""How well predictors rank cells by their latency on a device that they have hardly seen (Lee et al. 2021, HELP).
+"""Rank correlations of predictors of latency on a device that they have hardly seen (Lee et al. 2021, HELP).
 
 A predictor knows some devices on a pool of cells, measures a few cells of that pool on a new device, and ranks other
 cells. What it measures it has to choose without the latencies of the new device, and all that it measures counts.

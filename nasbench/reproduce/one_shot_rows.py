@@ -1,4 +1,4 @@
-"""What a differentiable search finds: a row of a table is a method; its last cell is looked up in a benchmark."""
+"""Rows of a table of differentiable searches: each is a method, whose last cell is looked up in a benchmark."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class Ground:
 
 
 def space_of(table: BuiltTable) -> JointSpace:
-    """The networks and recipes that a table holds, as its card tells them."""
+    """The networks and recipes that a table holds, by its card."""
     named = table.card["experiment"]["space"]
     options = {key: value for key, value in named.items() if key != "name"}
     if not table.card["recipe"]:

@@ -337,7 +337,7 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
 
 
 def _over_limit(table: PaperTable, row: Row, column: TableColumn) -> str | None:
-    """That the published cell breaks the limit of its column, if it does."""
+    """A sentence if the published cell breaks the limit of its column; else None."""
     for latency_column in table.columns:
         if latency_column.shows == "latency_ms" and (latency_column.devices, latency_column.limit_ms) == (
             column.devices,
