@@ -62,10 +62,10 @@ def benchmark(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Budget of each measurement.")] = 1.0,
     rounds: Annotated[int, typer.Option(min=1, help="Times to measure everything, to see whether results agree.")] = 1,
-    energy: Annotated[bool, typer.Option("--energy", help="Also millijoules an inference, 3 s each.")] = False,
+    energy: Annotated[bool, typer.Option("--energy", help="Also measure millijoules an inference, 3 s each.")] = False,
     dollars_per_hour: Annotated[
         float | None,
-        typer.Option(help="Price of this machine: also images for a dollar.", show_default=False),
+        typer.Option(help="Dollars an hour of this machine: also show images for a dollar.", show_default=False),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the curves.", show_default=False)] = None,
     accept_changed_code: AcceptChangedCode = False,
@@ -204,10 +204,10 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int
     from nasbench_compression.quantization.modules import dequantize, is_quantized
     from search_spaces import Task
 
-    about = read_description(folder)
-    task = Task.from_json(about["task"])
-    if "compiled" in about:
-        name = str(about["compiled"]["backend"])
+    description = read_description(folder)
+    task = Task.from_json(description["task"])
+    if "compiled" in description:
+        name = str(description["compiled"]["backend"])
         if backends and list(backends) != [name]:
             raise UserError(f"{folder} holds an artefact of backend {name!r}; it cannot run on {', '.join(backends)}.")
         compiled = load_compiled(folder)

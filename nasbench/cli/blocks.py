@@ -21,8 +21,8 @@ def blocks(
         int | None, typer.Option(min=1, help="Channels that come out [as many as go in].", show_default=False)
     ] = None,
     kernel: Annotated[int, typer.Option(min=1, help="Kernel size, where a block has one to choose.")] = 3,
-    stride: Annotated[int, typer.Option(min=1, max=2, help="1 or 2.")] = 1,
-    backend: Annotated[str, typer.Option(help="The runtime that is timed.")] = "onnxruntime",
+    stride: Annotated[int, typer.Option(min=1, max=2, help="Stride, 1 or 2.")] = 1,
+    backend: Annotated[str, typer.Option(help="Runtime that is timed.")] = "onnxruntime",
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.01, help="Budget of each measurement.")] = 0.3,

@@ -35,7 +35,7 @@ def calibrate(
     space_option: Annotated[
         list[str] | None, typer.Option(help="key=value, an option of the space; may be given again.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu | cuda | table | command")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device to measure: cpu | cuda | table | command")] = "cpu",
     device_option: Annotated[
         list[str] | None, typer.Option(help="key=value of the device: file=F.csv, command='...', timeout_s=90.")
     ] = None,
@@ -44,9 +44,11 @@ def calibrate(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 1,
-    samples: Annotated[int, typer.Option(min=10, help="Architectures that are measured.")] = 100,
-    predictor: Annotated[str, typer.Option(help="work | lookup | trees | gp | auto, the best of them.")] = "auto",
-    check: Annotated[int, typer.Option(min=0, help="Fresh random architectures to check it on.")] = 0,
+    samples: Annotated[int, typer.Option(min=10, help="Number of architectures that are measured.")] = 100,
+    predictor: Annotated[
+        str, typer.Option(help="Predictor: work | lookup | trees | gp | auto, the best of them.")
+    ] = "auto",
+    check: Annotated[int, typer.Option(min=0, help="Number of fresh random architectures to check it on.")] = 0,
     data: Annotated[str, typer.Option(help="The data set whose images the networks take.")] = "digits",
     input_shape: Annotated[
         str | None, typer.Option(help="C,H,W of the images, in place of a data set.", show_default=False)
@@ -143,10 +145,10 @@ def _table(result: Mapping[str, Any]) -> Group:
     rows = [(name, "held out", predictor_figures) for name, predictor_figures in result["cross_validation"].items()]
     if result["check"]:
         rows.append((result["predictor"], "fresh ones", result["check"]))
-    for name, how, figures in rows:
+    for name, judged_on, figures in rows:
         chosen = Text(name, style="bold" if name == result["predictor"] else "")
         table.add_row(
-            chosen, f"{figures['n']} {how}", *(_cell(figures[key], text) for key, (_, text) in FIGURES.items())
+            chosen, f"{figures['n']} {judged_on}", *(_cell(figures[key], text) for key, (_, text) in FIGURES.items())
         )
     device = {key: value for key, value in result["device"].items() if value is not None}
     shown_keys = ("name", "runtime", "threads", "batch", "file", "command")

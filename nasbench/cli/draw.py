@@ -20,7 +20,7 @@ def draw(
         str,
         typer.Argument(
             metavar="ARCH",
-            help="In the notation of the space, or a JSON list of picks, or random, or random:SEED.",
+            help="Architecture in the notation of the space, or a JSON list of picks, or random, or random:SEED.",
             show_default=False,
         ),
     ],

@@ -37,8 +37,10 @@ def elastic(
     learning_rate: Annotated[
         float | None, typer.Option(help="Learning rate of training [that of the model's training].", show_default=False)
     ] = None,
-    sampling: Annotated[str, typer.Option(help="Networks of a step: sandwich | uniform | fair")] = "sandwich",
-    device: Annotated[str, typer.Option(help="Where it is trained: cpu | cuda")] = "cpu",
+    sampling: Annotated[
+        str, typer.Option(help="Sampling of networks in a step: sandwich | uniform | fair")
+    ] = "sandwich",
+    device: Annotated[str, typer.Option(help="Device of the training: cpu | cuda")] = "cpu",
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
@@ -79,7 +81,7 @@ def elastic(
 
 
 def describe(supernet: ElasticSupernet) -> dict[str, Any]:
-    """What an elastic network holds, as JSON: how many networks, and the extremes of them."""
+    """An elastic network as JSON: the number of its networks, and the largest and the smallest one."""
     from nasbench.evaluators.costs import paper_costs
 
     extremes = {}

@@ -29,12 +29,13 @@ def explain(
     ],
     backend: Annotated[str, typer.Option(help="Backend for networks; an artefact runs as it is.")] = "onnxruntime",
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16, int8, ... [int8 if quantized, else fp32]", show_default=False)
+        str | None,
+        typer.Option(help="Precision: fp32, bf16, int8, ... [int8 if quantized, else fp32]", show_default=False),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a call.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images in a call.")] = 1,
     advice: Annotated[bool, typer.Option(help="Try what might help, each in turn with the model as it is.")] = True,
-    max_advice_s: Annotated[float, typer.Option(min=0, help="Seconds for all that is tried.")] = 60.0,
+    max_advice_s: Annotated[float, typer.Option(min=0, help="Seconds for all trials together.")] = 60.0,
     seconds: Annotated[float, typer.Option(min=0.05, help="Seconds of timing by operator, for each model.")] = 1.0,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the bars.", show_default=False)] = None,
     accept_changed_code: AcceptChangedCode = False,
@@ -123,11 +124,11 @@ def _operators(model: Mapping[str, Any]) -> Table:
             operator["bound"],
             significant(operator["roof_ms"]),
         )
-    rest = len(model["operators"]) - len(slowest)
-    if rest > 0:
+    others_count = len(model["operators"]) - len(slowest)
+    if others_count > 0:
         left_ms = model["operators_ms"] - sum(operator["ms"] for operator in slowest)
         share = f"{100 * left_ms / model['call_ms']:.1f} %"
-        table.add_row(f"{rest} others", "", "", significant(left_ms), share, "", "", "", "")
+        table.add_row(f"{others_count} others", "", "", significant(left_ms), share, "", "", "", "")
     if model["overhead_ms"] is not None:
         share = f"{100 * model['overhead_share']:.1f} %"
         table.add_row("overhead of the call", "", "", significant(model["overhead_ms"]), share, "", "", "", "")

@@ -19,7 +19,8 @@ def export(
     backend: Annotated[str, typer.Option(help="The compilation backend.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the artefact.", show_default=False)],
     precision: Annotated[
-        str | None, typer.Option(help="fp32 or int8 [int8 if the model is quantized, else fp32].", show_default=False)
+        str | None,
+        typer.Option(help="Precision, fp32 or int8 [int8 if the model is quantized, else fp32].", show_default=False),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     accept_changed_code: AcceptChangedCode = False,

@@ -174,14 +174,14 @@ def _run(folder: RunFolder) -> Row:
 
     row: Row = {"run": folder.name}
     try:
-        about = run_status(folder)
+        state = run_status(folder)
     except UserError as error:
         return row | {"status": str(error), "finished": None, "asked": None, "score": None, "best": None}
-    best = about["best"] or {"scores": [None], "architecture": None}
+    best = state["best"] or {"scores": [None], "architecture": None}
     return row | {
-        "status": about["status"],
-        "finished": about["done"] + about["stopped"],
-        "asked": about["asked"],
+        "status": state["status"],
+        "finished": state["done"] + state["stopped"],
+        "asked": state["asked"],
         "score": best["scores"][0],
         "best": best["architecture"],
     }
@@ -211,7 +211,7 @@ def list_(
     kind: Annotated[
         str, typer.Argument(help=" | ".join(NAMES), show_default=False, autocompletion=lambda: list(NAMES))
     ],
-    folder: Annotated[Path, typer.Argument(help="Where runs are looked for.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Folder in which runs are looked for.")] = Path("runs"),
     json: Json = False,
 ) -> None:
     """List what an experiment or a command may name, or the runs below a folder."""

@@ -23,7 +23,7 @@ def matrix(
     model: Annotated[
         list[Path], typer.Argument(help="Model folders, such as RUN/survivors/1/searched.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Folder for what is made and measured.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the variants and the results.", show_default=False)],
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,7 +35,8 @@ def matrix(
         list[str] | None, typer.Option(help="A backend; may be given again [all].", show_default=False)
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 | fp16 | bf16 | int8 [all that a backend has].", show_default=False)
+        list[str] | None,
+        typer.Option(help="Precision: fp32 | fp16 | bf16 | int8 [all that a backend has].", show_default=False),
     ] = None,
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning, for the variants that train.")] = 3,
     images: Annotated[int, typer.Option(min=1, help="Validation images to judge on, at most.")] = 2000,
@@ -62,7 +63,7 @@ def matrix(
         backends.find(name)
     precisions = [one_of("precision", text, PRECISIONS) for text in precision or all_precisions(names)]
     variants = [read_variant(text, epochs) for text in variant or USUAL]
-    twice = {named.name for named in variants if [other.name for other in variants].count(named.name) > 1}
+    twice = {chosen.name for chosen in variants if [listed.name for listed in variants].count(chosen.name) > 1}
     if twice:
         raise UserError(f"--variant names {', '.join(sorted(twice))} twice; give each once, and files other names.")
     request = Matrix(
@@ -97,7 +98,7 @@ def _filled(request: Matrix, out: Path) -> dict[str, Any]:
             request,
             out,
             command=typed(),
-            on_variant=lambda where, which, stage: tell(f"{where}, {which.name}: {stage} ..."),
+            on_variant=lambda model, variant_made, stage: tell(f"{model}, {variant_made.name}: {stage} ..."),
             on_cell=lambda cell: bar.update(task, advance=1, description=_name(cell)),
         )
 
@@ -116,7 +117,7 @@ def _tables(result: Mapping[str, Any]) -> Group:
     for model in result["models"]:
         cells = [cell for cell in result["cells"] if cell["model"] == model]
         shown.append(_table(model, [cell for cell in cells if cell["reason"] is None], result))
-        shown += [Text(f"{who}: unsupported because {why}") for why, who in reasons(cells)]
+        shown += [Text(f"{cells_text}: unsupported because {reason}") for reason, cells_text in reasons(cells)]
     return Group(*shown)
 
 

@@ -35,7 +35,7 @@ def typed() -> str:
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Inside the block, Ctrl-C ends a command that keeps what finished, and is told how to go on."""
+    """Inside the block, Ctrl-C ends a command that keeps what finished, and a line says how to go on."""
     try:
         yield
     except KeyboardInterrupt:

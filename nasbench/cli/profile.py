@@ -28,11 +28,13 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 def profile(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
-    samples: Annotated[int, typer.Option(min=1, help="Distinct random architectures.")] = 200,
+    samples: Annotated[int, typer.Option(min=1, help="Number of distinct random architectures.")] = 200,
     latency: Annotated[
         bool, typer.Option("--latency", help="Predict latency, also if the experiment does not need it.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed in place of that of the file.", show_default=False)
+    ] = None,
     override: Override = None,
     json: Json = False,
 ) -> None:

@@ -31,19 +31,19 @@ def reproduce(
         str | None, typer.Argument(help="Name of a table, or a YAML file [list them].", show_default=False)
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Searches a row [the table says].", show_default=False)
+        int | None, typer.Option(min=1, help="Searches of each row [as the table says].", show_default=False)
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes [one a CPU].", show_default=False)] = None,
     rows: Annotated[str | None, typer.Option(help="Only these rows: --rows REA,RANDOM", show_default=False)] = None,
     run_folder: Annotated[
         Path | None,
         typer.Option(
-            "--run", help="Keep each finished seed of a row here, and go on from it; where networks are trained."
+            "--run", help="Folder to keep finished seeds of rows in, and to go on from; where networks are trained."
         ),
     ] = None,
     cells: Annotated[
         str | None,
-        typer.Option(help="Cells of a table of zero-cost proxies, or all [the table says].", show_default=False),
+        typer.Option(help="Cells of a table of zero-cost proxies, or all [as the table says].", show_default=False),
     ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write the numbers to this file.", show_default=False)

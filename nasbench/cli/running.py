@@ -1,4 +1,4 @@
-"""What search and resume share: a run folder is held while its search goes on."""
+"""The common part of search and resume: a run folder is held while its search goes on."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def search(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
     run: Annotated[str | None, typer.Option(help="Folder of the run [runs/NAME-TIME].", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed in place of that of the file.", show_default=False)
+    ] = None,
     override: Override = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, estimate hours and disk, keep nothing.")
@@ -91,13 +93,13 @@ def _examples(problem: Problem) -> dict[str, int | None]:
 
 
 def estimate_lines(experiment: Experiment, estimate: Estimate) -> list[str]:
-    """What the dry run says about time, disk and machine, for people."""
+    """The lines of the dry run on time, disk and machine, for people."""
     from nasbench.report.units import count, duration
 
     device, pilots = estimate.device, estimate.pilots
 
-    def row(name: str, hours: float, how: str) -> str:
-        return f"  {name:<12} {duration(3600 * hours):>8}  {how}"
+    def row(name: str, hours: float, basis: str) -> str:
+        return f"  {name:<12} {duration(3600 * hours):>8}  {basis}"
 
     lines = [
         f"estimate, from {len(pilots)} pilot{'s' if len(pilots) > 1 else ''} of "

@@ -1,4 +1,4 @@
-"""sensitivity: what each layer of a stored model bears."""
+"""sensitivity: the quality of a stored model with one layer at a time changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALL = "all"
 
 def sensitivity(
     model: Model,
-    technique: Annotated[str, typer.Option(help="prune | decompose | quantize | all")] = ALL,
+    technique: Annotated[str, typer.Option(help="Technique: prune | decompose | quantize | all")] = ALL,
     ratios: Annotated[str, typer.Option(help="Shares of the channels to remove.")] = "0.25,0.5,0.75",
     shares: Annotated[str, typer.Option(help="Shares of the weights that a decomposition keeps.")] = "0.75,0.5,0.25",
     bits: Annotated[str, typer.Option(help="Bits of the weights; inputs are not rounded.")] = "8,6,4,3,2",
@@ -149,8 +149,8 @@ def _tables(result: Mapping[str, Any]) -> Group:
 
     shown: list[Table | Text] = []
     for technique in result["techniques"]:
-        how = {"prune": result["importance"], "decompose": result["method"]}.get(technique["technique"])
-        table = Table(title=technique["technique"] + (f" ({how})" if how else ""))
+        option = {"prune": result["importance"], "decompose": result["method"]}.get(technique["technique"])
+        table = Table(title=technique["technique"] + (f" ({option})" if option else ""))
         table.add_column("layer")
         table.add_column("weights", justify="right")
         for setting in technique["settings"]:

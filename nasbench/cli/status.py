@@ -1,4 +1,4 @@
-"""How far a run is, from its files; a search that goes on in it is not disturbed."""
+"""The state of a run, from its files; a search that goes on in it is not disturbed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def status(run: Run, json: Json = False) -> None:
 
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
-    """What `nasbench status --json` prints."""
+    """The JSON that `nasbench status --json` prints."""
     from nasbench.search.record import describe
     from nasbench.search.settings import read_settings
     from nasbench.search.standing import read_standing
@@ -75,10 +75,10 @@ def search_left_s(tally: Tally, budget: SearchConfig) -> float | None:
     Compression of the survivors is not counted.
     """
     spent, finished = tally.finished_s, sum(tally.counts[kind] for kind in SCORED)
-    rest = None if not finished else spent / finished * max(0, budget.candidates - finished)
-    if rest is not None and budget.max_hours is not None:
-        rest = min(rest, max(0.0, 3600 * budget.max_hours - spent))
-    return rest
+    left_s = None if not finished else spent / finished * max(0, budget.candidates - finished)
+    if left_s is not None and budget.max_hours is not None:
+        left_s = min(left_s, max(0.0, 3600 * budget.max_hours - spent))
+    return left_s
 
 
 def epoch_of(folder: RunFolder, candidate: RecordedCandidate) -> int | None:

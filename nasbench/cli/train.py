@@ -30,7 +30,7 @@ def train(
         str,
         typer.Argument(
             metavar="ARCH",
-            help="In the notation of the space, or a JSON list of picks; of a run also the number of a candidate.",
+            help="Architecture in the notation of the space, or a JSON list of picks; of a run also a candidate's id.",
             show_default=False,
         ),
     ],
@@ -140,9 +140,9 @@ def _table(result: Mapping[str, Any], networks: Sequence[Retrained], problem: Pr
             network.folder,
         )
     if len(networks) > 1 and result["mean"]:
-        both = [
+        mean_texts = [
             " +- ".join(units.quality_text(result[key][name], name, unit=False) for key in ("mean", "std"))
             for name in (val, test)
         ]
-        table.add_row("mean", *both)
+        table.add_row("mean", *mean_texts)
     return table

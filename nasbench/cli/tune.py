@@ -26,10 +26,10 @@ GOALS = ("latency", "throughput")
 
 def tune(
     model: Model,
-    out: Annotated[Path, typer.Option(help="Folder for what is made and measured.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the trials and the result.", show_default=False)],
     max_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of the whole search.", show_default=False)],
-    device: Annotated[str, typer.Option(help="Where it will run: this machine's cpu.")] = "cpu",
-    goal: Annotated[str, typer.Option(help="latency | throughput")] = "latency",
+    device: Annotated[str, typer.Option(help="Device that it will run on: this machine's cpu.")] = "cpu",
+    goal: Annotated[str, typer.Option(help="Goal: latency | throughput")] = "latency",
     max_acc_drop_pct: Annotated[float, typer.Option(min=0, help="Points of accuracy that may be lost.")] = 1.0,
     max_latency_ms: Annotated[
         float | None, typer.Option(help="Largest latency of a call, ms.", show_default=False)
@@ -68,8 +68,8 @@ def tune(
         seed=seed,
     )
     with Tune(tuning, out, typed()) as search:
-        for why in search.missing.values():
-            tell(f"left out: {why}")
+        for reason in search.missing.values():
+            tell(f"left out: {reason}")
         if search.finished(60 * max_minutes) is not None:
             tell(f"{out} was finished before; give it more --max-minutes to go on")
         result = _run(search, 60 * max_minutes)

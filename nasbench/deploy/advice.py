@@ -33,7 +33,7 @@ from nasbench_compression.timing import Ratio
 from nasbench_registry import UserError, WorkFailed
 from search_spaces import Task
 
-SECONDS = 0.5  # of timing, for each of the two models in each of the rounds
+SECONDS = 0.5  # seconds of timing, for each of the two models in each of the rounds
 ROUNDS = 2
 QUICK_S = 6.0  # longest time that a backend may take to compile a small network, to be tried
 BATCH = 8
@@ -106,7 +106,7 @@ class Suggestion:
 
 
 def causes(subject: Subject) -> list[dict[str, Any]]:
-    """What the time of a model is spent on besides the work itself, the largest share first.
+    """The causes on which the time of a model is spent besides the work itself, the largest share first.
 
     Returns:
         JSON: `cause`, `share` of a call, and a `sentence`.
@@ -170,7 +170,7 @@ def later_in_int8(subject: Subject) -> dict[str, float]:
 
 
 def suggestions(subject: Subject) -> Iterator[Suggestion]:
-    """What might help, each for a cause that the profile shows; the cheapest to try first."""
+    """Changes that might help, each for a cause that the profile shows; the cheapest to try first."""
     model_profile, setting = subject.profile, subject.setting
     total = model_profile.total_s
     yield from _calls(subject, total)
@@ -202,11 +202,11 @@ def _calls(subject: Subject, total: float) -> Iterator[Suggestion]:
         shared = model_profile.seconds(bound="arithmetic") + model_profile.seconds(bound="memory")
         factor = setting.threads / threads
         options = {**dict(setting.options), "threads": threads}
-        way = Setting.of(setting.backend, setting.precision, options, setting.batch)
+        other_threads = Setting.of(setting.backend, setting.precision, options, setting.batch)
         yield Suggestion(
             "arithmetic" if threads > 1 else "call overhead",
             f"threads: {threads}",
-            functools.partial(_in_setting, subject, way),
+            functools.partial(_in_setting, subject, other_threads),
             (total - shared + shared * factor) / total if model_profile.operators and threads > 1 else None,
         )
 
@@ -216,8 +216,8 @@ def _farther_s(model_profile: Profile, moved: int, batch: int) -> float:
     return model_profile.roofline.memory_s(batch * moved) / batch - model_profile.roofline.memory_s(moved)
 
 
-def _in_setting(subject: Subject, way: Setting) -> tuple[CompiledModel, int]:
-    return subject.compile(subject.network, way), way.batch
+def _in_setting(subject: Subject, changed: Setting) -> tuple[CompiledModel, int]:
+    return subject.compile(subject.network, changed), changed.batch
 
 
 def _less_int8(subject: Subject, total: float) -> Iterator[Suggestion]:
@@ -440,7 +440,7 @@ def measured(
 
 
 def tried_in_words(network: nn.Module, compiled: CompiledModel, bench: Workbench) -> str | None:
-    """What was tried on a stage of a recipe that saved no time, for its report; None if there was nothing to try.
+    """The trials on a stage of a recipe that saved no time, as a sentence for its report; None if there were none.
 
     Args:
         network: Network of the stage.

@@ -94,7 +94,7 @@ class ProfiledOperator:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of a compiled model goes.
+    """The time of a compiled model, by operator.
 
     Attributes:
         latency: Latency of a call without the profiler.
@@ -131,7 +131,7 @@ class Profile:
 
     @property
     def overhead_s(self) -> float:
-        """What is left of a call: the runtime and Python around the operators; 0 where they add up to more."""
+        """Seconds of the runtime and Python around the operators; 0 where the operators add up to more than a call."""
         return max(0.0, self.call_s - self.operators_s) if self.operators else 0.0
 
     def seconds(self, **attributes: Any) -> float:
@@ -172,7 +172,7 @@ class Profile:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """What `nasbench explain --json` prints of a model."""
+        """The JSON that `nasbench explain --json` prints of a model."""
         total = self.total_s
         return {
             "setting": self.setting.to_json(),
@@ -301,7 +301,7 @@ def _explained(
 
 
 def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
-    """Where the time went from one model to another, place by place.
+    """The time of two models side by side, place by place.
 
     Returns:
         JSON: `place`, `before_ms`, `after_ms`, `difference_ms`; of both `macs`, `precision`, and what `bound` them.

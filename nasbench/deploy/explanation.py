@@ -70,7 +70,7 @@ def explain(
     seconds: float = SECONDS,
     on_step: Callable[[str], None] = lambda text: None,
 ) -> Explanation:
-    """Where the time of a model goes in a runtime, and what would make it faster, tried.
+    """Explain where the time of a model goes in a runtime, and try what would make it faster.
 
     Args:
         model: Network, model, or model folder; an artefact is explained as it is.
@@ -178,7 +178,7 @@ class _Loaded:
         return cls(name, model.network, model.task, model.compiled, examples)
 
     def compiled(self, backend: str, precision: str | None, threads: int, batch: int) -> tuple[Setting, CompiledModel]:
-        """How it is compiled, and the artefact."""
+        """The setting in which it is compiled, and the artefact."""
         if self.artefact is not None:
             facts = self.artefact.describe()
             options = dict(self.artefact.options)

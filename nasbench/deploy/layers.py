@@ -77,7 +77,7 @@ def layers_of(model: nn.Module, inputs: torch.Tensor) -> dict[str, Layer]:
 
 
 def located(operators: Sequence[OperatorTime], layers: Mapping[str, Layer]) -> list[str | None]:
-    """Of each operator the layer that it computes; None where it computes none, or where that is not known.
+    """The layer that each operator computes; None where it computes none, or where that is not known.
 
     By the names that the runtime kept; what is left of products and layers by their order, if as many are left of both.
     """
@@ -90,9 +90,9 @@ def located(operators: Sequence[OperatorTime], layers: Mapping[str, Layer]) -> l
         for index, operator in enumerate(operators)
         if is_product(operator.kind) and names[index] is None and not operator.cast
     ]
-    rest = [name for name in layers if name not in names]
-    if len(nameless) == len(rest):
-        for index, name in zip(nameless, rest, strict=True):
+    unlocated = [name for name in layers if name not in names]
+    if len(nameless) == len(unlocated):
+        for index, name in zip(nameless, unlocated, strict=True):
             names[index] = name
     return names
 

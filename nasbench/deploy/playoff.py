@@ -56,9 +56,9 @@ def _raced(name: str, race: Race) -> dict[str, Any]:
     return {
         "of_eager": race.ratios[name, EAGER].to_json(),
         "of": {
-            other: ratio.to_json()
-            for (name_of_pair, other), ratio in race.ratios.items()
-            if name_of_pair == name and other != EAGER
+            reference: ratio.to_json()
+            for (compared, reference), ratio in race.ratios.items()
+            if compared == name and reference != EAGER
         },
         "latency_ms": latency.to_json(),
         "throughput_per_s": latency.throughput_per_s,

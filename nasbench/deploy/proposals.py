@@ -107,7 +107,7 @@ class Proposals:
         for _ in range(PATIENCE):
             trial = self._estimator.ask()
             setting = self._setting(trial)
-            self._estimator.tell(trial, state=TrialState.FAIL)  # what comes of it is added when it is told
+            self._estimator.tell(trial, state=TrialState.FAIL)  # its outcome is added when the trial ends
             if setting in left:
                 return setting
             proposed[setting.backend] += 1
@@ -145,7 +145,7 @@ class Proposals:
 
 
 def _space(offered: Sequence[Setting]) -> Mapping[str, dict[str, list[Any]]]:
-    """For each backend, its parameters with all values that stand in a setting."""
+    """The parameters of each backend, with all values that stand in a setting."""
     space: dict[str, dict[str, list[Any]]] = {}
     for setting in offered:
         parameters = space.setdefault(setting.backend, {})

@@ -50,7 +50,7 @@ class Race:
     ratios: Mapping[tuple[str, str], Ratio]
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """The JSON that `from_json` reads."""
         return {
             "latencies": {name: latency.to_json() for name, latency in self.latencies.items()},
             "ratios": [[*names, ratio.to_json()] for names, ratio in self.ratios.items()],
@@ -58,7 +58,7 @@ class Race:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Race:
-        """What `to_json` wrote."""
+        """The race that `to_json` wrote."""
         return cls(
             {name: Latency(**latency) for name, latency in data["latencies"].items()},
             {(name, reference): Ratio(**ratio) for name, reference, ratio in data["ratios"]},
@@ -70,7 +70,7 @@ def race(runners: Mapping[str, Runner], task: Task, *, seconds: float, rounds: i
 
     Args:
         runners: Runners by name.
-        task: Task that tells the shape of their images.
+        task: Task with the shape of their images.
         seconds: Seconds of timing for each model and round.
         rounds: Number of times that everything is measured, the first calls to warm up included.
     """

@@ -26,7 +26,7 @@ CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """How a network is compiled. Hashable; JSON in and out.
+    """Backend, precision and options of a compilation. Hashable; JSON in and out.
 
     Attributes:
         backend: Name of the backend.
@@ -73,7 +73,7 @@ class Setting:
         return ", ".join([f"{self.backend} {self.precision}", *parts])
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """The JSON that `from_json` reads."""
         return {
             "backend": self.backend,
             "precision": self.precision,
@@ -83,7 +83,7 @@ class Setting:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setting:
-        """What `to_json` wrote."""
+        """The setting that `to_json` wrote."""
         return cls(data["backend"], data["precision"], tuple(sorted(data["options"].items())), data["batch"])
 
 

@@ -23,8 +23,8 @@ from nasbench_compression.timing import take_turns
 from search_spaces import Task
 
 WARMUP = 10  # calls of each stream before the common start
-LEAD_S = 0.3  # from the last stream that is ready to the common start
-LOOK_S = 0.02  # how often it is looked whether all are ready
+LEAD_S = 0.3  # seconds from the moment when the last stream is ready to the common start
+LOOK_S = 0.02  # seconds between two looks whether all streams are ready
 
 
 @dataclass(frozen=True)

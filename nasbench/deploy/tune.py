@@ -80,7 +80,7 @@ class Tune:
     def __init__(self, tuning: Tuning, out: Path, command: str = "") -> None:
         self.tuning, self.out, self.command = tuning, out, command
         self.reference = Setting.of("eager", "fp32", {}, tuning.batch)
-        self.missing = {name: why for name in tuning.backends if (why := backends.find(name).why_unavailable())}
+        self.missing = {name: reason for name in tuning.backends if (reason := backends.find(name).why_unavailable())}
         self._offered, self._defaults, self._others = offered_settings(
             tuning, [name for name in tuning.backends if name not in self.missing]
         )
@@ -267,9 +267,9 @@ class Tune:
         return dataclasses.replace(setting, options=tuple(sorted(options.items())))
 
     def _expected_seconds(self) -> dict[str, float]:
-        """What a trial of each backend takes: the mean of those that it has had, or a guess from those of others."""
+        """Expected seconds of a trial of each backend: the mean of its own trials, or a guess from those of others."""
         spent: dict[str, list[float]] = {}
-        overheads_s = [START_S]  # from compiling, where that is known
+        overheads_s = [START_S]  # seconds of a trial besides compiling, where they are known
         for record in self.proposals.records:
             spent.setdefault(record["setting"]["backend"], []).append(record["seconds"])
             if record.get("conversion_s") is not None:

@@ -52,7 +52,7 @@ class Tuning:
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What makes it another request if it changes."""
+        """The JSON of the request; if it changes, it is another request."""
         fields = dataclasses.asdict(self) | {"model": str(self.model), "backends": list(self.backends)}
         return fields | {"model_key": model_key(self.model), "machine": processor_name()}
 

@@ -37,7 +37,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "pruned_qat": ({"prune": _HALF}, _QAT),
     "weight_only": ({"quantize": {"precision": "int8", "method": "weight_only"}},),
 }
-"""The steps of each, as in a recipe; prune, decompose and qat train for as many epochs as the matrix is told."""
+"""The steps of each variant, as in a recipe; prune, decompose and qat train for the epochs of the matrix."""
 
 USUAL = (DENSE, "pruned", "decomposed", "quantized", "qat", "pruned_int8")
 
@@ -136,7 +136,7 @@ def make_variant(
 
 
 def model_key(folder: Path) -> str:
-    """What a model folder holds, in sixteen characters: another one for other weights, or another description."""
+    """Sixteen characters for a model folder: others for other weights, or another description."""
     read_description(folder)
     parts: Sequence[Path] = [folder / DESCRIPTION, folder / WEIGHTS]
     return content_key([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts if part.exists()])

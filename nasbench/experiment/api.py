@@ -350,7 +350,7 @@ def _start_with(start_with: Any) -> Any:
 
 
 def _code_folder(brought: Brought) -> Path:
-    """Where the code of the objects lies: the folder of a module, or the working folder for what a notebook defines."""
+    """The folder of the code of the objects: that of a module, or the working folder for what a notebook defines."""
     for part in (brought.space, brought.evaluate, brought.problem):
         if part is None:
             continue

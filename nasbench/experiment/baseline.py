@@ -1,4 +1,4 @@
-"""The same search at random, to know what the controller was worth."""
+"""The same search at random, with which the controller is compared."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Prepared:
 
     @property
     def space(self) -> SearchSpace:
-        """What is searched: architectures, or architectures together with recipes."""
+        """The searched space: architectures, or architectures together with recipes."""
         return self.joint or self.network_space
 
     @property
@@ -179,7 +179,7 @@ class Prepared:
         )
 
     def evaluator(self, folder: RunFolder, calibration: Calibration | None) -> Evaluator:
-        """What scores candidates.
+        """The evaluator, which scores candidates.
 
         Args:
             folder: Folder of the run.
@@ -247,7 +247,7 @@ class Prepared:
         }
 
     def code(self) -> list[object]:
-        """What builds and scores the candidates and takes survivors through the recipe: see `code_digests`."""
+        """The code that builds and scores candidates and takes survivors through the recipe, see `code_digests`."""
         named = self.experiment.evaluator
         brought = self.brought.evaluate
         by_name = brought is None and named is not None and named.name not in TRAINS
@@ -368,7 +368,7 @@ class Prepared:
         )
 
     def executor(self, folder: RunFolder, evaluator: Evaluator) -> Executor:
-        """What runs several candidates at a time.
+        """The executor, which runs several candidates at a time.
 
         Args:
             folder: Folder of the run.
@@ -487,7 +487,7 @@ def measured(
 
 
 def _checked_problem(prepared: Prepared) -> Problem:
-    """What candidates are trained for, once the device and the runtimes can do what is asked."""
+    """The problem that candidates are trained for, after the checks of the device, the runtimes and the data."""
     experiment = prepared.experiment
     _check_runtimes(experiment, prepared)
     problem = prepared.brought.problem or load_problem(experiment)
@@ -653,7 +653,7 @@ def _check_controller(experiment: Experiment, controller: Controller, joint: boo
 
 
 def _check_differentiable(prepared: Prepared) -> None:
-    """What a controller that trains a network of mixed edges needs, before it does."""
+    """Refuse a search that a controller of mixed edges cannot do, before it begins."""
     controller, evaluator = prepared.experiment.controller, prepared.experiment.evaluator
     by_shared_weights = evaluator is not None and evaluator.name == "shared_weights"
     if by_shared_weights and prepared.experiment.baseline is not None:
@@ -682,7 +682,7 @@ def _teachers(prepared: Prepared) -> list[str]:
 
 
 def _check_runtimes(experiment: Experiment, prepared: Prepared) -> None:
-    """Whether the device and the runtimes can do what is asked here."""
+    """Refuse an experiment whose device or runtimes cannot be used here."""
     device, joint = prepared.device, prepared.joint
     if joint is not None:
         backends = set(joint.recipes.backends())
@@ -725,7 +725,7 @@ def _check_runtimes(experiment: Experiment, prepared: Prepared) -> None:
 
 
 def _check_joint(experiment: Experiment, device: Device) -> None:
-    """What a search over recipes, too, cannot do."""
+    """Refuse what a search over recipes cannot do."""
     if not (device.times_networks and device.measures_many):
         raise UserError(
             f"the recipe leaves something to choose, so that artefacts are measured during the search, and device "

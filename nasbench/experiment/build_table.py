@@ -40,7 +40,7 @@ ALL = 100_000  # most combinations of a space that are listed
 TRIES = 200  # draws for each requested architecture of a larger space
 TIMED_S = 0.15  # seconds of timing for each artefact of a network, in turn with the others and the anchors
 ORDER = 7  # seed of the generator that puts networks in order, beside the experiment's seed
-LATENCIES = "latencies"  # in the run folder: of each network, those of its artefacts
+LATENCIES = "latencies"  # in the run folder: latencies of the artefacts, a file for each network
 IN_TURN = "all artefacts of a network timed in turn, in one run"
 BESIDE = "beside three networks of the calibration, whose slowdown is taken out; the median in the quietest turns"
 ALONE = "the median of all timed calls"
@@ -225,9 +225,9 @@ def _repeated(prepared: Prepared, built: BuiltTable, count: int) -> list[list[Ar
     chosen = rng.permutation(names)[: max(1, math.ceil(count / OF_ONE_NETWORK))]
     space, architectures = prepared.space, list[list[Architecture]]()
     for name in chosen.tolist():
-        own = [tuple(map(int, picks)) for picks in done["picks"][done["network"] == name]]
-        places = rng.permutation(len(own))[:OF_ONE_NETWORK]
-        architectures.append([Architecture(space.name, own[place]) for place in places.tolist()])
+        picks_of_network = [tuple(map(int, picks)) for picks in done["picks"][done["network"] == name]]
+        places = rng.permutation(len(picks_of_network))[:OF_ONE_NETWORK]
+        architectures.append([Architecture(space.name, picks_of_network[place]) for place in places.tolist()])
     return architectures
 
 
@@ -238,14 +238,14 @@ def noise_between(built: BuiltTable, repeated: BuiltTable) -> dict[str, Any]:
         `rows`, and by metric `std`, the standard deviation of one measurement, and `relative`, that of its logarithm
         where all values are above 0.
     """
-    both = built.rows.merge(repeated.rows, on=["network", "recipe"], suffixes=("", "_again"))
-    both = both[(both["status"] == "done") & (both["status_again"] == "done")]
+    merged = built.rows.merge(repeated.rows, on=["network", "recipe"], suffixes=("", "_again"))
+    merged = merged[(merged["status"] == "done") & (merged["status_again"] == "done")]
     noise: dict[str, Any] = {}
     names = [*built.metrics, *(name for name in SECONDS if name in built.rows)]
     for name in names:
-        if f"{name}_again" not in both:
+        if f"{name}_again" not in merged:
             continue
-        pairs = both[[name, f"{name}_again"]].dropna().to_numpy(float)
+        pairs = merged[[name, f"{name}_again"]].dropna().to_numpy(float)
         if not len(pairs):
             continue
         positive = bool((pairs > 0).all())
@@ -253,7 +253,7 @@ def noise_between(built: BuiltTable, repeated: BuiltTable) -> dict[str, Any]:
             "std": float(np.sqrt(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2) / 2)),
             "relative": float(np.sqrt(np.mean(np.log(pairs[:, 0] / pairs[:, 1]) ** 2) / 2)) if positive else None,
         }
-    return {"rows": len(both), "what": "another seed of weights and training, another run", "metrics": noise}
+    return {"rows": len(merged), "what": "another seed of weights and training, another run", "metrics": noise}
 
 
 def measuring(experiment: Experiment) -> Experiment:
@@ -368,11 +368,11 @@ class _Writer(Callback):
         self.prepared, self.folder, self.out, self.study = prepared, folder, out, study
         self.evaluator, self.estimator, self.callback, self.recipes = evaluator, estimator, callback, recipes
         self.times = isinstance(evaluator, Compressed) and prepared.device.measures_many
-        self.left: dict[str, int] = {}  # of networks, recipes that are not done
-        self.latencies: dict[int, dict[str, Any]] = {}  # of candidates
+        self.left: dict[str, int] = {}  # number of recipes that are not done, by network
+        self.latencies: dict[int, dict[str, Any]] = {}  # by number of the candidate
 
     def catch_up(self) -> None:
-        """What a process before this one left."""
+        """Take over the latencies and candidates that an earlier process left."""
         for file in sorted((self.folder.path / LATENCIES).glob("*.json")):
             stored = read_json(file, "delete it, and its network is left without")
             self.latencies |= {int(number): latency for number, latency in stored.items()}
@@ -511,10 +511,10 @@ class _Writer(Callback):
         }
 
     def _about_metric(self, name: str) -> dict[str, Any]:
-        common = METRICS.get(name.removeprefix("trained_"))
+        common_metric = METRICS.get(name.removeprefix("trained_"))
         problem = self.prepared.problem
-        own = None if problem is None else problem.metrics.get(name.removeprefix("trained_"))
-        about = common or own
+        problem_metric = None if problem is None else problem.metrics.get(name.removeprefix("trained_"))
+        metric = common_metric or problem_metric
         device = self.prepared.experiment.device
         where = f"{device.name}, {device.threads} thread(s), batch {device.batch}"
         protocol = "as `nasbench search` gives it"
@@ -525,10 +525,10 @@ class _Writer(Callback):
             protocol = "of the network before its recipe"
         elif name == "size_bytes":
             protocol = "of the files of the artefact"
-        unit = "ms" if name.endswith("_ms") and about is None else (about.unit if about else "")
+        unit = "ms" if name.endswith("_ms") and metric is None else (metric.unit if metric else "")
         return {
             "unit": unit,
-            "goal": about.goal if about else None,
-            "summary": about.summary if about else "",
+            "goal": metric.goal if metric else None,
+            "summary": metric.summary if metric else "",
             "protocol": protocol,
         }

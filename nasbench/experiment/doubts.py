@@ -1,4 +1,4 @@
-"""What an experiment may do, and its user may not have meant: said before the search, which then runs."""
+"""Warnings on what an experiment does and its user may not have meant: given before the search, which then runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an experiment file may say. Unknown keys are refused; every value is checked before anything runs."""
+"""The schema of an experiment file. Unknown keys are refused; every value is checked before anything runs."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Experiment(Strict):
     @model_validator(mode="before")
     @classmethod
     def _what_follows(cls, value: Any) -> Any:
-        """What an evaluator that trains nothing does without, and one that trains needs."""
+        """Defaults that follow from other keys: of an evaluator that trains nothing, and of the problem."""
         if not isinstance(value, dict):
             return value
         problem = value.get("problem") or CLASSIFICATION

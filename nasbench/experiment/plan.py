@@ -1,4 +1,4 @@
-"""What a search will take, before it begins: hours, disk, and the machine that it would run on."""
+"""An estimate of a search, before it begins: hours, disk, and the machine that it would run on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEACHER = 4 / 3  # forward and backward cost three forward passes, and a teacher
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search will take, from pilots that were trained on this machine.
+    """An estimate of a search, from pilots that were trained on this machine.
 
     Attributes:
         seconds_per_candidate: Mean over the pilots, all epochs and validations included.

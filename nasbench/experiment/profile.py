@@ -1,4 +1,4 @@
-"""What the networks of a space cost before training, and what share of them meets the limits of an experiment."""
+"""The costs of the networks of a space before training, and the share of them that meets the limits."""
 
 from __future__ import annotations
 
@@ -113,8 +113,10 @@ def profile_space(
             failed[space.format(arch)] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         on_progress(done, len(archs))
     if not costed:
-        which, reason = next(iter(failed.items()))
-        raise UserError(f"none of {len(archs)} networks of space {space.name!r} could be built: {which}: {reason}.")
+        architecture, reason = next(iter(failed.items()))
+        raise UserError(
+            f"none of {len(archs)} networks of space {space.name!r} could be built: {architecture}: {reason}."
+        )
     metric_names = [metric for metric in costed[0][1] if metric != "latency_std_ms"]
     feasible = sum(broken_limit(objectives, metrics) is None for _, metrics in costed)
     exhaustive = not failed and _is_all(space, len(archs), samples)

@@ -200,7 +200,7 @@ class Result:
         return f"Result of {self._run.name}: {self.status}; {done} candidates done, {len(self.front)} on the front"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: how the search ended, its front, and where the report lies."""
+        """The HTML that a notebook shows: the end of the search, its front, and the path of the report."""
         metrics = [objective["metric"] for objective in self.json["experiment"]["objectives"]]
         columns = ["architecture", *(name for name in metrics if name in self.front)]
         front = self.front[columns].head(SHOWN) if len(self.front) else self.front

@@ -77,7 +77,7 @@ def check_code(prepared: Prepared, folder: RunFolder) -> None:
 
 
 def _edited(prepared: Prepared, recorded: dict[str, Any]) -> list[str]:
-    """What changed in the code since a run began; nothing, if it did not."""
+    """Changes of the code since a run began, in sentences; none if it did not change."""
     edited = changes(recorded["sha256"], _modules(prepared))
     if edited:
         return edited

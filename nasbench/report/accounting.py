@@ -1,4 +1,4 @@
-"""What came of the candidates of a search, and what they cost."""
+"""Outcomes of the candidates of a search, and their costs."""
 
 from __future__ import annotations
 

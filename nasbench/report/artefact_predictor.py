@@ -1,4 +1,4 @@
-"""How far the latencies of artefacts were from what a search over recipes had predicted."""
+"""Predicted and measured latencies of artefacts of a search over recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a controller was worth: its search against independent ones at random with the same budget."""
+"""The comparison of a controller's search with independent ones at random with the same budget."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def compare_with_baseline(
             values.append(last)
         return np.array(values)
 
-    own = curve(_scored(candidates, feasible))
+    search_curve = curve(_scored(candidates, feasible))
     curves = np.array([curve(part) for part in parts])
     low, high, coverage = chance_interval(curves)
-    outcome = verdict(float(own[-1]), curves[:, -1].tolist())
+    outcome = verdict(float(search_curve[-1]), curves[:, -1].tolist())
     measure = "hypervolume" if several else "score"
     name = str((settings.asked["baseline"] or {}).get("name", "random"))
     return {
@@ -96,17 +96,19 @@ def compare_with_baseline(
         "low": low.tolist(),
         "high": high.tolist(),
         "coverage_pct": 100 * coverage,
-        "search": own.tolist(),
+        "search": search_curve.tolist(),
         "verdict": outcome,
         "better": None if outcome is None else outcome == "better",
-        "statement": _statement(settings.way, name, measure, own, curves, outcome),
+        "statement": _statement(settings.way, name, measure, search_curve, curves, outcome),
     }
 
 
-def _statement(controller: str, name: str, measure: str, own: Curve, curves: Curve, outcome: str | None) -> str:
+def _statement(
+    controller: str, name: str, measure: str, search_curve: Curve, curves: Curve, outcome: str | None
+) -> str:
     """The outcome of the comparison for people; where it allows no verdict, how to get one."""
-    budget, count, last = len(own), len(curves), curves[:, -1]
-    reached = f"{controller} reached a {measure} of {own[-1]:.4g} with {budget:,} candidates"
+    budget, count, last = len(search_curve), len(curves), curves[:, -1]
+    reached = f"{controller} reached a {measure} of {search_curve[-1]:.4g} with {budget:,} candidates"
     if outcome is not None:
         low, high, coverage = chance_interval(last)
         return (

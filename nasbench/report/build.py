@@ -29,7 +29,7 @@ LISTS = ("metrics", "scores", "curve", "network", "recipe")  # what does not fit
 
 
 def build_report(folder: RunFolder) -> dict[str, Any]:
-    """What a program reads of a run; docs/report.md describes every key."""
+    """The report of a run as JSON; docs/report.md describes every key."""
     settings = read_settings(folder)
     return _build(folder, settings, read_candidates(folder, settings))
 
@@ -148,13 +148,13 @@ def _baseline(
 
 
 def _differentiable(folder: RunFolder) -> dict[str, Any] | None:
-    """What each epoch of a differentiable search preferred; None where the controller is another one."""
+    """The preferences of a differentiable search after each epoch; None where the controller is another one."""
     file = folder.differentiable / EPOCHS
     return folder.read(file, ("method", "edges", "history")) if file.exists() else None
 
 
 def _peak(folder: RunFolder) -> dict[str, Any] | None:
-    """What the device that trained does at best; None before a search begins."""
+    """The peak compute of the device that trained; None before a search begins."""
     return folder.read(folder.peak) if folder.peak.exists() else None
 
 

@@ -117,7 +117,7 @@ def _free(label: str, labels: Mapping[str, Any]) -> str:
 
 
 def _without_seed(experiment: Mapping[str, Any]) -> str:
-    """What makes runs one group: everything but the seed, and what cannot change a result."""
+    """A key that runs of one group share: their experiment without the seed and what cannot change a result."""
     return json.dumps({key: value for key, value in experiment.items() if key not in CHANGES_NOTHING}, sort_keys=True)
 
 
@@ -165,7 +165,7 @@ def _curve(run: Run, scale: Scale, moments: np.ndarray[Any, np.dtype[np.float64]
 
 
 def _comparison(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """How much more the first group covers than another one, and what may be said of it."""
+    """The ratio of the first group's hypervolume to another one's, with its interval and a sentence."""
     ours = {run["seed"]: run["hypervolume"] for run in reference["runs"]}
     theirs = {run["seed"]: run["hypervolume"] for run in other["runs"]}
     paired = set(ours) == set(theirs) and len(ours) == len(reference["runs"]) and len(theirs) == len(other["runs"])

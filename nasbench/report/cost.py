@@ -1,4 +1,4 @@
-"""What a search took: a sentence for the head of the page and the parts."""
+"""The cost of a search: a sentence for the head of the page, and its parts."""
 
 from __future__ import annotations
 

@@ -100,15 +100,17 @@ def bounds_figure(model: Mapping[str, Any]) -> go.Figure:
     rows = [f"{number}. {units.shorten(operator['layer'] or operator['kind'], 28)}" for number, operator in operators]
     listed = [operator for _, operator in operators]
     for bound, colour in BOUNDS.items():
-        these = [(row, operator) for row, operator in zip(rows, listed, strict=True) if operator["bound"] == bound]
-        if these:
+        bound_operators = [
+            (row, operator) for row, operator in zip(rows, listed, strict=True) if operator["bound"] == bound
+        ]
+        if bound_operators:
             figure.add_bar(
-                y=[figures.escape(row) for row, _ in these],
-                x=[operator["ms"] for _, operator in these],
+                y=[figures.escape(row) for row, _ in bound_operators],
+                x=[operator["ms"] for _, operator in bound_operators],
                 orientation="h",
                 name=bound,
                 marker={"color": colour},
-                customdata=[[operator["kind"], operator["precision"]] for _, operator in these],
+                customdata=[[operator["kind"], operator["precision"]] for _, operator in bound_operators],
                 hovertemplate="%{customdata[0]}, %{customdata[1]}<br>%{x:.4f} ms<extra></extra>",
             )
     figure.add_scatter(
@@ -127,7 +129,7 @@ def bounds_figure(model: Mapping[str, Any]) -> go.Figure:
 
 
 def operator_row(operator: Mapping[str, Any]) -> dict[str, Any]:
-    """What people read of an operator: a heading and a text for each column."""
+    """An operator as a row of a table: a heading and a text for each column."""
     return {
         "operator": operator["kind"],
         "layer": operator["layer"] or "",
@@ -143,7 +145,7 @@ def operator_row(operator: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def advice_row(suggestion: Mapping[str, Any]) -> dict[str, Any]:
-    """What people read of a suggestion."""
+    """A suggestion as a row of a table: a heading and a text for each column."""
     ratio = suggestion["measured"]
     return {
         "change": suggestion["change"],

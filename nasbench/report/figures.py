@@ -32,7 +32,7 @@ KINDS: Mapping[str, tuple[str, Record]] = {
     "infeasible": ("infeasible", {"symbol": "circle-open", "size": 7, "color": GREY}),
     FAILED: (FAILED, {"symbol": "x-thin-open", "size": 8, "color": INK}),
 }
-"""What candidates are called and how they are marked, by their `status`."""
+"""Names and markers of candidates, by their `status`."""
 SCORED = ("done", SHORTER, STOPPED)
 COUNTED, BINS = 3000, 200  # from so many values on a histogram is counted before it is drawn, in so many bins at most
 
@@ -80,7 +80,7 @@ def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> g
 
 
 def distribution(report: Record) -> go.Figure:
-    """How the only objective of a search is distributed over its candidates, with the survivors by rank."""
+    """The distribution of the only objective of a search over its candidates, with the survivors by rank."""
     figure = empty_figure(height=320)
     objective = next(iter(_objectives(report)), None)
     if objective is None:
@@ -93,17 +93,17 @@ def distribution(report: Record) -> go.Figure:
     if not scored:
         return figure
     values, bins = [value for _, value in scored.values()], max(8, round(2 * math.sqrt(len(scored))))
-    about: dict[str, Any] = {
+    shared_options: dict[str, Any] = {
         "name": "candidates",
         "marker": {"color": BLUE, "opacity": 0.55, "line": {"color": "white", "width": 1}},
         "hovertemplate": "%{y} candidates, %{x}<extra></extra>",
     }
     if len(values) <= COUNTED:
-        figure.add_histogram(x=values, nbinsx=bins, **about)
+        figure.add_histogram(x=values, nbinsx=bins, **shared_options)
     else:  # a page would carry every value to count them
         counts, edges = np.histogram(values, bins=min(bins, BINS))
         middles, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
-        figure.add_bar(x=middles.tolist(), y=counts.tolist(), width=widths.tolist(), **about)
+        figure.add_bar(x=middles.tolist(), y=counts.tolist(), width=widths.tolist(), **shared_options)
     ranked = {survivor["candidate"] for survivor in report.get("survivors") or ()}
     at_zero = [(candidate, value, 0.0) for key, (candidate, value) in scored.items() if key in ranked]
     _survivors(figure, report, at_zero, cliponaxis=False)
@@ -240,7 +240,7 @@ def further_axes(report: Record) -> list[tuple[Record, Record]]:
 
 
 def progress_scores(report: Record) -> tuple[str, str, dict[int, float]]:
-    """What progress is judged by: its axis title, ``max`` or ``min``, and the value of every candidate that has one."""
+    """The measure of progress: its axis title, ``max`` or ``min``, and the value of every candidate that has one."""
     candidates = report.get("candidates") or ()
     lengths = {len(candidate["scores"]) for candidate in candidates if candidate.get("scores")}
     objectives = _objectives(report)
@@ -255,7 +255,7 @@ def progress_scores(report: Record) -> tuple[str, str, dict[int, float]]:
 
 
 def status(candidate: Record) -> str:
-    """How a candidate is drawn: FAILED for every kind of failure, else its outcome.
+    """The status by which a candidate is drawn: FAILED for every kind of failure, else its outcome.
 
     SHORTER if others were trained for more epochs, so that it is not compared with them; STOPPED likewise.
     """
@@ -339,10 +339,10 @@ def _survivors(figure: go.Figure, report: Record, points: Iterable[tuple[Record,
 
 
 def _candidate_hover(candidate: Record) -> str:
-    how = [units.outcome(str(candidate.get("status")))]
-    how += ["from the cache"] if candidate.get("cached") else []
-    how += [f"attempt {1 + len(candidate['attempts'])}"] if candidate.get("attempts") else []
-    rows = [f"<b>candidate {candidate['id']}</b> ({escape(', '.join(how))})"]
+    remarks = [units.outcome(str(candidate.get("status")))]
+    remarks += ["from the cache"] if candidate.get("cached") else []
+    remarks += [f"attempt {1 + len(candidate['attempts'])}"] if candidate.get("attempts") else []
+    rows = [f"<b>candidate {candidate['id']}</b> ({escape(', '.join(remarks))})"]
     architecture = candidate.get("network") or candidate.get("architecture", "")
     rows += [escape(line) for line in units.lines(str(architecture))]
     if candidate.get("recipe") is not None:

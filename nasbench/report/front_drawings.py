@@ -104,11 +104,11 @@ def _space(root: Path, experiment: Mapping[str, Any]) -> SearchSpace:
 
 
 def _task(root: Path, experiment: Mapping[str, Any]) -> Task:
-    """What the networks were built for."""
+    """The task that the networks were built for."""
     file = RunFolder(root).space
-    about = json.loads(file.read_text(encoding="utf-8")).get("task") if file.exists() else None
-    if about is not None:
-        return Task.from_json(about)
+    task_json = json.loads(file.read_text(encoding="utf-8")).get("task") if file.exists() else None
+    if task_json is not None:
+        return Task.from_json(task_json)
     if experiment.get("data") is None:
         raise UserError("the search has no data, so what its networks take is not known.")
     return make_problem(experiment.get("problem") or {"name": CLASSIFICATION}, experiment["data"]).task

@@ -1,4 +1,4 @@
-"""What the page tells of the Pareto front: from where it is seen, its members, and their drawings."""
+"""The section of the Pareto front: its views, its members, and their drawings."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MOST = 10  # decisions that are drawn
 
 
 def importance_figures(report: Record) -> list[tuple[go.Figure, str]]:
-    """A figure for each objective of which there is something to tell, with its metric."""
+    """A figure for each objective whose decisions have shares, with its metric."""
     chance = report.get("importance_by_chance") or {}
     return [
         (importance_bars(shares, chance.get(metric) or {}, units.words(metric).capitalize()), metric)

@@ -1,4 +1,4 @@
-"""What is drawn of a search with more candidates than a page can show."""
+"""The sample that is drawn of a search with more candidates than a page can show."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _brief(candidate: Record, report: Record) -> Record:
 
 
 def _spread(values: Sequence[Any], most: int) -> list[Any]:
-    """So many of the values at most, evenly spread, both ends included."""
+    """At most so many of the values, evenly spread, both ends included."""
     if len(values) <= most:
         return list(values)
     return [values[index] for index in np.linspace(0, len(values) - 1, most).round().astype(int)] if most else []

@@ -53,15 +53,15 @@ def reasons(cells: Sequence[Record]) -> list[tuple[str, str]]:
     cells_of_reason: dict[str, dict[str, list[str]]] = {}
     for cell in cells:
         if cell["reason"] is not None:
-            which = cells_of_reason.setdefault(cell["reason"], {})
-            which.setdefault(f"{cell['backend']} {cell['precision']}", []).append(cell["variant"])
+            variants_of = cells_of_reason.setdefault(cell["reason"], {})
+            variants_of.setdefault(f"{cell['backend']} {cell['precision']}", []).append(cell["variant"])
     described = []
-    for why, which in cells_of_reason.items():
+    for reason, variants_of_runtime in cells_of_reason.items():
         grouped: dict[str, list[str]] = {}
-        for runtime, names in which.items():
+        for runtime, names in variants_of_runtime.items():
             where = "" if len(names) == len(variants) else f" ({', '.join(names)})"
             grouped.setdefault(where, []).append(runtime)
-        described.append((why, "; ".join(f"{', '.join(runtimes)}{where}" for where, runtimes in grouped.items())))
+        described.append((reason, "; ".join(f"{', '.join(runtimes)}{where}" for where, runtimes in grouped.items())))
     return described
 
 
@@ -76,16 +76,16 @@ def _model(result: Record, model: str) -> dict[str, Any]:
     by_setting = {(cell["backend"], cell["precision"], cell["variant"]): cell for cell in cells}
     rows: list[dict[str, Any]] = []
     for backend in result["backends"]:
-        own = {
+        cells_of_precision = {
             precision: [by_setting[backend, precision, variant] for variant in variants]
             for precision in result["precisions"]
         }
-        everything = [cell for row in own.values() for cell in row]
+        everything = [cell for row in cells_of_precision.values() for cell in row]
         if _shared(everything) is not None:
-            own = {"every precision": everything}
+            cells_of_precision = {"every precision": everything}
         rows += [
             {"backend": backend, "precision": precision, "cells": row, "reason": _shared(row), "first": number == 0}
-            for number, (precision, row) in enumerate(own.items())
+            for number, (precision, row) in enumerate(cells_of_precision.items())
         ]
     filled = [cell for cell in cells if cell["reason"] is None]
     return {"name": model, "variants": variants, "rows": rows, "chart": chart(filled), "reasons": reasons(cells)}
@@ -135,16 +135,16 @@ def chart(cells: Sequence[Record]) -> go.Figure:
     if not cells:
         return figure
     for index, backend in enumerate(dict.fromkeys(cell["backend"] for cell in cells)):
-        own = [cell for cell in cells if cell["backend"] == backend]
+        cells_of_backend = [cell for cell in cells if cell["backend"] == backend]
         figure.add_scatter(
-            x=[cell["of_eager"]["ratio"] for cell in own],
-            y=[cell[cell["quality"]] for cell in own],
-            text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in own],
+            x=[cell["of_eager"]["ratio"] for cell in cells_of_backend],
+            y=[cell[cell["quality"]] for cell in cells_of_backend],
+            text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in cells_of_backend],
             name=figures.escape(backend),
             mode="markers",
             marker={
                 "color": COLORS[index % len(COLORS)],
-                "symbol": [SYMBOLS.get(cell["precision"], "x") for cell in own],
+                "symbol": [SYMBOLS.get(cell["precision"], "x") for cell in cells_of_backend],
                 "size": 10,
                 "opacity": 0.8,
             },

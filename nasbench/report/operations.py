@@ -1,4 +1,4 @@
-"""What a differentiable search preferred, epoch by epoch, as figures."""
+"""The operations that a differentiable search preferred, epoch by epoch, as figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def operations_over_epochs(report: Record, quantity: DrawnQuantity) -> go.Figure
     """A line for each operation, over the epochs; skip connections stand out.
 
     Args:
-        report: the content of ``report.json``.
+        report: Content of ``report.json``.
         quantity: Quantity to draw: the number of edges of the derived architecture that have the operation, or
             how strongly it is preferred, as the mean over all edges.
     """

@@ -1,4 +1,4 @@
-"""What a search covered over time, and how it compares with its baseline, as figures."""
+"""The hypervolume of a search over time, and its comparison with the baseline, as figures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def against_baseline(report: Record) -> go.Figure:
     if not count:
         return figure
     name = figures.escape(f"{baseline['controller']} search")
-    own = baseline["search"]
+    search_values = baseline["search"]
     figure.add_scatter(
         x=[*count, *reversed(count)],
         y=[*baseline["high"], *reversed(baseline["low"])],
@@ -67,10 +67,10 @@ def against_baseline(report: Record) -> go.Figure:
         hovertemplate="%{y:.4~g} (%{customdata[0]:.4~g} to %{customdata[1]:.4~g})<extra></extra>",
     )
     figure.add_scatter(
-        x=list(count[: len(own)]),
-        y=own,
+        x=list(count[: len(search_values)]),
+        y=search_values,
         mode="lines+markers",
-        marker={"size": [0] * (len(own) - 1) + [8]},  # its end
+        marker={"size": [0] * (len(search_values) - 1) + [8]},  # its end
         name="this search",
         line={"shape": "hv", "color": BLUE if baseline.get("better") else INK, "width": 2.5},
         hovertemplate="%{y:.4~g} after %{x} candidates<extra></extra>",

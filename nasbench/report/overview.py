@@ -26,9 +26,9 @@ def _summary(report: Record) -> str:
         return "Found no survivor yet."
     first = best["stages"][0]
     last = _last(best)
-    who = f"The best survivor (candidate {escape(best['candidate'])})"
+    subject = f"The best survivor (candidate {escape(best['candidate'])})"
     if last is None or last is first:
-        return f"{who} has {_described(best, first)} as {escape(first['name'])}; no later stage was accepted."
+        return f"{subject} has {_described(best, first)} as {escape(first['name'])}; no later stage was accepted."
     key = accuracy_metric(best)
     before, now = first.get("metrics") or {}, last.get("metrics") or {}
     changes = [_faster(now.get("latency_ms"), before.get("latency_ms"))]
@@ -38,7 +38,7 @@ def _summary(report: Record) -> str:
     changes.append(f"{gained} {_of_quality(key)}" if gained else "")
     described = ", ".join(change for change in changes if change)
     sentence = (
-        f"{who} went from {_described(best, first)} as {escape(first['name'])} to {_described(best, last)} as "
+        f"{subject} went from {_described(best, first)} as {escape(first['name'])} to {_described(best, last)} as "
         f"{escape(last['name'])}{': ' if described else ''}{described}."
     )
     eager = (best.get("baseline") or {}).get("latency_ms")
@@ -147,7 +147,7 @@ def _described(survivor: Record, stage: Record) -> str:
     parts += [f"{units.significant(latency)}&nbsp;ms"] if latency is not None else []
     parts += [units.size(size).replace(" ", "&nbsp;")] if size is not None else []
     return f"<b>{', '.join(parts) or 'no measurements'}</b>" + (
-        f" ({how})" if (how := escape(runtime(metrics))) else ""
+        f" ({runtime_text})" if (runtime_text := escape(runtime(metrics))) else ""
     )
 
 

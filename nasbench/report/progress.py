@@ -1,4 +1,4 @@
-"""How a search shows itself while it runs: a bar on a terminal, lines in a log."""
+"""The progress of a search while it runs: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.pace import Pace
 
-BURST, EVERY_S = 200, 1.0  # so many candidates in a row have a line of their own, then one in so many seconds
+BURST, EVERY_S = 200, 1.0  # candidates in a row that have a line of their own, then seconds between two lines
 
 
 class SearchProgress(Callback):
@@ -66,7 +66,7 @@ class SearchProgress(Callback):
         self._line(f"{name}: {total} to do")
 
     def advance(self, done: int, text: str = "") -> None:
-        """So much of the part is done; the time left is estimated from the second call on."""
+        """Show how much of the part is done; the time left is estimated from the second call on."""
         self._show(done, time_left(self._rest_s(done)), text)
         if text:
             self._line(text)
@@ -77,11 +77,11 @@ class SearchProgress(Callback):
             self._unshown += 1
             return  # candidates come faster than anybody reads
         finished, hours = study.finished, study.budget.max_hours
-        rest = self._rest_s(finished)
+        rest_s = self._rest_s(finished)
         if hours is not None:
             until = max(0.0, 3600 * hours - study.elapsed_s)
-            rest = until if rest is None else min(rest, until)
-        left = time_left(rest)
+            rest_s = until if rest_s is None else min(rest_s, until)
+        left = time_left(rest_s)
         # The counts come first: a narrow terminal cuts what comes last.
         parts = [
             f"{units.outcome(kind)} {count}"
@@ -113,9 +113,9 @@ class SearchProgress(Callback):
         """One line for all infeasible candidates in a row but the first, which had its own."""
         if len(self._repeats) > 1:
             first, last = self._repeats[1], self._repeats[-1]
-            which = f"candidate {last.id}" if first is last else f"candidates {first.id} to {last.id}"
+            numbers = f"candidate {last.id}" if first is last else f"candidates {first.id} to {last.id}"
             count = len(self._repeats) - 1
-            self._line(f"{which}: {count} more infeasible, the last one: {last.error}")
+            self._line(f"{numbers}: {count} more infeasible, the last one: {last.error}")
         self._repeats = []
 
     def retry(self, number: int, status: str, error: str | None) -> None:

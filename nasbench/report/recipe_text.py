@@ -26,7 +26,7 @@ def _step(entry: Any) -> str:
 
 
 def _options(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Options that are set; groups of options are told one by one."""
+    """Options that are set; groups of options are listed one by one."""
     for key, value in options.items():
         if isinstance(value, Mapping) and set(value) == {CHOICE}:
             yield str(key), " | ".join(_value(alternative) for alternative in value[CHOICE])

@@ -63,7 +63,7 @@ def deployed_in_table(table: BuiltTable) -> list[Deployed]:
     """The rows of a table that are done.
 
     Raises:
-        UserError: the table has no recipes, or does not say what networks were worth before them.
+        UserError: the table has no recipes, or does not say how good networks were before them.
     """
     rows, recipe = table.rows, table.card["recipe"]
     quality = next((name.removeprefix("trained_") for name in table.metrics if name.startswith("trained_")), None)
@@ -99,12 +99,12 @@ def _of(network: str, words: tuple[str, str], metrics: Mapping[str, Any], qualit
         value = metrics.get(name)
         return None if value is None or value != value else float(value)
 
-    trained, own = sign * float(metrics[f"trained_{quality}"]), sign * float(metrics[quality])
-    return Deployed(network, *words, trained, own, value_of("macs"), value_of("latency_ms"))
+    trained, compressed = sign * float(metrics[f"trained_{quality}"]), sign * float(metrics[quality])
+    return Deployed(network, *words, trained, compressed, value_of("macs"), value_of("latency_ms"))
 
 
 def reorder(deployed: Sequence[Deployed]) -> dict[str, Any]:
-    """How the order of networks changes, for each recipe and backend, and what that says of a joint search.
+    """The change of the order of networks, for each recipe and backend, and what it says of a joint search.
 
     Spearman's correlations over the networks that have this recipe: of the quality before and after it, and of the
     multiply-adds of the compressed network and its latency; with 95 % intervals by drawing networks with replacement.
@@ -118,20 +118,20 @@ def reorder(deployed: Sequence[Deployed]) -> dict[str, Any]:
         groups.setdefault((network.recipe, network.backend), []).append(network)
     rows = []
     for (recipe, backend), members in groups.items():
-        own = list({network.network: network for network in members}.values())
-        if len(own) < LEAST:
+        distinct = list({network.network: network for network in members}.values())
+        if len(distinct) < LEAST:
             continue
         timed = [
             (network.macs, network.latency_ms)
-            for network in own
+            for network in distinct
             if network.macs is not None and network.latency_ms is not None
         ]
         rows.append(
             {
                 "recipe": recipe,
                 "backend": backend,
-                "n": len(own),
-                "quality": _agreement([(network.trained, network.quality) for network in own]),
+                "n": len(distinct),
+                "quality": _agreement([(network.trained, network.quality) for network in distinct]),
                 "latency": _agreement(timed),
             }
         )
@@ -160,9 +160,11 @@ def _statement(networks: int, rows: Sequence[Mapping[str, Any]]) -> str:
         _sentence("accuracy before and after the recipe", rows, "quality"),
         _sentence("MACs and latency", rows, "latency"),
     ]
-    other = [row for row in rows if any(row[what] and row[what]["order"] == "other order" for what in WHAT)]
-    same = all(row[what] is None or row[what]["order"] == "same order" for row in rows for what in WHAT)
-    if other:
+    changed_rows = [
+        row for row in rows if any(row[measure] and row[measure]["order"] == "other order" for measure in MEASURES)
+    ]
+    same = all(row[measure] is None or row[measure]["order"] == "same order" for row in rows for measure in MEASURES)
+    if changed_rows:
         advice = (
             "So the best network before compression need not be the best behind it: search networks and recipes "
             "together, or hand on the whole front, never the best network alone."
@@ -176,18 +178,18 @@ def _statement(networks: int, rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{networks} networks. {' '.join(text for text in sentences if text)} {advice}"
 
 
-WHAT = ("quality", "latency")
+MEASURES = ("quality", "latency")
 
 
-def _sentence(what: str, rows: Sequence[Mapping[str, Any]], key: str) -> str:
+def _sentence(description: str, rows: Sequence[Mapping[str, Any]], key: str) -> str:
     correlated = [row for row in rows if row[key]]
     if not correlated:
         return ""
     reordered = sum(row[key]["order"] == "other order" for row in correlated)
     worst = min(correlated, key=lambda row: row[key]["correlation"])
-    own = worst[key]
+    correlation = worst[key]
     return (
-        f"By {what}, {reordered} of {len(correlated)} recipes and backends put networks in another order; the rank "
-        f"correlation is lowest with {worst['recipe']} on {worst['backend']}, {own['correlation']:.2f} ("
-        f"{own['low']:.2f} to {own['high']:.2f})."
+        f"By {description}, {reordered} of {len(correlated)} recipes and backends put networks in another order; the "
+        f"rank correlation is lowest with {worst['recipe']} on {worst['backend']}, {correlation['correlation']:.2f} ("
+        f"{correlation['low']:.2f} to {correlation['high']:.2f})."
     )

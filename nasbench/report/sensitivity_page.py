@@ -1,4 +1,4 @@
-"""What each layer of a network bears, as one page: a map of layers and settings for each technique."""
+"""The sensitivity of each layer of a network, as one page: a map of layers and settings for each technique."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def sensitivity_figure(result: Record, names: Sequence[str]) -> go.Figure:
 
 
 def setting_text(technique: str, setting: float) -> str:
-    """As a column is called: ``25 %``, ``4 bits``."""
+    """A setting as the heading of a column: ``25 %``, ``4 bits``."""
     return f"{setting:.0f} bits" if technique == "quantize" else f"{100 * setting:g} %"
 
 
@@ -153,7 +153,7 @@ def _hover(layer: Record | None, attempt: Record | None, quality: str) -> str:
 
 
 def _in_order(layers: set[str], names: Sequence[str]) -> list[str]:
-    """In the order of the network; a merged layer stands where the parts were that it is made of."""
+    """The layers in the order of the network; a merged layer stands where its parts were."""
     order = {name: index for index, name in enumerate(names)}
 
     def place(name: str) -> tuple[int, str]:
@@ -166,7 +166,7 @@ def _in_order(layers: set[str], names: Sequence[str]) -> list[str]:
 
 
 def judged_by(result: Record) -> str:
-    """What the numbers of a result are."""
+    """The quality that the numbers of a result are, in words."""
     if result["quality"] == "val_acc_pct":
         return "Validation accuracy in percent"
     if result["quality"] in units.METRICS:
@@ -175,7 +175,7 @@ def judged_by(result: Record) -> str:
 
 
 def one_image(result: Record) -> str:
-    """How much one image is worth, where an accuracy is counted."""
+    """The points of accuracy of one image, as text; empty where no accuracy is counted."""
     if result["quality"] != "val_acc_pct":
         return ""
     return f"; {result['images']:,} images, so that one is {100 / result['images']:.2g} points"

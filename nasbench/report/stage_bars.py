@@ -1,4 +1,4 @@
-"""What each compression stage of a survivor changed, as a waterfall."""
+"""The changes by each compression stage of a survivor, as a waterfall."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _eager(survivor: Record) -> Record | None:
 def _level(
     survivor: Record, stage: Record, value: float | None, measure: Measure
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """What a stage is drawn at, with its interval; None where it was not measured, or not as what it is compared with.
+    """The level of a stage, with its interval; None where it was not measured, or not comparably with its reference.
 
     The reference of size, and of latency where the network was not timed in eager PyTorch, is the first stage.
     """

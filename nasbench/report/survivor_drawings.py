@@ -49,12 +49,12 @@ def draw_survivors(root: Path, survivors: Iterable[dict[str, Any]]) -> list[dict
 
 
 def _graphs(folder: Path) -> list[Graph]:
-    """What shows the architecture of a stored model, for the images that the model takes."""
-    about = read_description(folder)
-    options = {key: value for key, value in about["space"].items() if key != "name"}
-    space = get_space(about["space"]["name"], **options)
-    edited = changes(about["code"]["sha256"], code_digests(space))
+    """The graphs of the architecture of a stored model, for the images that the model takes."""
+    description = read_description(folder)
+    options = {key: value for key, value in description["space"].items() if key != "name"}
+    space = get_space(description["space"]["name"], **options)
+    edited = changes(description["code"]["sha256"], code_digests(space))
     if edited:
         raise UserError(f"it was made with other code: {'; '.join(edited)}")
-    task = Task.from_json(about["task"])
-    return list(space.diagram(space.architecture(about["architecture"]["picks"]), task))
+    task = Task.from_json(description["task"])
+    return list(space.diagram(space.architecture(description["architecture"]["picks"]), task))

@@ -1,4 +1,4 @@
-"""What a search came to, as a table on the terminal."""
+"""The result of a search, as a table on the terminal."""
 
 from __future__ import annotations
 

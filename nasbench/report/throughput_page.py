@@ -73,7 +73,7 @@ def throughput_figure(entries: Sequence[Entry], max_latency_ms: float | None) ->
 
 
 def throughput_row(entry: Entry) -> dict[str, Any]:
-    """What people read of an entry: a heading and a text for each column."""
+    """An entry as a row of a table: a heading and a text for each column."""
     return {
         "model": entry["model"],
         "backend": entry["backend"],

@@ -1,4 +1,4 @@
-"""How the report writes numbers: three digits that matter, a unit, and one text for whatever was not measured."""
+"""Numbers as the report writes them: three digits that matter, a unit, and one text for what was not measured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ METRICS = {
 }
 
 WORTH = {"images_per_dollar": "images/$", "images_per_joule": "images/J"}
-"""What a price or a counter of energy makes of a throughput, with the heads of columns."""
+"""Metrics that follow from a throughput and a price or a counter of energy, with the heads of columns."""
 
 
 def number(value: object) -> float | None:
@@ -172,7 +172,7 @@ def times(now: float | None, before: float | None, better: str, worse: str, same
 
 
 def comparable(latency: Mapping[str, Any] | None, reference: Mapping[str, Any] | None) -> bool:
-    """Are two latencies of the same batch, threads, device and estimator? Only then is their ratio worth telling."""
+    """Whether two latencies have the same batch, threads, device and estimator, so that their ratio says something."""
     if not isinstance(latency, Mapping) or not isinstance(reference, Mapping):
         return False
     return all(latency.get(key) == reference.get(key) for key in ("batch", "threads", "device", "estimator"))
