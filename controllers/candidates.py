@@ -38,7 +38,7 @@ class CandidateController(Controller):
         super().__init__(space, seed=seed)
         self.features = features
         self.running: list[Architecture] = []
-        self.known: dict[Architecture, Array] = {}  # told or running, in order, with all features in a row
+        self.known: dict[Architecture, Array] = {}  # with an outcome or running, in order, with all features in a row
 
     def _remember(self, arch: Architecture) -> None:
         if arch not in self.known:

@@ -136,7 +136,7 @@ class Controller(ABC):
         return self._propose()
 
     def lookahead(self, waiting: int) -> int:
-        """How many proposals in a row would be the same if all outcomes before them were told, at least 1.
+        """How many proposals in a row would be the same, whatever the outcomes before them are, at least 1.
 
         So many may be asked for and evaluated together, and the search is that of one candidate after the other.
 

@@ -15,7 +15,7 @@ MOST_LEVELS = {1: 1, 2: 64, 3: 24, 4: 12}
 
 
 def front_of(values: Array) -> Array:
-    """Those rows of (n, k) values that no other row dominates, each once; larger is better."""
+    """The rows of (n, k) values that no other row dominates, each once; larger is better."""
     values = np.unique(values, axis=0)
     above = np.asarray((values[:, None] >= values[None]).all(axis=2)) & ~np.eye(len(values), dtype=bool)
     front: Array = values[~above.any(axis=0)]

@@ -130,7 +130,7 @@ class Sequential(Controller):
         self._begin()
 
     def _handed_on(self, fresh: Mapping[Picks, Scores]) -> list[Picks]:
-        """Those of the networks that are compressed."""
+        """The networks that are compressed, the best first."""
         order = _best(fresh)
         if not order:
             most = self.keep if isinstance(self.keep, int) else 1 if self.keep == "best" else self.architectures // 4
@@ -229,7 +229,7 @@ class Sequential(Controller):
 
 
 def _best(outcomes: Mapping[Picks, Scores]) -> list[Picks]:
-    """Those that did not fail, the best first."""
+    """The picks of the outcomes that did not fail, the best first."""
     entries = [(picks, scores) for picks, scores in outcomes.items() if scores is not None]
     if not entries:
         return []

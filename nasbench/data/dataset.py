@@ -28,7 +28,7 @@ Raw = npt.NDArray[Any] | OnDisk
 Part = tuple[Raw | Sequence[Raw], npt.NDArray[Any]]
 """Inputs (n, ...) as they are stored, one array or several, with their targets."""
 Kind = Literal["classes", "masks", "values"]
-"""What is told of an example: its class (n,), the class of each pixel (n, height, width), or numbers (n, k)."""
+"""Kind of the target of an example: its class (n,), the class of each pixel (n, height, width), or numbers (n, k)."""
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 

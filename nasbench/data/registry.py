@@ -113,7 +113,7 @@ def why_missing(name: str, **options: Any) -> str | None:
 
 
 def why_no_files(name: str) -> str | None:
-    """Why a data set of a name that is not told where its files are cannot be read here; None if it can."""
+    """Why a data set that finds its files by itself cannot be read here; None if it can."""
     if name == "huggingface":
         missing = find_spec("datasets") is None
         return "it needs the package datasets; install nasbench-framework[huggingface]." if missing else None

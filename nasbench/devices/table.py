@@ -16,7 +16,7 @@ from torch import nn
 
 from nasbench.devices.energy import Energy, Meter, NoMeter
 from nasbench.devices.measure import Latency
-from nasbench.devices.reported import ToldDevice, told_latency
+from nasbench.devices.reported import ReportedDevice, reported_latency
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.eager import EagerModel
 from nasbench_compression.reparameterization import reparameterize
@@ -83,7 +83,7 @@ class NotInTable(LookupError):
 
 
 @dataclass(frozen=True)
-class TableDevice(ToldDevice):
+class TableDevice(ReportedDevice):
     """A CSV file with a line for each architecture: `architecture`, in the notation of its space, and `latency_ms`.
 
     It may have `energy_mj`, too. In place of a file, the name of a published table and its device will do, see
@@ -193,11 +193,11 @@ class TableDevice(ToldDevice):
         """Impossible without the architecture; UserError."""
         raise UserError(f"{self._only}; give the architecture.")
 
-    def told(self, compiled: CompiledModel, task: Task) -> Latency:
+    def reported(self, compiled: CompiledModel, task: Task) -> Latency:
         """The latency of what `candidate` gave; UserError for anything else."""
         if not isinstance(compiled, KnownModel):
             raise UserError(f"{self._only}; give what candidate() returns.")
-        return told_latency(
+        return reported_latency(
             compiled.latency_ms, batch=self.batch, threads=self.threads, runtime="table", device=self.machine
         )
 

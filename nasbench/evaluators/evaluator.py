@@ -32,7 +32,7 @@ class EarlierCandidate(Protocol):
 
 
 class Progress(Protocol):
-    """Hears how long work goes."""
+    """Shows how far a long work is."""
 
     def phase(self, name: str, total: int) -> None:
         """A new part of the work begins, of so many pieces."""

@@ -69,7 +69,7 @@ class Replayed(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the table."""
+        """The metrics of the table."""
         return self.table.metrics
 
     @property

@@ -106,7 +106,7 @@ class Trained(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the problem, such as val_acc_pct and val_loss, what training tells, and the costs."""
+        """The metrics of the problem, such as val_acc_pct and val_loss, those of training, and the costs."""
         counted = ("train_acc_pct",) if "val_acc_pct" in self.problem.metrics else ()
         return (*self.problem.metrics, "train_loss", *counted, "epochs", *ON_PAPER, *LATENCY, *ENERGY)
 

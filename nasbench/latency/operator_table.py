@@ -28,7 +28,7 @@ COLUMNS = (*(f"{kind}_ms" for kind in KINDS), "measured_operators")
 
 SECONDS_EACH = 0.05
 TOGETHER = 200  # operators that are in memory at a time
-MOST = 800  # operators that a table measures; the others are judged by their nearest relative
+MOST = 800  # operators that a table measures; the others are estimated from their nearest relative
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class Workbench:
         return stored.model
 
     def score(self, model: nn.Module | CompiledModel, part: Part = "val") -> Metrics:
-        """What the problem says of a network, which is judged where it is trained, or of a compiled model."""
+        """The metrics of a network, which is evaluated where it is trained, or of a compiled model."""
         return self.problem.score_on(self.trains_on, model, part)
 
     def validate(self, model: nn.Module | CompiledModel) -> float:
@@ -139,7 +139,7 @@ class Workbench:
         return self.score(model)[self.problem.quality]
 
     def _relative(self) -> Callable[[nn.Module | CompiledModel], float]:
-        """What judges networks in percent of the first one that it is given: 100 for the same, more is better."""
+        """A function that gives the quality of networks in percent of the first one; more is better."""
         first: list[float] = []
 
         def judged(model: nn.Module | CompiledModel) -> float:
@@ -150,7 +150,7 @@ class Workbench:
         return judged
 
     def fewer(self, count: int | None, seed: int) -> Workbench:
-        """The same, judging on so many examples at most; None is all."""
+        """The same with so many examples of evaluation at most; None is all."""
         return dataclasses.replace(self, problem=self.problem.fewer(count, seed))
 
     def compiled(self, model: nn.Module | CompiledModel) -> CompiledModel:

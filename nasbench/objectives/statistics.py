@@ -83,7 +83,7 @@ def verdict(value: float, others: Sequence[float]) -> Verdict | None:
     Of equal values neither is better.
 
     Args:
-        value: Value to judge, larger is better.
+        value: Value to compare, larger is better.
         others: Values that are independent of it and of each other.
 
     Returns:

@@ -125,7 +125,7 @@ class Problem(ABC):
         return None
 
     def fewer(self, count: int | None, seed: int) -> Problem:
-        """The same problem that judges on so many examples at most; None is all. By default it judges as always."""
+        """The same problem with so many examples of evaluation at most; None is all. By default it stays as it is."""
         return self
 
     @property

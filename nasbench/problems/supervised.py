@@ -137,14 +137,14 @@ class Supervised(Problem):
 
     @property
     def source(self) -> Mapping[str, Any]:
-        """Its name; data and training are sections of their own."""
+        """The name of the problem; data and training are sections of their own."""
         return {
             name: value for name, value in super().source.items() if name not in ("data", "training", "data_source")
         }
 
     @property
     def digest(self) -> str:
-        """That of the data."""
+        """The digest of the data."""
         return self.data.digest
 
     def fit(
@@ -231,7 +231,7 @@ class Supervised(Problem):
         return {f"{part}_{name}": value for name, value in self.summarise(totals, len(split)).items()}
 
     def score_on(self, device: str, model: Callable[..., Any], part: Part = "val") -> Metrics:
-        """See `Problem.score_on`: a network is on the device while it is judged."""
+        """See `Problem.score_on`: a network is on the device while it is evaluated."""
         with _placed(model, torch.device(device)):
             return self.score(model, part)
 

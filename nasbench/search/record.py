@@ -30,7 +30,7 @@ class Table:
 
 
 class Choices(Mapping[str, Any]):
-    """Of each decision that matters its option, read from the picks when it is asked for: most never are.
+    """The option of each decision that matters, read from the picks when it is asked for: most never are.
 
     Args:
         table: Decisions of the space.
@@ -140,7 +140,7 @@ def describe(candidate: RecordedCandidate) -> dict[str, Any]:
 
 
 def comparable(candidates: Sequence[RecordedCandidate], full_epochs: int) -> list[RecordedCandidate]:
-    """Those of the done candidates that were trained for the most epochs that any of them was.
+    """The done candidates that were trained for the largest number of epochs among them.
 
     Args:
         candidates: Candidates of a study.

@@ -42,7 +42,7 @@ class RunSettings:
 
     @classmethod
     def of(cls, asked: Mapping[str, Any]) -> RunSettings:
-        """Those of an experiment as JSON values."""
+        """The settings of an experiment in JSON values."""
         return cls(
             asked,
             tuple(Objective.model_validate(objective) for objective in asked["objectives"]),

@@ -34,7 +34,7 @@ class CandidateKey(Protocol):
 
     @property
     def arch(self) -> Architecture:
-        """Its architecture."""
+        """The architecture of the candidate."""
 
     @property
     def epochs(self) -> int | None:
@@ -163,7 +163,7 @@ class Checkpoints:
             if name in names:
                 self._remove(name)
 
-    # ---- the last words of a worker
+    # ---- the traceback of a hanging worker
 
     def hang(self, number: int) -> Path:
         """Where a worker writes at which line a candidate hangs, before it ends itself."""

@@ -141,7 +141,7 @@ def _source_digest(*packages: str) -> str:
 
 
 class _Walk:
-    """Over things and over the imports of their modules."""
+    """A walk over things and over the imports of their modules."""
 
     def __init__(self) -> None:
         self.digests: dict[str, str] = {}
@@ -286,7 +286,7 @@ def _says_what_a_class_does(name: str, value: Any) -> bool:
 
 
 def _function_parts(function: types.FunctionType) -> list[Any]:
-    """Its code and defaults, and the constants, functions and classes around it that it names.
+    """The code and defaults of a function, and the constants, functions and classes around it that it names.
 
     Lists, dicts and sets around a function are what it writes its results into, rather than what it depends on.
     """

@@ -18,7 +18,7 @@ SHAPES: dict[str, tuple[tuple[int, int, int], int]] = {
     "cifar100": ((3, 32, 32), 100),
     "imagenet16_120": ((3, 16, 16), 120),
 }
-"""Of an image, and how many classes there are."""
+"""Shape of an image, and number of classes."""
 IMAGENET16_MEAN, IMAGENET16_STD = (122.68, 116.66, 104.01), (63.22, 61.26, 65.09)  # of the benchmark's training
 
 

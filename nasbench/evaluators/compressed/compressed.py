@@ -142,7 +142,7 @@ class Compressed(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the artefact, and what the stages find."""
+        """The metrics of the artefact, and those of the stages."""
         return (*self.training.problem.metrics, *LATENCY, "size_bytes", "macs", "params", *self._stage_metrics)
 
     @property

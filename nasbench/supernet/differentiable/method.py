@@ -57,7 +57,7 @@ class Method(ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     epochs: ClassVar[int] = 50
-    """Of the paper's search."""
+    """Number of epochs of the paper's search."""
     multi_objective: ClassVar[bool] = True
     """As a controller it takes several scores, for it learns from none."""
     multi_fidelity: ClassVar[bool] = False
