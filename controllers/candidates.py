@@ -1,4 +1,4 @@
-"""What a controller with a model chooses among: architectures that are not known yet, and their features."""
+"""The candidates of a controller with a model: architectures that are not known yet, and their features."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CandidateController(Controller):
         return arch
 
     def _feature_groups(self, archs: Sequence[Architecture]) -> Groups:
-        """What the space knows of architectures, and what `features` does."""
+        """The features of architectures: those of the space, and those of `features`."""
         groups = self.space.feature_groups(archs)
         if self.features is None:
             return groups

@@ -25,7 +25,7 @@ class SearchFinished(Exception):
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to evaluate.
+    """A candidate to evaluate.
 
     Attributes:
         arch: Architecture to evaluate.
@@ -38,7 +38,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a proposal.
+    """The outcome of a proposal.
 
     Attributes:
         proposal: Proposal that was evaluated.

@@ -127,7 +127,7 @@ class EHVI(CandidateController):
     # ---- the model
 
     def _learn(self) -> Seen:
-        """What the processes see of the outcomes so far; fits the kernels again if it is time."""
+        """The outcomes so far as the processes see them; fits the kernels again if it is time."""
         seen = self._seen()
         done = [index for index in seen if self.outcomes[index][1] is not None]
         scores = np.array([self.outcomes[index][1] for index in done])

@@ -23,7 +23,7 @@ MOST = 64  # combinations of one step that are tried
 
 
 class Sequential(Controller):
-    """What is done without a joint search: search networks, then prune the best, then quantize, then compile.
+    """A search without a joint space: search networks, then prune the best, then quantize, then compile.
 
     The baseline of a joint search, on the same product of a space of networks and one of recipes. Another controller
     looks at `architectures` networks, with everything in the recipe at its first option, which should be to do nothing.

@@ -305,7 +305,7 @@ class DecisionSpace:
         return np.hstack(self.feature_groups(archs))
 
     def feature_groups(self, archs: Sequence[Architecture]) -> tuple[npt.NDArray[np.float64], ...]:
-        """What predictors read, by kind: `one_hot`, `option_counts` and `graph_features`, without empty ones.
+        """The features by kind: `one_hot`, `option_counts` and `graph_features`, without empty ones.
 
         A model of distances gives each kind a scale of its own.
         """
@@ -407,7 +407,7 @@ class SearchSpace(DecisionSpace, ABC):
         """
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
-        """What a drawing of the architecture shows; here the chain of the network's direct parts."""
+        """The drawing of the architecture; here the chain of the network's direct parts."""
         return (network_chain("network", self.build(arch, task), task),)
 
 

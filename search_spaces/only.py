@@ -15,7 +15,7 @@ Space = TypeVar("Space", bound=DecisionSpace)
 
 
 class _Only(DecisionSpace):
-    """What `only` adds to the class of a space."""
+    """The methods that `only` adds to the class of a space."""
 
     allowed: dict[Architecture, None]
 

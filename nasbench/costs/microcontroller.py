@@ -80,7 +80,7 @@ def _aligned(size: int) -> int:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an int8 network takes on a microcontroller.
+    """The memory of an int8 network on a microcontroller.
 
     Attributes:
         ram_bytes: Bytes of the arena.

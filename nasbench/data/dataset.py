@@ -88,7 +88,7 @@ class Data:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """What each channel is divided by, likewise."""
+        """The deviation that each channel is divided by, likewise."""
         return () if self.scale is None else self.scale.std
 
     @property
@@ -111,7 +111,7 @@ class Data:
 
     @property
     def task(self) -> Task:
-        """What a network takes, and what it gives: a number for each class, for each class and pixel, or each value."""
+        """The inputs and outputs of a network: a number for each class, for each class and pixel, or each value."""
         inputs = [
             _spec([part.inputs[index] for part in (self.train, self.val, self.test)], scale is not None)
             for index, scale in enumerate(self.train.scales)

@@ -46,7 +46,7 @@ FILES: Entries[Callable[..., list[Path]]] = Entries(
         "tabular": "nasbench.data.tabular:table_files",
     }
 )
-"""What finds the files of a data set, given its option `path` if it has one; the others are read from no file."""
+"""Function that finds the files of a data set, given its option `path` if it has one; others are in no file."""
 
 FOUND_BY_FILES = ("fashion_mnist", "mnist", "cifar10", "cifar100")
 """Data sets without an option that has to be given: they are at hand if their files are."""
@@ -73,7 +73,7 @@ class _DataSets(Names[Callable[..., Any]]):
 
 datasets = _DataSets("data set", DATASETS, group="nasbench.datasets")
 RESERVED = ("kind",)
-"""What the problem says, and no option."""
+"""Parameters that the problem sets, and that are no options."""
 DIVISION = ("val_share", "test_share", "split_seed", "labels")
 """Options that any function of a user's own has beside its own, see `data_of`."""
 
@@ -150,7 +150,7 @@ def load_data(name: str, *, kind: Kind | None = None, **options: Any) -> Data:
 
 
 def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> Data:
-    """What a function of the user's own gives; kept for the same function, options and kind."""
+    """The data of a function of the user's own; kept for the same function, options and kind."""
     from nasbench.data.given import called, data_of  # which needs torch, and a listing of names does not
 
     make = datasets.find(name)

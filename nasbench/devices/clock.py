@@ -1,4 +1,4 @@
-"""What governs the clock of the processor, as Linux tells it. Many virtual machines do not."""
+"""The governor of the processor's clock, as Linux gives it. Many virtual machines do not."""
 
 from __future__ import annotations
 

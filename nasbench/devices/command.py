@@ -61,7 +61,7 @@ class CommandDevice(ReportedDevice):
         return f"command {self.command}"
 
     def reported(self, compiled: CompiledModel, task: Task) -> Latency:
-        """What the command measures; how long it takes is up to it.
+        """The latency that the command measures; how long it takes is up to it.
 
         Raises:
             UserError: The command cannot run, fails, takes too long, or prints something else.

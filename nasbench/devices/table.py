@@ -28,7 +28,7 @@ ARCHITECTURE, LATENCY, ENERGY = "architecture", "latency_ms", "energy_mj"
 
 
 class Cost(NamedTuple):
-    """What a table says of an architecture.
+    """The costs of an architecture in a table.
 
     Attributes:
         line: Line of the table.
@@ -134,7 +134,7 @@ class TableDevice(ReportedDevice):
         return [same[0][0] for same in _networks(self._table, space).values()]
 
     def latency_ms(self, space: SearchSpace, arch: Architecture) -> float:
-        """What the file says.
+        """The latency of an architecture in the file.
 
         Raises:
             NotInTable: Neither the architecture nor one that builds the same network is in the file.
@@ -176,7 +176,7 @@ class TableDevice(ReportedDevice):
         return TableMeter(self.name) if has_energy else super().meter
 
     def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
-        """What the table says of a candidate.
+        """The energy of a candidate in the table.
 
         Raises:
             UserError: It has no energy of it.

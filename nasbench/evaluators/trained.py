@@ -142,7 +142,7 @@ class Trained(Evaluator):
         return metrics
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
-        """What was measured of candidates because the latency predictor was not sure, a few at a time."""
+        """The latencies of candidates that were measured because the predictor was not sure, a few at a time."""
         measured = [
             (earlier.architecture, (("latency_ms", earlier.metrics["latency_ms"]),))
             for earlier in candidates

@@ -17,7 +17,7 @@ from nasbench_registry import UserError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "ema")
 """Keys below which training scripts keep the weights of a checkpoint."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
-"""What wrappers of a network (`DataParallel`, `torch.compile`, training modules) put before each name."""
+"""Prefixes that wrappers of a network (`DataParallel`, `torch.compile`, training modules) put before each name."""
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What compression steps are given to work with: a problem, and a device to measure on."""
+"""The tools of compression steps: a problem, and a device to measure on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nasbench_registry.files import user_path
 from search_spaces import Task
 
 RELATIVE_QUALITY = "of_first_pct"
-"""What `Context.evaluate` gives where the quality of a problem is not in percent: percent of the first network's."""
+"""Unit of `Context.evaluate` where the quality of a problem is not in percent: percent of the first network's."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Workbench:
 
     @property
     def task(self) -> Task:
-        """What networks take and give; one input, in which several are packed, see `Packed`."""
+        """The inputs and outputs of networks; one input, in which several are packed, see `Packed`."""
         return self.problem.task.packed()
 
     @property

@@ -163,7 +163,7 @@ def ratio_interval(
 
 
 def ratio_verdict(low: float | None, high: float | None) -> Verdict | None:
-    """What the interval of a ratio says of the first group, where larger is better; None without an interval."""
+    """The verdict on the first group by the interval of a ratio, where larger is better; None without an interval."""
     if low is None or high is None:
         return None
     return "better" if low > 1 else "worse" if high < 1 else "no difference"

@@ -113,7 +113,7 @@ class Problem(ABC):
         return None
 
     def decode(self, outputs: Any) -> Any:
-        """What a network gives, as an array in the units of the targets; networks may be trained in others."""
+        """The outputs of a network, as an array in the units of the targets; networks may be trained in others."""
         return outputs
 
     def unseen(self, count: int | None, seed: int) -> Any:

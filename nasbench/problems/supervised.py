@@ -1,4 +1,4 @@
-"""What the built-in problems share: examples with targets, a loss, and sums over batches that metrics are made of."""
+"""The common part of the built-in problems: examples with targets, a loss, and sums over batches for metrics."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Supervised(Problem):
 
     @property
     def task(self) -> Task:
-        """What a network takes and gives, as the data say."""
+        """The inputs and outputs of a network, as the data say."""
         return self.data.task
 
     @property
@@ -277,7 +277,7 @@ def _placed(model: Callable[..., Any], device: torch.device) -> Iterator[None]:
 
 
 def answers(model: Callable[..., Any], split: Split) -> Iterator[tuple[Any, Tensor]]:
-    """What a network or a compiled model gives for every example, in batches, with the targets on the same device.
+    """The outputs of a network or a compiled model for every example, in batches, with the targets on the same device.
 
     Raises:
         Diverged: An output is not finite.

@@ -61,7 +61,7 @@ class CheckpointConfig(Strict):
 
 
 class OutcomePolicy(Strict):
-    """What follows from a kind of failure.
+    """The retries and the weight of a kind of failure.
 
     Attributes:
         retries: How often a candidate is tried again before it counts as failed for the controller.

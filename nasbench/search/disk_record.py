@@ -99,7 +99,7 @@ class DiskRecord:
 
     @property
     def space(self) -> SearchSpace:
-        """What is searched; a record that was opened to be read knows none."""
+        """The search space; a record that was opened to be read knows none."""
         if self._space is None:
             raise RuntimeError("this record was opened without its search space, to be read only")
         return self._space
@@ -178,7 +178,7 @@ class DiskRecord:
         return self._file.size
 
     def events(self, lines: int) -> Iterator[Event]:
-        """What happened after so many lines; only once, for it is not kept in memory any longer."""
+        """The events after so many lines; only once, for they are not kept in memory any longer."""
         events, self._events = self._events[lines:], []
         return (event for event in events if event is not None)
 

@@ -116,7 +116,7 @@ OUTCOME_DEFAULTS: dict[str, Any] = {
     "ending": None,
     "violation": None,
 }
-"""What an outcome may leave out, with what it is then."""
+"""Values of an outcome that may be left out because they are as usual."""
 
 
 def fill(candidate: RecordedCandidate, outcome: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a run was asked, as far as its record and its report need it; to read it takes no class of the user's."""
+"""The settings of a run, as far as its record and its report need them; to read them takes no class of the user's."""
 
 from __future__ import annotations
 

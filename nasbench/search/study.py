@@ -199,7 +199,7 @@ class Study:
 
     @property
     def utilization(self) -> float | None:
-        """What share of the workers' time was training so far; None before the first outcome."""
+        """The share of the workers' time that was training so far; None before the first outcome."""
         return self._tally.utilization(self.workers)
 
     def hear_of_work(self, hear: Callable[[str], None]) -> None:

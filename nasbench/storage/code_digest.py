@@ -70,7 +70,7 @@ def code_digests(*things: object) -> dict[str, str]:
 
 
 def changes(before: Digests, now: Digests) -> list[str]:
-    """What differs between two results of `code_digests`, one text a module."""
+    """The differences between two results of `code_digests`, one text a module."""
     texts = []
     for name in sorted({*before, *now}):
         if name not in now:
@@ -83,12 +83,12 @@ def changes(before: Digests, now: Digests) -> list[str]:
 
 
 def moved_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between two results of `versions`, in words."""
+    """The differences between two results of `versions`, in words."""
     return [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]
 
 
 def accepts_changed_code(accept: bool | None = None) -> bool:
-    """What was asked for; where nothing was, whether this process or the one that started it accepts changed code."""
+    """The given value; without one, whether this process or the one that started it accepts changed code."""
     return os.environ.get(ACCEPT) == "1" if accept is None else accept
 
 
@@ -222,7 +222,7 @@ class _Walk:
                 waiting.append(".".join([*around, *filter(None, [module])]))
 
     def _by_value(self, value: Any, around: Ids, numbers: dict[int, int]) -> Any:
-        """What stands for a value in a digest; the same in every process.
+        """The representation of a value in a digest; the same in every process.
 
         Args:
             value: Value to represent.

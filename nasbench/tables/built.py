@@ -28,7 +28,7 @@ SECONDS = ("training_seconds", "recipe_seconds", "training_cpu_seconds", "recipe
 ABOUT = ("network", "recipe", "picks", "status", "error")
 """Columns of a row beside its metrics and seconds."""
 UNITS = ("_ms", "_us", "_s", "_bytes", "_kb", "_mb", "_pct", "_mj", "_per_s", "_seconds")
-"""What names of metrics end in."""
+"""Units at the end of metrics' names."""
 
 
 @dataclass(frozen=True)

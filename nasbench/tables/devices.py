@@ -33,7 +33,7 @@ class PublishedDevice:
     device: str
 
     def costs(self) -> dict[str, Cost]:
-        """What the table says of each cell; UserError if it is not at hand."""
+        """The costs of each cell in the table; UserError if it is not at hand."""
         return _costs(self)
 
 

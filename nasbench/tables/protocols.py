@@ -217,7 +217,7 @@ class OneShot(Strict):
 
 
 class Regime(Strict):
-    """What a joint search is asked for.
+    """The limits of a joint search.
 
     Attributes:
         recipes: Words, of which the notation of a recipe holds one if its artefacts count; all count without any.

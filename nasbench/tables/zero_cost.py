@@ -70,7 +70,7 @@ def load_published_proxies(dataset: str) -> PublishedProxies:
 def published_features(
     dataset: str, names: Sequence[str], space: SearchSpace
 ) -> Callable[[Sequence[Architecture]], npt.NDArray[np.float64]]:
-    """What gives the published scores of n cells as ranks from 0 to 1: (n, proxies).
+    """A function that gives the published scores of n cells as ranks from 0 to 1: (n, proxies).
 
     A cell that was not scored has those of one that builds the same network; without such a one, zeros: nothing of it
     reaches the output.

@@ -58,7 +58,7 @@ class SearchEpoch:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchEpoch:
-        """What `dataclasses.asdict` gave, through JSON."""
+        """The epoch that `dataclasses.asdict` gave, through JSON."""
         return cls(**{**data, "picks": tuple(data["picks"])})
 
 
@@ -220,7 +220,7 @@ class DifferentiableSearch:
 
     @property
     def architecture(self) -> Architecture:
-        """What the method derived after the last finished epoch."""
+        """The architecture that the method derived after the last finished epoch."""
         if not self.history:
             raise UserError("no epoch of this search is done; call run_epoch() or run() first.")
         return self.space.architecture(self.history[-1].picks)
