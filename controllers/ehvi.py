@@ -173,10 +173,10 @@ class EHVI(CandidateController):
         mean, deviation, believed = [], [], []
         for objective in range(objectives):
             posterior = self._posterior(objective, features, [*archs, *self.running])
-            own = values[:, objective]
-            mean.append(posterior.mean(own))
+            objective_values = values[:, objective]
+            mean.append(posterior.mean(objective_values))
             deviation.append(posterior.deviation())
-            believed.append(posterior.believed(own))
+            believed.append(posterior.believed(objective_values))
         means, deviations = np.stack(mean, axis=1), np.stack(deviation, axis=1)
         all_values = np.vstack([values, np.stack(believed, axis=1)]) if len(self.running) else values
         front = front_of(all_values)

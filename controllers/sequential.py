@@ -136,7 +136,7 @@ class Sequential(Controller):
             most = self.keep if isinstance(self.keep, int) else 1 if self.keep == "best" else self.architectures // 4
             return self._nearest([(*picks, *self.plain) for picks in fresh])[: max(1, most)]
         if self.keep == "front":
-            scores = {picks: own for picks, own in fresh.items() if own}
+            scores = {picks: network_scores for picks, network_scores in fresh.items() if network_scores}
             return [picks for picks in order if not any(dominates(other, scores[picks]) for other in scores.values())]
         if self.keep == "best":
             return sorted(order, key=lambda picks: -(fresh[picks] or (0.0,))[0])[:1]

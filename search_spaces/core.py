@@ -130,7 +130,7 @@ class DecisionSpace:
         Raises:
             UserError: The text is not an architecture of this space.
         """
-        rest = text.strip()
+        remaining_text = text.strip()
         picks = [0] * len(self.decisions)
         flags: list[bool] = []
         for position, (decision, conditions) in enumerate(zip(self.decisions, self.layout.conditions, strict=True)):
@@ -138,13 +138,15 @@ class DecisionSpace:
             if not flags[-1]:
                 continue
             start = f"{',' if sum(flags) > 1 else ''}{decision.name}="
-            if not rest.startswith(start):
-                raise UserError(f"expected {start!r} at {rest!r} while reading an architecture of {self.name!r}.")
-            rest = rest[len(start) :]
-            picks[position] = _read_option(decision, rest)
-            rest = rest[len(decision.text(picks[position])) :]
-        if rest:
-            raise UserError(f"unexpected {rest!r} after the last decision of space {self.name!r}.")
+            if not remaining_text.startswith(start):
+                raise UserError(
+                    f"expected {start!r} at {remaining_text!r} while reading an architecture of {self.name!r}."
+                )
+            remaining_text = remaining_text[len(start) :]
+            picks[position] = _read_option(decision, remaining_text)
+            remaining_text = remaining_text[len(decision.text(picks[position])) :]
+        if remaining_text:
+            raise UserError(f"unexpected {remaining_text!r} after the last decision of space {self.name!r}.")
         return self.architecture(picks)
 
     # ---- what every space has

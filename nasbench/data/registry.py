@@ -81,8 +81,8 @@ DIVISION = ("val_share", "test_share", "split_seed", "labels")
 def check_data(name: str, **options: Any) -> None:
     """Raise UserError unless a data set of this name takes these options; loads nothing."""
     make = datasets.find(name)
-    own = {key: value for key, value in options.items() if name in DATASETS or not _is_division(key, make)}
-    check_options(make, own, what=f"data set {name!r}", reserved=RESERVED)
+    function_options = {key: value for key, value in options.items() if name in DATASETS or not _is_division(key, make)}
+    check_options(make, function_options, what=f"data set {name!r}", reserved=RESERVED)
 
 
 def _is_division(option: str, make: Callable[..., Any]) -> bool:
@@ -156,10 +156,10 @@ def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> 
     make = datasets.find(name)
     key = name, json.dumps([kind, dict(options)], sort_keys=True, default=repr)
     if key not in _function_cache or _function_cache[key][0] is not make:
-        own = {option: value for option, value in options.items() if not _is_division(option, make)}
-        division = {option: value for option, value in options.items() if option not in own}
+        function_options = {option: value for option, value in options.items() if not _is_division(option, make)}
+        division = {option: value for option, value in options.items() if option not in function_options}
         _function_cache.clear()
-        _function_cache[key] = make, data_of(called(make, own), name, kind, **division)
+        _function_cache[key] = make, data_of(called(make, function_options), name, kind, **division)
     return _function_cache[key][1]
 
 

@@ -73,8 +73,8 @@ class Supervised(Problem):
             update={key: getattr(changed, key) for key in training_options}
         )
         if callable(data) and not isinstance(data, Data):
-            own = [key for key in options if key in inspect.signature(data).parameters]
-            data = _importable_name(data) or called(data, {key: options.pop(key) for key in own})
+            function_options = [key for key in options if key in inspect.signature(data).parameters]
+            data = _importable_name(data) or called(data, {key: options.pop(key) for key in function_options})
         if isinstance(data, str):
             return cls.loaded({"name": data, **options}, chosen)
         return cls.checked(data_of(data, GIVEN, cls.kind, **options), chosen, {"name": GIVEN})

@@ -121,10 +121,10 @@ def versions(*packages: str, used_by: object = None) -> dict[str, str]:
             names = importlib.metadata.packages_distributions().get(package, [])
             installed |= {name: importlib.metadata.version(name) for name in names}
     try:
-        own = importlib.metadata.version("nasbench-framework")
+        project_version = importlib.metadata.version("nasbench-framework")
     except importlib.metadata.PackageNotFoundError:  # it runs from a folder in which it was not installed
-        own = "not installed"
-    return {**installed, "nasbench": f"{own}+{_source_digest(*packages)[:16]}"}
+        project_version = "not installed"
+    return {**installed, "nasbench": f"{project_version}+{_source_digest(*packages)[:16]}"}
 
 
 @functools.cache

@@ -41,8 +41,8 @@ def load_minibatch(dataset: str) -> tuple[Tensor, Tensor]:
         )
     from safetensors.torch import load_file
 
-    held = load_file(path)
-    images, labels = held["images_0"], held["labels_0"].long()
+    tensors = load_file(path)
+    images, labels = tensors["images_0"], tensors["labels_0"].long()
     if images.dtype == torch.uint8:
         mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET16_MEAN, IMAGENET16_STD))
         images = (images.float() - mean) / std

@@ -396,9 +396,9 @@ class Compressed(Evaluator):
             return candidate.report(epoch, metrics)
 
         # The network alone: its weights are of no recipe.
-        own = dataclasses.replace(candidate.trial, arch=network, history=())
+        network_trial = dataclasses.replace(candidate.trial, arch=network, history=())
         report: Report = on_epoch
-        metrics = dict(self.training(Candidate(own, self.network_space, self.task, report)))
+        metrics = dict(self.training(Candidate(network_trial, self.network_space, self.task, report)))
         if cut is not None:
             raise cut
         metrics[self._trained] = metrics.pop(self._quality)
