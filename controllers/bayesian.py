@@ -24,7 +24,7 @@ TIE = 1e-6  # gains that differ by a smaller share are equal, so that rounding d
 
 @dataclass(frozen=True)
 class Observed:
-    """What the process observes.
+    """The observations of the process.
 
     Attributes:
         archs: Architectures that are known, n of them; what is running comes last.

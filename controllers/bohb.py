@@ -33,7 +33,7 @@ class BOHB(Hyperband):
     Deviations from that code: h ends at (c - 1) / c, where the kernel is uniform (there it may pass 1, and densities
     become negative); c counts all options, not those that occur; draws that are no architecture of the space are
     dropped; each decision that does not matter is filled in by itself; brackets have the paper's sizes. Architectures
-    that were told without being asked for join the model.
+    whose outcomes come without being asked for join the model.
 
     Args:
         space: Search space.

@@ -1,4 +1,4 @@
-"""What a controller with a model chooses among: architectures that are not known yet, and their features."""
+"""The candidates of a controller with a model: architectures that are not known yet, and their features."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CandidateController(Controller):
         super().__init__(space, seed=seed)
         self.features = features
         self.running: list[Architecture] = []
-        self.known: dict[Architecture, Array] = {}  # told or running, in order, with all features in a row
+        self.known: dict[Architecture, Array] = {}  # with an outcome or running, in order, with all features in a row
 
     def _remember(self, arch: Architecture) -> None:
         if arch not in self.known:
@@ -53,7 +53,7 @@ class CandidateController(Controller):
         return arch
 
     def _feature_groups(self, archs: Sequence[Architecture]) -> Groups:
-        """What the space knows of architectures, and what `features` does."""
+        """The features of architectures: those of the space, and those of `features`."""
         groups = self.space.feature_groups(archs)
         if self.features is None:
             return groups

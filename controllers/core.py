@@ -25,7 +25,7 @@ class SearchFinished(Exception):
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to evaluate.
+    """A candidate to evaluate.
 
     Attributes:
         arch: Architecture to evaluate.
@@ -38,7 +38,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a proposal.
+    """The outcome of a proposal.
 
     Attributes:
         proposal: Proposal that was evaluated.
@@ -136,7 +136,7 @@ class Controller(ABC):
         return self._propose()
 
     def lookahead(self, waiting: int) -> int:
-        """How many proposals in a row would be the same if all outcomes before them were told, at least 1.
+        """How many proposals in a row would be the same, whatever the outcomes before them are, at least 1.
 
         So many may be asked for and evaluated together, and the search is that of one candidate after the other.
 

@@ -201,14 +201,14 @@ class CostAware(EHVI):
         firsts = [(arch, seconds, shared) for arch, seconds, shared, new in self.spent if new or (shared or 0) > 0]
         if not firsts:
             return recipe_s
-        own_whole, own = self._columns([arch for arch, *_ in firsts])
-        usual = recipe_model(own_whole) if recipe_rows else np.zeros(len(firsts))
+        first_columns, first_network_columns = self._columns([arch for arch, *_ in firsts])
+        usual = recipe_model(first_columns) if recipe_rows else np.zeros(len(firsts))
         training = np.array(
             [max(0.0, s - u) if shared is None else shared for (_, s, shared), u in zip(firsts, usual, strict=True)]
         )
         if training.max() <= LEAST_S:  # an elastic network: nothing is trained
             return recipe_s
-        total: Array = recipe_s * (1.0 if recipe_rows else 0.0) + _Linear(own, training)(networks)
+        total: Array = recipe_s * (1.0 if recipe_rows else 0.0) + _Linear(first_network_columns, training)(networks)
         return total
 
     def _columns(self, archs: Sequence[Architecture]) -> tuple[Array, Array]:

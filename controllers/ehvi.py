@@ -127,7 +127,7 @@ class EHVI(CandidateController):
     # ---- the model
 
     def _learn(self) -> Seen:
-        """What the processes see of the outcomes so far; fits the kernels again if it is time."""
+        """The outcomes so far as the processes see them; fits the kernels again if it is time."""
         seen = self._seen()
         done = [index for index in seen if self.outcomes[index][1] is not None]
         scores = np.array([self.outcomes[index][1] for index in done])
@@ -173,10 +173,10 @@ class EHVI(CandidateController):
         mean, deviation, believed = [], [], []
         for objective in range(objectives):
             posterior = self._posterior(objective, features, [*archs, *self.running])
-            own = values[:, objective]
-            mean.append(posterior.mean(own))
+            objective_values = values[:, objective]
+            mean.append(posterior.mean(objective_values))
             deviation.append(posterior.deviation())
-            believed.append(posterior.believed(own))
+            believed.append(posterior.believed(objective_values))
         means, deviations = np.stack(mean, axis=1), np.stack(deviation, axis=1)
         all_values = np.vstack([values, np.stack(believed, axis=1)]) if len(self.running) else values
         front = front_of(all_values)

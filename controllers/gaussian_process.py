@@ -133,7 +133,7 @@ class Posterior:
         self._explained = np.zeros(len(candidates[0]))
 
     def observe(self, names: Sequence[Hashable], points: Groups) -> None:
-        """Make these n points, told apart by name, the observed ones in this order.
+        """Make these n points, identified by name, the observed ones in this order.
 
         Where they begin as the last ones did, that part of the work is kept.
         """

@@ -73,7 +73,7 @@ class Hyperband(Controller):
 
     Deviations from the paper: epochs are whole (rounded down); while the last outcomes of a rung are outstanding, idle
     workers begin the next bracket, as in the code of BOHB's authors; failed candidates are not promoted, even if a rung
-    then stays smaller. Architectures that were told without being asked for are ignored.
+    then stays smaller. Outcomes of architectures that were not asked for are ignored.
 
     Args:
         space: Search space.

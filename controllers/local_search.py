@@ -20,7 +20,7 @@ class LocalSearch(Controller):
     search is finished.
 
     Deviations from the paper: a known neighbour may be moved to (the authors' code looks at new ones only); a failed
-    neighbour is never moved to; architectures that were told without being asked for join the starting points. With
+    neighbour is never moved to; architectures that come with an outcome unasked join the starting points. With
     several workers the neighbours are evaluated at the same time, and idle workers wait for the last of them.
 
     Args:

@@ -73,7 +73,7 @@ class NSGA2(Controller):
         return Proposal(child)
 
     def _winner(self) -> Architecture:
-        """Of two random parents the better one: they are kept in the order of rank and crowding."""
+        """The better of two random parents: they are kept in the order of rank and crowding."""
         return self.parents[int(self.rng.integers(len(self.parents), size=2).min())][0]
 
     def _observe(self, outcome: Outcome) -> None:

@@ -28,9 +28,9 @@ class OptunaController(Controller):
     Each proposal is served by a fresh sampler whose seed comes from our generator, so that no sampler remembers
     anything but what follows from the trials, and the study is all there is to save.
 
-    A failed candidate is told with the worst of the scores so far (of each objective), since Optuna's samplers pass
-    over failed trials and would propose the like again; before the first success it is told as failed. Draws that
-    are no architecture of the space are told in the same way and repeated, after MAX_INVALID of them a uniform draw
+    A failed candidate is reported with the worst of the scores so far (of each objective), since Optuna's samplers pass
+    over failed trials and would propose the like again; before the first success it is reported as failed. Draws that
+    are no architecture of the space are reported in the same way and repeated, after MAX_INVALID of them a uniform draw
     takes their place. The number of objectives is that of the first scores.
     """
 

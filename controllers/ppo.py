@@ -24,8 +24,8 @@ class PPO(Controller):
 
     Deviations from the paper: an architecture is one action with one reward, so there is no learned value function
     and no discounting: the advantage is the score less a moving average (see `Baseline`), divided by the standard
-    deviation of the batch. An architecture that was never asked for is taken as proposed by the policy that hears of
-    it. MnasNet does not print its settings; the defaults are those of PPO's paper but for the batch.
+    deviation of the batch. An architecture that was never asked for is taken as proposed by the policy that
+    gets its outcome. MnasNet does not print its settings; the defaults are those of PPO's paper but for the batch.
 
     Args:
         space: Search space.

@@ -41,7 +41,7 @@ class RandomFeatureEnsemble:
         self.weights = np.linalg.solve(normal, (weighted @ targets)[:, :, None])[:, :, 0]
 
     def predict(self, examples: Array) -> Array:
-        """What each member expects of examples (n, inputs): (members, n)."""
+        """(members, n) predictions of each member for examples (n, inputs)."""
         predictions: Array = (self._hidden(examples) @ self.weights[:, :, None])[:, :, 0]
         return predictions
 

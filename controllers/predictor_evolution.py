@@ -65,7 +65,7 @@ class PredictorEvolution(Controller):
         self.optimism, self.examples = optimism, examples
         self.predictor_seed = int(self.rng.integers(2**31))
         self.outcomes: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
-        self.encoded: list[Array] = []  # of each that was told
+        self.encoded: list[Array] = []  # of each outcome
         self.running: list[Architecture] = []
         self.known: set[Architecture] = set()
 

@@ -23,7 +23,7 @@ MOST = 64  # combinations of one step that are tried
 
 
 class Sequential(Controller):
-    """What is done without a joint search: search networks, then prune the best, then quantize, then compile.
+    """A search without a joint space: search networks, then prune the best, then quantize, then compile.
 
     The baseline of a joint search, on the same product of a space of networks and one of recipes. Another controller
     looks at `architectures` networks, with everything in the recipe at its first option, which should be to do nothing.
@@ -130,13 +130,13 @@ class Sequential(Controller):
         self._begin()
 
     def _handed_on(self, fresh: Mapping[Picks, Scores]) -> list[Picks]:
-        """Those of the networks that are compressed."""
+        """The networks that are compressed, the best first."""
         order = _best(fresh)
         if not order:
             most = self.keep if isinstance(self.keep, int) else 1 if self.keep == "best" else self.architectures // 4
             return self._nearest([(*picks, *self.plain) for picks in fresh])[: max(1, most)]
         if self.keep == "front":
-            scores = {picks: own for picks, own in fresh.items() if own}
+            scores = {picks: network_scores for picks, network_scores in fresh.items() if network_scores}
             return [picks for picks in order if not any(dominates(other, scores[picks]) for other in scores.values())]
         if self.keep == "best":
             return sorted(order, key=lambda picks: -(fresh[picks] or (0.0,))[0])[:1]
@@ -229,7 +229,7 @@ class Sequential(Controller):
 
 
 def _best(outcomes: Mapping[Picks, Scores]) -> list[Picks]:
-    """Those that did not fail, the best first."""
+    """The picks of the outcomes that did not fail, the best first."""
     entries = [(picks, scores) for picks, scores in outcomes.items() if scores is not None]
     if not entries:
         return []

@@ -38,7 +38,7 @@ def check_controller(
     space: SearchSpace | None = None,
     steps: int = STEPS,
 ) -> list[str]:
-    """What is wrong with a controller, in a sentence each; an empty list if it keeps the contract.
+    """The faults of a controller, in a sentence each; an empty list if it keeps the contract.
 
     Proposals are valid and made of Python's integers; the same seed gives the same proposals and the global random
     generators stay as they were; as many as `lookahead` says may be asked for in a row; outcomes come in any order,

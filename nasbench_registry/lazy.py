@@ -118,6 +118,6 @@ def class_literals(place: str) -> dict[str, Any]:
 
 
 def load(place: str) -> Any:
-    """What stands at ``module:attribute``."""
+    """The thing at ``module:attribute``."""
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 class WorkFailed(UserError, RuntimeError):
-    """What was asked for makes sense and could not be done. Its text is one sentence that says what to do.
+    """Sensible work that could not be done. Its text is one sentence that says what to do.
 
     A program ends with 1, where a mistake ends it with 2; in a recipe, the step is rolled back.
     """

@@ -14,7 +14,7 @@ from nasbench_registry.names import UserError, unknown
 T = TypeVar("T")
 
 TEXTS = ("summary", "source")
-"""What a class says about itself in a listing."""
+"""Attributes by which a class describes itself in a listing."""
 
 
 def check_complete(kind: str, name: str, value: type, base: type) -> None:
@@ -38,7 +38,7 @@ class Names(ABC, Generic[T]):
     """
 
     attribute: ClassVar[str]
-    """What stands behind the colon of ``module:attribute``, in one word."""
+    """The thing behind the colon of ``module:attribute``, in one word."""
 
     def __init__(self, kind: str, entries: Mapping[str, T], *, group: str) -> None:
         self.kind = kind
@@ -47,7 +47,7 @@ class Names(ABC, Generic[T]):
 
     @abstractmethod
     def _checked(self, name: str, value: object) -> T:
-        """What was found outside of `entries`, if it is of this kind; else a UserError."""
+        """The value, found outside of `entries`, if it is of this kind; else a UserError."""
 
     @abstractmethod
     def _offers(self, value: object) -> bool:
@@ -64,7 +64,7 @@ class Names(ABC, Generic[T]):
         return iter(self.names())
 
     def find(self, name: str) -> T:
-        """What stands behind `name`.
+        """The thing of this name.
 
         Raises:
             UserError: The name is unknown, or ``module:attribute`` cannot be imported or is something else.

@@ -1,4 +1,4 @@
-"""What the spaces of layer chains share: where small images are halved, and a notation made of lists."""
+"""The common part of spaces of layer chains: where small images are halved, and a notation made of lists."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class DecisionSpace:
         Raises:
             UserError: The text is not an architecture of this space.
         """
-        rest = text.strip()
+        remaining_text = text.strip()
         picks = [0] * len(self.decisions)
         flags: list[bool] = []
         for position, (decision, conditions) in enumerate(zip(self.decisions, self.layout.conditions, strict=True)):
@@ -138,13 +138,15 @@ class DecisionSpace:
             if not flags[-1]:
                 continue
             start = f"{',' if sum(flags) > 1 else ''}{decision.name}="
-            if not rest.startswith(start):
-                raise UserError(f"expected {start!r} at {rest!r} while reading an architecture of {self.name!r}.")
-            rest = rest[len(start) :]
-            picks[position] = _read_option(decision, rest)
-            rest = rest[len(decision.text(picks[position])) :]
-        if rest:
-            raise UserError(f"unexpected {rest!r} after the last decision of space {self.name!r}.")
+            if not remaining_text.startswith(start):
+                raise UserError(
+                    f"expected {start!r} at {remaining_text!r} while reading an architecture of {self.name!r}."
+                )
+            remaining_text = remaining_text[len(start) :]
+            picks[position] = _read_option(decision, remaining_text)
+            remaining_text = remaining_text[len(decision.text(picks[position])) :]
+        if remaining_text:
+            raise UserError(f"unexpected {remaining_text!r} after the last decision of space {self.name!r}.")
         return self.architecture(picks)
 
     # ---- what every space has
@@ -305,7 +307,7 @@ class DecisionSpace:
         return np.hstack(self.feature_groups(archs))
 
     def feature_groups(self, archs: Sequence[Architecture]) -> tuple[npt.NDArray[np.float64], ...]:
-        """What predictors read, by kind: `one_hot`, `option_counts` and `graph_features`, without empty ones.
+        """The features by kind: `one_hot`, `option_counts` and `graph_features`, without empty ones.
 
         A model of distances gives each kind a scale of its own.
         """
@@ -407,7 +409,7 @@ class SearchSpace(DecisionSpace, ABC):
         """
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
-        """What a drawing of the architecture shows; here the chain of the network's direct parts."""
+        """The drawing of the architecture; here the chain of the network's direct parts."""
         return (network_chain("network", self.build(arch, task), task),)
 
 

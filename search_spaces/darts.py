@@ -356,7 +356,7 @@ def _places(shape: CellShape) -> dict[tuple[int, int], Callable[[str], nn.Module
 
 
 class CellShape(NamedTuple):
-    """What a cell is put into.
+    """The place of a cell in the network.
 
     Attributes:
         widths: Channels of the two inputs.

@@ -1,4 +1,4 @@
-"""What a drawing of an architecture shows: graphs of nodes and edges, without any geometry."""
+"""The drawing of an architecture: graphs of nodes and edges, without any geometry."""
 
 from __future__ import annotations
 

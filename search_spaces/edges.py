@@ -98,7 +98,7 @@ class EdgeSpace(SearchSpace):
             )
 
         first = (0,) * len(logs)
-        waiting, seen = [(loss(first), first)], {first}
+        waiting, visited = [(loss(first), first)], {first}
         for _ in range(MAX_TRIES):
             if not waiting:
                 break
@@ -109,8 +109,8 @@ class EdgeSpace(SearchSpace):
                 return arch
             for index, rank in enumerate(ranks):
                 following = (*ranks[:index], rank + 1, *ranks[index + 1 :])
-                if rank + 1 < len(orders[index]) and following not in seen:
-                    seen.add(following)
+                if rank + 1 < len(orders[index]) and following not in visited:
+                    visited.add(following)
                     heapq.heappush(waiting, (loss(following), following))
         raise NoValidArchitecture(
             f"none of the {MAX_TRIES} architectures of space {self.name!r} that the search prefers is valid; loosen "

@@ -61,7 +61,7 @@ def _moved(inner: Inner, name: str, outer: Mapping[str, Any]) -> Inner:
 
 
 def _shared(decisions: Sequence[Decision]) -> list[Decision]:
-    """Decisions of one part carry one `Inner`, so that a part can be told by identity."""
+    """Decisions of one part carry one `Inner`, so that a part is recognised by identity."""
     inner_by_name: dict[str, Inner] = {}
     return [
         decision

@@ -134,12 +134,12 @@ class MobileNetOFA(SearchSpace):
                 f"not {len(resolution)}, {len(depths)}, {len(kernels)} and {len(expansions)}."
             )
         chosen = {"resolution": resolution[0]}
-        rest = iter(zip(kernels, expansions, strict=True))
+        layer_options = iter(zip(kernels, expansions, strict=True))
         for unit, depth in enumerate(depths):
             chosen[f"{_unit(unit)}_count"] = depth
             for layer in range(int(depth)):
                 at = f"{_unit(unit)}{layer}"
-                chosen[f"{at}.kernel"], chosen[f"{at}.expansion"] = next(rest)
+                chosen[f"{at}.kernel"], chosen[f"{at}.expansion"] = next(layer_options)
         return read_choices(self, chosen, text)
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:

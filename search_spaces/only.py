@@ -15,7 +15,7 @@ Space = TypeVar("Space", bound=DecisionSpace)
 
 
 class _Only(DecisionSpace):
-    """What `only` adds to the class of a space."""
+    """The methods that `only` adds to the class of a space."""
 
     allowed: dict[Architecture, None]
 
@@ -32,12 +32,12 @@ class _Only(DecisionSpace):
         try:
             return super().mutate(arch, rng, max_tries)
         except NoValidArchitecture:
-            own = super().canonical(arch).picks
-            candidates = [candidate for candidate in self.allowed if candidate.picks != own]
+            picks = super().canonical(arch).picks
+            candidates = [candidate for candidate in self.allowed if candidate.picks != picks]
             if not candidates:
                 raise
             distance = np.array(
-                [sum(a != b for a, b in zip(own, candidate.picks, strict=True)) for candidate in candidates]
+                [sum(a != b for a, b in zip(picks, candidate.picks, strict=True)) for candidate in candidates]
             )
             nearest = np.flatnonzero(distance == distance.min())
             return candidates[int(nearest[rng.integers(len(nearest))])]

@@ -166,7 +166,7 @@ class Task:
 
     @classmethod
     def from_json(cls, about: Mapping[str, Any]) -> Task:
-        """What `to_json` gave."""
+        """The task that `to_json` gave."""
         if "input_shape" in about:
             return cls(about["input_shape"], about["classes"])
         read = (

@@ -1,4 +1,4 @@
-"""What a network costs on paper: multiply-adds, operations, parameters, bytes, memory.
+"""Costs of a network on paper: multiply-adds, operations, parameters, bytes, memory.
 
 One multiply-add is one MAC and two FLOPs.
 """
@@ -21,7 +21,7 @@ FLOPS_PER_MAC = 2
 
 @dataclass(frozen=True)
 class Counts:
-    """What is counted of one image, of the network as it is deployed: with its branches merged, see `reparameterize`.
+    """Counts for one image, of the network as it is deployed: with its branches merged, see `reparameterize`.
 
     Attributes:
         macs: Multiply-adds of convolutions, linear layers, matrix products and attention, as papers count them.
@@ -45,7 +45,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Cost(Counts):
-    """What is counted, and what a run of the network shows.
+    """Counts of a network, and the numbers of one run of it.
 
     Attributes:
         peak_activation_bytes: Largest number of bytes of activations that live at a time, see `peak_activation_bytes`.

@@ -120,7 +120,7 @@ def in_words(model: nn.Module, *inputs: torch.Tensor) -> Iterator[None]:
 
 
 def _reference(tensor: torch.Tensor) -> StorageWeakRef:
-    """What identifies the memory of a tensor, also when it has been given back."""
+    """A reference that identifies the memory of a tensor, also when it has been given back."""
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]  # torch does not annotate it
 
 

@@ -64,8 +64,8 @@ def greedy_by_size(buffers: Sequence[Buffer]) -> int:
     placed: list[tuple[int, int, Buffer]] = []
     for buffer in sorted(reversed(buffers), key=lambda buffer: -_aligned(buffer.bytes)):  # of equal ones the last first
         size, offset = _aligned(buffer.bytes), 0
-        for start, end, other in sorted(placed, key=lambda placement: placement[0]):
-            if other.last < buffer.first or other.first > buffer.last:
+        for start, end, placed_buffer in sorted(placed, key=lambda placement: placement[0]):
+            if placed_buffer.last < buffer.first or placed_buffer.first > buffer.last:
                 continue
             if start - offset >= size:
                 break
@@ -80,7 +80,7 @@ def _aligned(size: int) -> int:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an int8 network takes on a microcontroller.
+    """The memory of an int8 network on a microcontroller.
 
     Attributes:
         ram_bytes: Bytes of the arena.

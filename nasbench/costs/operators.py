@@ -67,7 +67,7 @@ class Operator:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Operator:
-        """What `dataclasses.asdict` gave, also after JSON has made lists of its tuples."""
+        """The operator that `dataclasses.asdict` gave, also after JSON has made lists of its tuples."""
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }

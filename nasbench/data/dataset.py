@@ -28,7 +28,7 @@ Raw = npt.NDArray[Any] | OnDisk
 Part = tuple[Raw | Sequence[Raw], npt.NDArray[Any]]
 """Inputs (n, ...) as they are stored, one array or several, with their targets."""
 Kind = Literal["classes", "masks", "values"]
-"""What is told of an example: its class (n,), the class of each pixel (n, height, width), or numbers (n, k)."""
+"""Kind of the target of an example: its class (n,), the class of each pixel (n, height, width), or numbers (n, k)."""
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -88,7 +88,7 @@ class Data:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """What each channel is divided by, likewise."""
+        """The deviation that each channel is divided by, likewise."""
         return () if self.scale is None else self.scale.std
 
     @property
@@ -111,7 +111,7 @@ class Data:
 
     @property
     def task(self) -> Task:
-        """What a network takes, and what it gives: a number for each class, for each class and pixel, or each value."""
+        """The inputs and outputs of a network: a number for each class, for each class and pixel, or each value."""
         inputs = [
             _spec([part.inputs[index] for part in (self.train, self.val, self.test)], scale is not None)
             for index, scale in enumerate(self.train.scales)

@@ -30,7 +30,7 @@ RESIZES = {
     PAD: "the whole image, with the background above and below, or left and right",
     STRETCH: "the whole image, wider or higher than it was",
 }
-"""What is left of an image that has another shape than the wanted one."""
+"""How an image is changed that has another shape than the wanted one."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from nasbench.data.on_disk import OnDisk, Rows
 from nasbench_registry import UserError
 
 IN_MEMORY_BYTES = 2**31
-"""Of decoded images; more of them stay encoded on disk."""
+"""Bytes of decoded images in memory; more of them stay encoded on disk."""
 SCALED_BY = 10_000
 """Images of which mean and deviation are taken, where all of them stay on disk."""
 

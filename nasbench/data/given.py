@@ -217,7 +217,7 @@ def as_array(name: str, value: Any) -> npt.NDArray[Any]:
 
 
 def called(function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    """What a user's function gives; UserError for whatever it raises, with that behind it."""
+    """The result of a user's function; UserError for whatever it raises, with that behind it."""
     try:
         return function(**options)
     except UserError:
@@ -228,7 +228,7 @@ def called(function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
 
 
 def raised(error: Exception) -> str:
-    """What a user's code raised, and in which line."""
+    """The exception of a user's code, and its line."""
     *_, last = traceback.extract_tb(error.__traceback__)
     words = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {words}, in line {last.lineno} of {Path(last.filename).name}"

@@ -34,7 +34,7 @@ def huggingface(
     resize: str = CROP,
     kind: Kind | None = None,
 ) -> Data:
-    """What `save_to_disk` wrote, parquet files, or a folder of images that `datasets` reads; nothing is downloaded.
+    """A folder of `save_to_disk`, parquet files, or a folder of images that `datasets` reads; nothing is downloaded.
 
     Args:
         path: Folder, or one parquet file. Files whose names begin with train, validation or test are these parts.

@@ -65,7 +65,7 @@ def image_files(path: str | os.PathLike[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What lies in a folder.
+    """The images of a folder.
 
     Attributes:
         classes: Names of the classes, in alphabetical order.

@@ -17,7 +17,7 @@ from nasbench_registry import UserError
 ON_DISK_BYTES = 256 * 2**20
 """From this size on, inputs stay in their file."""
 TYPES = {"U8": "|u1", "F32": "<f4"}
-"""What can stay in the file, as safetensors and NumPy call it."""
+"""Types that can stay in the file, as safetensors and NumPy call them."""
 CHUNK_BYTES = 2**20
 """At a time, where all rows are read."""
 
@@ -69,7 +69,7 @@ class OnDisk(ABC):
         return self if self._chosen is None else self._with(np.sort(self._chosen))
 
     def fingerprint(self) -> Iterator[bytes]:
-        """What is the same only for the same numbers, in parts: here the numbers."""
+        """Bytes that are the same only for the same numbers, in parts: here the numbers."""
         step = max(1, CHUNK_BYTES // max(1, int(np.prod(self._row_shape)) * np.dtype(self.numpy_dtype).itemsize))
         for start in range(0, len(self), step):
             yield self[start : start + step].numpy().tobytes()

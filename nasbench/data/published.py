@@ -45,16 +45,16 @@ def published_data(
         UserError: An option is out of range.
     """
     images, labels = train[0], train[1].astype(np.int64)
-    val, rest = stratified_parts(labels, (min(VAL_IMAGES / len(labels), 0.1),), SPLIT_SEED)
+    val, train_rows = stratified_parts(labels, (min(VAL_IMAGES / len(labels), 0.1),), SPLIT_SEED)
     if train_images is not None:
-        if not len(classes) <= train_images <= len(rest):
+        if not len(classes) <= train_images <= len(train_rows):
             raise UserError(
-                f"train_images={train_images} of data set {name!r} must be from {len(classes)} to {len(rest)}."
+                f"train_images={train_images} of data set {name!r} must be from {len(classes)} to {len(train_rows)}."
             )
-        rest = rest[stratified_parts(labels[rest], (train_images / len(rest),), SPLIT_SEED)[0]]
+        train_rows = train_rows[stratified_parts(labels[train_rows], (train_images / len(train_rows),), SPLIT_SEED)[0]]
     if size is not None and not 1 <= size <= 1024:
         raise UserError(f"size={size} of data set {name!r} must be from 1 to 1024 pixels.")
-    parts = ((images[rest], labels[rest]), (images[val], labels[val]), (test[0], test[1].astype(np.int64)))
+    parts = ((images[train_rows], labels[train_rows]), (images[val], labels[val]), (test[0], test[1].astype(np.int64)))
     sized_train, sized_val, sized_test = ((resized(pixels, size), targets) for pixels, targets in parts)
     return make_data(name, sized_train, sized_val, sized_test, classes, white=255)
 

@@ -46,7 +46,7 @@ FILES: Entries[Callable[..., list[Path]]] = Entries(
         "tabular": "nasbench.data.tabular:table_files",
     }
 )
-"""What finds the files of a data set, given its option `path` if it has one; the others are read from no file."""
+"""Function that finds the files of a data set, given its option `path` if it has one; others are in no file."""
 
 FOUND_BY_FILES = ("fashion_mnist", "mnist", "cifar10", "cifar100")
 """Data sets without an option that has to be given: they are at hand if their files are."""
@@ -73,7 +73,7 @@ class _DataSets(Names[Callable[..., Any]]):
 
 datasets = _DataSets("data set", DATASETS, group="nasbench.datasets")
 RESERVED = ("kind",)
-"""What the problem says, and no option."""
+"""Parameters that the problem sets, and that are no options."""
 DIVISION = ("val_share", "test_share", "split_seed", "labels")
 """Options that any function of a user's own has beside its own, see `data_of`."""
 
@@ -81,8 +81,8 @@ DIVISION = ("val_share", "test_share", "split_seed", "labels")
 def check_data(name: str, **options: Any) -> None:
     """Raise UserError unless a data set of this name takes these options; loads nothing."""
     make = datasets.find(name)
-    own = {key: value for key, value in options.items() if name in DATASETS or not _is_division(key, make)}
-    check_options(make, own, what=f"data set {name!r}", reserved=RESERVED)
+    function_options = {key: value for key, value in options.items() if name in DATASETS or not _is_division(key, make)}
+    check_options(make, function_options, what=f"data set {name!r}", reserved=RESERVED)
 
 
 def _is_division(option: str, make: Callable[..., Any]) -> bool:
@@ -113,7 +113,7 @@ def why_missing(name: str, **options: Any) -> str | None:
 
 
 def why_no_files(name: str) -> str | None:
-    """Why a data set of a name that is not told where its files are cannot be read here; None if it can."""
+    """Why a data set that finds its files by itself cannot be read here; None if it can."""
     if name == "huggingface":
         missing = find_spec("datasets") is None
         return "it needs the package datasets; install nasbench-framework[huggingface]." if missing else None
@@ -150,16 +150,16 @@ def load_data(name: str, *, kind: Kind | None = None, **options: Any) -> Data:
 
 
 def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> Data:
-    """What a function of the user's own gives; kept for the same function, options and kind."""
+    """The data of a function of the user's own; kept for the same function, options and kind."""
     from nasbench.data.given import called, data_of  # which needs torch, and a listing of names does not
 
     make = datasets.find(name)
     key = name, json.dumps([kind, dict(options)], sort_keys=True, default=repr)
     if key not in _function_cache or _function_cache[key][0] is not make:
-        own = {option: value for option, value in options.items() if not _is_division(option, make)}
-        division = {option: value for option, value in options.items() if option not in own}
+        function_options = {option: value for option, value in options.items() if not _is_division(option, make)}
+        division = {option: value for option, value in options.items() if option not in function_options}
         _function_cache.clear()
-        _function_cache[key] = make, data_of(called(make, own), name, kind, **division)
+        _function_cache[key] = make, data_of(called(make, function_options), name, kind, **division)
     return _function_cache[key][1]
 
 

@@ -17,7 +17,7 @@ from nasbench.data.on_disk import CHUNK_BYTES, OnDisk
 Stored = torch.Tensor | OnDisk
 """(n, ...) numbers, in memory or on disk."""
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
-"""What a network takes: a tensor, or several in order."""
+"""Inputs of a network: a tensor, or several in order."""
 
 IMAGES = 4  # axes of a batch of images
 LEAST_STD = 1e-6

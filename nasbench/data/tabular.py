@@ -16,7 +16,7 @@ from nasbench_registry import UserError, unknown
 from nasbench_registry.files import user_path
 
 MOST_CATEGORIES = 100
-"""Of a column of texts; each becomes an input of its own."""
+"""Largest number of categories of a column of texts; each becomes an input of its own."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 

@@ -1,4 +1,4 @@
-"""What block modules cost, side by side: the table behind ``nasbench blocks``."""
+"""Costs of block modules, side by side: the table behind ``nasbench blocks``."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nasbench.devices.measure import TOLD, Latency, summarise
-from nasbench.devices.reported import UNKNOWN, ToldDevice, told_latency
+from nasbench.devices.reported import UNKNOWN, ReportedDevice, reported_latency
 from nasbench_compression import CompiledModel
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -27,7 +27,7 @@ NO_FILE = ("eager",)  # runtimes whose artefact cannot run by itself
 
 
 @dataclass(frozen=True)
-class CommandDevice(ToldDevice):
+class CommandDevice(ReportedDevice):
     """A command measures the file that a network is compiled to, and prints what it measured as JSON.
 
     The network is compiled here, for `runtime`; the artefact is stored, and its path takes the place of ``{model}`` in
@@ -60,8 +60,8 @@ class CommandDevice(ToldDevice):
         """The command, for nothing else is known before it runs."""
         return f"command {self.command}"
 
-    def told(self, compiled: CompiledModel, task: Task) -> Latency:
-        """What the command measures; how long it takes is up to it.
+    def reported(self, compiled: CompiledModel, task: Task) -> Latency:
+        """The latency that the command measures; how long it takes is up to it.
 
         Raises:
             UserError: The command cannot run, fails, takes too long, or prints something else.
@@ -86,8 +86,8 @@ class CommandDevice(ToldDevice):
                 for key in ("p95", "iqr")
             )
             median_ms, repeats = self._milliseconds(latency.get("median"), "median"), int(latency.get("repeats", 0))
-            return told_latency(median_ms, p95_ms=p95_ms, iqr_ms=iqr_ms, repeats=repeats, **about)
-        return told_latency(self._milliseconds(latency, "latency_ms"), **about)
+            return reported_latency(median_ms, p95_ms=p95_ms, iqr_ms=iqr_ms, repeats=repeats, **about)
+        return reported_latency(self._milliseconds(latency, "latency_ms"), **about)
 
     def _run(self, file: Path, task: Task) -> Mapping[str, Any]:
         values = (file, self.batch, self.threads, ",".join(map(str, task.input_shape)))

@@ -16,7 +16,7 @@ from nasbench_registry import UserError
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of timing several models in turn.
+    """The result of timing several models in turn.
 
     Attributes:
         latencies: Latencies by name, over all rounds.

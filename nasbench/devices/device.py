@@ -83,7 +83,7 @@ class Device:
 
     @property
     def machine(self) -> str:
-        """What measurements are of; those of another machine do not hold here."""
+        """The machine of the measurements; those of another machine do not hold here."""
         return processor_name()
 
     def check(self, space: SearchSpace) -> None:
@@ -209,7 +209,7 @@ class Device:
 
     @property
     def meter(self) -> Meter:
-        """What counts the energy of this device, or says why nothing does: the counters of the processor."""
+        """The meter of the energy of this device, or the reason that there is none: the counters of the processor."""
         return Rapl()
 
     def latency(self, model: nn.Module, task: Task, budget_s: float = 0.5) -> Latency:

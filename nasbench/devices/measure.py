@@ -19,7 +19,7 @@ ESTIMATORS = {
     BESIDE: "the same, timed in turn with networks of the calibration, whose slowdown since then is taken out",
     TOLD: "what the device told",
 }
-"""What a latency is read from."""
+"""Sources of a latency."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a device does at best, measured by products of matrices: no table knows the machine that a run is on."""
+"""The peak of a device, measured by products of matrices: no table knows the machine that a run is on."""
 
 from __future__ import annotations
 

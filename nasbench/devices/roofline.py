@@ -1,4 +1,4 @@
-"""What bounds an operator on this machine: arithmetic, memory, or neither (Williams et al. 2009, Roofline).
+"""The bound of an operator on this machine: arithmetic, memory, or neither (Williams et al. 2009, Roofline).
 
 Peaks are measured, not read from a data sheet: products of matrices for arithmetic, copies for memory, of several
 sizes, for a small tensor stays in a cache. What is far from both roofs pays for being called, for rearranging its
@@ -63,7 +63,7 @@ class Roofline:
         )
 
     def bound(self, operator: OperatorTime) -> Bound:
-        """What an operator spends its time on, most of all."""
+        """The bound on which an operator spends most of its time."""
         arithmetic_s = self.arithmetic_s(operator.macs or 0, operator.precision)
         memory_s = self.memory_s(operator.bytes or 0)
         if max(arithmetic_s, memory_s) < NEAR * operator.seconds:

@@ -16,7 +16,7 @@ from torch import nn
 
 from nasbench.devices.energy import Energy, Meter, NoMeter
 from nasbench.devices.measure import Latency
-from nasbench.devices.reported import ToldDevice, told_latency
+from nasbench.devices.reported import ReportedDevice, reported_latency
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.eager import EagerModel
 from nasbench_compression.reparameterization import reparameterize
@@ -28,7 +28,7 @@ ARCHITECTURE, LATENCY, ENERGY = "architecture", "latency_ms", "energy_mj"
 
 
 class Cost(NamedTuple):
-    """What a table says of an architecture.
+    """The costs of an architecture in a table.
 
     Attributes:
         line: Line of the table.
@@ -83,7 +83,7 @@ class NotInTable(LookupError):
 
 
 @dataclass(frozen=True)
-class TableDevice(ToldDevice):
+class TableDevice(ReportedDevice):
     """A CSV file with a line for each architecture: `architecture`, in the notation of its space, and `latency_ms`.
 
     It may have `energy_mj`, too. In place of a file, the name of a published table and its device will do, see
@@ -134,7 +134,7 @@ class TableDevice(ToldDevice):
         return [same[0][0] for same in _networks(self._table, space).values()]
 
     def latency_ms(self, space: SearchSpace, arch: Architecture) -> float:
-        """What the file says.
+        """The latency of an architecture in the file.
 
         Raises:
             NotInTable: Neither the architecture nor one that builds the same network is in the file.
@@ -176,7 +176,7 @@ class TableDevice(ToldDevice):
         return TableMeter(self.name) if has_energy else super().meter
 
     def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
-        """What the table says of a candidate.
+        """The energy of a candidate in the table.
 
         Raises:
             UserError: It has no energy of it.
@@ -193,11 +193,11 @@ class TableDevice(ToldDevice):
         """Impossible without the architecture; UserError."""
         raise UserError(f"{self._only}; give the architecture.")
 
-    def told(self, compiled: CompiledModel, task: Task) -> Latency:
+    def reported(self, compiled: CompiledModel, task: Task) -> Latency:
         """The latency of what `candidate` gave; UserError for anything else."""
         if not isinstance(compiled, KnownModel):
             raise UserError(f"{self._only}; give what candidate() returns.")
-        return told_latency(
+        return reported_latency(
             compiled.latency_ms, batch=self.batch, threads=self.threads, runtime="table", device=self.machine
         )
 

@@ -256,7 +256,7 @@ def _straighten(part: Sequence[Spot], neighbours: Neighbours) -> None:
     """Move a level part, a node only a little, if that makes a segment straight without bending others much more."""
     rooms = [_room(spot, neighbours) for spot in part]
     low, high = max(room[0] for room in rooms), min(room[1] for room in rooms)
-    here = part[0].at
+    position = part[0].at
     inside = set(part)
     leads = [
         (segment.straight_at(spot), segment.weight)
@@ -269,8 +269,8 @@ def _straighten(part: Sequence[Spot], neighbours: Neighbours) -> None:
         return sum(weight * (min(abs(at - target), WOBBLE) + 0.1 * abs(at - target)) for target, weight in leads)
 
     reach = WOBBLE if part[0].real else float("inf")
-    choices = [target for target, _ in leads if low <= target <= high and abs(target - here) <= reach]
-    best = min([here, *choices], key=lambda at: (round(bends(at), 6), abs(at - here)))
+    choices = [target for target, _ in leads if low <= target <= high and abs(target - position) <= reach]
+    best = min([position, *choices], key=lambda at: (round(bends(at), 6), abs(at - position)))
     for spot in part:
         spot.at = best
 
@@ -280,12 +280,12 @@ def _slide_ports(spot: Spot) -> None:
     for outgoing in (True, False):
         sides = spot.out if outgoing else spot.into
         for segment in sides:
-            here = segment.leaves if outgoing else segment.arrives
-            moved = here + (segment.bend if outgoing else -segment.bend)
+            position = segment.leaves if outgoing else segment.arrives
+            moved = position + (segment.bend if outgoing else -segment.bend)
             other_ports = [
                 sibling.leaves if outgoing else sibling.arrives for sibling in sides if sibling is not segment
             ]
-            free = all((here < port) == (moved < port) and abs(moved - port) >= PORT_LEAST for port in other_ports)
+            free = all((position < port) == (moved < port) and abs(moved - port) >= PORT_LEAST for port in other_ports)
             if free and abs(segment.bend) <= SLIDE and abs(moved) <= spot.across / 2 - PORT_LEAST:
                 if outgoing:
                     segment.leaves = moved

@@ -1,4 +1,4 @@
-"""What a network costs, known before it is trained."""
+"""Costs of a network, known before it is trained."""
 
 from __future__ import annotations
 

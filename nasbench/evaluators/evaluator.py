@@ -23,7 +23,7 @@ BLOCK = 256  # candidates of a cheap evaluator that are evaluated together, at m
 
 
 class EarlierCandidate(Protocol):
-    """What an evaluator may know of a candidate before the present one."""
+    """A candidate before the present one, as far as an evaluator may know it."""
 
     arch: Architecture
     architecture: str
@@ -32,7 +32,7 @@ class EarlierCandidate(Protocol):
 
 
 class Progress(Protocol):
-    """Hears how long work goes."""
+    """Shows how far a long work is."""
 
     def phase(self, name: str, total: int) -> None:
         """A new part of the work begins, of so many pieces."""
@@ -111,7 +111,7 @@ class Evaluator(ABC):
         return self.space.canonical(arch)
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
-        """What of the candidates so far travels to the next one, which `candidate.trial.history` holds then."""
+        """The part of the candidates so far that the next one gets, as `candidate.trial.history`."""
         return ()
 
     def parts(self, arch: Architecture) -> Mapping[str, Any]:
@@ -119,14 +119,14 @@ class Evaluator(ABC):
         return {"network": self.space.format(arch), "recipe": None}
 
     def begin(self, progress: Progress) -> None:  # noqa: B027  # most have nothing to do here
-        """What has to be done once, in the process of the search, before the first candidate; goes on if it was killed.
+        """The work before the first candidate, once, in the process of the search; goes on if it was killed.
 
         Args:
             progress: Shows how the work goes.
         """
 
     def end(self, progress: Progress, folder: Path) -> None:  # noqa: B027  # nor here
-        """What belongs to the report of a search, when its last candidate is done; goes on if it was killed.
+        """The work for the report of a search, when its last candidate is done; goes on if it was killed.
 
         Args:
             progress: Shows how the work goes.

@@ -14,7 +14,7 @@ EvaluateFunction = Callable[[Candidate], Mapping[str, Any]]
 
 
 class FunctionEvaluator(Evaluator):
-    """What a function of a candidate returns is its metrics: ``evaluate(candidate) -> {"val_f1": 0.9}``.
+    """A function of a candidate that returns its metrics: ``evaluate(candidate) -> {"val_f1": 0.9}``.
 
     Args:
         space: Search space that candidates belong to.
@@ -36,10 +36,10 @@ class FunctionEvaluator(Evaluator):
         return BLOCK if callable(getattr(self.function, "evaluate_many", None)) else 1
 
     def evaluate_many(self, candidates: Sequence[Candidate]) -> Sequence[Metrics | Exception]:
-        """What the function offers."""
+        """The results of the function's `evaluate_many`."""
         offered: Callable[..., Sequence[Metrics | Exception]] = cast("Any", self.function).evaluate_many
         return offered(candidates)
 
     def __call__(self, candidate: Candidate) -> Metrics:
-        """What the function returns."""
+        """The metrics that the function returns."""
         return self.function(candidate)

@@ -107,7 +107,7 @@ class LatencyEstimator:
         return self._anchors
 
     def _describe(self, text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """What predictors read of an architecture."""
+        """The description of an architecture that predictors read."""
         network = fresh_model(self.space, self.space.parse(text), self.task, 0).eval()
         work, table = described([(network, self.task)], self.calibration.operators)
         return tuple(work[0].tolist()), tuple(table[0].tolist())

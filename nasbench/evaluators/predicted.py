@@ -33,7 +33,7 @@ class Predicted(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of `ON_PAPER`, and with a calibration latency_ms and throughput_per_s."""
+        """The metrics of `ON_PAPER`, and with a calibration latency_ms and throughput_per_s."""
         latency = () if self._predictor is None else (*LATENCY, "latency_std_ms")
         return (*ON_PAPER, *latency)
 

@@ -69,7 +69,7 @@ class Replayed(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the table."""
+        """The metrics of the table."""
         return self.table.metrics
 
     @property
@@ -101,16 +101,16 @@ class Replayed(Evaluator):
         picks = self.identity(candidate.arch).picks
         row = self.row.get(picks)
         if row is None:
-            has_network = any(own[: self._networks] == picks[: self._networks] for own in self.row)
+            has_network = any(network_picks[: self._networks] == picks[: self._networks] for network_picks in self.row)
             missing = "recipe of a network that it has" if has_network else "network"
             raise InvalidNetwork(
                 f"table {self.table.path} has no row for this {missing}, {self.space.format(candidate.arch)}; build it "
                 f"with nasbench build-table, or search among what it has."
             )
         trained = self._trained = self._trained if self._trained is not None else set()
-        own = picks[: self._networks]
-        training_s = 0.0 if own in trained else float(self._training_s[row])
-        trained.add(own)
+        network_picks = picks[: self._networks]
+        training_s = 0.0 if network_picks in trained else float(self._training_s[row])
+        trained.add(network_picks)
         metrics = {name: float(column[row]) for name, column in self._columns.items() if column[row] == column[row]}
         metrics["training_seconds"] = training_s
         metrics["simulated_seconds"] = training_s + float(self._recipe_s[row])
@@ -146,12 +146,14 @@ def measured_part(
         (tuple(picks[:cut]), tuple(picks[cut:])) for picks in table.rows["picks"].map(lambda row: list(map(int, row)))
     ]
     points = dict.fromkeys(point for _, point in parts)
-    counts = Counter(own for own, _ in parts)
-    whole = [Architecture(network.name, own) for own, count in counts.items() if count == len(points)]
-    if not whole:
+    counts = Counter(network_picks for network_picks, _ in parts)
+    complete = [
+        Architecture(network.name, network_picks) for network_picks, count in counts.items() if count == len(points)
+    ]
+    if not complete:
         raise UserError(f"table {table.path} has no network with all its recipes; go on with nasbench build-table.")
-    if len(whole) < network.size:
-        network = only(network, whole)
+    if len(complete) < network.size:
+        network = only(network, complete)
     if recipes is not None and len(points) < recipes.size:
         recipes = only(recipes, [Architecture(recipes.name, point) for point in points])
     return network, recipes

@@ -46,7 +46,7 @@ class SupernetConfig(Strict):
         learning_rate: Learning rate of shared weights; null is training.learning_rate.
         sampling: Which networks of the space are trained in a step: sandwich, uniform or fair.
         kernels: Whether small kernels are the middle of large ones (shared), or have weights of their own (separate).
-        examples: Validation examples that candidates are judged on; null is all.
+        examples: Number of validation examples that candidates are evaluated on; null is all.
         calibration_inputs: Training inputs that statistics of batch norm are taken from anew for each candidate.
         afterwards: What survivors go through: finetune trains them on from the shared weights, scratch from fresh ones,
             shared leaves them as they are.
@@ -130,7 +130,7 @@ class SupernetScores(Trained):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the problem, and the costs."""
+        """The metrics of the problem, and the costs."""
         return (*self.problem.metrics, "epochs", *ON_PAPER, *LATENCY, *ENERGY)
 
     @property
@@ -198,7 +198,7 @@ class SupernetScores(Trained):
 
     @functools.cached_property
     def _judge(self) -> Problem:
-        """The problem, with as many validation examples as candidates are judged on."""
+        """The problem, with as many validation examples as candidates are evaluated on."""
         examples = self.config.examples
         return self.problem if examples is None else self.problem.fewer(examples, 0)
 

@@ -106,7 +106,7 @@ class Trained(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the problem, such as val_acc_pct and val_loss, what training tells, and the costs."""
+        """The metrics of the problem, such as val_acc_pct and val_loss, those of training, and the costs."""
         counted = ("train_acc_pct",) if "val_acc_pct" in self.problem.metrics else ()
         return (*self.problem.metrics, "train_loss", *counted, "epochs", *ON_PAPER, *LATENCY, *ENERGY)
 
@@ -142,7 +142,7 @@ class Trained(Evaluator):
         return metrics
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
-        """What was measured of candidates because the latency predictor was not sure, a few at a time."""
+        """The latencies of candidates that were measured because the predictor was not sure, a few at a time."""
         measured = [
             (earlier.architecture, (("latency_ms", earlier.metrics["latency_ms"]),))
             for earlier in candidates

@@ -44,7 +44,7 @@ class Trial:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        """What `to_json` gave."""
+        """The trial that `to_json` gave."""
         history = tuple((text, tuple((name, value) for name, value in metrics)) for text, metrics in data["history"])
         return cls(**{**data, "arch": Architecture.from_json(data["arch"]), "history": history})
 
@@ -83,5 +83,5 @@ class Evaluated:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluated:
-        """What `to_json` gave."""
+        """The outcome that `to_json` gave."""
         return cls(**data)

@@ -54,7 +54,7 @@ class Calibration:
     std_scale: float = 1.0
 
     def networks(self, space: SearchSpace) -> Networks:
-        """What predictors read of the architectures."""
+        """The descriptions of the architectures that predictors read."""
         table = np.zeros((len(self.work), 0)) if self.table is None else self.table
         return Networks.of(space, [space.parse(text) for text in self.architectures], self.work, table)
 
@@ -103,7 +103,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
-        """What `to_json` wrote; UserError if it was written for other kinds of work."""
+        """The calibration that `to_json` wrote; UserError if it was written for other kinds of work."""
         table, operators = data.get("table"), data.get("operators")
         for stored, columns in ((data["work"], WORK), (table, COLUMNS)):
             if stored is not None and tuple(stored["columns"]) != columns:

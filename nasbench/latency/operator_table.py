@@ -24,11 +24,11 @@ from search_spaces import Task
 Floats = npt.NDArray[np.float64]
 
 COLUMNS = (*(f"{kind}_ms" for kind in KINDS), "measured_operators")
-"""What a table says of a network: milliseconds of its operators by kind, and how many they are."""
+"""Columns of a network by the table: milliseconds of its operators by kind, and how many they are."""
 
 SECONDS_EACH = 0.05
 TOGETHER = 200  # operators that are in memory at a time
-MOST = 800  # operators that a table measures; the others are judged by their nearest relative
+MOST = 800  # operators that a table measures; the others are estimated from their nearest relative
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class OperatorTable:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> OperatorTable:
-        """What `to_json` wrote."""
+        """The table that `to_json` wrote."""
         ms = {
             Operator.from_json({key: value for key, value in row.items() if key != "ms"}): float(row["ms"])
             for row in data["operators"]

@@ -22,7 +22,7 @@ FILE = "calibration.json"
 
 @dataclass(frozen=True)
 class CalibrationScope:
-    """What latencies depend on besides the architecture.
+    """The setting on which latencies depend besides the architecture.
 
     Attributes:
         space: Name of the space.
@@ -66,7 +66,7 @@ class CalibrationScope:
         )
 
     def difference(self, other: CalibrationScope) -> str | None:
-        """What is not the same in another setting, as "key is x here and y there"; None if all is."""
+        """The first difference to another setting, as "key is x here and y there"; None if there is none."""
         for key, mine in asdict(self).items():
             theirs = getattr(other, key)
             if key == "code":

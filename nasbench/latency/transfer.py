@@ -103,7 +103,7 @@ class TransferPredictor:
         return self
 
     def suggest(self, count: int, among: Sequence[Architecture] | None = None) -> list[Architecture]:
-        """What to measure on the new device next, most informative first; the same for the same seed.
+        """Architectures to measure on the new device next, most informative first; the same for the same seed.
 
         What has been measured on it (`adapt`) is taken into account and not proposed again. Architectures that many
         source devices measured far off from what their likes suggest are avoided.

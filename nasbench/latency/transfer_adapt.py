@@ -28,7 +28,7 @@ ROUNDS = 15  # of reweighting outliers
 
 @dataclass(frozen=True)
 class Belief:
-    """What is believed of a device on one scale: features . weights + offset, with the offset as the last weight.
+    """The posterior of a device on one scale: features . weights + offset, with the offset as the last weight.
 
     Attributes:
         probability: Probability that this is the scale to use.

@@ -1,4 +1,4 @@
-"""What a transfer predictor reads of architectures: their decisions, counts of options, and products.
+"""The features of a transfer predictor: decisions of architectures, counts of options, and products.
 
 An architecture of three decisions with the options a and b has
 

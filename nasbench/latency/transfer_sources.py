@@ -1,4 +1,4 @@
-"""What devices have in common: weights of features, fitted on each of them, and the family that they form.
+"""The family of devices: weights of features, fitted on each of them, and the distribution that they form.
 
 A measurement on device d is, on one of the scales,
 
@@ -82,7 +82,7 @@ def fit_sources(features: Floats, groups: npt.NDArray[np.int64], measured: Float
 
 @dataclass(frozen=True)
 class Family:
-    """What the weights of a device may be that has not been measured.
+    """The distribution of the weights of a device that has not been measured.
 
     Attributes:
         mean: (p,) mean of the weights of the devices seen.

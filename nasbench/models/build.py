@@ -40,7 +40,7 @@ class SpaceBuild:
 
     @property
     def code(self) -> object:
-        """What builds it, see `code_digests`."""
+        """The code that builds it, see `code_digests`."""
         return self.make_space()
 
     def network(self, task: Task) -> nn.Module:
@@ -75,7 +75,7 @@ class FunctionBuild:
 
     @property
     def code(self) -> object:
-        """What builds it, see `code_digests`."""
+        """The code that builds it, see `code_digests`."""
         return builders.find(self.function), self.options
 
     def network(self, task: Task) -> nn.Module:

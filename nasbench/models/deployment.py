@@ -1,4 +1,4 @@
-"""What goes with an artefact, so that somebody without this project can run it and trust it: a README and checksums."""
+"""A README and checksums beside an artefact, so that somebody without this project can run it and trust it."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ class Model:
         return place
 
     def _parts(self) -> Sequence[InputPart]:
-        """What its inputs are, where several are packed into one."""
+        """The parts of its input, where several inputs are packed into one."""
         if isinstance(self.network, Packed):
             return self.network.parts
         if isinstance(self.build, FunctionBuild) and self.build.function == PACKED:
@@ -190,7 +190,7 @@ class Model:
         return ()
 
     def _own_problem(self) -> Problem | None:
-        """What it is for, read from its folder where that is not done yet; None if nothing says it."""
+        """The problem of the model, read from its folder where that is not done yet; None if it is not known."""
         if self.problem is not None or self.folder is None or not (self.origin.data or self.origin.problem):
             return self.problem
         return problem_of(self.origin, self.task, self.folder)
@@ -208,7 +208,7 @@ def predicted(
     task: Task | None = None,
     normalization: Mapping[str, Any] | None = None,
 ) -> Any:
-    """What a network or an artefact gives for a batch, in the units of the targets, as NumPy arrays.
+    """The outputs of a network or an artefact for a batch, in the units of the targets, as NumPy arrays.
 
     Args:
         model: Network or artefact, in any mode; it is not changed.

@@ -11,7 +11,7 @@ from nasbench.data.decoding import CROP, PAD, STRETCH
 
 BYTE = 255.0
 FORMULA = "(pixels / 255 - mean) / std"
-"""Of all data sets, whatever their pixels are: `mean` and `std` are in units of 255 steps of the raw pixels."""
+"""Formula of all data sets, whatever their pixels are: `mean` and `std` are in units of 255 steps of the raw pixels."""
 
 _FILES = """
     from PIL import Image, ImageOps

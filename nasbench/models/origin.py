@@ -1,4 +1,4 @@
-"""Where a model of a problem comes from, and the problem again, to train and judge it."""
+"""Where a model of a problem comes from, and the problem again, to train and evaluate it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ PACKED = "nasbench.models.outside:packed"
 
 @dataclass(frozen=True)
 class Known:
-    """What a network says of its inputs itself.
+    """The inputs of a network as it says them itself.
 
     Attributes:
         shape: Shape of an image, (channels, height, width); None if the network does not say.
@@ -44,7 +44,7 @@ class Known:
 
 
 def known_inputs(network: nn.Module) -> Known:
-    """What networks of timm (``default_cfg``) and Transformers (``config``) say of the images that they take."""
+    """The images that networks of timm (``default_cfg``) and Transformers (``config``) say that they take."""
     about = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", None)
     if isinstance(about, Mapping) and about.get("input_size"):
         mean, std = about.get("mean"), about.get("std")
@@ -62,7 +62,7 @@ def known_inputs(network: nn.Module) -> Known:
 
 
 def task_of(network: nn.Module, example: Any = None) -> Task:
-    """What a network takes and gives, as running it on an example shows.
+    """The inputs and outputs of a network, as running it on an example shows.
 
     Args:
         network: Network in any mode; it is not changed.

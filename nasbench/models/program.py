@@ -70,12 +70,14 @@ def read_program(source: str | Path | ExportedProgram) -> tuple[nn.Module, Funct
     program = source if isinstance(source, ExportedProgram) else _loaded(Path(source))
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule), "a program is a graph"
-    held = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
-    rows = _rows(module.graph, held)
+    program_tensors = dict(module.named_parameters(remove_duplicate=False)) | dict(
+        module.named_buffers(remove_duplicate=False)
+    )
+    rows = _rows(module.graph, program_tensors)
     build = FunctionBuild(BUILD, {"operations": rows})
     network = build.call()
-    own = network.state_dict()
-    network.load_state_dict({name: held.get(name, value) for name, value in own.items()})
+    state = network.state_dict()
+    network.load_state_dict({name: program_tensors.get(name, value) for name, value in state.items()})
     return network.eval(), build
 
 
@@ -135,8 +137,8 @@ def _loaded(file: Path) -> ExportedProgram:
         raise UserError(f"{file} is not read as a program of torch.export.save ({words}).") from error
 
 
-def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
-    layers = _layers(graph, held)
+def _rows(graph: fx.Graph, program_tensors: Mapping[str, Tensor]) -> list[Row]:
+    layers = _layers(graph, program_tensors)
     rows: list[Row] = []
     for node in graph.nodes:
         row: Row = {"name": node.name}
@@ -157,7 +159,7 @@ def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
             args = [_encoded(value, node) for value in layer.inputs]
             rows.append(row | {"kind": layer.kind, "path": path, "options": dict(layer.options), "args": args})
         elif node.op == "get_attr":
-            value = held.get(str(node.target))
+            value = program_tensors.get(str(node.target))
             if value is None:
                 raise UserError(f"the program holds {node.target}, which is no tensor; export a network without it.")
             if any(_reads(user, layers) for user in node.users):
@@ -171,14 +173,14 @@ def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
     return rows
 
 
-def _layers(graph: fx.Graph, held: Mapping[str, Tensor]) -> dict[fx.Node, tuple[str, Layer]]:
+def _layers(graph: fx.Graph, program_tensors: Mapping[str, Tensor]) -> dict[fx.Node, tuple[str, Layer]]:
     """The operations that become modules, each with its path; of two that share a weight, only if they are alike."""
     chosen: dict[fx.Node, tuple[str, Layer]] = {}
     alike: dict[str, tuple[Any, ...]] = {}
     clashing: set[str] = set()
     for node in graph.nodes:
         make = LIFTED.get(str(node.target)) if node.op == "call_function" else None
-        layer = None if make is None else make(node, held)
+        layer = None if make is None else make(node, program_tensors)
         if layer is None:
             continue
         paths = {
@@ -232,21 +234,21 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
     return values
 
 
-def _held(held: Mapping[str, Tensor], *nodes: Any) -> bool:
+def _held(program_tensors: Mapping[str, Tensor], *nodes: Any) -> bool:
     """Whether these are tensors of the program itself, or None."""
     return all(
-        node is None or (isinstance(node, fx.Node) and node.op == "get_attr" and str(node.target) in held)
+        node is None or (isinstance(node, fx.Node) and node.op == "get_attr" and str(node.target) in program_tensors)
         for node in nodes
     )
 
 
 def _convolution(dimensions: int, *, transposed: bool = False) -> MakeLayer:
-    def layer(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
+    def layer(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
         arguments = _arguments(node)
         weight, bias, groups = arguments["weight"], arguments["bias"], arguments["groups"]
-        if weight is None or not _held(held, weight, bias):
+        if weight is None or not _held(program_tensors, weight, bias):
             return None
-        shape = held[str(weight.target)].shape
+        shape = program_tensors[str(weight.target)].shape
         first, second = (shape[0], shape[1] * groups) if transposed else (shape[1] * groups, shape[0])
         options: dict[str, Any] = {
             "in_channels": first,
@@ -273,26 +275,30 @@ def _per_dimension(values: Any, dimensions: int) -> list[int]:
     return listed * dimensions if len(listed) == 1 else listed
 
 
-def _linear(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
+def _linear(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
     arguments = _arguments(node)
     weight, bias = arguments["weight"], arguments["bias"]
-    if weight is None or not _held(held, weight, bias):
+    if weight is None or not _held(program_tensors, weight, bias):
         return None
-    outputs, inputs = held[str(weight.target)].shape
+    outputs, inputs = program_tensors[str(weight.target)].shape
     options = {"in_features": inputs, "out_features": outputs, "bias": bias is not None}
     return Layer("Linear", options, [arguments["input"]], {"weight": weight, "bias": bias})
 
 
-def _batch_norm(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
+def _batch_norm(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
     arguments = _arguments(node)
     tensors = {name: arguments[name] for name in ("weight", "bias", "running_mean", "running_var")}
     input_value = arguments["input"].meta.get("val")
-    if arguments["running_mean"] is None or not _held(held, *tensors.values()) or not isinstance(input_value, Tensor):
+    if (
+        arguments["running_mean"] is None
+        or not _held(program_tensors, *tensors.values())
+        or not isinstance(input_value, Tensor)
+    ):
         return None
     if (arguments["weight"] is None) != (arguments["bias"] is None) or input_value.ndim not in (2, 3, 4, 5):
         return None
     options = {
-        "num_features": len(held[str(arguments["running_mean"].target)]),
+        "num_features": len(program_tensors[str(arguments["running_mean"].target)]),
         "eps": arguments["eps"],
         "momentum": arguments["momentum"],
         "affine": arguments["weight"] is not None,
@@ -300,36 +306,36 @@ def _batch_norm(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
     return Layer(f"BatchNorm{max(1, input_value.ndim - 2)}d", options, [arguments["input"]], tensors)
 
 
-def _layer_norm(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
+def _layer_norm(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
     arguments = _arguments(node)
     weight, bias, shape = arguments["weight"], arguments["bias"], arguments["normalized_shape"]
-    if not _held(held, weight, bias) or weight is None or not all(isinstance(size, int) for size in shape):
+    if not _held(program_tensors, weight, bias) or weight is None or not all(isinstance(size, int) for size in shape):
         return None
     options = {"normalized_shape": list(shape), "eps": arguments["eps"], "bias": bias is not None}
     return Layer("LayerNorm", options, [arguments["input"]], {"weight": weight, "bias": bias})
 
 
-def _group_norm(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
+def _group_norm(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
     arguments = _arguments(node)
     weight, bias = arguments["weight"], arguments["bias"]
-    if weight is None or bias is None or not _held(held, weight, bias):
+    if weight is None or bias is None or not _held(program_tensors, weight, bias):
         return None
-    channels = len(held[str(weight.target)])
+    channels = len(program_tensors[str(weight.target)])
     options = {"num_groups": arguments["num_groups"], "num_channels": channels, "eps": arguments["eps"]}
     return Layer("GroupNorm", options, [arguments["input"]], {"weight": weight, "bias": bias})
 
 
-def _embedding(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
+def _embedding(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
     arguments = _arguments(node)
     weight, padding = arguments["weight"], arguments["padding_idx"]
-    if not _held(held, weight) or arguments["scale_grad_by_freq"] or arguments["sparse"]:
+    if not _held(program_tensors, weight) or arguments["scale_grad_by_freq"] or arguments["sparse"]:
         return None
-    count, width = held[str(weight.target)].shape
+    count, width = program_tensors[str(weight.target)].shape
     options = {"num_embeddings": count, "embedding_dim": width, "padding_idx": padding if padding >= 0 else None}
     return Layer("Embedding", options, [arguments["indices"]], {"weight": weight})
 
 
-def _dropout(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
+def _dropout(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
     arguments = _arguments(node)
     return Layer("Dropout", {"p": arguments["p"]}, [arguments["input"]], {})
 

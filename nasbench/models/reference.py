@@ -1,4 +1,4 @@
-"""What a network answers to an input that never changes, by which it is seen whether it still computes the same."""
+"""The outputs of a network for an input that never changes: they show whether it still computes the same."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def reference_input(task: Task) -> tuple[torch.Tensor, ...]:
 
 
 def reference(model: nn.Module, task: Task) -> dict[str, Any]:
-    """What is stored of the answer of a network.
+    """The stored reference outputs of a network.
 
     Args:
         model: Network in any mode; it is not changed.

@@ -17,7 +17,7 @@ from nasbench_registry import UserError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "ema")
 """Keys below which training scripts keep the weights of a checkpoint."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
-"""What wrappers of a network (`DataParallel`, `torch.compile`, training modules) put before each name."""
+"""Prefixes that wrappers of a network (`DataParallel`, `torch.compile`, training modules) put before each name."""
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -114,13 +114,13 @@ def load_in_order(network: nn.Module, weights: Mapping[str, Tensor], source: str
             f"{source} are {len(theirs)} tensors, and the network has {len(ours)}; they are of another network."
         )
     renamed: dict[str, Tensor] = {}
-    for (name, own), (other_name, value) in zip(ours, theirs, strict=True):
+    for (name, tensor), (other_name, value) in zip(ours, theirs, strict=True):
         if name.rpartition(".")[0] in but:
             continue
-        if own.shape != value.shape:
+        if tensor.shape != value.shape:
             raise UserError(
                 f"{source}: {other_name} has shape {tuple(value.shape)}, and {name}, in its place in the network, "
-                f"{tuple(own.shape)}; they are of another network."
+                f"{tuple(tensor.shape)}; they are of another network."
             )
         renamed[name] = value
     network.load_state_dict(network.state_dict() | renamed)

@@ -1,4 +1,4 @@
-"""What compression steps are given to work with: a problem, and a device to measure on."""
+"""The tools of compression steps: a problem, and a device to measure on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nasbench_registry.files import user_path
 from search_spaces import Task
 
 RELATIVE_QUALITY = "of_first_pct"
-"""What `Context.evaluate` gives where the quality of a problem is not in percent: percent of the first network's."""
+"""Unit of `Context.evaluate` where the quality of a problem is not in percent: percent of the first network's."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Workbench:
 
     @property
     def task(self) -> Task:
-        """What networks take and give; one input, in which several are packed, see `Packed`."""
+        """The inputs and outputs of networks; one input, in which several are packed, see `Packed`."""
         return self.problem.task.packed()
 
     @property
@@ -131,7 +131,7 @@ class Workbench:
         return stored.model
 
     def score(self, model: nn.Module | CompiledModel, part: Part = "val") -> Metrics:
-        """What the problem says of a network, which is judged where it is trained, or of a compiled model."""
+        """The metrics of a network, which is evaluated where it is trained, or of a compiled model."""
         return self.problem.score_on(self.trains_on, model, part)
 
     def validate(self, model: nn.Module | CompiledModel) -> float:
@@ -139,7 +139,7 @@ class Workbench:
         return self.score(model)[self.problem.quality]
 
     def _relative(self) -> Callable[[nn.Module | CompiledModel], float]:
-        """What judges networks in percent of the first one that it is given: 100 for the same, more is better."""
+        """A function that gives the quality of networks in percent of the first one; more is better."""
         first: list[float] = []
 
         def judged(model: nn.Module | CompiledModel) -> float:
@@ -150,7 +150,7 @@ class Workbench:
         return judged
 
     def fewer(self, count: int | None, seed: int) -> Workbench:
-        """The same, judging on so many examples at most; None is all."""
+        """The same with so many examples of evaluation at most; None is all."""
         return dataclasses.replace(self, problem=self.problem.fewer(count, seed))
 
     def compiled(self, model: nn.Module | CompiledModel) -> CompiledModel:

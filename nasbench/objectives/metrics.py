@@ -15,7 +15,7 @@ Goal = Literal["max", "min"]
 
 @dataclass(frozen=True)
 class Metric:
-    """What a name of a metric stands for.
+    """The unit, goal and meaning of a metric.
 
     Attributes:
         unit: Unit of its values; empty for a number without one.
@@ -50,10 +50,10 @@ METRICS: dict[str, Metric] = {
         "mJ", "min", "energy of one inference of the target device's batch, millijoules, measured; idle power included"
     ),
 }
-"""What a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
+"""Metrics that a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
 
 FOOTPRINT = ("ram_bytes", "flash_bytes")
-"""What a network takes on a microcontroller."""
+"""Memory of a network on a microcontroller."""
 
 CAPACITY = frozenset({"macs", "params", "size_bytes"})
 """Costs that may be maximised nevertheless: as a stand-in for accuracy, which larger networks often have more of."""
@@ -66,7 +66,7 @@ def goal_of(metric: str) -> Goal | None:
 
 
 def summary_of(metric: str) -> str:
-    """What a metric is, in a few words; empty for a name that is not ours."""
+    """The meaning of a metric, in a few words; empty for a name that is not ours."""
     entry = METRICS.get(metric)
     return "" if entry is None else entry.summary
 

@@ -1,4 +1,4 @@
-"""What a search is asked to optimise."""
+"""The objectives of a search."""
 
 from __future__ import annotations
 

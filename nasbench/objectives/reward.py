@@ -16,7 +16,7 @@ from nasbench_registry.config import Positive, Strict
 STEEPEST = -10
 """The lowest exponent of `weighted_product`: far below it a score is no finite number any more."""
 LEAST = 1e-6
-"""Of a target, the least that a metric counts as in `weighted_product`: no multiply-adds at all, for example."""
+"""Smallest share of a target that a metric counts as in `weighted_product`: no multiply-adds at all, for example."""
 
 
 class WeightedProduct(Strict):

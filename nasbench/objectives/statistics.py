@@ -83,7 +83,7 @@ def verdict(value: float, others: Sequence[float]) -> Verdict | None:
     Of equal values neither is better.
 
     Args:
-        value: Value to judge, larger is better.
+        value: Value to compare, larger is better.
         others: Values that are independent of it and of each other.
 
     Returns:
@@ -163,7 +163,7 @@ def ratio_interval(
 
 
 def ratio_verdict(low: float | None, high: float | None) -> Verdict | None:
-    """What the interval of a ratio says of the first group, where larger is better; None without an interval."""
+    """The verdict on the first group by the interval of a ratio, where larger is better; None without an interval."""
     if low is None or high is None:
         return None
     return "better" if low > 1 else "worse" if high < 1 else "no difference"

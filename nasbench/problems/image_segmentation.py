@@ -20,8 +20,8 @@ class ImageSegmentation(Supervised):
     """Images with a class for each pixel; pixels of class 255 count nowhere.
 
     The mean intersection over union is that of PASCAL VOC (Everingham et al. 2015): of each class, over all pixels of
-    all images, the pixels that are of it and were told to be over those that are of it or were told to be; classes of
-    which there is no pixel, and none was told, are left out of the mean.
+    all images, the intersection of its true and its predicted pixels over their union; classes without any pixel in
+    both are left out of the mean.
     """
 
     name: ClassVar[str] = "image_segmentation"

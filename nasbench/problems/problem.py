@@ -113,7 +113,7 @@ class Problem(ABC):
         return None
 
     def decode(self, outputs: Any) -> Any:
-        """What a network gives, as an array in the units of the targets; networks may be trained in others."""
+        """The outputs of a network, as an array in the units of the targets; networks may be trained in others."""
         return outputs
 
     def unseen(self, count: int | None, seed: int) -> Any:
@@ -125,7 +125,7 @@ class Problem(ABC):
         return None
 
     def fewer(self, count: int | None, seed: int) -> Problem:
-        """The same problem that judges on so many examples at most; None is all. By default it judges as always."""
+        """The same problem with so many examples of evaluation at most; None is all. By default it stays as it is."""
         return self
 
     @property

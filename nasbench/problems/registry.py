@@ -20,7 +20,7 @@ problems: Registry[Problem] = Registry("problem", Problem, PROBLEMS, group="nasb
 
 
 FILLED = ("data", "training", "data_source")
-"""What a problem that is derived from `Supervised` is given, and no options."""
+"""Parameters that a problem derived from `Supervised` gets from other sections, and that are no options."""
 
 
 def make_problem(

@@ -1,4 +1,4 @@
-"""What the built-in problems share: examples with targets, a loss, and sums over batches that metrics are made of."""
+"""The common part of the built-in problems: examples with targets, a loss, and sums over batches for metrics."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Supervised(Problem):
             update={key: getattr(changed, key) for key in training_options}
         )
         if callable(data) and not isinstance(data, Data):
-            own = [key for key in options if key in inspect.signature(data).parameters]
-            data = _importable_name(data) or called(data, {key: options.pop(key) for key in own})
+            function_options = [key for key in options if key in inspect.signature(data).parameters]
+            data = _importable_name(data) or called(data, {key: options.pop(key) for key in function_options})
         if isinstance(data, str):
             return cls.loaded({"name": data, **options}, chosen)
         return cls.checked(data_of(data, GIVEN, cls.kind, **options), chosen, {"name": GIVEN})
@@ -127,7 +127,7 @@ class Supervised(Problem):
 
     @property
     def task(self) -> Task:
-        """What a network takes and gives, as the data say."""
+        """The inputs and outputs of a network, as the data say."""
         return self.data.task
 
     @property
@@ -137,14 +137,14 @@ class Supervised(Problem):
 
     @property
     def source(self) -> Mapping[str, Any]:
-        """Its name; data and training are sections of their own."""
+        """The name of the problem; data and training are sections of their own."""
         return {
             name: value for name, value in super().source.items() if name not in ("data", "training", "data_source")
         }
 
     @property
     def digest(self) -> str:
-        """That of the data."""
+        """The digest of the data."""
         return self.data.digest
 
     def fit(
@@ -231,7 +231,7 @@ class Supervised(Problem):
         return {f"{part}_{name}": value for name, value in self.summarise(totals, len(split)).items()}
 
     def score_on(self, device: str, model: Callable[..., Any], part: Part = "val") -> Metrics:
-        """See `Problem.score_on`: a network is on the device while it is judged."""
+        """See `Problem.score_on`: a network is on the device while it is evaluated."""
         with _placed(model, torch.device(device)):
             return self.score(model, part)
 
@@ -277,7 +277,7 @@ def _placed(model: Callable[..., Any], device: torch.device) -> Iterator[None]:
 
 
 def answers(model: Callable[..., Any], split: Split) -> Iterator[tuple[Any, Tensor]]:
-    """What a network or a compiled model gives for every example, in batches, with the targets on the same device.
+    """The outputs of a network or a compiled model for every example, in batches, with the targets on the same device.
 
     Raises:
         Diverged: An output is not finite.

@@ -1,4 +1,4 @@
-"""Who hears how a search goes."""
+"""Callbacks that receive the events of a search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nasbench.search.study import Study
 
 
 class Callback:
-    """Hears of every event of a search; each method does nothing until it is overridden.
+    """Receives every event of a search; each method does nothing until it is overridden.
 
     Callbacks run in the process of the search, in its own thread, and should be quick. What one of them raises ends the
     search; what finished before is kept.

@@ -61,10 +61,10 @@ class CheckpointConfig(Strict):
 
 
 class OutcomePolicy(Strict):
-    """What follows from a kind of failure.
+    """The retries and the weight of a kind of failure.
 
     Attributes:
-        retries: How often a candidate is tried again before the controller is told that it failed.
+        retries: How often a candidate is tried again before it counts as failed for the controller.
         counts: Whether it counts towards search.max_failures.
     """
 
@@ -95,13 +95,13 @@ class Counted(Strict):
 
 
 class Infeasible(Counted):
-    """Over a hard limit: that is no failure of anything."""
+    """A candidate over a hard limit, which is no failure of anything."""
 
     counts: bool = False
 
 
 class Stopped(Strict):
-    """What a controller is told of a candidate that the scheduler stopped.
+    """The outcome that a controller gets of a candidate that the scheduler stopped.
 
     Attributes:
         tell: Its score so far, or that it failed.

@@ -1,4 +1,4 @@
-"""What a run may leave on the disk."""
+"""Limits on the files that a run leaves on the disk."""
 
 from __future__ import annotations
 

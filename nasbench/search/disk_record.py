@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 RECORD = "record.jsonl"
 SLOW_S = 1.0
-"""Who was evaluated for longer is on the disk before anything else hears of the outcome."""
-BURST = 50  # changes in a row of which Optuna hears at once; from then on it hears of them in blocks
+"""A candidate that was evaluated for longer is on the disk before anything else gets its outcome."""
+BURST = 50  # changes in a row that Optuna gets at once; from then on it gets them in blocks
 
 Parts = Callable[[Architecture], Mapping[str, Any]]
 """The network and the recipe of an architecture by themselves: {"network": notation, "recipe": entries or None}."""
@@ -51,7 +51,7 @@ class DiskRecord:
     last evaluation took longer than `SLOW_S`; those of cheaper ones follow within `TOGETHER_S`, so that a machine that
     loses its power has no more than these to evaluate again.
 
-    A person reads the same in the trials of an Optuna storage. They hear of each change at once, or in blocks where
+    A person reads the same in the trials of an Optuna storage. They get each change at once, or in blocks where
     changes come faster than that.
 
     Args:
@@ -80,7 +80,7 @@ class DiskRecord:
         self._name, self._storage, self._parts = name, storage, parts
         self.candidates: dict[int, RecordedCandidate] = {}
         self.identity = ""
-        """Of this file: a state of a controller that belongs to another one tells nothing of its lines."""
+        """The identity of this file: a controller's state that belongs to another file says nothing of its lines."""
         self.lines = 0
         self._events: list[Event | None] = []  # by line, until they are taken
         self._table, self._of = Table(), ""  # the decisions and the name of the space
@@ -99,7 +99,7 @@ class DiskRecord:
 
     @property
     def space(self) -> SearchSpace:
-        """What is searched; a record that was opened to be read knows none."""
+        """The search space; a record that was opened to be read knows none."""
         if self._space is None:
             raise RuntimeError("this record was opened without its search space, to be read only")
         return self._space
@@ -168,7 +168,7 @@ class DiskRecord:
         self._file.sync()
 
     def flush(self) -> None:
-        """Let Optuna hear of everything, and wait until all is on the disk."""
+        """Give Optuna all changes, and wait until all is on the disk."""
         self._file.sync()  # first, so that the trials are never ahead of the record
         self._feed()
 
@@ -178,11 +178,11 @@ class DiskRecord:
         return self._file.size
 
     def events(self, lines: int) -> Iterator[Event]:
-        """What happened after so many lines; only once, for it is not kept in memory any longer."""
+        """The events after so many lines; only once, for they are not kept in memory any longer."""
         events, self._events = self._events[lines:], []
         return (event for event in events if event is not None)
 
-    # ---- what Optuna hears
+    # ---- changes for Optuna
 
     def _change(self, number: int) -> None:
         self._changed[number] = None
@@ -307,7 +307,7 @@ class DiskRecord:
         ]
         table = table_of(entries[0])
         for candidate in earlier:
-            # What the controller was asked is not known: it is told of these candidates alone.
+            # The proposals of the controller are not known: it gets the outcomes of these candidates alone.
             candidate.choices = Choices(table, candidate.arch.picks, _idle(self.space, candidate.arch))
             entries.append(begun_entry(candidate) | {"asks": 0})
             entries += [{"candidate": candidate.id, "attempt": attempt} for attempt in candidate.attempts]

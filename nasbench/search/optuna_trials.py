@@ -156,7 +156,7 @@ class JournalTrials(Trials):
             self._held = []
 
     def _pick(self, name: str, choices: Mapping[str, Any]) -> float:
-        """What Optuna writes for an option: its position."""
+        """The value that Optuna writes for an option: its position."""
         if isinstance(choices, Choices):
             return float(choices.picks[choices.table.positions[name]])
         return self.distributions[name].to_internal_repr(choices[name])
@@ -271,7 +271,7 @@ def state_of(candidate: RecordedCandidate) -> TrialState:
 
 
 def attributes(candidate: RecordedCandidate) -> dict[str, Any]:
-    """What is known of a candidate when it begins."""
+    """The attributes of a candidate that are known when it begins."""
     entries = {
         "architecture": candidate.architecture,
         "space": candidate.arch.space,
@@ -284,7 +284,7 @@ def attributes(candidate: RecordedCandidate) -> dict[str, Any]:
 
 
 def ended_attributes(candidate: RecordedCandidate) -> dict[str, Any]:
-    """What is known of a candidate when it has ended; nothing while it is running."""
+    """The attributes of a candidate that are known when it has ended; none while it is running."""
     if candidate.status == "running":
         return {}
     outcome = {

@@ -30,7 +30,7 @@ class Table:
 
 
 class Choices(Mapping[str, Any]):
-    """Of each decision that matters its option, read from the picks when it is asked for: most never are.
+    """The option of each decision that matters, read from the picks when it is asked for: most never are.
 
     Args:
         table: Decisions of the space.
@@ -116,7 +116,7 @@ OUTCOME_DEFAULTS: dict[str, Any] = {
     "ending": None,
     "violation": None,
 }
-"""What an outcome may leave out, with what it is then."""
+"""Values of an outcome that may be left out because they are as usual."""
 
 
 def fill(candidate: RecordedCandidate, outcome: Mapping[str, Any]) -> None:
@@ -140,7 +140,7 @@ def describe(candidate: RecordedCandidate) -> dict[str, Any]:
 
 
 def comparable(candidates: Sequence[RecordedCandidate], full_epochs: int) -> list[RecordedCandidate]:
-    """Those of the done candidates that were trained for the most epochs that any of them was.
+    """The done candidates that were trained for the largest number of epochs among them.
 
     Args:
         candidates: Candidates of a study.

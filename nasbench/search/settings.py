@@ -1,4 +1,4 @@
-"""What a run was asked, as far as its record and its report need it; to read it takes no class of the user's."""
+"""The settings of a run, as far as its record and its report need them; to read them takes no class of the user's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunSettings:
 
     @classmethod
     def of(cls, asked: Mapping[str, Any]) -> RunSettings:
-        """Those of an experiment as JSON values."""
+        """The settings of an experiment in JSON values."""
         return cls(
             asked,
             tuple(Objective.model_validate(objective) for objective in asked["objectives"]),

@@ -68,7 +68,7 @@ def read_standing(folder: RunFolder, settings: RunSettings) -> Standing:
         if _ends_a_line(record, saved["bytes"]):
             return _since(record, saved, settings)
     except (OSError, AttributeError, IndexError, KeyError, TypeError, ValueError):
-        pass  # what is wrong with the record, if it is that, is told below
+        pass  # what is wrong with the record, if it is that, is reported below
     candidates = read_candidates(folder, settings)
     tally = Tally(settings.objectives, settings.full_epochs, candidates)
     return Standing(tally, {candidate.id: candidate for candidate in candidates if candidate.status == "running"})

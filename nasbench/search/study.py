@@ -39,7 +39,7 @@ REMEDY = "delete it: the controller is then told again what came of all candidat
 log = logging.getLogger(__name__)
 
 Block = deque[tuple[int, Proposal]]
-"""Proposals that were asked for together, with their candidates; the controller hears of them in this order."""
+"""Proposals that were asked for together, with their candidates; the controller gets their outcomes in this order."""
 
 
 class _Differs(Exception):
@@ -49,9 +49,9 @@ class _Differs(Exception):
 class Study:
     """Hands out candidates and takes their results; goes on where a killed process stood.
 
-    Before a candidate is handed out, it is in the record; a result is in the record before the controller hears of it.
+    Before a candidate is handed out, it is in the record; a result is in the record before the controller gets it.
     So a finished candidate is never lost or evaluated twice, and one that was running when the process died is handed
-    out again, under its number. The controller's state is written now and then; what it was asked and told since is
+    out again, under its number. The controller's state is written now and then; its proposals and outcomes since are
     repeated from the record, which brings it to where it stood.
 
     An architecture that was evaluated before, in another notation or not, is answered from the record. A failed
@@ -199,11 +199,11 @@ class Study:
 
     @property
     def utilization(self) -> float | None:
-        """What share of the workers' time was training so far; None before the first outcome."""
+        """The share of the workers' time that was training so far; None before the first outcome."""
         return self._tally.utilization(self.workers)
 
     def hear_of_work(self, hear: Callable[[str], None]) -> None:
-        """Have the lines told that a controller has for the user while it works long until its next proposal."""
+        """Pass on the lines of a controller for the user while it works long until its next proposal."""
         self._controller.on_work = hear
 
     def seed_of(self, arch: Architecture) -> int:
@@ -224,7 +224,7 @@ class Study:
         """Up to so many candidates to evaluate; none while the controller waits for running ones.
 
         They are several only as far as the controller would propose the same whatever came of those before them, and it
-        hears of them in their order: one after the other they would be no others.
+        gets their outcomes in their order: one after the other they would be no others.
 
         Raises:
             SearchFinished: There will be no further candidate; `stop_reason` says why.
@@ -361,7 +361,7 @@ class Study:
         return scores(self.objectives, self.reward, evaluated.metrics) if scored else None
 
     def _counted_failures(self) -> int:
-        """Those outcomes that the experiment counts towards search.max_failures."""
+        """The number of outcomes that the experiment counts towards search.max_failures."""
         outcomes = self.outcomes
         counts = self._counts
         return sum(counts[kind] for kind in (*FAILURES, "infeasible") if getattr(outcomes, kind).counts)
@@ -400,7 +400,7 @@ class Study:
         return max(1, self._controller.lookahead(unreported + alone + sum(map(len, self._twins.values()))))
 
     def _place(self, proposal: Proposal, block: Block | None) -> int | None:
-        """The number of a new candidate; None for a known one, whose outcome the controller is told as soon as it may.
+        """The number of a new candidate; None for a known one, whose outcome the controller gets as soon as possible.
 
         Args:
             proposal: Proposal of the controller.
@@ -475,7 +475,7 @@ class Study:
         )
 
     def _tell(self, number: int) -> None:
-        """Let the controller hear what came of a candidate, unless others of its block come first."""
+        """Give the controller the outcome of a candidate, unless others of its block come first."""
         proposal, block = self._running.pop(number), self._blocks.pop(number, None)
         if block is None:
             self._hear(proposal, number)
@@ -530,7 +530,7 @@ class Study:
         if isinstance(record, MemoryRecord):
             self._next = len(record.candidates)
             return
-        saved: Mapping[str, Any] = {"state": self._controller.state_dict()}  # of one that was asked and told nothing
+        saved: Mapping[str, Any] = {"state": self._controller.state_dict()}  # of one without proposals and outcomes
         lines = 0
         if state is not None and state.exists():
             saved = read_json(state, REMEDY, ("state", "running", "twins", "known"))
@@ -555,7 +555,7 @@ class Study:
         self._start_with = [*self._start_with[: self._started_with], *remaining]
 
     def _replay(self, record: DiskRecord, lines: int) -> None:
-        """Ask and tell the controller what it was asked and told after so many lines of the record.
+        """Repeat the proposals and outcomes after so many lines of the record with the controller.
 
         Raises:
             _Differs: It proposes something else, or the lines are not known.

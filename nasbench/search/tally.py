@@ -1,4 +1,4 @@
-"""What came of the candidates so far, kept up to date as they end."""
+"""Counts over the outcomes so far, kept up to date as candidates end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches in experiment trackers: MLflow and Weights & Biases hear of each candidate as one run of theirs."""
+"""Searches in experiment trackers: each candidate is one run of MLflow or Weights & Biases."""
 
 from __future__ import annotations
 

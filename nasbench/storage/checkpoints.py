@@ -26,7 +26,7 @@ DAMAGED = (SafetensorError, KeyError, ValueError)
 
 
 class CandidateKey(Protocol):
-    """What the files of a candidate are known by; a `Trial` is one."""
+    """The key of the files of a candidate; a `Trial` is one."""
 
     @property
     def number(self) -> int:
@@ -34,7 +34,7 @@ class CandidateKey(Protocol):
 
     @property
     def arch(self) -> Architecture:
-        """Its architecture."""
+        """The architecture of the candidate."""
 
     @property
     def epochs(self) -> int | None:
@@ -163,14 +163,14 @@ class Checkpoints:
             if name in names:
                 self._remove(name)
 
-    # ---- the last words of a worker
+    # ---- the traceback of a hanging worker
 
     def hang(self, number: int) -> Path:
         """Where a worker writes at which line a candidate hangs, before it ends itself."""
         return self.folder / f"{number:05d}.hang.txt"
 
     def take_hang(self, number: int) -> str:
-        """What was written there, empty if nothing was; it is removed."""
+        """The text that was written there, empty if nothing was; it is removed."""
         note = self.hang(number)
         try:
             text = note.read_text(encoding="utf-8", errors="replace")
@@ -212,7 +212,7 @@ def _tensors(model: nn.Module) -> Tensors:
 
 
 def _network(trial: CandidateKey) -> str:
-    """What makes two networks the same before they are trained."""
+    """A text that is equal for networks that are the same before they are trained."""
     return json.dumps([list(trial.arch.picks), trial.seed])
 
 
@@ -221,5 +221,5 @@ def _rung(trial: CandidateKey) -> str:
 
 
 def _identity(trial: CandidateKey) -> str:
-    """What makes two trainings the same; a retry with smaller parts of a batch goes on with the state."""
+    """A text that is equal for equal trainings; a retry with smaller parts of a batch goes on with the state."""
     return json.dumps([list(trial.arch.picks), trial.epochs, trial.seed])

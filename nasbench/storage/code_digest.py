@@ -70,7 +70,7 @@ def code_digests(*things: object) -> dict[str, str]:
 
 
 def changes(before: Digests, now: Digests) -> list[str]:
-    """What differs between two results of `code_digests`, one text a module."""
+    """The differences between two results of `code_digests`, one text a module."""
     texts = []
     for name in sorted({*before, *now}):
         if name not in now:
@@ -83,12 +83,12 @@ def changes(before: Digests, now: Digests) -> list[str]:
 
 
 def moved_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between two results of `versions`, in words."""
+    """The differences between two results of `versions`, in words."""
     return [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]
 
 
 def accepts_changed_code(accept: bool | None = None) -> bool:
-    """What was asked for; where nothing was, whether this process or the one that started it accepts changed code."""
+    """The given value; without one, whether this process or the one that started it accepts changed code."""
     return os.environ.get(ACCEPT) == "1" if accept is None else accept
 
 
@@ -121,10 +121,10 @@ def versions(*packages: str, used_by: object = None) -> dict[str, str]:
             names = importlib.metadata.packages_distributions().get(package, [])
             installed |= {name: importlib.metadata.version(name) for name in names}
     try:
-        own = importlib.metadata.version("nasbench-framework")
+        project_version = importlib.metadata.version("nasbench-framework")
     except importlib.metadata.PackageNotFoundError:  # it runs from a folder in which it was not installed
-        own = "not installed"
-    return {**installed, "nasbench": f"{own}+{_source_digest(*packages)[:16]}"}
+        project_version = "not installed"
+    return {**installed, "nasbench": f"{project_version}+{_source_digest(*packages)[:16]}"}
 
 
 @functools.cache
@@ -141,7 +141,7 @@ def _source_digest(*packages: str) -> str:
 
 
 class _Walk:
-    """Over things and over the imports of their modules."""
+    """A walk over things and over the imports of their modules."""
 
     def __init__(self) -> None:
         self.digests: dict[str, str] = {}
@@ -222,7 +222,7 @@ class _Walk:
                 waiting.append(".".join([*around, *filter(None, [module])]))
 
     def _by_value(self, value: Any, around: Ids, numbers: dict[int, int]) -> Any:
-        """What stands for a value in a digest; the same in every process.
+        """The representation of a value in a digest; the same in every process.
 
         Args:
             value: Value to represent.
@@ -286,7 +286,7 @@ def _says_what_a_class_does(name: str, value: Any) -> bool:
 
 
 def _function_parts(function: types.FunctionType) -> list[Any]:
-    """Its code and defaults, and the constants, functions and classes around it that it names.
+    """The code and defaults of a function, and the constants, functions and classes around it that it names.
 
     Lists, dicts and sets around a function are what it writes its results into, rather than what it depends on.
     """

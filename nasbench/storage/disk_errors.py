@@ -1,4 +1,4 @@
-"""What a disk, a folder or a right is lacking, in a sentence."""
+"""The fault of a disk, a folder or a right, in a sentence."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Agreement:
 
     @property
     def sentence(self) -> str:
-        """What follows for a search with the shared weights."""
+        """The consequence for a search with the shared weights."""
         low, high = self.interval
         if not math.isfinite(low):
             return f"All of {len(self.shared)} networks do equally well, which says nothing of their ranks."

@@ -64,7 +64,7 @@ class Supernet(ABC):
         self._members: OrderedDict[tuple[int, ...], Member] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to another process: all but the structures that can be made again."""
+        """The state for another process: all but the structures that can be made again."""
         return self.__dict__ | {"_members": OrderedDict()}
 
     @abstractmethod
@@ -108,7 +108,7 @@ class Supernet(ABC):
 
     @abstractmethod
     def describe(self, folder: Path) -> dict[str, Any]:
-        """What `load_supernet` needs beside the weights, as JSON; files that it needs are written into the folder."""
+        """The description that `load_supernet` needs beside the weights, as JSON; further files go to the folder."""
 
     def member(self, arch: Architecture) -> Member:
         """See `make_member`; the last ones are kept."""

@@ -76,7 +76,7 @@ class Member:
     sources: Mapping[str, Source]
 
     def forward(self, weights: SharedWeights, *inputs: Tensor) -> Any:
-        """What the network gives with its part of the shared tensors, through which gradients reach them.
+        """The outputs of the network with its part of the shared tensors, through which gradients reach them.
 
         Args:
             weights: Shared tensors of the supernet; the network follows them to their device.

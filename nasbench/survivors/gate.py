@@ -20,7 +20,7 @@ SECONDS_EACH, ROUNDS = 0.2, 3
 
 @dataclass(frozen=True)
 class Saving:
-    """What a step saved on the device.
+    """The saving of a step on the device.
 
     Attributes:
         latency: Latency as a multiple of that of the artefact before, with its interval.

@@ -37,7 +37,7 @@ MEASURE_S = 0.6
 Failure = Literal["refused", "diverged", "failed"]
 
 Advise = Callable[[nn.Module, CompiledModel, Workbench], str | None]
-"""Of a network, its artefact and the bench: what was tried, in words; None if there was nothing to try."""
+"""Function of a network, its artefact and the bench: what was tried, in words; None if there was nothing to try."""
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The problem of a model that lies on disk, to train and judge it."""
+"""The problem of a model that lies on disk, to train and evaluate it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nasbench_compression import CompiledModel, Step
 def workbench(
     stored: StoredModel, folder: Path, seed: int, device: Device | None = None, trains_on: str = "cpu"
 ) -> Workbench:
-    """The problem of a stored model, to train and judge it.
+    """The problem of a stored model, to train and evaluate it.
 
     Args:
         stored: Stored model.

@@ -28,7 +28,7 @@ SECONDS = ("training_seconds", "recipe_seconds", "training_cpu_seconds", "recipe
 ABOUT = ("network", "recipe", "picks", "status", "error")
 """Columns of a row beside its metrics and seconds."""
 UNITS = ("_ms", "_us", "_s", "_bytes", "_kb", "_mb", "_pct", "_mj", "_per_s", "_seconds")
-"""What names of metrics end in."""
+"""Units at the end of metrics' names."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,23 @@ class BuiltTable:
 
     def require_space(self, space: DecisionSpace) -> None:
         """Raise UserError if the rows are of another space."""
-        own = self.card["space"]["name"]
-        if space.name != own:
-            raise UserError(f"table {self.path} holds rows of space {own!r}, not of {space.name!r}; search that space.")
-        here = described(space)
-        for stored, requested in zip(self.card["decisions"], here, strict=False):
+        space_name = self.card["space"]["name"]
+        if space.name != space_name:
+            raise UserError(
+                f"table {self.path} holds rows of space {space_name!r}, not of {space.name!r}; search that space."
+            )
+        decisions = described(space)
+        for stored, requested in zip(self.card["decisions"], decisions, strict=False):
             if stored != requested:
                 raise UserError(
                     f"table {self.path} was built with decision {stored['name']} of {', '.join(stored['options'])}, "
                     f"and here it is {requested['name']} of {', '.join(requested['options'])}; write space and recipe "
                     f"as in the experiment of the table's card."
                 )
-        if len(self.card["decisions"]) != len(here):
+        if len(self.card["decisions"]) != len(decisions):
             raise UserError(
                 f"table {self.path} was built with {len(self.card['decisions'])} decisions, and here there are "
-                f"{len(here)}; write space and recipe as in the experiment of the table's card."
+                f"{len(decisions)}; write space and recipe as in the experiment of the table's card."
             )
 
     def require_metric(self, name: str) -> None:

@@ -33,7 +33,7 @@ class PublishedDevice:
     device: str
 
     def costs(self) -> dict[str, Cost]:
-        """What the table says of each cell; UserError if it is not at hand."""
+        """The costs of each cell in the table; UserError if it is not at hand."""
         return _costs(self)
 
 
@@ -42,9 +42,9 @@ def _costs(published: PublishedDevice) -> dict[str, Cost]:
     space = NASBench201()
     archs: tuple[Architecture, ...]
     if published.table == "hw_nasbench":
-        held = hw_nasbench.load_hw_nasbench(published.dataset)
-        archs, latency_ms = held.architectures, held.latency_ms[published.device]
-        energy_mj = held.energy_mj.get(published.device)
+        table = hw_nasbench.load_hw_nasbench(published.dataset)
+        archs, latency_ms = table.architectures, table.latency_ms[published.device]
+        energy_mj = table.energy_mj.get(published.device)
     else:
         archs, latency_ms, energy_mj = latencies.latency_cells(), latencies.device_latencies(published.device), None
     measured_rows = np.flatnonzero(~np.isnan(latency_ms)).tolist()

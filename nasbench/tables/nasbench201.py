@@ -114,7 +114,7 @@ BEST = {"cifar10": (6111, 94.373333), "cifar100": (9930, 73.513333), "imagenet16
 
 
 def check(path: Path) -> list[str]:
-    """What is wrong with a file of the table, one sentence each: its content, and the facts that must hold."""
+    """The faults of a file of the table, one sentence each: its content, and the facts that must hold."""
     try:
         if path.name == Path(EXACT_FILE).name:
             _content(path, EXACT_FILE)

@@ -1,4 +1,4 @@
-"""What an evaluation on NAS-Bench-201 gives and costs, for `simulate`."""
+"""Answers and costs of evaluations on NAS-Bench-201, for `simulate`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TableOracle:
         return self.scores[row]
 
     def seconds(self, row: int, epochs: int | None) -> float:
-        """What it costs. Raises UserError for another fidelity than `self.epochs`."""
+        """The seconds that it costs. Raises UserError for another fidelity than `self.epochs`."""
         self._require(epochs)
         return self.costs[row]
 

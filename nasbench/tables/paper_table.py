@@ -57,7 +57,7 @@ class Published(Strict):
 
 
 class TableColumn(Strict):
-    """What one column measures.
+    """One column of the table.
 
     Attributes:
         name: Name of the column with its unit, such as "cifar10_test_acc_pct".

@@ -217,7 +217,7 @@ class OneShot(Strict):
 
 
 class Regime(Strict):
-    """What a joint search is asked for.
+    """The limits of a joint search.
 
     Attributes:
         recipes: Words, of which the notation of a recipe holds one if its artefacts count; all count without any.
@@ -256,7 +256,7 @@ class JointReplay(Strict):
     text: str
 
     def why_unavailable(self) -> str | None:
-        """That there is no such table, if there is none."""
+        """The reason that there is no such table; None if there is one."""
         if user_path(self.file).exists():
             return None
         return f"there is no table {self.file}; build it with nasbench build-table, or begin in the folder where it is."

@@ -1,4 +1,4 @@
-"""What came of measuring a table of a paper again."""
+"""The results of measuring a table of a paper again."""
 
 from __future__ import annotations
 

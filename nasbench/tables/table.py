@@ -83,7 +83,7 @@ class Table:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What was measured."""
+        """The columns that were measured."""
         return tuple(self._accuracy)
 
     @cached_property

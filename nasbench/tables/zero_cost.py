@@ -70,7 +70,7 @@ def load_published_proxies(dataset: str) -> PublishedProxies:
 def published_features(
     dataset: str, names: Sequence[str], space: SearchSpace
 ) -> Callable[[Sequence[Architecture]], npt.NDArray[np.float64]]:
-    """What gives the published scores of n cells as ranks from 0 to 1: (n, proxies).
+    """A function that gives the published scores of n cells as ranks from 0 to 1: (n, proxies).
 
     A cell that was not scored has those of one that builds the same network; without such a one, zeros: nothing of it
     reaches the output.
@@ -82,11 +82,11 @@ def published_features(
     """
     from scipy.stats import rankdata  # a listing of tables does without
 
-    held = load_published_proxies("cifar10" if dataset == "cifar100" else dataset)
+    published = load_published_proxies("cifar10" if dataset == "cifar100" else dataset)
     for name in names:
-        one_of("published zero-cost proxy", name, held.scores)
-    ranks = np.stack([rankdata(held.scores[name]) / len(held.architectures) for name in names], axis=1)
-    by_cell = {space.canonical(arch): row for arch, row in zip(held.architectures, ranks, strict=True)}
+        one_of("published zero-cost proxy", name, published.scores)
+    ranks = np.stack([rankdata(published.scores[name]) / len(published.architectures) for name in names], axis=1)
+    by_cell = {space.canonical(arch): row for arch, row in zip(published.architectures, ranks, strict=True)}
     nothing = np.zeros(len(names))
 
     def features(archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:

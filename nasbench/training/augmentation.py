@@ -190,9 +190,9 @@ def _mixed(
     order = torch.randperm(len(images), generator=generator).to(images.device)
     if key == "mixup":
         return Batch(mixup(images, order, share), targets, targets[order], share)
-    mixed_images, other, share = cutmix(images, order, share, generator)
+    mixed_images, is_other, share = cutmix(images, order, share, generator)
     if targets.ndim == MASKS:
-        return Batch(mixed_images, torch.where(other, targets[order], targets))
+        return Batch(mixed_images, torch.where(is_other, targets[order], targets))
     return Batch(mixed_images, targets, targets[order], share)
 
 

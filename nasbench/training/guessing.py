@@ -1,4 +1,4 @@
-"""What an accuracy is worth that guessing may reach."""
+"""The accuracy that guessing may reach."""
 
 from __future__ import annotations
 

@@ -43,5 +43,5 @@ def cutmix(images: Tensor, order: Tensor, share: float, generator: torch.Generat
         first = int(torch.randint(length, (), generator=generator)) - side // 2
         place = torch.arange(length, device=images.device)
         inside.append((place >= first) & (place < first + side))
-    other = inside[0][:, None] & inside[1][None, :]
-    return torch.where(other, images[order], images), other, 1 - float(other.float().mean())
+    is_other = inside[0][:, None] & inside[1][None, :]
+    return torch.where(is_other, images[order], images), is_other, 1 - float(is_other.float().mean())

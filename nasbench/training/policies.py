@@ -20,7 +20,7 @@ OPERATIONS = ("identity", *GEOMETRIC, *FACTORS, "posterize", "solarize", "auto_c
 
 @dataclass(frozen=True)
 class Ranges:
-    """What the largest magnitude means.
+    """The meaning of the largest magnitude.
 
     Attributes:
         shear: Tangent of the angle.
@@ -58,7 +58,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Fill:
-    """What comes from outside of an image.
+    """The values of pixels that come from outside of an image.
 
     Attributes:
         pixel: (c,) values from 0 to 1.
@@ -147,7 +147,7 @@ def moved_masks(masks: Tensor, matrices: Tensor, label: int) -> Tensor:
 
 
 def _grid(matrices: Tensor, size: torch.Size) -> Tensor:
-    """What grid_sample takes, which counts from -1 to 1 across an image."""
+    """The grid of grid_sample, which counts from -1 to 1 across an image."""
     half = torch.tensor([size[1] / 2, size[0] / 2], device=matrices.device)
     scaled = torch.cat([matrices[:, :, :2] * half / half[:, None], matrices[:, :, 2:] / half[:, None]], 2)
     return functional.affine_grid(scaled, [len(matrices), 1, *size], align_corners=False)
@@ -203,7 +203,7 @@ _BLANDEST: dict[str, Callable[[Tensor], Tensor]] = {
     "contrast": lambda images: _grey(images).mean((2, 3), keepdim=True).expand_as(images),
     "sharpness": _smooth,
 }
-"""What a factor of 0 makes of images."""
+"""Images that a factor of 0 gives."""
 
 
 def equalized(images: Tensor) -> Tensor:

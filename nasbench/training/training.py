@@ -232,7 +232,7 @@ class Training:
         return float(self._optimizer.param_groups[0]["lr"])
 
     def updates(self, gradients: Mapping[nn.Parameter, torch.Tensor]) -> dict[nn.Parameter, torch.Tensor]:
-        """What SGD would subtract from each parameter next, per unit of the learning rate; nothing is changed.
+        """The step of SGD for each parameter, per unit of the learning rate; nothing is changed.
 
         Args:
             gradients: Gradients of parameters of the model, before they are clipped.
@@ -366,7 +366,7 @@ def _moved(inputs: Inputs, device: torch.device) -> Inputs:
 
 
 def _in_float32(outputs: Any) -> Any:
-    """What a network gave under autocast, so that losses are computed in float32."""
+    """The outputs of a network under autocast as float32, in which losses are computed."""
     return tree_map_only(torch.Tensor, lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, outputs)
 
 

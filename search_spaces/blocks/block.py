@@ -1,4 +1,4 @@
-"""What a block module of the zoo is."""
+"""A block module of the zoo."""
 
 from __future__ import annotations
 

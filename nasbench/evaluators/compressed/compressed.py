@@ -54,7 +54,7 @@ ENOUGH = 8  # earlier candidates, with which a stage may compare
 WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
 SPENT = "spent.json"  # beside a network after first steps: what they took
 SECONDS = ("training_cpu_seconds", "recipe_seconds", "recipe_cpu_seconds")
-"""What an evaluation took, beside training_seconds; on a busy machine seconds of the processor say more."""
+"""Costs of an evaluation beside training_seconds; on a busy machine seconds of the processor say more."""
 
 Networks = Mapping[str, Mapping[str, float]]
 
@@ -84,7 +84,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Shared:
-    """What candidates of a search over recipes have in common on disk.
+    """Files and identity that candidates of a search over recipes share.
 
     Attributes:
         folder: Folder of networks after first steps.
@@ -142,7 +142,7 @@ class Compressed(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the artefact, and what the stages find."""
+        """The metrics of the artefact, and those of the stages."""
         return (*self.training.problem.metrics, *LATENCY, "size_bytes", "macs", "params", *self._stage_metrics)
 
     @property
@@ -167,7 +167,7 @@ class Compressed(Evaluator):
 
     @property
     def _stage_metrics(self) -> tuple[str, ...]:
-        """What the stages find of a candidate."""
+        """The metrics that the stages add to a candidate."""
         return (self._trained, "proxy_score", self._short, "latency_predicted_ms", *SECONDS)
 
     def __call__(self, candidate: Candidate) -> Metrics:
@@ -274,7 +274,7 @@ class Compressed(Evaluator):
         return last, model, steps
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
-        """What the stages found of the candidates so far; nothing where no stage asks."""
+        """The metrics of the stages for the candidates so far; nothing where no stage asks."""
         if not (self.early.predict or self._compares):
             return ()
         staged = ("latency_ms", "proxy_score", self._short, self._trained)
@@ -396,9 +396,9 @@ class Compressed(Evaluator):
             return candidate.report(epoch, metrics)
 
         # The network alone: its weights are of no recipe.
-        own = dataclasses.replace(candidate.trial, arch=network, history=())
+        network_trial = dataclasses.replace(candidate.trial, arch=network, history=())
         report: Report = on_epoch
-        metrics = dict(self.training(Candidate(own, self.network_space, self.task, report)))
+        metrics = dict(self.training(Candidate(network_trial, self.network_space, self.task, report)))
         if cut is not None:
             raise cut
         metrics[self._trained] = metrics.pop(self._quality)
@@ -420,7 +420,7 @@ class Compressed(Evaluator):
             raise InfeasibleError(f"{where}: {broken}", known_metrics, ending, violation(self.objectives, metrics))
 
     def _networks(self, trial: Trial) -> dict[str, dict[str, float]]:
-        """What is known of each network that came before, whatever its recipes, by its notation."""
+        """The metrics of each network that came before, whatever its recipes, by its notation."""
         networks: dict[str, dict[str, float]] = {}
         for text, metrics in trial.history:
             network = self.network_space.format(self.joint.halves(self.joint.parse(text))[0])

@@ -29,7 +29,7 @@ ProxyName = Literal[
     "az_progressivity",
     "az_trainability",
 ]
-"""Of `nasbench.evaluators.proxies`."""
+"""Name of a proxy of `nasbench.evaluators.proxies`."""
 
 
 class JointConfig(Strict):

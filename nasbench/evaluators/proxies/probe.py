@@ -31,7 +31,7 @@ Loss = Callable[[Any, Tensor], Tensor | None]
 
 @dataclass(frozen=True)
 class HalfPass:
-    """What a forward pass of one half of the images, and its backward passes, gave.
+    """The results of a forward pass of one half of the images, and of its backward passes.
 
     Attributes:
         patterns: (n, units) whether a unit is above zero, for each activation module that ran.
@@ -98,7 +98,7 @@ class Probe:
         return value
 
     def timed(self, call: Callable[[Probe], float]) -> tuple[float, float]:
-        """What a proxy says, and the seconds that it takes by itself: with all passes that it reads."""
+        """The score of a proxy, and the seconds that it takes by itself: with all passes that it reads."""
         earlier_passes, began = set(self._shared), time.perf_counter()
         self.read.clear()
         value = call(self)

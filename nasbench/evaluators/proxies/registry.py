@@ -28,7 +28,7 @@ UNDEFINED = -1e12
 
 
 def scores(names: Sequence[str], probe: Probe) -> dict[str, float]:
-    """What each proxy says of the network; the proxies share their passes.
+    """The score of the network by each proxy; the proxies share their passes.
 
     Raises:
         UserError: There is no such proxy, or it cannot look at this network.

@@ -22,7 +22,7 @@ LEAST = 8  # measurements; those that a cross-validation of ten leaves
 
 @dataclass(frozen=True)
 class Networks:
-    """What is known of n networks before they are measured.
+    """Descriptions of n networks before they are measured.
 
     Attributes:
         work: (n, len(WORK)) work of the networks, see `nasbench.costs.work`.

@@ -74,7 +74,7 @@ class HeldOut:
         return deviations
 
     def scale(self) -> float:
-        """What deviations have to be multiplied by for 95 % of networks to lie inside of their intervals.
+        """The factor of the deviations by which 95 % of networks lie inside of their intervals.
 
         The quantile of the absolute residuals in units of the deviation, as in conformal prediction (Lei et al. 2018,
         Distribution-free predictive inference for regression), with its correction for few networks.

@@ -17,7 +17,7 @@ TUNE = ("ray.tune.execution.tune_controller", "ray.tune.tune")  # both tell of t
 
 @dataclass
 class Deaths:
-    """What is known of workers that ended: the traceback of a hanging one on disk, and the exceptions of Ray.
+    """The known causes of workers' ends: the traceback of a hanging one on disk, and the exceptions of Ray.
 
     Attributes:
         checkpoints: Checkpoints of the run; a hanging worker leaves a note there.
@@ -52,7 +52,7 @@ class Deaths:
                 log.propagate = propagate
 
     def explain(self, trial_id: str, number: int, seconds: float) -> Evaluated:
-        """What came of a candidate whose worker ended: timed out, out of memory, or crashed."""
+        """The outcome of a candidate whose worker ended: timed out, out of memory, or crashed."""
         where = _where(self.checkpoints.take_hang(number))
         exception = self.exceptions.pop(trial_id.rpartition("_")[2], None)
         if where is not None:

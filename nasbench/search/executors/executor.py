@@ -53,4 +53,4 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, study: Study, evaluator: Evaluator, on_result: OnResult) -> None:
-        """Evaluate until the study is finished; `on_result` hears of each candidate."""
+        """Evaluate until the study is finished; `on_result` is called with each candidate."""

@@ -90,7 +90,7 @@ class RayPool(Executor):
 
 
 class BlockWorker:
-    """What an actor of the pool is.
+    """An actor of the pool.
 
     Args:
         worker: Evaluating side of the search, which travels to the actor.

@@ -56,7 +56,7 @@ class PastTrial:
 
 
 def remember(scheduler: Any, config: SchedulerConfig | None, study: Study) -> None:
-    """Let a new scheduler hear the curves of candidates that finished in an earlier process.
+    """Give a new scheduler the curves of candidates that finished in an earlier process.
 
     Hyperband begins anew instead, for its brackets hold candidates that are paused. So do rules whose first score is
     not made of the metric of the curve, for it holds nothing else.

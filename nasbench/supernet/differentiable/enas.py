@@ -85,7 +85,7 @@ class ENAS(Method):
 
     def strengths(self) -> Strengths:
         """How often each operation is drawn."""
-        rng = np.random.default_rng(0)  # what is only told leaves the search as it was
+        rng = np.random.default_rng(0)  # what is only reported leaves the search as it was
         counts = {edge.name: np.zeros(len(edge.operations)) for edge in self.edges}
         for _ in range(SHOWN):
             for name, operation in self.space.operations_of(draw(self.policy, self.space, rng)).items():

@@ -17,7 +17,7 @@ from search_spaces.edges import Strengths
 
 @dataclass(frozen=True)
 class Step:
-    """What a method may look at before the weights take a step.
+    """The values that a method may read before the weights take a step.
 
     Attributes:
         train_loss: Loss of the examples of that step, with the mixture that the method gives now; a scalar with a
@@ -57,7 +57,7 @@ class Method(ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     epochs: ClassVar[int] = 50
-    """Of the paper's search."""
+    """Number of epochs of the paper's search."""
     multi_objective: ClassVar[bool] = True
     """As a controller it takes several scores, for it learns from none."""
     multi_fidelity: ClassVar[bool] = False
@@ -116,7 +116,7 @@ class Method(ABC):
         return list(self.alphas)
 
     def state(self) -> dict[str, Any]:
-        """What `weights` and `derive` depend on beside the parameters, as JSON values."""
+        """The state of `weights` and `derive` beside the parameters, as JSON values."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # most keep nothing beside their parameters

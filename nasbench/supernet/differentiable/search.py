@@ -58,7 +58,7 @@ class SearchEpoch:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchEpoch:
-        """What `dataclasses.asdict` gave, through JSON."""
+        """The epoch that `dataclasses.asdict` gave, through JSON."""
         return cls(**{**data, "picks": tuple(data["picks"])})
 
 
@@ -90,8 +90,8 @@ def require_examples(problem: Problem | None, method: str) -> Supervised:
 def check_search(space: SearchSpace, problem: Problem | None, method: str, options: Mapping[str, Any]) -> None:
     """Raise UserError where `DifferentiableSearch` would, unless it is that the network cannot be built."""
     kind = method_class(method)
-    settings, own = divided(kind, options)
-    kind(require_edges(space, method), seed=0, **own)
+    settings, method_options = divided(kind, options)
+    kind(require_edges(space, method), seed=0, **method_options)
     train = require_examples(problem, method).data.train
     count = min(len(train), settings.train_examples or len(train))
     if count // 2 < settings.batch_size:
@@ -141,9 +141,9 @@ class DifferentiableSearch:
     ) -> None:
         check_search(space, problem, method, options)
         kind = method_class(method)
-        self.settings, own = divided(kind, options)
+        self.settings, method_options = divided(kind, options)
         self.space = require_edges(space, method)
-        self.method: Method = kind(self.space, seed=seed, **own)
+        self.method: Method = kind(self.space, seed=seed, **method_options)
         self.problem = require_examples(problem, method)
         self.epochs = self.settings.epochs or type(self.method).epochs
         self.history: list[SearchEpoch] = []
@@ -155,7 +155,7 @@ class DifferentiableSearch:
                 "edges": [[edge.name, list(edge.operations)] for edge in self.space.edges()],
                 "kept": {key: value for key, value in vars(space).items() if isinstance(value, str | int | float)},
                 "method": method,
-                "options": own,
+                "options": method_options,
                 "settings": asdict(self.settings) | {"epochs": self.epochs},
                 "seed": seed,
                 "data": self.problem.digest,
@@ -220,7 +220,7 @@ class DifferentiableSearch:
 
     @property
     def architecture(self) -> Architecture:
-        """What the method derived after the last finished epoch."""
+        """The architecture that the method derived after the last finished epoch."""
         if not self.history:
             raise UserError("no epoch of this search is done; call run_epoch() or run() first.")
         return self.space.architecture(self.history[-1].picks)
@@ -286,12 +286,12 @@ class DifferentiableSearch:
     def _move_parameters(self, batch: Batch) -> None:
         size = self.settings.batch_size
         inputs, targets = self._held.take(self._order[self._batch * size : (self._batch + 1) * size])
-        held = Batch(_moved(inputs, self._device), targets.to(self._device))
+        held_back = Batch(_moved(inputs, self._device), targets.to(self._device))
         self._batch += 1
         step = Step(
             train_loss=lambda: self._loss(batch),
-            val_loss=lambda: self._loss(held),
-            val_quality=lambda: self._quality_of(held),
+            val_loss=lambda: self._loss(held_back),
+            val_quality=lambda: self._quality_of(held_back),
             parameters=list(self._network.parameters()),
             rate=self._training.rate,
             updates=self._training.updates,

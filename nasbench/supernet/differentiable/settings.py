@@ -70,9 +70,9 @@ def divided(kind: type[Method], options: Mapping[str, Any]) -> tuple[SearchSetti
         UserError: An option is of neither, or a setting has a bad value.
     """
     common = {field.name for field in fields(SearchSettings)}
-    own = {name for name in inspect.signature(kind).parameters if name not in ("space", "seed")}
+    method_names = {name for name in inspect.signature(kind).parameters if name not in ("space", "seed")}
     for name in options:
-        if name not in common | own:
-            raise unknown("option", name, common | own, where=f"of controller {kind.name!r}")
+        if name not in common | method_names:
+            raise unknown("option", name, common | method_names, where=f"of controller {kind.name!r}")
     settings = SearchSettings(**{name: value for name, value in options.items() if name in common})
     return settings, {name: value for name, value in options.items() if name not in common}
