@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,19 +89,30 @@ def _analysis(model: nn.Module, *example_inputs: Tensor) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
         from fvcore.nn import FlopCountAnalysis
+        from fvcore.nn.jit_analysis import Statistics
 
     class OfTheWhole(FlopCountAnalysis):  # type: ignore[misc]  # fvcore has no types
-        """Counts for the network, and not for each of its modules again, which takes as long as running it."""
+        """Counts for the network, and not for each of its modules: hooks on all of them take longer than running it."""
 
-        def _get_all_ancestors(self, module_name: str) -> set[str]:
-            return {""}
+        def _analyze(self) -> Any:
+            if self._stats is None:
+                graph, _ = torch.jit._get_trace_graph(self._model, self._inputs)
+                counts, uncounted = Counter[str](), Counter[str]()
+                for node in graph.nodes():
+                    kind = node.kind() + (f".{node.pyname()}" if node.kind() == "prim::PythonOp" else "")
+                    if kind in self._op_handles:
+                        count = self._op_handles[kind](list(node.inputs()), list(node.outputs()))
+                        counts += count if isinstance(count, Counter) else Counter({kind.partition("::")[2]: count})
+                    elif not self._should_ignore_node(node):
+                        uncounted[kind] += 1
+                self._stats = Statistics({"": counts}, {"": uncounted}, set())
+            return self._stats
 
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     network = _Tensors(model)
     with inference(network), no_fast_path(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         analysis = OfTheWhole(network, tuple(tensor[:1] for tensor in example_inputs))
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis.set_op_handle(**_HANDLERS)
         analysis.by_operator()  # runs it, here where the mode of the network is set
     return analysis
