@@ -91,12 +91,16 @@ def _analysis(model: nn.Module, *example_inputs: Tensor) -> Any:
         from fvcore.nn import FlopCountAnalysis
         from fvcore.nn.jit_analysis import Statistics
 
+    jit: Any = torch.jit  # which does not say that it has what fvcore calls of it
+
     class OfTheWhole(FlopCountAnalysis):  # type: ignore[misc]  # fvcore has no types
         """Counts for the network, and not for each of its modules: hooks on all of them take longer than running it."""
 
+        _stats: Any
+
         def _analyze(self) -> Any:
             if self._stats is None:
-                graph, _ = torch.jit._get_trace_graph(self._model, self._inputs)
+                graph, _ = jit._get_trace_graph(self._model, self._inputs)
                 counts, uncounted = Counter[str](), Counter[str]()
                 for node in graph.nodes():
                     kind = node.kind() + (f".{node.pyname()}" if node.kind() == "prim::PythonOp" else "")
