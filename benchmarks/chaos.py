@@ -85,8 +85,8 @@ class Chaos:
     @property
     def sound(self) -> bool:
         """Whether nothing was lost, repeated or changed."""
-        wrong = self.missing or self.running or self.twice or self.different
-        return self.report and not wrong and self.done == self.candidates
+        broken = self.missing or self.running or self.twice or self.different
+        return self.report and not broken and self.done == self.candidates
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, and `sound`."""
@@ -123,19 +123,19 @@ def chaos(
     if folder.exists():
         raise UserError(f"{folder} is there already; give a new folder with --run.")
     folder.mkdir(parents=True)
-    words = [str(experiment), *(word for text in overrides for word in ("-o", text))]
-    words += ["-o", f"search.candidates={candidates}"]
+    arguments = [str(experiment), *(word for text in overrides for word in ("-o", text))]
+    arguments += ["-o", f"search.candidates={candidates}"]
     on_event("undisturbed run with one worker")
     started = time.monotonic()
-    calm = _Driver(folder / "calm", [*words, "-o", "executor={name: inline}"])
+    calm = _Driver(folder / "calm", [*arguments, "-o", "executor={name: inline}"])
     calm.start()
     calm.wait()
     calm_seconds = time.monotonic() - started
     rng = random.Random(seed)
-    alone = load_experiment(experiment, overrides).evaluator is not None
-    planned = _plan(rng, candidates, faults, ("driver",) if alone else KINDS)
-    disturbed = _killed if alone else _disturbed
-    rough = disturbed(folder / "rough", words, planned, rng, on_event)
+    without_cluster = load_experiment(experiment, overrides).evaluator is not None
+    planned = _plan(rng, candidates, faults, ("driver",) if without_cluster else KINDS)
+    disturbed = _killed if without_cluster else _disturbed
+    rough = disturbed(folder / "rough", arguments, planned, rng, on_event)
     return _compare(folder, planned, candidates, rough, calm_seconds)
 
 
@@ -147,12 +147,12 @@ def _plan(rng: random.Random, candidates: int, faults: int, of: Sequence[str]) -
 
 
 def _killed(
-    run: Path, words: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
+    run: Path, arguments: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
 ) -> float:
     """The run in one process, which is killed at each fault; its seconds."""
     on_event("disturbed run in one process")
     started = time.monotonic()
-    driver = _Driver(run, [*words, "-o", "executor={name: inline}"])
+    driver = _Driver(run, [*arguments, "-o", "executor={name: inline}"])
     driver.start()
     for fault in planned:
         driver.wait_for(lambda after=fault.after: _count(run) >= after)  # type: ignore[misc]
@@ -165,7 +165,7 @@ def _killed(
 
 
 def _disturbed(
-    run: Path, words: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
+    run: Path, arguments: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
 ) -> float:
     """The run with the faults; its seconds."""
     import ray
@@ -176,7 +176,7 @@ def _disturbed(
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         started = time.monotonic()
-        driver = _Driver(run, [*words, "-o", f"ray.address={cluster.address}"])
+        driver = _Driver(run, [*arguments, "-o", f"ray.address={cluster.address}"])
         driver.start()
         for fault in planned:
             driver.wait_for(lambda after=fault.after: len(outcomes(run)) >= after)  # type: ignore[misc]
@@ -202,17 +202,17 @@ def _disturbed(
 class _Driver:
     """The process of a search: started, killed, resumed."""
 
-    def __init__(self, run: Path, words: Sequence[str]) -> None:
-        self.run, self.words = run, words
+    def __init__(self, run: Path, arguments: Sequence[str]) -> None:
+        self.run, self.arguments = run, arguments
         self.log = run.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the search, or go on with it."""
         begun = (self.run / "config.yaml").exists()
-        words = ["resume", str(self.run)] if begun else ["search", *self.words, "--run", str(self.run)]
+        command_words = ["resume", str(self.run)] if begun else ["search", *self.arguments, "--run", str(self.run)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*COMMAND, *words], stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen([*COMMAND, *command_words], stdout=log, stderr=log, start_new_session=True)
 
     def kill(self) -> None:
         """SIGKILL: no handler runs."""
@@ -234,9 +234,9 @@ class _Driver:
         if self.process.wait():
             self._fail(f"ended with exit code {self.process.returncode}")
 
-    def _fail(self, how: str) -> None:
+    def _fail(self, ending: str) -> None:
         last = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-        raise UserError(f"the search in {self.run} {how}: {' | '.join(last)}")
+        raise UserError(f"the search in {self.run} {ending}: {' | '.join(last)}")
 
 
 def outcomes(run: Path) -> list[int]:

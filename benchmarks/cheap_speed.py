@@ -115,20 +115,20 @@ def cells(
 
 def measure(cell: Cell) -> Measured:
     """Run a cell in a process of its own, and open what it left in another one."""
-    with tempfile.TemporaryDirectory(prefix="nasbench-engine-") as place:
-        measured = _elsewhere(RUN[cell.way], cell, place)
+    with tempfile.TemporaryDirectory(prefix="nasbench-engine-") as work_folder:
+        measured = _elsewhere(RUN[cell.way], cell, work_folder)
         if cell.way not in ("inline", "ray"):
             return Measured(cell, **measured)
-        opened = _elsewhere(_open, cell, place)
-        files = [Path(place) / "run" / name for name in ("record.jsonl", "study.journal", "controller.json")]
+        opened = _elsewhere(_open, cell, work_folder)
+        files = [Path(work_folder) / "run" / name for name in ("record.jsonl", "study.journal", "controller.json")]
         size = sum(file.stat().st_size for file in files if file.exists())
         return Measured(cell, **measured, **opened, disk_mb=size / 1e6)
 
 
-def _elsewhere(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, place: str) -> dict[str, Any]:
+def _elsewhere(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, work_folder: str) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(work, cell, place, sender))
+    process = context.Process(target=_child, args=(work, cell, work_folder, sender))
     process.start()
     sender.close()
     try:
@@ -140,9 +140,9 @@ def _elsewhere(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, place: s
     return result
 
 
-def _child(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, place: str, sender: Any) -> None:
+def _child(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, work_folder: str, sender: Any) -> None:
     with contextlib.redirect_stdout(sys.stderr):
-        result = work(cell, place)
+        result = work(cell, work_folder)
     sender.send(result)
 
 
@@ -188,7 +188,7 @@ class Moments:
         }
 
 
-def _prepared(cell: Cell, place: str) -> Any:
+def _prepared(cell: Cell, work_folder: str) -> Any:
     from benchmarks.constant import Constant
     from nasbench.experiment.build import Brought, prepare
     from nasbench.experiment.loading import parse_experiment
@@ -197,7 +197,7 @@ def _prepared(cell: Cell, place: str) -> Any:
     from search_spaces import get_space
 
     options = dict(SPACES[cell.space])
-    several = cell.controller == "nsga2"
+    multi_objective = cell.controller == "nsga2"
     experiment = parse_experiment(
         {
             "name": "constant",
@@ -205,7 +205,7 @@ def _prepared(cell: Cell, place: str) -> Any:
             "evaluator": {"name": "benchmarks.constant:Constant"},
             "controller": {"name": cell.controller},
             "objectives": {"score": "max", "cost": "min"},
-            "reward": {"name": "pareto" if several else "scalar"},
+            "reward": {"name": "pareto" if multi_objective else "scalar"},
             # A small space has fewer networks than the table asks for.
             "search": {"candidates": cell.candidates, "repeats": "evaluated"},
             "executor": {"name": "ray", "workers": cell.workers} if cell.way == "ray" else {"name": "inline"},
@@ -214,12 +214,12 @@ def _prepared(cell: Cell, place: str) -> Any:
         }
     )
     evaluator = Constant(get_space(**options))
-    prepared, folder = prepare(experiment, Brought(evaluate=evaluator)), RunFolder(Path(place) / "run")
+    prepared, folder = prepare(experiment, Brought(evaluate=evaluator)), RunFolder(Path(work_folder) / "run")
     start_run(folder, experiment, Path.cwd(), "benchmark")
     return prepared, folder, evaluator
 
 
-def _engine(cell: Cell, place: str) -> dict[str, Any]:
+def _engine(cell: Cell, work_folder: str) -> dict[str, Any]:
     from nasbench.experiment.run import search_run
     from nasbench.search.callbacks import Callback
 
@@ -230,13 +230,13 @@ def _engine(cell: Cell, place: str) -> dict[str, Any]:
             if not moments.outcome():
                 study.stop("the time of this cell is over")
 
-    prepared, folder, evaluator = _prepared(cell, place)
+    prepared, folder, evaluator = _prepared(cell, work_folder)
     search_run(prepared, folder, prepared.study(folder, evaluator), evaluator, Watch(), handle_signals=False)
     return moments.measured()
 
 
-def _open(cell: Cell, place: str) -> dict[str, Any]:
-    prepared, folder, evaluator = _prepared(cell, place)
+def _open(cell: Cell, work_folder: str) -> dict[str, Any]:
+    prepared, folder, evaluator = _prepared(cell, work_folder)
     began, spent = time.monotonic(), time.process_time()
     study = prepared.study(folder, evaluator)
     seconds, spent = time.monotonic() - began, time.process_time() - spent
@@ -245,7 +245,7 @@ def _open(cell: Cell, place: str) -> dict[str, Any]:
     return {"open_s": seconds, "open_cpu_s": spent, "open_mib": _peak_mib()}
 
 
-def _optuna(cell: Cell, place: str) -> dict[str, Any]:
+def _optuna(cell: Cell, work_folder: str) -> dict[str, Any]:
     import optuna
 
     from benchmarks.constant import cost, score
@@ -255,7 +255,7 @@ def _optuna(cell: Cell, place: str) -> dict[str, Any]:
     space = get_space(**SPACES[cell.space])
     moments = Moments(cell)
     if cell.way == "optuna_journal":
-        backend = optuna.storages.journal.JournalFileBackend(str(Path(place) / "optuna.journal"))
+        backend = optuna.storages.journal.JournalFileBackend(str(Path(work_folder) / "optuna.journal"))
         storage: Any = optuna.storages.JournalStorage(backend)
     else:
         storage = optuna.storages.InMemoryStorage()
@@ -277,7 +277,7 @@ def _optuna(cell: Cell, place: str) -> dict[str, Any]:
     return moments.measured()
 
 
-def _ray_tune(cell: Cell, place: str) -> dict[str, Any]:
+def _ray_tune(cell: Cell, work_folder: str) -> dict[str, Any]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cell.workers)
@@ -291,7 +291,7 @@ def _ray_tune(cell: Cell, place: str) -> dict[str, Any]:
     moments = Moments(cell)
 
     class Watch(tune.Callback):
-        def on_trial_complete(self, *words: Any, **names: Any) -> None:
+        def on_trial_complete(self, *arguments: Any, **names: Any) -> None:
             moments.outcome()
 
     ray.init(address="local", num_cpus=cell.workers, include_dashboard=False, log_to_driver=False)
@@ -300,7 +300,7 @@ def _ray_tune(cell: Cell, place: str) -> dict[str, Any]:
         tune.with_resources(_tuned, {"cpu": 1}),
         param_space=options,
         tune_config=tune.TuneConfig(num_samples=cell.candidates, reuse_actors=True, time_budget_s=60 * cell.minutes),
-        run_config=tune.RunConfig(storage_path=place, verbose=0, callbacks=[Watch()]),
+        run_config=tune.RunConfig(storage_path=work_folder, verbose=0, callbacks=[Watch()]),
     ).fit()
     ray.shutdown()
     return moments.measured()

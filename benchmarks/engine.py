@@ -142,12 +142,12 @@ def _cheap(table_cells: Sequence[Cell], json: bool) -> None:
     for cell in table_cells:
         row = measure(cell)
         rows.append(row)
-        words = (cell.way, cell.space, cell.controller, f"{row.done:,}")
+        labels = (cell.way, cell.space, cell.controller, f"{row.done:,}")
         speeds = (row.per_s, row.first_per_s, row.last_per_s, row.per_cpu_s, row.last_to_first)
         numbers = (*speeds, row.peak_mib, row.open_s, row.open_cpu_s, row.disk_mb)
         texts = ["" if number is None else f"{number:,.3g}" if number < 100 else f"{number:,.0f}" for number in numbers]
-        tell(" ".join((*words, *(text or "-" for text in texts))))
-        table.add_row(*words, *texts)
+        tell(" ".join((*labels, *(text or "-" for text in texts))))
+        table.add_row(*labels, *texts)
     show({"cells": [row.to_json() for row in rows]}, table, as_json=json)
 
 

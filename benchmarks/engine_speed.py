@@ -117,12 +117,12 @@ def engine_speed(
     for number in range(rounds):
         passes: list[Pass] = []
         for way in list(WAYS) if number % 2 == 0 else reversed(WAYS):
-            done = WAYS[way](work, folder / f"{number}-{way}")
-            _check(work, done)
-            passes.append(done)
+            way_pass = WAYS[way](work, folder / f"{number}-{way}")
+            _check(work, way_pass)
+            passes.append(way_pass)
             on_event(
-                f"round {number + 1} of {rounds}, {way}: {done.wall_s:.1f} s, {done.utilization_pct:.1f} % of them "
-                f"training, after {done.startup_s:.1f} s to start"
+                f"round {number + 1} of {rounds}, {way}: {way_pass.wall_s:.1f} s, "
+                f"{way_pass.utilization_pct:.1f} % of them training, after {way_pass.startup_s:.1f} s to start"
             )
         measured.append(tuple(passes))
     return EngineSpeed(candidates, workers, tuple(measured))
@@ -168,10 +168,10 @@ def plan(prepared: Prepared) -> Sequence[Trial]:
     """
     experiment = prepared.experiment
     trials: list[Trial] = []
-    with tempfile.TemporaryDirectory(prefix="nasbench-plan-") as place:
-        folder = RunFolder(Path(place))
-        here = dataclasses.replace(prepared, experiment=experiment.model_copy(update={"storage": None}))
-        study = here.study(folder, here.evaluator(folder, None))
+    with tempfile.TemporaryDirectory(prefix="nasbench-plan-") as temporary_folder:
+        folder = RunFolder(Path(temporary_folder))
+        without_storage = dataclasses.replace(prepared, experiment=experiment.model_copy(update={"storage": None}))
+        study = without_storage.study(folder, without_storage.evaluator(folder, None))
         while len(trials) < experiment.search.candidates:
             trial = study.next_trial()
             if trial is None:
@@ -183,12 +183,12 @@ def plan(prepared: Prepared) -> Sequence[Trial]:
     return trials
 
 
-def _check(work: Work, done: Pass) -> None:
+def _check(work: Work, way_pass: Pass) -> None:
     """Every way evaluated what was planned; anything else is a fault of this benchmark."""
     planned = [(trial.number, work.prepared.space.format(trial.arch), trial.seed) for trial in work.trials]
-    evaluated = [(evaluation.number, evaluation.architecture, evaluation.seed) for evaluation in done.evaluations]
+    evaluated = [(evaluation.number, evaluation.architecture, evaluation.seed) for evaluation in way_pass.evaluations]
     if evaluated != planned:
-        raise RuntimeError(f"{done.way} did not evaluate what was planned")
+        raise RuntimeError(f"{way_pass.way} did not evaluate what was planned")
 
 
 def _json(spread: Spread | None) -> dict[str, Any] | None:

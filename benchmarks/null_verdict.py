@@ -58,8 +58,8 @@ def settings(measure: str) -> RunSettings:
 def random_search(rng: np.random.Generator, budget: int, run_settings: RunSettings) -> list[RecordedCandidate]:
     """Candidates drawn independently until so many are done: larger ones are better and slower, one in twenty fails."""
     candidates: list[RecordedCandidate] = []
-    done = 0
-    while done < budget:
+    done_count = 0
+    while done_count < budget:
         size, luck, fails = rng.normal(), rng.standard_t(4), rng.random() < 0.05
         metrics = {
             "val_acc_pct": float(80 + 4 * np.tanh(size) + luck),
@@ -70,7 +70,7 @@ def random_search(rng: np.random.Generator, budget: int, run_settings: RunSettin
         )
         candidate.status = "failed" if fails else "done"
         if not fails:
-            candidate.metrics, done = metrics, done + 1
+            candidate.metrics, done_count = metrics, done_count + 1
             candidate.scores = objective_scores(run_settings.objectives, metrics)
         candidates.append(candidate)
     return candidates
@@ -117,12 +117,15 @@ def compare_better(seed: int, *, budget: int) -> bool:
     """Whether `nasbench compare` calls one random search better than another, from a few seeds of each."""
     rng, run_settings = np.random.default_rng([seed, budget, SEEDS]), settings("hypervolume")
     groups = [[random_search(rng, budget, run_settings) for _ in range(SEEDS)] for _ in range(2)]
-    done = [[[candidate for candidate in run if candidate.status == "done"] for run in group] for group in groups]
+    done_candidates = [
+        [[candidate for candidate in run if candidate.status == "done"] for run in group] for group in groups
+    ]
     scale = Scale.of(
-        run_settings.objectives, [candidate.metrics for group in done for run in group for candidate in run]
+        run_settings.objectives, [candidate.metrics for group in done_candidates for run in group for candidate in run]
     )
     ours, theirs = (
-        [growth(scale.points([candidate.metrics for candidate in run]))[-1] for run in group] for group in done
+        [growth(scale.points([candidate.metrics for candidate in run]))[-1] for run in group]
+        for group in done_candidates
     )
     _, low, high = ratio_interval(ours, theirs, paired=False)
     return ratio_verdict(low, high) == "better"

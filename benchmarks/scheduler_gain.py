@@ -166,15 +166,15 @@ def scheduler_gain(
             for name in (*schedulers[turn:], *schedulers[:turn]):
                 run = RunFolder(folder / f"{name}-{seed}")
                 start_run(run, experiments[name, seed], code_folder, "python -m benchmarks.schedulers")
-                there = run.summary.exists()
-                if not there:
+                earlier_run = run.summary.exists()
+                if not earlier_run:
                     stack.enter_context(
                         connected(experiments[name, seed].executor, experiments[name, seed].ray, code_folder)
                     )
                     with run.locked():
                         run_search(prepare(experiments[name, seed]), run)
                 searches.append(read(run, name, seed))
-                on_event(_line(searches[-1], there))
+                on_event(_line(searches[-1], earlier_run))
     return SchedulerGain(minutes, tuple(schedulers), tuple(numbers), tuple(searches))
 
 
@@ -223,12 +223,12 @@ def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
     )
 
 
-def _line(search: Searched, there: bool) -> str:
+def _line(search: Searched, earlier_run: bool) -> str:
     best = (
         "nothing was trained to its end" if search.best_val_acc_pct is None else f"best {search.best_val_acc_pct:.2f} %"
     )
     return (
         f"seed {search.seed}, {search.scheduler}: {best}, {search.candidates} candidates "
         f"({search.stopped} stopped early), {search.epochs} epochs, "
-        f"{search.wall_s / 60:.1f} min{', from an earlier run' if there else ''}"
+        f"{search.wall_s / 60:.1f} min{', from an earlier run' if earlier_run else ''}"
     )

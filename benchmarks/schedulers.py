@@ -55,9 +55,11 @@ def command(
             on_event=tell,
         )
     except KeyboardInterrupt:
-        words = [*sys.argv[1:], *(() if run else ("--run", str(folder)))]
-        again = shlex.join(["python", "-m", "benchmarks.schedulers", *words])
-        err.print(f"stopped; nothing that finished is lost. Go on with: {again}", soft_wrap=True, highlight=False)
+        arguments = [*sys.argv[1:], *(() if run else ("--run", str(folder)))]
+        resume_command = shlex.join(["python", "-m", "benchmarks.schedulers", *arguments])
+        err.print(
+            f"stopped; nothing that finished is lost. Go on with: {resume_command}", soft_wrap=True, highlight=False
+        )
         raise typer.Exit(1) from None
     report = {"experiment": loaded.model_dump(mode="json"), **gains.to_json()}
     write_json(folder / "benchmark.json", report)

@@ -65,13 +65,13 @@ def start_speed(commands: Mapping[str, Sequence[str]], rounds: int, bar: Progres
     ]
 
 
-def _time(name: str, words: Sequence[str]) -> tuple[float, float]:
+def _time(name: str, arguments: Sequence[str]) -> tuple[float, float]:
     """Processor seconds and wall seconds of one run."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    completed = subprocess.run(arguments, capture_output=True, text=True, check=False)
     wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise UserError(f"{name} ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+    if completed.returncode:
+        raise UserError(f"{name} ended with exit code {completed.returncode}: {completed.stderr.strip()[-300:]}")
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall_s
 
 
@@ -98,8 +98,8 @@ def command(
 ) -> None:
     """Measure the processor seconds of short commands of nasbench, of optuna and of Python alone, in turn."""
     optuna = shutil.which("optuna", path=str(Path(sys.executable).parent)) or shutil.which("optuna")
-    with tempfile.TemporaryDirectory(prefix="nasbench-start-") as place:
-        folder = run or Path(place) / "run"
+    with tempfile.TemporaryDirectory(prefix="nasbench-start-") as temporary_folder:
+        folder = run or Path(temporary_folder) / "run"
         if run is None:
             _search(folder)
         commands: dict[str, Sequence[str]] = {

@@ -251,7 +251,7 @@ def by_ray_tune(work: Work, folder: Path) -> Pass:
         from ray import tune
 
         class Clock(tune.Callback):
-            def on_trial_result(self, *about: Any, **more: Any) -> None:
+            def on_trial_result(self, *arguments: Any, **options: Any) -> None:
                 nonlocal heard_s
                 heard_s = time.monotonic()
 

@@ -103,15 +103,15 @@ def _row(entry: Mapping[str, Any], seconds: int) -> dict[str, Any]:
     failed = {"name": entry["name"], "input": list(entry["input"])}
     child = [sys.executable, "-m", "benchmarks.zoo_network"]
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             child, input=json_.dumps(entry), capture_output=True, text=True, timeout=seconds, env=child_environment()
         )
     except subprocess.TimeoutExpired:
         return {**failed, "errors": {"process": f"it took more than {seconds} seconds"}}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {**failed, "errors": {"process": f"it ended with exit code {done.returncode}: {last[:300]}"}}
-    row: dict[str, Any] = json_.loads(done.stdout.strip().splitlines()[-1])
+    if completed.returncode:
+        last = (completed.stderr.strip().splitlines() or ["no message"])[-1]
+        return {**failed, "errors": {"process": f"it ended with exit code {completed.returncode}: {last[:300]}"}}
+    row: dict[str, Any] = json_.loads(completed.stdout.strip().splitlines()[-1])
     return row
 
 

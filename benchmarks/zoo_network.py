@@ -63,25 +63,25 @@ def zoo_row(entry: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     with noted("torch_pruning"):
         row["torch_pruning_s"], cut = _seconds(lambda: _by_torch_pruning(network, images[:1]))
         row["torch_pruning_kept"] = count_macs(cut, images[:1]) / row["macs"][0]
-    small = network
+    pruned = network
     with noted("prune"):
-        row["prune_s"], (small, note) = _seconds(lambda: prune.apply(network, context))
-        row["macs"].append(count_macs(small, images[:1]))
-        row["params"].append(count_parameters(small))
+        row["prune_s"], (pruned, note) = _seconds(lambda: prune.apply(network, context))
+        row["macs"].append(count_macs(pruned, images[:1]))
+        row["params"].append(count_parameters(pruned))
         row["kept"] = row["macs"][1] / row["macs"][0]
         row["missed"] = note["missed"]
         row["left_out"] = note["left_out"]
         restored = prune.restore(build(entry, seed + 1), json.loads(json.dumps(note)))
-        row["restored_off"] = _off(restored, small, images)
+        row["restored_off"] = _off(restored, pruned, images)
     with noted("export"):
-        row["exported_off"] = _exported_off(small, images, "fp32")
+        row["exported_off"] = _exported_off(pruned, images, "fp32")
     with noted("int8"):
-        eight, note = quantize.apply(small, context)
-        assert isinstance(eight, nn.Module), "a quantized network is a network"
+        int8_network, note = quantize.apply(pruned, context)
+        assert isinstance(int8_network, nn.Module), "a quantized network is a network"
         row["int8_layers"] = len(note["layers"])
-        restored = quantize.restore(small, json.loads(json.dumps(note)))
-        row["int8_restored_off"] = _off(restored, eight, images)
-        row["int8_exported_off"] = _exported_off(eight, images, "int8")
+        restored = quantize.restore(pruned, json.loads(json.dumps(note)))
+        row["int8_restored_off"] = _off(restored, int8_network, images)
+        row["int8_exported_off"] = _exported_off(int8_network, images, "int8")
     return row
 
 

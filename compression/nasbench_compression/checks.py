@@ -42,15 +42,15 @@ def check_number(
     if value is None and optional:
         return
     kinds = (int,) if integer else (int, float)
-    good = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-    if good:
-        good = (
+    allowed_value = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    if allowed_value:
+        allowed_value = (
             (at_least is None or value >= at_least)
             and (above is None or value > above)
             and (at_most is None or value <= at_most)
             and (below is None or value < below)
         )
-    if good:
+    if allowed_value:
         return
     bounds = [
         f"{word} {bound}"

@@ -216,16 +216,16 @@ def irreplaceable(
         reference: Outputs of this network.
         readable: Whether the module that takes a layer's place has a weight that other code may read.
     """
-    left: dict[str, str] = {}
+    reasons_alone: dict[str, str] = {}
     reasons = _echoed(model, names, reference, readable)
     if any(reason not in (_NOT_CALLED, _READ) for reason in reasons.values()):
-        left = {
+        reasons_alone = {
             name: reason
             for layer_name in names
             for name, reason in _echoed(model, [layer_name], reference, readable).items()
         }
-        reasons = _echoed(model, [name for name in names if name not in left], reference, readable)
-    return left | reasons
+        reasons = _echoed(model, [name for name in names if name not in reasons_alone], reference, readable)
+    return reasons_alone | reasons
 
 
 def _echoed(model: nn.Module, names: Sequence[str], reference: Reference, readable: bool) -> dict[str, str]:

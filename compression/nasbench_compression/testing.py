@@ -154,8 +154,8 @@ def options_make_the_same_step(step: Step, network: Network) -> Iterator[str]:
     kind = type(step)
     name = step.name if get_known(step.name) is kind else f"{kind.__module__}:{kind.__qualname__}"
     importable = "<locals>" not in name and not name.startswith("__main__")
-    again = get_step(name, **written) if importable else kind(**written)
-    if again != step:
+    rebuilt = get_step(name, **written) if importable else kind(**written)
+    if rebuilt != step:
         yield "its options, written and read again, make another step; it has to be a frozen dataclass of its options."
 
 

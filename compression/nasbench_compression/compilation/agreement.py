@@ -107,10 +107,10 @@ def examine(network: nn.Module, example: Tensor, calibration: Tensor | None, pre
         UserError: The network does not run on the example, gives no tensor, other outputs each time, or NaN.
     """
     network = _reference_network(network, precision)
-    inputs, real = _comparison_inputs(example, calibration)
+    inputs, are_real = _comparison_inputs(example, calibration)
     try:
         outputs, writes = _first_run(network, inputs)
-        alone = _run(network, inputs[:1])
+        single_outputs = _run(network, inputs[:1])
     except Exception:  # whatever a network raises that takes no other number of inputs
         inputs = _cycled(inputs, len(example))
         try:
@@ -122,26 +122,28 @@ def examine(network: nn.Module, example: Tensor, calibration: Tensor | None, pre
                 f"{example.dtype}: {type(error).__name__}: {_line(error)}; give a network that takes such a tensor "
                 f"alone, or an example of what it takes."
             ) from error
-        alone = None
+        single_outputs = None
     if not outputs:
         raise UserError(
             "the network gives no tensor; give one whose output is a tensor, or several in a tuple or dict."
         )
     limits = None
-    if real or all(bool(output.isfinite().all()) for output in outputs.values()):
+    if are_real or all(bool(output.isfinite().all()) for output in outputs.values()):
         _check_finite(network, outputs)
         limits = _limits(network, inputs, outputs, precision)
-    axes = tuple(_axis(output, None if alone is None else alone.get(name)) for name, output in outputs.items())
-    whole = alone is None
+    axes = tuple(
+        _axis(output, None if single_outputs is None else single_outputs.get(name)) for name, output in outputs.items()
+    )
+    whole = single_outputs is None
     if limits is not None:
-        drawn = _run(network, inputs, seed=1)
-        if any(not _difference(drawn[name], output, precision) <= limits[name] for name, output in outputs.items()):
+        redrawn = _run(network, inputs, seed=1)
+        if any(not _difference(redrawn[name], output, precision) <= limits[name] for name, output in outputs.items()):
             raise UserError(
                 "the network gives other outputs for the same images each time, so no artefact can agree with it; "
                 "make it draw no random numbers in evaluation mode."
             )
-        whole = alone is None or not _is_part(alone, outputs, axes, limits, precision)
-    fixed = len(inputs) if alone is None else None
+        whole = single_outputs is None or not _is_part(single_outputs, outputs, axes, limits, precision)
+    fixed = len(inputs) if single_outputs is None else None
     signature = Signature(example.ndim, _numpy_type(example), tuple(outputs), axes, whole=whole, fixed=fixed)
     return Examined(signature, writes, inputs, limits)
 
@@ -372,15 +374,15 @@ def _comparison_inputs(example: Tensor, calibration: Tensor | None) -> tuple[Ten
     if calibration is not None and len(calibration) > 0:
         return _cycled(calibration[:IMAGES], max(2, min(IMAGES, len(calibration)))), True
     example_inputs = example[:IMAGES]
-    real = bool(
+    is_real = bool(
         (example_inputs != example_inputs.flatten()[0]).any()
     )  # an example of zeros only says what shape inputs have
     if not example_inputs.is_floating_point():
-        return torch.cat([example_inputs, example_inputs.flip(-1)]), real
+        return torch.cat([example_inputs, example_inputs.flip(-1)]), is_real
     noise = torch.randn(
         max(2, IMAGES - len(example_inputs)), *example_inputs.shape[1:], generator=torch.Generator().manual_seed(0)
     )
-    return torch.cat([example_inputs, noise]), real
+    return torch.cat([example_inputs, noise]), is_real
 
 
 def _cycled(inputs: Tensor, count: int) -> Tensor:
@@ -393,7 +395,7 @@ def _check_finite(network: nn.Module, outputs: Mapping[str, Tensor]) -> None:
     for name, output in outputs.items():
         if not output.numel() or (not bool(output.isnan().any()) and bool(output.isfinite().any())):
             continue
-        bad = int((~output.isfinite()).sum())
+        infinite_count = int((~output.isfinite()).sum())
         weights = {
             path: int((~weight.isfinite()).sum())
             for path, weight in network.state_dict().items()
@@ -401,37 +403,37 @@ def _check_finite(network: nn.Module, outputs: Mapping[str, Tensor]) -> None:
         }
         blamed = [f"{path} has {count}" for path, count in weights.items() if count]
         raise UserError(
-            f"{bad} of {output.numel()} values that the network gives{f' as {name!r}' if name else ''} are not finite, "
-            f"so no artefact can be compared with it; "
+            f"{infinite_count} of {output.numel()} values that the network gives{f' as {name!r}' if name else ''} are "
+            f"not finite, so no artefact can be compared with it; "
             + (f"of its weights, {', '.join(blamed[:3])} that are not." if blamed else "look at its inputs.")
         )
 
 
-def _axis(output: Tensor, alone: Tensor | None) -> int | None:
+def _axis(output: Tensor, single_output: Tensor | None) -> int | None:
     """Along which the images of a batch lie, given the output for one of them; None if along none or several."""
-    if alone is None or alone.ndim != output.ndim:
+    if single_output is None or single_output.ndim != output.ndim:
         return None
     axes = [
         axis
-        for axis, (batch_size, single_size) in enumerate(zip(output.shape, alone.shape, strict=True))
+        for axis, (batch_size, single_size) in enumerate(zip(output.shape, single_output.shape, strict=True))
         if batch_size != single_size
     ]
     return axes[0] if len(axes) == 1 else None
 
 
 def _is_part(
-    alone: Mapping[str, Tensor],
+    single_outputs: Mapping[str, Tensor],
     outputs: Mapping[str, Tensor],
     axes: tuple[int | None, ...],
     limits: Mapping[str, float],
     precision: str,
 ) -> bool:
     """Whether an image has by itself the outputs that it has in a batch."""
-    if alone.keys() != outputs.keys():
+    if single_outputs.keys() != outputs.keys():
         return False
     for (name, output), axis in zip(outputs.items(), axes, strict=True):
-        part = output if axis is None else output.narrow(axis, 0, alone[name].shape[axis])
-        if not _difference(alone[name], part, precision) <= limits[name]:
+        part = output if axis is None else output.narrow(axis, 0, single_outputs[name].shape[axis])
+        if not _difference(single_outputs[name], part, precision) <= limits[name]:
             return False
     return True
 
@@ -441,10 +443,12 @@ def _by_name(outputs: Any, expected: Mapping[str, Tensor], artefact: str) -> dic
     if isinstance(outputs, Mapping):
         named = {str(name): torch.from_numpy(np.asarray(output)) for name, output in outputs.items()}
     else:
-        several = outputs if isinstance(outputs, tuple) else (outputs,)
-        named = {name: torch.from_numpy(np.asarray(output)) for name, output in zip(expected, several, strict=False)}
-        if len(several) > len(expected):
-            named |= {f"output {number}": torch.empty(0) for number in range(len(expected), len(several))}
+        output_tuple = outputs if isinstance(outputs, tuple) else (outputs,)
+        named = {
+            name: torch.from_numpy(np.asarray(output)) for name, output in zip(expected, output_tuple, strict=False)
+        }
+        if len(output_tuple) > len(expected):
+            named |= {f"output {number}": torch.empty(0) for number in range(len(expected), len(output_tuple))}
     shapes = {name: tuple(output.shape) for name, output in named.items()}
     expected_shapes = {name: tuple(output.shape) for name, output in expected.items()}
     if shapes != expected_shapes:

@@ -140,12 +140,12 @@ class ExecuTorch(Backend):
 def _quantizer(model: nn.Module) -> Any:
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
 
-    left = set(float_layers(model))
+    float_names = set(float_layers(model))
     quantizer = xnnpack.XNNPACKQuantizer()
     quantizer.set_global(exact_weights(xnnpack.get_symmetric_quantization_config(is_per_channel=True)))
 
     def rounded(node: torch.fx.Node) -> bool:
-        return not left & {name for name, _ in node.meta.get("nn_module_stack", {}).values()}
+        return not float_names & {name for name, _ in node.meta.get("nn_module_stack", {}).values()}
 
     quantizer.set_filter_function(rounded)
     return quantizer

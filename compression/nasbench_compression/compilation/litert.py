@@ -186,7 +186,7 @@ def _convert(request: dict[str, Any]) -> None:
     python = converter()
     assert python is not None, "why_unavailable looked for it"
     # Where to look for modules, and what to do with warnings, is the other environment's own affair.
-    apart = {
+    environment = {
         "PYTHONPATH": "",
         "PYTHONHOME": "",
         "PYTHONWARNINGS": "",
@@ -194,7 +194,9 @@ def _convert(request: dict[str, Any]) -> None:
         "JAX_PLATFORMS": "cpu",
     }
     try:
-        run_child(["-I", litert_convert.__file__], request, timeout_s=_TIMEOUT_S, python=str(python), environment=apart)
+        run_child(
+            ["-I", litert_convert.__file__], request, timeout_s=_TIMEOUT_S, python=str(python), environment=environment
+        )
     except ChildError as error:
         raise WorkFailed(f"LiteRT did not convert this network: {error}") from error
 

@@ -73,10 +73,11 @@ def _operators(events: list[dict[str, Any]], optimized: Path, artefact: bytes) -
 def _operator(
     node_events: list[dict[str, Any]], nodes: Mapping[str, Any], weights: Mapping[str, tuple[int, ...]], parts: _Parts
 ) -> OperatorTime:
-    name, about = node_events[-1]["name"].removesuffix("_kernel_time"), node_events[-1]["args"]
-    kind = about["op_name"]
+    name, event_arguments = node_events[-1]["name"].removesuffix("_kernel_time"), node_events[-1]["args"]
+    kind = event_arguments["op_name"]
     inputs, outputs = (
-        [next(iter(entry.items())) for entry in about[key]] for key in ("input_type_shape", "output_type_shape")
+        [next(iter(entry.items())) for entry in event_arguments[key]]
+        for key in ("input_type_shape", "output_type_shape")
     )
     node = nodes.get(name)
     shapes = [weights[key] for key in node.input if len(weights.get(key, ())) > 1] if node is not None else []
@@ -90,7 +91,7 @@ def _operator(
     precision = _TYPES.get(inputs[0][0] if inputs else "", "fp32")
     if "Integer" in kind or kind.startswith(("QLinear", "QGemm", "QAttention", "DynamicQuantizeMatMul")):
         precision = "int8"
-    moved = sum(int(about.get(key) or 0) for key in ("activation_size", "output_size"))
+    moved_bytes = sum(int(event_arguments.get(key) or 0) for key in ("activation_size", "output_size"))
     stored = sum(_size(shape) for shape in shapes) * BYTES[precision]
     seconds = float(np.quantile([event["dur"] for event in node_events[COLD:] or node_events], QUIET)) * 1e-6
     per_operator, per_input = _added_s()
@@ -103,7 +104,7 @@ def _operator(
         reorder=reorder,
         parts=() if cast or reorder else parts.of(name),
         macs=macs,
-        bytes=moved + max(stored, int(about.get("parameter_size") or 0)),
+        bytes=moved_bytes + max(stored, int(event_arguments.get("parameter_size") or 0)),
         channels=channels,
     )
 

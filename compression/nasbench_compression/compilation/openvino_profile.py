@@ -88,7 +88,7 @@ def _operator(node: Any, info: dict[str, str], noise: float) -> OperatorTime:
     parts = [part for part in info["originalLayersNames"].split(",") if part]
     changes = before != after and "int8" in (before, after)
     cast = kind in _CASTS or (kind in ("Subgraph", "Reorder", "Eltwise") and changes and len(inputs) == 1)
-    moved = sum(math.prod(shape) * BYTES[_precision(number.get_type_name())] for shape, number in inputs)
+    input_bytes = sum(math.prod(shape) * BYTES[_precision(number.get_type_name())] for shape, number in inputs)
     return OperatorTime(
         name=node.friendly_name,
         kind=kind,
@@ -98,7 +98,7 @@ def _operator(node: Any, info: dict[str, str], noise: float) -> OperatorTime:
         reorder=kind == "Reorder" and not cast,
         parts=() if cast or kind == "Reorder" else tuple(parts),
         macs=macs,
-        bytes=moved + math.prod(output_shape) * BYTES[after],
+        bytes=input_bytes + math.prod(output_shape) * BYTES[after],
         channels=(weight_shape[-3], output_shape[1])
         if macs is not None and len(input_shape) == 4
         else (input_shape[-1], output_shape[-1])

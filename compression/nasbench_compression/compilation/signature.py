@@ -171,8 +171,8 @@ class Deployed(nn.Module):
         tensors: list[Tensor] = []
         for tensor in tensors_of(self.network(network_input)).values():
             # Exporters and runtimes take two outputs that are one tensor, or an output that is the input, for one.
-            again = tensor is inputs or any(tensor is earlier for earlier in tensors)
-            tensors.append(tensor.clone() if again else tensor)
+            is_repeated = tensor is inputs or any(tensor is earlier for earlier in tensors)
+            tensors.append(tensor.clone() if is_repeated else tensor)
         return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 

@@ -149,7 +149,7 @@ def _operator(event: _Event, seconds: float, precision: str) -> OperatorTime:
     shapes = [shape for shape in event.shapes if len(shape) > 1]
     integer = kind.startswith(("onednn q", "quantized"))
     computes = "int8" if integer else "fp32" if precision == "int8" else precision
-    channels, moved = None, sum(math.prod(shape) for shape in shapes) + _largest(shapes)
+    channels, moved_numbers = None, sum(math.prod(shape) for shape in shapes) + _largest(shapes)
     if is_product(kind) and len(shapes) > 1:
         input_shape, weight_shape = shapes[0], shapes[1] if "conv" in kind else shapes[-1]
         if "conv" in kind:
@@ -159,7 +159,7 @@ def _operator(event: _Event, seconds: float, precision: str) -> OperatorTime:
         output_size = (
             math.prod(input_shape) // input_shape[1 if "conv" in kind else -1] * channels[1]
         )  # as with a stride of one
-        moved = math.prod(input_shape) + math.prod(weight_shape) + output_size
+        moved_numbers = math.prod(input_shape) + math.prod(weight_shape) + output_size
     size = 1 if integer else 2 if computes == "bf16" else 4
     return OperatorTime(
         name=event.module or event.name,
@@ -168,7 +168,7 @@ def _operator(event: _Event, seconds: float, precision: str) -> OperatorTime:
         precision=computes,
         cast="quantize" in kind and "cpp_fused" in kind,
         parts=(event.module,) if event.module else (),
-        bytes=moved * size if shapes else None,
+        bytes=moved_numbers * size if shapes else None,
         channels=channels,
     )
 

@@ -91,15 +91,15 @@ def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dic
         if kernel_record.untuned_s and kernel_record.weight * kernel_record.untuned_s >= _SHARE * total
     ]
     before = sum(len(kernel_record.tuned) for kernel_record in kernel_records)
-    left = request["trials"] - before
+    trials_left = request["trials"] - before
     tasks, weights = _tasks(worth, request["seed"])
-    if left > 0 and tasks:
+    if trials_left > 0 and tasks:
         ms.tune.tune_tasks(
             tasks=tasks,
             task_weights=weights,
             work_dir=str(folder),
-            max_trials_global=left,
-            num_trials_per_iter=max(1, min(8, left // (2 * len(tasks)))),
+            max_trials_global=trials_left,
+            num_trials_per_iter=max(1, min(8, trials_left // (2 * len(tasks)))),
             builder=builder,
             runner=runner,
             database=database,
@@ -160,8 +160,8 @@ def _second_is_better(libraries: list[bytes], shape: list[int], dtype: str) -> b
     """Whether the second library computes the same as the first one, faster; calls alternate."""
     import tvm
 
-    drawn = np.random.default_rng(0).standard_normal(shape) if dtype == "float32" else np.zeros(shape)
-    images = tvm.runtime.tensor(drawn.astype(dtype))
+    values = np.random.default_rng(0).standard_normal(shape) if dtype == "float32" else np.zeros(shape)
+    images = tvm.runtime.tensor(values.astype(dtype))
     calls = [tvm_build.load(artefact)["main"] for artefact in libraries]
     for expected, output in zip(*([output.numpy() for output in call(images)] for call in calls), strict=True):
         if not np.allclose(output, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(expected).max()))):

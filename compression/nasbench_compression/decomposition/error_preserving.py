@@ -61,8 +61,8 @@ def correct(weight: Array, factors: list[Array], bound: float, sweeps: int) -> l
                 corrected[mode] = _corrected(scaled, corrected, mode, bound)
         error = float(np.linalg.norm(scaled - cp_to_tensor((None, corrected))))
     corrected = [factor * norm ** (1 / len(factors)) for factor in corrected]
-    good = all(np.isfinite(factor).all() for factor in corrected) and error <= bound * (1 + 1e-3)
-    return corrected if good and sensitivity(corrected) < sensitivity(factors) else factors
+    acceptable = all(np.isfinite(factor).all() for factor in corrected) and error <= bound * (1 + 1e-3)
+    return corrected if acceptable and sensitivity(corrected) < sensitivity(factors) else factors
 
 
 def _corrected(weight: Array, factors: list[Array], mode: int, bound: float) -> Array:

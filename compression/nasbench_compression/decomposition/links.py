@@ -135,30 +135,30 @@ def build(layer: Layer, links: Sequence[Link]) -> Chain:
 
     What is learned in `layer` is learned in them, and what is frozen stays frozen.
     """
-    place = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    tensor_options = {"device": layer.weight.device, "dtype": layer.weight.dtype}
     layers: list[nn.Module] = []
     for link in links:
         bias = layer.bias is not None and link is links[-1]
         if isinstance(layer, nn.Linear):
-            layers.append(nn.Linear(link.inputs, link.outputs, bias=bias, **place))
+            layers.append(nn.Linear(link.inputs, link.outputs, bias=bias, **tensor_options))
             continue
-        done = (link.vertical, link.horizontal)
+        sides = (link.vertical, link.horizontal)
         padding = layer.padding
         if not isinstance(padding, str):
-            padding = _pair(padding, done, 0)
-        elif not any(done):
+            padding = _pair(padding, sides, 0)
+        elif not any(sides):
             padding = (0, 0)
         layers.append(
             nn.Conv2d(
                 link.inputs,
                 link.outputs,
-                _pair(layer.kernel_size, done, 1),
-                stride=_pair(layer.stride, done, 1),
+                _pair(layer.kernel_size, sides, 1),
+                stride=_pair(layer.stride, sides, 1),
                 padding=padding,
-                dilation=_pair(layer.dilation, done, 1),
+                dilation=_pair(layer.dilation, sides, 1),
                 groups=link.inputs if link.depthwise else 1,
                 bias=bias,
-                **place,  # type: ignore[arg-type]  # a device and a type, which the dict hides
+                **tensor_options,  # type: ignore[arg-type]  # a device and a type, which the dict hides
             )
         )
     chain = Chain(layer, layers).train(layer.training).requires_grad_(layer.weight.requires_grad)
@@ -189,8 +189,8 @@ def layer_macs(layer: Layer, calls: Sequence[Call]) -> int:
     return sum(layer.weight.numel() * call.rows_out * call.columns_out for call in calls)
 
 
-def _pair(values: tuple[int, ...], done: tuple[bool, bool], otherwise: int) -> tuple[int, int]:
-    return values[0] if done[0] else otherwise, values[1] if done[1] else otherwise
+def _pair(values: tuple[int, ...], sides: tuple[bool, bool], otherwise: int) -> tuple[int, int]:
+    return values[0] if sides[0] else otherwise, values[1] if sides[1] else otherwise
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -65,9 +65,9 @@ def by_energy(method: Method, candidate: DecomposableLayer, energy: float) -> Ch
     best = ranks(low)
     for _ in range(_ENERGY_BISECTIONS if len(squares) > 1 else 0):
         middle = (low + high) / 2
-        tried = ranks(middle)
-        if tried == best or decompose_layer(method, layer, tried, candidate.seed)[1] ** 2 <= 1 - energy:
-            low, best = middle, tried
+        middle_ranks = ranks(middle)
+        if middle_ranks == best or decompose_layer(method, layer, middle_ranks, candidate.seed)[1] ** 2 <= 1 - energy:
+            low, best = middle, middle_ranks
         else:
             high = middle
     return _if_smaller(method, candidate, best)
@@ -100,11 +100,11 @@ def total(method: Method, candidates: Sequence[DecomposableLayer], chosen: Mappi
 
 def without_small(method: Method, candidates: Sequence[DecomposableLayer], cost: Cost) -> list[DecomposableLayer]:
     """The layers but for the cheapest, which have a hundredth of the cost together: they would save nothing."""
-    left = _SMALL * sum(cost(candidate, method, None) for candidate in candidates)
+    budget = _SMALL * sum(cost(candidate, method, None) for candidate in candidates)
     small = set()
     for candidate in sorted(candidates, key=lambda candidate: cost(candidate, method, None)):
-        left -= cost(candidate, method, None)
-        if left < 0:
+        budget -= cost(candidate, method, None)
+        if budget < 0:
             break
         small.add(candidate.name)
     return [candidate for candidate in candidates if candidate.name not in small]
@@ -132,9 +132,9 @@ def to_limit(
             else:
                 high = middle
         for name, larger in by_share(method, candidates, high, cost).items():
-            tried = best | {name: larger}
-            if total(method, candidates, tried, cost) <= limit:
-                best = tried
+            enlarged = best | {name: larger}
+            if total(method, candidates, enlarged, cost) <= limit:
+                best = enlarged
     return best, total(method, candidates, best, cost)
 
 

@@ -197,8 +197,8 @@ class Distill(Step):
         logits = logits_of(output)
         if not classes:
             return logits
-        several = self.method == "decoupled" and logits.ndim > 2
-        if logits.ndim < 2 or several or logits.shape[:1] + logits.shape[2:] != labels.shape:
+        of_pixels = self.method == "decoupled" and logits.ndim > 2
+        if logits.ndim < 2 or of_pixels or logits.shape[:1] + logits.shape[2:] != labels.shape:
             raise UserError(
                 f"distill compares logits (n, classes) with labels (n,), and this network gives a tensor of shape "
                 f"{tuple(logits.shape)} for labels of shape {tuple(labels.shape)}; leave the step out of the recipe."

@@ -166,21 +166,21 @@ def fold_checked(model: nn.Module, reference: Reference) -> tuple[nn.Module, lis
     folded = fold(copy_network(model), pairs)
     if _how_wrong(folded, reference) is None:
         return folded, pairs, {}
-    good: list[Pair] = []
-    left: dict[str, str] = {}
+    harmless: list[Pair] = []
+    left_unfolded: dict[str, str] = {}
     for pair in pairs:
-        wrong = _how_wrong(fold(copy_network(model), [*good, pair]), reference)
-        if wrong is None:
-            good.append(pair)
+        reason = _how_wrong(fold(copy_network(model), [*harmless, pair]), reference)
+        if reason is None:
+            harmless.append(pair)
         else:
-            left[pair[1]] = f"{wrong} with it folded into {pair[0]}"
-    return fold(copy_network(model), good), good, left
+            left_unfolded[pair[1]] = f"{reason} with it folded into {pair[0]}"
+    return fold(copy_network(model), harmless), harmless, left_unfolded
 
 
 def _how_wrong(folded: nn.Module, reference: Reference) -> str | None:
     """What is wrong with a folded network; None if nothing is."""
     try:
-        off = reference.off(folded)
+        distance = reference.off(folded)
     except Exception as error:  # whatever the user's network raises
         return f"the network fails ({summary(error)})"
-    return None if reference.explains(off) else f"the outputs are off by {off:.2g} of their size"
+    return None if reference.explains(distance) else f"the outputs are off by {distance:.2g} of their size"

@@ -140,25 +140,25 @@ class Quantize(Step):
                 is too large for fp16.
         """
         context.require(self.name, self.needs)
-        about: dict[str, Any] = {"precision": self.precision, "method": self.method}
+        note_head: dict[str, Any] = {"precision": self.precision, "method": self.method}
         if self.method == "cast":
             return self._cast(model, context)
         images = context.example_inputs
         if context.calibration is not None:
             images = context.calibration[: self.calibration_images]
-            about["calibration_images"] = len(images)
+            note_head["calibration_images"] = len(images)
         ranges = self.method in ("static", "qat", "sensitivity")
         prepared, images = prepare(model, images, self.calibration if ranges else "min_max", self.percentile)
-        more: dict[str, Any] = {}
+        mixed_note: dict[str, Any] = {}
         left_float = dict(prepared.left_float)
         if self.method == "qat":
             prepared = self._train(prepared, context)
         if self.method == "sensitivity":
             options = Options(self.calibration, self.percentile, self.group_size, self.symmetric)
             limits = {name: getattr(self, name) for name in _LIMITS}
-            choices, more = choose(prepared, images, context, options, **limits)
+            choices, mixed_note = choose(prepared, images, context, options, **limits)
             layers = entries_of(prepared, choices, options)
-            more["choices"] = choices
+            mixed_note["choices"] = choices
             left_float |= {name: "fp32 was chosen for it" for name, choice in choices.items() if choice == "fp32"}
         else:
             kinds = {"static": "static", "qat": "static", "dynamic": "dynamic", "weight_only": self.precision}
@@ -177,7 +177,7 @@ class Quantize(Step):
                 for name in chosen
             }
         quantized = put(prepared.model, layers)
-        note = {**about, "folded": prepared.folded, "layers": layers, "left_float": left_float, **more}
+        note = {**note_head, "folded": prepared.folded, "layers": layers, "left_float": left_float, **mixed_note}
         if prepared.left_unfolded:
             note["left_unfolded"] = prepared.left_unfolded
         check_restores(self, model, quantized, note, images)

@@ -191,9 +191,9 @@ def choose(
         evaluate = given(context.evaluate)
         before = evaluate(prepared.model)
         for layer, precision in moves:
-            tried = {**choices, layer: precision}
-            if before - evaluate(with_choices(prepared, tried, options)) <= max_acc_drop_pct:
-                choices = tried
+            changed_choices = {**choices, layer: precision}
+            if before - evaluate(with_choices(prepared, changed_choices, options)) <= max_acc_drop_pct:
+                choices = changed_choices
     elif max_latency_ms is not None:
         choices, note["measured"] = _for_latency(prepared, context, options, moves, max_latency_ms)
     return choices, note
@@ -227,7 +227,7 @@ def _ordered(table: Sequence[Sensitivity]) -> list[tuple[str, str]]:
     for entry in table:
         by_layer.setdefault(entry.layer, {})[entry.precision] = entry
     weighted: list[tuple[float, int, str, str]] = []
-    for place, (layer, entries) in enumerate(by_layer.items()):
+    for layer_index, (layer, entries) in enumerate(by_layer.items()):
         harm, saved, last = 0.0, 0, 0.0
         for precision in PRECISIONS:
             if precision not in entries or entries[precision].saved_bytes <= saved:
@@ -236,7 +236,7 @@ def _ordered(table: Sequence[Sensitivity]) -> list[tuple[str, str]]:
             divergence = math.inf if entry.divergence is None else entry.divergence
             added = math.inf if divergence == math.inf else max(divergence - harm, 0.0) / (entry.saved_bytes - saved)
             last = max(last, added)  # a move that needs the one before it cannot come first
-            weighted.append((last, place, layer, precision))
+            weighted.append((last, layer_index, layer, precision))
             harm, saved = divergence, entry.saved_bytes
     weighted.sort(key=lambda move: (move[0], move[1], PRECISIONS.index(move[3])))
     return [(layer, precision) for _, _, layer, precision in weighted]

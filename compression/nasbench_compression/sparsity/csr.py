@@ -140,10 +140,10 @@ def with_csr_layers(model: nn.Module, weights: Mapping[str, Weight]) -> tuple[nn
         The network, and the new layers by the names that `weights` has for them.
     """
     csr_layers: dict[str, nn.Module] = {}
-    twin = copy_network(model)
+    sparse_network = copy_network(model)
     places = {module: name for name, module in model.named_modules()}
     for name, weight in weights.items():
-        layer = twin.get_submodule(places[weight.module])
+        layer = sparse_network.get_submodule(places[weight.module])
         if why_not_plain(layer) is not None:
             continue
         if isinstance(layer, nn.Linear):
@@ -152,8 +152,8 @@ def with_csr_layers(model: nn.Module, weights: Mapping[str, Weight]) -> tuple[nn
             csr_layers[name] = CsrConv2d(layer)
         else:
             continue
-        twin = replace_module(twin, layer, csr_layers[name].train(layer.training))
-    return twin, csr_layers
+        sparse_network = replace_module(sparse_network, layer, csr_layers[name].train(layer.training))
+    return sparse_network, csr_layers
 
 
 def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Tensor) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Ten
         return keep
 
     handles = [weights[name].module.register_forward_pre_hook(watch(name)) for name in layers]
-    about: dict[str, Any] = {"kernel": "csr", "threads": torch.get_num_threads(), "batch": len(inputs)}
+    note: dict[str, Any] = {"kernel": "csr", "threads": torch.get_num_threads(), "batch": len(inputs)}
     try:
         with inference(model), inference(sparse):
             model(inputs)
@@ -190,9 +190,9 @@ def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Ten
             ran = {name: (weights[name].module, layers[name], inputs) for name, inputs in seen.items()}
             layer_budget_s = min(_BUDGET_S, _BUDGET_OF_LAYERS_S / max(len(ran), 1))
             timed = {name: _compare(*pair, layer_budget_s) for name, pair in ran.items()}
-            return about | {"network": _compare(model, sparse, inputs, 4 * _BUDGET_S), "layers": timed}
+            return note | {"network": _compare(model, sparse, inputs, 4 * _BUDGET_S), "layers": timed}
     except Exception as error:  # MKL is missing, say, or the user's network does not bear other layers
-        return about | {"reason": summary(error)[:300]}
+        return note | {"reason": summary(error)[:300]}
     finally:
         for handle in handles:
             handle.remove()

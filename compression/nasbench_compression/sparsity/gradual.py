@@ -22,8 +22,8 @@ def cubic_sparsity(progress: float, final: float, initial: float = 0.0) -> float
         final: Sparsity from then on.
         initial: Sparsity until it begins to grow.
     """
-    left = 1 - min(max(progress, 0.0), 1.0)
-    return final + (initial - final) * left**3
+    remaining = 1 - min(max(progress, 0.0), 1.0)
+    return final + (initial - final) * remaining**3
 
 
 class Gradual:
@@ -114,8 +114,8 @@ class Gradual:
             dense, mask = self._dense[name].to(device), self._masks[name].to(device)
             if self._movement and self._scores is not None and value.grad is not None:
                 # With loss scaling an optimizer leaves out a step whose gradients overflowed, and so is it here.
-                moved = torch.nan_to_num(dense * value.grad, nan=0.0, posinf=0.0, neginf=0.0)
-                self._scores[name] = self._scores[name].to(device) - moved
+                score_change = torch.nan_to_num(dense * value.grad, nan=0.0, posinf=0.0, neginf=0.0)
+                self._scores[name] = self._scores[name].to(device) - score_change
             self._dense[name], self._masks[name] = torch.where(mask, value, dense), mask
 
     def _choose(self, sparsity: float) -> None:
