@@ -30,7 +30,7 @@ def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: Gets nothing: the page of a table without stored numbers says how to measure them.
+        missing: List to which nothing is appended: the page of a table without stored numbers says how to measure them.
     """
     from nasbench.tables.paper_table import load_paper_table, table_files
 
