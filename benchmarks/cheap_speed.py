@@ -16,7 +16,7 @@ from typing import Any
 
 from nasbench_registry import one_of
 
-WINDOW = 1000  # candidates at the beginning and at the end whose speed is told
+WINDOW = 1000  # candidates at the beginning and at the end whose speed is shown
 SPACES: dict[str, dict[str, Any]] = {
     "nasbench201": {"name": "nasbench201"},
     "mobile": {"name": "mobile", "layers": 4},  # 36 decisions
@@ -31,12 +31,12 @@ class Cell:
     """One search of the table.
 
     Attributes:
-        way: who runs it: our engine inline or under Ray, Optuna with one of its storages, or Ray Tune.
-        space: that is searched.
-        controller: of ours; Optuna and Ray Tune search at random.
-        candidates: asked for.
-        workers: of those under Ray.
-        minutes: after which it is ended where it stands.
+        way: Way in which it runs: our engine inline or under Ray, Optuna with one of its storages, or Ray Tune.
+        space: Name of the space that is searched.
+        controller: Name of a controller of ours; Optuna and Ray Tune search at random.
+        candidates: Number of candidates to evaluate.
+        workers: Number of workers of those under Ray.
+        minutes: Minutes after which it is ended where it stands.
     """
 
     way: str
@@ -49,22 +49,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a cell.
+    """Measurements of a cell.
 
     Attributes:
-        cell: which one.
-        done: candidates that were evaluated.
-        seconds: from the first outcome to the last.
-        first_per_s: of the first `WINDOW` candidates, those a second; None if there were fewer than two windows.
-        last_per_s: of the last `WINDOW`.
-        last_to_first: the ratio of the two, for each second of processor time of the process.
-        per_s: of all.
-        per_cpu_s: of all, for each second of processor time of the process.
-        peak_mib: the most memory of the process.
-        open_s: until another process has the run open again, all candidates and the controller; None but for ours.
-        open_cpu_s: seconds of processor time of that.
-        open_mib: the most memory of that process.
-        disk_mb: of the record and of Optuna's journal, in units of 1e6 bytes.
+        cell: Cell that was measured.
+        done: Number of candidates that were evaluated.
+        seconds: Seconds from the first outcome to the last.
+        first_per_s: Candidates a second among the first `WINDOW`; None if there were fewer than two windows.
+        last_per_s: Candidates a second among the last `WINDOW`.
+        last_to_first: Ratio of the two, for each second of processor time of the process.
+        per_s: Candidates a second, of all.
+        per_cpu_s: Candidates for each second of processor time of the process, of all.
+        peak_mib: Largest memory of the process.
+        open_s: Seconds until another process has the run open again, all candidates and the controller; None but for
+            ours.
+        open_cpu_s: Seconds of processor time of that.
+        open_mib: Largest memory of that process.
+        disk_mb: Size of the record and of Optuna's journal, in units of 1e6 bytes.
     """
 
     cell: Cell
@@ -92,16 +93,16 @@ def cells(
     """The cells of the table, each once; those of Optuna and Ray Tune have no controller of ours.
 
     Raises:
-        UserError: a name is unknown.
+        UserError: A name is unknown.
     """
-    for kind, names, known in (
+    for kind, names, known_names in (
         ("space of this benchmark", spaces, SPACES),
         ("controller of this benchmark", controllers, CONTROLLERS),
         ("way", ways, WAYS),
     ):
         for name in names:
-            one_of(kind, name, known)
-    asked = [
+            one_of(kind, name, known_names)
+    table_cells = [
         Cell(way, space, controller if way in ("inline", "ray") else "random", count, **limits)
         for count in candidates
         for space in spaces
@@ -109,7 +110,7 @@ def cells(
         for controller in controllers
         if way != "ray_tune" or count <= TUNE_MOST
     ]
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(table_cells))
 
 
 def measure(cell: Cell) -> Measured:
@@ -131,18 +132,18 @@ def _elsewhere(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, place: s
     process.start()
     sender.close()
     try:
-        found: dict[str, Any] = receiver.recv()
+        result: dict[str, Any] = receiver.recv()
     except EOFError:
         raise RuntimeError(f"the process of {cell} ended without a result") from None
     finally:
         process.join()
-    return found
+    return result
 
 
 def _child(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, place: str, sender: Any) -> None:
     with contextlib.redirect_stdout(sys.stderr):
-        found = work(cell, place)
-    sender.send(found)
+        result = work(cell, place)
+    sender.send(result)
 
 
 def _peak_mib() -> float:
@@ -150,10 +151,10 @@ def _peak_mib() -> float:
 
 
 class Moments:
-    """When outcomes came, as far as it is told of them.
+    """Moments at which outcomes arrived.
 
     Args:
-        cell: that is measured.
+        cell: Cell that is measured.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -168,7 +169,7 @@ class Moments:
         return self.times[-1] - self.began < 60 * self.cell.minutes
 
     def measured(self) -> dict[str, Any]:
-        """What is told of them."""
+        """The measurements as fields of `Measured`."""
         times, spent = self.times, self.spent
         first = last = ratio = None
         if len(times) >= 2 * WINDOW:

@@ -32,7 +32,7 @@ def command(
     folder: Annotated[
         Path | None, typer.Option(help="Where the files are made, and deleted [a temporary one].", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the images, and of the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the images and of the training.")] = 0,
     json: Json = False,
 ) -> None:
     """Write colour images as bytes, load them, train for a part of an epoch: the peak of resident memory after each.

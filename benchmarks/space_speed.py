@@ -18,11 +18,11 @@ class SpaceSpeed:
     """Architectures a second of each operation, the median of several rounds.
 
     Attributes:
-        space: its name.
-        per_second: by the names in `OPERATIONS`.
-        sample_and_encode_s: seconds to sample `archs` architectures and one-hot encode them, in one go.
-        archs: how many that were.
-        rounds: of each operation.
+        space: Name of the space.
+        per_second: Architectures a second, by the names in `OPERATIONS`.
+        sample_and_encode_s: Seconds to sample `archs` architectures and one-hot encode them, in one go.
+        archs: Number of architectures sampled and encoded in one go.
+        rounds: Number of rounds of each operation.
     """
 
     space: str
@@ -36,10 +36,10 @@ def space_speed(space: SearchSpace, *, archs: int = 100_000, rounds: int = 5, se
     """Time the operations of a space on one thread.
 
     Args:
-        space: whose operations.
-        archs: sampled and encoded at once; each round of the other operations takes a tenth of them.
-        rounds: how often each operation is timed.
-        seed: of the samples.
+        space: Space whose operations are timed.
+        archs: Number of architectures sampled and encoded at once; each round of the other operations takes a tenth.
+        rounds: Number of times that each operation is timed.
+        seed: Random seed of the samples.
     """
     rng = np.random.default_rng(seed)
     drawn: list[Architecture] = []

@@ -33,10 +33,10 @@ class StartSpeed:
     """How long one command takes.
 
     Attributes:
-        command: as it is shown.
-        processor_s: user and system seconds of its processes, by round.
-        wall_s: from its start to its end, by round.
-        aim_s: processor seconds that it may take; None for what stands beside.
+        command: Command as it is shown.
+        processor_s: User and system seconds of its processes, by round.
+        wall_s: Seconds from its start to its end, by round.
+        aim_s: Processor seconds that it may take; None for what it is compared with.
     """
 
     command: str
@@ -49,7 +49,7 @@ def start_speed(commands: Mapping[str, Sequence[str]], rounds: int, bar: Progres
     """Time commands in turn, after one run of each that is not counted: it fills the caches of files and bytecode.
 
     Raises:
-        UserError: a command failed.
+        UserError: A command failed.
     """
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     task = bar.add_task("timing", total=(rounds + 1) * len(commands))
@@ -60,7 +60,7 @@ def start_speed(commands: Mapping[str, Sequence[str]], rounds: int, bar: Progres
                 seconds[name].append(measured)
             bar.advance(task)
     return [
-        StartSpeed(name, tuple(each[0] for each in pairs), tuple(each[1] for each in pairs), AIMS_S.get(name))
+        StartSpeed(name, tuple(run[0] for run in pairs), tuple(run[1] for run in pairs), AIMS_S.get(name))
         for name, pairs in seconds.items()
     ]
 

@@ -16,11 +16,11 @@ class RandomFeatureEnsemble:
     (the online bootstrap of Oza & Russell 2001), so that members disagree where examples are few.
 
     Args:
-        inputs: number of columns.
-        rng: of the matrices and of the bootstrap.
-        members: how many.
-        hidden: random features of a member.
-        ridge: penalty on the squared weights.
+        inputs: Number of columns.
+        rng: Random generator of the matrices and of the bootstrap.
+        members: Number of members.
+        hidden: Random features of a member.
+        ridge: Penalty on the squared weights.
     """
 
     def __init__(

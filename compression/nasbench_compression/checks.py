@@ -27,17 +27,17 @@ def check_number(
     """Refuse a value that is no finite number within the bounds.
 
     Args:
-        option: how the user calls it, such as "prune ratio".
-        value: what the user wrote.
-        at_least: smallest allowed value.
-        above: the value must be larger than this.
-        at_most: largest allowed value.
-        below: the value must be smaller than this.
-        integer: only whole numbers, as `int`.
-        optional: None is allowed too.
+        option: Name of the option as the user knows it, such as "prune ratio".
+        value: Value that the user wrote.
+        at_least: Smallest allowed value.
+        above: Number that the value must be larger than.
+        at_most: Largest allowed value.
+        below: Number that the value must be smaller than.
+        integer: Whether only whole numbers are allowed, as `int`.
+        optional: Whether None is allowed too.
 
     Raises:
-        UserError: the value is something else.
+        UserError: The value is something else.
     """
     if value is None and optional:
         return
@@ -67,12 +67,13 @@ def check_network(step: str, model: nn.Module, images: Mapping[str, Tensor]) -> 
     """Refuse a network or images from which nothing can be computed.
 
     Args:
-        step: that works with them, for errors.
-        model: whose parameters and statistics must be there and finite; a mask in a buffer may have infinite values.
-        images: (n, c, h, w), by name, such as "calibration".
+        step: Name of the step that works with them, for errors.
+        model: Network whose parameters and statistics must exist and be finite; a mask in a buffer may have infinite
+            values.
+        images: Images (n, c, h, w), by name, such as "calibration".
 
     Raises:
-        UserError: says where the values are, and how many.
+        UserError: Says where the values are, and how many.
     """
     for path, module in model.named_modules():
         if any(is_lazy(parameter) for parameter in module._parameters.values()):

@@ -72,13 +72,15 @@ def blocks(
             zoo[row.block].summary,
         )
     if rows and rows[0].latency:
-        about = rows[0].latency
-        table.caption = f"{about.runtime}, {threads} thread(s), batch {batch}, {about.device}; timed in turn"
+        first_latency = rows[0].latency
+        table.caption = (
+            f"{first_latency.runtime}, {threads} thread(s), batch {batch}, {first_latency.device}; timed in turn"
+        )
     result: list[dict[str, Any]] = []
-    for name, made in zoo.items():
-        about_block = {"summary": made.summary, "source": made.source}
-        known = next((row.to_json() for row in rows if row.block == name), None)
-        result.append((known or {"block": name, "reason": left_out.get(name)}) | about_block)
+    for name, zoo_block in zoo.items():
+        about_block = {"summary": zoo_block.summary, "source": zoo_block.source}
+        costs = next((row.to_json() for row in rows if row.block == name), None)
+        result.append((costs or {"block": name, "reason": left_out.get(name)}) | about_block)
     for name, reason in left_out.items():
         err.print(f"left out: {name}: {reason}", soft_wrap=True, highlight=False)
     show(result, table, as_json=json)

@@ -51,7 +51,7 @@ def elastic(
 
     stored = load_model(model)
     problem = workbench(stored, model, seed).problem
-    made = make_elastic(
+    supernet = make_elastic(
         load(model),
         problem,
         widths=_numbers("--widths", widths, float, "0.5,0.75,1"),
@@ -62,10 +62,10 @@ def elastic(
         exclude=tuple(exclude or ()),
         seed=seed,
     )
-    tell(f"{made.space.size:,} networks, {len(made.space.decisions)} decisions")
+    tell(f"{supernet.space.size:,} networks, {len(supernet.space.decisions)} decisions")
     with resumable(), progress_bar() as bar:
         task = bar.add_task("train", total=None)
-        made.train(
+        supernet.train(
             epochs=epochs,
             seed=seed,
             device=device,
@@ -74,7 +74,7 @@ def elastic(
             folder=out,
             on_batch=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    result = {"model": str(model), "folder": str(out), **describe(made)}
+    result = {"model": str(model), "folder": str(out), **describe(supernet)}
     show(result, _table(result), as_json=json)
 
 

@@ -35,9 +35,9 @@ def export(
     compiler = get_backend(backend, threads=threads)
     stored = load_model(model)
     bench = workbench(stored, model, 0)
-    wanted = precision or ("int8" if is_quantized(stored.model) else "fp32")
+    chosen_precision = precision or ("int8" if is_quantized(stored.model) else "fp32")
     context = bench.context()
-    compiled = compiler.compile(stored.model, context.example_inputs, wanted, context.calibration)
+    compiled = compiler.compile(stored.model, context.example_inputs, chosen_precision, context.calibration)
     agreement = agrees(compiled, stored.model, bench.problem.unseen(IMAGES, 0))
     accuracy = {"model": bench.validate(stored.model), "artefact": bench.validate(compiled)}
     file = save_made(out, compiled, stored, model)
@@ -49,7 +49,7 @@ def export(
         "agreement": agreement.to_json(),
         **{key: value for key, value in compiled.describe().items() if key != "bytes"},
     }
-    show(result, _facts(result, f"{backend} {wanted}"), as_json=json)
+    show(result, _facts(result, f"{backend} {chosen_precision}"), as_json=json)
 
 
 def _facts(facts: dict[str, Any], title: str) -> Table:

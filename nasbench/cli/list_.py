@@ -58,7 +58,7 @@ def _evaluators() -> list[Row]:
 
     return [
         {"name": name}
-        | (EVALUATORS.literals(name, ("summary",)) if name in EVALUATORS else _said(evaluators.find(name)))
+        | (EVALUATORS.literals(name, ("summary",)) if name in EVALUATORS else _summary_of(evaluators.find(name)))
         for name in evaluators
     ]
 
@@ -77,8 +77,8 @@ def _problems() -> list[Row]:
 
     rows = []
     for name in PROBLEMS:
-        told = PROBLEMS.literals(name, ("summary", "kind"))
-        rows.append({"name": name, "summary": told["summary"], "targets": told["kind"]})
+        texts = PROBLEMS.literals(name, ("summary", "kind"))
+        rows.append({"name": name, "summary": texts["summary"], "targets": texts["kind"]})
     return rows
 
 
@@ -140,11 +140,11 @@ def _schedulers() -> list[Row]:
 def _named(union: Any) -> list[Row]:
     """Rows of the members of a union of sections that are told apart by their `name`."""
     members = get_args(get_args(union)[0])
-    return [{"name": get_args(each.model_fields["name"].annotation)[0], **_said(each)} for each in members]
+    return [{"name": get_args(member.model_fields["name"].annotation)[0], **_summary_of(member)} for member in members]
 
 
-def _said(thing: Any) -> dict[str, str]:
-    """What the first line of its docstring says."""
+def _summary_of(thing: Any) -> dict[str, str]:
+    """The summary and the source in the first line of its docstring."""
     return _first_line(inspect.getdoc(thing) or "")
 
 

@@ -60,15 +60,19 @@ def matrix(
     names = backend or backends.names()
     for name in names:
         backends.find(name)
-    asked = [one_of("precision", text, PRECISIONS) for text in precision or all_precisions(names)]
+    precisions = [one_of("precision", text, PRECISIONS) for text in precision or all_precisions(names)]
     variants = [read_variant(text, epochs) for text in variant or USUAL]
-    twice = {each.name for each in variants if [other.name for other in variants].count(each.name) > 1}
+    twice = {named.name for named in variants if [other.name for other in variants].count(named.name) > 1}
     if twice:
         raise UserError(f"--variant names {', '.join(sorted(twice))} twice; give each once, and files other names.")
-    wanted = Matrix(
+    request = Matrix(
         models=tuple(model),
         variants=tuple(variants),
-        settings=tuple(Setting.of(name, each, {"threads": threads}, batch) for name in names for each in asked),
+        settings=tuple(
+            Setting.of(name, precision_name, {"threads": threads}, batch)
+            for name in names
+            for precision_name in precisions
+        ),
         seconds=seconds,
         images=images,
         test=test,
@@ -76,21 +80,21 @@ def matrix(
         seed=seed,
     )
     with resumable():
-        result = _filled(wanted, out)
+        result = _filled(request, out)
     page = out / "matrix.html"
     write_matrix_page(result, page)
     tell(f"drawn in {page}")
     show(result, _tables(result), as_json=json)
 
 
-def _filled(wanted: Matrix, out: Path) -> dict[str, Any]:
-    """Fill it, with a bar on standard error."""
+def _filled(request: Matrix, out: Path) -> dict[str, Any]:
+    """Fill the matrix, with a bar on standard error."""
     from nasbench.deploy.matrix import fill
 
     with progress_bar() as bar:
-        task = bar.add_task("cells", total=wanted.size)
+        task = bar.add_task("cells", total=request.size)
         return fill(
-            wanted,
+            request,
             out,
             command=typed(),
             on_variant=lambda where, which, stage: tell(f"{where}, {which.name}: {stage} ..."),

@@ -34,15 +34,15 @@ def published_data(
     """A data set of bytes with 5,000 of its training images, or a tenth of fewer than 50,000, for validation.
 
     Args:
-        name: of the data set.
-        train: images (n, c, h, w) and labels (n,).
-        test: likewise.
-        classes: their names.
-        train_images: use only this many training images, each class alike, for quick experiments.
-        size: height and width that images are resized to; None leaves them.
+        name: Name of the data set.
+        train: Training images (n, c, h, w) and labels (n,).
+        test: Test images and labels, likewise.
+        classes: Names of the classes.
+        train_images: Use only this many training images, each class alike, for quick experiments.
+        size: Height and width that images are resized to; None leaves them.
 
     Raises:
-        UserError: an option is out of range.
+        UserError: An option is out of range.
     """
     images, labels = train[0], train[1].astype(np.int64)
     val, rest = stratified_parts(labels, (min(VAL_IMAGES / len(labels), 0.1),), SPLIT_SEED)
@@ -63,19 +63,19 @@ def resized(images: Bytes, size: int | None) -> Bytes:
     """Square images (n, c, size, size) of bytes, by bilinear interpolation with antialiasing; None leaves them."""
     if size is None or images.shape[2:] == (size, size):
         return images
-    made = np.empty((*images.shape[:2], size, size), np.uint8)
+    resized_images = np.empty((*images.shape[:2], size, size), np.uint8)
     for start in range(0, len(images), RESIZED_AT_ONCE):
         chunk = torch.from_numpy(images[start : start + RESIZED_AT_ONCE].astype(np.float32))
         larger = functional.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
-        made[start : start + RESIZED_AT_ONCE] = larger.round().clamp(0, 255).byte().numpy()
-    return made
+        resized_images[start : start + RESIZED_AT_ONCE] = larger.round().clamp(0, 255).byte().numpy()
+    return resized_images
 
 
 def read_idx(path: Path) -> Bytes:
     """An IDX file: two zero bytes, a type code, the number of dimensions, the sizes (big-endian), the bytes.
 
     Raises:
-        UserError: it is none.
+        UserError: It is none.
     """
     try:
         data = gzip.decompress(path.read_bytes())
@@ -99,11 +99,11 @@ def read_records(path: Path, labels: int) -> tuple[Bytes, Bytes]:
     """Images (n, 3, 32, 32) and labels (n,) of a file of CIFAR's binary version.
 
     Args:
-        path: of records: label bytes, then a red, a green and a blue plane of 32 x 32 bytes.
-        labels: bytes of labels in a record, of which the last one counts.
+        path: File of records: label bytes, then a red, a green and a blue plane of 32 x 32 bytes.
+        labels: Number of bytes of labels in a record, of which the last one counts.
 
     Raises:
-        UserError: it cannot be read, or is no whole number of records.
+        UserError: It cannot be read, or is no whole number of records.
     """
     size = labels + 3 * 32 * 32
     try:

@@ -62,10 +62,10 @@ class _DataSets(Names[Callable[..., Any]]):
 
     attribute = "function"
 
-    def _checked(self, name: str, found: object) -> Callable[..., Any]:
-        if not callable(found):
-            raise UserError(f"data {name!r} is {found!r}; name a function that returns examples with their targets.")
-        return found
+    def _checked(self, name: str, value: object) -> Callable[..., Any]:
+        if not callable(value):
+            raise UserError(f"data {name!r} is {value!r}; name a function that returns examples with their targets.")
+        return value
 
     def _offers(self, value: object) -> bool:
         return inspect.isfunction(value)
@@ -98,7 +98,7 @@ def why_missing(name: str, **options: Any) -> str | None:
     """Why the images of a data set are not at hand, None if they are; reads no more of them than it has to.
 
     Raises:
-        UserError: the name is unknown; or an option, where its images have to be read.
+        UserError: The name is unknown; or an option, where its images have to be read.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
@@ -124,28 +124,28 @@ def load_data(name: str, *, kind: Kind | None = None, **options: Any) -> Data:
     """The data set called `name`; kept in memory, and read again only if its files have changed.
 
     Args:
-        name: one of `DATASETS`, or ``module:function`` of a function that gives what `data_of` takes.
-        kind: of the targets, which the problem knows; None takes them as the data set has them.
-        options: of the data set.
+        name: One of `DATASETS`, or ``module:function`` of a function that gives what `data_of` takes.
+        kind: Kind of the targets, which the problem knows; None takes them as the data set has them.
+        options: Options of the data set.
 
     Raises:
-        UserError: the name or an option is unknown, or the data are not there.
+        UserError: The name or an option is unknown, or the data are not there.
     """
     check_data(name, **options)
     if name not in DATASETS:
         return _from_function(name, kind, options)
     if kind is not None and "kind" in inspect.signature(DATASETS[name]).parameters:
         options["kind"] = kind
-    asked = _typed(name, options)
-    key = name, json.dumps(asked, sort_keys=True, default=os.fspath)
-    stamp = _stamp(name, asked)
-    kept = _kept.pop(key, None)
-    data = kept[1] if kept is not None and kept[0] == stamp else DATASETS[name](**asked)
+    typed_options = _typed(name, options)
+    key = name, json.dumps(typed_options, sort_keys=True, default=os.fspath)
+    stamp = _stamp(name, typed_options)
+    cached = _cache.pop(key, None)
+    data = cached[1] if cached is not None and cached[0] == stamp else DATASETS[name](**typed_options)
     newest_s = max((max(entry[-2:]) for entry in stamp), default=0) / 1e9
     if time.time() - newest_s > SETTLED_S:  # else the files might change once more, and keep their times
-        _kept[key] = stamp, data
-        for oldest in list(_kept)[:-KEPT]:
-            del _kept[oldest]
+        _cache[key] = stamp, data
+        for oldest in list(_cache)[:-KEPT]:
+            del _cache[oldest]
     return data
 
 
@@ -155,18 +155,18 @@ def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> 
 
     make = datasets.find(name)
     key = name, json.dumps([kind, dict(options)], sort_keys=True, default=repr)
-    if key not in _made or _made[key][0] is not make:
+    if key not in _function_cache or _function_cache[key][0] is not make:
         own = {option: value for option, value in options.items() if not _is_division(option, make)}
         division = {option: value for option, value in options.items() if option not in own}
-        _made.clear()
-        _made[key] = make, data_of(called(make, own), name, kind, **division)
-    return _made[key][1]
+        _function_cache.clear()
+        _function_cache[key] = make, data_of(called(make, own), name, kind, **division)
+    return _function_cache[key][1]
 
 
-_made: dict[tuple[str, str], tuple[Callable[..., Any], Data]] = {}
+_function_cache: dict[tuple[str, str], tuple[Callable[..., Any], Data]] = {}
 """The last data set that a function gave, with the function."""
 
-_kept: dict[tuple[str, str], tuple[Stamp, Data]] = {}
+_cache: dict[tuple[str, str], tuple[Stamp, Data]] = {}
 """Data sets in memory, the one that was used last at the end."""
 
 

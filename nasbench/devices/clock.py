@@ -12,7 +12,7 @@ def clock(root: Path = CPUS) -> dict[str, Any] | None:
     """Governor and frequency limits over all processors; None if the machine does not tell.
 
     Args:
-        root: where the kernel describes processors.
+        root: Folder in which the kernel describes processors.
 
     Returns:
         `governor` (several are joined with a comma), `min_mhz` and `max_mhz`: the lowest and the highest frequency that

@@ -33,9 +33,9 @@ class Roofline:
     """The peaks of this machine.
 
     Attributes:
-        flops_per_s: by precision; one multiply-add is two.
-        bytes_per_s: of copies, as (bytes read and written, a second), the smallest working set first.
-        threads: that both were measured with.
+        flops_per_s: Operations a second by precision; one multiply-add is two.
+        bytes_per_s: Bytes a second of copies, as (bytes read and written, a second), the smallest working set first.
+        threads: Number of threads that both were measured with.
     """
 
     flops_per_s: Mapping[str, float]
@@ -75,7 +75,7 @@ def measure_roofline(threads: int = 1) -> Roofline:
     """Measure the peaks in about two seconds; the fastest run of each counts.
 
     Args:
-        threads: of the products; a copy is made by one.
+        threads: Threads of the products; a copy is made by one.
     """
     fp32 = measure_peak_compute(threads=threads).flops_per_s
     generator = torch.Generator().manual_seed(0)

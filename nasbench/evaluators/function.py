@@ -17,11 +17,11 @@ class FunctionEvaluator(Evaluator):
     """What a function of a candidate returns is its metrics: ``evaluate(candidate) -> {"val_f1": 0.9}``.
 
     Args:
-        space: that candidates belong to.
-        function: takes a `Candidate` and returns numbers by name; any metric that it gives may be an objective, a
-            limit or part of a reward. If it has a method `evaluate_many`, which takes several candidates and returns
+        space: Search space that candidates belong to.
+        function: Function of a `Candidate` that returns numbers by name; any metric that it gives may be an objective,
+            a limit or part of a reward. If it has a method `evaluate_many`, which takes several candidates and returns
             the metrics of each, or an exception in the place of one that failed, that is called for cheap candidates.
-        task: what ``candidate.network()`` builds for; None where the space builds without one.
+        task: Task that ``candidate.network()`` builds for; None where the space builds without one.
     """
 
     summary = "a function of the user's own: module:function"

@@ -33,15 +33,15 @@ RELATIVE_QUALITY = "of_first_pct"
 
 @dataclass(frozen=True)
 class Workbench:
-    """A problem, for fine-tuning and judging.
+    """A problem, for fine-tuning and evaluation, and a device to measure on.
 
     Attributes:
-        problem: its training examples fit and calibrate, its validation examples judge.
-        seed: of every random choice.
-        device: where a step may measure what it made; None where it cannot.
-        anchors: networks whose latency on the device is known, beside which it is measured; see
+        problem: Problem whose training examples fit and calibrate, and whose validation examples evaluate.
+        seed: Random seed of every random choice.
+        device: Device on which a step may measure what it made; None where it cannot.
+        anchors: Networks whose latency on the device is known, beside which it is measured; see
             `nasbench.devices.beside`.
-        trains_on: cpu or cuda, where networks are fine-tuned and judged.
+        trains_on: Where networks are fine-tuned and evaluated: cpu or cuda.
     """
 
     problem: Problem
@@ -111,7 +111,7 @@ class Workbench:
         """The network in a model folder, which was trained on examples like those here.
 
         Raises:
-            UserError: the folder holds no such network.
+            UserError: The folder holds no such network.
         """
         stored = load_model(user_path(folder))
         if stored.task != self.task:
@@ -120,8 +120,8 @@ class Workbench:
                 f"take a teacher for these data."
             )
         data = self.problem.data if isinstance(self.problem, Supervised) else None
-        known = () if data is None else (("mean", data.mean, data.std), ("std", data.std, data.std))
-        for name, ours, std in known:
+        normalizations = () if data is None else (("mean", data.mean, data.std), ("std", data.std, data.std))
+        for name, ours, std in normalizations:
             theirs = scaled(stored.origin.normalization, name)
             if theirs is not None and not np.allclose(theirs, ours, atol=1e-3 * max(std, default=1.0)):
                 raise UserError(
@@ -157,7 +157,7 @@ class Workbench:
         """The model as the device's runtime runs it, in int8 if it is quantized; a compiled model as it is.
 
         Raises:
-            UserError: the runtime cannot compile it.
+            UserError: The runtime cannot compile it.
         """
         if isinstance(model, CompiledModel):
             return model
@@ -187,7 +187,7 @@ def agrees(compiled: CompiledModel, network: nn.Module, inputs: torch.Tensor) ->
     """Compare an artefact, compiled with real inputs, with its network.
 
     Raises:
-        WorkFailed: it computes something else.
+        WorkFailed: It computes something else.
     """
     assert compiled.limits is not None, "it was compared when it was compiled, on training examples"
     return compiled.limits.check(compiled, network, inputs)

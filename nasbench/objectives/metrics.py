@@ -18,9 +18,9 @@ class Metric:
     """What a name of a metric stands for.
 
     Attributes:
-        unit: of its values; empty for a number without one.
-        goal: the direction in which it gets better; None where that is not known.
-        summary: what it is, in a few words.
+        unit: Unit of its values; empty for a number without one.
+        goal: Direction in which it gets better; None where that is not known.
+        summary: What it is, in a few words.
     """
 
     unit: str
@@ -61,14 +61,14 @@ CAPACITY = frozenset({"macs", "params", "size_bytes"})
 
 def goal_of(metric: str) -> Goal | None:
     """The direction in which a metric of ours gets better; None for a name that is not ours."""
-    known = METRICS.get(metric)
-    return None if known is None else known.goal
+    entry = METRICS.get(metric)
+    return None if entry is None else entry.goal
 
 
 def summary_of(metric: str) -> str:
     """What a metric is, in a few words; empty for a name that is not ours."""
-    known = METRICS.get(metric)
-    return "" if known is None else known.summary
+    entry = METRICS.get(metric)
+    return "" if entry is None else entry.summary
 
 
 def latency_and_throughput(milliseconds: float, batch: int) -> dict[str, float]:

@@ -40,9 +40,9 @@ class ImageSegmentation(Supervised):
         )
 
     def sums(self, output: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """(classes, classes) pixels by their class and what was told, and the cross-entropy."""
-        classes, asked = output.shape[1], targets != IGNORED
-        pairs = classes * targets[asked] + output.argmax(1)[asked]
+        """(classes, classes) pixels by their class and the predicted one, and the cross-entropy."""
+        classes, labelled = output.shape[1], targets != IGNORED
+        pairs = classes * targets[labelled] + output.argmax(1)[labelled]
         return {
             "pixels": pairs.bincount(minlength=classes**2).reshape(classes, classes),
             "loss": functional.cross_entropy(output, targets, ignore_index=IGNORED, reduction="sum"),

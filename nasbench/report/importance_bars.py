@@ -35,9 +35,9 @@ def importance_bars(shares: Mapping[str, float], chance: Mapping[str, float], ti
     """The largest shares as bars, each with a line at what chance gives.
 
     Args:
-        shares: by decision.
-        chance: the share that each decision stays below by chance.
-        title: of the figure.
+        shares: Share of each decision.
+        chance: Share that each decision stays below by chance.
+        title: Title of the figure.
     """
     figure = empty_figure(height=90 + 24 * min(len(shares), MOST))
     names = sorted(shares, key=lambda name: -shares[name])[:MOST][::-1]  # the first one stands at the top

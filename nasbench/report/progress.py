@@ -23,7 +23,7 @@ class SearchProgress(Callback):
     """Phase, bar, outcomes, best so far, utilization, time left. Use as a context manager.
 
     Args:
-        console: where it shows itself; None is standard error, or the cell of a notebook.
+        console: Console on which progress is shown; None is standard error, or the cell of a notebook.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -66,7 +66,7 @@ class SearchProgress(Callback):
         self._line(f"{name}: {total} to do")
 
     def advance(self, done: int, text: str = "") -> None:
-        """So much of the part is done; the time left is told from the second call on."""
+        """So much of the part is done; the time left is estimated from the second call on."""
         self._show(done, time_left(self._rest_s(done)), text)
         if text:
             self._line(text)
@@ -96,10 +96,10 @@ class SearchProgress(Callback):
             parts.append(f"training {100 * study.utilization:.0f} %")
         text = ", ".join(parts)
         self._show(finished, left, text)
-        came = f"candidate {candidate.id} {units.outcome(candidate.status)}" + " (from the cache)" * candidate.cached
+        event = f"candidate {candidate.id} {units.outcome(candidate.status)}" + " (from the cache)" * candidate.cached
         if self._unshown:
-            came, self._unshown = f"{self._unshown:,} candidates without a line; {came}", 0
-        told = _numbers(candidate, study) if candidate.status in SCORED else candidate.error
+            event, self._unshown = f"{self._unshown:,} candidates without a line; {event}", 0
+        result = _numbers(candidate, study) if candidate.status in SCORED else candidate.error
         so_far = ", ".join(part for part in (f"done {study.count('done')} of {self._total}", text, left) if part)
         if candidate.status == "infeasible":
             self._repeats.append(candidate)
@@ -107,7 +107,7 @@ class SearchProgress(Callback):
                 return  # the first one has its line, and the others share one
         else:
             self._end_repeats()
-        self._line(f"{came}: {told}; {so_far}")
+        self._line(f"{event}: {result}; {so_far}")
 
     def _end_repeats(self) -> None:
         """One line for all infeasible candidates in a row but the first, which had its own."""

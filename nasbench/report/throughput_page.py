@@ -21,9 +21,9 @@ def write_throughput_page(entries: Sequence[Entry], path: Path, max_latency_ms: 
     """Write the page whole or not at all.
 
     Args:
-        entries: as `nasbench benchmark --json` prints them.
-        path: the file.
-        max_latency_ms: a limit to be drawn; None draws none.
+        entries: Entries as `nasbench benchmark --json` prints them.
+        path: File that is written.
+        max_latency_ms: Limit of the latency that is drawn; None draws none.
     """
     write_page(
         "throughput.html.j2",

@@ -67,7 +67,7 @@ def label(metric: str) -> str:
 
 
 def in_percent(metric: str) -> bool:
-    """Whether a metric is a share, whose differences are told in points: ours, and any that is named so."""
+    """Whether a metric is a share, whose differences are given in points: ours, and any that is named so."""
     return METRICS.get(metric, ("", "%" if metric.endswith("_pct") else ""))[1] == "%"
 
 
@@ -171,11 +171,11 @@ def times(now: float | None, before: float | None, better: str, worse: str, same
     return f"{ratio:.{2 if ratio < 2 else 1 if ratio < 10 else 0}f} times {word}"
 
 
-def comparable(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+def comparable(latency: Mapping[str, Any] | None, reference: Mapping[str, Any] | None) -> bool:
     """Are two latencies of the same batch, threads, device and estimator? Only then is their ratio worth telling."""
-    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+    if not isinstance(latency, Mapping) or not isinstance(reference, Mapping):
         return False
-    return all(one.get(key) == other.get(key) for key in ("batch", "threads", "device", "estimator"))
+    return all(latency.get(key) == reference.get(key) for key in ("batch", "threads", "device", "estimator"))
 
 
 def shorten(text: str, width: int = 72) -> str:

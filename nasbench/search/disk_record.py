@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench.evaluators.trial import Evaluated, Trial
 from nasbench.objectives.objective import Objective
-from nasbench.search.record import TOLD, Choices, RecordedCandidate, Table, fill
+from nasbench.search.record import OUTCOME_DEFAULTS, Choices, RecordedCandidate, Table, fill
 from nasbench.storage.files import written_aside
 from nasbench.storage.line_file import TOGETHER_S, LineFile, mend, read_lines
 from nasbench.storage.pace import Pace
@@ -31,12 +31,12 @@ Parts = Callable[[Architecture], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a controller has seen: it was asked, or told of an outcome.
+    """Something that a controller has seen: it was asked for a proposal, or got an outcome.
 
     Attributes:
-        number: of the candidate that is new, or has ended; None if the proposals led to none.
-        asks: proposals until then; None for an outcome, 0 where it is not known how the candidate came to be.
-        block: whether they belong to the same block as those before them.
+        number: Number of the candidate that is new, or has ended; None if the proposals led to none.
+        asks: Proposals until then; None for an outcome, 0 where it is not known how the candidate came to be.
+        block: Whether the proposals belong to the same block as those before them.
     """
 
     number: int | None
@@ -55,13 +55,13 @@ class DiskRecord:
     changes come faster than that.
 
     Args:
-        journal: the file for the trials, unless a storage holds them; the record lies beside it.
-        space: whose architectures are recorded; None reads a record that is there.
-        objectives: become the values of an Optuna trial, with their directions.
-        name: of the study; in a storage that several runs share, no other run may have it.
+        journal: File of the trials, unless a storage holds them; the record lies beside it.
+        space: Search space whose architectures are recorded; None reads a record that is there.
+        objectives: Objectives of the search; they become the values of an Optuna trial, with their directions.
+        name: Name of the study; in a storage that several runs share, no other run may have it.
         storage: URL of an Optuna storage in place of the journal.
-        parts: gives network and recipe of an architecture; None where all candidates have one recipe.
-        mend: repair what a killed process left; only for the holder of the run folder.
+        parts: Function that splits an architecture into network and recipe; None where all candidates have one recipe.
+        mend: Whether to repair what a killed process left; only for the holder of the run folder.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class DiskRecord:
         """Write down that a candidate is running.
 
         Args:
-            trial: the candidate.
-            asks: proposals since the event before this one, its own included.
-            block: whether they belong to the same block as those before them.
+            trial: The candidate.
+            asks: Proposals since the event before this one, its own included.
+            block: Whether the proposals belong to the same block as those before them.
         """
         architecture = self.space.format(trial.arch)
         parts: dict[str, Any] = {"network": architecture, "recipe": None}
@@ -155,11 +155,11 @@ class DiskRecord:
         self, number: int, evaluated: Evaluated, scores: tuple[float, ...] | None, finished_s: float
     ) -> RecordedCandidate:
         """Write down what came of a candidate."""
-        known = vars(evaluated) | {"scores": scores, "finished_s": finished_s}
+        outcome = vars(evaluated) | {"scores": scores, "finished_s": finished_s}
         self._slow = evaluated.seconds > SLOW_S
-        self._append({"candidate": number, "outcome": outcome_entry(known)}, now=self._slow)
+        self._append({"candidate": number, "outcome": outcome_entry(outcome)}, now=self._slow)
         candidate = self.candidates[number]
-        fill(candidate, known)
+        fill(candidate, outcome)
         self._change(number)
         return candidate
 
@@ -179,8 +179,8 @@ class DiskRecord:
 
     def events(self, lines: int) -> Iterator[Event]:
         """What happened after so many lines; only once, for it is not kept in memory any longer."""
-        taken, self._events = self._events[lines:], []
-        return (event for event in taken if event is not None)
+        events, self._events = self._events[lines:], []
+        return (event for event in events if event is not None)
 
     # ---- what Optuna hears
 
@@ -299,7 +299,9 @@ class DiskRecord:
         if not write:
             self.candidates = {candidate.id: candidate for candidate in earlier}
             return
-        decisions = {each.name: [_category(option) for option in each.options] for each in self.space.decisions}
+        decisions = {
+            decision.name: [_category(option) for option in decision.options] for decision in self.space.decisions
+        }
         entries: list[Mapping[str, Any]] = [
             {"record": uuid.uuid4().hex, "space": self.space.name, "decisions": decisions, "study": self._name}
         ]
@@ -310,8 +312,11 @@ class DiskRecord:
             entries.append(begun_entry(candidate) | {"asks": 0})
             entries += [{"candidate": candidate.id, "attempt": attempt} for attempt in candidate.attempts]
             if candidate.status != "running":
-                known = {name: getattr(candidate, name) for name in ("status", "metrics", "scores", "curve", *TOLD)}
-                entries.append({"candidate": candidate.id, "outcome": outcome_entry(known)})
+                outcome = {
+                    name: getattr(candidate, name)
+                    for name in ("status", "metrics", "scores", "curve", *OUTCOME_DEFAULTS)
+                }
+                entries.append({"candidate": candidate.id, "outcome": outcome_entry(outcome)})
             else:
                 entries += [
                     {"candidate": candidate.id, "epoch": int(epoch), "value": value}
@@ -341,9 +346,9 @@ def candidate_of(entry: Mapping[str, Any], table: Table, space: str) -> Recorded
     """A running candidate, of which its first line tells.
 
     Args:
-        entry: that line.
-        table: the decisions of the space.
-        space: its name.
+        entry: First line of the candidate.
+        table: Decisions of the space.
+        space: Name of the space.
     """
     picks, architecture = tuple(entry["picks"]), entry["architecture"]
     return RecordedCandidate(
@@ -377,11 +382,11 @@ def begun_entry(candidate: RecordedCandidate) -> dict[str, Any]:
     return entry
 
 
-def outcome_entry(known: Mapping[str, Any]) -> dict[str, Any]:
+def outcome_entry(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """An outcome in JSON values; what is as usual is left out."""
-    entry = {name: known[name] for name, otherwise in TOLD.items() if known[name] != otherwise}
-    entry |= {name: known[name] for name in ("metrics", "scores", "curve") if known[name]}
-    return {"status": known["status"]} | entry
+    entry = {name: outcome[name] for name, otherwise in OUTCOME_DEFAULTS.items() if outcome[name] != otherwise}
+    entry |= {name: outcome[name] for name in ("metrics", "scores", "curve") if outcome[name]}
+    return {"status": outcome["status"]} | entry
 
 
 def _idle(space: SearchSpace, arch: Architecture) -> list[int]:

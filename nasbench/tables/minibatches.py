@@ -29,7 +29,7 @@ def load_minibatch(dataset: str) -> tuple[Tensor, Tensor]:
     classes of ImageNet.
 
     Raises:
-        UserError: there is no such data set, or its file is in no data folder.
+        UserError: There is no such data set, or its file is in no data folder.
     """
     name = FILES[one_of("data set", dataset, FILES)]
     places = [folder / "minibatches" / f"{name}.safetensors" for folder in data_folders()]

@@ -13,10 +13,10 @@ class TableOracle:
     """One column of a table as the answer, at its own number of epochs and no other.
 
     Args:
-        table: where the numbers are.
+        table: Table with the numbers.
         scores: (n,) answers by row.
         seconds: (n,) cost of an evaluation by row.
-        epochs: the only fidelity that there is.
+        epochs: The only fidelity that there is.
     """
 
     def __init__(self, table: Table, scores: Vector, seconds: Vector, *, epochs: int) -> None:

@@ -37,8 +37,8 @@ class PublishedProxies:
     """Scores of cells.
 
     Attributes:
-        architectures: of all rows.
-        scores: (n,) by our name of the proxy, larger is better.
+        architectures: Architectures of all rows.
+        scores: (n,) scores by our name of the proxy, larger is better.
     """
 
     architectures: tuple[Architecture, ...]
@@ -50,7 +50,7 @@ def load_published_proxies(dataset: str) -> PublishedProxies:
     """The scores on the images of a data set; kept in memory.
 
     Raises:
-        UserError: there are none of this data set, or the file is not at hand or not what was published.
+        UserError: There are none of this data set, or the file is not at hand or not what was published.
     """
     name = FILES[one_of("data set with published proxies", dataset, FILES)]
     places = [folder / FOLDER / f"{name}.gz" for folder in data_folders()]
@@ -76,9 +76,9 @@ def published_features(
     reaches the output.
 
     Args:
-        dataset: of the scores; those on CIFAR-10 stand for CIFAR-100.
-        names: of the proxies.
-        space: of the cells.
+        dataset: Data set of the scores; those on CIFAR-10 stand for CIFAR-100.
+        names: Names of the proxies.
+        space: Search space of the cells.
     """
     from scipy.stats import rankdata  # a listing of tables does without
 

@@ -21,9 +21,9 @@ def mixup(images: Tensor, order: Tensor, share: float) -> Tensor:
     """Zhang et al., mixup, ICLR 2018, arXiv 1710.09412: each image with another one shining through.
 
     Args:
-        images: (n, c, h, w).
-        order: (n,) numbers of the others.
-        share: of the first one, the same in the batch, as in the authors' code.
+        images: (n, c, h, w) images.
+        order: (n,) numbers of the other images.
+        share: Share of the first image, the same in the batch, as in the authors' code.
     """
     return share * images + (1 - share) * images[order]
 

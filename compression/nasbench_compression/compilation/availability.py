@@ -1,4 +1,4 @@
-"""What backends need on this machine, found out without importing torch or a runtime: listings ask for it."""
+"""Requirements of backends on this machine, checked without importing torch or a runtime, for listings."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class OpenVinoProfiler(Profiler):
     a quiet call the mean call took meanwhile.
 
     Args:
-        compiled: with PERF_COUNT.
-        images: of one call.
+        compiled: Model, compiled with PERF_COUNT.
+        images: Images of one call.
     """
 
     def __init__(self, compiled: Any, images: Images) -> None:
@@ -76,10 +76,14 @@ def _operator(node: Any, info: dict[str, str], noise: float) -> OperatorTime:
     kind, kernel = info["layerType"], info["primitiveType"]
     precision = _precision(kernel.rpartition("_")[2].lower())
     inputs = [([int(size) for size in port.get_shape()], port.get_element_type()) for port in node.inputs()]
-    made = [int(size) for size in node.outputs()[0].get_shape()]
-    given, weight = inputs[0][0] if inputs else [], inputs[1][0] if len(inputs) > 1 else []
-    grouped = len(weight) == len(given) + 1
-    macs = product_macs(kind, given, weight[1:] if grouped else weight, made) if weight else None
+    output_shape = [int(size) for size in node.outputs()[0].get_shape()]
+    input_shape, weight_shape = inputs[0][0] if inputs else [], inputs[1][0] if len(inputs) > 1 else []
+    grouped = len(weight_shape) == len(input_shape) + 1
+    macs = (
+        product_macs(kind, input_shape, weight_shape[1:] if grouped else weight_shape, output_shape)
+        if weight_shape
+        else None
+    )
     before, after = _precisions(node, info)
     parts = [part for part in info["originalLayersNames"].split(",") if part]
     changes = before != after and "int8" in (before, after)
@@ -94,10 +98,10 @@ def _operator(node: Any, info: dict[str, str], noise: float) -> OperatorTime:
         reorder=kind == "Reorder" and not cast,
         parts=() if cast or kind == "Reorder" else tuple(parts),
         macs=macs,
-        bytes=moved + math.prod(made) * BYTES[after],
-        channels=(weight[-3], made[1])
-        if macs is not None and len(given) == 4
-        else (given[-1], made[-1])
+        bytes=moved + math.prod(output_shape) * BYTES[after],
+        channels=(weight_shape[-3], output_shape[1])
+        if macs is not None and len(input_shape) == 4
+        else (input_shape[-1], output_shape[-1])
         if macs
         else None,
     )

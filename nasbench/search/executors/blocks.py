@@ -9,7 +9,7 @@ class BlockSize:
     """As many candidates as are evaluated in `BLOCK_S`, judged by the blocks before; the first one comes alone.
 
     Args:
-        most: that an evaluator takes at once.
+        most: Largest number of candidates that the evaluator takes at once.
     """
 
     def __init__(self, most: int) -> None:

@@ -16,8 +16,8 @@ def get_scheduler(config: SchedulerConfig | None, epochs: int) -> Any:
     """The scheduler that an experiment names; it compares the first score by epochs. None stops nothing.
 
     Args:
-        config: of the experiment.
-        epochs: of a candidate that is trained to its end.
+        config: Scheduler section of the experiment.
+        epochs: Epochs of a candidate that is trained to its end.
     """
     from ray.tune import schedulers
 

@@ -35,15 +35,15 @@ class Worker:
     """What travels to the workers, once for each machine.
 
     Attributes:
-        evaluator: what scores a candidate.
-        objectives: of the search.
-        reward: of the search; a scheduler compares its first score.
-        checkpoints: of the run.
-        quality: the metric of the learning curve.
-        scheduler: that listens after each epoch; None listens at the end only.
-        candidate_minutes: after which a candidate is timed out; None never.
-        code: digests of the user's own code, which a worker that starts later may find edited.
-        token: by which a process knows again a worker that it holds already, with all that was loaded and fitted.
+        evaluator: Evaluator that scores a candidate.
+        objectives: Objectives of the search.
+        reward: Reward of the search; a scheduler compares its first score.
+        checkpoints: Checkpoints of the run.
+        quality: Metric of the learning curve.
+        scheduler: Scheduler that gets a report after each epoch; None reports at the end only.
+        candidate_minutes: Minutes after which a candidate is timed out; None is no limit.
+        code: Digests of the user's own code, which a worker that starts later may find edited.
+        token: Token by which a process recognises a worker that it holds already, with all that was loaded and fitted.
     """
 
     evaluator: Evaluator
