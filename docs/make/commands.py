@@ -14,7 +14,7 @@ def command_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: gets a sentence for each argument or option without a help text.
+        missing: List to which a sentence is appended for each argument or option without a help text.
     """
     from nasbench.cli.app import COMMANDS, LazyCommand
 

@@ -25,7 +25,7 @@ def example_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: gets a sentence for each file whose first comment does not say what it is.
+        missing: List to which a sentence is appended for each file without a comment at its top.
     """
     for folder, page, title in (("", "experiments", "Experiment files"), ("recipes", "recipes", "Recipes")):
         rows = []

@@ -25,7 +25,7 @@ def key_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: gets a sentence for each key that has no meaning.
+        missing: List to which a sentence is appended for each key that has no meaning.
     """
     from nasbench.experiment.experiment import Experiment
 

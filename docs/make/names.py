@@ -97,7 +97,7 @@ def api_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of the pages of public names, which mkdocstrings fills from docstrings.
 
     Args:
-        missing: gets a sentence for each public name that has no docstring.
+        missing: List to which a sentence is appended for each public name that has no docstring.
     """
     import nasbench
 
@@ -191,7 +191,7 @@ def name_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of the pages of names that an experiment file may use, with the options of each.
 
     Args:
-        missing: gets a sentence for each name without a summary.
+        missing: List to which a sentence is appended for each name without a summary.
     """
     rows = []
     for kind, (title, how, things) in kinds().items():

@@ -30,7 +30,7 @@ def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: Gets nothing: the page of a table without stored numbers says how to measure them.
+        missing: List to which nothing is appended: the page of a table without stored numbers says how to measure them.
     """
     from nasbench.tables.paper_table import load_paper_table, table_files
 
@@ -72,7 +72,8 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
             published = "" if said is None else _number(said.mean, said.std) + f" [{said.trust}]"
             runs = ours.get("n")
             mine = "" if value is None else _number(value, ours["std"] if runs > 1 else None) + f", n = {runs}"
-            lines.append((row.name, f"`{column}`", published, mine))
+            broken = column.replace("_", "_<wbr>")  # a narrow screen breaks it there
+            lines.append((row.name, f"<code>{broken}</code>", published, mine))
         if row.reason:
             lines.append((row.name, "", "", sentence(row.reason)))
     heads = ("row", "column", "published", "ours" if numbers else "ours (not stored here; the command prints them)")
