@@ -11,7 +11,7 @@ from nasbench_compression import CompiledModel
 from nasbench_compression.timing import Ratio
 from search_spaces import Task
 
-NO_GATE = GateConfig(max_val_acc_drop_pct=100, must_save=False)
+NO_GATE = GateConfig(max_drop_pct=100, must_save=False)
 """Lets every step pass, where what it costs and saves is weighed elsewhere, or shown."""
 
 LESS = 0.99  # of the bytes, at most, is a saving

@@ -174,9 +174,9 @@ def run_recipe(
 def _too_far(problem: Problem, value: float, first: float, gate: GateConfig) -> str | None:
     """Why a stage is too much worse than the searched network; None if it is not."""
     drop, metric = problem.drop_pct(value, first), problem.metrics[problem.quality]
-    if drop <= gate.max_val_acc_drop_pct:
+    if drop <= gate.max_drop_pct:
         return None
-    allowed = f"than the searched model; gate.max_val_acc_drop_pct allows {gate.max_val_acc_drop_pct:g}"
+    allowed = f"than the searched model; gate.max_drop_pct allows {gate.max_drop_pct:g}"
     if problem.quality == "val_acc_pct":
         return f"validation accuracy {value:.2f} % is {drop:.2f} points below {allowed.removeprefix('than ')}"
     unit = "points" if metric.unit == "%" else "%"
