@@ -62,7 +62,7 @@ def reproduce(
         _list(json)
         return
     paper_table = load_paper_table(table)
-    chosen = paper_table.select([name.strip() for name in rows.split(",")] if rows else None)
+    chosen = paper_table.select(paper_table.split_names(rows) if rows else None)
     count = workers or len(os.sched_getaffinity(0))
     with progress_bar() as bar:
         task = bar.add_task(paper_table.name, total=None)

@@ -313,6 +313,16 @@ class PaperTable(Strict):
                 raise unknown("row", name, row_names, where=f"of table {self.name!r}")
         return tuple(row for row in self.rows if not names or row.name in names)
 
+    def split_names(self, text: str) -> list[str]:
+        """Names with commas between them, one by one; a comma inside of a row's name does not end it."""
+        row_names, parts, names = {row.name for row in self.rows}, text.split(","), []
+        while parts:
+            counts = [count for count in range(len(parts), 0, -1) if ",".join(parts[:count]).strip() in row_names]
+            count = counts[0] if counts else 1
+            names.append(",".join(parts[:count]).strip())
+            parts = parts[count:]
+        return names
+
 
 def make_controller(row: Row, benchmark: str, seed: int, dataset: str = "cifar10") -> Controller:
     """The controller of a row, on a data set. Raises UserError if its name or an option is not allowed."""
