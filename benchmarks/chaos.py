@@ -36,11 +36,11 @@ class Fault:
     """One kill.
 
     Attributes:
-        kind: worker, driver or node.
-        after: so many outcomes were in the record when it was set off.
-        at_s: seconds since the beginning of the disturbed run.
-        running: candidates that were in training, with the epochs that they had finished.
-        repeated_epochs: of these epochs, how many were trained again.
+        kind: Kind of what is killed: worker, driver or node.
+        after: Number of outcomes in the record when it was set off.
+        at_s: Seconds since the beginning of the disturbed run.
+        running: Candidates that were in training, with the epochs that they had finished.
+        repeated_epochs: Number of these epochs that were trained again.
     """
 
     kind: str
@@ -52,21 +52,21 @@ class Fault:
 
 @dataclass
 class Chaos:
-    """What came of it.
+    """Result of the two runs.
 
     Attributes:
-        faults: in order.
-        candidates: asked for.
-        done: candidates of the disturbed run that are done.
-        missing: numbers without an outcome.
-        running: numbers that are still running.
-        twice: numbers with more than one outcome in the record.
-        different: numbers whose architecture, scores or metrics are not those of the undisturbed run.
-        epochs: of training that the candidates need.
-        epochs_trained: that were finished, repetitions included.
-        report: whether the report is complete: every candidate, the survivors with all stages, the page.
-        seconds: of the disturbed run.
-        calm_seconds: of the undisturbed run.
+        faults: Faults in order.
+        candidates: Number of candidates that each run was asked for.
+        done: Number of candidates of the disturbed run that are done.
+        missing: Numbers of the candidates without an outcome.
+        running: Numbers of the candidates that are still running.
+        twice: Numbers of the candidates with more than one outcome in the record.
+        different: Numbers of the candidates whose architecture, scores or metrics are not those of the undisturbed run.
+        epochs: Number of epochs of training that the candidates need.
+        epochs_trained: Number of epochs that were finished, repetitions included.
+        report: Whether the report is complete: every candidate, the survivors with all stages, the page.
+        seconds: Duration of the disturbed run, in seconds.
+        calm_seconds: Duration of the undisturbed run, in seconds.
     """
 
     faults: list[Fault]
@@ -85,8 +85,8 @@ class Chaos:
     @property
     def sound(self) -> bool:
         """Whether nothing was lost, repeated or changed."""
-        wrong = self.missing or self.running or self.twice or self.different
-        return self.report and not wrong and self.done == self.candidates
+        broken = self.missing or self.running or self.twice or self.different
+        return self.report and not broken and self.done == self.candidates
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, and `sound`."""
@@ -108,34 +108,34 @@ def chaos(
     A search that looks its results up needs no cluster: of it the process is killed, again and again.
 
     Args:
-        experiment: the file; its controller must not depend on the order of results, unless it has one worker; its
-            metrics not on measurement.
-        folder: gets the two runs, `calm` and `rough`.
-        candidates: of each run.
-        faults: kills, of each kind in turn in a random order, at random moments.
-        seed: of the kinds and moments.
+        experiment: Experiment file; its controller must not depend on the order of results, unless it has one worker;
+            its metrics not on measurement.
+        folder: Folder for the two runs, `calm` and `rough`.
+        candidates: Number of candidates of each run.
+        faults: Number of kills, of each kind in turn in a random order, at random moments.
+        seed: Random seed of the kinds and moments.
         overrides: ``key=value`` texts for both runs.
-        on_event: hears what happens.
+        on_event: Function that is called with a sentence for each event.
 
     Raises:
-        UserError: a run ended with an error.
+        UserError: A run ended with an error.
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; give a new folder with --run.")
     folder.mkdir(parents=True)
-    words = [str(experiment), *(word for text in overrides for word in ("-o", text))]
-    words += ["-o", f"search.candidates={candidates}"]
+    arguments = [str(experiment), *(word for text in overrides for word in ("-o", text))]
+    arguments += ["-o", f"search.candidates={candidates}"]
     on_event("undisturbed run with one worker")
     started = time.monotonic()
-    calm = _Driver(folder / "calm", [*words, "-o", "executor={name: inline}"])
+    calm = _Driver(folder / "calm", [*arguments, "-o", "executor={name: inline}"])
     calm.start()
     calm.wait()
     calm_seconds = time.monotonic() - started
     rng = random.Random(seed)
-    alone = load_experiment(experiment, overrides).evaluator is not None
-    planned = _plan(rng, candidates, faults, ("driver",) if alone else KINDS)
-    disturbed = _killed if alone else _disturbed
-    rough = disturbed(folder / "rough", words, planned, rng, on_event)
+    without_cluster = load_experiment(experiment, overrides).evaluator is not None
+    planned = _plan(rng, candidates, faults, ("driver",) if without_cluster else KINDS)
+    disturbed = _killed if without_cluster else _disturbed
+    rough = disturbed(folder / "rough", arguments, planned, rng, on_event)
     return _compare(folder, planned, candidates, rough, calm_seconds)
 
 
@@ -147,12 +147,12 @@ def _plan(rng: random.Random, candidates: int, faults: int, of: Sequence[str]) -
 
 
 def _killed(
-    run: Path, words: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
+    run: Path, arguments: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
 ) -> float:
     """The run in one process, which is killed at each fault; its seconds."""
     on_event("disturbed run in one process")
     started = time.monotonic()
-    driver = _Driver(run, [*words, "-o", "executor={name: inline}"])
+    driver = _Driver(run, [*arguments, "-o", "executor={name: inline}"])
     driver.start()
     for fault in planned:
         driver.wait_for(lambda after=fault.after: _count(run) >= after)  # type: ignore[misc]
@@ -165,7 +165,7 @@ def _killed(
 
 
 def _disturbed(
-    run: Path, words: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
+    run: Path, arguments: Sequence[str], planned: Sequence[Fault], rng: random.Random, on_event: Callable[[str], None]
 ) -> float:
     """The run with the faults; its seconds."""
     import ray
@@ -176,7 +176,7 @@ def _disturbed(
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         started = time.monotonic()
-        driver = _Driver(run, [*words, "-o", f"ray.address={cluster.address}"])
+        driver = _Driver(run, [*arguments, "-o", f"ray.address={cluster.address}"])
         driver.start()
         for fault in planned:
             driver.wait_for(lambda after=fault.after: len(outcomes(run)) >= after)  # type: ignore[misc]
@@ -202,17 +202,17 @@ def _disturbed(
 class _Driver:
     """The process of a search: started, killed, resumed."""
 
-    def __init__(self, run: Path, words: Sequence[str]) -> None:
-        self.run, self.words = run, words
+    def __init__(self, run: Path, arguments: Sequence[str]) -> None:
+        self.run, self.arguments = run, arguments
         self.log = run.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the search, or go on with it."""
         begun = (self.run / "config.yaml").exists()
-        words = ["resume", str(self.run)] if begun else ["search", *self.words, "--run", str(self.run)]
+        command_words = ["resume", str(self.run)] if begun else ["search", *self.arguments, "--run", str(self.run)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*COMMAND, *words], stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen([*COMMAND, *command_words], stdout=log, stderr=log, start_new_session=True)
 
     def kill(self) -> None:
         """SIGKILL: no handler runs."""
@@ -234,9 +234,9 @@ class _Driver:
         if self.process.wait():
             self._fail(f"ended with exit code {self.process.returncode}")
 
-    def _fail(self, how: str) -> None:
+    def _fail(self, ending: str) -> None:
         last = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-        raise UserError(f"the search in {self.run} {how}: {' | '.join(last)}")
+        raise UserError(f"the search in {self.run} {ending}: {' | '.join(last)}")
 
 
 def outcomes(run: Path) -> list[int]:
@@ -300,30 +300,31 @@ def _compare(folder: Path, faults: list[Fault], candidates: int, seconds: float,
     calm, rough = (
         json.loads((folder / name / "report.json").read_text(encoding="utf-8")) for name in ("calm", "rough")
     )
-    there = {each["id"]: each for each in rough["candidates"]}
-    kept = ("architecture", "status", "metrics", "scores", "epochs")
+    rough_by_id = {candidate["id"]: candidate for candidate in rough["candidates"]}
+    compared_keys = ("architecture", "status", "metrics", "scores", "epochs")
     different = [
-        each["id"]
-        for each in calm["candidates"]
-        if each["id"] in there and any(each[key] != there[each["id"]][key] for key in kept)
+        candidate["id"]
+        for candidate in calm["candidates"]
+        if candidate["id"] in rough_by_id
+        and any(candidate[key] != rough_by_id[candidate["id"]][key] for key in compared_keys)
     ]
     trained = Counter((line["candidate"], line["epoch"]) for line in epochs_log(folder / "rough"))
     for fault in faults:
         for number, epoch in (fault.running or {}).items():
-            fault.repeated_epochs += sum(trained[number, each] > 1 for each in range(1, epoch + 1))
+            fault.repeated_epochs += sum(trained[number, trained_epoch] > 1 for trained_epoch in range(1, epoch + 1))
     stages = [stage["name"] for survivor in rough["survivors"] for stage in survivor["stages"]]
     complete = (
         rough["status"] == "complete"
-        and len(there) == candidates
+        and len(rough_by_id) == candidates
         and stages == [stage["name"] for survivor in calm["survivors"] for stage in survivor["stages"]]
         and (folder / "rough" / "report.html").exists()
     )
     return Chaos(
         faults=faults,
         candidates=candidates,
-        done=sum(each["status"] == "done" for each in there.values()),
-        missing=[number for number in range(candidates) if number not in there],
-        running=[number for number, each in there.items() if each["status"] == "running"],
+        done=sum(candidate["status"] == "done" for candidate in rough_by_id.values()),
+        missing=[number for number in range(candidates) if number not in rough_by_id],
+        running=[number for number, candidate in rough_by_id.items() if candidate["status"] == "running"],
         twice=sorted(number for number, count in Counter(outcomes(folder / "rough")).items() if count > 1),
         different=different,
         epochs=len(trained),
@@ -338,7 +339,7 @@ def command(
     experiment: Annotated[Path, typer.Argument(help="The experiment file, such as experiments/chaos.yaml.")],
     candidates: Annotated[int, typer.Option(min=4, help="Candidates of each of the two runs.")] = 60,
     faults: Annotated[int, typer.Option(min=1, help="How often something is killed.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is killed when.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of what is killed when.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Folder for the runs [runs/chaos-TIME].", show_default=False)] = None,
     override: Override = None,
     json: Json = False,
@@ -347,7 +348,7 @@ def command(
     if faults > candidates - 2:
         raise typer.BadParameter(f"{faults} faults need at least {faults + 2} candidates, not {candidates}.")
     folder = run or Path("runs") / f"chaos-{time.strftime('%Y%m%d-%H%M%S')}"
-    found = chaos(
+    result = chaos(
         experiment,
         folder,
         candidates=candidates,
@@ -359,21 +360,22 @@ def command(
     table = Table(
         title=f"{faults} faults in a search of {candidates} candidates",
         caption=(
-            f"{found.done} done, {len(found.missing)} missing, {len(found.running)} running, {len(found.twice)} with "
-            f"two outcomes, {len(found.different)} different from the undisturbed run; {found.epochs_trained} epochs "
-            f"were trained for {found.epochs} that were needed; report {'complete' if found.report else 'incomplete'}; "
-            f"{found.seconds:.0f} s, undisturbed with one worker {found.calm_seconds:.0f} s"
+            f"{result.done} done, {len(result.missing)} missing, {len(result.running)} running, "
+            f"{len(result.twice)} with two outcomes, {len(result.different)} different from the undisturbed run; "
+            f"{result.epochs_trained} epochs were trained for {result.epochs} that were needed; "
+            f"report {'complete' if result.report else 'incomplete'}; "
+            f"{result.seconds:.0f} s, undisturbed with one worker {result.calm_seconds:.0f} s"
         ),
     )
     for column in ("fault", "killed", "at s", "outcomes by then", "in training (epochs)", "epochs trained again"):
         table.add_column(column, justify="left" if column == "killed" else "right")
-    for number, fault in enumerate(found.faults, start=1):
+    for number, fault in enumerate(result.faults, start=1):
         training = ", ".join(f"#{candidate} ({epoch})" for candidate, epoch in (fault.running or {}).items())
         table.add_row(
             str(number), fault.kind, f"{fault.at_s:.1f}", str(fault.after), training or "-", str(fault.repeated_epochs)
         )
-    show(found.to_json(), table, as_json=json)
-    if not found.sound:
+    show(result.to_json(), table, as_json=json)
+    if not result.sound:
         err.print("something was lost, repeated or changed")
         raise typer.Exit(1)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from nasbench_registry import one_of
 
-WINDOW = 1000  # candidates at the beginning and at the end whose speed is told
+WINDOW = 1000  # candidates at the beginning and at the end whose speed is shown
 SPACES: dict[str, dict[str, Any]] = {
     "nasbench201": {"name": "nasbench201"},
     "mobile": {"name": "mobile", "layers": 4},  # 36 decisions
@@ -31,12 +31,12 @@ class Cell:
     """One search of the table.
 
     Attributes:
-        way: who runs it: our engine inline or under Ray, Optuna with one of its storages, or Ray Tune.
-        space: that is searched.
-        controller: of ours; Optuna and Ray Tune search at random.
-        candidates: asked for.
-        workers: of those under Ray.
-        minutes: after which it is ended where it stands.
+        way: Way in which it runs: our engine inline or under Ray, Optuna with one of its storages, or Ray Tune.
+        space: Name of the space that is searched.
+        controller: Name of a controller of ours; Optuna and Ray Tune search at random.
+        candidates: Number of candidates to evaluate.
+        workers: Number of workers of those under Ray.
+        minutes: Minutes after which it is ended where it stands.
     """
 
     way: str
@@ -49,22 +49,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a cell.
+    """Measurements of a cell.
 
     Attributes:
-        cell: which one.
-        done: candidates that were evaluated.
-        seconds: from the first outcome to the last.
-        first_per_s: of the first `WINDOW` candidates, those a second; None if there were fewer than two windows.
-        last_per_s: of the last `WINDOW`.
-        last_to_first: the ratio of the two, for each second of processor time of the process.
-        per_s: of all.
-        per_cpu_s: of all, for each second of processor time of the process.
-        peak_mib: the most memory of the process.
-        open_s: until another process has the run open again, all candidates and the controller; None but for ours.
-        open_cpu_s: seconds of processor time of that.
-        open_mib: the most memory of that process.
-        disk_mb: of the record and of Optuna's journal, in units of 1e6 bytes.
+        cell: Cell that was measured.
+        done: Number of candidates that were evaluated.
+        seconds: Seconds from the first outcome to the last.
+        first_per_s: Candidates a second among the first `WINDOW`; None if there were fewer than two windows.
+        last_per_s: Candidates a second among the last `WINDOW`.
+        last_to_first: Ratio of the two, for each second of processor time of the process.
+        per_s: Candidates a second, of all.
+        per_cpu_s: Candidates for each second of processor time of the process, of all.
+        peak_mib: Largest memory of the process.
+        open_s: Seconds until another process has the run open again, all candidates and the controller; None but for
+            ours.
+        open_cpu_s: Seconds of processor time of that.
+        open_mib: Largest memory of that process.
+        disk_mb: Size of the record and of Optuna's journal, in units of 1e6 bytes.
     """
 
     cell: Cell
@@ -92,16 +93,16 @@ def cells(
     """The cells of the table, each once; those of Optuna and Ray Tune have no controller of ours.
 
     Raises:
-        UserError: a name is unknown.
+        UserError: A name is unknown.
     """
-    for kind, names, known in (
+    for kind, names, known_names in (
         ("space of this benchmark", spaces, SPACES),
         ("controller of this benchmark", controllers, CONTROLLERS),
         ("way", ways, WAYS),
     ):
         for name in names:
-            one_of(kind, name, known)
-    asked = [
+            one_of(kind, name, known_names)
+    table_cells = [
         Cell(way, space, controller if way in ("inline", "ray") else "random", count, **limits)
         for count in candidates
         for space in spaces
@@ -109,40 +110,40 @@ def cells(
         for controller in controllers
         if way != "ray_tune" or count <= TUNE_MOST
     ]
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(table_cells))
 
 
 def measure(cell: Cell) -> Measured:
     """Run a cell in a process of its own, and open what it left in another one."""
-    with tempfile.TemporaryDirectory(prefix="nasbench-engine-") as place:
-        measured = _elsewhere(RUN[cell.way], cell, place)
+    with tempfile.TemporaryDirectory(prefix="nasbench-engine-") as work_folder:
+        measured = _elsewhere(RUN[cell.way], cell, work_folder)
         if cell.way not in ("inline", "ray"):
             return Measured(cell, **measured)
-        opened = _elsewhere(_open, cell, place)
-        files = [Path(place) / "run" / name for name in ("record.jsonl", "study.journal", "controller.json")]
+        opened = _elsewhere(_open, cell, work_folder)
+        files = [Path(work_folder) / "run" / name for name in ("record.jsonl", "study.journal", "controller.json")]
         size = sum(file.stat().st_size for file in files if file.exists())
         return Measured(cell, **measured, **opened, disk_mb=size / 1e6)
 
 
-def _elsewhere(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, place: str) -> dict[str, Any]:
+def _elsewhere(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, work_folder: str) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(work, cell, place, sender))
+    process = context.Process(target=_child, args=(work, cell, work_folder, sender))
     process.start()
     sender.close()
     try:
-        found: dict[str, Any] = receiver.recv()
+        result: dict[str, Any] = receiver.recv()
     except EOFError:
         raise RuntimeError(f"the process of {cell} ended without a result") from None
     finally:
         process.join()
-    return found
+    return result
 
 
-def _child(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, place: str, sender: Any) -> None:
+def _child(work: Callable[[Cell, str], dict[str, Any]], cell: Cell, work_folder: str, sender: Any) -> None:
     with contextlib.redirect_stdout(sys.stderr):
-        found = work(cell, place)
-    sender.send(found)
+        result = work(cell, work_folder)
+    sender.send(result)
 
 
 def _peak_mib() -> float:
@@ -150,10 +151,10 @@ def _peak_mib() -> float:
 
 
 class Moments:
-    """When outcomes came, as far as it is told of them.
+    """Moments at which outcomes arrived.
 
     Args:
-        cell: that is measured.
+        cell: Cell that is measured.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -168,7 +169,7 @@ class Moments:
         return self.times[-1] - self.began < 60 * self.cell.minutes
 
     def measured(self) -> dict[str, Any]:
-        """What is told of them."""
+        """The measurements as fields of `Measured`."""
         times, spent = self.times, self.spent
         first = last = ratio = None
         if len(times) >= 2 * WINDOW:
@@ -187,7 +188,7 @@ class Moments:
         }
 
 
-def _prepared(cell: Cell, place: str) -> Any:
+def _prepared(cell: Cell, work_folder: str) -> Any:
     from benchmarks.constant import Constant
     from nasbench.experiment.build import Brought, prepare
     from nasbench.experiment.loading import parse_experiment
@@ -196,7 +197,7 @@ def _prepared(cell: Cell, place: str) -> Any:
     from search_spaces import get_space
 
     options = dict(SPACES[cell.space])
-    several = cell.controller == "nsga2"
+    multi_objective = cell.controller == "nsga2"
     experiment = parse_experiment(
         {
             "name": "constant",
@@ -204,7 +205,7 @@ def _prepared(cell: Cell, place: str) -> Any:
             "evaluator": {"name": "benchmarks.constant:Constant"},
             "controller": {"name": cell.controller},
             "objectives": {"score": "max", "cost": "min"},
-            "reward": {"name": "pareto" if several else "scalar"},
+            "reward": {"name": "pareto" if multi_objective else "scalar"},
             # A small space has fewer networks than the table asks for.
             "search": {"candidates": cell.candidates, "repeats": "evaluated"},
             "executor": {"name": "ray", "workers": cell.workers} if cell.way == "ray" else {"name": "inline"},
@@ -213,12 +214,12 @@ def _prepared(cell: Cell, place: str) -> Any:
         }
     )
     evaluator = Constant(get_space(**options))
-    prepared, folder = prepare(experiment, Brought(evaluate=evaluator)), RunFolder(Path(place) / "run")
+    prepared, folder = prepare(experiment, Brought(evaluate=evaluator)), RunFolder(Path(work_folder) / "run")
     start_run(folder, experiment, Path.cwd(), "benchmark")
     return prepared, folder, evaluator
 
 
-def _engine(cell: Cell, place: str) -> dict[str, Any]:
+def _engine(cell: Cell, work_folder: str) -> dict[str, Any]:
     from nasbench.experiment.run import search_run
     from nasbench.search.callbacks import Callback
 
@@ -229,13 +230,13 @@ def _engine(cell: Cell, place: str) -> dict[str, Any]:
             if not moments.outcome():
                 study.stop("the time of this cell is over")
 
-    prepared, folder, evaluator = _prepared(cell, place)
+    prepared, folder, evaluator = _prepared(cell, work_folder)
     search_run(prepared, folder, prepared.study(folder, evaluator), evaluator, Watch(), handle_signals=False)
     return moments.measured()
 
 
-def _open(cell: Cell, place: str) -> dict[str, Any]:
-    prepared, folder, evaluator = _prepared(cell, place)
+def _open(cell: Cell, work_folder: str) -> dict[str, Any]:
+    prepared, folder, evaluator = _prepared(cell, work_folder)
     began, spent = time.monotonic(), time.process_time()
     study = prepared.study(folder, evaluator)
     seconds, spent = time.monotonic() - began, time.process_time() - spent
@@ -244,7 +245,7 @@ def _open(cell: Cell, place: str) -> dict[str, Any]:
     return {"open_s": seconds, "open_cpu_s": spent, "open_mib": _peak_mib()}
 
 
-def _optuna(cell: Cell, place: str) -> dict[str, Any]:
+def _optuna(cell: Cell, work_folder: str) -> dict[str, Any]:
     import optuna
 
     from benchmarks.constant import cost, score
@@ -254,7 +255,7 @@ def _optuna(cell: Cell, place: str) -> dict[str, Any]:
     space = get_space(**SPACES[cell.space])
     moments = Moments(cell)
     if cell.way == "optuna_journal":
-        backend = optuna.storages.journal.JournalFileBackend(str(Path(place) / "optuna.journal"))
+        backend = optuna.storages.journal.JournalFileBackend(str(Path(work_folder) / "optuna.journal"))
         storage: Any = optuna.storages.JournalStorage(backend)
     else:
         storage = optuna.storages.InMemoryStorage()
@@ -276,7 +277,7 @@ def _optuna(cell: Cell, place: str) -> dict[str, Any]:
     return moments.measured()
 
 
-def _ray_tune(cell: Cell, place: str) -> dict[str, Any]:
+def _ray_tune(cell: Cell, work_folder: str) -> dict[str, Any]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cell.workers)
@@ -290,7 +291,7 @@ def _ray_tune(cell: Cell, place: str) -> dict[str, Any]:
     moments = Moments(cell)
 
     class Watch(tune.Callback):
-        def on_trial_complete(self, *words: Any, **names: Any) -> None:
+        def on_trial_complete(self, *arguments: Any, **names: Any) -> None:
             moments.outcome()
 
     ray.init(address="local", num_cpus=cell.workers, include_dashboard=False, log_to_driver=False)
@@ -299,7 +300,7 @@ def _ray_tune(cell: Cell, place: str) -> dict[str, Any]:
         tune.with_resources(_tuned, {"cpu": 1}),
         param_space=options,
         tune_config=tune.TuneConfig(num_samples=cell.candidates, reuse_actors=True, time_budget_s=60 * cell.minutes),
-        run_config=tune.RunConfig(storage_path=place, verbose=0, callbacks=[Watch()]),
+        run_config=tune.RunConfig(storage_path=work_folder, verbose=0, callbacks=[Watch()]),
     ).fit()
     ray.shutdown()
     return moments.measured()

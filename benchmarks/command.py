@@ -1,4 +1,4 @@
-"""What the commands of this folder share."""
+"""Functions that the commands of this folder share."""
 
 from __future__ import annotations
 

@@ -11,21 +11,21 @@ from search_spaces import SearchSpace, Task
 
 
 def score(picks: Sequence[int]) -> float:
-    """What is to be large."""
+    """Sum that is to be large."""
     return 50.0 + sum((position % 3 - 1) * pick for position, pick in enumerate(picks))
 
 
 def cost(picks: Sequence[int]) -> float:
-    """What is to be small."""
+    """Sum that is to be small."""
     return 1000.0 + sum(pick * (1 + position % 5) for position, pick in enumerate(picks))
 
 
 class Constant(Evaluator):
-    """Two numbers that cost constant time, one candidate or several at once.
+    """Evaluator of two metrics that cost constant time, one candidate or several at once.
 
     Args:
-        space: that candidates belong to.
-        task: not used.
+        space: Space that candidates belong to.
+        task: Not used.
     """
 
     def __init__(self, space: SearchSpace, task: Task | None = None) -> None:
@@ -33,14 +33,14 @@ class Constant(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The two."""
+        """Names of the two metrics."""
         return ("score", "cost")
 
     def __call__(self, candidate: Candidate) -> Metrics:
-        """Of one candidate."""
+        """Metrics of one candidate."""
         picks = candidate.arch.picks
         return {"score": score(picks), "cost": cost(picks)}
 
     def evaluate_many(self, candidates: Sequence[Candidate]) -> Sequence[Metrics | Exception]:
-        """Of several."""
+        """Metrics of several candidates."""
         return [self(candidate) for candidate in candidates]

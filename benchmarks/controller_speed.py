@@ -1,4 +1,4 @@
-"""How long controllers think: microseconds for one ask and one tell, by the number of outcomes that they know.
+"""Time of controllers: microseconds for one ask and one tell, by the number of outcomes that they know.
 
 Beside ours stand samplers of Optuna on the same decisions, in a study in memory, in the same run.
 """
@@ -28,16 +28,16 @@ ROUNDS = 200
 
 @dataclass(frozen=True)
 class Timing:
-    """One controller with so many outcomes.
+    """Time of one controller with a number of outcomes.
 
     Attributes:
-        controller: its name.
-        told: outcomes that it knew when the timing began.
-        asked: those of them that it had proposed itself; the others were told to it to save time.
-        us_per_ask_tell: mean microseconds of processor time for one ask and one tell, which other programs on the
+        controller: Name of the controller.
+        told: Number of outcomes that it knew when the timing began.
+        asked: Number of those outcomes that it had proposed itself; it was told the others to save time.
+        us_per_ask_tell: Mean microseconds of processor time for one ask and one tell, which other programs on the
             machine do not lengthen; None if it was stopped.
-        rounds: that were timed.
-        stopped: why there is no time; empty if there is one.
+        rounds: Number of rounds that were timed.
+        stopped: Reason why there is no time; empty if there is one.
     """
 
     controller: str
@@ -77,14 +77,14 @@ class Ours:
         self.controller, self.scores = get_controller(name, space, seed=seed), scores
 
     def round(self) -> None:
-        """Ask, tell."""
+        """Ask for a proposal, and tell its score."""
         proposal = self.controller.ask()
         if proposal is None:
             raise stalled(self.controller.name)
         self.controller.tell(Outcome(proposal, (self.scores(proposal.arch.picks),)))
 
     def tell(self, arch: Architecture) -> None:
-        """Tell."""
+        """Tell the score of an architecture."""
         self.controller.tell(Outcome(Proposal(arch), (self.scores(arch.picks),)))
 
 
@@ -101,7 +101,7 @@ class Optunas:
         }
 
     def round(self) -> None:
-        """Ask, tell."""
+        """Ask for a proposal, and tell its score."""
         trial = self.study.ask(self.distributions)
         self.study.tell(trial, self.scores([trial.params[name] for name in self.distributions]))
 
@@ -125,61 +125,62 @@ def controller_speed(
     """Time controllers, one after the other, on one thread.
 
     A controller comes to its number of outcomes by asking and telling; if that takes more than a third of the cap, the
-    rest is told without having been asked for. Then up to `ROUNDS` rounds are timed, for up to a third of the cap.
+    rest are told to it without having been proposed. Then up to `ROUNDS` rounds are timed, up to a third of the cap.
 
     Args:
-        names: of our controllers, with their default options.
-        space: what is searched.
-        told: how many outcomes they know.
-        samplers: of Optuna, names in `SAMPLERS`.
-        cap_s: seconds for a timing; one that takes longer is stopped, and so are the later ones of that controller.
-        seed: of everything.
-        on_cell: called before each timing with (controller, outcomes).
+        names: Names of our controllers, with their default options.
+        space: Space that is searched.
+        told: Numbers of outcomes that they know.
+        samplers: Names of samplers of Optuna in `SAMPLERS`.
+        cap_s: Most seconds for a timing; one that takes longer is stopped, and so are the later ones of that
+            controller.
+        seed: Random seed of everything.
+        on_cell: Function that is called before each timing with (controller, outcomes).
 
     Raises:
-        UserError: a name is unknown.
+        UserError: A name is unknown.
     """
     torch.set_num_threads(1)
     scores = Scores(space, seed)
-    made: dict[str, Callable[[], Player]] = {}
+    makers: dict[str, Callable[[], Player]] = {}
     for name in names:
         get_controller(name, space, seed=seed)
-        made[name] = lambda name=name: Ours(name, space, scores, seed)  # type: ignore[misc]  # mypy: no type for it
+        makers[name] = lambda name=name: Ours(name, space, scores, seed)  # type: ignore[misc]  # mypy: no type for it
     for name in samplers:
-        made[name] = lambda name=name: Optunas(SAMPLERS[name](seed), space, scores)  # type: ignore[misc]
+        makers[name] = lambda name=name: Optunas(SAMPLERS[name](seed), space, scores)  # type: ignore[misc]
     timings = []
-    for name, make in made.items():
+    for name, make in makers.items():
         player, rng = make(), np.random.default_rng(seed)
-        known, asked, stopped = 0, 0, ""
+        outcomes, proposed, stopped = 0, 0, ""
         for count in sorted(told):
             if on_cell is not None:
                 on_cell(name, count)
             if stopped:
-                timings.append(Timing(name, count, asked, None, 0, stopped))
+                timings.append(Timing(name, count, proposed, None, 0, stopped))
                 continue
             seconds: list[float] = []
             try:
                 with _alarm(cap_s):
                     end = time.perf_counter() + cap_s / 3
-                    while known < count and time.perf_counter() < end:
+                    while outcomes < count and time.perf_counter() < end:
                         player.round()
-                        known, asked = known + 1, asked + 1
-                    while known < count:
+                        outcomes, proposed = outcomes + 1, proposed + 1
+                    while outcomes < count:
                         player.tell(space.sample(rng))
-                        known += 1
-                    begun = (known, asked)
+                        outcomes += 1
+                    begun = (outcomes, proposed)
                     end = time.perf_counter() + cap_s / 3
                     while len(seconds) < ROUNDS and (time.perf_counter() < end or not seconds):
                         started = time.process_time()
                         player.round()
                         seconds.append(time.process_time() - started)
-                        known, asked = known + 1, asked + 1
+                        outcomes, proposed = outcomes + 1, proposed + 1
             except _TimeUp:
-                stopped = f"stopped after {cap_s:g} s with {known:,} outcomes"
-                timings.append(Timing(name, count, asked, None, 0, stopped))
+                stopped = f"stopped after {cap_s:g} s with {outcomes:,} outcomes"
+                timings.append(Timing(name, count, proposed, None, 0, stopped))
             except SearchFinished:
-                stopped = f"it had nothing more to propose after {known:,} outcomes"
-                timings.append(Timing(name, count, asked, None, 0, stopped))
+                stopped = f"it had nothing more to propose after {outcomes:,} outcomes"
+                timings.append(Timing(name, count, proposed, None, 0, stopped))
             else:
                 timings.append(Timing(name, begun[0], begun[1], 1e6 * float(np.mean(seconds)), len(seconds)))
     return timings

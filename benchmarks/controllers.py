@@ -25,12 +25,12 @@ def command(
     option: SpaceOptions = None,
     told: Annotated[str, typer.Option(help="Numbers of outcomes that they know.")] = "100,1000,10000",
     seconds: Annotated[float, typer.Option(min=0.1, help="Cap of each cell.")] = 15.0,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of everything.")] = 0,
     json: Json = False,
 ) -> None:
     """Measure microseconds per ask and tell of every controller, beside samplers of Optuna in the same run."""
     counts = _read_counts(told)
-    found = read_space(space, option)
+    search_space = read_space(space, option)
     names = name or list(CONTROLLERS)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err, transient=True
@@ -40,7 +40,7 @@ def command(
         def on_cell(controller: str, count: int) -> None:
             bar.update(task, description=f"{controller}, {count:,} outcomes", advance=1)
 
-        cells = controller_speed(names, found, told=counts, cap_s=seconds, seed=seed, on_cell=on_cell)
+        cells = controller_speed(names, search_space, told=counts, cap_s=seconds, seed=seed, on_cell=on_cell)
     table = Table(title=f"microseconds of processor time for one ask and tell on {space}; * mostly told, not asked for")
     table.add_column("controller")
     for count in counts:

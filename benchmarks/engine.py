@@ -39,11 +39,15 @@ def command(
         str | None,
         typer.Option(help="constant: one that costs nothing, in place of a training.", show_default=False),
     ] = None,
-    spaces: Annotated[str, typer.Option(help="With --evaluator: what is searched.")] = ",".join(SPACES),
-    controllers: Annotated[str, typer.Option(help="With --evaluator: by whom.")] = ",".join(CONTROLLERS),
-    ways: Annotated[str, typer.Option(help="With --evaluator: who runs it.")] = ",".join(CHEAP_WAYS),
-    minutes: Annotated[float, typer.Option(min=0.01, help="With --evaluator: a search is ended after so many.")] = 5.0,
-    workers: Annotated[int, typer.Option(min=1, help="Of the engine and of Ray Tune; the loop has one.")] = 2,
+    spaces: Annotated[str, typer.Option(help="With --evaluator: spaces that are searched.")] = ",".join(SPACES),
+    controllers: Annotated[str, typer.Option(help="With --evaluator: controllers that search.")] = ",".join(
+        CONTROLLERS
+    ),
+    ways: Annotated[str, typer.Option(help="With --evaluator: ways in which the searches run.")] = ",".join(CHEAP_WAYS),
+    minutes: Annotated[
+        float, typer.Option(min=0.01, help="With --evaluator: minutes after which a search is ended.")
+    ] = 5.0,
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the engine and of Ray Tune; the loop has one.")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Each with all three ways, in turn.")] = 3,
     run: Annotated[
         Path | None, typer.Option(help="Folder for the runs [runs/engine-TIME].", show_default=False)
@@ -61,12 +65,12 @@ def command(
         return
     if len(counts) > 1:
         raise typer.BadParameter("several numbers of candidates need --evaluator constant.", param_hint="--candidates")
-    asked = load_experiment(experiment, override or [], seed)
+    loaded = load_experiment(experiment, override or [], seed)
     code_folder = experiment.resolve().parent
     import_from(code_folder)
     folder = run or Path("runs") / f"engine-{time.strftime('%Y%m%d-%H%M%S')}"
-    found = engine_speed(
-        asked,
+    speed = engine_speed(
+        loaded,
         folder,
         candidates=counts[0],
         workers=workers,
@@ -74,28 +78,28 @@ def command(
         code_folder=code_folder,
         on_event=tell,
     )
-    told = {"experiment": asked.model_dump(mode="json"), **found.to_json()}
-    write_json(folder / "benchmark.json", told)
-    show(told, _table(found), as_json=json)
+    report = {"experiment": loaded.model_dump(mode="json"), **speed.to_json()}
+    write_json(folder / "benchmark.json", report)
+    show(report, _table(speed), as_json=json)
 
 
-def _table(found: EngineSpeed) -> Table:
-    overhead, each = Spread.of(found.overhead_pct), Spread.of(found.overhead_ms_per_candidate)
-    same = f"{found.candidates - len(found.different)} of {found.candidates}"
+def _table(speed: EngineSpeed) -> Table:
+    overhead, overhead_ms = Spread.of(speed.overhead_pct), Spread.of(speed.overhead_ms_per_candidate)
+    same = f"{speed.candidates - len(speed.different)} of {speed.candidates}"
     table = Table(
-        title=f"{found.candidates} candidates with {found.workers} workers, {len(found.rounds)} rounds (mean +- std)",
+        title=f"{speed.candidates} candidates with {speed.workers} workers, {len(speed.rounds)} rounds (mean +- std)",
         caption=(
             f"orchestration overhead of nasbench over Ray Tune alone: {text(overhead, 1)} % of wall time, "
-            f"{text(each, 0)} ms per candidate. Wall time is from the beginning of the first candidate on a worker to "
-            f"the last result in the driver; start-up of Ray and its workers comes before that and is shown apart. "
-            f"{same} candidates were trained to the same loss, to the bit, in all passes."
+            f"{text(overhead_ms, 0)} ms per candidate. Wall time is from the beginning of the first candidate on a "
+            f"worker to the last result in the driver; start-up of Ray and its workers comes before that and is shown "
+            f"apart. {same} candidates were trained to the same loss, to the bit, in all passes."
         ),
     )
     table.add_column("evaluated by")
     for heading, _ in COLUMNS.values():
         table.add_column(heading, justify="right")
     for way, label in LABELS.items():
-        table.add_row(label, *(text(found.spread(way, name), decimals) for name, (_, decimals) in COLUMNS.items()))
+        table.add_row(label, *(text(speed.spread(way, name), decimals) for name, (_, decimals) in COLUMNS.items()))
     return table
 
 
@@ -106,8 +110,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _cheap(asked: Sequence[Cell], json: bool) -> None:
-    """Run the cells of the table in turn; each is told as it ends."""
+def _cheap(table_cells: Sequence[Cell], json: bool) -> None:
+    """Run the cells of the table in turn; the row of each is printed as it ends."""
     rows = []
     table = Table(
         title="candidates a second where evaluating costs nothing",
@@ -135,15 +139,15 @@ def _cheap(asked: Sequence[Cell], json: bool) -> None:
     )
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("way", "space", "controller") else "right")
-    for cell in asked:
+    for cell in table_cells:
         row = measure(cell)
         rows.append(row)
-        words = (cell.way, cell.space, cell.controller, f"{row.done:,}")
+        labels = (cell.way, cell.space, cell.controller, f"{row.done:,}")
         speeds = (row.per_s, row.first_per_s, row.last_per_s, row.per_cpu_s, row.last_to_first)
         numbers = (*speeds, row.peak_mib, row.open_s, row.open_cpu_s, row.disk_mb)
         texts = ["" if number is None else f"{number:,.3g}" if number < 100 else f"{number:,.0f}" for number in numbers]
-        tell(" ".join((*words, *(text or "-" for text in texts))))
-        table.add_row(*words, *texts)
+        tell(" ".join((*labels, *(text or "-" for text in texts))))
+        table.add_row(*labels, *texts)
     show({"cells": [row.to_json() for row in rows]}, table, as_json=json)
 
 

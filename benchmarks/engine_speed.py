@@ -23,12 +23,12 @@ MEANS = ("candidates_per_hour", "utilization_pct", "training_s", "between_ms", "
 
 @dataclass(frozen=True)
 class EngineSpeed:
-    """What was measured.
+    """Measurements of the benchmark.
 
     Attributes:
-        candidates: of each pass.
-        workers: of the engine and of Ray Tune; the loop has one.
-        rounds: each with one pass of every way, in the order in which they ran.
+        candidates: Number of candidates of each pass.
+        workers: Number of workers of the engine and of Ray Tune; the loop has one.
+        rounds: Rounds, each with one pass of every way, in the order in which they ran.
     """
 
     candidates: int
@@ -36,21 +36,21 @@ class EngineSpeed:
     rounds: tuple[tuple[Pass, ...], ...]
 
     def passes(self, way: str) -> list[Pass]:
-        """Those of one way, by round."""
-        return [each for passes in self.rounds for each in passes if each.way == way]
+        """The passes of one way, by round."""
+        return [evaluated for passes in self.rounds for evaluated in passes if evaluated.way == way]
 
     def spread(self, way: str, name: str) -> Spread | None:
         """A property of `Pass` over the rounds."""
-        return Spread.of([getattr(each, name) for each in self.passes(way)])
+        return Spread.of([getattr(way_pass, name) for way_pass in self.passes(way)])
 
     @property
     def overhead_pct(self) -> list[float]:
-        """In each round, how much longer the engine took than Ray Tune alone, in percent of the latter."""
+        """Additional wall time of the engine over Ray Tune alone in each round, in percent of the latter."""
         return [100 * (ours.wall_s - theirs.wall_s) / theirs.wall_s for ours, theirs in self._pairs()]
 
     @property
     def overhead_ms_per_candidate(self) -> list[float]:
-        """In each round, the same as milliseconds of wall time for each candidate."""
+        """Additional wall time of the engine in each round, in milliseconds for each candidate."""
         return [1000 * (ours.wall_s - theirs.wall_s) / self.candidates for ours, theirs in self._pairs()]
 
     def _pairs(self) -> list[tuple[Pass, Pass]]:
@@ -60,8 +60,10 @@ class EngineSpeed:
     def different(self) -> list[int]:
         """Numbers of candidates whose validation loss was not the same, to the bit, in all passes."""
         losses: dict[int, set[float]] = {}
-        for each in (evaluation for passes in self.rounds for one in passes for evaluation in one.evaluations):
-            losses.setdefault(each.number, set()).add(each.val_loss)
+        for evaluation in (
+            evaluation for passes in self.rounds for way_pass in passes for evaluation in way_pass.evaluations
+        ):
+            losses.setdefault(evaluation.number, set()).add(evaluation.val_loss)
         return sorted(number for number, values in losses.items() if len(values) > 1)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class EngineSpeed:
             "ways": means,
             "overhead": overhead,
             "different": self.different,
-            "rounds": [[each.to_json() for each in passes] for passes in self.rounds],
+            "rounds": [[way_pass.to_json() for way_pass in passes] for passes in self.rounds],
         }
 
 
@@ -96,16 +98,16 @@ def engine_speed(
     """Evaluate the same candidates in every way, once in each round; every other round runs in the opposite order.
 
     Args:
-        experiment: what is trained, and how; `comparison` tells what is taken from it.
-        folder: gets a folder for each pass.
-        candidates: of each pass.
-        workers: of the engine and of Ray Tune.
-        rounds: so many.
-        code_folder: where a user's own modules lie.
-        on_event: hears what happens.
+        experiment: Experiment that is trained; `comparison` says what is taken from it.
+        folder: Folder that receives a folder for each pass.
+        candidates: Number of candidates of each pass.
+        workers: Number of workers of the engine and of Ray Tune.
+        rounds: Number of rounds.
+        code_folder: Folder of a user's own modules.
+        on_event: Function that is called with a sentence for each event.
 
     Raises:
-        UserError: the experiment cannot be compared, or a candidate is not trained to its end.
+        UserError: The experiment cannot be compared, or a candidate is not trained to its end.
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; give a new folder with --run.")
@@ -115,12 +117,12 @@ def engine_speed(
     for number in range(rounds):
         passes: list[Pass] = []
         for way in list(WAYS) if number % 2 == 0 else reversed(WAYS):
-            done = WAYS[way](work, folder / f"{number}-{way}")
-            _check(work, done)
-            passes.append(done)
+            way_pass = WAYS[way](work, folder / f"{number}-{way}")
+            _check(work, way_pass)
+            passes.append(way_pass)
             on_event(
-                f"round {number + 1} of {rounds}, {way}: {done.wall_s:.1f} s, {done.utilization_pct:.1f} % of them "
-                f"training, after {done.startup_s:.1f} s to start"
+                f"round {number + 1} of {rounds}, {way}: {way_pass.wall_s:.1f} s, "
+                f"{way_pass.utilization_pct:.1f} % of them training, after {way_pass.startup_s:.1f} s to start"
             )
         measured.append(tuple(passes))
     return EngineSpeed(candidates, workers, tuple(measured))
@@ -133,7 +135,7 @@ def comparison(experiment: Experiment, candidates: int, workers: int) -> Experim
     scheduler and cache every candidate is trained to its end; Ray is that of this machine.
 
     Raises:
-        UserError: the experiment needs latency, which would be measured first.
+        UserError: The experiment needs latency, which would be measured first.
     """
     if experiment.needs_latency:
         raise UserError(
@@ -159,17 +161,17 @@ def plan(prepared: Prepared) -> Sequence[Trial]:
     """The trials that a study of an experiment of `comparison` hands out, in their order.
 
     Args:
-        prepared: the parts of the experiment.
+        prepared: Parts of the experiment.
 
     Raises:
-        UserError: the space holds fewer.
+        UserError: The space holds fewer.
     """
     experiment = prepared.experiment
     trials: list[Trial] = []
-    with tempfile.TemporaryDirectory(prefix="nasbench-plan-") as place:
-        folder = RunFolder(Path(place))
-        here = dataclasses.replace(prepared, experiment=experiment.model_copy(update={"storage": None}))
-        study = here.study(folder, here.evaluator(folder, None))
+    with tempfile.TemporaryDirectory(prefix="nasbench-plan-") as temporary_folder:
+        folder = RunFolder(Path(temporary_folder))
+        without_storage = dataclasses.replace(prepared, experiment=experiment.model_copy(update={"storage": None}))
+        study = without_storage.study(folder, without_storage.evaluator(folder, None))
         while len(trials) < experiment.search.candidates:
             trial = study.next_trial()
             if trial is None:
@@ -181,12 +183,12 @@ def plan(prepared: Prepared) -> Sequence[Trial]:
     return trials
 
 
-def _check(work: Work, done: Pass) -> None:
+def _check(work: Work, way_pass: Pass) -> None:
     """Every way evaluated what was planned; anything else is a fault of this benchmark."""
     planned = [(trial.number, work.prepared.space.format(trial.arch), trial.seed) for trial in work.trials]
-    evaluated = [(each.number, each.architecture, each.seed) for each in done.evaluations]
+    evaluated = [(evaluation.number, evaluation.architecture, evaluation.seed) for evaluation in way_pass.evaluations]
     if evaluated != planned:
-        raise RuntimeError(f"{done.way} did not evaluate what was planned")
+        raise RuntimeError(f"{way_pass.way} did not evaluate what was planned")
 
 
 def _json(spread: Spread | None) -> dict[str, Any] | None:

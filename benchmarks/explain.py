@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The same shape."""
+        """Images of the same shape as `images`."""
         return torch.relu(images + self.body(images))
 
 
@@ -86,7 +86,7 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """For a row."""
+        """Name of the pair in a row."""
         steps = ", ".join(f"{name} {options}".strip() for step in self.recipe for name, options in step.items())
         return f"{self.network}; {steps.replace('{', '').replace('}', '')}; {self.backend}"
 
@@ -115,26 +115,26 @@ def command(
     json: Json = False,
 ) -> None:
     """Explain ten compressed networks, remove the causes that are named, and compare prediction and measurement."""
-    wanted = number or list(range(1, len(PAIRS) + 1))
-    for each in wanted:
-        one_of("pair", str(each), [str(index + 1) for index in range(len(PAIRS))])
-    known = {}
+    numbers = number or list(range(1, len(PAIRS) + 1))
+    for pair_number in numbers:
+        one_of("pair", str(pair_number), [str(index + 1) for index in range(len(PAIRS))])
+    rows_by_number = {}
     if out is not None and out.exists():
-        known = {row["number"]: row for row in map(json_.loads, out.read_text(encoding="utf-8").splitlines())}
+        rows_by_number = {row["number"]: row for row in map(json_.loads, out.read_text(encoding="utf-8").splitlines())}
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err, transient=True
     ) as bar:
-        task = bar.add_task("explain", total=len(wanted))
-        for each in wanted:
-            pair = PAIRS[each - 1]
+        task = bar.add_task("explain", total=len(numbers))
+        for pair_number in numbers:
+            pair = PAIRS[pair_number - 1]
             bar.update(task, description=pair.name)
-            if each not in known:
-                known[each] = {"number": each, "pair": pair.name, **explained(pair)}
+            if pair_number not in rows_by_number:
+                rows_by_number[pair_number] = {"number": pair_number, "pair": pair.name, **explained(pair)}
                 if out is not None:
                     with out.open("a", encoding="utf-8") as file:
-                        file.write(json_.dumps(known[each]) + "\n")
+                        file.write(json_.dumps(rows_by_number[pair_number]) + "\n")
             bar.advance(task)
-    rows = [known[each] for each in wanted]
+    rows = [rows_by_number[pair_number] for pair_number in numbers]
     show({"pairs": rows, **summed_up(rows)}, _table(rows), as_json=json)
 
 
@@ -159,24 +159,28 @@ def explained(pair: Pair, *, seconds: float = 1.5) -> dict[str, Any]:
     images = torch.randn(32, *pair.shape)
     before = pair.build().eval()
     after = before
-    for step in Recipe.parse([dict(each) for each in pair.recipe]).steps:
-        made, _ = step.apply(after, Context(images[:1], calibration=images))
-        assert isinstance(made, nn.Module), "no recipe here compiles"
-        after = made
+    for step in Recipe.parse([dict(step_entry) for step_entry in pair.recipe]).steps:
+        compressed, _ = step.apply(after, Context(images[:1], calibration=images))
+        assert isinstance(compressed, nn.Module), "no recipe here compiles"
+        after = compressed
     runners = {}
     for name, network in (("before", before), ("after", after)):
         setting = Setting.of(pair.backend, "int8" if is_quantized(network) else "fp32")
         compiled = setting.make().compile(network, task.one_input(1, seed=0), setting.precision, images)
         runners[name] = Runner(compiled, 1)
     ratio = in_turn(runners["before"], runners["after"], task)
-    told = profile(
+    operator_profile = profile(
         runners["after"].compiled, setting, task.one_input(1, seed=0), measure_roofline(), after, seconds=seconds
     )
-    subject = Subject(after, task, setting, runners["after"].compiled, told, images)
-    promising = [each for each in suggestions(subject) if each.predicted is not None and each.predicted < WORTH]
-    most = sorted(promising, key=lambda each: each.predicted or 1.0)
-    first = {each.cause: each for each in reversed(most)}  # of each cause what promises most
-    chosen = sorted(first.values(), key=lambda each: each.predicted or 1.0)[:REMOVED]
+    subject = Subject(after, task, setting, runners["after"].compiled, operator_profile, images)
+    promising = [
+        suggestion
+        for suggestion in suggestions(subject)
+        if suggestion.predicted is not None and suggestion.predicted < WORTH
+    ]
+    most = sorted(promising, key=lambda suggestion: suggestion.predicted or 1.0)
+    first = {suggestion.cause: suggestion for suggestion in reversed(most)}  # of each cause what promises most
+    chosen = sorted(first.values(), key=lambda suggestion: suggestion.predicted or 1.0)[:REMOVED]
     return {
         "ratio": ratio.to_json(),
         "faster": ratio.high < 1,
@@ -204,7 +208,7 @@ def summed_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _shown(row: Mapping[str, Any]) -> bool:
-    return any(moved_as_predicted(each) for each in row["removed"])
+    return any(moved_as_predicted(removed) for removed in row["removed"])
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -222,28 +226,28 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
             row["pair"],
             f"{ratio['ratio']:.2f} ({ratio['low']:.2f} - {ratio['high']:.2f})",
         ]
-        for each in row["removed"] or [None]:
-            if each is None:
+        for removed in row["removed"] or [None]:
+            if removed is None:
                 table.add_row(*head, "none promises anything")
                 continue
-            measured = each["measured"]
+            measured = removed["measured"]
             table.add_row(
                 *head,
-                each["cause"],
-                each["change"],
-                f"{each['predicted']:.2f}",
+                removed["cause"],
+                removed["change"],
+                f"{removed['predicted']:.2f}",
                 "" if measured is None else f"{measured['ratio']:.2f}",
-                str(each["reason"]) if measured is None else f"{measured['low']:.2f} - {measured['high']:.2f}",
-                "yes" if moved_as_predicted(each) else "no",
+                str(removed["reason"]) if measured is None else f"{measured['low']:.2f} - {measured['high']:.2f}",
+                "yes" if moved_as_predicted(removed) else "no",
             )
             head = ["", "", ""]
-    told = summed_up(rows)
+    summary = summed_up(rows)
     return Group(
         table,
         Text(
-            f"{told['not_faster']} of {told['count']} are not faster. Removing a named cause moved the time as "
-            f"predicted, to within {NEAR:g} of the interval, in {told['shown']} of all and in "
-            f"{told['not_faster_shown']} of those."
+            f"{summary['not_faster']} of {summary['count']} are not faster. Removing a named cause moved the time as "
+            f"predicted, to within {NEAR:g} of the interval, in {summary['shown']} of all and in "
+            f"{summary['not_faster_shown']} of those."
         ),
     )
 

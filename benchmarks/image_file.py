@@ -15,10 +15,10 @@ def write_images(file: Path, images: int, side: int, seed: int) -> None:
     """Write bytes by chance (images, 3, side, side) with labels (images,) as a safetensors file.
 
     Args:
-        file: to be written.
-        images: how many; the same thousand again and again.
-        side: height and width.
-        seed: of the images.
+        file: File to be written.
+        images: Number of images; the same thousand are repeated.
+        side: Height and width of an image.
+        seed: Random seed of the images.
     """
     rng = np.random.default_rng(seed)
     block = rng.integers(0, 256, (BLOCK, 3, side, side), np.uint8)

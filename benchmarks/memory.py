@@ -32,7 +32,7 @@ def command(
     folder: Annotated[
         Path | None, typer.Option(help="Where the files are made, and deleted [a temporary one].", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the images, and of the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the images and of the training.")] = 0,
     json: Json = False,
 ) -> None:
     """Write colour images as bytes, load them, train for a part of an epoch: the peak of resident memory after each.
@@ -43,13 +43,15 @@ def command(
     if not sys.platform.startswith("linux"):
         raise UserError("the peak of resident memory is read from /proc/self/status, which only Linux has.")
     rows = []
-    with tempfile.TemporaryDirectory(dir=None if folder is None else user_path(folder)) as place:
+    with tempfile.TemporaryDirectory(dir=None if folder is None else user_path(folder)) as temporary_folder:
         for text in sets or SETS:
             images, side = _read(text)
-            free, needed = shutil.disk_usage(place).free, images * 3 * side**2
+            free, needed = shutil.disk_usage(temporary_folder).free, images * 3 * side**2
             if needed > free - 2**30:
-                raise UserError(f"{text} takes {needed:,} bytes, and {place} has {free:,} left; name another --folder.")
-            file = Path(place) / "images.safetensors"
+                raise UserError(
+                    f"{text} takes {needed:,} bytes, and {temporary_folder} has {free:,} left; name another --folder."
+                )
+            file = Path(temporary_folder) / "images.safetensors"
             err.print(f"{text}: writing {needed / MIB:,.0f} MiB ...", highlight=False)
             write_images(file, images, side, seed)
             err.print(f"{text}: loading and training ...", highlight=False)
@@ -60,8 +62,8 @@ def command(
         table.add_column(column, justify="right")
     for row in rows:
         peaks = [f"{row[name] / MIB:,.0f}" for name in ("libraries_bytes", "loading_bytes", "training_bytes")]
-        about = f"{row['images']:,} x {row['side']}x{row['side']}x3"
-        table.add_row(about, f"{row['bytes']:,}", *peaks, f"{row['images_per_s']:,.0f}")
+        description = f"{row['images']:,} x {row['side']}x{row['side']}x3"
+        table.add_row(description, f"{row['bytes']:,}", *peaks, f"{row['images_per_s']:,.0f}")
     show(rows, table, as_json=json)
 
 
@@ -74,8 +76,8 @@ def _read(text: str) -> tuple[int, int]:
 
 def _measured(file: Path, batches: int, seed: int) -> dict[str, Any]:
     child = [sys.executable, "-m", "benchmarks.memory_child", str(file), str(batches), str(seed)]
-    done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True, env=child_environment())
-    measured: dict[str, Any] = json_format.loads(done.stdout)
+    completed = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True, env=child_environment())
+    measured: dict[str, Any] = json_format.loads(completed.stdout)
     return measured
 
 

@@ -1,4 +1,4 @@
-"""The process whose memory `benchmarks.memory` tells: ``python -m benchmarks.memory_child FILE BATCHES SEED``."""
+"""The process whose memory `benchmarks.memory` measures: ``python -m benchmarks.memory_child FILE BATCHES SEED``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def peak_bytes() -> int:
 
 
 def small_network(classes: int) -> nn.Module:
-    """Some 25,000 weights."""
+    """A network of some 25,000 weights."""
     layers: list[nn.Module] = []
     for inputs, outputs in ((3, 16), (16, 32), (32, 64)):
         layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -39,13 +39,13 @@ class Placeholders(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        """With any attribute that is asked for."""
+        """A module that has any attribute that is read."""
         module = types.ModuleType(spec.name)
         module.__dict__["__getattr__"] = _placeholder
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """There is nothing to run."""
+        """Do nothing: the module has no code."""
 
 
 def _placeholder(name: str) -> Any:

@@ -36,7 +36,7 @@ SEEDS = 5  # of each of two searches that `nasbench compare` compares
 
 
 def settings(measure: str) -> RunSettings:
-    """What a search was asked whose measure is a score or the hypervolume."""
+    """Settings of a search whose measure is a score or the hypervolume."""
     objectives, reward = MEASURES[measure]
     return RunSettings.of(
         {
@@ -55,52 +55,59 @@ def settings(measure: str) -> RunSettings:
     )
 
 
-def random_search(rng: np.random.Generator, budget: int, asked: RunSettings) -> list[RecordedCandidate]:
+def random_search(rng: np.random.Generator, budget: int, run_settings: RunSettings) -> list[RecordedCandidate]:
     """Candidates drawn independently until so many are done: larger ones are better and slower, one in twenty fails."""
-    made: list[RecordedCandidate] = []
-    done = 0
-    while done < budget:
+    candidates: list[RecordedCandidate] = []
+    done_count = 0
+    while done_count < budget:
         size, luck, fails = rng.normal(), rng.standard_t(4), rng.random() < 0.05
         metrics = {
             "val_acc_pct": float(80 + 4 * np.tanh(size) + luck),
             "latency_ms": float(np.exp(size + rng.normal())),
         }
-        candidate = RecordedCandidate(len(made), Architecture("null", (len(made),)), None, finished_s=float(len(made)))
+        candidate = RecordedCandidate(
+            len(candidates), Architecture("null", (len(candidates),)), None, finished_s=float(len(candidates))
+        )
         candidate.status = "failed" if fails else "done"
         if not fails:
-            candidate.metrics, done = metrics, done + 1
-            candidate.scores = objective_scores(asked.objectives, metrics)
-        made.append(candidate)
-    return made
+            candidate.metrics, done_count = metrics, done_count + 1
+            candidate.scores = objective_scores(run_settings.objectives, metrics)
+        candidates.append(candidate)
+    return candidates
 
 
 def called_better(seed: int, *, measure: str, budget: int, searches: int, apart: bool) -> bool:
     """Whether the report says so of one random search beside others.
 
     Args:
-        seed: of all of them.
-        measure: a key of `MEASURES`.
-        budget: candidates of a search, without those that fail.
-        searches: that it is compared with.
-        apart: whether these have seeds of their own, or are parts of a longer search.
+        seed: Random seed of all searches.
+        measure: Key of `MEASURES`.
+        budget: Number of candidates of a search, without those that fail.
+        searches: Number of searches that it is compared with.
+        apart: Whether these have seeds of their own, or are parts of a longer search.
     """
-    rng, asked = np.random.default_rng([seed, budget, searches, apart]), settings(measure)
-    ours = random_search(rng, budget, asked)
+    rng, run_settings = np.random.default_rng([seed, budget, searches, apart]), settings(measure)
+    ours = random_search(rng, budget, run_settings)
     lengths = [budget] * searches if apart else [budget * searches]
-    told = compare_with_baseline(ours, [random_search(rng, length, asked) for length in lengths], asked)
-    return told is not None and bool(told["better"])
+    comparison = compare_with_baseline(
+        ours, [random_search(rng, length, run_settings) for length in lengths], run_settings
+    )
+    return comparison is not None and bool(comparison["better"])
 
 
 def bootstrap_better(seed: int, *, measure: str, budget: int) -> bool:
     """The control: whether a search is beyond 97.5 % of what is drawn with replacement from another one like it."""
-    rng, asked = np.random.default_rng([seed, budget]), settings(measure)
-    ours, theirs = ([each for each in random_search(rng, budget, asked) if each.status == "done"] for _ in range(2))
-    scale = Scale.of(asked.objectives, [each.metrics for each in (*ours, *theirs)])
+    rng, run_settings = np.random.default_rng([seed, budget]), settings(measure)
+    ours, theirs = (
+        [candidate for candidate in random_search(rng, budget, run_settings) if candidate.status == "done"]
+        for _ in range(2)
+    )
+    scale = Scale.of(run_settings.objectives, [candidate.metrics for candidate in (*ours, *theirs)])
 
     def reached(search: list[RecordedCandidate]) -> float:
         if measure == "score":
-            return max(each.metrics["val_acc_pct"] for each in search)
-        return growth(scale.points([each.metrics for each in search]))[-1]
+            return max(candidate.metrics["val_acc_pct"] for candidate in search)
+        return growth(scale.points([candidate.metrics for candidate in search]))[-1]
 
     drawn = [reached([theirs[row] for row in rng.integers(len(theirs), size=len(theirs))]) for _ in range(RESAMPLED)]
     return reached(ours) > float(np.quantile(drawn, 0.975))
@@ -108,11 +115,18 @@ def bootstrap_better(seed: int, *, measure: str, budget: int) -> bool:
 
 def compare_better(seed: int, *, budget: int) -> bool:
     """Whether `nasbench compare` calls one random search better than another, from a few seeds of each."""
-    rng, asked = np.random.default_rng([seed, budget, SEEDS]), settings("hypervolume")
-    groups = [[random_search(rng, budget, asked) for _ in range(SEEDS)] for _ in range(2)]
-    done = [[[each for each in run if each.status == "done"] for run in group] for group in groups]
-    scale = Scale.of(asked.objectives, [each.metrics for group in done for run in group for each in run])
-    ours, theirs = ([growth(scale.points([each.metrics for each in run]))[-1] for run in group] for group in done)
+    rng, run_settings = np.random.default_rng([seed, budget, SEEDS]), settings("hypervolume")
+    groups = [[random_search(rng, budget, run_settings) for _ in range(SEEDS)] for _ in range(2)]
+    done_candidates = [
+        [[candidate for candidate in run if candidate.status == "done"] for run in group] for group in groups
+    ]
+    scale = Scale.of(
+        run_settings.objectives, [candidate.metrics for group in done_candidates for run in group for candidate in run]
+    )
+    ours, theirs = (
+        [growth(scale.points([candidate.metrics for candidate in run]))[-1] for run in group]
+        for group in done_candidates
+    )
     _, low, high = ratio_interval(ours, theirs, paired=False)
     return ratio_verdict(low, high) == "better"
 
@@ -134,16 +148,16 @@ def rates(trials: int, budget: int, searches: int) -> dict[str, NullRate]:
 
 def command(
     trials: Annotated[int, typer.Option(min=1, help="Pairs of independent searches.")] = 400,
-    candidates: Annotated[int, typer.Option(min=2, help="Of each search.")] = 10,
-    searches: Annotated[int, typer.Option(min=NEEDED, help="At random, that a search is compared with.")] = ENOUGH,
+    candidates: Annotated[int, typer.Option(min=2, help="Candidates of each search.")] = 10,
+    searches: Annotated[int, typer.Option(min=NEEDED, help="Random searches that a search is compared with.")] = ENOUGH,
     json: Json = False,
 ) -> None:
     """Measure how often a random search is called better than random search."""
-    found = rates(trials, candidates, searches)
+    null_rates = rates(trials, candidates, searches)
     table = Table(title=f"called better where there is no difference, {trials:,} pairs of searches")
     for column in ("verdict", "rate", "promised", "hits", "95 % by chance", "sound"):
         table.add_column(column, justify="left" if column == "verdict" else "right")
-    for name, rate in found.items():
+    for name, rate in null_rates.items():
         table.add_row(
             name,
             f"{100 * rate.hits / rate.trials:.1f} %",
@@ -152,7 +166,7 @@ def command(
             f"{rate.fewest} to {rate.most}",
             "yes" if rate.sound else "no",
         )
-    show({name: asdict(rate) | {"sound": rate.sound} for name, rate in found.items()}, table, as_json=json)
+    show({name: asdict(rate) | {"sound": rate.sound} for name, rate in null_rates.items()}, table, as_json=json)
 
 
 if __name__ == "__main__":

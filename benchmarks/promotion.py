@@ -30,13 +30,13 @@ CONTROLLERS = ("hyperband", "bohb")
 def command(
     controller: Annotated[str, typer.Option(help=" | ".join(CONTROLLERS))] = "hyperband",
     data: Annotated[str, typer.Option(help="Name of a data set.")] = "digits",
-    epochs: Annotated[int, typer.Option(min=3, help="Of the last rung.")] = 9,
+    epochs: Annotated[int, typer.Option(min=3, help="Epochs of the last rung.")] = 9,
     seeds: Annotated[int, typer.Option(min=2, help="Searches of each way, with the seeds from 0 on.")] = 10,
     json: Json = False,
 ) -> None:
     """Search one round of brackets both ways, on small networks of the space `mobile`, on one thread.
 
-    A row tells the best validation accuracy of a fully trained candidate, and the epochs and seconds in the training
+    A row shows the best validation accuracy of a fully trained candidate, and the epochs and seconds in the training
     loop. Intervals are 95 % t intervals over the seeds; the last row is of the differences seed by seed.
     """
     one_of("controller", controller, CONTROLLERS)
@@ -57,30 +57,30 @@ def command(
     for way in WAYS:
         table.add_row(way, *(_text([row[name] for row in rows if row["promotion"] == way]) for name in names))
     pairs = list(zip(rows[::2], rows[1::2], strict=True))
-    table.add_row("difference", *(_text([one[name] - other[name] for one, other in pairs]) for name in names))
+    table.add_row("difference", *(_text([continued[name] - anew[name] for continued, anew in pairs]) for name in names))
     show(rows, table, as_json=json)
 
 
 def _run(controller: str, way: str, data: str, epochs: int, seed: int, folder: Path) -> dict[str, Any]:
-    made = get_controller("hyperband", get_space(**SPACE), seed=0, max_epochs=epochs)
-    assert isinstance(made, Hyperband)
+    hyperband = get_controller("hyperband", get_space(**SPACE), seed=0, max_epochs=epochs)
+    assert isinstance(hyperband, Hyperband)
     result = nb.search(
         SPACE,
         problem=nb.image_classification(data, epochs=epochs),
         controller={"name": controller, "promotion": way},
         objectives={"val_acc_pct": "max"},
-        candidates=sum(count for s in range(made.s_max + 1) for count, _ in made.rungs(s)),
+        candidates=sum(count for s in range(hyperband.s_max + 1) for count, _ in hyperband.rungs(s)),
         folder=folder,
         seed=seed,
         progress=False,
     )
-    found = result.candidates
+    candidates = result.candidates
     return {
         "promotion": way,
         "seed": seed,
-        "val_acc_pct": float(found.loc[found["epochs"] == epochs, "val_acc_pct"].max()),
+        "val_acc_pct": float(candidates.loc[candidates["epochs"] == epochs, "val_acc_pct"].max()),
         "epochs_trained": len((folder / "checkpoints" / LOG).read_text(encoding="utf-8").splitlines()),
-        "training_s": float(found["training_seconds"].sum()),
+        "training_s": float(candidates["training_seconds"].sum()),
     }
 
 

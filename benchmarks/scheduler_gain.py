@@ -31,16 +31,17 @@ class Searched:
     """One search.
 
     Attributes:
-        scheduler: its name, or none.
-        seed: of the experiment.
-        run: its folder.
-        best_val_acc_pct: of the candidates that were trained to their last epoch; None if there is none.
-        done: candidates that were trained to their last epoch.
-        stopped: candidates that the scheduler stopped before.
-        failed: candidates of any other outcome.
-        epochs: of training that were finished, for all candidates.
-        wall_s: seconds of search until the last candidate was finished; those that run when the time is over may end.
-        utilization_pct: seconds of training / (workers x wall seconds), in percent.
+        scheduler: Name of the scheduler, or none.
+        seed: Random seed of the experiment.
+        run: Folder of the run.
+        best_val_acc_pct: Best validation accuracy of the candidates that were trained to their last epoch; None if
+            there is none.
+        done: Number of candidates that were trained to their last epoch.
+        stopped: Number of candidates that the scheduler stopped before.
+        failed: Number of candidates with any other outcome.
+        epochs: Number of epochs of training that were finished, for all candidates.
+        wall_s: Seconds of search until the last candidate was finished; those that run when the time is over may end.
+        utilization_pct: Seconds of training / (workers x wall seconds), in percent.
     """
 
     scheduler: str
@@ -56,19 +57,19 @@ class Searched:
 
     @property
     def candidates(self) -> int:
-        """That were seen: done or stopped."""
+        """Number of candidates that were seen: done or stopped."""
         return self.done + self.stopped
 
 
 @dataclass(frozen=True)
 class SchedulerGain:
-    """What was measured.
+    """Measurements of the benchmark.
 
     Attributes:
-        minutes: after which no search hands out a candidate.
-        schedulers: in the order asked for.
-        seeds: of the searches with each scheduler.
-        searches: of every seed and scheduler.
+        minutes: Minutes after which no search hands out a candidate.
+        schedulers: Names of the schedulers, in the order in which they were named.
+        seeds: Random seeds of the searches with each scheduler.
+        searches: Searches of every seed and scheduler.
     """
 
     minutes: float
@@ -78,11 +79,13 @@ class SchedulerGain:
 
     def of(self, scheduler: str) -> list[Searched]:
         """The searches with one scheduler, by seed."""
-        return sorted((each for each in self.searches if each.scheduler == scheduler), key=lambda each: each.seed)
+        return sorted(
+            (search for search in self.searches if search.scheduler == scheduler), key=lambda search: search.seed
+        )
 
     def spread(self, scheduler: str, name: str) -> Spread | None:
         """An attribute of `Searched` over the seeds."""
-        return Spread.of([getattr(each, name) for each in self.of(scheduler)])
+        return Spread.of([getattr(search, name) for search in self.of(scheduler)])
 
     def gain(self, scheduler: str) -> Spread | None:
         """Best accuracy with the scheduler minus that without one, seed by seed, where both found something.
@@ -95,9 +98,9 @@ class SchedulerGain:
         return Spread.of(
             [
                 None
-                if one.best_val_acc_pct is None or other.best_val_acc_pct is None
-                else one.best_val_acc_pct - other.best_val_acc_pct
-                for one, other in pairs
+                if with_scheduler.best_val_acc_pct is None or without.best_val_acc_pct is None
+                else with_scheduler.best_val_acc_pct - without.best_val_acc_pct
+                for with_scheduler, without in pairs
             ]
         )
 
@@ -108,14 +111,14 @@ class SchedulerGain:
         for scheduler in self.schedulers:
             gain = self.gain(scheduler)
             spreads = {name: self.spread(scheduler, name) for name in names}
-            rows[scheduler] = {name: None if each is None else asdict(each) for name, each in spreads.items()} | {
+            rows[scheduler] = {name: None if spread is None else asdict(spread) for name, spread in spreads.items()} | {
                 "gain_pct": None if gain is None else asdict(gain) | {"standard_error": gain.standard_error}
             }
         return {
             "minutes": self.minutes,
             "seeds": list(self.seeds),
             "schedulers": rows,
-            "searches": [asdict(each) for each in self.searches],
+            "searches": [asdict(search) for search in self.searches],
         }
 
 
@@ -134,16 +137,16 @@ def scheduler_gain(
     All schedulers have their turn with a seed before the next seed comes, beginning with another one each time.
 
     Args:
-        experiment: what is searched; its own scheduler only gives options to the one of the same name.
-        folder: gets a run folder ``SCHEDULER-SEED`` for each search.
-        schedulers: names in `SCHEDULERS`.
-        seeds: so many, from that of the experiment on.
-        minutes: of each search, beyond which running candidates are only finished.
-        code_folder: where a user's own modules lie.
-        on_event: hears what happens.
+        experiment: Experiment that is searched; its own scheduler only gives options to the one of the same name.
+        folder: Folder that receives a run folder ``SCHEDULER-SEED`` for each search.
+        schedulers: Names in `SCHEDULERS`.
+        seeds: Number of seeds, from that of the experiment on.
+        minutes: Minutes of each search, after which running candidates are only finished.
+        code_folder: Folder of a user's own modules.
+        on_event: Function that is called with a sentence for each event.
 
     Raises:
-        UserError: a name is unknown or there twice, a folder holds the run of another experiment, or the executor is
+        UserError: A name is unknown or there twice, a folder holds the run of another experiment, or the executor is
             not ray.
     """
     for name in schedulers:
@@ -153,23 +156,25 @@ def scheduler_gain(
     if experiment.executor.name != "ray":
         raise UserError(f"executor {experiment.executor.name} has no schedulers; set executor.name: ray.")
     numbers = range(experiment.seed, experiment.seed + seeds)
-    asked = {(name, seed): timed(experiment, name, seed, minutes) for seed in numbers for name in schedulers}
+    experiments = {(name, seed): timed(experiment, name, seed, minutes) for seed in numbers for name in schedulers}
     searches: list[Searched] = []
-    on_event(f"{len(asked)} searches of {minutes:g} minutes, in {folder}")
+    on_event(f"{len(experiments)} searches of {minutes:g} minutes, in {folder}")
     # Ray starts once: that takes seconds, on a busy machine many more, which each search would count as its time.
     with contextlib.ExitStack() as stack:
         for index, seed in enumerate(numbers):
             turn = index % len(schedulers)
             for name in (*schedulers[turn:], *schedulers[:turn]):
                 run = RunFolder(folder / f"{name}-{seed}")
-                start_run(run, asked[name, seed], code_folder, "python -m benchmarks.schedulers")
-                there = run.summary.exists()
-                if not there:
-                    stack.enter_context(connected(asked[name, seed].executor, asked[name, seed].ray, code_folder))
+                start_run(run, experiments[name, seed], code_folder, "python -m benchmarks.schedulers")
+                earlier_run = run.summary.exists()
+                if not earlier_run:
+                    stack.enter_context(
+                        connected(experiments[name, seed].executor, experiments[name, seed].ray, code_folder)
+                    )
                     with run.locked():
-                        run_search(prepare(asked[name, seed]), run)
+                        run_search(prepare(experiments[name, seed]), run)
                 searches.append(read(run, name, seed))
-                on_event(_line(searches[-1], there))
+                on_event(_line(searches[-1], earlier_run))
     return SchedulerGain(minutes, tuple(schedulers), tuple(numbers), tuple(searches))
 
 
@@ -177,10 +182,14 @@ def timed(experiment: Experiment, scheduler: str, seed: int, minutes: float) -> 
     """An experiment that searches for some minutes and does nothing with what it finds.
 
     Raises:
-        UserError: it cannot have the scheduler.
+        UserError: The experiment cannot have the scheduler.
     """
-    own = experiment.scheduler
-    options = own.model_dump() if own is not None and own.name == scheduler else {"name": scheduler}
+    scheduler_config = experiment.scheduler
+    options = (
+        scheduler_config.model_dump()
+        if scheduler_config is not None and scheduler_config.name == scheduler
+        else {"name": scheduler}
+    )
     return parse_experiment(
         experiment.model_dump(mode="json")
         | {
@@ -195,11 +204,11 @@ def timed(experiment: Experiment, scheduler: str, seed: int, minutes: float) -> 
 
 
 def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
-    """What a search that ended has found."""
+    """The results of a search that ended."""
     settings = read_settings(run)
     candidates = read_candidates(run, settings)
-    accuracies = [each.metrics["val_acc_pct"] for each in comparable(candidates, settings.full_epochs)]
-    done, stopped = (sum(each.status == status for each in candidates) for status in ("done", "stopped"))
+    accuracies = [candidate.metrics["val_acc_pct"] for candidate in comparable(candidates, settings.full_epochs)]
+    done, stopped = (sum(candidate.status == status for candidate in candidates) for status in ("done", "stopped"))
     return Searched(
         scheduler=scheduler,
         seed=seed,
@@ -214,11 +223,12 @@ def read(run: RunFolder, scheduler: str, seed: int) -> Searched:
     )
 
 
-def _line(found: Searched, there: bool) -> str:
+def _line(search: Searched, earlier_run: bool) -> str:
     best = (
-        "nothing was trained to its end" if found.best_val_acc_pct is None else f"best {found.best_val_acc_pct:.2f} %"
+        "nothing was trained to its end" if search.best_val_acc_pct is None else f"best {search.best_val_acc_pct:.2f} %"
     )
     return (
-        f"seed {found.seed}, {found.scheduler}: {best}, {found.candidates} candidates ({found.stopped} stopped early), "
-        f"{found.epochs} epochs, {found.wall_s / 60:.1f} min{', from an earlier run' if there else ''}"
+        f"seed {search.seed}, {search.scheduler}: {best}, {search.candidates} candidates "
+        f"({search.stopped} stopped early), {search.epochs} epochs, "
+        f"{search.wall_s / 60:.1f} min{', from an earlier run' if earlier_run else ''}"
     )

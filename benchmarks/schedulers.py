@@ -28,7 +28,7 @@ def command(
         str, typer.Option(help="Names, with none for the searches that stop nothing early.")
     ] = "none,asha,median_stopping,hyperband",
     seeds: Annotated[int, typer.Option(min=1, help="Searches with each scheduler.")] = 5,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Of each search.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of each search.")] = 5.0,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -39,14 +39,14 @@ def command(
     json: Json = False,
 ) -> None:
     """Search for the same time with and without schedulers that stop candidates early; compare what was found."""
-    asked = load_experiment(experiment, override or [])
+    loaded = load_experiment(experiment, override or [])
     code_folder = experiment.resolve().parent
     import_from(code_folder)
     folder = run or Path("runs") / f"schedulers-{time.strftime('%Y%m%d-%H%M%S')}"
     names = [name.strip() for name in schedulers.split(",") if name.strip()]
     try:
-        found = scheduler_gain(
-            asked,
+        gains = scheduler_gain(
+            loaded,
             folder,
             schedulers=names,
             seeds=seeds,
@@ -55,38 +55,40 @@ def command(
             on_event=tell,
         )
     except KeyboardInterrupt:
-        words = [*sys.argv[1:], *(() if run else ("--run", str(folder)))]
-        again = shlex.join(["python", "-m", "benchmarks.schedulers", *words])
-        err.print(f"stopped; nothing that finished is lost. Go on with: {again}", soft_wrap=True, highlight=False)
+        arguments = [*sys.argv[1:], *(() if run else ("--run", str(folder)))]
+        resume_command = shlex.join(["python", "-m", "benchmarks.schedulers", *arguments])
+        err.print(
+            f"stopped; nothing that finished is lost. Go on with: {resume_command}", soft_wrap=True, highlight=False
+        )
         raise typer.Exit(1) from None
-    told = {"experiment": asked.model_dump(mode="json"), **found.to_json()}
-    write_json(folder / "benchmark.json", told)
-    show(told, _table(found), as_json=json)
+    report = {"experiment": loaded.model_dump(mode="json"), **gains.to_json()}
+    write_json(folder / "benchmark.json", report)
+    show(report, _table(gains), as_json=json)
 
 
-def _table(found: SchedulerGain) -> Table:
-    walls = [each.wall_s / 60 for each in found.searches]
+def _table(gains: SchedulerGain) -> Table:
+    walls = [search.wall_s / 60 for search in gains.searches]
     table = Table(
-        title=f"searches of {found.minutes:g} minutes, {len(found.seeds)} seeds (mean +- std)",
+        title=f"searches of {gains.minutes:g} minutes, {len(gains.seeds)} seeds (mean +- std)",
         caption=(
             f"gain: best accuracy minus that without a scheduler, seed by seed, +- its standard error. After "
-            f"{found.minutes:g} minutes no candidate is handed out, and those that run are finished: the searches took "
+            f"{gains.minutes:g} minutes no candidate is handed out, and those that run are finished: the searches took "
             f"{min(walls):.2f} to {max(walls):.2f} minutes."
         ),
     )
     table.add_column("scheduler")
     for heading in ("best val. acc. %", "gain", "candidates", "stopped early", "epochs", "utilization %", "minutes"):
         table.add_column(heading, justify="right")
-    for name in found.schedulers:
-        gain = found.gain(name)
+    for name in gains.schedulers:
+        gain = gains.gain(name)
         error = None if gain is None else gain.standard_error
         table.add_row(
             name,
-            text(found.spread(name, "best_val_acc_pct"), 2),
+            text(gains.spread(name, "best_val_acc_pct"), 2),
             "-" if gain is None else f"{gain.mean:+.2f}" + ("" if error is None else f" +- {error:.2f}"),
-            *(text(found.spread(name, what), 0) for what in ("candidates", "stopped", "epochs")),
-            text(found.spread(name, "utilization_pct"), 1),
-            text(found.spread(name, "wall_s"), 2, factor=1 / 60),
+            *(text(gains.spread(name, attribute), 0) for attribute in ("candidates", "stopped", "epochs")),
+            text(gains.spread(name, "utilization_pct"), 1),
+            text(gains.spread(name, "wall_s"), 2, factor=1 / 60),
         )
     return table
 

@@ -33,10 +33,10 @@ class StartSpeed:
     """How long one command takes.
 
     Attributes:
-        command: as it is shown.
-        processor_s: user and system seconds of its processes, by round.
-        wall_s: from its start to its end, by round.
-        aim_s: processor seconds that it may take; None for what stands beside.
+        command: Command as it is shown.
+        processor_s: User and system seconds of its processes, by round.
+        wall_s: Seconds from its start to its end, by round.
+        aim_s: Processor seconds that it may take; None for what it is compared with.
     """
 
     command: str
@@ -49,7 +49,7 @@ def start_speed(commands: Mapping[str, Sequence[str]], rounds: int, bar: Progres
     """Time commands in turn, after one run of each that is not counted: it fills the caches of files and bytecode.
 
     Raises:
-        UserError: a command failed.
+        UserError: A command failed.
     """
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     task = bar.add_task("timing", total=(rounds + 1) * len(commands))
@@ -60,18 +60,18 @@ def start_speed(commands: Mapping[str, Sequence[str]], rounds: int, bar: Progres
                 seconds[name].append(measured)
             bar.advance(task)
     return [
-        StartSpeed(name, tuple(each[0] for each in pairs), tuple(each[1] for each in pairs), AIMS_S.get(name))
+        StartSpeed(name, tuple(run[0] for run in pairs), tuple(run[1] for run in pairs), AIMS_S.get(name))
         for name, pairs in seconds.items()
     ]
 
 
-def _time(name: str, words: Sequence[str]) -> tuple[float, float]:
+def _time(name: str, arguments: Sequence[str]) -> tuple[float, float]:
     """Processor seconds and wall seconds of one run."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    completed = subprocess.run(arguments, capture_output=True, text=True, check=False)
     wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise UserError(f"{name} ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+    if completed.returncode:
+        raise UserError(f"{name} ended with exit code {completed.returncode}: {completed.stderr.strip()[-300:]}")
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall_s
 
 
@@ -98,8 +98,8 @@ def command(
 ) -> None:
     """Measure the processor seconds of short commands of nasbench, of optuna and of Python alone, in turn."""
     optuna = shutil.which("optuna", path=str(Path(sys.executable).parent)) or shutil.which("optuna")
-    with tempfile.TemporaryDirectory(prefix="nasbench-start-") as place:
-        folder = run or Path(place) / "run"
+    with tempfile.TemporaryDirectory(prefix="nasbench-start-") as temporary_folder:
+        folder = run or Path(temporary_folder) / "run"
         if run is None:
             _search(folder)
         commands: dict[str, Sequence[str]] = {

@@ -18,14 +18,14 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Example:
-    """What a page does.
+    """Example of a page of the documentation.
 
     Attributes:
-        problem: makes it.
-        space: that is searched.
-        goals: of the search.
-        candidates: of the search.
-        recipe: steps that the best candidate goes through.
+        problem: Function that makes the problem.
+        space: Space that is searched.
+        goals: Objectives of the search.
+        candidates: Number of candidates of the search.
+        recipe: Compression steps that the best candidate goes through.
     """
 
     problem: Callable[[], nb.Problem]
@@ -42,8 +42,8 @@ def diabetes() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 
 
 def scenes(count: int = 400, side: int = 24) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Three digits on an empty ground: images, and masks of ground, digits 0 to 4, and 5 to 9."""
-    rng, raw = np.random.default_rng(0), load_digits()
+    """Three zeros and ones on an empty ground: images, and masks of ground, zero and one."""
+    rng, raw = np.random.default_rng(0), load_digits(n_class=2)
     images, masks = np.zeros((count, 1, side, side), np.uint8), np.zeros((count, side, side), int)
     for image, mask in zip(images, masks, strict=True):
         corners = rng.choice([(0, 0), (0, 12), (12, 0), (12, 12)], 3, replace=False)
@@ -51,7 +51,7 @@ def scenes(count: int = 400, side: int = 24) -> tuple[npt.NDArray[Any], npt.NDAr
             number = rng.integers(len(raw.target))
             place = slice(top, top + 8), slice(left, left + 8)
             image[0][place] = raw.images[number] * 255 / 16
-            mask[place] = np.where(raw.images[number] > 4, 1 + (raw.target[number] >= 5), 0)
+            mask[place] = np.where(raw.images[number] > 4, 1 + raw.target[number], 0)
     return images, masks
 
 
@@ -72,7 +72,7 @@ EXAMPLES = {
     ),
     "scenes": Example(
         lambda: nb.image_segmentation(
-            scenes, labels=["ground", "0 to 4", "5 to 9"], epochs=12, batch_size=32, learning_rate=0.01
+            scenes, labels=["ground", "zero", "one"], epochs=12, batch_size=32, learning_rate=0.01
         ),
         {"name": "unet", "depths": [1, 2], "widths": [8]},
         {"val_miou_pct": "max"},

@@ -22,7 +22,9 @@ def command(
     example: Annotated[
         list[str] | None, typer.Argument(help=f"{' | '.join(EXAMPLES)} [all].", show_default=False)
     ] = None,
-    seeds: Annotated[int, typer.Option(min=2, help="Of search, training and compression, from 0 on.")] = 5,
+    seeds: Annotated[
+        int, typer.Option(min=2, help="Number of seeds of search, training and compression, from 0 on.")
+    ] = 5,
     json: Json = False,
 ) -> None:
     """Search, compress and compile each example with several seeds; mean and 95 % t interval of the test metrics.
@@ -49,7 +51,11 @@ def command(
                 before, after = ([float(run[stage][metric]) for run in runs] for stage in (0, 1))
                 spreads = [
                     Spread.of(values)
-                    for values in (before, after, [one - other for one, other in zip(after, before, strict=True)])
+                    for values in (
+                        before,
+                        after,
+                        [int8_value - float_value for int8_value, float_value in zip(after, before, strict=True)],
+                    )
                 ]
                 table.add_row(name, metric, *(_text(spread) for spread in spreads))
                 rows.append(

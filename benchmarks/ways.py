@@ -33,12 +33,12 @@ STAMPS = ("began_s", "ended_s", "process")
 
 
 class Stamped(Evaluator):
-    """An evaluator that also tells when and in which process it worked.
+    """An evaluator that also reports when and in which process it worked.
 
     Its clock is `time.monotonic()`, which all processes of a machine share.
 
     Args:
-        evaluator: what scores a candidate.
+        evaluator: Evaluator that scores a candidate.
     """
 
     def __init__(self, evaluator: Evaluator) -> None:
@@ -47,7 +47,7 @@ class Stamped(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the evaluator, and `STAMPS`."""
+        """Metrics of the evaluator, and `STAMPS`."""
         return (*self.evaluator.metrics, *STAMPS)
 
     def __call__(self, candidate: Candidate) -> Metrics:
@@ -62,15 +62,15 @@ class Evaluation:
     """One candidate of a pass; moments are seconds of `time.monotonic()`.
 
     Attributes:
-        number: from 0, in the order of handing out.
-        architecture: in the notation of the space.
-        seed: of its weights and training.
-        process: that evaluated it.
-        began_s: when its evaluation began.
-        ended_s: when it was over.
-        training_seconds: of these were spent in training and validation.
-        val_acc_pct: of the trained network.
-        val_loss: of the trained network.
+        number: Number of the candidate from 0, in the order of handing out.
+        architecture: Architecture in the notation of the space.
+        seed: Random seed of its weights and training.
+        process: Number of the process that evaluated it.
+        began_s: Moment when its evaluation began.
+        ended_s: Moment when its evaluation ended.
+        training_seconds: Seconds that were spent in training and validation.
+        val_acc_pct: Validation accuracy of the trained network, in percent.
+        val_loss: Validation loss of the trained network.
     """
 
     number: int
@@ -89,12 +89,12 @@ class Pass:
     """All candidates, evaluated in one way.
 
     Attributes:
-        way: engine, ray_tune or loop.
-        workers: at a time.
-        called_s: when the way was called; moments are seconds of `time.monotonic()`.
-        heard_s: when it had heard and dealt with the last result.
-        left_s: when it was over, processes and files tidied up.
-        evaluations: by number.
+        way: Way: engine, ray_tune or loop.
+        workers: Number of workers.
+        called_s: Moment when the way was called; moments are seconds of `time.monotonic()`.
+        heard_s: Moment when it had received and recorded the last result.
+        left_s: Moment when it was over, processes and files tidied up.
+        evaluations: Evaluations by number of the candidate.
     """
 
     way: str
@@ -106,8 +106,8 @@ class Pass:
 
     @property
     def begun_s(self) -> float:
-        """When a worker began with the first candidate."""
-        return min(each.began_s for each in self.evaluations)
+        """Moment when a worker began with the first candidate."""
+        return min(evaluation.began_s for evaluation in self.evaluations)
 
     @property
     def startup_s(self) -> float:
@@ -121,13 +121,13 @@ class Pass:
 
     @property
     def candidates_per_hour(self) -> float:
-        """Without start-up."""
+        """Candidates an hour, without start-up."""
         return 3600 * len(self.evaluations) / self.wall_s
 
     @property
     def training_s(self) -> float:
         """Mean seconds of training of a candidate."""
-        return sum(each.training_seconds for each in self.evaluations) / len(self.evaluations)
+        return sum(evaluation.training_seconds for evaluation in self.evaluations) / len(self.evaluations)
 
     @property
     def utilization_pct(self) -> float:
@@ -138,8 +138,8 @@ class Pass:
     def tail_s(self) -> float:
         """Seconds at the end in which a worker had no candidate any more; no way of handing out avoids them."""
         ends: dict[int, float] = {}
-        for each in self.evaluations:
-            ends[each.process] = max(ends.get(each.process, 0.0), each.ended_s)
+        for evaluation in self.evaluations:
+            ends[evaluation.process] = max(ends.get(evaluation.process, 0.0), evaluation.ended_s)
         return max(ends.values()) - min(ends.values())
 
     @property
@@ -147,10 +147,10 @@ class Pass:
         """Mean milliseconds that a worker waits between two candidates; None if no worker had two."""
         waits: list[float] = []
         latest: dict[int, float] = {}
-        for each in sorted(self.evaluations, key=lambda each: each.began_s):
-            if each.process in latest:
-                waits.append(each.began_s - latest[each.process])
-            latest[each.process] = each.ended_s
+        for evaluation in sorted(self.evaluations, key=lambda evaluation: evaluation.began_s):
+            if evaluation.process in latest:
+                waits.append(evaluation.began_s - latest[evaluation.process])
+            latest[evaluation.process] = evaluation.ended_s
         return 1000 * sum(waits) / len(waits) if waits else None
 
     def to_json(self) -> dict[str, Any]:
@@ -161,12 +161,12 @@ class Pass:
 
 @dataclass(frozen=True)
 class Work:
-    """What every way gets.
+    """Work that every way gets.
 
     Attributes:
-        prepared: the parts of an experiment with executor ray, and as many candidates as there are trials.
-        trials: in the order of handing out.
-        code_folder: where a user's own modules lie.
+        prepared: Parts of an experiment with executor ray, and as many candidates as there are trials.
+        trials: Trials in the order of handing out.
+        code_folder: Folder of a user's own modules.
     """
 
     prepared: Prepared
@@ -175,11 +175,11 @@ class Work:
 
     @property
     def experiment(self) -> Experiment:
-        """What is asked."""
+        """The experiment that is run."""
         return self.prepared.experiment
 
     def evaluator(self, folder: RunFolder) -> Stamped:
-        """What scores a candidate; weights and states of training go into a folder."""
+        """The evaluator of the candidates; weights and states of training go into a folder."""
         return Stamped(self.prepared.evaluator(folder, None))
 
     def evaluation(self, trial: Trial, metrics: Mapping[str, float]) -> Evaluation:
@@ -198,10 +198,10 @@ class Work:
 
 
 def by_engine(work: Work, folder: Path) -> Pass:
-    """As `nasbench search` does it: controller, journal, disk, scalars for TensorBoard, Ray executor.
+    """Evaluate as `nasbench search` does: controller, journal, disk, scalars for TensorBoard, Ray executor.
 
     Raises:
-        UserError: a candidate is not done at the first attempt.
+        UserError: A candidate is not done at the first attempt.
     """
     heard_s = 0.0
 
@@ -223,21 +223,21 @@ def by_engine(work: Work, folder: Path) -> Pass:
             raise _unsound("engine", candidate.id, candidate.error or candidate.attempts[0]["error"])
     evaluations = (
         work.evaluation(
-            Trial(each.id, each.arch, each.epochs, study.seed_of(each.arch)),
-            each.metrics | {"training_seconds": each.training_seconds},
+            Trial(candidate.id, candidate.arch, candidate.epochs, study.seed_of(candidate.arch)),
+            candidate.metrics | {"training_seconds": candidate.training_seconds},
         )
-        for each in study.candidates
+        for candidate in study.candidates
     )
     return Pass("engine", work.experiment.executor.workers, called_s, heard_s, left_s, tuple(evaluations))
 
 
 def by_ray_tune(work: Work, folder: Path) -> Pass:
-    """As a user of Ray Tune alone would do it: a trainable, a list of configurations, no record but Tune's own.
+    """Evaluate as a user of Ray Tune alone would: a trainable, a list of configurations, no record but Tune's own.
 
     Tune's loggers are off, as they are in the engine.
 
     Raises:
-        UserError: a candidate raised.
+        UserError: A candidate raised an error.
     """
     executor = work.experiment.executor
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -251,7 +251,7 @@ def by_ray_tune(work: Work, folder: Path) -> Pass:
         from ray import tune
 
         class Clock(tune.Callback):
-            def on_trial_result(self, *about: Any, **more: Any) -> None:
+            def on_trial_result(self, *arguments: Any, **options: Any) -> None:
                 nonlocal heard_s
                 heard_s = time.monotonic()
 
@@ -288,7 +288,7 @@ def _metrics(evaluator: Evaluator, trial: Trial) -> Metrics:
 
 
 def by_loop(work: Work, folder: Path) -> Pass:
-    """One after the other in this process, with nothing around it."""
+    """Evaluate one candidate after the other in this process, with nothing around it."""
     threads = torch.get_num_threads()
     called_s = time.monotonic()
     evaluator = work.evaluator(RunFolder(folder.resolve()))

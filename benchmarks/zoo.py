@@ -45,7 +45,7 @@ def command(
 ) -> None:
     """Prune, quantize, export and restore each network of the zoo, and say what was not reached and why."""
     entries = _entries(zoo, name)
-    rows = _known(out)
+    rows = _rows_of_file(out)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err, transient=True
     ) as bar:
@@ -58,15 +58,15 @@ def command(
                     with out.open("a", encoding="utf-8") as file:
                         file.write(json_.dumps(rows[entry["name"]]) + "\n")
             bar.advance(task)
-    wanted = [rows[entry["name"]] for entry in entries]
-    summary = summed_up(wanted)
+    selected = [rows[entry["name"]] for entry in entries]
+    summary = summed_up(selected)
     if page is not None:
-        page.write_text(_page(wanted, summary), encoding="utf-8")
-    show({"networks": wanted, **summary}, _table(wanted, summary), as_json=json)
+        page.write_text(_page(selected, summary), encoding="utf-8")
+    show({"networks": selected, **summary}, _table(selected, summary), as_json=json)
 
 
 def summed_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of how many networks each aim was reached, and how long `prune` took in units of torch-pruning alone."""
+    """Number of networks that reached each aim, and the time of `prune` in units of torch-pruning alone."""
     ratios = [row["prune_s"] / row["torch_pruning_s"] for row in rows if {"prune_s", "torch_pruning_s"} <= set(row)]
     return {
         "count": len(rows),
@@ -86,12 +86,12 @@ def _entries(zoo: Path, names: Sequence[str] | None) -> list[dict[str, Any]]:
         raise UserError(f"{zoo} is no list of networks ({error}); give a file with a key networks.") from None
     unknown = sorted(set(names or ()) - {entry["name"] for entry in entries})
     if unknown:
-        known = ", ".join(entry["name"] for entry in entries)
-        raise UserError(f"the zoo has no {', '.join(unknown)}; it has {known}.")
+        zoo_names = ", ".join(entry["name"] for entry in entries)
+        raise UserError(f"the zoo has no {', '.join(unknown)}; it has {zoo_names}.")
     return [entry for entry in entries if not names or entry["name"] in names]
 
 
-def _known(out: Path | None) -> dict[str, dict[str, Any]]:
+def _rows_of_file(out: Path | None) -> dict[str, dict[str, Any]]:
     if out is None or not out.exists():
         return {}
     rows = [json_.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
@@ -99,24 +99,24 @@ def _known(out: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _row(entry: Mapping[str, Any], seconds: int) -> dict[str, Any]:
-    """One network in a process of its own."""
+    """The row of one network, measured in a process of its own."""
     failed = {"name": entry["name"], "input": list(entry["input"])}
     child = [sys.executable, "-m", "benchmarks.zoo_network"]
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             child, input=json_.dumps(entry), capture_output=True, text=True, timeout=seconds, env=child_environment()
         )
     except subprocess.TimeoutExpired:
         return {**failed, "errors": {"process": f"it took more than {seconds} seconds"}}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {**failed, "errors": {"process": f"it ended with exit code {done.returncode}: {last[:300]}"}}
-    row: dict[str, Any] = json_.loads(done.stdout.strip().splitlines()[-1])
+    if completed.returncode:
+        last = (completed.stderr.strip().splitlines() or ["no message"])[-1]
+        return {**failed, "errors": {"process": f"it ended with exit code {completed.returncode}: {last[:300]}"}}
+    row: dict[str, Any] = json_.loads(completed.stdout.strip().splitlines()[-1])
     return row
 
 
-def _halved(kept: float | None) -> bool:
-    return kept is not None and abs(kept - 0.5) <= WITHIN * 0.5
+def _halved(kept_share: float | None) -> bool:
+    return kept_share is not None and abs(kept_share - 0.5) <= WITHIN * 0.5
 
 
 def _restored(row: Mapping[str, Any]) -> bool:
@@ -183,7 +183,7 @@ def _text(row: Mapping[str, Any], key: str, form: Any) -> str:
 
 
 def _why(row: Mapping[str, Any]) -> str:
-    reasons = [f"{what}: {error}" for what, error in row["errors"].items() if what != "torch_pruning"]
+    reasons = [f"{stage}: {error}" for stage, error in row["errors"].items() if stage != "torch_pruning"]
     if "kept" in row and not _halved(row["kept"]):
         left = "; ".join(f"{layer}: {reason}" for layer, reason in list(row.get("left_out", {}).items())[:3])
         reasons.append(str(row["missed"] or left))

@@ -32,12 +32,12 @@ LIBRARIES = ("timm", "segmentation_models_pytorch")
 
 
 def zoo_row(entry: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
-    """Every measurement of one network; what fails is told by its error, and the rest goes on.
+    """Every measurement of one network; what fails is noted with its error, and the rest goes on.
 
     Args:
         entry: `name`, `build` as ``module:function`` or ``module:Class.method``, its `options`, and `input`, the shape
             of one image; `config`, with the same two keys, is built first and given to `build`, as Transformers wants.
-        seed: of the weights and of the images.
+        seed: Random seed of the weights and of the images.
 
     Returns:
         JSON: `macs` and `params` as [before, after]; `kept`, the share of multiply-adds that `prune` left; `prune_s`,
@@ -51,11 +51,11 @@ def zoo_row(entry: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     row: dict[str, Any] = {"name": entry["name"], "input": list(entry["input"]), "errors": {}}
 
     @contextlib.contextmanager
-    def noted(what: str) -> Iterator[None]:
+    def noted(stage: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever the network, a runtime or a library raises is a result here
-            row["errors"][what] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            row["errors"][stage] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
     context = Context(images[:1], calibration=images, seed=seed)
     prune, quantize = get_step("prune", macs_ratio=HALF, heads=True), get_step("quantize", precision="int8")
@@ -63,25 +63,25 @@ def zoo_row(entry: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     with noted("torch_pruning"):
         row["torch_pruning_s"], cut = _seconds(lambda: _by_torch_pruning(network, images[:1]))
         row["torch_pruning_kept"] = count_macs(cut, images[:1]) / row["macs"][0]
-    small = network
+    pruned = network
     with noted("prune"):
-        row["prune_s"], (small, note) = _seconds(lambda: prune.apply(network, context))
-        row["macs"].append(count_macs(small, images[:1]))
-        row["params"].append(count_parameters(small))
+        row["prune_s"], (pruned, note) = _seconds(lambda: prune.apply(network, context))
+        row["macs"].append(count_macs(pruned, images[:1]))
+        row["params"].append(count_parameters(pruned))
         row["kept"] = row["macs"][1] / row["macs"][0]
         row["missed"] = note["missed"]
         row["left_out"] = note["left_out"]
         restored = prune.restore(build(entry, seed + 1), json.loads(json.dumps(note)))
-        row["restored_off"] = _off(restored, small, images)
+        row["restored_off"] = _off(restored, pruned, images)
     with noted("export"):
-        row["exported_off"] = _exported_off(small, images, "fp32")
+        row["exported_off"] = _exported_off(pruned, images, "fp32")
     with noted("int8"):
-        eight, note = quantize.apply(small, context)
-        assert isinstance(eight, nn.Module), "a quantized network is a network"
+        int8_network, note = quantize.apply(pruned, context)
+        assert isinstance(int8_network, nn.Module), "a quantized network is a network"
         row["int8_layers"] = len(note["layers"])
-        restored = quantize.restore(small, json.loads(json.dumps(note)))
-        row["int8_restored_off"] = _off(restored, eight, images)
-        row["int8_exported_off"] = _exported_off(eight, images, "int8")
+        restored = quantize.restore(pruned, json.loads(json.dumps(note)))
+        row["int8_restored_off"] = _off(restored, int8_network, images)
+        row["int8_exported_off"] = _exported_off(int8_network, images, "int8")
     return row
 
 
@@ -106,7 +106,7 @@ def _named(name: str) -> Callable[..., Any]:
 
 
 def _by_torch_pruning(network: nn.Module, image: Tensor) -> nn.Module:
-    """As its documentation prunes: the same share of channels everywhere, but for what produces the output."""
+    """Prune as its documentation does: the same share of channels everywhere, except where the output comes from."""
     network = copy.deepcopy(network)
     outputs = {tensor.shape[1] for tensor in tensors_of(network(image)).values() if tensor.ndim > 1}
     last = [module for module in network.modules() if isinstance(module, nn.Linear) and module.out_features in outputs]
@@ -123,24 +123,24 @@ def _by_torch_pruning(network: nn.Module, image: Tensor) -> nn.Module:
 
 
 def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Of the processor, so that what else the machine does counts for neither side."""
+    """Processor seconds and result of a call; what else the machine does counts for neither side."""
     started = time.process_time()
     result = call()
     return time.process_time() - started, result
 
 
-def _off(restored: nn.Module, made: nn.Module, images: Tensor) -> float:
-    restored.load_state_dict(made.state_dict())
-    with inference(restored), inference(made):
-        return difference(restored(images[:2]), made(images[:2]))
+def _off(restored: nn.Module, expected_network: nn.Module, images: Tensor) -> float:
+    restored.load_state_dict(expected_network.state_dict())
+    with inference(restored), inference(expected_network):
+        return difference(restored(images[:2]), expected_network(images[:2]))
 
 
 def _exported_off(network: nn.Module, images: Tensor, precision: str) -> float:
     compiled: CompiledModel = get_backend("onnxruntime").compile(network, images[:1], precision, images)
     with inference(network):
         expected = list(tensors_of(network(images[:1])).values())
-    given = list(tensors_of(_as_tensors(compiled(images[:1].numpy()))).values())
-    return max(difference(one, other) for one, other in zip(given, expected, strict=True))
+    outputs = list(tensors_of(_as_tensors(compiled(images[:1].numpy()))).values())
+    return max(difference(output, expected_output) for output, expected_output in zip(outputs, expected, strict=True))
 
 
 def _as_tensors(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What to try next: search algorithms behind ask and tell."""
+"""Search algorithms behind ask and tell: they propose the next candidate."""
 
 from nasbench_registry.lazy import attach_stub
 

@@ -13,7 +13,7 @@ class Baseline:
     there is no spread yet: its advantage is always negative, so a policy learns to avoid what fails.
 
     Args:
-        decay: of the moving average, from 0 to below 1.
+        decay: Decay of the moving average, from 0 to below 1.
     """
 
     def __init__(self, decay: float) -> None:

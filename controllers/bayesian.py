@@ -24,12 +24,12 @@ TIE = 1e-6  # gains that differ by a smaller share are equal, so that rounding d
 
 @dataclass(frozen=True)
 class Observed:
-    """What the process is told.
+    """The observations of the process.
 
     Attributes:
-        archs: n known architectures; what is running comes last.
-        points: their features.
-        values: number of those that are not running.
+        archs: Architectures that are known, n of them; what is running comes last.
+        points: Features of the architectures.
+        values: Values of those that are not running.
     """
 
     archs: list[Architecture]
@@ -61,12 +61,12 @@ class Bayesian(CandidateController):
     and mutations only.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        initial: architectures drawn uniformly before the first model.
-        pool: candidates in a large space.
-        points: most outcomes that the process sees at a time; time and memory grow with it.
-        features: further features of architectures, in Python only; see `CandidateController`.
+        space: Search space.
+        seed: Random seed of every random choice.
+        initial: Number of architectures drawn uniformly before the first model.
+        pool: Number of candidates in a large space.
+        points: Largest number of outcomes that the process sees at a time; time and memory grow with it.
+        features: Further features of architectures, in Python only; see `CandidateController`.
     """
 
     name = "bayesian"
@@ -87,17 +87,17 @@ class Bayesian(CandidateController):
         if initial < 1 or pool < 2 or points < 8:
             raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
         self.initial, self.pool, self.points = initial, pool, points
-        self.told: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
+        self.outcomes: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
         self.older: tuple[int, list[int]] = (0, [])  # of so many outcomes, those that the process sees
         self.kernel: Kernel | None = None
         self.fitted_at = 0  # outcomes
         self.posterior: Posterior | None = None  # of the whole of a small space
-        self.taken: list[int] = []  # the places in it of what is known
+        self.known_places: list[int] = []  # the places in it of what is known
 
     # ---- ask and tell
 
     def _propose(self) -> Proposal:
-        starting = len(self.told) + len(self.running) < self.initial
+        starting = len(self.outcomes) + len(self.running) < self.initial
         arch = self._draw() if starting else self._most_promising()
         self.running.append(arch)
         self._remember(arch)
@@ -105,20 +105,20 @@ class Bayesian(CandidateController):
 
     def _observe(self, outcome: Outcome) -> None:
         arch = self._arrived(outcome.proposal.arch)
-        self.told.append((arch, -math.inf if outcome.scores is None else outcome.scores[0]))
+        self.outcomes.append((arch, -math.inf if outcome.scores is None else outcome.scores[0]))
 
     # ---- candidates
 
     def _most_promising(self) -> Architecture:
         seen = self._seen()
-        values = normal_scores(np.array([self.told[index][1] for index in seen]))
-        archs = [*(self.told[index][0] for index in seen), *self.running]
+        values = normal_scores(np.array([self.outcomes[index][1] for index in seen]))
+        archs = [*(self.outcomes[index][0] for index in seen), *self.running]
         observed = Observed(archs, self._points(archs), values)
         kernel = self._fit(observed)
         if self._whole is not None:
             return self._best_of_all(*self._whole, kernel, observed)
-        ranked = sorted(seen, key=lambda index: -self.told[index][1])
-        parents = [self.told[index][0] for index in ranked[:PARENTS] if self.told[index][1] > -math.inf]
+        ranked = sorted(seen, key=lambda index: -self.outcomes[index][1])
+        parents = [self.outcomes[index][0] for index in ranked[:PARENTS] if self.outcomes[index][1] > -math.inf]
         return self._best_of_pool(parents, kernel, observed)
 
     def _best_of_all(
@@ -128,8 +128,8 @@ class Bayesian(CandidateController):
             self.posterior = Posterior(kernel, features)
         gains = expected_improvement(self.posterior, observed)
         if len(self.known) < len(places):
-            self.taken += [places[arch] for arch in itertools.islice(self.known, len(self.taken), None)]
-            gains[self.taken] = -math.inf
+            self.known_places += [places[arch] for arch in itertools.islice(self.known, len(self.known_places), None)]
+            gains[self.known_places] = -math.inf
         return list(places)[self._choose(gains)]
 
     def _best_of_pool(self, parents: list[Architecture], kernel: Kernel, observed: Observed) -> Architecture:
@@ -137,9 +137,9 @@ class Bayesian(CandidateController):
         archs = self._new([*drawn, *self._mutations(parents, self.pool - len(drawn))])
         gains = expected_improvement(Posterior(kernel, self._feature_groups(archs)), observed)
         promising = [archs[place] for place in np.argsort(-gains, kind="stable")[:PARENTS].tolist()]
-        more = self._new(self._mutations(promising, self.pool // 2))
-        gains = np.append(gains, expected_improvement(Posterior(kernel, self._feature_groups(more)), observed))
-        return [*archs, *more][self._choose(gains)]
+        mutations = self._new(self._mutations(promising, self.pool // 2))
+        gains = np.append(gains, expected_improvement(Posterior(kernel, self._feature_groups(mutations)), observed))
+        return [*archs, *mutations][self._choose(gains)]
 
     def _choose(self, gains: Array) -> int:
         best = float(gains.max())
@@ -148,20 +148,20 @@ class Bayesian(CandidateController):
 
     def _seen(self) -> list[int]:
         """The outcomes that the process sees, see `chosen_outcomes`."""
-        count = len(self.told)
-        ranked = sorted(range(count), key=lambda index: -self.told[index][1]) if count > self.points else []
+        count = len(self.outcomes)
+        ranked = sorted(range(count), key=lambda index: -self.outcomes[index][1]) if count > self.points else []
         self.older, seen = chosen_outcomes(ranked, count, self.points, self.older)
         return seen
 
     def _fit(self, observed: Observed) -> Kernel:
-        """The kernel, fitted again if enough was told since the last time."""
+        """The kernel, fitted again if there are enough outcomes since the last time."""
         if self.kernel is None:
             self.kernel = self._prior
-        if len(self.told) >= max(self.fitted_at + FIT_EVERY, FIT_GROWTH * self.fitted_at):
+        if len(self.outcomes) >= max(self.fitted_at + FIT_EVERY, FIT_GROWTH * self.fitted_at):
             chosen = np.unique(np.linspace(0, len(observed.values) - 1, FIT_POINTS).astype(int))
             sample = tuple(group[chosen] for group in observed.points)
             self.kernel = fit_kernel(self.kernel, self._prior, sample, observed.values[chosen])
-            self.fitted_at = len(self.told)
+            self.fitted_at = len(self.outcomes)
         return self.kernel
 
     # ---- state
@@ -169,25 +169,25 @@ class Bayesian(CandidateController):
     def _state(self) -> dict[str, Any]:
         kernel = self.kernel
         return {
-            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.told],
+            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.outcomes],
             "running": [list(arch.picks) for arch in self.running],
             "kernel": None if kernel is None else [list(kernel.scales), list(kernel.variances), kernel.noise],
             "fitted_at": self.fitted_at,
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        self.told = [
+        self.outcomes = [
             (self.space.architecture(picks), -math.inf if score is None else float(score))
             for picks, score in state["told"]
         ]
         self.running = [self.space.architecture(picks) for picks in state["running"]]
         self.known.clear()
-        for arch in [*(arch for arch, _ in self.told), *self.running]:
+        for arch in [*(arch for arch, _ in self.outcomes), *self.running]:
             self._remember(arch)
         kernel = state["kernel"]
         self.kernel = None if kernel is None else Kernel(tuple(kernel[0]), tuple(kernel[1]), float(kernel[2]))
         self.fitted_at = int(state["fitted_at"])
-        self.older, self.posterior, self.taken = (0, []), None, []
+        self.older, self.posterior, self.known_places = (0, []), None, []
 
 
 def expected_improvement(posterior: Posterior, observed: Observed) -> Array:

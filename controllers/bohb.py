@@ -33,23 +33,23 @@ class BOHB(Hyperband):
     Deviations from that code: h ends at (c - 1) / c, where the kernel is uniform (there it may pass 1, and densities
     become negative); c counts all options, not those that occur; draws that are no architecture of the space are
     dropped; each decision that does not matter is filled in by itself; brackets have the paper's sizes. Architectures
-    that were told without being asked for join the model.
+    whose outcomes come without being asked for join the model.
 
     Args:
-        space: what is searched.
-        seed: of every random choice.
-        min_epochs: the fewest epochs of a rung, at least.
-        max_epochs: of the last rung; an experiment fills in the epochs of its training.
-        eta: one of so many candidates goes on to the next rung, with so many times the epochs.
-        min_points: outcomes in each half, at least; by default, and at least, one more than there are decisions.
-        top_n_percent: share of the outcomes that are good, in per cent.
-        num_samples: draws of which the best is proposed.
-        random_fraction: share of the proposals that are uniform draws all the same.
-        bandwidth_factor: by how much draws from a numeric kernel are wider than the kernel. Decisions are no numbers
-            and the authors' code leaves their kernels as they are, so it changes nothing; it is there to be written
-            down with the other published settings.
-        min_bandwidth: the smallest h.
-        promotion: continue or anew; see `Hyperband`.
+        space: Search space.
+        seed: Random seed of every random choice.
+        min_epochs: Fewest epochs of a rung, at least.
+        max_epochs: Epochs of the last rung; an experiment fills in the epochs of its training.
+        eta: Reduction factor: one of so many candidates goes on to the next rung, with so many times the epochs.
+        min_points: Fewest outcomes in each half; by default, and at least, one more than there are decisions.
+        top_n_percent: Share of the outcomes that are good, in per cent.
+        num_samples: Number of draws of which the best is proposed.
+        random_fraction: Share of the proposals that are uniform draws all the same.
+        bandwidth_factor: Factor by which draws from a numeric kernel are wider than the kernel. Decisions are no
+            numbers and the authors' code leaves their kernels as they are, so it changes nothing; it is there to be
+            written down with the other published settings.
+        min_bandwidth: Smallest bandwidth h.
+        promotion: Training of promoted candidates, continue or anew; see `Hyperband`.
     """
 
     name = "bohb"
@@ -102,7 +102,9 @@ class BOHB(Hyperband):
         table.add(outcome.proposal.arch.picks, -np.inf if outcome.scores is None else outcome.scores[0])
 
     def _new(self) -> Architecture:
-        epochs = max((each for each, table in self.outcomes.items() if self.split(table.count)), default=None)
+        epochs = max(
+            (rung_epochs for rung_epochs, table in self.outcomes.items() if self.split(table.count)), default=None
+        )
         if epochs is not None and self.rng.random() >= self.random_fraction:
             arch = self._from_model(self.outcomes[epochs])
             if arch is not None:
@@ -156,7 +158,7 @@ class Outcomes:
     """Picks and scores in arrays that grow by doubling.
 
     Args:
-        decisions: columns of the picks.
+        decisions: Number of columns of the picks.
     """
 
     def __init__(self, decisions: int) -> None:
@@ -174,12 +176,12 @@ class Outcomes:
 
     @property
     def picks(self) -> Ints:
-        """(n, decisions)."""
+        """(n, decisions) picks."""
         return self._picks[: self.count]
 
     @property
     def scores(self) -> Floats:
-        """(n,), minus infinity for a failed one."""
+        """(n,) scores, minus infinity for a failed candidate."""
         return self._scores[: self.count]
 
     def rows(self) -> list[tuple[list[int], float]]:
@@ -192,9 +194,9 @@ class Kernels:
 
     Args:
         rows: (n, decisions) picks.
-        sizes: options of each decision.
-        min_bandwidth: the smallest bandwidth.
-        free: the decisions with more than one option; only they count.
+        sizes: Number of options of each decision.
+        min_bandwidth: Smallest bandwidth.
+        free: Decisions with more than one option; only they count.
     """
 
     def __init__(self, rows: Ints, sizes: Ints, min_bandwidth: float, free: Ints) -> None:
@@ -214,7 +216,7 @@ class Kernels:
         return draws
 
     def density(self, picks: Ints) -> Floats:
-        """(m, decisions) picks -> (m,)."""
+        """(m,) densities of (m, decisions) picks."""
         logs = np.full((len(picks), len(self.rows)), self.other.sum())
         for column, same in zip(self.free, self.same, strict=True):
             logs += same * (picks[:, column, None] == self.rows[None, :, column])

@@ -1,4 +1,4 @@
-"""What a controller with a model chooses among: architectures that are not known yet, and their features."""
+"""The candidates of a controller with a model: architectures that are not known yet, and their features."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ class CandidateController(Controller):
     Networks are known by their canonical architectures.
 
     Args:
-        space: what is searched.
-        seed: of every random choice.
-        features: (n, k) further numbers of n architectures, such as zero-cost proxies or `space.graf_features`, as one
-            more group of features; the same for the same architecture. Its columns are standardized.
+        space: Search space.
+        seed: Random seed of every random choice.
+        features: Function that gives (n, k) further numbers of n architectures, such as zero-cost proxies or
+            `space.graf_features`, as one more group of features; the same for the same architecture. Its columns are
+            standardized.
     """
 
     def __init__(self, space: SearchSpace, *, seed: int, features: Features | None = None) -> None:
         super().__init__(space, seed=seed)
         self.features = features
         self.running: list[Architecture] = []
-        self.known: dict[Architecture, Array] = {}  # told or running, in order, with all features in a row
+        self.known: dict[Architecture, Array] = {}  # with an outcome or running, in order, with all features in a row
 
     def _remember(self, arch: Architecture) -> None:
         if arch not in self.known:
@@ -52,7 +53,7 @@ class CandidateController(Controller):
         return arch
 
     def _feature_groups(self, archs: Sequence[Architecture]) -> Groups:
-        """What the space knows of architectures, and what `features` does."""
+        """The features of architectures: those of the space, and those of `features`."""
         groups = self.space.feature_groups(archs)
         if self.features is None:
             return groups
@@ -63,8 +64,8 @@ class CandidateController(Controller):
     def _standard(self) -> tuple[Array, Array]:
         """Mean and deviation of `features` over the architectures of `_reference`."""
         assert self.features is not None, "the caller asks"
-        found = self.features(self._reference_archs)
-        return found.mean(axis=0), np.where(found.std(axis=0) > 0, found.std(axis=0), 1.0)
+        columns = self.features(self._reference_archs)
+        return columns.mean(axis=0), np.where(columns.std(axis=0) > 0, columns.std(axis=0), 1.0)
 
     def _draw(self) -> Architecture:
         """A new architecture; one that is known if no new one is found."""
@@ -125,10 +126,10 @@ def chosen_outcomes(
     """The outcomes that a model sees: all, or the newest and a selection that changes every most / 2.
 
     Args:
-        best_first: all outcomes, 0 to count - 1, the best first.
-        count: of outcomes.
-        most: outcomes that it sees at a time.
-        before: of so many outcomes, those that were selected the last time.
+        best_first: All outcomes, 0 to count - 1, the best first.
+        count: Number of outcomes.
+        most: Largest number of outcomes that the model sees at a time.
+        before: Number of outcomes at the last selection, and those that were selected then.
 
     Returns:
         What is `before` the next time, and the outcomes in order.
@@ -139,7 +140,7 @@ def chosen_outcomes(
     old = (count - 1) // half * half
     if before[0] != old:
         ranked = [index for index in best_first if index < old]
-        best, others = ranked[: half // 2], sorted(ranked[half // 2 :])
-        spread = np.linspace(0, len(others) - 1, half - len(best)).astype(int).tolist()
-        before = (old, sorted([*best, *(others[place] for place in spread)]))
+        best, remaining = ranked[: half // 2], sorted(ranked[half // 2 :])
+        spread = np.linspace(0, len(remaining) - 1, half - len(best)).astype(int).tolist()
+        before = (old, sorted([*best, *(remaining[place] for place in spread)]))
     return before, [*before[1], *range(old, count)]

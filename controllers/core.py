@@ -25,11 +25,11 @@ class SearchFinished(Exception):
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to evaluate.
+    """A candidate to evaluate.
 
     Attributes:
-        arch: the architecture.
-        epochs: the fidelity asked for; None is the full budget.
+        arch: Architecture to evaluate.
+        epochs: Epochs to train it for; None is the full budget.
     """
 
     arch: Architecture
@@ -38,20 +38,20 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a proposal.
+    """The outcome of a proposal.
 
     Attributes:
-        proposal: the proposal that was evaluated.
-        scores: larger is better, one for each objective; None if the candidate failed.
-        violation: how far a failed candidate is beyond the limits that it breaks, larger is worse; None if that is not
+        proposal: Proposal that was evaluated.
+        scores: Scores, one for each objective, of which larger is better; None if the candidate failed.
+        violation: How far a failed candidate is beyond the limits that it breaks, larger is worse; None if that is not
             known, or it failed in another way.
-        seconds: the evaluation took, for controllers that weigh what is gained against what it costs; None if that is
+        seconds: Seconds that the evaluation took, for controllers that weigh a gain against its cost; None if that is
             not known.
-        shared_seconds: of these, what later proposals with the same network need not spend again, such as its training;
-            0 if it was there already, None if that is not known.
+        shared_seconds: Part of `seconds` that later proposals with the same network need not spend again, such as its
+            training; 0 if it was there already, None if that is not known.
 
     Raises:
-        UserError: the scores are not finite numbers, or the violation is no finite number from 0, of a candidate
+        UserError: The scores are not finite numbers, or the violation is no finite number from 0, of a candidate
             without scores.
     """
 
@@ -96,8 +96,8 @@ class Controller(ABC):
     random number from `self.rng`.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice; the same seed and the same outcomes give the same proposals.
+        space: Search space.
+        seed: Random seed of every random choice; the same seed and the same outcomes give the same proposals.
     """
 
     name: ClassVar[str]
@@ -131,17 +131,17 @@ class Controller(ABC):
         """The next proposal; None while it has to wait for outcomes.
 
         Raises:
-            SearchFinished: there will be no further proposal.
+            SearchFinished: There will be no further proposal.
         """
         return self._propose()
 
     def lookahead(self, waiting: int) -> int:
-        """How many proposals in a row would be the same if all outcomes before them were told, at least 1.
+        """How many proposals in a row would be the same, whatever the outcomes before them are, at least 1.
 
         So many may be asked for and evaluated together, and the search is that of one candidate after the other.
 
         Args:
-            waiting: proposals that were asked for and not told of yet.
+            waiting: Number of proposals without an outcome.
         """
         return 1
 
@@ -149,7 +149,7 @@ class Controller(ABC):
         """Take an outcome, in any order; architectures that were never asked for are welcome (warm start).
 
         Raises:
-            UserError: the architecture is not of this space, there are several scores and `multi_objective` is False,
+            UserError: The architecture is not of this space, there are several scores and `multi_objective` is False,
                 or another number of them than before. The controller is as it was then.
         """
         self.space.require_valid(outcome.proposal.arch)
@@ -177,7 +177,7 @@ class Controller(ABC):
         """Go on where the controller that gave this state stood.
 
         Raises:
-            UserError: the state is another controller's.
+            UserError: The state is another controller's.
         """
         if state.get("controller") != self.name:
             raise UserError(f"the state belongs to controller {state.get('controller')!r}, not to {self.name!r}.")
@@ -202,7 +202,7 @@ def stalled(controller: str) -> UserError:
     """The error for a controller that waits although nothing runs: the search would never end.
 
     Args:
-        controller: its name.
+        controller: Name of the controller.
     """
     return UserError(
         f"controller {controller!r} waits for outcomes, and no candidate is running; once every outcome has been told, "
@@ -214,6 +214,13 @@ def dominance(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """For scores (n, objectives): an (n, n) array, True at [i, j] where i dominates j; `dominates` for many at once."""
     above, below = scores[:, None], scores[None]
     return np.asarray((above >= below).all(axis=2) & (above > below).any(axis=2))
+
+
+def front_of(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Those rows of (n, k) scores that no other row dominates, each once and in ascending order; larger is better."""
+    scores = np.unique(scores, axis=0)
+    front: npt.NDArray[np.float64] = scores[~dominance(scores).any(axis=0)]
+    return front
 
 
 def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -48,13 +48,14 @@ class CostAware(EHVI):
     improvement; the expected cost is the exponential of the mean logarithm; the exponent falls with the seconds.
 
     Args:
-        space: what is searched.
-        seed: of every random choice.
-        initial: proposals that are drawn before the first model.
-        pool: candidates of each of the two kinds.
-        points: most outcomes that the processes see at a time.
-        budget_seconds: of all evaluations together; in an experiment `search.max_hours` of all workers by default.
-        features: further features of architectures, in Python only; see `CandidateController`.
+        space: Search space.
+        seed: Random seed of every random choice.
+        initial: Number of proposals that are drawn before the first model.
+        pool: Number of candidates of each of the two kinds.
+        points: Largest number of outcomes that the processes see at a time.
+        budget_seconds: Seconds of all evaluations together; in an experiment `search.max_hours` of all workers by
+            default.
+        features: Further features of architectures, in Python only; see `CandidateController`.
     """
 
     name = "cost_aware"
@@ -89,7 +90,7 @@ class CostAware(EHVI):
 
     @property
     def exponent(self) -> float:
-        """Of the cost: from 1 down to 0 as the budget is used."""
+        """The exponent of the cost: from 1 down to 0 as the budget is used."""
         if self.budget_seconds is None:
             return 1.0
         return max(0.0, 1.0 - sum(seconds for _, seconds, *_ in self.spent) / self.budget_seconds)
@@ -97,9 +98,9 @@ class CostAware(EHVI):
     # ---- ask and tell
 
     def _first(self) -> Architecture:
-        recipe = self.trained and (len(self.told) + len(self.running)) % PER_NETWORK
-        known = self._new(self._known_networks(8, list(self.trained), [])) if recipe else []
-        return next((each for each in known if each not in self.known), None) or self._draw()
+        recipe = self.trained and (len(self.outcomes) + len(self.running)) % PER_NETWORK
+        candidates = self._new(self._known_networks(8, list(self.trained), [])) if recipe else []
+        return next((arch for arch in candidates if arch not in self.known), None) or self._draw()
 
     def _observe(self, outcome: Outcome) -> None:
         super()._observe(outcome)
@@ -116,7 +117,7 @@ class CostAware(EHVI):
     def _most_promising(self) -> Architecture:
         seen = self._learn()
         best: list[tuple[float, Architecture]] = []
-        for candidates, trained in ((self._others(seen), True), (self._unseen(seen), False)):
+        for candidates, trained in ((self._other_recipes(seen), True), (self._unseen(seen), False)):
             if candidates:
                 gains = self._gains(self._feature_groups(candidates), np.ones(len(candidates), dtype=bool), seen)
                 worth = gains - self.exponent * np.log(self.seconds(candidates, trained=trained))
@@ -125,12 +126,12 @@ class CostAware(EHVI):
         ties = [arch for worth, arch in best if worth >= most - TIE]
         return ties[int(self.rng.integers(len(ties)))]
 
-    def _others(self, seen: Seen) -> list[Architecture]:
+    def _other_recipes(self, seen: Seen) -> list[Architecture]:
         """Other recipes for networks that are trained."""
         if self.product is None or not self.trained:
             return []
-        found = self._known_networks(self.pool, list(self.trained), seen.front or seen.archs)
-        return [arch for arch in dict.fromkeys(found) if arch not in self.known]
+        candidates = self._known_networks(self.pool, list(self.trained), seen.front or seen.archs)
+        return [arch for arch in dict.fromkeys(candidates) if arch not in self.known]
 
     def _known_networks(
         self, count: int, networks: Sequence[Picks], front: Sequence[Architecture]
@@ -139,7 +140,7 @@ class CostAware(EHVI):
         product = self.product
         if product is None or not networks:
             return []
-        found = []
+        archs = []
         for _ in range(count):
             network = networks[int(self.rng.integers(len(networks)))]
             if front and self.rng.random() < FROM_FRONT:
@@ -152,17 +153,17 @@ class CostAware(EHVI):
                     recipe += space.sample(self.rng).picks
             arch = Architecture(self.space.name, (*network, *recipe))
             if self.space.is_valid(arch):
-                found.append(self.space.canonical(arch))
-        return found
+                archs.append(self.space.canonical(arch))
+        return archs
 
     def _unseen(self, seen: Seen) -> list[Architecture]:
         """New networks: drawn, or mutations of those on the front that keep their recipe."""
         product, parents = self.product, seen.front or seen.archs
-        found = [self._draw() for _ in range(self.pool - int(FROM_FRONT * self.pool))]
+        candidates = [self._draw() for _ in range(self.pool - int(FROM_FRONT * self.pool))]
         if product is None:
-            found += self._mutations(parents, self.pool - len(found))
-            return self._new(found)
-        for _ in range(self.pool - len(found)):
+            candidates += self._mutations(parents, self.pool - len(candidates))
+            return self._new(candidates)
+        for _ in range(self.pool - len(candidates)):
             arch = parents[int(self.rng.integers(len(parents)))]
             network, *rest = product.split(arch)
             try:
@@ -171,9 +172,9 @@ class CostAware(EHVI):
                 continue
             child = product.join([network, *rest])
             if self.space.is_valid(child):
-                found.append(self.space.canonical(child))
-        fresh = [arch for arch in dict.fromkeys(found) if arch.picks[: self.cut] not in self.trained]
-        return [arch for arch in fresh if arch not in self.known] or self._new(found)
+                candidates.append(self.space.canonical(child))
+        fresh = [arch for arch in dict.fromkeys(candidates) if arch.picks[: self.cut] not in self.trained]
+        return [arch for arch in fresh if arch not in self.known] or self._new(candidates)
 
     # ---- what it costs
 
@@ -181,8 +182,8 @@ class CostAware(EHVI):
         """(n,) what evaluations are expected to cost; ones while nothing is known.
 
         Args:
-            archs: what would be evaluated.
-            trained: whether their networks are, so that the recipe alone counts.
+            archs: Architectures that would be evaluated.
+            trained: Whether their networks are trained already, so that the recipe alone counts.
         """
         if not self.spent:
             return np.ones(len(archs))
@@ -190,22 +191,24 @@ class CostAware(EHVI):
         recipe_rows = [
             (arch, seconds - (shared or 0)) for arch, seconds, shared, new in self.spent if _recipe(shared, new)
         ]
-        known = self._columns([arch for arch, _ in recipe_rows])[0] if recipe_rows else np.zeros((0, whole.shape[1]))
-        recipe_model = _Linear(known, np.array([seconds for _, seconds in recipe_rows]))
+        recipe_columns = (
+            self._columns([arch for arch, _ in recipe_rows])[0] if recipe_rows else np.zeros((0, whole.shape[1]))
+        )
+        recipe_model = _Linear(recipe_columns, np.array([seconds for _, seconds in recipe_rows]))
         recipe_s = recipe_model(whole)
         if trained:
             return recipe_s
         firsts = [(arch, seconds, shared) for arch, seconds, shared, new in self.spent if new or (shared or 0) > 0]
         if not firsts:
             return recipe_s
-        own_whole, own = self._columns([arch for arch, *_ in firsts])
-        usual = recipe_model(own_whole) if recipe_rows else np.zeros(len(firsts))
+        first_columns, first_network_columns = self._columns([arch for arch, *_ in firsts])
+        usual = recipe_model(first_columns) if recipe_rows else np.zeros(len(firsts))
         training = np.array(
             [max(0.0, s - u) if shared is None else shared for (_, s, shared), u in zip(firsts, usual, strict=True)]
         )
         if training.max() <= LEAST_S:  # an elastic network: nothing is trained
             return recipe_s
-        total: Array = recipe_s * (1.0 if recipe_rows else 0.0) + _Linear(own, training)(networks)
+        total: Array = recipe_s * (1.0 if recipe_rows else 0.0) + _Linear(first_network_columns, training)(networks)
         return total
 
     def _columns(self, archs: Sequence[Architecture]) -> tuple[Array, Array]:
@@ -249,8 +252,8 @@ class _Linear:
     """Ridge regression of the logarithm of seconds on columns, around its mean.
 
     Args:
-        columns: (n, d) of what was evaluated.
-        seconds: (n,) that it took; of none, everything is expected to take one second.
+        columns: (n, d) columns of what was evaluated.
+        seconds: (n,) seconds that it took; of none, everything is expected to take one second.
     """
 
     def __init__(self, columns: Array, seconds: Array) -> None:
@@ -267,5 +270,5 @@ class _Linear:
 
     def __call__(self, columns: Array) -> Array:
         """(m,) seconds."""
-        found: Array = np.exp(self.mean + (columns - self.middle) @ self.weights)
-        return found
+        seconds: Array = np.exp(self.mean + (columns - self.middle) @ self.weights)
+        return seconds

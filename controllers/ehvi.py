@@ -12,8 +12,8 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from controllers.candidates import PARENTS, CandidateController, Features, chosen_outcomes
-from controllers.core import Outcome, Proposal
-from controllers.expected_hypervolume import MOST_LEVELS, boxes, front_of, log_expected_gain, spread
+from controllers.core import Outcome, Proposal, front_of
+from controllers.expected_hypervolume import MOST_LEVELS, boxes, log_expected_gain, spread
 from controllers.gaussian_process import Array, Groups, Kernel, Posterior, fit_kernel
 from controllers.ranks import normal_scores
 from nasbench_registry import UserError
@@ -30,11 +30,11 @@ class Seen:
     """The outcomes that the processes see.
 
     Attributes:
-        archs: those with scores.
-        values: (n, k) their scores as the processes see them.
-        all_archs: with or without scores.
-        margins: how far each of these keeps within the limits; None if none breaks one.
-        front: of `archs`, those that no other dominates.
+        archs: Architectures with scores.
+        values: (n, k) scores of `archs` as the processes see them.
+        all_archs: Architectures with or without scores.
+        margins: How far each of `all_archs` keeps within the limits; None if none breaks one.
+        front: Architectures of `archs` that no other dominates.
     """
 
     archs: list[Architecture]
@@ -68,12 +68,12 @@ class EHVI(CandidateController):
     candidates; of a front of more than 64, 24 or 12 points (two, three and four scores) a spread selection counts.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        initial: architectures drawn uniformly before the first model.
-        pool: candidates in a large space.
-        points: most outcomes that the processes see at a time; time and memory grow with it.
-        features: further features of architectures, in Python only; see `CandidateController`.
+        space: Search space.
+        seed: Random seed of every random choice.
+        initial: Number of architectures drawn uniformly before the first model.
+        pool: Number of candidates in a large space.
+        points: Largest number of outcomes that the processes see at a time; time and memory grow with it.
+        features: Further features of architectures, in Python only; see `CandidateController`.
     """
 
     name = "ehvi"
@@ -95,7 +95,7 @@ class EHVI(CandidateController):
         if initial < 1 or pool < 2 or points < 8:
             raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
         self.initial, self.pool, self.points = initial, pool, points
-        self.told: list[tuple[Architecture, tuple[float, ...] | None, float]] = []  # with violation
+        self.outcomes: list[tuple[Architecture, tuple[float, ...] | None, float]] = []  # with violation
         self.older: tuple[int, list[int]] = (0, [])
         self.kernels: list[Kernel] = []  # one an objective, and one of the limits
         self.fitted_at = 0
@@ -104,7 +104,7 @@ class EHVI(CandidateController):
     # ---- ask and tell
 
     def _propose(self) -> Proposal:
-        starting = len(self.told) + len(self.running) < self.initial or self.objectives is None
+        starting = len(self.outcomes) + len(self.running) < self.initial or self.objectives is None
         arch = self._first() if starting else self._most_promising()
         self.running.append(arch)
         self._remember(arch)
@@ -122,19 +122,19 @@ class EHVI(CandidateController):
             )
         arch = self._arrived(outcome.proposal.arch)
         beyond = 0.0 if outcome.scores is not None else math.inf if outcome.violation is None else outcome.violation
-        self.told.append((arch, outcome.scores, beyond))
+        self.outcomes.append((arch, outcome.scores, beyond))
 
     # ---- the model
 
     def _learn(self) -> Seen:
-        """What the processes see of the outcomes so far; fits the kernels again if it is time."""
+        """The outcomes so far as the processes see them; fits the kernels again if it is time."""
         seen = self._seen()
-        done = [index for index in seen if self.told[index][1] is not None]
-        scores = np.array([self.told[index][1] for index in done])
+        done = [index for index in seen if self.outcomes[index][1] is not None]
+        scores = np.array([self.outcomes[index][1] for index in done])
         values = scaled(scores)
-        archs = [self.told[index][0] for index in done]
-        all_archs = [self.told[index][0] for index in seen]
-        beyond = np.array([-self.told[index][2] for index in seen])
+        archs = [self.outcomes[index][0] for index in done]
+        all_archs = [self.outcomes[index][0] for index in seen]
+        beyond = np.array([-self.outcomes[index][2] for index in seen])
         limited = bool((beyond < 0).any())
         margins = normal_scores(beyond) if limited else None
         self._fit(archs, values, all_archs, margins)
@@ -173,14 +173,14 @@ class EHVI(CandidateController):
         mean, deviation, believed = [], [], []
         for objective in range(objectives):
             posterior = self._posterior(objective, features, [*archs, *self.running])
-            own = values[:, objective]
-            mean.append(posterior.mean(own))
+            objective_values = values[:, objective]
+            mean.append(posterior.mean(objective_values))
             deviation.append(posterior.deviation())
-            believed.append(posterior.believed(own))
+            believed.append(posterior.believed(objective_values))
         means, deviations = np.stack(mean, axis=1), np.stack(deviation, axis=1)
-        known = np.vstack([values, np.stack(believed, axis=1)]) if len(self.running) else values
-        front = front_of(known)
-        reference = known.min(axis=0) - BELOW
+        all_values = np.vstack([values, np.stack(believed, axis=1)]) if len(self.running) else values
+        front = front_of(all_values)
+        reference = all_values.min(axis=0) - BELOW
         log_probability = np.zeros(len(means))
         if margins is not None:
             posterior = self._posterior(objectives, features, [*all_archs, *self.running])
@@ -216,33 +216,33 @@ class EHVI(CandidateController):
 
     def _seen(self) -> list[int]:
         """The outcomes that the processes see, see `chosen_outcomes`: the front first, then by the sum of ranks."""
-        count = len(self.told)
+        count = len(self.outcomes)
         if count <= self.points:
             return list(range(count))
-        done = [index for index, (_, scores, _) in enumerate(self.told) if scores is not None]
-        values = np.array([self.told[index][1] for index in done])
+        done = [index for index, (_, scores, _) in enumerate(self.outcomes) if scores is not None]
+        values = np.array([self.outcomes[index][1] for index in done])
         order = np.lexsort((-np.argsort(np.argsort(values, axis=0), axis=0).sum(axis=1), ~_on_front(values)))
-        rest = sorted(set(range(count)) - set(done), key=lambda index: self.told[index][2])
+        rest = sorted(set(range(count)) - set(done), key=lambda index: self.outcomes[index][2])
         self.older, seen = chosen_outcomes([*(done[i] for i in order.tolist()), *rest], count, self.points, self.older)
         return seen
 
     def _fit(
         self, archs: list[Architecture], values: Array, all_archs: list[Architecture], margins: Array | None
     ) -> None:
-        """Fit the kernels again if enough was told since the last time."""
+        """Fit the kernels again if there are enough outcomes since the last time."""
         needed = values.shape[1] + 1
         while len(self.kernels) < needed:
             self.kernels.append(self._prior)
-        if len(self.told) < max(self.fitted_at + FIT_EVERY, FIT_GROWTH * self.fitted_at):
+        if len(self.outcomes) < max(self.fitted_at + FIT_EVERY, FIT_GROWTH * self.fitted_at):
             return
         targets = [(archs, values[:, objective]) for objective in range(values.shape[1])]
         if margins is not None:
             targets.append((all_archs, margins))
-        for number, (names, wanted) in enumerate(targets):
-            chosen = np.unique(np.linspace(0, len(wanted) - 1, FIT_POINTS).astype(int))
+        for number, (names, target_values) in enumerate(targets):
+            chosen = np.unique(np.linspace(0, len(target_values) - 1, FIT_POINTS).astype(int))
             points = self._points([names[index] for index in chosen.tolist()])
-            self.kernels[number] = fit_kernel(self.kernels[number], self._prior, points, wanted[chosen])
-        self.fitted_at = len(self.told)
+            self.kernels[number] = fit_kernel(self.kernels[number], self._prior, points, target_values[chosen])
+        self.fitted_at = len(self.outcomes)
 
     # ---- state
 
@@ -250,15 +250,15 @@ class EHVI(CandidateController):
         return {
             "told": [
                 [list(arch.picks), None if scores is None else list(scores), None if beyond == math.inf else beyond]
-                for arch, scores, beyond in self.told
+                for arch, scores, beyond in self.outcomes
             ],
             "running": [list(arch.picks) for arch in self.running],
-            "kernels": [[list(each.scales), list(each.variances), each.noise] for each in self.kernels],
+            "kernels": [[list(kernel.scales), list(kernel.variances), kernel.noise] for kernel in self.kernels],
             "fitted_at": self.fitted_at,
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        self.told = [
+        self.outcomes = [
             (
                 self.space.architecture(picks),
                 None if scores is None else tuple(scores),
@@ -268,7 +268,7 @@ class EHVI(CandidateController):
         ]
         self.running = [self.space.architecture(picks) for picks in state["running"]]
         self.known.clear()
-        for arch in itertools.chain((arch for arch, *_ in self.told), self.running):
+        for arch in itertools.chain((arch for arch, *_ in self.outcomes), self.running):
             self._remember(arch)
         self.kernels = [
             Kernel(tuple(scales), tuple(variances), float(noise)) for scales, variances, noise in state["kernels"]

@@ -8,18 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erfcx, logsumexp, ndtr
 
+from controllers.core import front_of
+
 Array = npt.NDArray[np.float64]
 
 MOST_LEVELS = {1: 1, 2: 64, 3: 24, 4: 12}
 """Points of a front that are looked at exactly, by the number of objectives; of a larger front a spread selection."""
-
-
-def front_of(values: Array) -> Array:
-    """Those rows of (n, k) values that no other row dominates, each once; larger is better."""
-    values = np.unique(values, axis=0)
-    above = np.asarray((values[:, None] >= values[None]).all(axis=2)) & ~np.eye(len(values), dtype=bool)
-    found: Array = values[~above.any(axis=0)]
-    return found
 
 
 def spread(front: Array, most: int) -> Array:
@@ -28,12 +22,12 @@ def spread(front: Array, most: int) -> Array:
         return front
     width = np.maximum(front.max(axis=0) - front.min(axis=0), 1e-12)
     scaled = front / width
-    taken = list(dict.fromkeys(front.argmax(axis=0).tolist()))[:most]
-    distance = np.min([np.abs(scaled - scaled[index]).max(axis=1) for index in taken], axis=0)
-    while len(taken) < most:
-        taken.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.abs(scaled - scaled[taken[-1]]).max(axis=1))
-    return front[sorted(taken)]
+    chosen = list(dict.fromkeys(front.argmax(axis=0).tolist()))[:most]
+    distance = np.min([np.abs(scaled - scaled[index]).max(axis=1) for index in chosen], axis=0)
+    while len(chosen) < most:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.abs(scaled - scaled[chosen[-1]]).max(axis=1))
+    return front[sorted(chosen)]
 
 
 def boxes(front: Array, reference: Array) -> tuple[Array, Array]:
@@ -43,8 +37,8 @@ def boxes(front: Array, reference: Array) -> tuple[Array, Array]:
     others.
 
     Args:
-        front: (f, k), larger is better.
-        reference: (k,) the lower corner.
+        front: (f, k) points of the front; larger is better.
+        reference: (k,) lower corner of the region.
 
     Returns:
         (b, k) lower and upper corners; those of the outermost boxes are infinite.
@@ -74,8 +68,8 @@ def log_expected_gain(mean: Array, deviation: Array, low: Array, high: Array) ->
     candidates of which hardly anything is expected can still be compared.
 
     Args:
-        mean: (m, k) of the candidates.
-        deviation: (m, k).
+        mean: (m, k) means of the candidates.
+        deviation: (m, k) standard deviations of the candidates.
         low: (b, k) lower corners of the boxes that are not dominated, see `boxes`.
         high: (b, k) upper corners.
     """
@@ -96,12 +90,12 @@ def log_expected_gain(mean: Array, deviation: Array, low: Array, high: Array) ->
 def log_mean_excess(z: Array) -> Array:
     """The logarithm of E[(z + e)+] for a standard normal e: log(z Phi(z) + phi(z)), exact far below zero, too."""
     z = np.asarray(z, dtype=np.float64)
-    found = np.full(z.shape, -np.inf)
+    excess = np.full(z.shape, -np.inf)
     near = z > -1
-    found[near] = np.log(z[near] * ndtr(z[near]) + np.exp(-0.5 * z[near] ** 2) / math.sqrt(2 * math.pi))
+    excess[near] = np.log(z[near] * ndtr(z[near]) + np.exp(-0.5 * z[near] ** 2) / math.sqrt(2 * math.pi))
     far = ~near & (z > -1e6)
     out = z[far]
     ratio = np.log(erfcx(-out / math.sqrt(2)) * -out) + 0.5 * math.log(math.pi / 2)
     tail = np.where(out < -1e3, -2 * np.log(-out), np.log(-np.expm1(np.minimum(ratio, -1e-300))))
-    found[far] = -0.5 * out**2 - 0.5 * math.log(2 * math.pi) + tail
-    return found
+    excess[far] = -0.5 * out**2 - 0.5 * math.log(2 * math.pi) + tail
+    return excess

@@ -27,9 +27,9 @@ class Kernel:
     What is observed has independent noise besides.
 
     Attributes:
-        scales: length scale of each group.
-        variances: of each group.
-        noise: variance of the noise.
+        scales: Length scale of each group.
+        variances: Variance of each group.
+        noise: Variance of the noise.
     """  # noqa: D415  # the first sentence ends in a formula
 
     scales: tuple[float, ...]
@@ -38,7 +38,7 @@ class Kernel:
 
     @property
     def variance(self) -> float:
-        """Of the function at one point, before anything is observed."""
+        """The variance of the function at one point, before anything is observed."""
         return sum(self.variances)
 
     def __call__(self, a: Groups, b: Groups) -> Array:
@@ -89,10 +89,10 @@ def fit_kernel(start: Kernel, prior: Kernel, points: Groups, values: Array, *, s
         along_parts = [slope * part for part in parts]
         gradient = [
             *(
-                float((each * distance).sum()) / scale**2
-                for each, distance, scale in zip(along_parts, distances, kernel.scales, strict=True)
+                float((part * distance).sum()) / scale**2
+                for part, distance, scale in zip(along_parts, distances, kernel.scales, strict=True)
             ),
-            *(float(each.sum()) for each in along_parts),
+            *(float(part.sum()) for part in along_parts),
             float(np.trace(slope)) * kernel.noise,
         ]
         pull = (theta - center) / widths
@@ -100,8 +100,8 @@ def fit_kernel(start: Kernel, prior: Kernel, points: Groups, values: Array, *, s
         return likelihood + 0.5 * float(pull @ pull), np.array(gradient) + pull / widths
 
     limits = list(zip(center - 4, center + 4, strict=True))
-    found = minimize(loss, _pack(start), jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": steps})
-    return _unpack(found.x, groups)
+    optimum = minimize(loss, _pack(start), jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": steps})
+    return _unpack(optimum.x, groups)
 
 
 def _pack(kernel: Kernel) -> Array:
@@ -121,8 +121,8 @@ class Posterior:
     starting anew takes n^2 * (n + m). Variances do not depend on the values, so these are given when means are asked.
 
     Args:
-        kernel: of the process.
-        candidates: the m points where means and variances are wanted.
+        kernel: Kernel of the process.
+        candidates: Points (m) at which means and variances are computed.
     """
 
     def __init__(self, kernel: Kernel, candidates: Groups) -> None:
@@ -133,14 +133,14 @@ class Posterior:
         self._explained = np.zeros(len(candidates[0]))
 
     def observe(self, names: Sequence[Hashable], points: Groups) -> None:
-        """Make these n points, told apart by name, the observed ones in this order.
+        """Make these n points, identified by name, the observed ones in this order.
 
         Where they begin as the last ones did, that part of the work is kept.
         """
         pairs = zip(self.names, names, strict=False)
         same = next((at for at, (old, new) in enumerate(pairs) if old != new), min(len(self.names), len(names)))
-        gone = self._rows[same : len(self.names)]
-        self._explained -= np.einsum("ij,ij->j", gone, gone)
+        dropped_rows = self._rows[same : len(self.names)]
+        self._explained -= np.einsum("ij,ij->j", dropped_rows, dropped_rows)
         self._reserve(same, len(names))
         if same < len(names):
             self._append(same, points)
@@ -156,8 +156,8 @@ class Posterior:
 
     def deviation(self) -> Array:
         """(m,) standard deviations of the function at the candidates."""
-        left: Array = np.sqrt(np.maximum(self.kernel.variance - self._explained, 1e-12))
-        return left
+        deviation: Array = np.sqrt(np.maximum(self.kernel.variance - self._explained, 1e-12))
+        return deviation
 
     def believed(self, values: Array) -> Array:
         """(n - k,) expected values of the function at the other observed points, given those of the first k."""

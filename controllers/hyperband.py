@@ -20,10 +20,10 @@ class Bracket:
 
     Attributes:
         rungs: (candidates, epochs) of each rung, from the widest to the narrowest.
-        fresh: how many new architectures the first rung still lacks.
-        rung: the one that is being filled.
-        queue: promoted architectures that still have to be asked for.
-        running: those without an outcome yet, and how often.
+        fresh: Number of new architectures that the first rung still lacks.
+        rung: Index of the rung that is being filled.
+        queue: Promoted architectures that still have to be asked for.
+        running: Architectures without an outcome yet, and how often.
         results: (score, architecture) of the rung, in the order of the outcomes; failures are left out.
     """
 
@@ -73,15 +73,15 @@ class Hyperband(Controller):
 
     Deviations from the paper: epochs are whole (rounded down); while the last outcomes of a rung are outstanding, idle
     workers begin the next bracket, as in the code of BOHB's authors; failed candidates are not promoted, even if a rung
-    then stays smaller. Architectures that were told without being asked for are ignored.
+    then stays smaller. Outcomes of architectures that were not asked for are ignored.
 
     Args:
-        space: what is searched.
-        seed: of every random choice.
-        min_epochs: the fewest epochs of a rung, at least.
-        max_epochs: of the last rung, the paper's R; an experiment fills in the epochs of its training.
-        eta: one of so many candidates goes on to the next rung, with so many times the epochs.
-        promotion: continue or anew.
+        space: Search space.
+        seed: Random seed of every random choice.
+        min_epochs: Fewest epochs of a rung, at least.
+        max_epochs: Epochs of the last rung, the paper's R; an experiment fills in the epochs of its training.
+        eta: Reduction factor: one of so many candidates goes on to the next rung, with so many times the epochs.
+        promotion: Training of promoted candidates: continue or anew.
     """
 
     name = "hyperband"
@@ -115,7 +115,7 @@ class Hyperband(Controller):
 
     @property
     def schedule_epochs(self) -> int | None:
-        """Those of the last rung, where promoted candidates go on."""
+        """The epochs of the last rung, where promoted candidates go on."""
         return self.max_epochs if self.promotion == "continue" else None
 
     def rungs(self, s: int) -> list[tuple[int, int]]:
@@ -124,7 +124,7 @@ class Hyperband(Controller):
         return [(first // self.eta**i, self.max_epochs // self.eta ** (s - i)) for i in range(s + 1)]
 
     def _propose(self) -> Proposal:
-        bracket = next((each for each in self.brackets if each.wants), None)
+        bracket = next((bracket for bracket in self.brackets if bracket.wants), None)
         if bracket is None:
             rungs = self.rungs(self.s_max - self.opened % (self.s_max + 1))
             bracket = Bracket(rungs, fresh=rungs[0][0])
@@ -157,14 +157,14 @@ class Hyperband(Controller):
     def _state(self) -> dict[str, Any]:
         brackets = [
             {
-                "rungs": [list(rung) for rung in each.rungs],
-                "fresh": each.fresh,
-                "rung": each.rung,
-                "queue": [list(arch.picks) for arch in each.queue],
-                "running": [list(arch.picks) for arch in each.running.elements()],
-                "results": [[score, list(arch.picks)] for score, arch in each.results],
+                "rungs": [list(rung) for rung in bracket.rungs],
+                "fresh": bracket.fresh,
+                "rung": bracket.rung,
+                "queue": [list(arch.picks) for arch in bracket.queue],
+                "running": [list(arch.picks) for arch in bracket.running.elements()],
+                "results": [[score, list(arch.picks)] for score, arch in bracket.results],
             }
-            for each in self.brackets
+            for bracket in self.brackets
         ]
         return {"opened": self.opened, "brackets": brackets}
 
@@ -172,12 +172,12 @@ class Hyperband(Controller):
         self.opened = int(state["opened"])
         self.brackets = [
             Bracket(
-                [(candidates, epochs) for candidates, epochs in each["rungs"]],
-                each["fresh"],
-                each["rung"],
-                deque(map(self.space.architecture, each["queue"])),
-                Counter(map(self.space.architecture, each["running"])),
-                [(score, self.space.architecture(picks)) for score, picks in each["results"]],
+                [(candidates, epochs) for candidates, epochs in entry["rungs"]],
+                entry["fresh"],
+                entry["rung"],
+                deque(map(self.space.architecture, entry["queue"])),
+                Counter(map(self.space.architecture, entry["running"])),
+                [(score, self.space.architecture(picks)) for score, picks in entry["results"]],
             )
-            for each in state["brackets"]
+            for entry in state["brackets"]
         ]

@@ -20,15 +20,15 @@ class LocalSearch(Controller):
     search is finished.
 
     Deviations from the paper: a known neighbour may be moved to (the authors' code looks at new ones only); a failed
-    neighbour is never moved to; architectures that were told without being asked for join the starting points. With
+    neighbour is never moved to; architectures that come with an outcome unasked join the starting points. With
     several workers the neighbours are evaluated at the same time, and idle workers wait for the last of them.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        initial: random architectures of a start, the best of which is climbed from; the paper describes 1, the
-            authors' code draws 10.
-        first_improvement: move to the first neighbour that is better, without waiting for the others.
+        space: Search space.
+        seed: Random seed of every random choice.
+        initial: Number of random architectures of a start, the best of which is climbed from; the paper describes 1,
+            the authors' code draws 10.
+        first_improvement: Whether to move to the first neighbour that is better, without waiting for the others.
     """
 
     name = "local_search"

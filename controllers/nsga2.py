@@ -32,11 +32,11 @@ class NSGA2(Controller):
     generation: with random architectures).
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        population: how many survive a generation.
-        crossover: probability that a child has two parents.
-        mutation: probability that a child is mutated.
+        space: Search space.
+        seed: Random seed of every random choice.
+        population: Number of architectures that survive a generation.
+        crossover: Probability that a child has two parents.
+        mutation: Probability that a child is mutated.
     """
 
     name = "nsga2"
@@ -73,7 +73,7 @@ class NSGA2(Controller):
         return Proposal(child)
 
     def _winner(self) -> Architecture:
-        """Of two random parents the better one: they are kept in the order of rank and crowding."""
+        """The better of two random parents: they are kept in the order of rank and crowding."""
         return self.parents[int(self.rng.integers(len(self.parents), size=2).min())][0]
 
     def _observe(self, outcome: Outcome) -> None:
@@ -108,14 +108,14 @@ def crowded_order(scores: Sequence[tuple[float, ...] | None], violations: Sequen
     with the same violation, which are often the same network in other words, one comes in its place and the others
     behind all that differ; so what survives is not copies of one.
     """
-    alive = [index for index, each in enumerate(scores) if each is not None]
+    alive = [index for index, member_scores in enumerate(scores) if member_scores is not None]
     values = np.array([scores[index] for index in alive], dtype=np.float64)
     order: list[int] = []
     for front in non_dominated_fronts(values) if alive else []:
         crowding = crowding_distance(values[front])
         order += [alive[front[index]] for index in np.argsort(-crowding, kind="stable")]
-    failed = [index for index, each in enumerate(scores) if each is None]
-    beyond = [math.inf if each is None else each for each in violations]
+    failed = [index for index, member_scores in enumerate(scores) if member_scores is None]
+    beyond = [math.inf if violation is None else violation for violation in violations]
     times: Counter[float] = Counter()
     places = {}
     for index in failed:
@@ -129,13 +129,13 @@ def non_dominated_fronts(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np
     matrix = dominance(values)
     dominated_by = matrix.sum(axis=0)
     fronts = []
-    left = len(values)
-    while left:
+    remaining = len(values)
+    while remaining:
         front = np.flatnonzero(dominated_by == 0)
         fronts.append(front)
         dominated_by = dominated_by - matrix[front].sum(axis=0)
         dominated_by[front] = -1  # done
-        left -= len(front)
+        remaining -= len(front)
     return fronts
 
 

@@ -28,9 +28,9 @@ class OptunaController(Controller):
     Each proposal is served by a fresh sampler whose seed comes from our generator, so that no sampler remembers
     anything but what follows from the trials, and the study is all there is to save.
 
-    A failed candidate is told with the worst of the scores so far (of each objective), since Optuna's samplers pass
-    over failed trials and would propose the like again; before the first success it is told as failed. Draws that
-    are no architecture of the space are told in the same way and repeated, after MAX_INVALID of them a uniform draw
+    A failed candidate is reported with the worst of the scores so far (of each objective), since Optuna's samplers pass
+    over failed trials and would propose the like again; before the first success it is reported as failed. Draws that
+    are no architecture of the space are reported in the same way and repeated, after MAX_INVALID of them a uniform draw
     takes their place. The number of objectives is that of the first scores.
     """
 
@@ -169,10 +169,10 @@ class OptunaTPE(OptunaController):
     Running trials count as bad ones (constant liar), so that several workers do not all propose the same.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        n_startup_trials: uniform draws before there is a model.
-        n_ei_candidates: draws of which the best is proposed.
+        space: Search space.
+        seed: Random seed of every random choice.
+        n_startup_trials: Number of uniform draws before there is a model.
+        n_ei_candidates: Number of draws of which the best is proposed.
     """
 
     name = "optuna_tpe"
@@ -208,9 +208,9 @@ class OptunaGP(OptunaController):
     with the cube of the number of outcomes; it is for hundreds of them.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        n_startup_trials: uniform draws before there is a model.
+        space: Search space.
+        seed: Random seed of every random choice.
+        n_startup_trials: Number of uniform draws before there is a model.
     """
 
     name = "optuna_gp"
@@ -233,12 +233,12 @@ class OptunaNSGA2(OptunaController):
     Decisions that matter only sometimes are drawn uniformly, as Optuna's genetic samplers do.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        population_size: size of a generation.
-        mutation_prob: probability that a decision is drawn anew; by default 1 / number of decisions.
-        crossover_prob: probability that a child has two parents.
-        swapping_prob: probability that a decision comes from the second of them.
+        space: Search space.
+        seed: Random seed of every random choice.
+        population_size: Size of a generation.
+        mutation_prob: Probability that a decision is drawn anew; by default 1 / number of decisions.
+        crossover_prob: Probability that a child has two parents.
+        swapping_prob: Probability that a decision comes from the second of them.
     """
 
     name = "optuna_nsga2"
@@ -292,13 +292,13 @@ class OptunaNSGA3(OptunaNSGA2):
     Decisions that matter only sometimes are drawn uniformly, as Optuna's genetic samplers do.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        population_size: size of a generation.
-        mutation_prob: probability that a decision is drawn anew; by default 1 / number of decisions.
-        crossover_prob: probability that a child has two parents.
-        swapping_prob: probability that a decision comes from the second of them.
-        dividing_parameter: divisions of an axis by reference points.
+        space: Search space.
+        seed: Random seed of every random choice.
+        population_size: Size of a generation.
+        mutation_prob: Probability that a decision is drawn anew; by default 1 / number of decisions.
+        crossover_prob: Probability that a child has two parents.
+        swapping_prob: Probability that a decision comes from the second of them.
+        dividing_parameter: Divisions of an axis by reference points.
     """
 
     name = "optuna_nsga3"

@@ -22,8 +22,8 @@ class LSTMPolicy(nn.Module):
     depends on all the earlier ones.
 
     Args:
-        space: whose decisions it takes.
-        hidden: size of the LSTM and of the embedding of a pick.
+        space: Search space whose decisions it takes.
+        hidden: Size of the LSTM and of the embedding of a pick.
     """
 
     starts: torch.Tensor
@@ -61,7 +61,7 @@ class LSTMPolicy(nn.Module):
 
     def many(self, picks: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """`forward` for several architectures at once; both results have the shape (n,)."""
-        chosen = torch.tensor([list(each) for each in picks])
+        chosen = torch.tensor([list(row) for row in picks])
         start = torch.zeros(len(chosen), 1, dtype=torch.int64)
         outputs, _ = self.lstm(self.embedding(torch.cat([start, (self.starts + chosen)[:, :-1]], dim=1)))
         log_probability, entropy = torch.zeros(len(chosen)), torch.zeros(len(chosen))
@@ -76,10 +76,10 @@ class LSTMLearner(LSTMPolicy):
     """An LSTM policy with the Adam that trains it.
 
     Args:
-        space: whose decisions it takes.
-        hidden: size of the LSTM and of the embedding of a pick.
-        learning_rate: of Adam.
-        seed: of the first weights; the global generator stays as it was.
+        space: Search space whose decisions it takes.
+        hidden: Size of the LSTM and of the embedding of a pick.
+        learning_rate: Learning rate of Adam.
+        seed: Random seed of the first weights; the global generator stays as it was.
     """
 
     def __init__(self, space: SearchSpace, hidden: int, learning_rate: float, seed: int) -> None:
@@ -130,7 +130,7 @@ def draw(policy: Sampler, space: SearchSpace, rng: np.random.Generator) -> Archi
     """A valid architecture from the policy.
 
     Raises:
-        NoValidArchitecture: none of MAX_TRIES draws was valid.
+        NoValidArchitecture: None of MAX_TRIES draws was valid.
     """
     for _ in range(MAX_TRIES):
         arch = Architecture(space.name, policy.sample(rng))

@@ -24,19 +24,19 @@ class PPO(Controller):
 
     Deviations from the paper: an architecture is one action with one reward, so there is no learned value function
     and no discounting: the advantage is the score less a moving average (see `Baseline`), divided by the standard
-    deviation of the batch. An architecture that was never asked for is taken as proposed by the policy that hears of
-    it. MnasNet does not print its settings; the defaults are those of PPO's paper but for the batch.
+    deviation of the batch. An architecture that was never asked for is taken as proposed by the policy that
+    gets its outcome. MnasNet does not print its settings; the defaults are those of PPO's paper but for the batch.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        hidden: size of the LSTM.
-        learning_rate: learning rate of Adam.
-        batch: outcomes of an update.
-        epochs: steps of an update.
-        clip: how far the ratio may move from 1 before its gradient ends, between 0 and 1.
-        baseline_decay: decay of the moving average, from 0 to below 1.
-        entropy: weight of the entropy bonus, 0 or more.
+        space: Search space.
+        seed: Random seed of every random choice.
+        hidden: Size of the LSTM.
+        learning_rate: Learning rate of Adam.
+        batch: Number of outcomes of an update.
+        epochs: Number of steps of an update.
+        clip: How far the ratio may move from 1 before its gradient ends, between 0 and 1.
+        baseline_decay: Decay of the moving average, from 0 to below 1.
+        entropy: Weight of the entropy bonus, 0 or more.
     """
 
     name = "ppo"
@@ -93,8 +93,8 @@ class PPO(Controller):
             return float(self.policy(picks)[0])
 
     def _update(self) -> None:
-        picks = [each[0] for each in self.waiting]
-        before, advantages = torch.tensor([each[1:] for each in self.waiting]).unbind(dim=1)
+        picks = [entry[0] for entry in self.waiting]
+        before, advantages = torch.tensor([entry[1:] for entry in self.waiting]).unbind(dim=1)
         advantages = advantages / (advantages.std(correction=0) or 1.0)
         for _ in range(self.epochs):
             log_probabilities, entropies = self.policy.many(picks)

@@ -16,11 +16,11 @@ class RandomFeatureEnsemble:
     (the online bootstrap of Oza & Russell 2001), so that members disagree where examples are few.
 
     Args:
-        inputs: number of columns.
-        rng: of the matrices and of the bootstrap.
-        members: how many.
-        hidden: random features of a member.
-        ridge: penalty on the squared weights.
+        inputs: Number of columns.
+        rng: Random generator of the matrices and of the bootstrap.
+        members: Number of members.
+        hidden: Random features of a member.
+        ridge: Penalty on the squared weights.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class RandomFeatureEnsemble:
         self.weights = np.linalg.solve(normal, (weighted @ targets)[:, :, None])[:, :, 0]
 
     def predict(self, examples: Array) -> Array:
-        """What each member expects of examples (n, inputs): (members, n)."""
+        """(members, n) predictions of each member for examples (n, inputs)."""
         predictions: Array = (self._hidden(examples) @ self.weights[:, :, None])[:, :, 0]
         return predictions
 

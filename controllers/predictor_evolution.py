@@ -31,13 +31,13 @@ class PredictorEvolution(Controller):
     and ranks samples of the whole space.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        initial: architectures drawn uniformly before the first generation.
-        parents: how many of the best have children.
-        children: candidates of a proposal.
-        optimism: weight of the disagreement between the members, 0 or more.
-        examples: most outcomes that the predictor learns from: the best half of so many, and the newest.
+        space: Search space.
+        seed: Random seed of every random choice.
+        initial: Number of architectures drawn uniformly before the first generation.
+        parents: Number of the best architectures that have children.
+        children: Number of candidates of a proposal.
+        optimism: Weight of the disagreement between the members, 0 or more.
+        examples: Largest number of outcomes that the predictor learns from: the best half of so many, and the newest.
     """
 
     name = "predictor_evolution"
@@ -64,13 +64,13 @@ class PredictorEvolution(Controller):
         self.initial, self.parents, self.children = initial, parents, children
         self.optimism, self.examples = optimism, examples
         self.predictor_seed = int(self.rng.integers(2**31))
-        self.told: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
-        self.encoded: list[Array] = []  # of each that was told
+        self.outcomes: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
+        self.encoded: list[Array] = []  # of each outcome
         self.running: list[Architecture] = []
         self.known: set[Architecture] = set()
 
     def _propose(self) -> Proposal:
-        arch = self._screen() if len(self.told) + len(self.running) >= self.initial else self._draw()
+        arch = self._screen() if len(self.outcomes) + len(self.running) >= self.initial else self._draw()
         self.running.append(arch)
         self.known.add(arch)
         return Proposal(arch)
@@ -82,7 +82,7 @@ class PredictorEvolution(Controller):
         self._add(arch, -math.inf if outcome.scores is None else outcome.scores[0])
 
     def _add(self, arch: Architecture, score: float) -> None:
-        self.told.append((arch, score))
+        self.outcomes.append((arch, score))
         self.encoded.append(self.space.encode([arch])[0])
         self.known.add(arch)
 
@@ -95,9 +95,9 @@ class PredictorEvolution(Controller):
         return arch
 
     def _screen(self) -> Architecture:
-        scores = np.array([score for _, score in self.told])
+        scores = np.array([score for _, score in self.outcomes])
         ranked = np.argsort(-scores, kind="stable")
-        parents = [self.told[index][0] for index in ranked[: self.parents].tolist() if scores[index] > -math.inf]
+        parents = [self.outcomes[index][0] for index in ranked[: self.parents].tolist() if scores[index] > -math.inf]
         children = self._children(parents)
         if not children:
             return self._draw()
@@ -109,15 +109,15 @@ class PredictorEvolution(Controller):
 
     def _children(self, parents: list[Architecture]) -> list[Architecture]:
         """New architectures, each once: half of them mutations, half mutated crossovers of two parents."""
-        found: dict[Architecture, None] = {}
+        children: dict[Architecture, None] = {}
         for count in range(self.children if parents else 0):
             child = parents[int(self.rng.integers(len(parents)))]
             if count % 2:
                 child = self.space.crossover(child, parents[int(self.rng.integers(len(parents)))], self.rng)
             child = self.space.canonical(self.space.mutate(child, self.rng))
             if child not in self.known:
-                found[child] = None
-        return list(found)
+                children[child] = None
+        return list(children)
 
     @cached_property
     def _predictor(self) -> RandomFeatureEnsemble:
@@ -125,7 +125,7 @@ class PredictorEvolution(Controller):
 
     def _state(self) -> dict[str, Any]:
         return {
-            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.told],
+            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.outcomes],
             "running": [list(arch.picks) for arch in self.running],
             "predictor_seed": self.predictor_seed,
         }
@@ -133,7 +133,7 @@ class PredictorEvolution(Controller):
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self.predictor_seed = int(state["predictor_seed"])
         self.__dict__.pop("_predictor", None)
-        self.told, self.encoded = [], []
+        self.outcomes, self.encoded = [], []
         self.running = [self.space.architecture(picks) for picks in state["running"]]
         self.known = set(self.running)
         for picks, score in state["told"]:

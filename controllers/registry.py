@@ -41,7 +41,7 @@ def get_controller(name: str, space: SearchSpace, *, seed: int, **options: Any) 
     """The controller called `name`: one of ours, one of an installed package, or ``module:Class``.
 
     Raises:
-        UserError: the name or an option is unknown, or an option has a bad value.
+        UserError: The name or an option is unknown, or an option has a bad value.
     """
     cls = controllers.find(name)
     check_options(cls, options, what=f"controller {name!r}", reserved=("space", "seed"))

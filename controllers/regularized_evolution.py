@@ -21,10 +21,10 @@ class RegularizedEvolution(Controller):
     fewest others in it dominate.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        population: how many members live at a time.
-        tournament: how many are drawn, with replacement, to find a parent.
+        space: Search space.
+        seed: Random seed of every random choice.
+        population: Number of members that live at a time.
+        tournament: Number of members that are drawn, with replacement, to find a parent.
     """
 
     name = "regularized_evolution"

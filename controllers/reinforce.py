@@ -26,13 +26,13 @@ class Reinforce(Controller):
     are ours times a factor that tends to `baseline_decay`, and Adam does not feel such a factor.
 
     Args:
-        space: what is searched.
-        seed: random seed of every random choice.
-        policy: `lstm`, in which a choice depends on the earlier ones, or `table`, in which it does not.
-        hidden: size of the LSTM.
-        learning_rate: learning rate of Adam.
-        baseline_decay: decay of the moving average, from 0 to below 1.
-        entropy: weight of the entropy bonus, 0 or more.
+        space: Search space.
+        seed: Random seed of every random choice.
+        policy: Policy: `lstm`, in which a choice depends on the earlier ones, or `table`, in which it does not.
+        hidden: Size of the LSTM.
+        learning_rate: Learning rate of Adam.
+        baseline_decay: Decay of the moving average, from 0 to below 1.
+        entropy: Weight of the entropy bonus, 0 or more.
     """
 
     name = "reinforce"

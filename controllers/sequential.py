@@ -23,7 +23,7 @@ MOST = 64  # combinations of one step that are tried
 
 
 class Sequential(Controller):
-    """What is done without a joint search: search networks, then prune the best, then quantize, then compile.
+    """A search without a joint space: search networks, then prune the best, then quantize, then compile.
 
     The baseline of a joint search, on the same product of a space of networks and one of recipes. Another controller
     looks at `architectures` networks, with everything in the recipe at its first option, which should be to do nothing.
@@ -33,15 +33,15 @@ class Sequential(Controller):
     ranks. Where nothing keeps within the limits before it is compressed, what is nearest to them goes on.
 
     Args:
-        space: a product of a space of networks and of another space, whose decisions are grouped into steps by the part
+        space: Product of a space of networks and of another space, whose decisions are grouped into steps by the part
             of their names before the first dot. In any other space there is nothing to compress, and the other
             controller is all.
-        seed: of every random choice.
-        architectures: networks that are looked at before the best are compressed.
-        keep: of these so many are compressed, the best ones; "front", all that no other of them dominates; or "best",
-            the one with the highest first score alone.
-        controller: that chooses the networks.
-        options: of that controller.
+        seed: Random seed of every random choice.
+        architectures: Number of networks that are evaluated before the best are compressed.
+        keep: Which of these networks are compressed: a number, the best ones; "front", all that no other of them
+            dominates; or "best", the one with the highest first score alone.
+        controller: Controller that chooses the networks.
+        options: Options of that controller.
     """
 
     name = "sequential"
@@ -83,7 +83,7 @@ class Sequential(Controller):
         heads = [decision.name.partition(".")[0] for decision in decisions]
         self.steps = [[at for at, head in enumerate(heads) if head == step] for step in dict.fromkeys(heads)]
         self.networks: dict[Picks, Scores] = {}  # with the plain recipe
-        self.asked = 0  # networks of this round
+        self.proposed = 0  # networks of this round
         self.running: set[Picks] = set()  # of the phase
         self.known: dict[Picks, Scores] = {}
         self.beyond: dict[Picks, float] = {}  # of those that break a limit, by how much
@@ -107,11 +107,11 @@ class Sequential(Controller):
                     return None
                 self._decide()
                 continue
-            if self.asked < self.architectures:
+            if self.proposed < self.architectures:
                 proposal = self.inner.ask()
                 if proposal is None:
                     return None
-                self.asked += 1
+                self.proposed += 1
                 picks = (*proposal.arch.picks, *self.plain)
                 self.running.add(picks)
                 return Proposal(Architecture(self.space.name, picks))
@@ -123,20 +123,20 @@ class Sequential(Controller):
     def _choose(self) -> None:
         """The best networks that were not compressed yet."""
         fresh = {picks: scores for picks, scores in self.networks.items() if picks not in self.compressed}
-        self.asked = 0
+        self.proposed = 0
         if not self.steps:
             return
         self.chosen = self._handed_on(fresh)
         self._begin()
 
     def _handed_on(self, fresh: Mapping[Picks, Scores]) -> list[Picks]:
-        """Those of the networks that are compressed."""
+        """The networks that are compressed, the best first."""
         order = _best(fresh)
         if not order:
             most = self.keep if isinstance(self.keep, int) else 1 if self.keep == "best" else self.architectures // 4
             return self._nearest([(*picks, *self.plain) for picks in fresh])[: max(1, most)]
         if self.keep == "front":
-            scores = {picks: own for picks, own in fresh.items() if own}
+            scores = {picks: network_scores for picks, network_scores in fresh.items() if network_scores}
             return [picks for picks in order if not any(dominates(other, scores[picks]) for other in scores.values())]
         if self.keep == "best":
             return sorted(order, key=lambda picks: -(fresh[picks] or (0.0,))[0])[:1]
@@ -159,21 +159,21 @@ class Sequential(Controller):
         recipe = self.recipe
         assert recipe is not None, "there are steps to be decided"
         sizes = recipe.layout.sizes
-        made: dict[Picks, None] = {}
+        points: dict[Picks, None] = {}
         for options in itertools.islice(itertools.product(*(range(sizes[at]) for at in self.steps[self.step])), MOST):
             picks = list(self.decided)
             for at, pick in zip(self.steps[self.step], options, strict=True):
                 picks[at] = pick
             point = Architecture(recipe.name, tuple(picks))
             if recipe.is_valid(point):
-                made[recipe.canonical(point).picks] = None
-        self.queue = [(*self.chosen[0], *picks) for picks in made]
+                points[recipe.canonical(point).picks] = None
+        self.queue = [(*self.chosen[0], *picks) for picks in points]
         self.tried = list(self.queue)
 
     def _decide(self) -> None:
         """All options of the step are known: keep the best, go on with the next step or network."""
-        found = {picks: self.known[picks] for picks in self.tried if self.known.get(picks)}
-        best = _best(found)
+        scored = {picks: self.known[picks] for picks in self.tried if self.known.get(picks)}
+        best = _best(scored)
         missed = sorted((self.beyond[picks], picks) for picks in self.tried if picks in self.beyond)
         if best:
             self.decided = best[0][self.split :]
@@ -204,7 +204,7 @@ class Sequential(Controller):
             "known": [[list(picks), None if scores is None else list(scores)] for picks, scores in self.known.items()],
             "beyond": [[list(picks), beyond] for picks, beyond in self.beyond.items()],
             "networks": [list(picks) for picks in self.networks],
-            "asked": self.asked,
+            "asked": self.proposed,
             "running": sorted(map(list, self.running)),
             "chosen": [list(picks) for picks in self.chosen],
             "compressed": sorted(map(list, self.compressed)),
@@ -219,7 +219,7 @@ class Sequential(Controller):
         self.known = {tuple(picks): None if scores is None else tuple(scores) for picks, scores in state["known"]}
         self.beyond = {tuple(picks): beyond for picks, beyond in state.get("beyond", ())}
         self.networks = {tuple(picks): self.known[(*picks, *self.plain)] for picks in state["networks"]}
-        self.asked, self.step = state["asked"], state["step"]
+        self.proposed, self.step = state["asked"], state["step"]
         self.running = {tuple(picks) for picks in state["running"]}
         self.compressed = {tuple(picks) for picks in state["compressed"]}
         self.decided = tuple(state["decided"])
@@ -228,9 +228,9 @@ class Sequential(Controller):
         )
 
 
-def _best(found: Mapping[Picks, Scores]) -> list[Picks]:
-    """Those that did not fail, the best first."""
-    entries = [(picks, scores) for picks, scores in found.items() if scores is not None]
+def _best(outcomes: Mapping[Picks, Scores]) -> list[Picks]:
+    """The picks of the outcomes that did not fail, the best first."""
+    entries = [(picks, scores) for picks, scores in outcomes.items() if scores is not None]
     if not entries:
         return []
     ranks = sum(rankdata([-scores[index] for _, scores in entries]) for index in range(len(entries[0][1])))

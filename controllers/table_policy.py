@@ -23,9 +23,9 @@ class TablePolicy:
     part in its log-probability.
 
     Args:
-        space: whose decisions it takes.
-        learning_rate: of Adam.
-        rng: draws the first logits, normal with the deviation 0.001.
+        space: Search space whose decisions it takes.
+        learning_rate: Learning rate of Adam.
+        rng: Random generator of the first logits, which are normal with the deviation 0.001.
     """
 
     def __init__(self, space: SearchSpace, learning_rate: float, rng: np.random.Generator) -> None:

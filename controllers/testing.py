@@ -38,7 +38,7 @@ def check_controller(
     space: SearchSpace | None = None,
     steps: int = STEPS,
 ) -> list[str]:
-    """What is wrong with a controller, in a sentence each; an empty list if it keeps the contract.
+    """The faults of a controller, in a sentence each; an empty list if it keeps the contract.
 
     Proposals are valid and made of Python's integers; the same seed gives the same proposals and the global random
     generators stay as they were; as many as `lookahead` says may be asked for in a row; outcomes come in any order,
@@ -46,10 +46,10 @@ def check_controller(
     controller is refused; several scores work or are refused.
 
     Args:
-        kind: the class.
-        options: of the class, such as a small population, so that it learns within `steps`.
-        space: that it searches; None is a small one.
-        steps: proposals of each check.
+        kind: Class of the controller.
+        options: Options of the class, such as a small population, so that it learns within `steps`.
+        space: Search space; None is a small one.
+        steps: Number of proposals of each check.
     """
     where = space or Corners()
 
@@ -72,25 +72,25 @@ Make = Callable[..., Controller]
 
 
 def _value(arch: Architecture) -> float:
-    """Smooth over the picks, so that good architectures lie near each other."""
+    """A smooth function of the picks, so that good architectures lie near each other."""
     return -sum(abs(pick - index % 3) for index, pick in enumerate(arch.picks)) / 10
 
 
 def _run(
     controller: Controller, steps: int, fails: Callable[[Architecture], bool] = lambda arch: False
 ) -> list[Proposal]:
-    asked = []
+    proposals = []
     for _ in range(steps):
         proposal = controller.ask()
         if proposal is None:
             raise UserError("ask() returns None although no proposal is outstanding: a search would wait for ever.")
-        asked.append(proposal)
+        proposals.append(proposal)
         controller.tell(Outcome(proposal, None if fails(proposal.arch) else (_value(proposal.arch),)))
-    return asked
+    return proposals
 
 
 def proposals_are_valid(make: Make, steps: int) -> Iterator[str]:
-    """Of the space, and of Python's integers."""
+    """Proposals are of the space, and made of Python's integers."""
     controller = make()
     for proposal in _run(controller, steps):
         if not controller.space.is_valid(proposal.arch):
@@ -104,27 +104,27 @@ def proposals_are_valid(make: Make, steps: int) -> Iterator[str]:
 def lookahead_holds(make: Make, steps: int) -> Iterator[str]:
     """As many proposals as `lookahead` says in a row are those that come one after the other."""
     ahead, alone = make(), make()
-    asked = 0
-    while asked < steps:
+    proposed = 0
+    while proposed < steps:
         count = ahead.lookahead(0)
         if count < 1:
             yield f"lookahead(0) is {count}, and at least one proposal can always be asked for."
             return
-        row = [ahead.ask() for _ in range(min(count, steps - asked))]
+        row = [ahead.ask() for _ in range(min(count, steps - proposed))]
         one_by_one = _run(alone, len(row))
         if row != one_by_one:
             yield (
-                f"lookahead(0) was {count} after {asked} outcomes, and of so many proposals in a row one is another "
+                f"lookahead(0) was {count} after {proposed} outcomes, and of so many proposals in a row one is another "
                 f"one than if the outcomes before it are told; let it return fewer."
             )
             return
         for proposal in one_by_one:
             ahead.tell(Outcome(proposal, (_value(proposal.arch),)))
-        asked += len(row)
+        proposed += len(row)
 
 
 def same_seed_same_proposals(make: Make, steps: int) -> Iterator[str]:
-    """And the global generators are left alone."""
+    """The same seed gives the same proposals, and the global generators are left alone."""
     before = torch.get_rng_state(), str(np.random.get_state())
     first, second, other = (_run(make(seed), steps) for seed in (0, 0, 1))
     if first != second:
@@ -136,7 +136,7 @@ def same_seed_same_proposals(make: Make, steps: int) -> Iterator[str]:
 
 
 def outcomes_in_any_order(make: Make, steps: int) -> Iterator[str]:
-    """Several are outstanding at a time, and come back as they like."""
+    """Several proposals are outstanding at a time, and their outcomes come in any order."""
     controller, rng = make(), np.random.default_rng(0)
     running: list[Proposal] = []
     for _ in range(steps):
@@ -150,14 +150,14 @@ def outcomes_in_any_order(make: Make, steps: int) -> Iterator[str]:
 
 
 def failures(make: Make, steps: int) -> Iterator[str]:
-    """All of them, or some."""
+    """All candidates fail, or some."""
     _run(make(), steps, fails=lambda arch: True)
     _run(make(), steps, fails=lambda arch: arch.picks[0] == 0)
     yield from ()
 
 
 def foreign_architectures(make: Make, steps: int) -> Iterator[str]:
-    """Outcomes that it never asked for, as in a warm start."""
+    """Outcomes come of architectures that the controller never asked for, as in a warm start."""
     controller, rng = make(), np.random.default_rng(5)
     for _ in range(10):
         arch = controller.space.sample(rng)
@@ -174,9 +174,9 @@ def resume_through_json(make: Make, steps: int) -> Iterator[str]:
     state = json.loads(json.dumps(controller.state_dict()))
     twin = make(999)
     twin.load_state_dict(state)
-    for each in (controller, twin):
+    for replica in (controller, twin):
         for proposal in outstanding:
-            each.tell(Outcome(proposal, (_value(proposal.arch),)))
+            replica.tell(Outcome(proposal, (_value(proposal.arch),)))
     if _run(controller, steps // 3) != _run(twin, steps // 3):
         yield "a new object with its state goes on otherwise; state_dict() leaves out something that ask() depends on."
     try:
@@ -187,7 +187,7 @@ def resume_through_json(make: Make, steps: int) -> Iterator[str]:
 
 
 def several_scores(make: Make, steps: int) -> Iterator[str]:
-    """Two scores at a time, if it says that it takes them; otherwise they are refused."""
+    """Two scores at a time are taken, if the controller says so; otherwise they are refused."""
     controller = make()
     proposal = controller.ask()
     if proposal is None:

@@ -36,7 +36,7 @@ def key_value(text: str, kind: str, example: str) -> tuple[str, Any]:
     """The key and the value, which is YAML, of a ``key=value`` text.
 
     Raises:
-        UserError: it is none; the message calls it by its `kind` and shows the example.
+        UserError: It is none; the message calls it by its `kind` and shows the example.
     """
     key, separator, value = text.partition("=")
     if not separator or not key:

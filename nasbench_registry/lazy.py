@@ -20,8 +20,8 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
     The stub ``__init__.pyi`` has lines ``from package.module import Name as Name``; type checkers read it, too.
 
     Args:
-        package: its `__name__`.
-        file: its `__file__`.
+        package: Name `__name__` of the package.
+        file: Path `__file__` of the package.
     """
     tree = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
     homes = {
@@ -47,7 +47,7 @@ class Entries(Mapping[str, T]):
     """The names of a registry, each with the place of its thing, ``module:attribute``; reading a name imports it.
 
     Args:
-        places: by name.
+        places: Place of each thing, by name.
     """
 
     def __init__(self, places: Mapping[str, str]) -> None:
@@ -69,16 +69,16 @@ class Entries(Mapping[str, T]):
         """Attributes of a class that are literals in its source or in that of a base; else the class is imported.
 
         Args:
-            name: of the class.
-            attributes: their names.
+            name: Name of the class.
+            attributes: Names of the attributes.
         """
-        known = class_literals(self.places[name])
-        if not all(attribute in known for attribute in attributes):
-            known = {attribute: getattr(self[name], attribute) for attribute in attributes}
-        return {attribute: known[attribute] for attribute in attributes}
+        literals = class_literals(self.places[name])
+        if not all(attribute in literals for attribute in attributes):
+            literals = {attribute: getattr(self[name], attribute) for attribute in attributes}
+        return {attribute: literals[attribute] for attribute in attributes}
 
     def docstring(self, name: str) -> str:
-        """That of the module in which a thing stands, which is not imported; empty if it has none."""
+        """The docstring of the module in which a thing stands, which is not imported; empty if it has none."""
         return (ast.get_docstring(module_source(self.places[name].partition(":")[0])) or "").strip()
 
 
@@ -101,23 +101,23 @@ def class_literals(place: str) -> dict[str, Any]:
         if isinstance(node, ast.ImportFrom) and node.module is not None
         for alias in node.names
     }
-    known: dict[str, Any] = {}
+    literals: dict[str, Any] = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             for base in reversed(node.bases):
                 if isinstance(base, ast.Name):
-                    known |= class_literals(homes.get(base.id, f"{module}:{base.id}"))
+                    literals |= class_literals(homes.get(base.id, f"{module}:{base.id}"))
             for line in node.body:
                 if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
                     target = line.targets[0] if isinstance(line, ast.Assign) else line.target
                     if isinstance(target, ast.Name):
-                        known.pop(target.id, None)
+                        literals.pop(target.id, None)
                         with contextlib.suppress(ValueError):  # it is computed
-                            known[target.id] = ast.literal_eval(line.value)
-    return known
+                            literals[target.id] = ast.literal_eval(line.value)
+    return literals
 
 
 def load(place: str) -> Any:
-    """What stands at ``module:attribute``."""
+    """The thing at ``module:attribute``."""
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 class WorkFailed(UserError, RuntimeError):
-    """What was asked for makes sense and could not be done. Its text is one sentence that says what to do.
+    """Sensible work that could not be done. Its text is one sentence that says what to do.
 
     A program ends with 1, where a mistake ends it with 2; in a recipe, the step is rolled back.
     """
@@ -21,18 +21,18 @@ class WorkFailed(UserError, RuntimeError):
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name that looks most like `name`, or None if nothing comes close."""
-    found = difflib.get_close_matches(str(name).lower(), list(allowed), n=1, cutoff=0.5)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(str(name).lower(), list(allowed), n=1, cutoff=0.5)
+    return matches[0] if matches else None
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str], *, where: str = "") -> UserError:
     """The error for a name that does not exist.
 
     Args:
-        kind: what is named, in the singular, such as "controller".
-        name: what the user wrote.
-        allowed: every name that would have been accepted.
-        where: where it was written, such as "in training"; may be empty.
+        kind: Kind of thing that is named, in the singular, such as "controller".
+        name: Name that the user wrote.
+        allowed: Every name that would have been accepted.
+        where: Where the name was written, such as "in training"; may be empty.
     """
     names = sorted(allowed)
     guess = nearest(name, names)
@@ -55,18 +55,18 @@ def check_options(
     """Refuse options that `make` does not take, with the nearest one it does take, and ask for those that it needs.
 
     Args:
-        make: a class or function; its keyword parameters are the known options, and it needs those without default.
-        options: what the user wrote.
-        what: how the thing is called in the message, such as "controller 'random'".
-        reserved: parameters that the program fills in itself and that are no options.
+        make: Class or function; its keyword parameters are the known options, and it needs those without default.
+        options: Options that the user wrote.
+        what: Name of the thing in the message, such as "controller 'random'".
+        reserved: Parameters that the program fills in itself and that are no options.
     """
     parameters = inspect.signature(make).parameters.values()
     named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    known = {p.name: p.default is p.empty for p in named if p.name not in set(reserved)}
+    is_needed = {p.name: p.default is p.empty for p in named if p.name not in set(reserved)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in options:
-        if name not in known and not takes_any:
-            raise unknown("option", name, known, where=f"of {what}")
-    for name, needed in known.items():
+        if name not in is_needed and not takes_any:
+            raise unknown("option", name, is_needed, where=f"of {what}")
+    for name, needed in is_needed.items():
         if needed and name not in options:
             raise UserError(f"{what} needs the option {name!r}; write {name}: followed by its value.")

@@ -14,12 +14,12 @@ from nasbench_registry.names import UserError, unknown
 T = TypeVar("T")
 
 TEXTS = ("summary", "source")
-"""What a class says about itself in a listing."""
+"""Attributes by which a class describes itself in a listing."""
 
 
-def check_complete(kind: str, name: str, found: type, base: type) -> None:
+def check_complete(kind: str, name: str, value: type, base: type) -> None:
     """Raise UserError if a class leaves methods of its base class undefined."""
-    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    missing = sorted(getattr(value, "__abstractmethods__", ()))
     if missing:
         raise UserError(
             f"{kind} {name!r} does not define {', '.join(missing)}; see {base.__module__}.{base.__qualname__}."
@@ -32,13 +32,13 @@ class Names(ABC, Generic[T]):
     Subclasses say what may stand behind a name that is not in `entries`.
 
     Args:
-        kind: what is named, in the singular ("controller").
-        entries: the names this project brings, each with its thing.
-        group: the entry-point group through which installed packages add names.
+        kind: Kind of thing that is named, in the singular ("controller").
+        entries: Names that this project brings, each with its thing.
+        group: Entry-point group through which installed packages add names.
     """
 
     attribute: ClassVar[str]
-    """What stands behind the colon of ``module:attribute``, in one word."""
+    """The thing behind the colon of ``module:attribute``, in one word."""
 
     def __init__(self, kind: str, entries: Mapping[str, T], *, group: str) -> None:
         self.kind = kind
@@ -46,8 +46,8 @@ class Names(ABC, Generic[T]):
         self.group = group
 
     @abstractmethod
-    def _checked(self, name: str, found: object) -> T:
-        """What was found outside of `entries`, if it is of this kind; else a UserError."""
+    def _checked(self, name: str, value: object) -> T:
+        """The value, found outside of `entries`, if it is of this kind; else a UserError."""
 
     @abstractmethod
     def _offers(self, value: object) -> bool:
@@ -64,10 +64,10 @@ class Names(ABC, Generic[T]):
         return iter(self.names())
 
     def find(self, name: str) -> T:
-        """What stands behind `name`.
+        """The thing of this name.
 
         Raises:
-            UserError: the name is unknown, or ``module:attribute`` cannot be imported or is something else.
+            UserError: The name is unknown, or ``module:attribute`` cannot be imported or is something else.
         """
         if name in self.entries:
             return self.entries[name]
@@ -105,10 +105,10 @@ class Registry(Names[type[T]]):
     """Resolves the name of one kind of thing to its class.
 
     Args:
-        kind: what is named, in the singular ("controller").
-        base: the class that everything in the registry derives from, or its place, ``module:Class``.
-        entries: the names this project brings, each with its class.
-        group: the entry-point group through which installed packages add names.
+        kind: Kind of thing that is named, in the singular ("controller").
+        base: Class that everything in the registry derives from, or its place, ``module:Class``.
+        entries: Names that this project brings, each with its class.
+        group: Entry-point group through which installed packages add names.
     """
 
     attribute = "Class"
@@ -128,14 +128,14 @@ class Registry(Names[type[T]]):
             return self.entries.literals(name, TEXTS)
         return {attribute: getattr(self.find(name), attribute, "") for attribute in TEXTS}
 
-    def _checked(self, name: str, found: object) -> type[T]:
-        if not (isinstance(found, type) and issubclass(found, self.base)):
+    def _checked(self, name: str, value: object) -> type[T]:
+        if not (isinstance(value, type) and issubclass(value, self.base)):
             raise UserError(
-                f"{self.kind} {name!r} is {found!r}, which is not a subclass of "
+                f"{self.kind} {name!r} is {value!r}, which is not a subclass of "
                 f"{self.base.__module__}.{self.base.__qualname__}; derive the class from it."
             )
-        check_complete(self.kind, name, found, self.base)
-        return found
+        check_complete(self.kind, name, value, self.base)
+        return value
 
     def _offers(self, value: object) -> bool:
         return isinstance(value, type)

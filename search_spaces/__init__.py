@@ -1,4 +1,4 @@
-"""What can be built: search spaces, architectures and block modules."""
+"""Search spaces, architectures and block modules."""
 
 from nasbench_registry.lazy import attach_stub
 

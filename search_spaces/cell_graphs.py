@@ -24,9 +24,9 @@ class CellGraph(NamedTuple):
     """A cell without superfluous vertices.
 
     Attributes:
-        size: number of vertices, input and output included.
-        mask: its edges, see `edge_bit`.
-        labels: index of the operation of each inner vertex.
+        size: Number of vertices, input and output included.
+        mask: Edges of the cell, see `edge_bit`.
+        labels: Index of the operation of each inner vertex.
     """
 
     size: int
@@ -43,9 +43,9 @@ class CellGraphs(NamedTuple):
     """The graphs of so many vertices, by their bit mask.
 
     Attributes:
-        valid: for every mask, 1 if the graph without its superfluous vertices is a cell, 0 otherwise.
-        masks: those that are valid.
-        connected: those that are valid and have no superfluous vertex.
+        valid: 1 for every mask whose graph without its superfluous vertices is a cell, 0 otherwise.
+        masks: Masks that are valid.
+        connected: Masks that are valid and have no superfluous vertex.
     """
 
     valid: bytes
@@ -64,12 +64,12 @@ def cell_graphs(vertices: int, max_edges: int) -> CellGraphs:
     needed = np.full(len(masks), 1 << (vertices - 1), dtype=np.uint8)
     for v in range(vertices - 1, 0, -1):
         needed |= columns[v] * ((needed >> np.uint8(v)) & np.uint8(1))
-    kept = reached & needed
+    on_path = reached & needed
     edges = np.zeros(len(masks), dtype=np.uint8)
     for v in range(1, vertices):
-        edges += np.bitwise_count(columns[v] & kept) * ((kept >> np.uint8(v)) & np.uint8(1))
-    valid = (kept >> np.uint8(vertices - 1) > 0) & (edges <= max_edges)
-    connected = valid & (kept == (1 << vertices) - 1)
+        edges += np.bitwise_count(columns[v] & on_path) * ((on_path >> np.uint8(v)) & np.uint8(1))
+    valid = (on_path >> np.uint8(vertices - 1) > 0) & (edges <= max_edges)
+    connected = valid & (on_path == (1 << vertices) - 1)
     return CellGraphs(valid.tobytes(), np.flatnonzero(valid), np.flatnonzero(connected))
 
 
@@ -83,11 +83,13 @@ def prune_cell(vertices: int, mask: int, labels: Sequence[int]) -> CellGraph:
     for v in range(vertices - 1, 0, -1):
         if needed >> v & 1:
             needed |= columns[v]
-    kept = [v for v in range(vertices) if reached & needed & 1 << v]
-    if len(kept) == vertices:
+    on_path = [v for v in range(vertices) if reached & needed & 1 << v]
+    if len(on_path) == vertices:
         return CellGraph(vertices, mask, tuple(labels))
-    pruned = sum(1 << edge_bit(i, j) for j, b in enumerate(kept) for i, a in enumerate(kept[:j]) if columns[b] >> a & 1)
-    return CellGraph(len(kept), pruned, tuple(labels[v - 1] for v in kept[1:-1]))
+    pruned = sum(
+        1 << edge_bit(i, j) for j, b in enumerate(on_path) for i, a in enumerate(on_path[:j]) if columns[b] >> a & 1
+    )
+    return CellGraph(len(on_path), pruned, tuple(labels[v - 1] for v in on_path[1:-1]))
 
 
 @lru_cache(maxsize=1 << 15)
@@ -98,14 +100,14 @@ def smallest_numbering(size: int, mask: int) -> tuple[int, tuple[tuple[int, ...]
     has the smallest mask already are its symmetries.
     """
     edges = CellGraph(size, mask, ()).edges
-    found: dict[int, list[tuple[int, ...]]] = {}
+    orders_by_mask: dict[int, list[tuple[int, ...]]] = {}
     for order in permutations(range(size - 2)):
         place = [0, *(order.index(vertex) + 1 for vertex in range(size - 2)), size - 1]
         if all(place[a] < place[b] for a, b in edges):
             moved = sum(1 << edge_bit(place[a], place[b]) for a, b in edges)
-            found.setdefault(moved, []).append(order)
-    smallest = min(found)
-    return smallest, tuple(found[smallest])
+            orders_by_mask.setdefault(moved, []).append(order)
+    smallest = min(orders_by_mask)
+    return smallest, tuple(orders_by_mask[smallest])
 
 
 def canonical_cell(cell: CellGraph) -> CellGraph:
@@ -119,22 +121,22 @@ def distinct_labelings(symmetries: Sequence[Sequence[int]], options: int) -> int
     """Ways to give each of some places one of `options` labels that no symmetry turns into each other.
 
     Args:
-        symmetries: a group of permutations of the places, each as the list of the places that they move to.
-        options: number of labels.
+        symmetries: Group of permutations of the places, each as the list of the places that they move to.
+        options: Number of labels.
 
     By Burnside's lemma that is the mean, over the symmetries, of the labelings that they leave as they are: those with
     one label for each cycle.
     """
-    kept: list[int] = [options ** _cycles(symmetry) for symmetry in symmetries]
-    return sum(kept) // len(symmetries)
+    fixed: list[int] = [options ** _cycles(symmetry) for symmetry in symmetries]
+    return sum(fixed) // len(symmetries)
 
 
 def _cycles(permutation: Sequence[int]) -> int:
-    seen: set[int] = set()
+    visited: set[int] = set()
     count = 0
     for start in range(len(permutation)):
-        count += start not in seen
-        while start not in seen:
-            seen.add(start)
+        count += start not in visited
+        while start not in visited:
+            visited.add(start)
             start = permutation[start]
     return count

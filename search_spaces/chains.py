@@ -1,4 +1,4 @@
-"""What the spaces of layer chains share: where small images are halved, and a notation made of lists."""
+"""The common part of spaces of layer chains: where small images are halved, and a notation made of lists."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def strides_for(task: Task, strides: Sequence[int]) -> list[int]:
     As many of the first strides of two become one as leave the last map 4 pixels on its shorter side: a network that
     halves five times does so from 128 pixels on, four times from 64, three times from 32 (CIFAR), once at 8.
     """
-    kept = max(0, (min(task.input_shape[1:]) // LAST_SIDE).bit_length() - 1)
-    spare = sum(stride == 2 for stride in strides) - kept
+    halvings = max(0, (min(task.input_shape[1:]) // LAST_SIDE).bit_length() - 1)
+    spare = sum(stride == 2 for stride in strides) - halvings
     fitted = []
     for stride in strides:
         fitted.append(1 if stride == 2 and spare > 0 else stride)
@@ -29,7 +29,7 @@ def read_lists(text: str, names: Sequence[str], example: str) -> list[list[str]]
     """The lists in a notation such as ``d2,3-ks3,5``: for each name, in their order, what is listed behind it.
 
     Raises:
-        UserError: another number of lists, or one with another name.
+        UserError: Another number of lists, or one with another name.
     """
     pieces = text.strip().split("-")
     if len(pieces) != len(names) or any(not piece.startswith(name) for piece, name in zip(pieces, names, strict=False)):
@@ -41,7 +41,7 @@ def read_choices(space: DecisionSpace, chosen: Mapping[str, str], text: str) -> 
     """The architecture with these options, as text, by the names of the decisions; the others do not matter.
 
     Raises:
-        UserError: a decision has no such option, or the architecture is not valid.
+        UserError: A decision has no such option, or the architecture is not valid.
     """
     picks = [0] * len(space.decisions)
     for position, decision in enumerate(space.decisions):

@@ -39,11 +39,11 @@ def check_space(
     the largest of the networks it met train one step.
 
     Args:
-        space: the space.
-        task: what the networks are built for.
-        seed: random seed of the samples.
-        networks: further checks of a network of middling size; each yields sentences.
-        on_check: called with the name of each part of the suite before it begins.
+        space: Search space to check.
+        task: Task that the networks are built for.
+        seed: Random seed of the samples.
+        networks: Further checks of a network of middling size; each yields sentences.
+        on_check: Called with the name of each part of the suite before it begins.
     """
     problems: list[str] = []
     for check in (_sampling, _operators, _notation, _encoding, partial(_networks, also=networks), _drawing):
@@ -164,15 +164,15 @@ def _equivalent(space: SearchSpace, archs: Sequence[Architecture], task: Task) -
     images = torch.rand(2, 1, *task.input_shape[1:]).expand(2, *task.input_shape)
     changed = [(arch, space.canonical(arch)) for arch in archs]
     for arch, first in [pair for pair in changed if pair[0] != pair[1]][:COMPARED]:
-        models = [space.build(each, task).eval() for each in (arch, first)]
+        models = [space.build(variant, task).eval() for variant in (arch, first)]
         counts = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
         if counts[1] > counts[0]:
             yield f"canonical() of {arch.picks} has more parameters ({counts[1]} against {counts[0]})."
         for model in models:
             _weights_by_shape(model)
         with torch.no_grad():
-            expected, found = (model(images) for model in models)
-        if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+            expected, computed = (model(images) for model in models)
+        if not torch.allclose(computed, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
             yield (
                 f"canonical() of {arch.picks} is {first.picks}, which builds a network that computes something else; "
                 f"merge only architectures that build the same network."

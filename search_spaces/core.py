@@ -128,9 +128,9 @@ class DecisionSpace:
         """The architecture that `format` wrote.
 
         Raises:
-            UserError: the text is not an architecture of this space.
+            UserError: The text is not an architecture of this space.
         """
-        rest = text.strip()
+        remaining_text = text.strip()
         picks = [0] * len(self.decisions)
         flags: list[bool] = []
         for position, (decision, conditions) in enumerate(zip(self.decisions, self.layout.conditions, strict=True)):
@@ -138,13 +138,15 @@ class DecisionSpace:
             if not flags[-1]:
                 continue
             start = f"{',' if sum(flags) > 1 else ''}{decision.name}="
-            if not rest.startswith(start):
-                raise UserError(f"expected {start!r} at {rest!r} while reading an architecture of {self.name!r}.")
-            rest = rest[len(start) :]
-            picks[position] = _read_option(decision, rest)
-            rest = rest[len(decision.text(picks[position])) :]
-        if rest:
-            raise UserError(f"unexpected {rest!r} after the last decision of space {self.name!r}.")
+            if not remaining_text.startswith(start):
+                raise UserError(
+                    f"expected {start!r} at {remaining_text!r} while reading an architecture of {self.name!r}."
+                )
+            remaining_text = remaining_text[len(start) :]
+            picks[position] = _read_option(decision, remaining_text)
+            remaining_text = remaining_text[len(decision.text(picks[position])) :]
+        if remaining_text:
+            raise UserError(f"unexpected {remaining_text!r} after the last decision of space {self.name!r}.")
         return self.architecture(picks)
 
     # ---- what every space has
@@ -195,7 +197,7 @@ class DecisionSpace:
 
     def parts(self, arch: Architecture, name: str) -> list[dict[str, Any]]:
         """For the parts that `repeated` made: `choices` of each that matters, without the name of the part."""
-        chosen, found = self.choices(arch), []
+        chosen, parts = self.choices(arch), []
         if f"{name}_count" in chosen:
             count = int(chosen[f"{name}_count"])
         else:
@@ -203,14 +205,14 @@ class DecisionSpace:
             count = sum(head.removeprefix(name).isdigit() for head in heads if head.startswith(name))
         for index in range(count):
             start = f"{name}{index}."
-            found.append({key.removeprefix(start): option for key, option in chosen.items() if key.startswith(start)})
-        return found
+            parts.append({key.removeprefix(start): option for key, option in chosen.items() if key.startswith(start)})
+        return parts
 
     def inner(self, arch: Architecture, name: str) -> Architecture:
         """The architecture of the inner space called `name`.
 
         Raises:
-            UserError: there is no such part, or it does not matter in this architecture.
+            UserError: There is no such part, or it does not matter in this architecture.
         """
         self.require_valid(arch)
         names = [part.name for part in self.layout.parts]
@@ -225,7 +227,7 @@ class DecisionSpace:
         """A valid architecture, uniform over the picks.
 
         Raises:
-            NoValidArchitecture: none of `max_tries` draws was valid.
+            NoValidArchitecture: None of `max_tries` draws was valid.
         """
         for _ in range(max_tries):
             picks = rng.integers(self._sizes).tolist()
@@ -244,7 +246,7 @@ class DecisionSpace:
         return [position for position, size in enumerate(self.layout.sizes) if size > 1]
 
     def _changeable(self, picks: Sequence[int]) -> list[int]:
-        """Those that have something to choose and matter."""
+        """The decisions that have something to choose and matter."""
         if not self.layout.conditional:
             return self._free
         flags = self.layout.active(picks)
@@ -285,9 +287,9 @@ class DecisionSpace:
         for position in self._changeable(arch.picks):
             for pick in range(self.layout.sizes[position]):
                 if pick != arch.picks[position]:
-                    other = Architecture(self.name, (*arch.picks[:position], pick, *arch.picks[position + 1 :]))
-                    if self.is_valid(other):
-                        yield other
+                    neighbor = Architecture(self.name, (*arch.picks[:position], pick, *arch.picks[position + 1 :]))
+                    if self.is_valid(neighbor):
+                        yield neighbor
 
     def one_hot(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
         """An (n, d) array of zeros and ones: one column for every option of every decision.
@@ -305,12 +307,12 @@ class DecisionSpace:
         return np.hstack(self.feature_groups(archs))
 
     def feature_groups(self, archs: Sequence[Architecture]) -> tuple[npt.NDArray[np.float64], ...]:
-        """What predictors read, by kind: `one_hot`, `option_counts` and `graph_features`, without empty ones.
+        """The features by kind: `one_hot`, `option_counts` and `graph_features`, without empty ones.
 
         A model of distances gives each kind a scale of its own.
         """
-        others = (self.option_counts(archs), self.graph_features(archs))
-        return (self.one_hot(archs), *(group for group in others if group.shape[1]))
+        further_groups = (self.option_counts(archs), self.graph_features(archs))
+        return (self.one_hot(archs), *(group for group in further_groups if group.shape[1]))
 
     def option_counts(self, archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
         """(n, c) how often each option is chosen, over all decisions that matter and have these same options.
@@ -351,9 +353,9 @@ class DecisionSpace:
                 if self.layout.holds(part.conditions, flags[row].tolist(), arch.picks)
             ]
             within = [Architecture(part.space.name, archs[row].picks[part.start : part.stop]) for row in matters]
-            found = part.space.graph_features(within)
-            columns.append(np.zeros((len(archs), found.shape[1])))
-            columns[-1][matters] = found
+            part_features = part.space.graph_features(within)
+            columns.append(np.zeros((len(archs), part_features.shape[1])))
+            columns[-1][matters] = part_features
         return np.hstack(columns)
 
     def path_graphs(self, archs: Sequence[Architecture]) -> tuple[PathGraphs, ...]:
@@ -368,10 +370,10 @@ class DecisionSpace:
         """Number of distinct networks: different results of `canonical`, by going through all architectures.
 
         Args:
-            on_progress: called now and then with (seen, all).
+            on_progress: Called now and then with the number of architectures seen and of all.
 
         Raises:
-            UserError: the space is too large for that.
+            UserError: The space is too large for that.
         """
         total = math.prod(self.layout.sizes)
         if total > COUNTABLE:
@@ -379,21 +381,21 @@ class DecisionSpace:
                 f"space {self.name!r} has {total:.3g} combinations, and more than {COUNTABLE:,} are not counted one "
                 f"by one; its size without merging equal networks is {self.size:,}."
             )
-        found = set()
+        networks = set()
         for seen, picks in enumerate(itertools.product(*(range(size) for size in self.layout.sizes)), start=1):
             arch = Architecture(self.name, picks)
             if self.is_valid(arch):
-                found.add(self.canonical(arch))
+                networks.add(self.canonical(arch))
             if on_progress is not None and (seen % 1024 == 0 or seen == total):
                 on_progress(seen, total)
-        return len(found)
+        return len(networks)
 
 
 class SearchSpace(DecisionSpace, ABC):
     """A finite set of networks. A subclass also defines `build`.
 
     Attributes:
-        images_to_vectors: whether `build` serves no other tasks than those of one image and one vector, so that others
+        images_to_vectors: Whether `build` serves no other tasks than those of one image and one vector, so that others
             are refused before a search.
     """
 
@@ -407,7 +409,7 @@ class SearchSpace(DecisionSpace, ABC):
         """
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
-        """What a drawing of the architecture shows; here the chain of the network's direct parts."""
+        """The drawing of the architecture; here the chain of the network's direct parts."""
         return (network_chain("network", self.build(arch, task), task),)
 
 

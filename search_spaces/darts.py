@@ -73,10 +73,11 @@ class DARTS(EdgeSpace):
     """The cells of DARTS in the notation ``Genotype(normal=[...], normal_concat=..., reduce=[...], ...)``.
 
     Args:
-        network: "evaluation" for the 36 channels and 20 layers that the paper trains on CIFAR-10 after the search, or
-            "search" for the 16 channels and 8 layers that it searches with. (Its ImageNet network has 48 and 14.)
-        channels: channels of the first cells, instead of those of `network`.
-        layers: number of cells, instead of that of `network`.
+        network: Size of the network: "evaluation" for the 36 channels and 20 layers that the paper trains on CIFAR-10
+            after the search, or "search" for the 16 channels and 8 layers that it searches with. (Its ImageNet network
+            has 48 and 14.)
+        channels: Channels of the first cells, instead of those of `network`.
+        layers: Number of cells, instead of that of `network`.
     """
 
     name = "darts"
@@ -127,7 +128,7 @@ class DARTS(EdgeSpace):
     def path_graphs(self, archs: Sequence[Architecture]) -> tuple[PathGraphs, ...]:
         """The normal and the reduction cells."""
         picks = np.array([arch.picks for arch in archs], dtype=np.int64).reshape(len(archs), len(self.decisions))
-        rows, nodes, found = np.arange(len(archs)), NODES[-1] + 1, []
+        rows, nodes, graphs = np.arange(len(archs)), NODES[-1] + 1, []
         for cell in np.split(picks, len(CELLS), axis=1):
             edges = np.full((len(archs), nodes, nodes), BROKEN)
             for index, node in enumerate(NODES):
@@ -135,8 +136,8 @@ class DARTS(EdgeSpace):
                 for side in (0, 1):
                     operations = ON_A_PATH[cell[:, len(NODES) + 2 * index + side]]
                     edges[rows, sources[:, side], node] = operations
-            found.append(PathGraphs(edges, (0, 1), tuple(NODES), len(OPERATIONS) - 1, LONGEST_PATH))
-        return tuple(found)
+            graphs.append(PathGraphs(edges, (0, 1), tuple(NODES), len(OPERATIONS) - 1, LONGEST_PATH))
+        return tuple(graphs)
 
     # ---- notation
 
@@ -149,20 +150,22 @@ class DARTS(EdgeSpace):
     def genotype(self, arch: Architecture) -> dict[str, list[Pair]]:
         """For "normal" and "reduce" the eight pairs of operation and input, two for each node."""
         self.require_valid(arch)
-        found = {}
+        genotype = {}
         for index, cell in enumerate(CELLS):
             picks = arch.picks[index * len(CELL_DECISIONS) : (index + 1) * len(CELL_DECISIONS)]
             inputs = [source for pairs, pick in zip(INPUTS, picks, strict=False) for source in pairs[pick]]
-            found[cell] = [(OPERATIONS[pick], source) for pick, source in zip(picks[len(NODES) :], inputs, strict=True)]
-        return found
+            genotype[cell] = [
+                (OPERATIONS[pick], source) for pick, source in zip(picks[len(NODES) :], inputs, strict=True)
+            ]
+        return genotype
 
     def parse(self, text: str) -> Architecture:
         """The architecture behind a genotype; the two pairs of a node may stand in either order."""
         pairs = _fields(text)
         fields, names = dict(pairs), [name for name, _ in pairs]
-        wanted = [name for cell in CELLS for name in (cell, f"{cell}_concat")]
-        if sorted(names) != sorted(wanted):
-            raise UserError(f"a genotype of DARTS has {', '.join(wanted)}, not {', '.join(names) or 'nothing'}.")
+        expected = [name for cell in CELLS for name in (cell, f"{cell}_concat")]
+        if sorted(names) != sorted(expected):
+            raise UserError(f"a genotype of DARTS has {', '.join(expected)}, not {', '.join(names) or 'nothing'}.")
         picks: list[int] = []
         for cell in CELLS:
             concat = fields[f"{cell}_concat"]
@@ -189,7 +192,7 @@ class DARTS(EdgeSpace):
         return DARTSNetwork(cell, self.channels, self.layers, task)
 
     def edges(self) -> tuple[MixedEdge, ...]:
-        """Those of the normal cell, then those of the reduction cell; each may hold any operation, or none."""
+        """The edges of the normal cell, then those of the reduction cell; each may hold any operation, or none."""
         return tuple(
             MixedEdge(_edge_name(cell, node, source), (NONE, *OPERATIONS))
             for cell in CELLS
@@ -212,9 +215,9 @@ class DARTS(EdgeSpace):
             inputs, operations = [], []
             for index, node in enumerate(NODES):
                 rows = [strengths[_edge_name(cell, node, source)][1:] for source in range(node)]
-                kept = sorted(sorted(range(node), key=lambda source: -float(rows[source].max()))[:2])
-                inputs.append(INPUTS[index].index((kept[0], kept[1])))
-                operations += [int(rows[source].argmax()) for source in kept]
+                sources = sorted(sorted(range(node), key=lambda source: -float(rows[source].max()))[:2])
+                inputs.append(INPUTS[index].index((sources[0], sources[1])))
+                operations += [int(rows[source].argmax()) for source in sources]
             picks += [*inputs, *operations]
         return self.architecture(picks)
 
@@ -259,9 +262,9 @@ def _smallest(wiring: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[tuple[int
     For a wiring that has the smallest picks already these orders are its symmetries.
     """
     inputs = [pairs[pick] for pairs, pick in zip(INPUTS, wiring, strict=True)]
-    found = [numbering for order in permutations(NODES) if (numbering := _numbering(inputs, order)) is not None]
-    smallest = min(picks for picks, _ in found)
-    return smallest, tuple(operations for picks, operations in found if picks == smallest)
+    numberings = [numbering for order in permutations(NODES) if (numbering := _numbering(inputs, order)) is not None]
+    smallest = min(picks for picks, _ in numberings)
+    return smallest, tuple(operations for picks, operations in numberings if picks == smallest)
 
 
 def _canonical(picks: tuple[int, ...]) -> tuple[int, ...]:
@@ -353,13 +356,13 @@ def _places(shape: CellShape) -> dict[tuple[int, int], Callable[[str], nn.Module
 
 
 class CellShape(NamedTuple):
-    """What a cell is put into.
+    """The place of a cell in the network.
 
     Attributes:
-        widths: channels of the two inputs.
-        channels: channels of each node.
-        reduction: whether operations on the inputs have stride two.
-        halved: whether the first input is twice as large as the second.
+        widths: Channels of the two inputs.
+        channels: Channels of each node.
+        reduction: Whether operations on the inputs have stride two.
+        halved: Whether the first input is twice as large as the second.
     """
 
     widths: tuple[int, int]
@@ -368,11 +371,11 @@ class CellShape(NamedTuple):
     halved: bool
 
     def stride(self, source: int) -> int:
-        """Of the operations on an input or a node."""
+        """The stride of the operations on an input or a node."""
         return 2 if self.reduction and source < 2 else 1
 
     def preprocessing(self) -> tuple[nn.Module, nn.Module]:
-        """What gives the inputs the channels of the nodes, and the same size."""
+        """The modules that give the inputs the channels of the nodes, and the same size."""
         first = FactorizedReduce if self.halved else _convolution
         return first(self.widths[0], self.channels), _convolution(self.widths[1], self.channels)
 
@@ -381,10 +384,10 @@ class DARTSNetwork(nn.Module):
     """Stem, cells, global average pooling, linear layer.
 
     Args:
-        make_cell: gives the "normal" or the "reduce" cell of a shape.
-        channels: channels of the first cells.
-        layers: number of cells.
-        task: what the network is for.
+        make_cell: Function that gives the "normal" or the "reduce" cell of a shape.
+        channels: Channels of the first cells.
+        layers: Number of cells.
+        task: Task of the network.
     """
 
     def __init__(
@@ -431,8 +434,8 @@ class Cell(nn.Module):
     """A cell: two feature maps to one of four times `channels` channels, of half the size if it is a reduction.
 
     Args:
-        pairs: operation and input, two for each node.
-        shape: what the cell is put into.
+        pairs: Pairs of operation and input, two for each node.
+        shape: Shape of the inputs and nodes of the cell.
     """
 
     def __init__(self, pairs: Sequence[Pair], shape: CellShape) -> None:
@@ -456,8 +459,8 @@ class SearchCell(nn.Module):
     """A cell of a search, in which each node sums what comes from all earlier ones; shapes are those of `Cell`.
 
     Args:
-        edges: what stands between two nodes, by (node, earlier node).
-        shape: what the cell is put into.
+        edges: Module between two nodes, by (node, earlier node).
+        shape: Shape of the inputs and nodes of the cell.
     """
 
     def __init__(self, edges: Mapping[tuple[int, int], nn.Module], shape: CellShape) -> None:

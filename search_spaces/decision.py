@@ -27,12 +27,12 @@ class Decision:
     """One choice of a space.
 
     Attributes:
-        name: unique in the space.
-        options: the JSON values to choose from, in an order where neighbours are similar if there is such an order.
-        when: the condition under which the decision matters, as {name of an earlier decision: the option, or a tuple
+        name: Name of the decision, unique in the space.
+        options: JSON values to choose from, in an order where neighbours are similar if there is such an order.
+        when: The condition under which the decision matters, as {name of an earlier decision: the option, or a tuple
             of the options, that it must have}; all of them must hold, and those decisions must matter themselves.
             ``Decision("kernel", (3, 5), when={"block": ("convolution", "fire")})``. Without one it always matters.
-        inner: filled in by `inside`.
+        inner: Inner space that the decision belongs to; filled in by `inside`.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Decision:
         texts = [self.text(index) for index in range(len(self.options))]
         if len(set(texts)) != len(texts):
             raise UserError(f"decision {self.name!r} repeats an option among {', '.join(texts)}; list each one once.")
-        wanted = {
+        conditions = {
             name: tuple(options) if isinstance(options, list | tuple) else (options,)
             for name, options in dict(self.when).items()
         }
-        object.__setattr__(self, "when", wanted)
+        object.__setattr__(self, "when", conditions)
 
     def text(self, index: int) -> str:
         """Option number `index` as text: a string as it is, anything else as JSON."""

@@ -1,4 +1,4 @@
-"""What a drawing of an architecture shows: graphs of nodes and edges, without any geometry."""
+"""The drawing of an architecture: graphs of nodes and edges, without any geometry."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Node:
     """A box of a graph.
 
     Attributes:
-        name: unique in the graph.
-        label: what stands in the box, such as "inverted residual".
-        detail: a smaller second line, such as "k5 e6, 24x56x56"; may be empty.
-        kind: "input", "output", "layer", or "value" (a feature map that operations are applied to).
+        name: Name of the node, unique in the graph.
+        label: Text in the box, such as "inverted residual".
+        detail: Smaller second line, such as "k5 e6, 24x56x56"; may be empty.
+        kind: Kind of the node: "input", "output", "layer", or "value" (a feature map that operations are applied to).
     """
 
     name: str
@@ -44,9 +44,9 @@ class Graph:
     """One picture: a cell, or the chain of layers of a network.
 
     Attributes:
-        title: stands above it.
-        nodes: in an order that suits reading.
-        edges: without cycles; two nodes may be joined by several.
+        title: Title above the picture.
+        nodes: Nodes in an order that suits reading.
+        edges: Edges, without cycles; two nodes may be joined by several.
     """
 
     title: str
@@ -68,7 +68,7 @@ def chain(title: str, nodes: Sequence[Node]) -> Graph:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """Such as 24x56x56."""
+    """The sizes of a shape as text, such as 24x56x56."""
     return "x".join(str(int(size)) for size in shape)
 
 
@@ -76,10 +76,10 @@ def network_chain(title: str, network: nn.Module, task: Task, labels: Sequence[t
     """A chain of the parts of a network with the shapes that they give, found by running it on one image.
 
     Args:
-        title: of the graph.
-        network: its direct parts are the nodes, in the order in which they are called.
-        task: the shape of the image.
-        labels: label and detail of each part that is called, in that order; by default its class.
+        title: Title of the graph.
+        network: Network whose direct parts are the nodes, in the order in which they are called.
+        task: Task with the shape of the image.
+        labels: Label and detail of each part that is called, in that order; by default its class.
     """
     import torch
 

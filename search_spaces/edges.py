@@ -44,7 +44,7 @@ class MixedEdge(NamedTuple):
     """An edge, and what may stand on it.
 
     Attributes:
-        name: unique in the space.
+        name: Name of the edge, unique in the space.
         operations: JSON values; what stands at each place of the network is made of them.
     """
 
@@ -64,9 +64,9 @@ class EdgeSpace(SearchSpace):
         """The network whose edges are what `edge(name, make)` gives, for each place at which one stands.
 
         Args:
-            task: what the network is for.
-            edge: gives the module for the edge of that name, of those that `make(operation)` makes: one of them, or
-                all of them, mixed. Each keeps the shape that all others of this place give.
+            task: Task of the network.
+            edge: Function that gives the module for the edge of that name, of those that `make(operation)` makes: one
+                of them, or all of them, mixed. Each keeps the shape that all others of this place give.
         """
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
@@ -86,16 +86,19 @@ class EdgeSpace(SearchSpace):
         """The architecture that a search prefers: here the valid one with the largest product of strengths.
 
         Raises:
-            NoValidArchitecture: none of the `MAX_TRIES` with the largest products is valid.
+            NoValidArchitecture: None of the `MAX_TRIES` with the largest products is valid.
         """
         logs = [np.log(np.maximum(strengths[edge.name], 1e-300)) for edge in self.edges()]
-        orders = [np.argsort(-each, kind="stable") for each in logs]
+        orders = [np.argsort(-log_strengths, kind="stable") for log_strengths in logs]
 
         def loss(ranks: tuple[int, ...]) -> float:
-            return -sum(float(each[order[rank]]) for each, order, rank in zip(logs, orders, ranks, strict=True))
+            return -sum(
+                float(log_strengths[order[rank]])
+                for log_strengths, order, rank in zip(logs, orders, ranks, strict=True)
+            )
 
         first = (0,) * len(logs)
-        waiting, seen = [(loss(first), first)], {first}
+        waiting, visited = [(loss(first), first)], {first}
         for _ in range(MAX_TRIES):
             if not waiting:
                 break
@@ -106,8 +109,8 @@ class EdgeSpace(SearchSpace):
                 return arch
             for index, rank in enumerate(ranks):
                 following = (*ranks[:index], rank + 1, *ranks[index + 1 :])
-                if rank + 1 < len(orders[index]) and following not in seen:
-                    seen.add(following)
+                if rank + 1 < len(orders[index]) and following not in visited:
+                    visited.add(following)
                     heapq.heappush(waiting, (loss(following), following))
         raise NoValidArchitecture(
             f"none of the {MAX_TRIES} architectures of space {self.name!r} that the search prefers is valid; loosen "
@@ -119,7 +122,7 @@ class Zero(nn.Module):
     """The operation that gives zeros: (n, c, h, w) -> (n, c, ceil(h/stride), ceil(w/stride)).
 
     Args:
-        stride: of the edge.
+        stride: Stride of the edge.
     """
 
     def __init__(self, stride: int = 1) -> None:

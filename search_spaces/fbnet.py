@@ -59,9 +59,9 @@ class FBNet(SearchSpace):
     Images below 128 pixels are halved less often, see `strides_for`; the first halvings are left out.
 
     Args:
-        width: multiplies the channels of stem and stages (rounded to multiples of 8).
-        head: channels of the last convolution; 1504 in FBNet-A.
-        operations: what a layer may be; all nine by default.
+        width: Factor of the channels of stem and stages (rounded to multiples of 8).
+        head: Channels of the last convolution; 1504 in FBNet-A.
+        operations: Operations that a layer may be; all nine by default.
     """
 
     name = "fbnet"

@@ -73,5 +73,5 @@ def _most(
         for before in range(node):
             through = np.where(open_edges[:, before, node], most[:, before] + marked[:, before, node], UNREACHED)
             most[:, node] = np.maximum(most[:, node], through)
-    found: Edges = np.maximum(most[:, list(targets)].max(axis=1), 0)
-    return found
+    longest: Edges = np.maximum(most[:, list(targets)].max(axis=1), 0)
+    return longest

@@ -36,21 +36,23 @@ def inside(
     canonical. (A `mutate`, `crossover` or `one_hot` of its own is not used, its decisions are.)
 
     Args:
-        name: of the part.
-        what: a space, or plain decisions.
-        when: the condition under which the part matters; see `Decision`.
+        name: Name of the part.
+        what: Space, or plain decisions.
+        when: Condition under which the part matters; see `Decision`.
     """
     if not name or "." in name:
         raise UserError(f"the part of a space cannot be called {name!r}; give it a name without a dot.")
     outer = Decision(name, (None,), when or {}).when
     decisions = what.decisions if isinstance(what, DecisionSpace) else tuple(what)
     inner = Inner(name, what, outer) if isinstance(what, DecisionSpace) else None
-    made = []
+    part_decisions = []
     for decision in decisions:
-        wanted = {**outer, **{f"{name}.{other}": options for other, options in decision.when.items()}}
+        conditions = {**outer, **{f"{name}.{other}": options for other, options in decision.when.items()}}
         part = inner or (decision.inner and _moved(decision.inner, name, outer))
-        made.append(dataclasses.replace(decision, name=f"{name}.{decision.name}", when=wanted, inner=part))
-    return tuple(_shared(made))
+        part_decisions.append(
+            dataclasses.replace(decision, name=f"{name}.{decision.name}", when=conditions, inner=part)
+        )
+    return tuple(_shared(part_decisions))
 
 
 def _moved(inner: Inner, name: str, outer: Mapping[str, Any]) -> Inner:
@@ -59,12 +61,12 @@ def _moved(inner: Inner, name: str, outer: Mapping[str, Any]) -> Inner:
 
 
 def _shared(decisions: Sequence[Decision]) -> list[Decision]:
-    """Decisions of one part carry one `Inner`, so that a part can be told by identity."""
-    known: dict[str, Inner] = {}
+    """Decisions of one part carry one `Inner`, so that a part is recognised by identity."""
+    inner_by_name: dict[str, Inner] = {}
     return [
         decision
         if decision.inner is None
-        else dataclasses.replace(decision, inner=known.setdefault(decision.inner.name, decision.inner))
+        else dataclasses.replace(decision, inner=inner_by_name.setdefault(decision.inner.name, decision.inner))
         for decision in decisions
     ]
 
@@ -79,11 +81,11 @@ def repeated(
     """Several parts of one kind, each with decisions of its own, called ``name0.decision``, ``name1.decision``, ...
 
     Args:
-        name: of the parts, without their number.
-        count: how many; several numbers make that a decision, called ``name_count``, and the parts beyond it do not
-            matter.
-        what: a space, or plain decisions, of each part.
-        when: the condition under which all of this matters; see `Decision`.
+        name: Name of the parts, without their number.
+        count: Number of parts; several numbers make that a decision, called ``name_count``, and the parts beyond it do
+            not matter.
+        what: Space, or plain decisions, of each part.
+        when: Condition under which all of this matters; see `Decision`.
     """
     counts = (count,) if isinstance(count, int) else tuple(count)
     if not counts or min(counts) < 0 or max(counts) < 1:

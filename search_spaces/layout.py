@@ -33,11 +33,11 @@ class Layout:
     """Decisions with their conditions resolved to positions and picks.
 
     Args:
-        decisions: of a space, in order.
-        owner: the name of the space, for errors.
+        decisions: Decisions of a space, in order.
+        owner: Name of the space, for errors.
 
     Raises:
-        UserError: a name is repeated, or a condition names what is not there or comes later.
+        UserError: A name is repeated, or a condition names what is not there or comes later.
     """
 
     def __init__(self, decisions: Sequence[Decision], owner: str) -> None:
@@ -55,34 +55,36 @@ class Layout:
             self._resolve(decision.when, position, decision.name, decision.inner)
             for position, decision in enumerate(decisions)
         ]
-        self.conditional = [(position, found) for position, found in enumerate(self.conditions) if found]
+        self.conditional = [(position, conditions) for position, conditions in enumerate(self.conditions) if conditions]
         self.parts = self._find_parts()
 
     def _resolve(self, when: Any, position: int, name: str, inner: Inner | None) -> tuple[Condition, ...]:
-        found = []
-        for other, options in when.items():
-            at = self._positions.get(other)
+        resolved = []
+        for earlier, options in when.items():
+            at = self._positions.get(earlier)
             where = f"decision {name!r} of space {self.owner!r}"
             if at is None:
-                guess = nearest(other, self._positions)
+                guess = nearest(earlier, self._positions)
                 hint = f" Did you mean {guess!r}?" if guess else ""
-                raise UserError(f"{where} depends on {other!r}, which is no decision of the space.{hint}")
+                raise UserError(f"{where} depends on {earlier!r}, which is no decision of the space.{hint}")
             if at >= position:
                 raise UserError(
-                    f"{where} depends on {other!r}, which does not come before it; put it behind {other!r}."
+                    f"{where} depends on {earlier!r}, which does not come before it; put it behind {earlier!r}."
                 )
             hidden = self.decisions[at].inner
             if hidden is not None and hidden is not inner:
                 raise UserError(
-                    f"{where} depends on {other!r}, which belongs to the inner space {hidden.name!r}; let it depend "
+                    f"{where} depends on {earlier!r}, which belongs to the inner space {hidden.name!r}; let it depend "
                     f"on a decision of the space itself."
                 )
-            known = list(self.decisions[at].options)
+            known_options = list(self.decisions[at].options)
             for option in options:
-                if option not in known:
-                    raise UserError(f"{where} waits for {other}={option!r}, but {other!r} can only be {known}.")
-            found.append((at, frozenset(known.index(option) for option in options)))
-        return tuple(found)
+                if option not in known_options:
+                    raise UserError(
+                        f"{where} waits for {earlier}={option!r}, but {earlier!r} can only be {known_options}."
+                    )
+            resolved.append((at, frozenset(known_options.index(option) for option in options)))
+        return tuple(resolved)
 
     def _find_parts(self) -> tuple[Part, ...]:
         parts: list[Part] = []
@@ -145,22 +147,22 @@ class Layout:
             else:
                 units.append((position, part.stop, part.conditions, part.space.size))
             position = units[-1][1]
-        asked: dict[int, int] = {}  # position -> the last unit that asks for it
+        last_use: dict[int, int] = {}  # position -> the last unit that asks for it
         for unit, (_, _, conditions, _) in enumerate(units):
-            asked.update({at: unit for at, _ in conditions})
+            last_use.update({at: unit for at, _ in conditions})
         states: dict[tuple[tuple[int, int], ...], int] = {(): 1}  # ((position, pick), ...) -> architectures
         for unit, (start, _, conditions, options) in enumerate(units):
             following: dict[tuple[tuple[int, int], ...], int] = {}
             for state, count in states.items():
-                known = dict(state)
-                matters = all(known.get(at, -1) in allowed for at, allowed in conditions)
-                kept = {at: pick for at, pick in known.items() if asked[at] > unit}
-                if matters and start in asked:
+                fixed = dict(state)
+                matters = all(fixed.get(at, -1) in allowed for at, allowed in conditions)
+                remaining = {at: pick for at, pick in fixed.items() if last_use[at] > unit}
+                if matters and start in last_use:
                     for pick in range(options):
-                        key = tuple(sorted({**kept, start: pick}.items()))
+                        key = tuple(sorted({**remaining, start: pick}.items()))
                         following[key] = following.get(key, 0) + count
                 else:
-                    key = tuple(sorted(kept.items()))
+                    key = tuple(sorted(remaining.items()))
                     following[key] = following.get(key, 0) + count * (options if matters else 1)
             states = following
         return sum(states.values())

@@ -26,11 +26,11 @@ class Micro(SearchSpace):
     """``resolution`` divides the side of the image, ``stem`` and ``widthI`` are channels, ``blocksI`` layers.
 
     Args:
-        resolutions: what the side of the image may be divided by.
-        widths: channels that a stage may have.
-        blocks: layers that a stage may have.
-        kernels: of the depthwise convolutions of a stage.
-        stages: how many there are.
+        resolutions: Numbers that the side of the image may be divided by.
+        widths: Channels that a stage may have.
+        blocks: Numbers of layers that a stage may have.
+        kernels: Kernel sizes of the depthwise convolutions of a stage.
+        stages: Number of stages.
     """
 
     name = "micro"

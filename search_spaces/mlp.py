@@ -29,11 +29,11 @@ class MLP(SearchSpace):
     """Blocks of linear layers for inputs of any shape, which are flattened, and any one vector as output.
 
     Args:
-        blocks: "plain", "residual".
-        depths: how many blocks a network may have.
-        widths: values between the blocks.
-        expansions: expansions of the layer inside of a residual block, as multiples of the width.
-        dropout: share of the values that is dropped in training, from 0 to below 1.
+        blocks: Kinds of blocks: "plain", "residual".
+        depths: Numbers of blocks that a network may have.
+        widths: Numbers of values between the blocks.
+        expansions: Expansions of the layer inside of a residual block, as multiples of the width.
+        dropout: Share of the values that is dropped in training, from 0 to below 1.
     """
 
     name = "mlp"

@@ -30,11 +30,11 @@ class Mobile(SearchSpace):
     in the notation, and one that cannot change its width, such as the identity, has no width.
 
     Args:
-        widths: output channels of each stage at width 1.0.
-        layers: layers in each stage.
-        width_factors: what a layer may multiply its stage's width by (rounded to a multiple of 8).
-        kernels: odd kernel sizes a layer may have.
-        blocks: names of the block modules to choose from, those of the zoo by default; ``module:attribute`` names one
+        widths: Output channels of each stage at width 1.0.
+        layers: Number of layers in each stage.
+        width_factors: Factors by which a layer may multiply its stage's width (rounded to a multiple of 8).
+        kernels: Odd kernel sizes that a layer may have.
+        blocks: Names of the block modules to choose from, those of the zoo by default; ``module:attribute`` names one
             of your own.
     """
 
@@ -74,11 +74,11 @@ class Mobile(SearchSpace):
                 at = f"s{stage}l{layer}"
                 options = strided if layer == 0 else list(self.zoo)
                 decisions.append(Decision(f"{at}_block", tuple(options)))
-                for what, values, needed in (("kernel", kernels, with_kernel), ("width", width_factors, strided)):
+                for attribute, values, needed in (("kernel", kernels, with_kernel), ("width", width_factors, strided)):
                     having = tuple(name for name in options if name in needed)
                     when = {f"{at}_block": having} if len(having) < len(options) else {}
                     if having:
-                        decisions.append(Decision(f"{at}_{what}", tuple(values), when))
+                        decisions.append(Decision(f"{at}_{attribute}", tuple(values), when))
         self.decisions = tuple(decisions)
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
@@ -109,7 +109,7 @@ class Mobile(SearchSpace):
         return (network_chain("network", self.build(arch, task), task, (*labels, *TAIL)),)
 
     def format(self, arch: Architecture) -> str:
-        """Such as ``convolution_k3_w1.0-identity/ghost_module_k5_w0.5-transformer_encoder_w1.0``."""
+        """The notation, such as ``convolution_k3_w1.0-identity/ghost_module_k5_w0.5-transformer_encoder_w1.0``."""
         texts = [
             name + ("" if kernel is None else f"_k{kernel}") + ("" if factor is None else f"_w{factor}")
             for name, kernel, factor in self._layers_of(arch)
@@ -127,8 +127,8 @@ class Mobile(SearchSpace):
         written: dict[str, str] = {}
         for index, layer in enumerate(layers):
             at = "s{}l{}".format(*divmod(index, self.layers))
-            found = re.fullmatch(r"(?P<block>.+?)(?:_k(?P<kernel>[^_]+))?(?:_w(?P<width>[^_]+))?", layer)
-            named = found.groupdict() if found else {"block": layer}
+            match = re.fullmatch(r"(?P<block>.+?)(?:_k(?P<kernel>[^_]+))?(?:_w(?P<width>[^_]+))?", layer)
+            named = match.groupdict() if match else {"block": layer}
             written.update({f"{at}_{key}": value for key, value in named.items() if value is not None})
         picks: list[int] = []
         for decision, conditions in zip(self.decisions, self.layout.conditions, strict=True):

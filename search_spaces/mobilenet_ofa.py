@@ -51,11 +51,11 @@ class MobileNetOFA(SearchSpace):
     halved less often, see `strides_for`; that goes by the task, not by the resolution.
 
     Args:
-        width: multiplies all channels (rounded to multiples of 8); the authors have 1.0 and 1.2.
-        depths: how many layers a unit may have.
-        kernels: odd kernel sizes a layer may have.
-        expansions: how many times wider than its input the middle of a layer may be.
-        resolutions: in pixels.
+        width: Factor of all channels (rounded to multiples of 8); the authors have 1.0 and 1.2.
+        depths: Numbers of layers that a unit may have.
+        kernels: Odd kernel sizes that a layer may have.
+        expansions: Widths of the middle of a layer, as multiples of its input's.
+        resolutions: Resolutions in pixels.
     """
 
     name = "mobilenet_ofa"
@@ -111,7 +111,7 @@ class MobileNetOFA(SearchSpace):
         return nn.Sequential(*modules, nn.Linear(mixed, task.classes))
 
     def format(self, arch: Architecture) -> str:
-        """Such as ``r224-d2,2,2,2,2-ks3,5,7,...-e3,4,6,...``."""
+        """The notation, such as ``r224-d2,2,2,2,2-ks3,5,7,...-e3,4,6,...``."""
         resolution = self.choices(arch)["resolution"]
         units = [self.parts(arch, _unit(unit)) for unit in range(len(UNITS))]
         depths = ",".join(str(len(layers)) for layers in units)
@@ -123,10 +123,10 @@ class MobileNetOFA(SearchSpace):
     def parse(self, text: str) -> Architecture:
         """The architecture behind the notation of `format`."""
         resolution, depths, kernels, expansions = read_lists(text, ("r", "d", "ks", "e"), EXAMPLE)
-        known = [str(depth) for depth in self.depths]
+        depth_texts = [str(depth) for depth in self.depths]
         for depth in depths:
-            if depth not in known:
-                raise unknown("depth", depth, known, where=f"in {text!r}")
+            if depth not in depth_texts:
+                raise unknown("depth", depth, depth_texts, where=f"in {text!r}")
         layers = sum(int(depth) for depth in depths)
         if len(resolution) != 1 or len(depths) != len(UNITS) or not len(kernels) == len(expansions) == layers:
             raise UserError(
@@ -134,12 +134,12 @@ class MobileNetOFA(SearchSpace):
                 f"not {len(resolution)}, {len(depths)}, {len(kernels)} and {len(expansions)}."
             )
         chosen = {"resolution": resolution[0]}
-        rest = iter(zip(kernels, expansions, strict=True))
+        layer_options = iter(zip(kernels, expansions, strict=True))
         for unit, depth in enumerate(depths):
             chosen[f"{_unit(unit)}_count"] = depth
             for layer in range(int(depth)):
                 at = f"{_unit(unit)}{layer}"
-                chosen[f"{at}.kernel"], chosen[f"{at}.expansion"] = next(rest)
+                chosen[f"{at}.kernel"], chosen[f"{at}.expansion"] = next(layer_options)
         return read_choices(self, chosen, text)
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
@@ -182,8 +182,8 @@ def _resize(task: Task, resolution: int, largest: int) -> nn.Module:
     """To `resolution` on the shorter side; in proportion where images are smaller than the largest resolution."""
     height, width = task.input_shape[1:]
     side = min(height, width)
-    wanted = resolution * min(side, largest) / largest
-    size = (max(1, round(height * wanted / side)), max(1, round(width * wanted / side)))
+    target_side = resolution * min(side, largest) / largest
+    size = (max(1, round(height * target_side / side)), max(1, round(width * target_side / side)))
     return nn.Identity() if size == (height, width) else _Resize(size)
 
 

@@ -59,11 +59,11 @@ class NASBench101(SearchSpace):
     """The cells of NAS-Bench-101, written ``operation(inputs)|...|output(inputs)``; 423,624 of them are distinct.
 
     Args:
-        channels: channels of the stem and of the first stack; the paper uses 128.
-        stacks: groups of cells of one resolution; the paper uses 3.
-        modules: cells in each stack; the paper uses 3.
-        vertices: most vertices of a cell, input and output included, from 2 to 7; the paper uses 7.
-        max_edges: most edges of a cell; the paper uses 9.
+        channels: Channels of the stem and of the first stack; the paper uses 128.
+        stacks: Number of groups of cells of one resolution; the paper uses 3.
+        modules: Number of cells in each stack; the paper uses 3.
+        vertices: Largest number of vertices of a cell, input and output included, from 2 to 7; the paper uses 7.
+        max_edges: Largest number of edges of a cell; the paper uses 9.
     """
 
     name = "nasbench101"
@@ -244,16 +244,16 @@ class NASBench101(SearchSpace):
         operations, edges = [], []
         tokens = text.strip().split("|")
         for vertex, token in enumerate(tokens, start=1):
-            found = re.fullmatch(r"\s*([\w-]+)\(\s*((?:\d+\s*(?:,\s*\d+\s*)*)?)\)\s*", token)
-            if found is None:
+            match = re.fullmatch(r"\s*([\w-]+)\(\s*((?:\d+\s*(?:,\s*\d+\s*)*)?)\)\s*", token)
+            if match is None:
                 raise UserError(
                     f"{token!r} in {text!r} is no vertex of a NAS-Bench-101 cell; write "
                     f"operation(inputs)|...|output(inputs), such as conv3x3-bn-relu(0)|output(0,1)."
                 )
-            sources = [int(source) for source in found[2].split(",") if source.strip()]
+            sources = [int(source) for source in match[2].split(",") if source.strip()]
             if len(set(sources)) < len(sources) or any(source >= vertex for source in sources):
                 raise UserError(f"{token!r} in {text!r} must name vertices before {vertex}, each once.")
-            operations.append(found[1])
+            operations.append(match[1])
             edges += [(source, vertex) for source in sources]
         if operations[-1] != "output":
             raise UserError(f"{text!r} must end with the vertex output(inputs).")
@@ -263,12 +263,12 @@ class NASBench101(SearchSpace):
         """The architecture of an adjacency matrix and the names of its operations, as the paper's code writes cells.
 
         Args:
-            matrix: square; 1 at [a][b] where vertex b reads vertex a, and nothing on and below the diagonal.
-            operations: operations of all vertices; the first is the input's and the last the output's, and neither is
+            matrix: Square matrix; 1 at [a][b] where vertex b reads vertex a, and nothing on and below the diagonal.
+            operations: Operations of all vertices; the first is the input's and the last the output's, and neither is
                 read.
 
         Raises:
-            UserError: that is no cell of this space.
+            UserError: That is no cell of this space.
         """
         rows = [[int(value) for value in row] for row in matrix]
         size = len(rows)

@@ -39,11 +39,11 @@ class NASBench201(EdgeSpace):
     """The 15,625 cells of NAS-Bench-201, in the notation ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
     Args:
-        channels: width of the first stage; the paper uses 16.
-        cells: cells in each of the three stages; the paper uses 5.
-        mutation: "edge" changes one of the six edges, each with the same probability; "node" draws one of the three
-            nodes and then one of its incoming edges, as the authors' search scripts do, so that the edges have the
-            probabilities 1/3, 1/6, 1/6, 1/9, 1/9 and 1/9.
+        channels: Width of the first stage; the paper uses 16.
+        cells: Number of cells in each of the three stages; the paper uses 5.
+        mutation: How a mutation draws an edge: "edge" changes one of the six edges, each with the same probability;
+            "node" draws one of the three nodes and then one of its incoming edges, as the authors' search scripts do,
+            so that the edges have the probabilities 1/3, 1/6, 1/6, 1/9, 1/9 and 1/9.
     """
 
     name = "nasbench201"
@@ -67,7 +67,7 @@ class NASBench201(EdgeSpace):
                 blocks.append(Reduction(width, 2 * width))
                 width *= 2
             make = partial(_operation, inputs=width, outputs=width)
-            blocks += [Cell([edge(each.name, make) for each in self.decisions]) for _ in range(self.cells)]
+            blocks += [Cell([edge(decision.name, make) for decision in self.decisions]) for _ in range(self.cells)]
         return skeleton(self.channels, blocks, width, task)
 
     def operations(self, arch: Architecture) -> list[str]:
@@ -208,7 +208,7 @@ class Cell(nn.Module):
     """Four nodes; each sums the operations on its incoming edges: (n, inputs, h, w) -> (n, outputs, h, w).
 
     Args:
-        operations: what stands on each of `EDGES`; where a `Zero` stands, there is no edge.
+        operations: Module on each of `EDGES`; where a `Zero` stands, there is no edge.
     """
 
     def __init__(self, operations: Sequence[nn.Module]) -> None:

@@ -15,7 +15,7 @@ Space = TypeVar("Space", bound=DecisionSpace)
 
 
 class _Only(DecisionSpace):
-    """What `only` adds to the class of a space."""
+    """The methods that `only` adds to the class of a space."""
 
     allowed: dict[Architecture, None]
 
@@ -32,24 +32,26 @@ class _Only(DecisionSpace):
         try:
             return super().mutate(arch, rng, max_tries)
         except NoValidArchitecture:
-            own = super().canonical(arch).picks
-            others = [other for other in self.allowed if other.picks != own]
-            if not others:
+            picks = super().canonical(arch).picks
+            candidates = [candidate for candidate in self.allowed if candidate.picks != picks]
+            if not candidates:
                 raise
-            distance = np.array([sum(a != b for a, b in zip(own, other.picks, strict=True)) for other in others])
+            distance = np.array(
+                [sum(a != b for a, b in zip(picks, candidate.picks, strict=True)) for candidate in candidates]
+            )
             nearest = np.flatnonzero(distance == distance.min())
-            return others[int(nearest[rng.integers(len(nearest))])]
+            return candidates[int(nearest[rng.integers(len(nearest))])]
 
 
 def only(space: Space, archs: Iterable[Architecture]) -> Space:
     """The same space with these points alone: the notation, the features and the networks are those of the space.
 
     Args:
-        space: of the points; it stays as it was.
-        archs: its points; other notations of the same count once.
+        space: Space of the points; it is not changed.
+        archs: Points of the new space; other notations of the same count once.
 
     Raises:
-        UserError: there are none.
+        UserError: There are none.
     """
     allowed = dict.fromkeys(space.canonical(arch) for arch in archs)
     if not allowed:

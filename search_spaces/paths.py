@@ -47,12 +47,12 @@ def path_counts(
     """How often each sequence of operations leads from a source to any of the targets.
 
     Args:
-        edges: (n, nodes, nodes); at [i, a, b] what cell i has on the edge from node a to a later node b: an operation,
-            counted from 0, `SKIP` or `BROKEN`.
-        sources: nodes that paths begin at; each has columns of its own.
-        targets: nodes that they may end at.
-        operations: how many there are.
-        longest: most operations of a sequence that is counted; longer paths are left out.
+        edges: (n, nodes, nodes) edges; at [i, a, b] the operation that cell i has on the edge from node a to a later
+            node b, counted from 0, `SKIP` or `BROKEN`.
+        sources: Nodes that paths begin at; each has columns of its own.
+        targets: Nodes that paths may end at.
+        operations: Number of operations.
+        longest: Largest number of operations of a sequence that is counted; longer paths are left out.
 
     Returns:
         An (n, d) array, where d is the number of sources times 1 + operations + ... + operations ** longest.

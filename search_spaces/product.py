@@ -23,8 +23,8 @@ class ProductSpace(SearchSpace):
     gives the points of all.
 
     Args:
-        network: the space of networks.
-        others: the spaces to multiply it by; they need not build anything.
+        network: Space of networks.
+        others: Spaces to multiply it by; they need not build anything.
     """
 
     summary = "all combinations of the points of several spaces"
@@ -58,11 +58,11 @@ class ProductSpace(SearchSpace):
         return self.network.build(self.split(arch)[0], task)
 
     def network_key(self, arch: Architecture) -> tuple[int, ...]:
-        """That of the first factor: the others do not change the network that `build` gives."""
+        """The key of the first factor: the others do not change the network that `build` gives."""
         return self.network.network_key(self.split(arch)[0])
 
     def diagram(self, arch: Architecture, task: Task) -> tuple[Graph, ...]:
-        """That of the first factor."""
+        """The diagram of the first factor."""
         return self.network.diagram(self.split(arch)[0], task)
 
     def format(self, arch: Architecture) -> str:
@@ -85,10 +85,10 @@ def _parse(factors: Sequence[DecisionSpace], text: str) -> list[Architecture]:
             f"{text!r} has {len(pieces)} part(s) where {names} need {len(factors)}, joined by {SEPARATOR!r}."
         )
     problem: UserError | None = None
-    for taken in range(1, len(pieces) - len(factors) + 2):
+    for split_at in range(1, len(pieces) - len(factors) + 2):
         try:
-            first = factors[0].parse(SEPARATOR.join(pieces[:taken]))
-            return [first, *_parse(factors[1:], SEPARATOR.join(pieces[taken:]))]
+            first = factors[0].parse(SEPARATOR.join(pieces[:split_at]))
+            return [first, *_parse(factors[1:], SEPARATOR.join(pieces[split_at:]))]
         except UserError as error:
             problem = problem or error
     assert problem is not None, "the loop runs at least once"

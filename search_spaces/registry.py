@@ -35,7 +35,7 @@ def get_space(name: str, **options: Any) -> SearchSpace:
     """The space called `name`: one of ours, one of an installed package, or ``module:Class``.
 
     Raises:
-        UserError: the name or an option is unknown, an option has a bad value, or the class is no complete space.
+        UserError: The name or an option is unknown, an option has a bad value, or the class is no complete space.
     """
     from search_spaces.decision import Decision
 

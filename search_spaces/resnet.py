@@ -41,12 +41,12 @@ class ResNet(SearchSpace):
     The width of a bottleneck is that of its 3x3 convolution; the block gives four times as many channels.
 
     Args:
-        blocks: "basic", "bottleneck".
-        depths: how many blocks a stage may have.
-        widths: for each stage, the widths it may have.
-        shortcut: what passes a block that changes the shape. "padding" (option A of the paper, its CIFAR networks) has
-            no parameters: it takes every second pixel and adds channels of zeros, so widths must not fall from stage
-            to stage. "projection" (option B) is a 1x1 convolution with batch norm.
+        blocks: Kinds of blocks: "basic", "bottleneck".
+        depths: Numbers of blocks that a stage may have.
+        widths: Widths that each stage may have.
+        shortcut: Shortcut around a block that changes the shape. "padding" (option A of the paper, its CIFAR networks)
+            has no parameters: it takes every second pixel and adds channels of zeros, so widths must not fall from
+            stage to stage. "projection" (option B) is a 1x1 convolution with batch norm.
     """
 
     name = "resnet"
@@ -106,7 +106,7 @@ class ResNet(SearchSpace):
         return block, numbers[: self.stages], numbers[self.stages :]
 
     def format(self, arch: Architecture) -> str:
-        """Such as ``basic-9,9,9-16,32,64``."""
+        """The notation, such as ``basic-9,9,9-16,32,64``."""
         block, depths, widths = self._read(arch)
         return f"{block}-{','.join(map(str, depths))}-{','.join(map(str, widths))}"
 

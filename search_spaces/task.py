@@ -1,4 +1,4 @@
-"""What a network takes and gives."""
+"""The inputs and outputs of a network."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor that a network takes or gives.
+    """One input or output tensor of a network.
 
     Attributes:
-        shape: shape of one example, without the batch.
-        dtype: its name in torch, such as float32, or int64 for tokens and categories.
-        values: number of whole numbers: they go from 0 to `values` - 1.
+        shape: Shape of one example, without the batch.
+        dtype: Name of the type in torch, such as float32, or int64 for tokens and categories.
+        values: Number of different whole numbers: they go from 0 to `values` - 1.
     """
 
     shape: tuple[int, ...]
@@ -42,15 +42,15 @@ class TensorSpec:
 
 @dataclass(frozen=True, init=False, repr=False)
 class Task:
-    """What a network takes and gives.
+    """The inputs and outputs of a network.
 
     The simple case is ``Task((channels, height, width), classes)``: one image, and a number for each class. The general
     one is ``Task(inputs=(TensorSpec(...), ...), outputs=TensorSpec(...))``: tables, tokens, several tensors; maps,
     vectors, several of them.
 
     Attributes:
-        inputs: what it takes, in order.
-        outputs: what it gives, in order.
+        inputs: Inputs of the network, in order.
+        outputs: Outputs of the network, in order.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -69,22 +69,22 @@ class Task:
                 raise UserError(
                     "a task is given by input_shape and classes, or by inputs and outputs; give two of them."
                 )
-            taken, given = _listed(inputs), _listed(outputs)
-            if not taken or not given:
+            input_specs, output_specs = _listed(inputs), _listed(outputs)
+            if not input_specs or not output_specs:
                 raise UserError("a task has one input and one output at least; name their shapes.")
         else:
-            taken, given = _image(input_shape), (TensorSpec((_classes(classes),)),)
-        object.__setattr__(self, "inputs", taken)
-        object.__setattr__(self, "outputs", given)
+            input_specs, output_specs = _image(input_shape), (TensorSpec((_classes(classes),)),)
+        object.__setattr__(self, "inputs", input_specs)
+        object.__setattr__(self, "outputs", output_specs)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of the first input, without the batch: (channels, height, width) of an image."""
+        """The shape of the first input, without the batch: (channels, height, width) of an image."""
         return self.inputs[0].shape
 
     @property
     def classes(self) -> int:
-        """The size of the first axis of the first output: classes, or how many numbers are told of an example."""
+        """The size of the first axis of the first output: the number of classes, or of predicted values."""
         return self.outputs[0].shape[0]
 
     @property
@@ -106,8 +106,8 @@ class Task:
         """Inputs for so many examples, a tensor for each input of the network.
 
         Args:
-            count: number of the batch.
-            seed: random seed of normal numbers, or whole ones below their limit; None gives zeros.
+            count: Number of examples in the batch.
+            seed: Random seed of normal numbers, or whole ones below their limit; None gives zeros.
         """
         import torch
 
@@ -127,7 +127,7 @@ class Task:
         """As `example`, for what serves networks of one input only.
 
         Raises:
-            UserError: the network takes several.
+            UserError: The network takes several.
         """
         if len(self.inputs) != 1:
             raise UserError(
@@ -140,7 +140,7 @@ class Task:
         """The same with one input, in which several lie side by side, flat.
 
         Raises:
-            UserError: some are whole numbers, and others are not.
+            UserError: Some are whole numbers, and others are not.
         """
         if len(self.inputs) == 1:
             return self
@@ -166,10 +166,13 @@ class Task:
 
     @classmethod
     def from_json(cls, about: Mapping[str, Any]) -> Task:
-        """What `to_json` gave."""
+        """The task that `to_json` gave."""
         if "input_shape" in about:
             return cls(about["input_shape"], about["classes"])
-        read = ([TensorSpec(tuple(one["shape"]), one["dtype"], one["values"]) for one in about[key]] for key in KEYS)
+        read = (
+            [TensorSpec(tuple(fields["shape"]), fields["dtype"], fields["values"]) for fields in about[key]]
+            for key in KEYS
+        )
         inputs, outputs = read
         return cls(inputs=inputs, outputs=outputs)
 

@@ -37,11 +37,11 @@ class UNet(SearchSpace):
     Images that are too small for a depth are halved as often as leaves two pixels.
 
     Args:
-        blocks: "plain", "residual", "separable".
-        depths: how often the image is halved.
-        widths: channels at the first resolution; each further one has twice as many.
-        convolutions: in a block.
-        kernels: odd sizes of the convolutions.
+        blocks: Kinds of blocks: "plain", "residual", "separable".
+        depths: Numbers of times that the image is halved.
+        widths: Channels at the first resolution; each further one has twice as many.
+        convolutions: Numbers of convolutions in a block.
+        kernels: Odd sizes of the convolutions.
     """
 
     name = "unet"
@@ -127,12 +127,12 @@ class UNetNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(n, channels, height, width) to (n, classes, height, width), or (n, classes)."""
-        kept: list[torch.Tensor] = []
+        skips: list[torch.Tensor] = []
         maps = images
         for level, block in enumerate(self.down):
             maps = block(functional.max_pool2d(maps, 2) if level else maps)
-            kept.append(maps)
-        for block, across in zip(self.up, reversed(kept[:-1]), strict=True):
+            skips.append(maps)
+        for block, across in zip(self.up, reversed(skips[:-1]), strict=True):
             larger = functional.interpolate(maps, size=across.shape[-2:], mode="nearest")
             maps = block(torch.cat([larger, across], dim=1))
         result: torch.Tensor = self.head(maps)

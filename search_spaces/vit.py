@@ -33,13 +33,13 @@ class ViT(SearchSpace):
     """Written as embedding, depth, and the heads and MLP ratios of the layers: ``e192-d2-h3,4-m4,3.5``.
 
     Args:
-        embeddings: channels a token may have.
-        depths: how many layers there may be.
-        heads: how many heads a layer may have.
-        mlp_ratios: how many times wider than a token the hidden layer of an MLP may be.
-        head_width: channels of a head. Queries, keys and values have ``heads * head_width`` channels, whatever the
+        embeddings: Numbers of channels that a token may have.
+        depths: Numbers of layers that there may be.
+        heads: Numbers of heads that a layer may have.
+        mlp_ratios: Widths of the hidden layer of an MLP, as multiples of a token's.
+        head_width: Channels of a head. Queries, keys and values have ``heads * head_width`` channels, whatever the
             embedding, as in AutoFormer.
-        patch: side of a patch in pixels; by default 16 for images of 128 pixels and more, 4 from 16 pixels on, and 2
+        patch: Side of a patch in pixels; by default 16 for images of 128 pixels and more, 4 from 16 pixels on, and 2
             for smaller ones (by the shorter side). Images are filled up with zeros to whole patches.
     """
 
@@ -95,7 +95,7 @@ class ViT(SearchSpace):
         return self.patch or (16 if side >= 128 else 4 if side >= 16 else 2)
 
     def format(self, arch: Architecture) -> str:
-        """Such as ``e192-d2-h3,4-m4,3.5``."""
+        """The notation, such as ``e192-d2-h3,4-m4,3.5``."""
         layers = self.parts(arch, "layer")
         heads, ratios = (",".join(str(layer[name]) for layer in layers) for name in ("heads", "mlp_ratio"))
         return f"e{self.choices(arch)['embedding']}-d{len(layers)}-h{heads}-m{ratios}"
@@ -103,9 +103,9 @@ class ViT(SearchSpace):
     def parse(self, text: str) -> Architecture:
         """The architecture behind the notation of `format`."""
         embedding, depth, heads, ratios = read_lists(text, ("e", "d", "h", "m"), "e192-d2-h3,4-m4,3.5")
-        known = [str(number) for number in self.depths]
-        if ",".join(depth) not in known:
-            raise unknown("depth", ",".join(depth), known, where=f"in {text!r}")
+        depth_texts = [str(number) for number in self.depths]
+        if ",".join(depth) not in depth_texts:
+            raise unknown("depth", ",".join(depth), depth_texts, where=f"in {text!r}")
         if len(embedding) != 1 or not len(heads) == len(ratios) == int(depth[0]):
             raise UserError(
                 f"{text!r} must have 1 embedding, and as many heads and MLP ratios as layers, not {len(embedding)}, "

@@ -10,7 +10,7 @@ import torch
 
 @contextlib.contextmanager
 def no_fast_path() -> Iterator[None]:
-    """Without the one operation that stands for a whole attention layer, or layer of a transformer, in evaluation."""
+    """Run the block without the single operation that stands for a whole attention or transformer layer."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

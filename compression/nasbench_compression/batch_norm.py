@@ -25,8 +25,8 @@ def refresh_statistics(model: nn.Module, context: Context) -> dict[str, Any] | N
     are gone. Without that comparison, a few calibration images could replace averages over a whole training set.
 
     Args:
-        model: changed in place: the statistics only.
-        context: its images, and its `evaluate`, which is called twice.
+        model: Network; only its statistics are changed, in place.
+        context: Context with the calibration images and `evaluate`, which is called twice.
 
     Returns:
         JSON: `val_acc_pct` as [with the old statistics, with the new ones], `refreshed`, whether the new ones are kept,
@@ -39,15 +39,15 @@ def refresh_statistics(model: nn.Module, context: Context) -> dict[str, Any] | N
     if evaluate is None or images is None:
         return {"refreshed": False, "reason": "the context has no calibration images, or no evaluate to judge them by"}
     before = float(evaluate(model))
-    kept = [[values.clone() for values in _statistics(norm)] for norm in norms]
+    old_statistics = [[values.clone() for values in _statistics(norm)] for norm in norms]
     try:
         estimate_statistics(model, norms, images)
     except Exception as error:  # whatever the user's network raises while batch norm is in training mode
-        _put(norms, kept)
+        _put(norms, old_statistics)
         return {"refreshed": False, "reason": f"it fails with batch norm in training mode ({summary(error)})"}
     after = float(evaluate(model))
     if not after > before:
-        _put(norms, kept)
+        _put(norms, old_statistics)
     return {"refreshed": after > before, "val_acc_pct": [before, after], "images": len(images)}
 
 
@@ -60,9 +60,9 @@ def estimate_statistics(model: nn.Module, norms: Sequence[BatchNorm], images: Te
     """Let statistics be the means over batches of images, each of which these norms normalize by itself.
 
     Args:
-        model: runs in evaluation mode but for these norms, and without gradients.
-        norms: in it.
-        images: (n, c, h, w).
+        model: Network; it runs in evaluation mode but for these norms, and without gradients.
+        norms: Batch norms of the network whose statistics are estimated.
+        images: Images, (n, c, h, w).
     """
     settings = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
@@ -88,5 +88,5 @@ def _statistics(norm: BatchNorm) -> tuple[Tensor, Tensor]:
 
 def _put(norms: Sequence[BatchNorm], statistics: Sequence[Sequence[Tensor]]) -> None:
     for norm, values in zip(norms, statistics, strict=True):
-        for own, value in zip(_statistics(norm), values, strict=True):
-            own.copy_(value)
+        for buffer, value in zip(_statistics(norm), values, strict=True):
+            buffer.copy_(value)

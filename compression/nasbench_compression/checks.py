@@ -27,30 +27,30 @@ def check_number(
     """Refuse a value that is no finite number within the bounds.
 
     Args:
-        option: how the user calls it, such as "prune ratio".
-        value: what the user wrote.
-        at_least: smallest allowed value.
-        above: the value must be larger than this.
-        at_most: largest allowed value.
-        below: the value must be smaller than this.
-        integer: only whole numbers, as `int`.
-        optional: None is allowed too.
+        option: Name of the option as the user knows it, such as "prune ratio".
+        value: Value that the user wrote.
+        at_least: Smallest allowed value.
+        above: Number that the value must be larger than.
+        at_most: Largest allowed value.
+        below: Number that the value must be smaller than.
+        integer: Whether only whole numbers are allowed, as `int`.
+        optional: Whether None is allowed too.
 
     Raises:
-        UserError: the value is something else.
+        UserError: The value is something else.
     """
     if value is None and optional:
         return
     kinds = (int,) if integer else (int, float)
-    good = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-    if good:
-        good = (
+    allowed_value = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    if allowed_value:
+        allowed_value = (
             (at_least is None or value >= at_least)
             and (above is None or value > above)
             and (at_most is None or value <= at_most)
             and (below is None or value < below)
         )
-    if good:
+    if allowed_value:
         return
     bounds = [
         f"{word} {bound}"
@@ -67,12 +67,13 @@ def check_network(step: str, model: nn.Module, images: Mapping[str, Tensor]) -> 
     """Refuse a network or images from which nothing can be computed.
 
     Args:
-        step: that works with them, for errors.
-        model: whose parameters and statistics must be there and finite; a mask in a buffer may have infinite values.
-        images: (n, c, h, w), by name, such as "calibration".
+        step: Name of the step that works with them, for errors.
+        model: Network whose parameters and statistics must exist and be finite; a mask in a buffer may have infinite
+            values.
+        images: Images (n, c, h, w), by name, such as "calibration".
 
     Raises:
-        UserError: says where the values are, and how many.
+        UserError: Says where the values are, and how many.
     """
     for path, module in model.named_modules():
         if any(is_lazy(parameter) for parameter in module._parameters.values()):

@@ -32,10 +32,10 @@ def copy_network(model: nn.Module) -> nn.Module:
     with `copy.deepcopy` they go on computing with the original.
 
     Args:
-        model: left as it was.
+        model: Network; it is not changed.
 
     Raises:
-        UserError: it holds something that has no copy; says where.
+        UserError: The network holds something that has no copy; the message says where.
     """
     # Python's own modules, such as a library that a class keeps as an attribute, are shared.
     held = [value for module in model.modules() for value in (vars(module) | _slots(module)).values()]
@@ -43,24 +43,24 @@ def copy_network(model: nn.Module) -> nn.Module:
     as_values = _AsValues()  # lives as long as the memo, which knows its tensors by their ids
     try:
         with as_values:
-            made = copy.deepcopy(model, memo)
+            network = copy.deepcopy(model, memo)
             for module in model.modules():  # torch copies the dictionaries of modules only
                 for name, value in _slots(module).items():
                     object.__setattr__(memo[id(module)], name, copy.deepcopy(value, memo))
     except Exception as error:  # whatever the objects raise that a user keeps in a module
         raise UserError(f"this network cannot be copied: {_culprit(model, error)}.") from error
-    for parameter in made.parameters():
+    for parameter in network.parameters():
         if not parameter.is_leaf:  # TorchScript copies parameters as results of an operation
             parameter.detach_().requires_grad_()
     redirect = _Redirect(memo)
-    for module in made.modules():
+    for module in network.modules():
         for name, value in list(vars(module).items()):
             if name in HOOKS or (isinstance(value, list | dict) and name not in _PARTS):
                 redirect.inside(value)
         redirect.inside(vars(module))
         for name, value in _slots(module).items():
             object.__setattr__(module, name, redirect(value))
-    return made
+    return network
 
 
 def _slots(module: nn.Module) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class _Redirect:
     """Makes references to what was copied references to the copies.
 
     Args:
-        memo: that `copy.deepcopy` filled: the copy of each object, by the id of the original.
+        memo: Copy of each object by the id of the original, as `copy.deepcopy` filled it.
     """
 
     def __init__(self, memo: dict[int, Any]) -> None:
@@ -139,10 +139,10 @@ class _Redirect:
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
         cells = [types.CellType() for _ in function.__closure__ or ()]
-        made = types.FunctionType(
+        redirected = types.FunctionType(
             function.__code__, function.__globals__, function.__name__, function.__defaults__, tuple(cells)
         )
-        self._memo[id(function)] = made  # a function may know itself
+        self._memo[id(function)] = redirected  # a function may know itself
         changed = False
         for cell, old in zip(cells, function.__closure__ or (), strict=True):
             try:
@@ -155,9 +155,9 @@ class _Redirect:
         if not changed and defaults is function.__defaults__ and named is function.__kwdefaults__:
             self._memo[id(function)] = function
             return function
-        made.__defaults__, made.__kwdefaults__ = defaults, named
-        made.__dict__.update(function.__dict__)
-        return made
+        redirected.__defaults__, redirected.__kwdefaults__ = defaults, named
+        redirected.__dict__.update(function.__dict__)
+        return redirected
 
 
 def _culprit(model: nn.Module, error: Exception) -> str:

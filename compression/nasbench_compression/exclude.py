@@ -23,12 +23,12 @@ def excluded(step: str, model: nn.Module, patterns: Sequence[str]) -> dict[str, 
     """The modules that are left as they are, each with the first pattern that covers it.
 
     Args:
-        step: whose option it is.
-        model: any network.
-        patterns: names of modules, or patterns of names as in `fnmatch`; modules inside of them are covered, too.
+        step: Name of the step whose option it is.
+        model: Any network.
+        patterns: Names of modules, or patterns of names as in `fnmatch`; modules inside of them are covered, too.
 
     Raises:
-        UserError: a pattern fits no module.
+        UserError: A pattern fits no module.
     """
     modules = dict(model.named_modules(remove_duplicate=False))  # one module may have several names
     names = list(modules)

@@ -38,14 +38,14 @@ def loss_gradients(
     """The gradient of the loss with respect to each of the weights; None where nothing of it reaches the loss.
 
     Args:
-        network: see `learning_copy`.
-        images: (n, ...) as it takes them.
-        labels: (n,) class indices, or whatever the loss takes.
-        weights: of it.
-        loss: whose gradient is taken.
+        network: Network whose weights take gradients, see `learning_copy`.
+        images: Inputs (n, ...) as the network takes them.
+        labels: Class indices (n,), or whatever the loss takes.
+        weights: Weights of the network with respect to which the gradient is taken.
+        loss: Loss whose gradient is taken.
 
     Raises:
-        UserError: there is no such gradient; says why.
+        UserError: There is no such gradient; the message says why.
     """
     try:
         with torch.enable_grad():

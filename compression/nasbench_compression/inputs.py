@@ -19,9 +19,9 @@ class InputPart:
     """One of several inputs of a network.
 
     Attributes:
-        name: of the argument of its forward; None for one that is given by its position.
-        shape: of one example, without the batch.
-        dtype: its name in torch, such as int64 for tokens.
+        name: Name of the argument of the network's forward; None for one that is given by its position.
+        shape: Shape of one example, without the batch.
+        dtype: Name of the type in torch, such as int64 for tokens.
     """
 
     name: str | None
@@ -47,8 +47,8 @@ class Packed(nn.Module):
     It also takes them as several, in their order. Whole numbers are packed as int64, others as float32.
 
     Attributes:
-        network: takes the parts, each by its name or position, in its own shape and type.
-        parts: in the order in which they lie.
+        network: Network that takes the parts, each by its name or position, in its own shape and type.
+        parts: Inputs of the network in the order in which they lie side by side.
     """
 
     def __init__(self, network: nn.Module, parts: Sequence[InputPart]) -> None:
@@ -57,7 +57,7 @@ class Packed(nn.Module):
         self.parts = tuple(parts)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """What the network gives for the parts, or for (n, numbers of an example)."""
+        """Outputs of the network for the parts, or for (n, numbers of an example)."""
         values = inputs if len(inputs) == len(self.parts) else self._taken_apart(*inputs)
         arguments = [value for value, part in zip(values, self.parts, strict=True) if part.name is None]
         named = {part.name: value for value, part in zip(values, self.parts, strict=True) if part.name is not None}
@@ -72,13 +72,13 @@ class Packed(nn.Module):
 
 
 def parts_of(example: Any) -> tuple[InputPart, ...]:
-    """What the inputs of an example are: a mapping by the names of arguments, or a tuple or a list by position.
+    """Name, shape and type of each input of an example, which is a mapping by argument, or a tuple or a list.
 
     Args:
-        example: tensors or arrays (n, ...).
+        example: Tensors or arrays (n, ...).
 
     Raises:
-        UserError: one of them is no batch.
+        UserError: One of them is no batch.
     """
     named = example.items() if isinstance(example, Mapping) else ((None, value) for value in example)
     parts: list[InputPart] = []
@@ -99,14 +99,14 @@ def packed(inputs: Any, parts: Sequence[InputPart]) -> Tensor:
     """Several inputs as `Packed` takes them.
 
     Args:
-        inputs: a mapping by name, or a tuple or a list in the order of the parts: tensors or arrays (n, ...).
-        parts: what they are.
+        inputs: Tensors or arrays (n, ...), in a mapping by name, or in a tuple or a list in the order of the parts.
+        parts: Name, shape and type of each input.
 
     Returns:
-        (n, numbers of an example), int64 or float32.
+        Tensor (n, numbers of an example), int64 or float32.
 
     Raises:
-        UserError: there are others than the parts, or of other shapes.
+        UserError: There are others than the parts, or of other shapes.
     """
     if isinstance(inputs, Mapping):
         names = [part.name for part in parts]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +28,11 @@ _ATTENTION = "scaled_dot_product_attention"
 
 @dataclass(frozen=True)
 class MultiplyAdds:
-    """What fvcore counts of one image.
+    """Multiply-adds of one image, as fvcore counts them.
 
     Attributes:
-        by_operator: multiply-adds of each kind of operator.
-        uncounted: operators that are not known to be free and were not counted, with how often they occur.
+        by_operator: Multiply-adds of each kind of operator.
+        uncounted: Operators that are not known to be free and were not counted, with how often they occur.
     """
 
     by_operator: Mapping[str, int]
@@ -39,12 +40,12 @@ class MultiplyAdds:
 
     @property
     def total(self) -> int:
-        """Of convolutions, linear and recurrent layers, matrix products and attention, as papers count them."""
+        """Multiply-adds of convolutions, linear and recurrent layers, matrix products and attention, as in papers."""
         return int(sum(self.by_operator.values()))
 
     @property
     def attention(self) -> int:
-        """Those in the two products of attention, which some papers leave out."""
+        """Multiply-adds of the two products of attention, which some papers leave out."""
         return int(self.by_operator.get(_ATTENTION, 0))
 
 
@@ -56,8 +57,8 @@ def multiply_adds(model: nn.Module, *example_inputs: Tensor) -> MultiplyAdds:
     most activations, which multiply nothing that the field counts. It holds ReLU, reshapes and the like to be free.
 
     Args:
-        model: left as it was; see `reparameterize`.
-        example_inputs: (n, ...) each, on its device; the first one of each is run.
+        model: Network; it is not changed. See `reparameterize`.
+        example_inputs: Inputs (n, ...) each, on the device of the network; the first example of each is run.
     """
     model = reparameterize(model)
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
@@ -72,7 +73,7 @@ def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
 
 
 def _compiled_multiply_adds(model: nn.Module, *example_inputs: Tensor) -> MultiplyAdds:
-    """The same by PyTorch's own counter, of a network with parts in TorchScript, which let nobody look inside.
+    """`multiply_adds` by PyTorch's own counter, for a network with parts in TorchScript, which hide what they run.
 
     It counts convolutions and products as they run, also those whose result is thrown away.
     """
@@ -84,23 +85,38 @@ def _compiled_multiply_adds(model: nn.Module, *example_inputs: Tensor) -> Multip
 
 
 def _analysis(model: nn.Module, *example_inputs: Tensor) -> Any:
-    """fvcore's, of one image, whose counts are at hand."""
+    """The analysis of fvcore for one image, with its counts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
         from fvcore.nn import FlopCountAnalysis
+        from fvcore.nn.jit_analysis import Statistics
+
+    jit: Any = torch.jit  # which does not say that it has what fvcore calls of it
 
     class OfTheWhole(FlopCountAnalysis):  # type: ignore[misc]  # fvcore has no types
-        """Counts for the network, and not for each of its modules again, which takes as long as running it."""
+        """Counts for the network, and not for each of its modules: hooks on all of them take longer than running it."""
 
-        def _get_all_ancestors(self, module_name: str) -> set[str]:
-            return {""}
+        _stats: Any
+
+        def _analyze(self) -> Any:
+            if self._stats is None:
+                graph, _ = jit._get_trace_graph(self._model, self._inputs)
+                counts, uncounted = Counter[str](), Counter[str]()
+                for node in graph.nodes():
+                    kind = node.kind() + (f".{node.pyname()}" if node.kind() == "prim::PythonOp" else "")
+                    if kind in self._op_handles:
+                        count = self._op_handles[kind](list(node.inputs()), list(node.outputs()))
+                        counts += count if isinstance(count, Counter) else Counter({kind.partition("::")[2]: count})
+                    elif not self._should_ignore_node(node):
+                        uncounted[kind] += 1
+                self._stats = Statistics({"": counts}, {"": uncounted}, set())
+            return self._stats
 
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     network = _Tensors(model)
     with inference(network), no_fast_path(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         analysis = OfTheWhole(network, tuple(tensor[:1] for tensor in example_inputs))
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis.set_op_handle(**_HANDLERS)
         analysis.by_operator()  # runs it, here where the mode of the network is set
     return analysis

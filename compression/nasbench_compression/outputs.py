@@ -1,4 +1,4 @@
-"""What a network gives, whatever form it has: a tensor, or several in a tuple, a list, a dict or a dataclass."""
+"""Outputs of a network, whatever form they have: a tensor, or several in a tuple, a list, a dict or a dataclass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tensors_of(output: Any) -> dict[str, Tensor]:
     """Every tensor of an output, by where it is in it: "logits", "0", "features.2"; "" is the output itself.
 
     Args:
-        output: a tensor, or tuples, named tuples, lists, mappings (a ModelOutput is one) and dataclasses of tensors;
+        output: A tensor, or tuples, named tuples, lists, mappings (a ModelOutput is one) and dataclasses of tensors;
             anything else in them is left out.
     """
     if isinstance(output, Tensor):
@@ -40,10 +40,10 @@ def logits_of(output: Any) -> Tensor:
     """The tensor that classifies: the output itself, what is called "logits", the first matrix, or the first tensor.
 
     Args:
-        output: of a network, see `tensors_of`.
+        output: Output of a network, see `tensors_of`.
 
     Raises:
-        UserError: there is no tensor in it.
+        UserError: There is no tensor in the output.
     """
     tensors = tensors_of(output)
     if not tensors:
@@ -58,7 +58,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 def memory_of(tensor: Tensor) -> int | None:
-    """What is the same for tensors that share memory; None for one that has none of its own, such as a sparse one."""
+    """Address that tensors with shared memory have in common; None for one without memory, such as a sparse one."""
     if tensor.layout is not torch.strided or tensor.numel() == 0 or is_wrapped(tensor):
         return None
     return tensor.untyped_storage().data_ptr() or None
@@ -83,8 +83,8 @@ def difference(output: Any, expected: Any) -> float:
     alike or both NaN, there is no difference.
 
     Args:
-        output: of a network, see `tensors_of`.
-        expected: of another one, for the same inputs.
+        output: Output of a network, see `tensors_of`.
+        expected: Output of another network for the same inputs.
 
     Returns:
         From 0; infinite where there are other tensors than expected, shapes differ, or one of them only is finite.

@@ -18,13 +18,13 @@ from nasbench_registry import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What one step made.
+    """Result of one step.
 
     Attributes:
-        step: with its options.
-        model: the network or compiled model after it.
-        note: JSON; see `Step.apply`.
-        seconds: the step took.
+        step: Step with its options.
+        model: Network or compiled model after the step.
+        note: Note of the step, JSON; see `Step.apply`.
+        seconds: Duration of the step, in seconds.
     """
 
     step: Step
@@ -38,10 +38,10 @@ class Recipe:
     """Compression steps, in an order that is checked when the recipe is made.
 
     Attributes:
-        steps: in the order in which they run.
+        steps: Steps in the order in which they run.
 
     Raises:
-        UserError: the order makes no sense.
+        UserError: The order makes no sense.
     """
 
     steps: tuple[Step, ...]
@@ -54,13 +54,13 @@ class Recipe:
         """A recipe as it stands in an experiment file: a list of {name: {option: value}}.
 
         Raises:
-            UserError: an entry has another form, a name, an option or a value is wrong, or the order makes no sense.
+            UserError: An entry has another form, a name, an option or a value is wrong, or the order makes no sense.
         """
         if entries is None:
             return cls(())
         if isinstance(entries, str) or not isinstance(entries, Sequence):
             raise UserError(f"the recipe is {entries!r}; give a list of steps such as - prune: {{ratio: 0.4}}.")
-        made = []
+        recipe_steps = []
         for position, entry in enumerate(entries, start=1):
             if isinstance(entry, str):
                 entry = {entry: None}
@@ -76,8 +76,8 @@ class Recipe:
                     f"the options of step {name!r}, entry {position} of the recipe, are {options!r}; "
                     f"give them as {{option: value}}."
                 )
-            made.append(get_step(str(name), **{str(key): value for key, value in options.items()}))
-        return cls(tuple(made))
+            recipe_steps.append(get_step(str(name), **{str(key): value for key, value in options.items()}))
+        return cls(tuple(recipe_steps))
 
     def to_json(self) -> list[dict[str, Any]]:
         """The list that `parse` reads; a step that is not ours is named module:Class."""
@@ -87,7 +87,7 @@ class Recipe:
         """Refuse an order that makes no sense.
 
         Raises:
-            UserError: a step follows one that it must not follow; names both.
+            UserError: A step follows one that it must not follow; the message names both.
         """
         for position, step in enumerate(self.steps):
             for earlier in self.steps[:position]:
@@ -111,12 +111,12 @@ class Recipe:
         A caller that wants to refuse a result and go on from an earlier network loops over `steps` itself.
 
         Args:
-            model: where to start; left as it was. It is the teacher unless the context has one.
-            context: what the steps work with.
-            on_step: called with each result before it is yielded.
+            model: Network to start from; it is not changed. It is the teacher unless the context has one.
+            context: Context that the steps work with.
+            on_step: Function that is called with each result before it is yielded.
 
         Raises:
-            UserError: a step's options do not fit the network.
+            UserError: A step's options do not fit the network.
         """
         if context.teacher is None:
             context = dataclasses.replace(context, teacher=model)

@@ -1,4 +1,4 @@
-"""What a network gives on real inputs, to be compared with what it gives after a step that must not change it.
+"""Outputs of a network on real inputs, to be compared with those after a step that must not change them.
 
 Folding batch norm, merging branches, putting another module in a layer's place, casting and restoring all have outputs
 that they must keep, but for rounding. How much rounding moves the outputs depends on the network, so it is tried in
@@ -45,9 +45,9 @@ class Reference:
     """Outputs of a network for some images, and how far rounding moves them.
 
     Attributes:
-        model: the network, which must stay as it is as long as it is compared with.
-        images: (n, c, h, w) on the device of the network, at most eight.
-        outputs: by where they are, see `tensors_of`.
+        model: Network, which must stay as it is as long as others are compared with it.
+        images: Images (n, c, h, w) on the device of the network, at most eight.
+        outputs: Output tensors by their place in the output, see `tensors_of`.
     """
 
     model: nn.Module
@@ -56,15 +56,15 @@ class Reference:
 
     @classmethod
     def of(cls, step: str, model: nn.Module, images: Tensor) -> Reference:
-        """What a network gives in evaluation mode.
+        """The reference of a network in evaluation mode.
 
         Args:
-            step: that wants to know, for errors.
-            model: as it was afterwards, but for what it keeps or counts itself; give a copy.
-            images: (n, c, h, w); the first eight are run.
+            step: Name of the step that asks, for errors.
+            model: Network; it is not changed but for what it keeps or counts itself, so give a copy.
+            images: Images (n, c, h, w); the first eight are run.
 
         Raises:
-            UserError: the network does not run on such images, or puts out no tensor.
+            UserError: The network does not run on such images, or puts out no tensor.
         """
         images = images[:_IMAGES].to(device_of(model))
         try:
@@ -104,22 +104,22 @@ class Reference:
         """How far the outputs of another network are from these, see `difference`."""
         return difference(run(model, self.images), self.outputs)
 
-    def check(self, model: nn.Module, what: str, *, exact: bool = False) -> None:
+    def check(self, model: nn.Module, change: str, *, exact: bool = False) -> None:
         """Refuse a network that gives something else.
 
         Args:
-            model: that should give the same.
-            what: was done, such as "quantize: folding batch norm".
-            exact: whether it should do the same operations on the same numbers, so that nothing is rounded otherwise.
+            model: Network that should give the same outputs.
+            change: Change that was made, such as "quantize: folding batch norm".
+            exact: Whether it should do the same operations on the same numbers, so that nothing is rounded otherwise.
 
         Raises:
-            UserError: with the number.
+            UserError: The outputs differ; the message says by how much.
         """
         off = self.off(model)
         if not self.explains(off, exact=exact):
             allowed = self.repeated if exact else self.tolerance
             raise UserError(
-                f"{what} changes the outputs of this network by {off:.2g} of their size, where rounding explains "
+                f"{change} changes the outputs of this network by {off:.2g} of their size, where rounding explains "
                 f"{allowed:.1g}; a module of it does something that the step does not know, so leave the step out."
             )
 
@@ -134,7 +134,7 @@ def _rounded_once(model: nn.Module, images: Tensor, draw: int) -> dict[str, Tens
     """Outputs with each weight and each value of the images moved by one rounding."""
     weights = [*model.parameters(), *(value for name, value in model.named_buffers() if "running_" in name)]
     weights = [weight for weight in weights if weight.is_floating_point() and 0 not in weight.stride()]
-    kept = [weight.detach().clone() for weight in weights]
+    originals = [weight.detach().clone() for weight in weights]
     generator = torch.Generator().manual_seed(draw)
 
     def moved(values: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def _rounded_once(model: nn.Module, images: Tensor, draw: int) -> dict[str, Tens
         return run(model, moved(images))
     finally:
         with torch.no_grad():
-            for weight, values in zip(weights, kept, strict=True):
+            for weight, values in zip(weights, originals, strict=True):
                 weight.copy_(values)
 
 
@@ -162,13 +162,14 @@ def check_independent(step: str, copied: nn.Module, model: nn.Module, images: Te
     """Refuse a copy that still computes with tensors of the original, by a reference that copying does not follow.
 
     Args:
-        step: that made the copy.
-        copied: the copy.
-        model: the original.
-        images: (n, c, h, w) on its device; one is run.
+        step: Name of the step that made the copy.
+        copied: Copy of the network.
+        model: Original network.
+        images: Images (n, c, h, w) on the device of the network; one is run.
 
     Raises:
-        UserError: names the tensor; or the network, which runs on all of them together, does not run on one alone.
+        UserError: The copy uses a tensor of the original, which the message names; or the network, which runs on all
+            images together, does not run on one alone.
     """
     named = [*model.named_parameters(), *model.named_buffers()]
     owners = {memory: name for name, tensor in named if (memory := memory_of(tensor)) is not None}
@@ -210,17 +211,21 @@ def irreplaceable(
     An `Echo` of each layer takes its place, all at once and, only if that changes something, one after the other.
 
     Args:
-        model: as it was afterwards.
-        names: of layers on which nothing hangs, see `why_not_plain`.
-        reference: of this network.
-        readable: whether what comes in a layer's place has a weight that other code may read.
+        model: Network; it is the same afterwards.
+        names: Names of layers on which nothing hangs, see `why_not_plain`.
+        reference: Outputs of this network.
+        readable: Whether the module that takes a layer's place has a weight that other code may read.
     """
-    left: dict[str, str] = {}
+    reasons_alone: dict[str, str] = {}
     reasons = _echoed(model, names, reference, readable)
     if any(reason not in (_NOT_CALLED, _READ) for reason in reasons.values()):
-        left = {name: reason for one in names for name, reason in _echoed(model, [one], reference, readable).items()}
-        reasons = _echoed(model, [name for name in names if name not in left], reference, readable)
-    return left | reasons
+        reasons_alone = {
+            name: reason
+            for layer_name in names
+            for name, reason in _echoed(model, [layer_name], reference, readable).items()
+        }
+        reasons = _echoed(model, [name for name in names if name not in reasons_alone], reference, readable)
+    return reasons_alone | reasons
 
 
 def _echoed(model: nn.Module, names: Sequence[str], reference: Reference, readable: bool) -> dict[str, str]:
@@ -246,23 +251,24 @@ _NOT_CALLED = "its weight is read, or it is reached by another way than its name
 _READ = "other code reads its weight while the network runs"
 
 
-def check_restores(step: Step, model: nn.Module, made: nn.Module, note: dict[str, Any], images: Tensor) -> None:
+def check_restores(step: Step, model: nn.Module, result: nn.Module, note: dict[str, Any], images: Tensor) -> None:
     """Refuse a result that the step's own note does not lead to again.
 
     Args:
-        step: that made it.
-        model: that it was made from.
-        made: the result.
-        note: of the step.
-        images: (n, c, h, w); the first eight are compared.
+        step: Step that made the result.
+        model: Network that the step was applied to.
+        result: Network that the step returned.
+        note: Note of the step.
+        images: Images (n, c, h, w); outputs for the first eight are compared.
 
     Raises:
-        UserError: it cannot be restored, or what is restored gives other outputs; with the number.
+        UserError: The result cannot be restored, or the restored network gives other outputs; the message says by how
+            much.
     """
     try:
         with seeded(OTHER_SEED, device=device_of(model)):
             restored = step.restore(model, json.loads(json.dumps(note, allow_nan=False)))
-        restored.load_state_dict(made.state_dict())
+        restored.load_state_dict(result.state_dict())
     except UserError:
         raise
     except Exception as error:
@@ -270,20 +276,20 @@ def check_restores(step: Step, model: nn.Module, made: nn.Module, note: dict[str
             f"what {step.name} makes of this network cannot be built again from its note, as storing it needs "
             f"({summary(error)}); leave the step out of the recipe."
         ) from error
-    what = f"{step.name}: building its result again from its note"
-    Reference.of(step.name, made, images).check(restored, what, exact=True)
+    claim = f"{step.name}: building its result again from its note"
+    Reference.of(step.name, result, images).check(restored, claim, exact=True)
 
 
 def deployed_copy(step: str, model: nn.Module, images: Tensor) -> tuple[nn.Module, Reference]:
     """A copy of a network with its branches merged (`reparameterize`), and what the network gives.
 
     Args:
-        step: that wants it, for errors.
-        model: left as it was.
-        images: (n, c, h, w) of its type; the first eight are run.
+        step: Name of the step that asks, for errors.
+        model: Network; it is not changed.
+        images: Images (n, c, h, w) of the network's type; the first eight are run.
 
     Raises:
-        UserError: it does not run, has no copy, or a merged block computes something else.
+        UserError: The network does not run, has no copy, or a merged block computes something else.
     """
     copied = copy_network(model)
     reference = Reference.of(step, copied, images)

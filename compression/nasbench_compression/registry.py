@@ -50,7 +50,7 @@ def get_step(name: str, **options: Any) -> Step:
     """The step of this name with these options.
 
     Raises:
-        UserError: unknown name or option, a missing option, or a value out of range.
+        UserError: Unknown name or option, a missing option, or a value out of range.
     """
     return _make(steps.find(name), options, f"step {name!r}")
 
@@ -59,7 +59,7 @@ def get_backend(name: str, **options: Any) -> Backend:
     """The backend of this name with these options; it need not be installed.
 
     Raises:
-        UserError: unknown name or option, or a value out of range.
+        UserError: Unknown name or option, or a value out of range.
     """
     return _make(backends.find(name), options, f"backend {name!r}")
 
@@ -71,6 +71,6 @@ def why_no_backend(name: str) -> str | None:
     return backends.find(name).why_unavailable()
 
 
-def _make(found: type[T], options: Mapping[str, Any], what: str) -> T:
-    check_options(found, options, what=what)
-    return found(**options)
+def _make(kind: type[T], options: Mapping[str, Any], what: str) -> T:
+    check_options(kind, options, what=what)
+    return kind(**options)

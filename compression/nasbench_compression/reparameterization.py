@@ -21,13 +21,13 @@ def reparameterize(model: nn.Module) -> nn.Module:
     or a method of its own hangs on it or on a part of it, for they would be lost.
 
     Args:
-        model: left as it was.
+        model: Network; it is not changed.
 
     Returns:
         A copy; or `model` itself, not copied, if it has no such module.
 
     Raises:
-        UserError: the method of a module returns something else.
+        UserError: The method of a module returns something else.
     """
     if not any(_has_simpler_form(module) for module in model.modules()):
         return model
@@ -45,16 +45,17 @@ def _simplify(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
     if module in done:
         return done[module]
     if _has_simpler_form(module):
-        made: object = module.reparameterize()  # type: ignore[operator]  # it is callable, as was just seen
-        made = module if made is None else made
-        if not isinstance(made, nn.Module):
+        simpler: object = module.reparameterize()  # type: ignore[operator]  # it is callable, as was just seen
+        simpler = module if simpler is None else simpler
+        if not isinstance(simpler, nn.Module):
             raise UserError(
-                f"{type(module).__name__}.reparameterize() returned {made!r}; it must return the module to be deployed."
+                f"{type(module).__name__}.reparameterize() returned {simpler!r}; "
+                f"it must return the module to be deployed."
             )
     else:
-        made = module
-    done[module] = made
-    for name, child in list(made._modules.items()):
+        simpler = module
+    done[module] = simpler
+    for name, child in list(simpler._modules.items()):
         if child is not None:
-            setattr(made, name, _simplify(child, done))
-    return made
+            setattr(simpler, name, _simplify(child, done))
+    return simpler

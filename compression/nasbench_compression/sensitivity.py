@@ -34,7 +34,7 @@ TECHNIQUES = {
     "decompose": "share of the weights kept",
     "quantize": "bits of the weights",
 }
-"""What can be done to a layer, and what its settings are."""
+"""Techniques that can change a layer, each with the meaning of its settings."""
 
 Change = Callable[[float], nn.Module | str]
 """The network with one layer changed to a setting, or why there is none."""
@@ -42,12 +42,12 @@ Change = Callable[[float], nn.Module | str]
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """One layer at one setting.
+    """Result of one layer at one setting.
 
     Attributes:
-        setting: a ratio, a share or bits, see `TECHNIQUES`.
-        val_acc_pct: validation accuracy of the network with this layer changed; None if it cannot be changed so.
-        reason: why not; None if it can.
+        setting: Ratio, share or bits, see `TECHNIQUES`.
+        val_acc_pct: Validation accuracy of the network with this layer changed; None if it cannot be changed so.
+        reason: Reason why the layer cannot be changed so; None if it can.
     """
 
     setting: float
@@ -57,13 +57,13 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSensitivity:
-    """One layer at all settings.
+    """Results of one layer at all settings.
 
     Attributes:
-        layer: its name in the network.
-        coupled: names of layers that change with it, for channels that are cut together.
-        weights: of this layer and the coupled ones, biases left out.
-        tried: in the order of the settings.
+        layer: Name of the layer in the network.
+        coupled: Names of the layers that change with it, because their channels are cut together.
+        weights: Number of weights of this layer and the coupled ones, biases left out.
+        tried: Result of each setting, in the order of the settings.
     """
 
     layer: str
@@ -74,12 +74,12 @@ class LayerSensitivity:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What one technique does to each layer.
+    """Effect of one technique on each layer.
 
     Attributes:
-        technique: one of `TECHNIQUES`.
-        layers: in the order of the network.
-        left_out: layers that cannot be changed, each with the reason.
+        technique: One of `TECHNIQUES`.
+        layers: Layers in the order of the network.
+        left_out: Layers that cannot be changed, each with the reason.
     """
 
     technique: str
@@ -95,7 +95,7 @@ class _Layer:
     change: Change
 
 
-_Found = tuple[list[_Layer], dict[str, str]]
+_Layers = tuple[list[_Layer], dict[str, str]]
 
 
 def sensitivity(
@@ -119,16 +119,16 @@ def sensitivity(
     Branches that merge for deployment (`reparameterize`) are merged for "decompose" and "quantize", as in those steps.
 
     Args:
-        model: left as it was.
-        context: its `evaluate` judges; "prune" may need its `calibration` and `labels`.
-        technique: one of `TECHNIQUES`.
-        settings: shares above 0 and below 1, or from 2 to 16 bits.
-        importance: of channels, for "prune".
-        method: for "decompose".
-        on_progress: called with the settings done and all there will be.
+        model: Network; it is not changed.
+        context: Context whose `evaluate` gives the accuracy; "prune" may need its `calibration` and `labels`.
+        technique: One of `TECHNIQUES`.
+        settings: Shares above 0 and below 1, or from 2 to 16 bits.
+        importance: Importance by which channels are ranked, for "prune".
+        method: Method of decomposition, for "decompose".
+        on_progress: Function that is called with the number of settings done and the number of all.
 
     Raises:
-        UserError: a name or a setting is none of those.
+        UserError: A name or a setting is none of those.
     """
     one_of("technique", technique, TECHNIQUES)
     one_of("importance", importance, IMPORTANCES)
@@ -145,13 +145,13 @@ def sensitivity(
     evaluate = given(context.evaluate)
     with seeded(context.seed, device=device_of(model)):
         if technique == "prune":
-            found, left_out = _prunable(model, context, importance)
+            candidates, left_out = _prunable(model, context, importance)
         elif technique == "decompose":
-            found, left_out = _decomposable(model, context, method)
+            candidates, left_out = _decomposable(model, context, method)
         else:
-            found, left_out = _quantizable(model, context)
+            candidates, left_out = _quantizable(model, context)
         layers = []
-        for number, layer in enumerate(found):
+        for number, layer in enumerate(candidates):
             tried = []
             for position, setting in enumerate(settings):
                 changed = layer.change(setting)
@@ -160,8 +160,8 @@ def sensitivity(
                 else:
                     tried.append(Tried(setting=setting, val_acc_pct=evaluate(changed)))
                 if on_progress is not None:
-                    on_progress(number * len(settings) + position + 1, len(found) * len(settings))
-            reasons = [each.reason for each in tried if each.reason is not None]
+                    on_progress(number * len(settings) + position + 1, len(candidates) * len(settings))
+            reasons = [trial.reason for trial in tried if trial.reason is not None]
             if len(reasons) == len(tried):
                 left_out[layer.name] = reasons[0]
                 continue
@@ -180,24 +180,24 @@ def fake_quantize(weight: Tensor, bits: int) -> Tensor:
     return levels * per_channel(scale, weight.ndim)
 
 
-def _prunable(model: nn.Module, context: Context, importance: str) -> _Found:
+def _prunable(model: nn.Module, context: Context, importance: str) -> _Layers:
     ranking = Ranking(
         importance=importance, round_to=None, global_ranking=False, exclude=(), heads=True, calibration_images=64
     )
-    found = Round.of(model, context, ranking, torch.Generator().manual_seed(context.seed))
+    pruning_round = Round.of(model, context, ranking, torch.Generator().manual_seed(context.seed))
 
     def change(index: int, ratio: float) -> nn.Module | str:
-        group = found.groups[index]
-        (removed,) = choose([group], [found.scores[index]], ratio, None, global_ranking=False)
+        group = pruning_round.groups[index]
+        (removed,) = choose([group], [pruning_round.scores[index]], ratio, None, global_ranking=False)
         if not removed:
             return f"none of its {group.size * group.share} channels goes at a ratio of {ratio}"
-        reason = found.probe.why_wrong(group.without(removed))
+        reason = pruning_round.probe.why_wrong(group.without(removed))
         if reason is not None:
             return reason
-        chosen: list[list[int]] = [[] for _ in found.groups]
+        chosen: list[list[int]] = [[] for _ in pruning_round.groups]
         chosen[index] = removed
         # A round notes the groups that it leaves whole, which are all others here.
-        return dataclasses.replace(found, left_out={}).cut(chosen)[0]
+        return dataclasses.replace(pruning_round, left_out={}).cut(chosen)[0]
 
     layers = [
         _Layer(
@@ -206,9 +206,9 @@ def _prunable(model: nn.Module, context: Context, importance: str) -> _Found:
             weights=sum(_weights(model, member) for member in {group.layer, *group.members}),
             change=lambda ratio, index=index: change(index, ratio),  # type: ignore[misc]  # the index is bound now
         )
-        for index, group in enumerate(found.groups)
+        for index, group in enumerate(pruning_round.groups)
     ]
-    left_out = dict(found.left_out)
+    left_out = dict(pruning_round.left_out)
     covered = {name for layer in layers for name in (layer.name, *layer.coupled)}
     for name, module in model.named_modules():
         if isinstance(module, ROOTS) and name not in covered:
@@ -216,7 +216,7 @@ def _prunable(model: nn.Module, context: Context, importance: str) -> _Found:
     return layers, left_out
 
 
-def _decomposable(model: nn.Module, context: Context, method_name: str) -> _Found:
+def _decomposable(model: nn.Module, context: Context, method_name: str) -> _Layers:
     method = METHODS[method_name]
     merged = reparameterize(model)
     images = context.example_inputs.to(device_of(model))
@@ -227,8 +227,8 @@ def _decomposable(model: nn.Module, context: Context, method_name: str) -> _Foun
         if isinstance(ranks, str):
             return ranks
         chain, _ = decompose_layer(method, candidate.layer, ranks, candidate.seed)
-        made = copy_network(merged)
-        return replace_module(made, made.get_submodule(candidate.name), chain)
+        network = copy_network(merged)
+        return replace_module(network, network.get_submodule(candidate.name), chain)
 
     layers = [
         _Layer(
@@ -244,7 +244,7 @@ def _decomposable(model: nn.Module, context: Context, method_name: str) -> _Foun
     return layers, left_out
 
 
-def _quantizable(model: nn.Module, context: Context) -> _Found:
+def _quantizable(model: nn.Module, context: Context) -> _Layers:
     """The layers whose weights the step `quantize` rounds."""
     merged = reparameterize(model)
     ran: set[nn.Module] = set()
@@ -258,12 +258,12 @@ def _quantizable(model: nn.Module, context: Context) -> _Found:
             handle.remove()
 
     def change(name: str, bits: float) -> nn.Module:
-        made = copy_network(merged)
-        weight = made.get_submodule(name).weight
+        network = copy_network(merged)
+        weight = network.get_submodule(name).weight
         assert isinstance(weight, Tensor), "a plain layer has a weight"
         with torch.no_grad():
             weight.copy_(fake_quantize(weight, int(bits)))
-        return made
+        return network
 
     layers, left_out, owners = [], {}, dict[int, str]()
     for name, module in merged.named_modules():

@@ -1,4 +1,4 @@
-"""What a compression step is, and what it is given to work with."""
+"""Interface of a compression step, and the context that it works with."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ class Finetune(Protocol):
         """Train `model` for `epochs`.
 
         Args:
-            model: trained in place, and left in evaluation mode.
-            loss: None is that of the problem, cross-entropy of classes.
-            epochs: of training.
-            learning_rate: None is the experiment's own.
-            on_batch: called after each step of the optimizer, with the steps done and all there will be.
+            model: Network that is trained in place, and left in evaluation mode.
+            loss: Loss to train with; None is that of the problem, cross-entropy of classes.
+            epochs: Number of epochs of training.
+            learning_rate: Learning rate; None is the experiment's own.
+            on_batch: Function that is called after each step of the optimizer, with the number of steps done and of
+                all.
         """
 
 
@@ -92,7 +93,7 @@ MEANING: Mapping[str, str] = {
     "latency_ms": "a function that gives the latency of a network in milliseconds, latency_ms(model) -> number",
     "teacher": "a trained network to learn from, teacher=network",
 }
-"""What a `Context` may have besides its example inputs, and how a user gives it."""
+"""Parts that a `Context` may have besides its example inputs, and how a user gives them."""
 
 
 @dataclass(frozen=True)
@@ -102,27 +103,27 @@ class Context:
     Only `example_inputs` must be there. A step names in `Step.needs` what else it uses with its options.
 
     Attributes:
-        example_inputs: one batch as the network takes it, (n, ...): images (n, c, h, w), signals (n, c, length),
+        example_inputs: One batch as the network takes it, (n, ...): images (n, c, h, w), signals (n, c, length),
             vectors (n, features), tokens (n, length).
-        calibration: real training inputs, (m, ...) like the example, from which value ranges are read.
-        finetune: trains a model in place; whatever is given here, zeros that `sparsify` made stay zeros under it.
-        evaluate: quality of a network or of a compiled model on validation data, the higher the better; accuracy in
+        calibration: Real training inputs, (m, ...) like the example, from which value ranges are read.
+        finetune: Function that trains a model in place; zeros that `sparsify` made stay zeros under any such function.
+        evaluate: Quality of a network or of a compiled model on validation data, the higher the better; accuracy in
             percent where there are classes.
-        seed: decides every random choice of a step.
-        teacher: the network a student learns from; a `Recipe` fills in the model that it started from.
-        labels: (m, ...) what is to be told of `calibration`, class indices or other targets, for what needs the
-            gradient of the loss.
-        loss: (what the network gives, labels) -> the mean loss of a batch, a scalar; None is cross-entropy, and so is a
-            loss that gives None.
-        quality: the name of what `evaluate` gives.
-        classes: whether the network scores classes, so that its outputs have a softmax; False for other numbers.
-        latency_ms: median latency of a network, or of a compiled model, as it would be deployed, in milliseconds.
-        images_recur: fine-tuning shows the same images unchanged in each epoch, so that what a teacher says about them
-            need be computed only once; False where they are augmented.
-        load_teacher: reads the network in a folder, for a teacher that is named by its path; None where none can be.
+        seed: Random seed of every random choice of a step.
+        teacher: Network that a student learns from; a `Recipe` fills in the model that it started from.
+        labels: Class indices or other targets of `calibration`, (m, ...), for what needs the gradient of the loss.
+        loss: Function (output of the network, labels) -> mean loss of a batch, a scalar; None is cross-entropy, and so
+            is a loss that gives None.
+        quality: Name of the quality that `evaluate` gives.
+        classes: Whether the network scores classes, so that its outputs have a softmax; False for other numbers.
+        latency_ms: Median latency of a network, or of a compiled model, as it would be deployed, in milliseconds.
+        images_recur: Whether fine-tuning shows the same images unchanged in each epoch, so that what a teacher says
+            about them need be computed only once; False where they are augmented.
+        load_teacher: Function that reads the network in a folder, for a teacher that is named by its path; None where a
+            teacher cannot be named so.
 
     Raises:
-        UserError: inputs have another form, or there are not as many labels as calibration inputs.
+        UserError: Inputs have another form, or there are not as many labels as calibration inputs.
     """
 
     example_inputs: Tensor
@@ -144,9 +145,9 @@ class Context:
         for name, value in self.inputs.items():
             if not isinstance(value, Tensor) or value.ndim < 2 or len(value) == 0:
                 is_tensor = isinstance(value, Tensor)
-                what = f"has shape {tuple(value.shape)} and type {value.dtype}" if is_tensor else f"is {value!r:.80}"
+                form = f"has shape {tuple(value.shape)} and type {value.dtype}" if is_tensor else f"is {value!r:.80}"
                 raise UserError(
-                    f"{name} {what}; give a batch of at least one input as a tensor, such as images (n, c, h, w)."
+                    f"{name} {form}; give a batch of at least one input as a tensor, such as images (n, c, h, w)."
                 )
         if self.labels is not None:
             if self.calibration is None:
@@ -164,8 +165,8 @@ class Context:
     @property
     def inputs(self) -> dict[str, Tensor]:
         """`example_inputs` and, where they are given, `calibration`, by their names."""
-        given = {"example_inputs": self.example_inputs}
-        return given if self.calibration is None else given | {"calibration": self.calibration}
+        batches = {"example_inputs": self.example_inputs}
+        return batches if self.calibration is None else batches | {"calibration": self.calibration}
 
     def task_loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """The mean loss of a batch: that of `loss`, else the cross-entropy of the logits in the outputs."""
@@ -176,17 +177,17 @@ class Context:
         """Refuse to run a step that needs something which is not given.
 
         Args:
-            step: its name, for the error.
-            needs: keys of `MEANING`.
+            step: Name of the step, for the error.
+            needs: Keys of `MEANING` that the step needs.
 
         Raises:
-            UserError: says what is missing, and how to give it.
+            UserError: Something is missing; the message says what, and how to give it.
         """
         missing = [name for name in needs if getattr(self, name) is None]
         if missing:
-            others = "".join(f"; and {name}: {MEANING[name]}" for name in missing[1:])
+            further = "".join(f"; and {name}: {MEANING[name]}" for name in missing[1:])
             raise UserError(
-                f"{step}, with these options, needs what the Context has not got: {_how(missing[0])}{others}."
+                f"{step}, with these options, needs what the Context has not got: {_how(missing[0])}{further}."
             )
 
 
@@ -198,7 +199,7 @@ Given = TypeVar("Given")
 
 
 def given(value: Given | None) -> Given:
-    """What a context has, after `Context.require` for a step that needs it."""
+    """The value of a part that a context must have, after `Context.require` of a step that needs it."""
     assert value is not None, "a step names in `needs` all that it uses"
     return value
 
@@ -208,16 +209,16 @@ class Step(ABC):
     """One way to make a network smaller. Its fields are the options a recipe may set.
 
     Attributes:
-        name: the key in a recipe.
-        stage: past participle under which a report lists the result.
-        not_after: names of the steps that it must not follow.
-        summary: one line for a listing.
-        source: the paper.
-        needs: names of what it uses of a `Context` besides the example inputs, with the options that it has.
-        saves: whether it promises to save time or bytes, so that one that does neither is rolled back; what wins
+        name: Key in a recipe.
+        stage: Past participle under which a report lists the result.
+        not_after: Names of the steps that it must not follow.
+        summary: One line for a listing.
+        source: Paper that the step follows.
+        needs: Parts of a `Context` that it uses with its options, besides the example inputs.
+        saves: Whether it promises to save time or bytes, so that one that does neither is rolled back; what wins
             accuracy back promises nothing of the kind.
-        advice: what to change where it saved nothing.
-        nothing: values of options with which it would do nothing. A recipe refuses them, and leaves the step out where
+        advice: Advice for a user where the step saved nothing.
+        nothing: Values of options with which it would do nothing. A recipe refuses them, and leaves the step out where
             they are one of several that a search chooses from.
     """
 
@@ -244,7 +245,7 @@ class Step(ABC):
         the same twice. The global random generators are left as they were.
 
         Raises:
-            UserError: the options do not fit this network.
+            UserError: The options do not fit this network.
         """
 
     @abstractmethod

@@ -26,11 +26,12 @@ SMALLEST = 0.25
 
 @dataclass(frozen=True)
 class Positions:
-    """Which values of a whole tensor a smaller one has.
+    """Positions of the values of a smaller tensor in a whole one.
 
     Attributes:
-        along: for each dimension the positions, None where it has all of them.
-        flat: places in the flattened whole, in the shape of the smaller one, where that is no product of positions.
+        along: Positions along each dimension; None where the smaller tensor has all of them.
+        flat: Places in the flattened whole tensor, in the shape of the smaller one, where they are no product of
+            positions.
     """
 
     along: tuple[slice | Tensor | None, ...] = ()
@@ -53,9 +54,9 @@ class Subnetwork:
     """A network inside a larger one.
 
     Attributes:
-        network: a network of its own, with copies of the values.
-        positions: of each of its parameters and floating-point buffers, where its values are in the tensor of the same
-            name in the larger network.
+        network: Network of its own, with copies of the values.
+        positions: Positions of the values of each of its parameters and floating-point buffers in the tensor of the
+            same name in the larger network.
     """
 
     network: nn.Module
@@ -70,11 +71,11 @@ class Divisible:
     network is part of every wider one.
 
     Attributes:
-        model: the whole network; left as it is.
-        groups: of channels, whose widths are chosen one by one.
-        scores: importance of the units of each group, (size,) each.
-        blocks: names of the residual blocks that may be left out.
-        left_out: layers and blocks that stay whole, each with the reason.
+        model: Whole network; it is not changed.
+        groups: Groups of channels, whose widths are chosen one by one.
+        scores: Importance of the units of each group, (size,) each.
+        blocks: Names of the residual blocks that may be left out.
+        left_out: Layers and blocks that stay whole, each with the reason.
     """
 
     model: nn.Module
@@ -100,15 +101,15 @@ class Divisible:
         wrong without its channels is left whole.
 
         Args:
-            model: trained; copied.
-            context: example inputs, and what the importance needs.
-            importance: of channels, one of `nasbench_compression.pruning.importances.IMPORTANCES`.
-            heads: whether attention heads may be missing, as wholes.
-            exclude: names of modules, or patterns of names, whose layers keep their channels.
-            scores: importance of the units of each group, by its layer, as they were found before; None finds them.
+            model: Trained network; it is copied.
+            context: Context with example inputs, and with what the importance needs.
+            importance: Importance of channels, one of `nasbench_compression.pruning.importances.IMPORTANCES`.
+            heads: Whether attention heads may be missing, as wholes.
+            exclude: Names of modules, or patterns of names, whose layers keep their channels.
+            scores: Importance of the units of each group, by its layer, as it was found before; None computes it.
 
         Raises:
-            UserError: the network does not run on the inputs, or has neither channels nor blocks that may be missing.
+            UserError: The network does not run on the inputs, or has neither channels nor blocks that may be missing.
         """
         check_network("elastic", model, context.inputs)
         ranking = Ranking(
@@ -124,8 +125,8 @@ class Divisible:
             ranked = Round.of(whole, context, ranking, torch.Generator().manual_seed(context.seed))
             if scores is not None:
                 ranked.scores = [
-                    torch.tensor(scores[group.layer], dtype=torch.float64) if group.layer in scores else own
-                    for group, own in zip(ranked.groups, ranked.scores, strict=True)
+                    torch.tensor(scores[group.layer], dtype=torch.float64) if group.layer in scores else ranked_scores
+                    for group, ranked_scores in zip(ranked.groups, ranked.scores, strict=True)
                 ]
             smallest = functools.partial(_without, share=SMALLEST)
             while ranked.groups and ranked.drop_wrong(list(map(smallest, ranked.groups, ranked.scores))):
@@ -148,15 +149,15 @@ class Divisible:
         return next(inside, None)
 
     def subnetwork(self, kept: Mapping[str, int], dropped: Sequence[str] = ()) -> Subnetwork:
-        """One of the networks inside.
+        """A network inside the whole one.
 
         Args:
-            kept: channels that are left of a group, by its layer; groups that are not named keep all. What is no
+            kept: Channels that are left of a group, by its layer; groups that are not named keep all. What is no
                 multiple of the channels that go together is rounded down, but at least one unit stays.
-            dropped: names of blocks that are left out.
+            dropped: Names of blocks that are left out.
 
         Raises:
-            UserError: there is no such group or block.
+            UserError: There is no such group or block.
         """
         by_layer = {group.layer: index for index, group in enumerate(self.groups)}
         for name in kept:
@@ -212,7 +213,7 @@ def _positions(places: Tensor, shape: tuple[int, ...]) -> Positions:
     if numbers.ndim == len(shape):
         along: list[Tensor] = []
         for dimension, index in enumerate(np.unravel_index(numbers.numpy(), shape)):
-            first: Any = tuple(slice(None) if other == dimension else 0 for other in range(numbers.ndim))
+            first: Any = tuple(slice(None) if axis == dimension else 0 for axis in range(numbers.ndim))
             along.append(torch.from_numpy(np.ascontiguousarray(index[first])))
         product = torch.zeros((), dtype=torch.long)
         for dimension, chosen in enumerate(along):

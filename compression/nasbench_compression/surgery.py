@@ -24,8 +24,10 @@ def attached(module: nn.Module) -> str | None:
         for hook in vars(module).get(name, {}).values():
             kind = name.strip("_").removesuffix("s").replace("_", " ").replace("state dict", "state-dict")
             return f"{_article(kind)} {kind} ({_name(hook)}) hangs on it"
-    own = [name for name, value in vars(module).items() if callable(value) and callable(getattr(type(module), name, 0))]
-    return f"its method {own[0]} was replaced on this instance" if own else None
+    replaced = [
+        name for name, value in vars(module).items() if callable(value) and callable(getattr(type(module), name, 0))
+    ]
+    return f"its method {replaced[0]} was replaced on this instance" if replaced else None
 
 
 def why_not_plain(layer: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear)) -> str | None:
@@ -34,8 +36,8 @@ def why_not_plain(layer: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Con
     A subclass may compute anything, and so may a hook or a weight that is computed from other parameters.
 
     Args:
-        layer: any module.
-        kinds: classes that it must be one of, exactly.
+        layer: Any module.
+        kinds: Classes of which the layer's class must be one, exactly.
     """
     computed = why_computed(layer)
     if computed is not None:
@@ -49,10 +51,10 @@ def why_not_plain(layer: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Con
     reason = attached(layer)
     if reason is not None:
         return reason
-    own = [*(name for name in layer._parameters if name not in ("weight", "bias")), *layer._modules]
-    own += [name for name in layer._buffers if name not in _STATISTICS]
-    if own:
-        return f"it has a part of its own besides weight and bias ({own[0]})"
+    extra_parts = [*(name for name in layer._parameters if name not in ("weight", "bias")), *layer._modules]
+    extra_parts += [name for name in layer._buffers if name not in _STATISTICS]
+    if extra_parts:
+        return f"it has a part of its own besides weight and bias ({extra_parts[0]})"
     if weight is not None and type(weight) is not nn.Parameter:
         return f"its weight is a {type(weight).__name__}"
     if weight is not None and not weight.is_floating_point():
@@ -118,8 +120,8 @@ class Echo(StandIn):
     """Computes what `layer` does, by `layer` itself, to see whether a network bears another module in its place.
 
     Attributes:
-        calls: how often it was called.
-        reads: how often other code read its weight.
+        calls: Number of its calls.
+        reads: Number of times that other code read its weight.
     """
 
     calls: int
@@ -135,7 +137,7 @@ class Echo(StandIn):
 
     @property
     def weight(self) -> Tensor:
-        """The layer's own."""
+        """The weight of the layer itself."""
         self.reads += 1
         weight: Tensor = vars(self)["_layer"].weight
         return weight

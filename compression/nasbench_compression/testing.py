@@ -75,9 +75,9 @@ def check_step(kind: type[Step], network: Network = small_network, **options: An
     generators stay as they were; its options make the same step again; it needs nothing of a context but what it names.
 
     Args:
-        kind: the class.
-        network: makes the network that it is tried on, always the same.
-        options: of the step.
+        kind: Class of the step.
+        network: Function that makes the network on which the step is tried, always the same.
+        options: Options of the step.
     """
     problems = []
     for check in CHECKS:
@@ -98,7 +98,7 @@ def _outputs(model: nn.Module | CompiledModel, images: Tensor) -> Tensor:
 
 
 def input_stays_as_it_was(step: Step, network: Network) -> Iterator[str]:
-    """Weights, modules and modes."""
+    """Check that weights, modules and modes of the network stay as they were."""
     model = network().train()
     context = small_context(model)
     state = copy.deepcopy(model.state_dict())
@@ -111,7 +111,7 @@ def input_stays_as_it_was(step: Step, network: Network) -> Iterator[str]:
 
 
 def note_restores_the_structure(step: Step, network: Network) -> Iterator[str]:
-    """Through JSON, in a new network, to equal outputs."""
+    """Check that the note, after JSON, rebuilds the structure in a new network, with equal outputs."""
     model = network().eval()
     context = small_context(model)
     result, note = step.apply(model, context)
@@ -133,7 +133,7 @@ def note_restores_the_structure(step: Step, network: Network) -> Iterator[str]:
 
 
 def same_seed_same_result(step: Step, network: Network) -> Iterator[str]:
-    """And the global generators are left alone."""
+    """Check that the same seed gives the same result, and that the global generators are left alone."""
     model = network().eval()
     states = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
     first, _ = step.apply(model, small_context(model))
@@ -149,18 +149,18 @@ def same_seed_same_result(step: Step, network: Network) -> Iterator[str]:
 
 
 def options_make_the_same_step(step: Step, network: Network) -> Iterator[str]:
-    """As a recipe writes them."""
+    """Check that the options, as a recipe writes them, make the same step again."""
     written = json.loads(json.dumps(step.options()))
     kind = type(step)
     name = step.name if get_known(step.name) is kind else f"{kind.__module__}:{kind.__qualname__}"
     importable = "<locals>" not in name and not name.startswith("__main__")
-    again = get_step(name, **written) if importable else kind(**written)
-    if again != step:
+    rebuilt = get_step(name, **written) if importable else kind(**written)
+    if rebuilt != step:
         yield "its options, written and read again, make another step; it has to be a frozen dataclass of its options."
 
 
 def needs_name_all_that_it_uses(step: Step, network: Network) -> Iterator[str]:
-    """It runs in a context that has nothing but what it says it needs."""
+    """Check that the step runs in a context that has nothing but what it says it needs."""
     unknown = sorted(set(step.needs) - set(MEANING))
     if unknown:
         yield f"`needs` has {', '.join(unknown)}; it may have {', '.join(MEANING)}."

@@ -77,16 +77,17 @@ def take_turns(
     """The loop that times calls: in every round each of them has one turn. The garbage collector rests meanwhile.
 
     Args:
-        calls: what to time.
-        enough: is asked after every round with the turns of each call so far and the seconds since the beginning.
-        turn: timed calls in a turn, at least.
-        turn_s: seconds of a turn, at least.
-        cold: whether a turn begins with a call that finds the caches cold and is not timed.
-        rng: draws a new order for every round; None keeps the order of `calls`.
-        timer: makes a call and gives the seconds that it took.
+        calls: Calls to time.
+        enough: Whether to end, asked after every round with the turns of each call so far and the seconds since the
+            beginning.
+        turn: Least number of timed calls in a turn.
+        turn_s: Least duration of a turn, in seconds.
+        cold: Whether a turn begins with a call that finds the caches cold and is not timed.
+        rng: Random generator that draws a new order for every round; None keeps the order of `calls`.
+        timer: Function that makes a call and returns the seconds that it took.
 
     Returns:
-        For each call its turns, each an array of seconds.
+        The turns of each call, each turn an array of seconds.
     """
     turns: list[list[Seconds]] = [[] for _ in calls]
     if not calls:
@@ -95,12 +96,12 @@ def take_turns(
         began = time.perf_counter()
         while True:
             for index in range(len(calls)) if rng is None else rng.permutation(len(calls)):
-                call, taken, end = calls[index], list[float](), time.perf_counter() + turn_s
+                call, turn_seconds, end = calls[index], list[float](), time.perf_counter() + turn_s
                 if cold:
                     call()
-                while len(taken) < turn or time.perf_counter() < end:
-                    taken.append(timer(call))
-                turns[index].append(np.array(taken))
+                while len(turn_seconds) < turn or time.perf_counter() < end:
+                    turn_seconds.append(timer(call))
+                turns[index].append(np.array(turn_seconds))
             if enough(turns, time.perf_counter() - began):
                 return turns
 
@@ -150,15 +151,15 @@ def time_in_turn(
     """As `time_calls`, for several calls that take turns, so that what the machine does meanwhile hits all alike.
 
     Args:
-        calls: what to time, by name.
-        budget_s: for all together.
-        min_repeats: of each, whatever the budget.
-        max_repeats: of each; the last turn that would go beyond it is not begun.
-        warmup: calls of each before the first timed one, at least.
-        warmup_s: seconds of them, at least.
-        turn: timed calls of one before the next has its turn; one more, which finds the caches cold, is not timed.
-        tight: half-width of the intervals, relative to the medians, at which it may end early; 0 uses the whole budget.
-        timer: makes a call and gives the seconds that it took.
+        calls: Calls to time, by name.
+        budget_s: Time for all calls together, in seconds.
+        min_repeats: Least number of timed calls of each, whatever the budget.
+        max_repeats: Largest number of timed calls of each; the last turn that would go beyond it is not begun.
+        warmup: Least number of calls of each before the first timed one.
+        warmup_s: Least duration of these calls, in seconds.
+        turn: Timed calls of one before the next has its turn; one more, which finds the caches cold, is not timed.
+        tight: Half-width of the intervals, relative to the medians, at which it may end early; 0 uses the whole budget.
+        timer: Function that makes a call and returns the seconds that it took.
     """
     warmed = {name: _warm_up(call, warmup, warmup_s) for name, call in calls.items()}
     turn, look_s = min(turn, max_repeats), budget_s / 2
@@ -171,10 +172,10 @@ def time_in_turn(
         if repeats < min_repeats or spent_s < look_s:
             return False
         look_s = spent_s + budget_s / CHECKS
-        return spent_s >= budget_s or all(half_width(np.concatenate(each)) < tight for each in turns)
+        return spent_s >= budget_s or all(half_width(np.concatenate(call_turns)) < tight for call_turns in turns)
 
     turns = take_turns(list(calls.values()), enough, turn=turn, cold=len(calls) > 1, timer=timer)
-    return {name: (np.concatenate(each), warmed[name]) for name, each in zip(calls, turns, strict=True)}
+    return {name: (np.concatenate(call_turns), warmed[name]) for name, call_turns in zip(calls, turns, strict=True)}
 
 
 def _warm_up(call: Call, calls: int, seconds: float) -> int:
@@ -195,7 +196,7 @@ def median_interval(values: Seconds) -> tuple[float, float]:
     interval can tell from within it.
 
     Args:
-        values: (n,) in the order in which they were measured; below six of them it covers less.
+        values: Values (n,) in the order in which they were measured; fewer than six give an interval that covers less.
     """
     parts = np.array_split(values, min(PARTS, len(values)))
     medians = [float(np.median(part)) for part in (*parts, values)]  # all values too, for parts may differ in length
@@ -213,9 +214,9 @@ class Ratio:
     """The latency of one model as a multiple of another's, both timed in turn in one run.
 
     Attributes:
-        ratio: below 1 it is faster.
-        low: lower end of the 95 % interval.
-        high: its upper end.
+        ratio: Latency of the model over that of the other one; below 1, the model is faster.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
     """
 
     ratio: float
@@ -231,11 +232,11 @@ def part_ratios(seconds: Seconds, reference: Seconds) -> Seconds:
     """(PARTS,) the ratio of the medians of two calls in each part of a run in which they took turns.
 
     Args:
-        seconds: (n,) of one call, in the order of their time.
-        reference: (n,) of the other.
+        seconds: Seconds (n,) of one call, in the order of their time.
+        reference: Seconds (n,) of the other one, in the same order.
 
     Raises:
-        UserError: they are not of the same number, or fewer than six.
+        UserError: There are not as many of one as of the other, or fewer than six.
     """
     if len(seconds) != len(reference) or len(seconds) < PARTS:
         raise UserError(
@@ -243,7 +244,7 @@ def part_ratios(seconds: Seconds, reference: Seconds) -> Seconds:
             f"{len(reference)}; time them with time_in_turn."
         )
     parts = zip(np.array_split(seconds, PARTS), np.array_split(reference, PARTS), strict=True)
-    return np.array([np.median(one) / np.median(other) for one, other in parts])
+    return np.array([np.median(part) / np.median(reference_part) for part, reference_part in parts])
 
 
 def ratio_of(seconds: Seconds, reference: Seconds) -> Ratio:
@@ -254,11 +255,11 @@ def ratio_of(seconds: Seconds, reference: Seconds) -> Ratio:
     likely above it as below; the ratio is their median.
 
     Args:
-        seconds: (n,) of one model, in the order of their time.
-        reference: (n,) of the other.
+        seconds: Seconds (n,) of one model, in the order of their time.
+        reference: Seconds (n,) of the other one, in the same order.
 
     Raises:
-        UserError: they are not of the same number, or fewer than six.
+        UserError: There are not as many of one as of the other, or fewer than six.
     """
     ratios = part_ratios(seconds, reference)
     return Ratio(float(np.median(ratios)), float(ratios.min()), float(ratios.max()))
@@ -270,10 +271,10 @@ def compare_two(
     """The ratio of a call to another one, and the median seconds of both, from as little as twelve calls of each.
 
     Args:
-        call: the one.
-        reference: the other.
-        budget_s: for both together.
-        timer: makes a call and gives the seconds that it took.
+        call: Call that is compared.
+        reference: Call that it is compared with.
+        budget_s: Time for both calls together, in seconds.
+        timer: Function that makes a call and returns the seconds that it took.
     """
     timed = time_in_turn(
         {True: call, False: reference},
@@ -284,5 +285,5 @@ def compare_two(
         warmup_s=0.0,
         timer=timer,
     )
-    (seconds, _), (others, _) = timed[True], timed[False]
-    return ratio_of(seconds, others), float(np.median(seconds)), float(np.median(others))
+    (seconds, _), (reference_seconds, _) = timed[True], timed[False]
+    return ratio_of(seconds, reference_seconds), float(np.median(seconds)), float(np.median(reference_seconds))

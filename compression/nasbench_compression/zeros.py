@@ -45,21 +45,21 @@ def zeros_kept(model: nn.Module) -> Iterator[Callable[[], None] | None]:
     them. What is yielded sets them to zero again, for an optimizer that moves weights without a gradient; it is None
     if the network has no marked weight.
     """
-    kept = [(module, name, getattr(module, name).detach() != 0) for _, module, name in marked(model)]
+    masks = [(module, name, getattr(module, name).detach() != 0) for _, module, name in marked(model)]
     hooks = [
         getattr(module, name).register_hook(_masking(mask))
-        for module, name, mask in kept
+        for module, name, mask in masks
         if getattr(module, name).requires_grad
     ]
 
     def set_to_zero() -> None:
         with torch.no_grad():
-            for module, name, mask in kept:
+            for module, name, mask in masks:
                 weight: Tensor = getattr(module, name)
                 weight.mul_(mask.to(weight.device))
 
     try:
-        yield set_to_zero if kept else None
+        yield set_to_zero if masks else None
     finally:
         for hook in hooks:
             hook.remove()

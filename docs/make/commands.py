@@ -14,7 +14,7 @@ def command_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: gets a sentence for each argument or option without a help text.
+        missing: List to which a sentence is appended for each argument or option without a help text.
     """
     from nasbench.cli.app import COMMANDS, LazyCommand
 
@@ -25,7 +25,7 @@ def command_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
         rows.append((f"[`{name}`]({name}.md)", sentence(summary)))
     text = (
         "# Commands\n\nEvery command has `--help`, and every command with a result has `--json`, which prints one JSON "
-        "document and nothing else. Exit codes: 0 the work is done, 1 it failed, 2 the usage or the configuration is "
+        "document and nothing else. Exit codes: 0: success; 1: the work failed; 2: the usage or the configuration is "
         "wrong.\n\n" + table(("command", "what it does"), rows) + "\n"
     )
     yield f"{FOLDER}/index.md", text

@@ -25,7 +25,7 @@ def example_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: gets a sentence for each file whose first comment does not say what it is.
+        missing: List to which a sentence is appended for each file without a comment at its top.
     """
     for folder, page, title in (("", "experiments", "Experiment files"), ("recipes", "recipes", "Recipes")):
         rows = []
@@ -38,7 +38,7 @@ def example_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
                 missing.append(f"{place} does not say in its first comment what it is")
             yield page_of_example(place), f"# {place}\n\n```yaml\n{code.rstrip()}\n```\n"
             rows.append((f"[`{place}`]({Path(page_of_example(place)).relative_to(FOLDER).as_posix()})", about))
-        text = [f"# {title} to begin with", table(("file", "what it is"), rows)]
+        text = [f"# {title}: examples", table(("file", "content"), rows)]
         readme = ROOT / "experiments" / folder / "README.md"
         if folder and readme.is_file():
             about = readme.read_text(encoding="utf-8").partition("\n")[2].replace("](../../docs/", "](../")

@@ -25,7 +25,7 @@ def key_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: gets a sentence for each key that has no meaning.
+        missing: List to which a sentence is appended for each key that has no meaning.
     """
     from nasbench.experiment.experiment import Experiment
 
@@ -42,8 +42,8 @@ def key_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
             kind = f"[{kind}](../names/{NAMED[name]}.md)"
         index.append((link, kind, default, sentence(meaning)))
     text = (
-        "# Keys of an experiment file\n\nEvery key, its value, its default and what it means. A key that is a section "
-        "has a page of its own. [Experiment files](../../experiments.md) shows all of them in one file with their "
+        "# Keys of an experiment file\n\nEvery key with its value, its default and its meaning. A key that is a "
+        "section has its own page. [Experiment files](../../experiments.md) shows all of them in one file with their "
         "defaults.\n\n" + table(HEADS, index) + "\n"
     )
     yield f"{FOLDER}/index.md", text

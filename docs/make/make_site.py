@@ -41,7 +41,7 @@ def pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of every page of the site.
 
     Args:
-        missing: gets a sentence for each thing that nothing is said about.
+        missing: List to which a sentence is appended for everything that has no description.
     """
     for path in sorted(SOURCE.glob("*.md")):
         yield path.name, path.read_text(encoding="utf-8")

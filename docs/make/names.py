@@ -97,7 +97,7 @@ def api_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of the pages of public names, which mkdocstrings fills from docstrings.
 
     Args:
-        missing: gets a sentence for each public name that has no docstring.
+        missing: List to which a sentence is appended for each public name that has no docstring.
     """
     import nasbench
 
@@ -106,8 +106,8 @@ def api_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     documented = {}
     groups = {**GROUPS, "More": tuple(name for name in public if name not in grouped)}
     parts = [
-        "# nasbench, from Python\n\n`import nasbench as nb` gives these names. [From Python](../../python.md) shows "
-        "them at work. Names of single packages: "
+        "# nasbench, from Python\n\nThese are the names of `import nasbench as nb`. [From Python](../../python.md) has "
+        "examples. The names of each package: "
         + ", ".join(f"[`{package}`]({package}.md)" for package in PACKAGES)
         + "."
     ]
@@ -123,7 +123,7 @@ def api_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
             yield f"{API}/nb/{name}.md", f"---\ntitle: nb.{name}\n---\n\n::: {place}\n    options:\n{heading}"
             rows.append((f"[`nb.{name}`](nb/{name}.md)", sentence(summary)))
         if rows:
-            parts += [f"## {title}", table(("name", "what it is"), rows)]
+            parts += [f"## {title}", table(("name", "meaning"), rows)]
     yield f"{API}/index.md", "\n\n".join(parts) + "\n"
     for package, about in PACKAGES.items():
         module = importlib.import_module(package)
@@ -191,7 +191,7 @@ def name_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of the pages of names that an experiment file may use, with the options of each.
 
     Args:
-        missing: gets a sentence for each name without a summary.
+        missing: List to which a sentence is appended for each name without a summary.
     """
     rows = []
     for kind, (title, how, things) in kinds().items():
@@ -209,7 +209,7 @@ def name_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
         yield f"{NAMES}/{kind}.md", "\n\n".join(part for part in parts if part) + "\n"
         rows.append((f"[{title}]({kind}.md)", str(len(things)), ", ".join(f"`{name}`" for name in things)))
     text = (
-        "# Names in an experiment file\n\nWhat a key may name, with the options of each. `module:Class` names a class "
-        "of your own.\n\n" + table(("kind", "number", "names"), rows) + "\n"
+        "# Names in an experiment file\n\nThese names can be values of keys; each has its options. For your own class, "
+        "write `module:Class`.\n\n" + table(("kind", "number", "names"), rows) + "\n"
     )
     yield f"{NAMES}/index.md", text

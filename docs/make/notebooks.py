@@ -18,8 +18,8 @@ def notebook_page(path: Path, plotly: str) -> str:
     """The Markdown of a notebook.
 
     Args:
-        path: the notebook, with the outputs of its last run.
-        plotly: address of plotly.js, relative to the page.
+        path: The notebook, with the outputs of its last run.
+        plotly: Address of plotly.js, relative to the page.
     """
     notebook = nbformat.read(path, as_version=4)
     parts, figures = [], 0

@@ -1,4 +1,4 @@
-"""Reference pages of papers: the tables that are measured again, and where each method comes from."""
+"""Reference pages of papers: the tables that can be reproduced, and the source of each method."""
 
 from __future__ import annotations
 
@@ -11,14 +11,26 @@ from docstrings import sentence, table
 
 FOLDER = "reference/papers"
 NUMBERS = Path(__file__).parents[1] / "numbers"
-"""By table: a command, and the rows with numbers of ours that it printed."""
+"""A file for each table with our numbers: the command, and its rows. ``store_numbers.py`` writes it."""
+SECTIONS = {
+    "time_budget": "what-is-measured",
+    "queries": "what-is-measured",
+    "latency_ranking": "latency-on-unseen-devices",
+    "latency_limit": "latency-on-unseen-devices",
+    "hypervolume": "fronts-on-real-devices",
+    "joint_replay": "joint-and-sequential-searches",
+    "zero_cost_ranking": "zero-cost-proxies",
+    "compression": "compression",
+    "one_shot": "weight-sharing",
+}
+"""By the kind of a protocol: the section of ``docs/tables.md`` that describes it."""
 
 
 def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Path and Markdown of each page.
 
     Args:
-        missing: gets nothing; a table without stored numbers says how to measure them.
+        missing: List to which nothing is appended: the page of a table without stored numbers says how to measure them.
     """
     from nasbench.tables.paper_table import load_paper_table, table_files
 
@@ -27,15 +39,16 @@ def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
         stored = NUMBERS / f"{about.name}.json"
         numbers = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else None
         yield f"{FOLDER}/{about.name}.md", _table_page(about, numbers)
-        ours = "yes" if numbers else "not stored"
+        ours = "yes" if numbers else "no"
         rows.append((f"[{about.title}]({about.name}.md)", about.paper, f"`{about.name}`", ours))
     text = [
         "# Papers and their tables",
-        "## Tables that are measured again",
-        "How to read a row: [Read a row of a paper's table](../../read-a-table.md). How the tables are measured: "
-        "[Tables of papers](../../tables.md).",
-        table(("table", "paper", "name", "our numbers on its page"), rows),
-        "## Where each method comes from",
+        "## Tables that can be reproduced",
+        "[Read a row of a paper's table](../../read-a-table.md) explains the output, and [Tables of papers]"
+        "(../../tables.md) how the tables are measured. Our numbers are stored for tables whose command takes a few "
+        "minutes of one core; the pages of the other tables have the command.",
+        table(("table", "paper", "name", "page has our numbers"), rows),
+        "## Sources of the methods",
         table(("method", "kind", "paper"), _sources()),
     ]
     yield f"{FOLDER}/index.md", "\n\n".join(text) + "\n"
@@ -45,6 +58,8 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
     parts = [f"# {about.title}", sentence(f"{about.paper}; {about.where}"), about.protocol.text.strip()]
     command = (numbers or {}).get("command", f"nasbench reproduce {about.name}")
     parts.append(f"```text\n{command}\n```")
+    section = SECTIONS[about.protocol.kind]
+    parts.append(f"More about how this table is measured: [Tables of papers](../../tables.md#{section}).")
     measured = {(row["row"], row["column"]): row for row in (numbers or {}).get("rows", ())}
     columns = [column.name for column in about.columns]
     lines = []
@@ -55,15 +70,18 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
             if said is None and value is None:
                 continue
             published = "" if said is None else _number(said.mean, said.std) + f" [{said.trust}]"
-            mine = "" if value is None else _number(value, ours.get("std")) + f", n = {ours.get('n')}"
-            lines.append((row.name, f"`{column}`", published, mine))
+            runs = ours.get("n")
+            mine = "" if value is None else _number(value, ours["std"] if runs > 1 else None) + f", n = {runs}"
+            broken = column.replace("_", "_<wbr>")  # a narrow screen breaks it there
+            lines.append((row.name, f"<code>{broken}</code>", published, mine))
         if row.reason:
             lines.append((row.name, "", "", sentence(row.reason)))
-    heads = ("row", "column", "published", "ours" if numbers else "ours: not stored here, the command prints it")
+    heads = ("row", "column", "published", "ours" if numbers else "ours (not stored here; the command prints them)")
     parts.append(table(heads, [[cell.replace("|", "\\|") for cell in line] for line in lines]))
     parts.append(
-        "Mean and standard deviation; `n` is the number of searches. The letter is how far to trust a published "
-        "number: V was read in the paper, V2 in another source that quotes it, M is from memory and was not checked."
+        "The numbers are means and standard deviations; `n` is the number of runs. A letter says how we know a "
+        "published number: V was read in the paper, V2 in another source that quotes it, and M is from memory and was "
+        "not checked."
     )
     if about.notes:
         parts += ["## Notes", "\n".join(f"- {sentence(' '.join(note.split()))}" for note in about.notes)]

@@ -19,8 +19,8 @@ def run(path: Path, folder: Path) -> nbformat.NotebookNode:
     """The notebook with the outputs that it has in a new kernel.
 
     Args:
-        path: the notebook.
-        folder: where it works and leaves its files.
+        path: The notebook.
+        folder: Working folder of the notebook.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.

@@ -68,7 +68,7 @@ def as_typed(function: Any) -> Any:
 
 def _with_home(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_with_home(each) for each in value]
+        return [_with_home(item) for item in value]
     return user_path(value) if isinstance(value, Path) else value
 
 
@@ -86,7 +86,7 @@ class LazyCommand(TyperCommand):
     """A command that is known by its name and summary until it is called.
 
     Args:
-        name: a key of `COMMANDS`.
+        name: Key of `COMMANDS`.
     """
 
     def __init__(self, name: str) -> None:
@@ -128,8 +128,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from nasbench import __version__
 
         typer.echo(f"nasbench {__version__}")

@@ -61,11 +61,11 @@ def benchmark(
         float | None, typer.Option(min=0, help="Pick the best throughput with a p95 below this.", show_default=False)
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Budget of each measurement.")] = 1.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Measure everything so often, and tell whether it agrees.")] = 1,
-    energy: Annotated[bool, typer.Option("--energy", help="Also millijoules an inference, 3 s each.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Times to measure everything, to see whether results agree.")] = 1,
+    energy: Annotated[bool, typer.Option("--energy", help="Also measure millijoules an inference, 3 s each.")] = False,
     dollars_per_hour: Annotated[
         float | None,
-        typer.Option(help="Price of this machine: also images for a dollar.", show_default=False),
+        typer.Option(help="Dollars an hour of this machine: also show images for a dollar.", show_default=False),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the curves.", show_default=False)] = None,
     accept_changed_code: AcceptChangedCode = False,
@@ -87,9 +87,9 @@ def benchmark(
         raise UserError(f"--energy: {missing}")
     entries: list[dict[str, Any]] = []
     rows: list[_Row] = []
-    told: set[str] = set()
+    reported: set[str] = set()
     for thread_count, images in itertools.product(counts, batches):
-        rows = [row for folder in model for row in _rows(folder, backend, thread_count, images, told)]
+        rows = [row for folder in model for row in _rows(folder, backend, thread_count, images, reported)]
         _check_shapes(rows)
         if at_once is None:
             entries += _measure(rows, Device("eager", thread_count, images), seconds, rounds, energy)
@@ -112,12 +112,12 @@ def benchmark(
 def _numbers(option: str, text: str) -> list[int]:
     """Comma-separated whole numbers from 1."""
     try:
-        found = list(dict.fromkeys(int(each) for each in text.split(",")))
+        numbers = list(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError:
-        found = [0]
-    if min(found) < 1:
+        numbers = [0]
+    if min(numbers) < 1:
         raise UserError(f"{option} is {text!r}; give numbers from 1, separated by commas, such as 1,8,32.")
-    return found
+    return numbers
 
 
 def _worth(entry: Mapping[str, Any], dollars_per_hour: float | None) -> dict[str, float]:
@@ -151,8 +151,8 @@ def _pick(entries: Sequence[dict[str, Any]], max_latency_ms: float) -> None:
     for entry in entries:
         if entry["latency_ms"]["p95"] <= max_latency_ms:
             ways.setdefault((entry["model"], entry["backend"]), []).append(entry)
-    for fine in ways.values():
-        max(fine, key=lambda entry: float(entry["throughput_per_s"]))["picked"] = True
+    for within_limit in ways.values():
+        max(within_limit, key=lambda entry: float(entry["throughput_per_s"]))["picked"] = True
 
 
 def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds: float) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds:
     if row.cost is not None:  # a network, not an artefact
         setting = Setting.of(row.backend, row.precision, {"threads": threads}, batch).to_json()
     try:
-        found = measure_streams(Path(row.model), setting, streams, batch=batch, seconds=seconds)
+        measured = measure_streams(Path(row.model), setting, streams, batch=batch, seconds=seconds)
     except ChildError as error:
         raise UserError(f"{row.name} with {streams} streams cannot be measured: {error}.") from None
     facts = row.compiled.describe()
@@ -178,13 +178,13 @@ def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds:
         "threads": threads,
         "streams": streams,
         "precision": facts["precision"],
-        "latency_ms": {"median": found.median_ms, "p95": found.p95_ms},
-        "throughput_per_s": found.throughput_per_s,
+        "latency_ms": {"median": measured.median_ms, "p95": measured.p95_ms},
+        "throughput_per_s": measured.throughput_per_s,
         "ratio": None,
         "cost": None if row.cost is None else row.cost.to_json(),
         "protocol": {
-            "repeats": found.requests,
-            "seconds": found.seconds,
+            "repeats": measured.requests,
+            "seconds": measured.seconds,
             "batch": batch,
             "threads": threads,
             "runtime": f"{facts['backend']} {facts['version']}",
@@ -195,7 +195,7 @@ def _measure_streams(row: _Row, streams: int, threads: int, batch: int, seconds:
     }
 
 
-def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int, told: set[str]) -> list[_Row]:
+def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int, reported: set[str]) -> list[_Row]:
     """A stored model in every backend that was asked for and can run it, compiled for so many images at a time."""
     from nasbench.costs.cost import cost
     from nasbench.models import load_compiled, load_model, read_description
@@ -204,14 +204,14 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int
     from nasbench_compression.quantization.modules import dequantize, is_quantized
     from search_spaces import Task
 
-    about = read_description(folder)
-    task = Task.from_json(about["task"])
-    if "compiled" in about:
-        name = str(about["compiled"]["backend"])
+    description = read_description(folder)
+    task = Task.from_json(description["task"])
+    if "compiled" in description:
+        name = str(description["compiled"]["backend"])
         if backends and list(backends) != [name]:
             raise UserError(f"{folder} holds an artefact of backend {name!r}; it cannot run on {', '.join(backends)}.")
-        made = load_compiled(folder)
-        return [_Row(str(folder), name, made, task, None, str(made.describe()["precision"]))]
+        compiled = load_compiled(folder)
+        return [_Row(str(folder), name, compiled, task, None, str(compiled.describe()["precision"]))]
     stored = load_model(folder)
     quantized = is_quantized(stored.model)
     precision = "int8" if quantized else "fp32"
@@ -222,12 +222,12 @@ def _rows(folder: Path, backends: Sequence[str] | None, threads: int, batch: int
         compiler = get_backend(name, threads=threads)
         missing = compiler.why_unavailable()
         if missing and not backends:
-            if missing not in told:
+            if missing not in reported:
                 err.print(f"left out: {missing}", soft_wrap=True)
-                told.add(missing)
+                reported.add(missing)
             continue
-        made = compiler.compile(stored.model, task.one_input(batch), precision, calibration)
-        rows.append(_Row(str(folder), name, made, task, counted, precision))
+        compiled = compiler.compile(stored.model, task.one_input(batch), precision, calibration)
+        rows.append(_Row(str(folder), name, compiled, task, counted, precision))
     return rows
 
 
@@ -238,10 +238,10 @@ def _measure(rows: Sequence[_Row], device: Device, seconds: float, rounds: int, 
     # Numbered, for the same model may be given twice, to see what a ratio of 1 looks like on this machine.
     numbered = {str(number): row.compiled for number, row in enumerate(rows)}
     task = rows[0].task
-    found = device.compare(numbered, task, seconds, rounds=rounds)
+    measured = device.compare(numbered, task, seconds, rounds=rounds)
     entries = []
     for number, row in zip(numbered, rows, strict=True):
-        latency, ratio = found.latencies[number], found.ratios.get(number)
+        latency, ratio = measured.latencies[number], measured.ratios.get(number)
         protocol = latency.to_json()
         numbers = {key: protocol.pop(key) for key in ("median", "p95", "iqr", "low", "high")}
         entry: dict[str, Any] = {
@@ -258,13 +258,20 @@ def _measure(rows: Sequence[_Row], device: Device, seconds: float, rounds: int, 
             "protocol": protocol,
         }
         if rounds > 1:
-            medians = [{"median": one.median, "low": one.low, "high": one.high} for one in found.rounds[number]]
-            ratios = [one.to_json() for one in found.ratio_rounds.get(number, ())]
+            medians = [
+                {"median": latency_of_round.median, "low": latency_of_round.low, "high": latency_of_round.high}
+                for latency_of_round in measured.rounds[number]
+            ]
+            ratios = [ratio_of_round.to_json() for ratio_of_round in measured.ratio_rounds.get(number, ())]
             entry["rounds"] = {
                 "latency_ms": medians,
                 "ratio": ratios or None,
-                "agreement": agreement([(one["median"], one["low"], one["high"]) for one in medians]),
-                "ratio_agreement": agreement([(one["ratio"], one["low"], one["high"]) for one in ratios])
+                "agreement": agreement(
+                    [(interval["median"], interval["low"], interval["high"]) for interval in medians]
+                ),
+                "ratio_agreement": agreement(
+                    [(interval["ratio"], interval["low"], interval["high"]) for interval in ratios]
+                )
                 if ratios
                 else None,
             }
@@ -339,23 +346,26 @@ def _streams_table(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]], s
 
 
 def _picked(entries: Sequence[Mapping[str, Any]], max_latency_ms: float | None) -> list[str]:
-    """What to deploy below a limit."""
+    """The settings to deploy below a limit, in a sentence for each model and backend."""
     if max_latency_ms is None:
         return []
     several = len({entry["model"] for entry in entries}) > 1
-    told = []
+    sentences = []
     for name, backend in dict.fromkeys((entry["model"], entry["backend"]) for entry in entries):
-        what = f"{name} on {backend}" if several else str(backend)
-        best = next((e for e in entries if e["picked"] and (e["model"], e["backend"]) == (name, backend)), None)
+        model_text = f"{name} on {backend}" if several else str(backend)
+        best = next(
+            (entry for entry in entries if entry["picked"] and (entry["model"], entry["backend"]) == (name, backend)),
+            None,
+        )
         if best is None:
-            told.append(f"{what}: nothing has a p95 of {max_latency_ms:g} ms at most.")
+            sentences.append(f"{model_text}: nothing has a p95 of {max_latency_ms:g} ms at most.")
             continue
         streams = "" if best["streams"] is None else f", {best['streams']} stream(s)"
-        told.append(
-            f"{what} within {max_latency_ms:g} ms: batch {best['batch']}, {best['threads']} thread(s){streams}: "
+        sentences.append(
+            f"{model_text} within {max_latency_ms:g} ms: batch {best['batch']}, {best['threads']} thread(s){streams}: "
             f"{best['throughput_per_s']:,.0f} images/s with a p95 of {best['latency_ms']['p95']:.3f} ms."
         )
-    return told
+    return sentences
 
 
 def _share(value: float | None) -> str:
@@ -363,22 +373,22 @@ def _share(value: float | None) -> str:
 
 
 def _remarks(rows: Sequence[_Row], entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    about = entries[0]["protocol"]
-    counted = {row.model: row.cost for row in rows if row.cost is not None}
-    told = [
-        f"{name}: {count(each.macs)} MACs = {count(each.flops)} FLOPs, {count(each.params)} parameters, "
-        f"{size(each.bytes_moved)} moved an image, {significant(each.flops_per_byte)} FLOPs a byte, "
-        f"activations of {size(each.peak_activation_bytes)} at most."
-        for name, each in counted.items()
+    protocol = entries[0]["protocol"]
+    costs = {row.model: row.cost for row in rows if row.cost is not None}
+    remarks = [
+        f"{name}: {count(cost.macs)} MACs = {count(cost.flops)} FLOPs, {count(cost.params)} parameters, "
+        f"{size(cost.bytes_moved)} moved an image, {significant(cost.flops_per_byte)} FLOPs a byte, "
+        f"activations of {size(cost.peak_activation_bytes)} at most."
+        for name, cost in costs.items()
     ]
-    clock = about["clock"]
+    clock = protocol["clock"]
     governed = "the machine tells nothing of its clock"
     if clock is not None:
         governed = f"governor {clock['governor']}, {clock['min_mhz']} to {clock['max_mhz']} MHz"
     runtimes = dict.fromkeys(entry["protocol"]["runtime"] for entry in entries)
-    told.append(f"{about['device']}; {', '.join(runtimes)}; {governed}; timed in turn.")
+    remarks.append(f"{protocol['device']}; {', '.join(runtimes)}; {governed}; timed in turn.")
     if "rounds" in entries[0]:
-        told.append("agree: the share of pairs of rounds that differ by no more than their intervals allow.")
+        remarks.append("agree: the share of pairs of rounds that differ by no more than their intervals allow.")
     if "energy" in entries[0]:
-        told.append(f"mJ: millijoules of one inference. {entries[0]['energy']['meter']}.")
-    return told
+        remarks.append(f"mJ: millijoules of one inference. {entries[0]['energy']['meter']}.")
+    return remarks

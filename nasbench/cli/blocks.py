@@ -21,8 +21,8 @@ def blocks(
         int | None, typer.Option(min=1, help="Channels that come out [as many as go in].", show_default=False)
     ] = None,
     kernel: Annotated[int, typer.Option(min=1, help="Kernel size, where a block has one to choose.")] = 3,
-    stride: Annotated[int, typer.Option(min=1, max=2, help="1 or 2.")] = 1,
-    backend: Annotated[str, typer.Option(help="The runtime that is timed.")] = "onnxruntime",
+    stride: Annotated[int, typer.Option(min=1, max=2, help="Stride, 1 or 2.")] = 1,
+    backend: Annotated[str, typer.Option(help="Runtime that is timed.")] = "onnxruntime",
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.01, help="Budget of each measurement.")] = 0.3,
@@ -72,13 +72,15 @@ def blocks(
             zoo[row.block].summary,
         )
     if rows and rows[0].latency:
-        about = rows[0].latency
-        table.caption = f"{about.runtime}, {threads} thread(s), batch {batch}, {about.device}; timed in turn"
+        first_latency = rows[0].latency
+        table.caption = (
+            f"{first_latency.runtime}, {threads} thread(s), batch {batch}, {first_latency.device}; timed in turn"
+        )
     result: list[dict[str, Any]] = []
-    for name, made in zoo.items():
-        about_block = {"summary": made.summary, "source": made.source}
-        known = next((row.to_json() for row in rows if row.block == name), None)
-        result.append((known or {"block": name, "reason": left_out.get(name)}) | about_block)
+    for name, zoo_block in zoo.items():
+        about_block = {"summary": zoo_block.summary, "source": zoo_block.source}
+        costs = next((row.to_json() for row in rows if row.block == name), None)
+        result.append((costs or {"block": name, "reason": left_out.get(name)}) | about_block)
     for name, reason in left_out.items():
         err.print(f"left out: {name}: {reason}", soft_wrap=True, highlight=False)
     show(result, table, as_json=json)

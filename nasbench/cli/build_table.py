@@ -20,9 +20,9 @@ def build_table(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The table, a file ending in .parquet.", show_default=False)],
     networks: Annotated[
-        int | None, typer.Option(min=1, help="Of the space, drawn without replacement.", show_default=False)
+        int | None, typer.Option(min=1, help="Networks of the space, drawn without replacement.", show_default=False)
     ] = None,
-    recipes: Annotated[str, typer.Option(help="Of each network: all, or a number, drawn once for all.")] = "all",
+    recipes: Annotated[str, typer.Option(help="Recipes of each network: all, or a number, drawn once.")] = "all",
     first: Annotated[int, typer.Option(min=0, help="Networks to leave out at the beginning, for another part.")] = 0,
     repeat: Annotated[
         int, typer.Option(min=0, help="Rows to measure a second time; the card says how far they differ.")
@@ -51,12 +51,12 @@ def build_table(
     from nasbench.experiment.loading import load_experiment
     from nasbench.report.progress import SearchProgress
 
-    asked = load_experiment(experiment, override or [])
+    loaded_experiment = load_experiment(experiment, override or [])
     code_folder = experiment.resolve().parent
     import_from(code_folder)
     with resumable(), SearchProgress() as progress:
-        made = build(
-            asked,
+        built = build(
+            loaded_experiment,
             out,
             networks=networks,
             recipes=None if recipes == "all" else int(recipes),
@@ -66,24 +66,24 @@ def build_table(
             command=typed(),
             callback=progress,
         )
-    _show(made, json)
+    _show(built, json)
 
 
-def _show(made: BuiltTable, json: bool) -> None:
-    rows = made.rows
+def _show(built: BuiltTable, json: bool) -> None:
+    rows = built.rows
     by_status = {str(status): int(count) for status, count in rows["status"].value_counts().items()}
     result: dict[str, Any] = {
-        "table": str(made.path),
-        "networks": made.card["networks"],
-        "recipes": made.card["recipes"],
+        "table": str(built.path),
+        "networks": built.card["networks"],
+        "recipes": built.card["recipes"],
         "rows": len(rows),
         "outcomes": by_status,
-        "bytes": made.path.stat().st_size,
-        "metrics": list(made.metrics),
+        "bytes": built.path.stat().st_size,
+        "metrics": list(built.metrics),
         "training_seconds": float(rows.drop_duplicates("network")["training_seconds"].sum()),
         "recipe_seconds": float(rows["recipe_seconds"].sum()),
     }
-    table = Table(title=str(made.path))
+    table = Table(title=str(built.path))
     table.add_column("what")
     table.add_column("value", justify="right")
     for name, value in result.items():

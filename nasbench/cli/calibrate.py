@@ -35,7 +35,7 @@ def calibrate(
     space_option: Annotated[
         list[str] | None, typer.Option(help="key=value, an option of the space; may be given again.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu | cuda | table | command")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device to measure: cpu | cuda | table | command")] = "cpu",
     device_option: Annotated[
         list[str] | None, typer.Option(help="key=value of the device: file=F.csv, command='...', timeout_s=90.")
     ] = None,
@@ -44,9 +44,11 @@ def calibrate(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images in one inference.")] = 1,
-    samples: Annotated[int, typer.Option(min=10, help="Architectures that are measured.")] = 100,
-    predictor: Annotated[str, typer.Option(help="work | lookup | trees | gp | auto, the best of them.")] = "auto",
-    check: Annotated[int, typer.Option(min=0, help="Fresh random architectures to check it on.")] = 0,
+    samples: Annotated[int, typer.Option(min=10, help="Number of architectures that are measured.")] = 100,
+    predictor: Annotated[
+        str, typer.Option(help="Predictor: work | lookup | trees | gp | auto, the best of them.")
+    ] = "auto",
+    check: Annotated[int, typer.Option(min=0, help="Number of fresh random architectures to check it on.")] = 0,
     data: Annotated[str, typer.Option(help="The data set whose images the networks take.")] = "digits",
     input_shape: Annotated[
         str | None, typer.Option(help="C,H,W of the images, in place of a data set.", show_default=False)
@@ -72,23 +74,23 @@ def calibrate(
 
     one_of("predictor", predictor, (*PREDICTORS, AUTO))
     options = dict(key_value(text, "--space-option", "layers=1") for text in space_option or ())
-    made = get_space(space, **options)
-    written = dict(key_value(text, "--device-option", "file=latencies.csv") for text in device_option or ())
+    search_space = get_space(space, **options)
+    device_options = dict(key_value(text, "--device-option", "file=latencies.csv") for text in device_option or ())
     chosen_runtime = runtime or ("onnxruntime" if device in ("cpu", "command") else "eager")
-    settings = {"name": device, "runtime": chosen_runtime, "threads": threads, "batch": batch, **written}
+    settings = {"name": device, "runtime": chosen_runtime, "threads": threads, "batch": batch, **device_options}
     # An experiment has the words for every mistake; the controller plays no part.
     config = parse_experiment({"name": "calibrate", "space": space, "controller": "random", "device": settings}).device
     target = get_device(config, published_device)
     missing = target.why_unavailable()
     if missing:
         raise UserError(missing)
-    target.check(made)
+    target.check(search_space)
     task = load_data(data).task if input_shape is None else Task(read_shape(input_shape), classes)
 
     started = time.perf_counter()
     with _phases() as (phase, progress):
         measured = measure_sample(
-            made,
+            search_space,
             task,
             target,
             samples=samples,
@@ -98,29 +100,31 @@ def calibrate(
             on_progress=progress,
         )
         phase("fitting", 0)
-        calibration, looked_at = decide(measured, made, predictor, seed=seed)
+        calibration, held_out_by_predictor = decide(measured, search_space, predictor, seed=seed)
         fresh = None
         if check:
             phase("measuring fresh networks", check)
-            fresh = check_on_fresh(calibration, made, task, target, count=check, seed=seed + 1, on_progress=progress)
+            fresh = check_on_fresh(
+                calibration, search_space, task, target, count=check, seed=seed + 1, on_progress=progress
+            )
     folder = out or Path("calibrations") / f"{space.replace(':', '.')}-{device}-{target.runtime}"
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "predictor": calibration.method,
         "measured": len(calibration.architectures),
         "measured_operators": None if calibration.operators is None else len(calibration.operators.ms),
         "seconds": time.perf_counter() - started,
-        "cross_validation": {name: _figures(held_out, seed) for name, held_out in looked_at.items()},
+        "cross_validation": {name: _figures(predictions, seed) for name, predictions in held_out_by_predictor.items()},
         "check": None if fresh is None else _figures(fresh, seed),
     }
     setting = CalibrationScope.of(space, options, task, target)
-    save_calibration(folder, calibration, setting, found)
+    save_calibration(folder, calibration, setting, summary)
     result = {
         "space": {"name": space, **options},
         "input_shape": list(task.input_shape),
         "classes": task.classes,
         "device": config.model_dump(mode="json"),
         "protocol": dict(calibration.protocol),
-        **found,
+        **summary,
         "folder": str(folder),
     }
     show(result, _table(result), as_json=json)
@@ -138,17 +142,17 @@ def _table(result: Mapping[str, Any]) -> Group:
     )
     for column in ("predictor", "judged on", *(words for words, _ in FIGURES.values())):
         table.add_column(column, justify="left" if column in ("predictor", "judged on") else "right")
-    rows = [(name, "held out", each) for name, each in result["cross_validation"].items()]
+    rows = [(name, "held out", predictor_figures) for name, predictor_figures in result["cross_validation"].items()]
     if result["check"]:
         rows.append((result["predictor"], "fresh ones", result["check"]))
-    for name, how, figures in rows:
+    for name, judged_on, figures in rows:
         chosen = Text(name, style="bold" if name == result["predictor"] else "")
         table.add_row(
-            chosen, f"{figures['n']} {how}", *(_cell(figures[key], text) for key, (_, text) in FIGURES.items())
+            chosen, f"{figures['n']} {judged_on}", *(_cell(figures[key], text) for key, (_, text) in FIGURES.items())
         )
     device = {key: value for key, value in result["device"].items() if value is not None}
-    kept = ("name", "runtime", "threads", "batch", "file", "command")
-    named = ", ".join(f"{key}: {device[key]}" for key in kept if key in device)
+    shown_keys = ("name", "runtime", "threads", "batch", "file", "command")
+    named = ", ".join(f"{key}: {device[key]}" for key in shown_keys if key in device)
     use = f"In an experiment: device: {{{named}, calibration: {result['folder']}}}"
     return Group(table, Text(f"Intervals are 95 %, by the bootstrap. {result['seconds']:.0f} s.\n{use}"))
 

@@ -22,20 +22,20 @@ def check_space(
     from nasbench.deploy.network_checks import NETWORK_CHECKS
     from search_spaces import check_space as check
 
-    found, task = space_and_task(space, option, input_shape, classes)
+    search_space, task = space_and_task(space, option, input_shape, classes)
     with err.status(f"checking {space}") as shown:
         problems = check(
-            found,
+            search_space,
             task=task,
             seed=seed,
             networks=NETWORK_CHECKS,
             on_check=lambda name: shown.update(f"checking {space}: {name}"),
         )
-    result = {"space": space, "size": found.size, "decisions": len(found.decisions), "problems": problems}
+    result = {"space": space, "size": search_space.size, "decisions": len(search_space.decisions), "problems": problems}
     if problems:
         text = f"{space}: {len(problems)} problem(s)\n" + "\n".join(f"- {problem}" for problem in problems)
     else:
-        text = f"{space}: sound; {found.size:,} architectures in {len(found.decisions)} decisions."
+        text = f"{space}: sound; {search_space.size:,} architectures in {len(search_space.decisions)} decisions."
     show(result, text, as_json=json)
     if problems:
         raise typer.Exit(1)

@@ -24,39 +24,43 @@ def compare(
     from nasbench.report.comparison import compare_runs, read_run
     from nasbench.storage.run_folder import RunFolder
 
-    read = []
+    runs = []
     for name in run:
         folder = RunFolder(user_path(name)).require()
         import_from(folder.code_folder())
-        read.append(read_run(folder))
-    found = compare_runs(read)
+        runs.append(read_run(folder))
+    comparison = compare_runs(runs)
     if html is not None:
         from nasbench.report.comparison_page import write_comparison_page
 
-        write_comparison_page(found, html)
+        write_comparison_page(comparison, html)
         err.print(f"page: {html.resolve()}", soft_wrap=True, highlight=False)
-    show(found, _shown(found), as_json=json)
+    show(comparison, _shown(comparison), as_json=json)
 
 
-def _shown(found: dict[str, Any]) -> Group:
-    names = [each["metric"] for each in found["objectives"]]
-    table = Table(title=f"after {found['common_seconds']:,.0f} s of search")
+def _shown(comparison: dict[str, Any]) -> Group:
+    names = [objective["metric"] for objective in comparison["objectives"]]
+    table = Table(title=f"after {comparison['common_seconds']:,.0f} s of search")
     for column in ("search", "runs", "hypervolume", "candidates", "trained", *(f"best {name}" for name in names)):
         table.add_column(column, justify="left" if column == "search" else "right")
-    for group in found["groups"]:
+    for group in comparison["groups"]:
         volume, runs = group["hypervolume"], group["runs"]
         spread = "" if volume["std"] is None else f" +- {volume['std']:.4f}"
         best = []
-        for objective in found["objectives"]:
-            values = [each["metrics"][objective["metric"]] for one in runs for each in one["front"]]
+        for objective in comparison["objectives"]:
+            values = [
+                candidate["metrics"][objective["metric"]]
+                for compared_run in runs
+                for candidate in compared_run["front"]
+            ]
             pick = max if objective["goal"] == "max" else min
             best.append(f"{pick(values):,.4g}" if values else "")
         table.add_row(
             group["name"],
             str(volume["n"]),
             f"{volume['mean']:.4f}{spread}",
-            f"{sum(one['candidates'] for one in runs) / len(runs):.1f}",
-            f"{sum(one['trained'] for one in runs) / len(runs):.1f}",
+            f"{sum(compared_run['candidates'] for compared_run in runs) / len(runs):.1f}",
+            f"{sum(compared_run['trained'] for compared_run in runs) / len(runs):.1f}",
             *best,
         )
-    return Group(table, Text("\n".join(each["statement"] for each in found["comparisons"])))
+    return Group(table, Text("\n".join(pair["statement"] for pair in comparison["comparisons"])))

@@ -79,8 +79,8 @@ def compress(
             if numbers
             else ["", "", "", "", ""]
         )
-        why = f"no: {stage['reason']}" + (f"; to help: {stage['advice']}" if stage["advice"] else "")
-        table.add_row(stage["name"], "yes" if stage["accepted"] else why, *row)
+        accepted_text = f"no: {stage['reason']}" + (f"; to help: {stage['advice']}" if stage["advice"] else "")
+        table.add_row(stage["name"], "yes" if stage["accepted"] else accepted_text, *row)
     show(result, table, as_json=json)
     without = [stage for stage in stages if stage.problem is not None]
     for missing in without:

@@ -12,9 +12,9 @@ def count(
     json: Json = False,
 ) -> None:
     """Count the distinct networks of a space, exactly."""
-    found = read_space(space, option)
+    search_space = read_space(space, option)
     with progress_bar() as bar:
         task = bar.add_task(f"counting {space}", total=None)
-        distinct = found.count_distinct(lambda seen, total: bar.update(task, completed=seen, total=total))
-    result = {"space": space, "size": found.size, "distinct": distinct}
-    show(result, f"{space}: {distinct:,} distinct networks among {found.size:,} architectures.", as_json=json)
+        distinct = search_space.count_distinct(lambda seen, total: bar.update(task, completed=seen, total=total))
+    result = {"space": space, "size": search_space.size, "distinct": distinct}
+    show(result, f"{space}: {distinct:,} distinct networks among {search_space.size:,} architectures.", as_json=json)

@@ -20,7 +20,7 @@ def draw(
         str,
         typer.Argument(
             metavar="ARCH",
-            help="In the notation of the space, or a JSON list of picks, or random, or random:SEED.",
+            help="Architecture in the notation of the space, or a JSON list of picks, or random, or random:SEED.",
             show_default=False,
         ),
     ],
@@ -36,11 +36,11 @@ def draw(
 
     if out.suffix.lower() != ".svg":
         raise UserError(f"{out} does not end in .svg; a drawing is written as SVG, so give a name such as drawing.svg.")
-    found, task = space_and_task(space, option, input_shape, classes)
-    arch = read_architecture(found, architecture)
-    text = found.format(arch)
-    write_text(out, svg(found.diagram(arch, task), title=f"{found.name}: {text}"))
-    counted = counts(found.build(arch, task), task)
+    search_space, task = space_and_task(space, option, input_shape, classes)
+    arch = read_architecture(search_space, architecture)
+    text = search_space.format(arch)
+    write_text(out, svg(search_space.diagram(arch, task), title=f"{search_space.name}: {text}"))
+    counted = counts(search_space.build(arch, task), task)
     result = {
         "file": str(out),
         "space": space,
@@ -48,5 +48,5 @@ def draw(
         "params": counted.params,
         "macs": counted.macs,
     }
-    told = f"{out}: {text}\n{counted.params:,} parameters, {counted.macs:,} MACs at {input_shape}."
-    show(result, Text(told), as_json=json)  # an architecture is no markup
+    sentence = f"{out}: {text}\n{counted.params:,} parameters, {counted.macs:,} MACs at {input_shape}."
+    show(result, Text(sentence), as_json=json)  # an architecture is no markup

@@ -37,8 +37,10 @@ def elastic(
     learning_rate: Annotated[
         float | None, typer.Option(help="Learning rate of training [that of the model's training].", show_default=False)
     ] = None,
-    sampling: Annotated[str, typer.Option(help="Networks of a step: sandwich | uniform | fair")] = "sandwich",
-    device: Annotated[str, typer.Option(help="Where it is trained: cpu | cuda")] = "cpu",
+    sampling: Annotated[
+        str, typer.Option(help="Sampling of networks in a step: sandwich | uniform | fair")
+    ] = "sandwich",
+    device: Annotated[str, typer.Option(help="Device of the training: cpu | cuda")] = "cpu",
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
@@ -51,7 +53,7 @@ def elastic(
 
     stored = load_model(model)
     problem = workbench(stored, model, seed).problem
-    made = make_elastic(
+    supernet = make_elastic(
         load(model),
         problem,
         widths=_numbers("--widths", widths, float, "0.5,0.75,1"),
@@ -62,10 +64,10 @@ def elastic(
         exclude=tuple(exclude or ()),
         seed=seed,
     )
-    tell(f"{made.space.size:,} networks, {len(made.space.decisions)} decisions")
+    tell(f"{supernet.space.size:,} networks, {len(supernet.space.decisions)} decisions")
     with resumable(), progress_bar() as bar:
         task = bar.add_task("train", total=None)
-        made.train(
+        supernet.train(
             epochs=epochs,
             seed=seed,
             device=device,
@@ -74,12 +76,12 @@ def elastic(
             folder=out,
             on_batch=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    result = {"model": str(model), "folder": str(out), **describe(made)}
+    result = {"model": str(model), "folder": str(out), **describe(supernet)}
     show(result, _table(result), as_json=json)
 
 
 def describe(supernet: ElasticSupernet) -> dict[str, Any]:
-    """What an elastic network holds, as JSON: how many networks, and the extremes of them."""
+    """An elastic network as JSON: the number of its networks, and the largest and the smallest one."""
     from nasbench.evaluators.costs import paper_costs
 
     extremes = {}

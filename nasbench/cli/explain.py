@@ -17,9 +17,9 @@ from nasbench.cli.output import err, progress_bar, show, typed
 from nasbench.report.units import count, shorten, significant, size
 from nasbench_registry import UserError
 
-LONGEST = 44  # characters of a name
+LONGEST = 44  # most characters of a name
 MOST = 30  # operators in the table, the slowest; the page and --json have all
-NAMES = 8  # in a sentence
+NAMES = 8  # most names in a sentence
 
 
 def explain(
@@ -27,15 +27,16 @@ def explain(
         list[Path],
         typer.Argument(help="A model folder; a second one is compared with the first.", show_default=False),
     ],
-    backend: Annotated[str, typer.Option(help="That compiles networks; an artefact runs as it is.")] = "onnxruntime",
+    backend: Annotated[str, typer.Option(help="Backend for networks; an artefact runs as it is.")] = "onnxruntime",
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16, int8, ... [int8 if quantized, else fp32]", show_default=False)
+        str | None,
+        typer.Option(help="Precision: fp32, bf16, int8, ... [int8 if quantized, else fp32]", show_default=False),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a call.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images in a call.")] = 1,
     advice: Annotated[bool, typer.Option(help="Try what might help, each in turn with the model as it is.")] = True,
-    max_advice_s: Annotated[float, typer.Option(min=0, help="Seconds for all that is tried.")] = 60.0,
-    seconds: Annotated[float, typer.Option(min=0.05, help="Of timing by operator, for each model.")] = 1.0,
+    max_advice_s: Annotated[float, typer.Option(min=0, help="Seconds for all trials together.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Seconds of timing by operator, for each model.")] = 1.0,
     html: Annotated[Path | None, typer.Option(help="Also write a page with the bars.", show_default=False)] = None,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
@@ -88,13 +89,13 @@ def _table(title: str, *columns: str, text: tuple[str, ...]) -> Table:
 
 def _places(result: Mapping[str, Any]) -> Table:
     ratio = result["ratio"]
-    told = f"after takes {ratio['ratio']:.3f} times as long ({ratio['low']:.3f} - {ratio['high']:.3f}), timed in turn"
+    title = f"after takes {ratio['ratio']:.3f} times as long ({ratio['low']:.3f} - {ratio['high']:.3f}), timed in turn"
     table = _table(
-        told, "where", "before ms", "after ms", "difference", "MACs", "precision", text=("where", "precision")
+        title, "where", "before ms", "after ms", "difference", "MACs", "precision", text=("where", "precision")
     )
     for row in result["places"]:
-        macs = [count(each) for each in row["macs"] if each is not None]
-        precision = [each for each in row["precision"] if each is not None]
+        macs = [count(macs_of_place) for macs_of_place in row["macs"] if macs_of_place is not None]
+        precision = [precision_of_place for precision_of_place in row["precision"] if precision_of_place is not None]
         table.add_row(
             shorten(row["place"], LONGEST),
             significant(row["before_ms"]),
@@ -110,24 +111,24 @@ def _operators(model: Mapping[str, Any]) -> Table:
     title = f"{model['model']}: {model['label']}, {significant(model['call_ms'])} ms a call"
     columns = ("operator", "layer", "in", "ms", "share", "MACs", "moved", "bound by", "at the roof ms")
     table = _table(title, *columns, text=("operator", "layer", "in", "bound by"))
-    slowest = sorted(model["operators"], key=lambda each: -float(each["ms"]))[:MOST]
-    for each in (each for each in model["operators"] if each in slowest):
+    slowest = sorted(model["operators"], key=lambda operator: -float(operator["ms"]))[:MOST]
+    for operator in (shown for shown in model["operators"] if shown in slowest):
         table.add_row(
-            each["kind"],
-            shorten(each["layer"] or "", LONGEST),
-            each["precision"],
-            significant(each["ms"]),
-            f"{100 * each['share']:.1f} %",
-            "" if each["macs"] is None else count(each["macs"]),
-            "" if each["bytes"] is None else size(each["bytes"]),
-            each["bound"],
-            significant(each["roof_ms"]),
+            operator["kind"],
+            shorten(operator["layer"] or "", LONGEST),
+            operator["precision"],
+            significant(operator["ms"]),
+            f"{100 * operator['share']:.1f} %",
+            "" if operator["macs"] is None else count(operator["macs"]),
+            "" if operator["bytes"] is None else size(operator["bytes"]),
+            operator["bound"],
+            significant(operator["roof_ms"]),
         )
-    rest = len(model["operators"]) - len(slowest)
-    if rest > 0:
-        left_ms = model["operators_ms"] - sum(each["ms"] for each in slowest)
+    others_count = len(model["operators"]) - len(slowest)
+    if others_count > 0:
+        left_ms = model["operators_ms"] - sum(operator["ms"] for operator in slowest)
         share = f"{100 * left_ms / model['call_ms']:.1f} %"
-        table.add_row(f"{rest} others", "", "", significant(left_ms), share, "", "", "", "")
+        table.add_row(f"{others_count} others", "", "", significant(left_ms), share, "", "", "", "")
     if model["overhead_ms"] is not None:
         share = f"{100 * model['overhead_share']:.1f} %"
         table.add_row("overhead of the call", "", "", significant(model["overhead_ms"]), share, "", "", "", "")
@@ -136,8 +137,8 @@ def _operators(model: Mapping[str, Any]) -> Table:
 
 def _causes(result: Mapping[str, Any]) -> Table:
     table = _table("What the time is spent on", "cause", "share", "", text=("cause", ""))
-    for each in result["causes"]:
-        table.add_row(each["cause"], f"{100 * each['share']:.1f} %", each["sentence"])
+    for cause in result["causes"]:
+        table.add_row(cause["cause"], f"{100 * cause['share']:.1f} %", cause["sentence"])
     return table
 
 
@@ -147,40 +148,45 @@ def _advice(result: Mapping[str, Any]) -> Table:
         *("change", "against", "predicted", "measured", "95 % interval", ""),
         text=("change", "against", ""),
     )
-    for each in result["advice"]:
-        ratio = each["measured"]
+    for suggestion in result["advice"]:
+        ratio = suggestion["measured"]
         table.add_row(
-            each["change"],
-            each["cause"],
-            "" if each["predicted"] is None else f"{each['predicted']:.3f}",
+            suggestion["change"],
+            suggestion["cause"],
+            "" if suggestion["predicted"] is None else f"{suggestion['predicted']:.3f}",
             "" if ratio is None else f"{ratio['ratio']:.3f}",
             "" if ratio is None else f"{ratio['low']:.3f} - {ratio['high']:.3f}",
-            each["verdict"] if each["reason"] is None else f"{each['verdict']}: {each['reason']}",
+            suggestion["verdict"]
+            if suggestion["reason"] is None
+            else f"{suggestion['verdict']}: {suggestion['reason']}",
         )
     return table
 
 
 def _remarks(result: Mapping[str, Any]) -> list[str]:
     last, peaks = result["models"][-1], result["peaks"]
-    told = [
+    remarks = [
         f"{last['latency_ms']['device']}; {last['latency_ms']['runtime']}; measured peaks: "
         + ", ".join(f"{speed / 1e9:,.0f} GFLOP/s {name}" for name, speed in peaks["flops_per_s"].items())
         + ", "
-        + ", ".join(f"{speed / 1e9:,.0f} GB/s of {size(held)}" for held, speed in peaks["bytes_per_s"])
+        + ", ".join(f"{speed / 1e9:,.0f} GB/s of {size(held_bytes)}" for held_bytes, speed in peaks["bytes_per_s"])
         + "."
     ]
     if last["float_in_int8"]:
-        told.append(f"In float inside the int8 graph: {_named(last['float_in_int8'])}.")
+        remarks.append(f"In float inside the int8 graph: {_named(last['float_in_int8'])}.")
     if last["awkward_widths"]:
         widths = [f"{name} ({a} to {b})" for name, (a, b) in last["awkward_widths"].items()]
-        told.append(f"Widths that no vector unit fills: {_named(widths)}.")
-    given, run = last["given_operators"], last["run_operators"]
-    if given and run:
-        told.append(f"Operators: {sum(given.values())} as given, {sum(run.values())} after fusing and folding.")
-    fused = [" + ".join(each["fused"]) for each in last["operators"] if each["fused"]]
+        remarks.append(f"Widths that no vector unit fills: {_named(widths)}.")
+    given_operators, run_operators = last["given_operators"], last["run_operators"]
+    if given_operators and run_operators:
+        remarks.append(
+            f"Operators: {sum(given_operators.values())} as given, {sum(run_operators.values())} after fusing and "
+            f"folding."
+        )
+    fused = [" + ".join(operator["fused"]) for operator in last["operators"] if operator["fused"]]
     if fused:
-        told.append(f"Fused: {_named(fused)}.")
-    return told
+        remarks.append(f"Fused: {_named(fused)}.")
+    return remarks
 
 
 def _named(names: Sequence[str]) -> str:

@@ -19,7 +19,8 @@ def export(
     backend: Annotated[str, typer.Option(help="The compilation backend.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the artefact.", show_default=False)],
     precision: Annotated[
-        str | None, typer.Option(help="fp32 or int8 [int8 if the model is quantized, else fp32].", show_default=False)
+        str | None,
+        typer.Option(help="Precision, fp32 or int8 [int8 if the model is quantized, else fp32].", show_default=False),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     accept_changed_code: AcceptChangedCode = False,
@@ -35,9 +36,9 @@ def export(
     compiler = get_backend(backend, threads=threads)
     stored = load_model(model)
     bench = workbench(stored, model, 0)
-    wanted = precision or ("int8" if is_quantized(stored.model) else "fp32")
+    chosen_precision = precision or ("int8" if is_quantized(stored.model) else "fp32")
     context = bench.context()
-    compiled = compiler.compile(stored.model, context.example_inputs, wanted, context.calibration)
+    compiled = compiler.compile(stored.model, context.example_inputs, chosen_precision, context.calibration)
     agreement = agrees(compiled, stored.model, bench.problem.unseen(IMAGES, 0))
     accuracy = {"model": bench.validate(stored.model), "artefact": bench.validate(compiled)}
     file = save_made(out, compiled, stored, model)
@@ -49,7 +50,7 @@ def export(
         "agreement": agreement.to_json(),
         **{key: value for key, value in compiled.describe().items() if key != "bytes"},
     }
-    show(result, _facts(result, f"{backend} {wanted}"), as_json=json)
+    show(result, _facts(result, f"{backend} {chosen_precision}"), as_json=json)
 
 
 def _facts(facts: dict[str, Any], title: str) -> Table:

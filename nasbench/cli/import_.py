@@ -26,7 +26,7 @@ def import_(
     ],
     out: Annotated[Path, typer.Option(help="The model folder.", show_default=False)],
     option: Annotated[
-        list[str] | None, typer.Option("-o", "--option", help="key=value, of the function: -o model_name=resnet18")
+        list[str] | None, typer.Option("-o", "--option", help="key=value, an option of it: -o model_name=resnet18")
     ] = None,
     weights: Annotated[
         Path | None,
@@ -36,13 +36,13 @@ def import_(
         str | None, typer.Option(help="Name of a data set, or module:function.", show_default=False)
     ] = None,
     data_option: Annotated[
-        list[str] | None, typer.Option(help="key=value, of the data set: --data-option size=64")
+        list[str] | None, typer.Option(help="key=value, an option of the data set: --data-option size=64")
     ] = None,
     problem: Annotated[
         str, typer.Option(help="What the network is for: its name, or module:Class.")
     ] = "image_classification",
     training: Annotated[
-        list[str] | None, typer.Option(help="key=value, of later fine-tuning: --training learning_rate=0.001")
+        list[str] | None, typer.Option(help="key=value, an option of fine-tuning: --training learning_rate=0.001")
     ] = None,
     mean: Annotated[
         str | None,
@@ -52,7 +52,7 @@ def import_(
             show_default=False,
         ),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise, the deviation.", show_default=False)] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation of each channel.", show_default=False)] = None,
     input_shape: Annotated[
         str | None,
         typer.Option(help="C,H,W, where there are no data and the network does not say it.", show_default=False),
@@ -86,9 +86,9 @@ def import_(
     result: dict[str, Any] = {"folder": str(out), "build": build.text, "params": count_parameters(network)}
     if data is None:
         needless = {"--data-option": data_option, "--training": training, "--mean": mean, "--std": std}
-        given = [name for name, value in needless.items() if value]
-        if given:
-            raise UserError(f"{given[0]} is given without --data; name the data set too, or leave it out.")
+        superfluous = [name for name, value in needless.items() if value]
+        if superfluous:
+            raise UserError(f"{superfluous[0]} is given without --data; name the data set too, or leave it out.")
         example = None if input_shape is None else torch.zeros(1, *read_shape(input_shape))
         task, origin = task_of(network, example), None
     else:
@@ -96,16 +96,16 @@ def import_(
             raise UserError(f"--input-shape is {input_shape!r}, and the data say it; leave it out.")
         source = {"name": data, **_options(data_option, "--data-option", "size=64")}
         settings = read_training(_options(training, "--training", "learning_rate=0.001"))
-        known, loaded = known_inputs(network), make_problem({"name": problem}, source, settings)
+        expected, loaded = known_inputs(network), make_problem({"name": problem}, source, settings)
         means, stds = read_numbers("--mean", mean), read_numbers("--std", std)
-        if weights is not None and means is None and stds is None and known.mean is not None:
+        if weights is not None and means is None and stds is None and expected.mean is not None:
             channels = loaded.task.inputs[0].shape[0]
-            if len(known.mean) == channels:
-                means, stds = known.mean, known.std
+            if len(expected.mean) == channels:
+                means, stds = expected.mean, expected.std
                 tell(f"images are normalised as the network says: mean {means}, std {stds}")
             else:  # it was built for other images than those that its library trained it on
                 tell(
-                    f"images are normalised as the training images are, for the network says mean {known.mean} and "
+                    f"images are normalised as the training images are, for the network says mean {expected.mean} and "
                     f"the data have {channels} channel(s)"
                 )
         loaded = normalised(loaded, means, stds)

@@ -58,7 +58,7 @@ def _evaluators() -> list[Row]:
 
     return [
         {"name": name}
-        | (EVALUATORS.literals(name, ("summary",)) if name in EVALUATORS else _said(evaluators.find(name)))
+        | (EVALUATORS.literals(name, ("summary",)) if name in EVALUATORS else _summary_of(evaluators.find(name)))
         for name in evaluators
     ]
 
@@ -77,8 +77,8 @@ def _problems() -> list[Row]:
 
     rows = []
     for name in PROBLEMS:
-        told = PROBLEMS.literals(name, ("summary", "kind"))
-        rows.append({"name": name, "summary": told["summary"], "targets": told["kind"]})
+        texts = PROBLEMS.literals(name, ("summary", "kind"))
+        rows.append({"name": name, "summary": texts["summary"], "targets": texts["kind"]})
     return rows
 
 
@@ -140,11 +140,11 @@ def _schedulers() -> list[Row]:
 def _named(union: Any) -> list[Row]:
     """Rows of the members of a union of sections that are told apart by their `name`."""
     members = get_args(get_args(union)[0])
-    return [{"name": get_args(each.model_fields["name"].annotation)[0], **_said(each)} for each in members]
+    return [{"name": get_args(member.model_fields["name"].annotation)[0], **_summary_of(member)} for member in members]
 
 
-def _said(thing: Any) -> dict[str, str]:
-    """What the first line of its docstring says."""
+def _summary_of(thing: Any) -> dict[str, str]:
+    """The summary and the source in the first line of its docstring."""
     return _first_line(inspect.getdoc(thing) or "")
 
 
@@ -174,14 +174,14 @@ def _run(folder: RunFolder) -> Row:
 
     row: Row = {"run": folder.name}
     try:
-        about = run_status(folder)
+        state = run_status(folder)
     except UserError as error:
         return row | {"status": str(error), "finished": None, "asked": None, "score": None, "best": None}
-    best = about["best"] or {"scores": [None], "architecture": None}
+    best = state["best"] or {"scores": [None], "architecture": None}
     return row | {
-        "status": about["status"],
-        "finished": about["done"] + about["stopped"],
-        "asked": about["asked"],
+        "status": state["status"],
+        "finished": state["done"] + state["stopped"],
+        "asked": state["asked"],
         "score": best["scores"][0],
         "best": best["architecture"],
     }
@@ -211,7 +211,7 @@ def list_(
     kind: Annotated[
         str, typer.Argument(help=" | ".join(NAMES), show_default=False, autocompletion=lambda: list(NAMES))
     ],
-    folder: Annotated[Path, typer.Argument(help="Where runs are looked for.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Folder in which runs are looked for.")] = Path("runs"),
     json: Json = False,
 ) -> None:
     """List what an experiment or a command may name, or the runs below a folder."""

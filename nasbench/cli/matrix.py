@@ -23,7 +23,7 @@ def matrix(
     model: Annotated[
         list[Path], typer.Argument(help="Model folders, such as RUN/survivors/1/searched.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Folder for what is made and measured.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the variants and the results.", show_default=False)],
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,7 +35,8 @@ def matrix(
         list[str] | None, typer.Option(help="A backend; may be given again [all].", show_default=False)
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 | fp16 | bf16 | int8 [all that a backend has].", show_default=False)
+        list[str] | None,
+        typer.Option(help="Precision: fp32 | fp16 | bf16 | int8 [all that a backend has].", show_default=False),
     ] = None,
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning, for the variants that train.")] = 3,
     images: Annotated[int, typer.Option(min=1, help="Validation images to judge on, at most.")] = 2000,
@@ -60,15 +61,19 @@ def matrix(
     names = backend or backends.names()
     for name in names:
         backends.find(name)
-    asked = [one_of("precision", text, PRECISIONS) for text in precision or all_precisions(names)]
+    precisions = [one_of("precision", text, PRECISIONS) for text in precision or all_precisions(names)]
     variants = [read_variant(text, epochs) for text in variant or USUAL]
-    twice = {each.name for each in variants if [other.name for other in variants].count(each.name) > 1}
+    twice = {chosen.name for chosen in variants if [listed.name for listed in variants].count(chosen.name) > 1}
     if twice:
         raise UserError(f"--variant names {', '.join(sorted(twice))} twice; give each once, and files other names.")
-    wanted = Matrix(
+    request = Matrix(
         models=tuple(model),
         variants=tuple(variants),
-        settings=tuple(Setting.of(name, each, {"threads": threads}, batch) for name in names for each in asked),
+        settings=tuple(
+            Setting.of(name, precision_name, {"threads": threads}, batch)
+            for name in names
+            for precision_name in precisions
+        ),
         seconds=seconds,
         images=images,
         test=test,
@@ -76,24 +81,24 @@ def matrix(
         seed=seed,
     )
     with resumable():
-        result = _filled(wanted, out)
+        result = _filled(request, out)
     page = out / "matrix.html"
     write_matrix_page(result, page)
     tell(f"drawn in {page}")
     show(result, _tables(result), as_json=json)
 
 
-def _filled(wanted: Matrix, out: Path) -> dict[str, Any]:
-    """Fill it, with a bar on standard error."""
+def _filled(request: Matrix, out: Path) -> dict[str, Any]:
+    """Fill the matrix, with a bar on standard error."""
     from nasbench.deploy.matrix import fill
 
     with progress_bar() as bar:
-        task = bar.add_task("cells", total=wanted.size)
+        task = bar.add_task("cells", total=request.size)
         return fill(
-            wanted,
+            request,
             out,
             command=typed(),
-            on_variant=lambda where, which, stage: tell(f"{where}, {which.name}: {stage} ..."),
+            on_variant=lambda model, variant_made, stage: tell(f"{model}, {variant_made.name}: {stage} ..."),
             on_cell=lambda cell: bar.update(task, advance=1, description=_name(cell)),
         )
 
@@ -112,7 +117,7 @@ def _tables(result: Mapping[str, Any]) -> Group:
     for model in result["models"]:
         cells = [cell for cell in result["cells"] if cell["model"] == model]
         shown.append(_table(model, [cell for cell in cells if cell["reason"] is None], result))
-        shown += [Text(f"{who}: unsupported because {why}") for why, who in reasons(cells)]
+        shown += [Text(f"{cells_text}: unsupported because {reason}") for reason, cells_text in reasons(cells)]
     return Group(*shown)
 
 

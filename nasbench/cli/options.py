@@ -1,4 +1,4 @@
-"""Options that several commands share, and how what is given by them is read."""
+"""Options that several commands share, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ Run = Annotated[str, typer.Argument(help="The folder of a run.", show_default=Fa
 Model = Annotated[Path, typer.Argument(help="A model folder, such as RUN/survivors/1/searched.", show_default=False)]
 
 
-def _asked(context: typer.Context, value: bool) -> bool:
+def _only_results_if(context: typer.Context, value: bool) -> bool:
     if value and not context.resilient_parsing:
         context.with_resource(only_results())
     return value
 
 
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document and nothing else.", is_eager=True, callback=_asked)
+    bool,
+    typer.Option("--json", help="Print one JSON document and nothing else.", is_eager=True, callback=_only_results_if),
 ]
 """The option of every command with a result: until the command ends, standard output belongs to the document."""
 

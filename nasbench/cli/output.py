@@ -35,7 +35,7 @@ def typed() -> str:
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Inside the block, Ctrl-C ends a command that keeps what finished, and is told how to go on."""
+    """Inside the block, Ctrl-C ends a command that keeps what finished, and a line says how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -45,8 +45,8 @@ def resumable() -> Iterator[None]:
 
 def progress_bar(*columns: ProgressColumn) -> Progress:
     """A bar on standard error that vanishes; beside it how much is done and what is left, or these columns."""
-    told = columns or (MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(TextColumn("{task.description}"), BarColumn(), *told, console=err, transient=True)
+    shown_columns = columns or (MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(TextColumn("{task.description}"), BarColumn(), *shown_columns, console=err, transient=True)
 
 
 def show(value: Any, table: RenderableType | str, *, as_json: bool) -> None:
@@ -70,8 +70,8 @@ def only_results() -> Iterator[None]:
     """
     sys.stdout.flush()
     python, descriptor = sys.stdout, _descriptor(sys.stdout)
-    kept = None if descriptor is None else os.dup(descriptor)
-    results = python if kept is None else os.fdopen(os.dup(kept), "w", encoding="utf-8")
+    saved = None if descriptor is None else os.dup(descriptor)
+    results = python if saved is None else os.fdopen(os.dup(saved), "w", encoding="utf-8")
     _results.append(results)
     sys.stdout = sys.stderr
     if descriptor is not None:
@@ -82,10 +82,10 @@ def only_results() -> Iterator[None]:
         _results.pop()
         sys.stdout.flush()
         sys.stdout = python
-        if kept is not None and descriptor is not None:
+        if saved is not None and descriptor is not None:
             results.close()
-            os.dup2(kept, descriptor)
-            os.close(kept)
+            os.dup2(saved, descriptor)
+            os.close(saved)
             atexit.register(_point_at_errors, descriptor)  # it is the first to run of all that were registered so far
 
 

@@ -28,18 +28,20 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 def profile(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
-    samples: Annotated[int, typer.Option(min=1, help="Distinct random architectures.")] = 200,
+    samples: Annotated[int, typer.Option(min=1, help="Number of distinct random architectures.")] = 200,
     latency: Annotated[
         bool, typer.Option("--latency", help="Predict latency, also if the experiment does not need it.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed in place of that of the file.", show_default=False)
+    ] = None,
     override: Override = None,
     json: Json = False,
 ) -> None:
     """Show what the networks of a space cost before training, and what share of them meets the limits."""
     from nasbench.experiment.loading import load_experiment
 
-    asked = load_experiment(experiment, override or [], seed)
+    loaded_experiment = load_experiment(experiment, override or [], seed)
     import_from(experiment.resolve().parent)
     from nasbench.devices.registry import get_device
     from nasbench.experiment.build import load_problem, named_space, stored_calibration
@@ -47,81 +49,81 @@ def profile(
     from nasbench.tables.devices import published_device
     from nasbench_registry import UserError
 
-    space = named_space(asked)
-    device = get_device(asked.device, published_device)
-    predicted = latency or asked.needs_latency
+    space = named_space(loaded_experiment)
+    device = get_device(loaded_experiment.device, published_device)
+    predicted = latency or loaded_experiment.needs_latency
     missing = device.why_unavailable() if predicted else None
     if missing:
         raise UserError(missing)
-    task = load_problem(asked).task
-    calibration = stored_calibration(asked, task, device) if predicted else None
+    task = load_problem(loaded_experiment).task
+    calibration = stored_calibration(loaded_experiment, task, device) if predicted else None
     with progress_bar() as bar:
         if predicted and calibration is None:
-            calibration = _calibrate(bar, space, task, device, asked)
+            calibration = _calibrate(bar, space, task, device, loaded_experiment)
         step = bar.add_task("counting", total=samples)
         started = time.perf_counter()
-        found = profile_space(
+        space_profile = profile_space(
             space,
             task,
-            asked.objectives,
+            loaded_experiment.objectives,
             samples=samples,
-            seed=asked.seed,
+            seed=loaded_experiment.seed,
             predictor=calibration.predictor(space) if calibration else None,
             batch=device.batch,
             on_progress=lambda done, total: bar.update(step, completed=done, total=total),
         )
         seconds = time.perf_counter() - started
     result = {
-        "experiment": asked.name,
-        "space": asked.space.model_dump(mode="json"),
+        "experiment": loaded_experiment.name,
+        "space": loaded_experiment.space.model_dump(mode="json"),
         "space_size": space.size,
         "input_shape": list(task.input_shape),
         "classes": task.classes,
-        "seed": asked.seed,
+        "seed": loaded_experiment.seed,
         "asked": samples,
         "seconds": seconds,
-        **to_json(found),
+        **to_json(space_profile),
         "latency": _held_out(calibration, space) if calibration else None,
     }
-    show(result, _table(found, result), as_json=json)
+    show(result, _table(space_profile, result), as_json=json)
 
 
-def _calibrate(bar: Progress, space: SearchSpace, task: Task, device: Device, asked: Experiment) -> Calibration:
+def _calibrate(bar: Progress, space: SearchSpace, task: Task, device: Device, experiment: Experiment) -> Calibration:
     from nasbench.latency.calibrate import calibrate
 
-    step = bar.add_task(f"measuring latency on {device.runtime}", total=asked.device.samples)
+    step = bar.add_task(f"measuring latency on {device.runtime}", total=experiment.device.samples)
     return calibrate(
         space,
         task,
         device,
-        samples=asked.device.samples,
-        seed=asked.seed,
-        predictor=asked.device.predictor,
+        samples=experiment.device.samples,
+        seed=experiment.seed,
+        predictor=experiment.device.predictor,
         on_progress=lambda done, total: bar.update(step, completed=done, total=total),
     )
 
 
 def _held_out(calibration: Calibration, space: SearchSpace) -> dict[str, Any]:
-    held = calibration.hold_out(space)
+    held_out = calibration.hold_out(space)
     return {
         "predicted": True,
         "predictor": calibration.method,
-        "spearman": held.spearman,
-        "median_error_pct": held.median_error_pct,
-        "n": held.n,
+        "spearman": held_out.spearman,
+        "median_error_pct": held_out.median_error_pct,
+        "n": held_out.n,
         "protocol": dict(calibration.protocol),
     }
 
 
-def _table(found: SpaceProfile, result: dict[str, Any]) -> Group:
+def _table(space_profile: SpaceProfile, result: dict[str, Any]) -> Group:
     from nasbench.evaluators.costs import LATENCY
 
-    table = Table(title=f"{_sample(found, result)}; images {'x'.join(map(str, result['input_shape']))}")
+    table = Table(title=f"{_sample(space_profile, result)}; images {'x'.join(map(str, result['input_shape']))}")
     for column in ("cost", "min", "q25", "median", "q75", "max", "distribution", "limit", "within it"):
         text = column in ("cost", "distribution")
         table.add_column(column, justify="left" if text else "right", no_wrap=text)
     extremes: dict[tuple[str, str], list[str]] = {}
-    for cost in found.costs:
+    for cost in space_profile.costs:
         predicted = " *" if cost.metric in LATENCY else ""
         limit, within = "", ""
         if cost.limit is not None and cost.share_within is not None:
@@ -137,43 +139,44 @@ def _table(found: SpaceProfile, result: dict[str, Any]) -> Group:
     for (least, most), metrics in extremes.items():
         ends.add_row(", ".join(metrics), "least", Text(least))
         ends.add_row("", "most", Text(most))
-    return Group(table, ends, Text("\n".join(_remarks(found, result))))
+    return Group(table, ends, Text("\n".join(_remarks(space_profile, result))))
 
 
-def _sample(found: SpaceProfile, result: dict[str, Any]) -> str:
+def _sample(space_profile: SpaceProfile, result: dict[str, Any]) -> str:
     size = result["space_size"]
     of = f"{size:,}" if size < 1e9 else f"{size:.2e}"
-    if found.exhaustive:
-        return f"all {found.architectures:,} distinct networks of {result['space']['name']}"
-    return f"{found.architectures:,} distinct random networks of {result['space']['name']} ({of} architectures)"
+    if space_profile.exhaustive:
+        return f"all {space_profile.architectures:,} distinct networks of {result['space']['name']}"
+    return f"{space_profile.architectures:,} distinct random networks of {result['space']['name']} ({of} architectures)"
 
 
-def _remarks(found: SpaceProfile, result: dict[str, Any]) -> list[str]:
-    told = []
-    if any(cost.limit is not None for cost in found.costs):
-        share, (low, high) = found.feasible_share, found.interval
-        interval = "" if found.exhaustive else f", 95 % interval {100 * low:.3g} to {100 * high:.3g} %"
-        told.append(f"{100 * share:.3g} % meet every limit that is known before training{interval}.")
+def _remarks(space_profile: SpaceProfile, result: dict[str, Any]) -> list[str]:
+    remarks = []
+    if any(cost.limit is not None for cost in space_profile.costs):
+        share, (low, high) = space_profile.feasible_share, space_profile.interval
+        interval = "" if space_profile.exhaustive else f", 95 % interval {100 * low:.3g} to {100 * high:.3g} %"
+        remarks.append(f"{100 * share:.3g} % meet every limit that is known before training{interval}.")
     else:
-        told.append("No objective has a limit that is known before training.")
-    if found.not_checked:
-        told.append(f"Known only after training: {', '.join(found.not_checked)}.")
-    if not found.exhaustive and found.architectures + len(found.failed) < result["asked"]:
-        count = found.architectures + len(found.failed)
-        told.append(f"{result['asked']:,} were asked for, and {count:,} distinct ones were found.")
+        remarks.append("No objective has a limit that is known before training.")
+    if space_profile.not_checked:
+        remarks.append(f"Known only after training: {', '.join(space_profile.not_checked)}.")
+    if not space_profile.exhaustive and space_profile.architectures + len(space_profile.failed) < result["asked"]:
+        count = space_profile.architectures + len(space_profile.failed)
+        remarks.append(f"{result['asked']:,} were asked for, and {count:,} distinct ones were found.")
     if result["latency"]:
-        held = result["latency"]
-        protocol = held["protocol"]
-        told.append(
-            f"* predicted: median error {held['median_error_pct']:.1f} %, rank correlation "
-            f"{held['spearman']:.3f} on {held['n']} measured architectures, each held out once ({protocol['runtime']}, "
-            f"{protocol['threads']} thread(s), batch {protocol['batch']}, {protocol['device']})."
+        held_out = result["latency"]
+        protocol = held_out["protocol"]
+        remarks.append(
+            f"* predicted: median error {held_out['median_error_pct']:.1f} %, rank correlation "
+            f"{held_out['spearman']:.3f} on {held_out['n']} measured architectures, each held out once "
+            f"({protocol['runtime']}, {protocol['threads']} thread(s), batch {protocol['batch']}, "
+            f"{protocol['device']})."
         )
-    if found.failed:
-        arch, reason = next(iter(found.failed.items()))
-        told.append(f"{len(found.failed)} could not be built, such as {arch}: {reason}.")
-    each = 1000 * result["seconds"] / (found.architectures + len(found.failed))
-    return [*told, f"{each:.0f} ms an architecture."]
+    if space_profile.failed:
+        arch, reason = next(iter(space_profile.failed.items()))
+        remarks.append(f"{len(space_profile.failed)} could not be built, such as {arch}: {reason}.")
+    milliseconds = 1000 * result["seconds"] / (space_profile.architectures + len(space_profile.failed))
+    return [*remarks, f"{milliseconds:.0f} ms an architecture."]
 
 
 def readable(metric: str, value: float) -> str:
@@ -188,6 +191,6 @@ def readable(metric: str, value: float) -> str:
 
 
 def sparkline(histogram: Sequence[int]) -> str:
-    """One character an interval, the higher the more; an empty interval is blank, and no other one is."""
+    """One character for each interval, the higher the more values; only an empty interval is blank."""
     most = max(histogram)
-    return "".join(BARS[0 if not each else max(1, round(8 * each / most))] for each in histogram)
+    return "".join(BARS[0 if not height else max(1, round(8 * height / most))] for height in histogram)

@@ -39,24 +39,24 @@ def reorder(
                 f"{source} searched networks with one recipe, so nothing changes their order; name a search whose "
                 f"recipe has choices, or a table of nasbench build-table."
             )
-        found = reordered(deployed_in_run(read_candidates(folder, read_settings(folder)), str(space["quality"])))
+        result = reordered(deployed_in_run(read_candidates(folder, read_settings(folder)), str(space["quality"])))
     else:
         from nasbench.tables.built import read_table
 
-        found = reordered(deployed_in_table(read_table(source)))
-    show(found, _shown(found), as_json=json)
+        result = reordered(deployed_in_table(read_table(source)))
+    show(result, _shown(result), as_json=json)
 
 
-def _shown(found: dict[str, Any]) -> Group:
+def _shown(result: dict[str, Any]) -> Group:
     table = Table(title="rank correlations, with 95 % intervals")
     for column in ("recipe", "backend", "networks", "accuracy before and after", "MACs and latency"):
         table.add_column(column, justify="left" if column in ("recipe", "backend") else "right")
-    for row in found["rows"]:
+    for row in result["rows"]:
         table.add_row(row["recipe"], row["backend"], str(row["n"]), _text(row["quality"]), _text(row["latency"]))
-    return Group(table, Text(found["statement"]))
+    return Group(table, Text(result["statement"]))
 
 
-def _text(told: dict[str, Any] | None) -> str:
-    if told is None:
+def _text(agreement: dict[str, Any] | None) -> str:
+    if agreement is None:
         return ""
-    return f"{told['correlation']:.3f} ({told['low']:.3f} to {told['high']:.3f})"
+    return f"{agreement['correlation']:.3f} ({agreement['low']:.3f} to {agreement['high']:.3f})"

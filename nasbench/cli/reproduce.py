@@ -31,19 +31,19 @@ def reproduce(
         str | None, typer.Argument(help="Name of a table, or a YAML file [list them].", show_default=False)
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Searches a row [the table says].", show_default=False)
+        int | None, typer.Option(min=1, help="Searches of each row [as the table says].", show_default=False)
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes [one a CPU].", show_default=False)] = None,
     rows: Annotated[str | None, typer.Option(help="Only these rows: --rows REA,RANDOM", show_default=False)] = None,
     run_folder: Annotated[
         Path | None,
         typer.Option(
-            "--run", help="Keep each finished seed of a row here, and go on from it; where networks are trained."
+            "--run", help="Folder to keep finished seeds of rows in, and to go on from; where networks are trained."
         ),
     ] = None,
     cells: Annotated[
         str | None,
-        typer.Option(help="Cells of a table of zero-cost proxies, or all [the table says].", show_default=False),
+        typer.Option(help="Cells of a table of zero-cost proxies, or all [as the table says].", show_default=False),
     ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write the numbers to this file.", show_default=False)
@@ -61,13 +61,13 @@ def reproduce(
     if table is None:
         _list(json)
         return
-    asked = load_paper_table(table)
-    chosen = asked.select([name.strip() for name in rows.split(",")] if rows else None)
+    paper_table = load_paper_table(table)
+    chosen = paper_table.select(paper_table.split_names(rows) if rows else None)
     count = workers or len(os.sched_getaffinity(0))
     with progress_bar() as bar:
-        task = bar.add_task(asked.name, total=None)
+        task = bar.add_task(paper_table.name, total=None)
         result = run(
-            asked,
+            paper_table,
             seeds=seeds,
             rows=chosen,
             workers=count,
@@ -79,7 +79,7 @@ def reproduce(
         text = io.StringIO()
         writer = csv.DictWriter(text, ["table", *(field.name for field in fields(Entry))], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({"table": asked.name, **asdict(entry)} for entry in result.entries)
+        writer.writerows({"table": paper_table.name, **asdict(entry)} for entry in result.entries)
         _write(csv_file, lambda: write_text(csv_file, text.getvalue()))
     if html_file is not None:
         from nasbench.report.paper_page import write_paper_page
@@ -89,7 +89,7 @@ def reproduce(
 
 
 def _count(cells: str | None) -> int | None:
-    """How many cells are asked for."""
+    """The number of cells that `--cells` requests; None where the table says it."""
     if cells is None:
         return None
     if cells == "all":
@@ -192,11 +192,11 @@ def _ours(result: Reproduction, table: Table) -> RenderableType:
     columns = [column.name for column in result.table.columns]
     for column in columns:
         table.add_column(column, justify="right")
-    found = {(entry.row, entry.column): entry for entry in result.entries}
+    entry_of_cell = {(entry.row, entry.column): entry for entry in result.entries}
     for row in dict.fromkeys(entry.row for entry in result.entries):
-        entries = [found[row, column] for column in columns]
+        entries = [entry_of_cell[row, column] for column in columns]
         table.add_row(row, *(pair(entry.measured, entry.std, precision(entry.column)) for entry in entries))
-    told = [f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; mean +- standard deviation."]
-    told += [f"{entry.row}, {entry.column}: {entry.note}." for entry in result.entries if entry.note]
-    told += [f"not run: {row.name}: {row.reason}." for row in result.table.rows if row.reason]
-    return Group(table, *told)
+    lines = [f"seeds 0 to {result.seeds - 1}, {result.wall_s:.1f} s; mean +- standard deviation."]
+    lines += [f"{entry.row}, {entry.column}: {entry.note}." for entry in result.entries if entry.note]
+    lines += [f"not run: {row.name}: {row.reason}." for row in result.table.rows if row.reason]
+    return Group(table, *lines)

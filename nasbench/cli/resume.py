@@ -19,7 +19,7 @@ def resume(
     ] = None,
     accept_changed_code: AcceptChangedCode = False,
     accept_changed_data: Annotated[
-        bool, typer.Option("--accept-changed-data", help="Go on although the images are others than before.")
+        bool, typer.Option("--accept-changed-data", help="Go on although the images have changed since.")
     ] = False,
     json: Json = False,
 ) -> None:

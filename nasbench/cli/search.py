@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def search(
     experiment: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
     run: Annotated[str | None, typer.Option(help="Folder of the run [runs/NAME-TIME].", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Replaces the seed of the file.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed in place of that of the file.", show_default=False)
+    ] = None,
     override: Override = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, estimate hours and disk, keep nothing.")
@@ -34,41 +36,41 @@ def search(
     from nasbench.experiment.loading import load_experiment
     from nasbench.storage.run_folder import RunFolder
 
-    asked = load_experiment(experiment, override or [], seed)
+    loaded_experiment = load_experiment(experiment, override or [], seed)
     code_folder = experiment.resolve().parent
     import_from(code_folder)
     if dry_run:
-        _plan(asked, json)
+        _plan(loaded_experiment, json)
         return
     from nasbench.experiment.build import prepare
     from nasbench.experiment.doubts import doubts
     from nasbench.experiment.stored import start_run
 
-    prepared = prepare(asked)  # before a folder is made
-    for doubt in doubts(asked, prepared.space):
+    prepared = prepare(loaded_experiment)  # before a folder is made
+    for doubt in doubts(loaded_experiment, prepared.space):
         tell(f"warning: {doubt}")
-    folder = RunFolder(user_path(run or f"runs/{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
-    run_to_end(folder, json, lambda: start_run(folder, asked, code_folder, typed()))
+    folder = RunFolder(user_path(run or f"runs/{loaded_experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+    run_to_end(folder, json, lambda: start_run(folder, loaded_experiment, code_folder, typed()))
 
 
-def _plan(asked: Experiment, json: bool) -> None:
+def _plan(experiment: Experiment, json: bool) -> None:
     from nasbench.experiment.build import prepare
     from nasbench.experiment.plan import estimate
     from nasbench.storage.run_folder import to_yaml
 
-    prepared = prepare(asked)
+    prepared = prepare(experiment)
     plan: dict[str, Any] = {
-        "experiment": asked.model_dump(mode="json"),
+        "experiment": experiment.model_dump(mode="json"),
         "space_size": prepared.space.size,
-        "candidates": asked.search.candidates,
-        "stages": ["searched", *dict.fromkeys(step.stage for each in prepared.recipes() for step in each.steps)],
+        "candidates": experiment.search.candidates,
+        "stages": ["searched", *dict.fromkeys(step.stage for recipe in prepared.recipes() for step in recipe.steps)],
     }
     problem, lines = prepared.problem, ["nothing is trained, so that no pilot tells how long it takes"]
     if problem is not None:
         err.print("training two pilots for a few seconds ...", highlight=False)
-        made = estimate(asked, prepared)
-        plan |= {"images": _examples(problem), **problem.task.to_json(), "estimate": made.to_json()}
-        lines = [f"images {plan['images']}", *estimate_lines(asked, made)]
+        plan_estimate = estimate(experiment, prepared)
+        plan |= {"images": _examples(problem), **problem.task.to_json(), "estimate": plan_estimate.to_json()}
+        lines = [f"images {plan['images']}", *estimate_lines(experiment, plan_estimate)]
     if json:
         show(plan, "", as_json=True)
         return
@@ -83,35 +85,37 @@ def _plan(asked: Experiment, json: bool) -> None:
 
 
 def _examples(problem: Problem) -> dict[str, int | None]:
-    """How many examples each part has."""
+    """The number of examples of each part."""
     from nasbench.problems.supervised import Supervised
 
     train = {"train": len(problem.data.train)} if isinstance(problem, Supervised) else {}
     return {**train, "val": problem.judged("val"), "test": problem.judged("test")}
 
 
-def estimate_lines(asked: Experiment, made: Estimate) -> list[str]:
-    """What the dry run says about time, disk and machine, for people."""
+def estimate_lines(experiment: Experiment, estimate: Estimate) -> list[str]:
+    """The lines of the dry run on time, disk and machine, for people."""
     from nasbench.report.units import count, duration
 
-    device, pilots = made.device, made.pilots
+    device, pilots = estimate.device, estimate.pilots
 
-    def row(name: str, hours: float, how: str) -> str:
-        return f"  {name:<12} {duration(3600 * hours):>8}  {how}"
+    def row(name: str, hours: float, basis: str) -> str:
+        return f"  {name:<12} {duration(3600 * hours):>8}  {basis}"
 
     lines = [
         f"estimate, from {len(pilots)} pilot{'s' if len(pilots) > 1 else ''} of "
         f"{' and '.join(count(pilot.macs) for pilot in pilots)} MACs that were trained for "
-        f"{duration(made.trained_seconds)}; nothing was kept, and no candidate was run:"
+        f"{duration(estimate.trained_seconds)}; nothing was kept, and no candidate was run:"
     ]
-    if made.calibration_hours:
-        lines.append(row("calibration", made.calibration_hours, f"{asked.device.samples} architectures measured"))
-    each = f"{asked.search.candidates:,} candidates x {duration(made.seconds_per_candidate)}"
-    lines.append(row("search", made.search_hours, f"{each}, {asked.executor.workers} at a time"))
-    if made.compression_hours:
-        lines.append(row("compression", made.compression_hours, f"{asked.survivor_count} survivors"))
-    lines.append(row("in all", made.total_hours, ""))
-    lines.append(f"  {'disk':<12} {_disk(made.disk_gb):>8}")
+    if estimate.calibration_hours:
+        lines.append(
+            row("calibration", estimate.calibration_hours, f"{experiment.device.samples} architectures measured")
+        )
+    candidates_text = f"{experiment.search.candidates:,} candidates x {duration(estimate.seconds_per_candidate)}"
+    lines.append(row("search", estimate.search_hours, f"{candidates_text}, {experiment.executor.workers} at a time"))
+    if estimate.compression_hours:
+        lines.append(row("compression", estimate.compression_hours, f"{experiment.survivor_count} survivors"))
+    lines.append(row("in all", estimate.total_hours, ""))
+    lines.append(f"  {'disk':<12} {_disk(estimate.disk_gb):>8}")
     machine = f"{device['processor']}, {device['cores']} cores"
     if device["gpu"]:
         machine += f"; {device['gpu']}"
@@ -119,7 +123,7 @@ def estimate_lines(asked: Experiment, made: Estimate) -> list[str]:
     if device["runtime"]:
         machine += f"; latency on {device['runtime']}"
     lines.append(f"  {'device':<12} {machine}")
-    return [line.rstrip() for line in lines] + [f"warning: {text}" for text in made.warnings]
+    return [line.rstrip() for line in lines] + [f"warning: {text}" for text in estimate.warnings]
 
 
 def _disk(gigabytes: float) -> str:

@@ -1,4 +1,4 @@
-"""sensitivity: what each layer of a stored model bears."""
+"""sensitivity: the quality of a stored model with one layer at a time changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALL = "all"
 
 def sensitivity(
     model: Model,
-    technique: Annotated[str, typer.Option(help="prune | decompose | quantize | all")] = ALL,
+    technique: Annotated[str, typer.Option(help="Technique: prune | decompose | quantize | all")] = ALL,
     ratios: Annotated[str, typer.Option(help="Shares of the channels to remove.")] = "0.25,0.5,0.75",
     shares: Annotated[str, typer.Option(help="Shares of the weights that a decomposition keeps.")] = "0.75,0.5,0.25",
     bits: Annotated[str, typer.Option(help="Bits of the weights; inputs are not rounded.")] = "8,6,4,3,2",
@@ -35,7 +35,7 @@ def sensitivity(
         int | None, typer.Option(min=1, help="Validation images to judge on [all].", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    html: Annotated[Path | None, typer.Option(help="Draw it in this page.", show_default=False)] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with the map.", show_default=False)] = None,
     accept_changed_code: AcceptChangedCode = False,
     json: Json = False,
 ) -> None:
@@ -48,7 +48,7 @@ def sensitivity(
 
     if technique != ALL:
         one_of("technique", technique, (*TECHNIQUES, ALL))
-    asked = {
+    settings_of = {
         "prune": _numbers("--ratios", ratios, float, "0.25,0.5,0.75"),
         "decompose": _numbers("--shares", shares, float, "0.75,0.5,0.25"),
         "quantize": _numbers("--bits", bits, int, "8,4,2"),
@@ -57,14 +57,14 @@ def sensitivity(
     if is_reduced(stored.model):
         raise UserError(f"{model} is quantized already; take the stage before it.")
     bench = workbench(stored, model, seed)
-    all_of_them, bench = bench.problem.judged("val"), bench.fewer(images, seed)
+    validation_images, bench = bench.problem.judged("val"), bench.fewer(images, seed)
     context = bench.context()
     unchanged_pct = given(context.evaluate)(stored.model)
-    found = []
+    results = []
     with _progress() as advance:
-        for name, settings in asked.items():
+        for name, settings in settings_of.items():
             if technique in (name, ALL):
-                found.append(
+                results.append(
                     measure_sensitivity(
                         stored.model,
                         context,
@@ -75,21 +75,26 @@ def sensitivity(
                         on_progress=lambda done, total, name=name: advance(name, done, total),  # type: ignore[misc]  # the name is bound now
                     )
                 )
-    if not any(each.layers for each in found):
-        reasons = "; ".join(f"{layer}: {reason}" for each in found for layer, reason in each.left_out.items())
+    if not any(technique_result.layers for technique_result in results):
+        reasons = "; ".join(
+            f"{layer}: {reason}" for technique_result in results for layer, reason in technique_result.left_out.items()
+        )
         raise UserError(f"no layer of {model} can be changed ({reasons or 'it has no convolution or linear layer'}).")
     result = {
         "model": str(model),
         "architecture": stored.build.text,
         "data": stored.origin.data.get("name", stored.origin.problem.get("name")),
         "images": bench.problem.judged("val"),
-        "validation_images": all_of_them,
+        "validation_images": validation_images,
         "quality": context.quality,
         "seed": seed,
         "importance": importance,
         "method": method,
         context.quality: unchanged_pct,
-        "techniques": [_described(each, asked[each.technique], context.quality, unchanged_pct) for each in found],
+        "techniques": [
+            _described(technique_result, settings_of[technique_result.technique], context.quality, unchanged_pct)
+            for technique_result in results
+        ],
     }
     if html is not None:
         from nasbench.report.sensitivity_page import write_sensitivity_page
@@ -102,18 +107,20 @@ def sensitivity(
 
 def _numbers(option: str, text: str, kind: type[float], example: str) -> list[float]:
     try:
-        found = [kind(part) for part in text.split(",")]
+        numbers = [kind(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"{option} is {text!r}; give numbers separated by commas, such as {example}.") from None
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(numbers))
 
 
-def _described(found: Sensitivity, settings: Sequence[float], quality: str, unchanged_pct: float) -> dict[str, Any]:
+def _described(
+    technique_result: Sensitivity, settings: Sequence[float], quality: str, unchanged_pct: float
+) -> dict[str, Any]:
     from nasbench_compression.sensitivity import TECHNIQUES
 
     return {
-        "technique": found.technique,
-        "setting": TECHNIQUES[found.technique],
+        "technique": technique_result.technique,
+        "setting": TECHNIQUES[technique_result.technique],
         "settings": list(settings),
         "layers": [
             {
@@ -121,16 +128,19 @@ def _described(found: Sensitivity, settings: Sequence[float], quality: str, unch
                 "coupled": list(layer.coupled),
                 "weights": layer.weights,
                 "tried": [
-                    {quality if key == "val_acc_pct" else key: value for key, value in dataclasses.asdict(each).items()}
-                    | {
-                        "drop_pct": None if each.val_acc_pct is None else unchanged_pct - each.val_acc_pct,
+                    {
+                        quality if key == "val_acc_pct" else key: value
+                        for key, value in dataclasses.asdict(attempt).items()
                     }
-                    for each in layer.tried
+                    | {
+                        "drop_pct": None if attempt.val_acc_pct is None else unchanged_pct - attempt.val_acc_pct,
+                    }
+                    for attempt in layer.tried
                 ],
             }
-            for layer in found.layers
+            for layer in technique_result.layers
         ],
-        "left_out": found.left_out,
+        "left_out": technique_result.left_out,
     }
 
 
@@ -138,19 +148,21 @@ def _tables(result: Mapping[str, Any]) -> Group:
     from nasbench.report.sensitivity_page import judged_by, one_image, setting_text
 
     shown: list[Table | Text] = []
-    for found in result["techniques"]:
-        how = {"prune": result["importance"], "decompose": result["method"]}.get(found["technique"])
-        table = Table(title=found["technique"] + (f" ({how})" if how else ""))
+    for technique in result["techniques"]:
+        option = {"prune": result["importance"], "decompose": result["method"]}.get(technique["technique"])
+        table = Table(title=technique["technique"] + (f" ({option})" if option else ""))
         table.add_column("layer")
         table.add_column("weights", justify="right")
-        for setting in found["settings"]:
-            table.add_column(f"{setting_text(found['technique'], setting)}", justify="right")
-        for layer in found["layers"]:
+        for setting in technique["settings"]:
+            table.add_column(f"{setting_text(technique['technique'], setting)}", justify="right")
+        for layer in technique["layers"]:
             name = layer["layer"] + (f" and {len(layer['coupled'])} more" if layer["coupled"] else "")
-            table.add_row(name, f"{layer['weights']:,}", *(_cell(each, result["quality"]) for each in layer["tried"]))
+            table.add_row(
+                name, f"{layer['weights']:,}", *(_cell(attempt, result["quality"]) for attempt in layer["tried"])
+            )
         shown.append(table)
-        if found["left_out"]:
-            reasons = "\n".join(f"  {layer}: {reason}" for layer, reason in found["left_out"].items())
+        if technique["left_out"]:
+            reasons = "\n".join(f"  {layer}: {reason}" for layer, reason in technique["left_out"].items())
             shown.append(Text(f"Left as they are:\n{reasons}"))
     shown.append(
         Text(
@@ -161,12 +173,12 @@ def _tables(result: Mapping[str, Any]) -> Group:
     return Group(*shown)
 
 
-def _cell(tried: Mapping[str, Any], quality: str) -> str:
+def _cell(attempt: Mapping[str, Any], quality: str) -> str:
     from nasbench.report import units
 
-    if tried[quality] is None:
+    if attempt[quality] is None:
         return "\N{EN DASH}"
-    return f"{tried[quality]:.2f} ({units.signed(-tried['drop_pct'], 2)})"
+    return f"{attempt[quality]:.2f} ({units.signed(-attempt['drop_pct'], 2)})"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How far a run is, from its files; a search that goes on in it is not disturbed."""
+"""The state of a run, from its files; a search that goes on in it is not disturbed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def status(run: Run, json: Json = False) -> None:
     from nasbench.storage.run_folder import RunFolder
 
     folder = RunFolder(user_path(run)).require()
-    told = run_status(folder)
-    show(told, _table(told), as_json=json)
+    state = run_status(folder)
+    show(state, _table(state), as_json=json)
 
 
 def run_status(folder: RunFolder) -> dict[str, Any]:
-    """What `nasbench status --json` prints."""
+    """The JSON that `nasbench status --json` prints."""
     from nasbench.search.record import describe
     from nasbench.search.settings import read_settings
     from nasbench.search.standing import read_standing
@@ -59,8 +59,12 @@ def run_status(folder: RunFolder) -> dict[str, Any]:
         "utilization": tally.utilization(settings.executor.workers),
         "time_left_s": None if ended else search_left_s(tally, settings.budget),
         "training": [
-            {"id": each.id, "epoch": epoch_of(folder, each), "epochs": each.epochs or settings.full_epochs}
-            for each in standing.running.values()
+            {
+                "id": candidate.id,
+                "epoch": epoch_of(folder, candidate),
+                "epochs": candidate.epochs or settings.full_epochs,
+            }
+            for candidate in standing.running.values()
         ],
     }
 
@@ -71,42 +75,43 @@ def search_left_s(tally: Tally, budget: SearchConfig) -> float | None:
     Compression of the survivors is not counted.
     """
     spent, finished = tally.finished_s, sum(tally.counts[kind] for kind in SCORED)
-    rest = None if not finished else spent / finished * max(0, budget.candidates - finished)
-    if rest is not None and budget.max_hours is not None:
-        rest = min(rest, max(0.0, 3600 * budget.max_hours - spent))
-    return rest
+    left_s = None if not finished else spent / finished * max(0, budget.candidates - finished)
+    if left_s is not None and budget.max_hours is not None:
+        left_s = min(left_s, max(0.0, 3600 * budget.max_hours - spent))
+    return left_s
 
 
 def epoch_of(folder: RunFolder, candidate: RecordedCandidate) -> int | None:
     """The last epoch that a running candidate is known to have finished, from its checkpoint or its curve."""
-    known = [int(epoch) for epoch in candidate.curve]
-    kept = folder.checkpoints.epoch(candidate.id)
-    return max([*known, *([] if kept is None else [kept])], default=None)
+    epochs = [int(epoch) for epoch in candidate.curve]
+    checkpoint_epoch = folder.checkpoints.epoch(candidate.id)
+    return max([*epochs, *([] if checkpoint_epoch is None else [checkpoint_epoch])], default=None)
 
 
-def _table(told: dict[str, Any]) -> Table:
+def _table(state: dict[str, Any]) -> Table:
     from nasbench.report import units
     from nasbench.report.progress import time_left
 
-    best, share = told["best"], told["utilization"]
+    best, share = state["best"], state["utilization"]
     rows = {
-        "status": told["status"],
-        "candidates": f"{told['done'] + told['stopped']} of {told['asked']} finished, {told['running']} running",
-        "outcomes": ", ".join(f"{units.outcome(kind)} {count}" for kind, count in told["outcomes"].items()),
-        "from the cache": str(told["cached"] or ""),
+        "status": state["status"],
+        "candidates": f"{state['done'] + state['stopped']} of {state['asked']} finished, {state['running']} running",
+        "outcomes": ", ".join(f"{units.outcome(kind)} {count}" for kind, count in state["outcomes"].items()),
+        "from the cache": str(state["cached"] or ""),
         "in training": ", ".join(
-            f"candidate {each['id']} at epoch {each['epoch'] or 0} of {each['epochs']}" for each in told["training"]
+            f"candidate {candidate['id']} at epoch {candidate['epoch'] or 0} of {candidate['epochs']}"
+            for candidate in state["training"]
         ),
-        "front": ", ".join(map(str, told["front"][:SHOWN]))
-        + (f" and {len(told['front']) - SHOWN:,} others" if len(told["front"]) > SHOWN else ""),
+        "front": ", ".join(map(str, state["front"][:SHOWN]))
+        + (f" and {len(state['front']) - SHOWN:,} others" if len(state["front"]) > SHOWN else ""),
         "best": "",
-        "survivors": str(told["survivors"]),
+        "survivors": str(state["survivors"]),
         "utilization": "" if share is None else f"{100 * share:.0f} % of the workers' time was training",
-        "time left": time_left(told["time_left_s"]),
+        "time left": time_left(state["time_left_s"]),
     }
     if best is not None:
         rows["best"] = f"candidate {best['id']}: score {best['scores'][0]:.3f}, {best['architecture']}"
-    table = Table(title=f"Run {told['run']}", show_header=False)
+    table = Table(title=f"Run {state['run']}", show_header=False)
     for name, value in rows.items():
         if value:
             table.add_row(name, value)

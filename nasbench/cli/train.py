@@ -30,7 +30,7 @@ def train(
         str,
         typer.Argument(
             metavar="ARCH",
-            help="In the notation of the space, or a JSON list of picks; of a run also the number of a candidate.",
+            help="Architecture in the notation of the space, or a JSON list of picks; of a run also a candidate's id.",
             show_default=False,
         ),
     ],
@@ -50,24 +50,24 @@ def train(
 
     run = RunFolder(experiment).require() if experiment.is_dir() else None
     import_from(experiment.resolve().parent if run is None else run.code_folder())
-    asked = load_experiment(experiment if run is None else experiment / "config.yaml", override or [])
-    space = get_space(asked.space.name, **asked.space.options)
+    loaded_experiment = load_experiment(experiment if run is None else experiment / "config.yaml", override or [])
+    space = get_space(loaded_experiment.space.name, **loaded_experiment.space.options)
     if run is not None and architecture.isdecimal():
         arch = _candidate(run, int(architecture), space)
     else:
         arch = read_architecture(space, architecture)
-    problem = load_problem(asked)
+    problem = load_problem(loaded_experiment)
     with resumable():
-        found = _train(asked, space, arch, problem, out, seeds)
-    done = [each for each in found if each.status == "done"]
+        networks = _train(loaded_experiment, space, arch, problem, out, seeds)
+    done = [network for network in networks if network.status == "done"]
     result = {
         "architecture": space.format(arch),
-        "seeds": [vars(each) for each in found],
+        "seeds": [vars(network) for network in networks],
         **_statistics(done),
     }
     write_json(out / "trained.json", result)
-    show(result, _table(result, found, problem), as_json=json)
-    if len(done) < len(found):
+    show(result, _table(result, networks, problem), as_json=json)
+    if len(done) < len(networks):
         raise typer.Exit(1)
 
 
@@ -82,42 +82,42 @@ def _candidate(run: RunFolder, number: int, space: SearchSpace) -> Architecture:
 
 
 def _train(
-    asked: Experiment, space: SearchSpace, arch: Architecture, problem: Problem, out: Path, seeds: int
+    experiment: Experiment, space: SearchSpace, arch: Architecture, problem: Problem, out: Path, seeds: int
 ) -> list[Retrained]:
     """Every seed in turn, with a bar of epochs."""
     from nasbench.experiment.retrain import retrain
     from nasbench.report.progress import SearchProgress
     from nasbench.report.units import label, quality_text
 
-    found = []
+    networks = []
     with SearchProgress() as progress:
-        for seed in range(asked.seed, asked.seed + seeds):
-            progress.phase(f"seed {seed}", asked.training.epochs)
+        for seed in range(experiment.seed, experiment.seed + seeds):
+            progress.phase(f"seed {seed}", experiment.training.epochs)
 
             def on_epoch(epoch: int, metrics: Metrics) -> None:
-                told = [f"{name} {metrics[name]:.4g}" for name in ("train_loss", problem.quality) if name in metrics]
-                progress.advance(epoch, ", ".join(told))
+                parts = [f"{name} {metrics[name]:.4g}" for name in ("train_loss", problem.quality) if name in metrics]
+                progress.advance(epoch, ", ".join(parts))
 
-            found.append(retrain(asked, space, arch, problem, out / f"seed-{seed}", seed, on_epoch))
-            if found[-1].metrics:
+            networks.append(retrain(experiment, space, arch, problem, out / f"seed-{seed}", seed, on_epoch))
+            if networks[-1].metrics:
                 test = problem.tested(problem.quality)
-                told_test = f"{label(test).partition(',')[0]} {quality_text(found[-1].metrics[test], test)}"
-                progress.advance(asked.training.epochs, told_test)
-    return found
+                test_text = f"{label(test).partition(',')[0]} {quality_text(networks[-1].metrics[test], test)}"
+                progress.advance(experiment.training.epochs, test_text)
+    return networks
 
 
 def _statistics(done: Sequence[Retrained]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (`numpy.std`) over the seeds."""
     import numpy as np
 
-    columns = {name: [each.metrics[name] for each in done] for name in (done[0].metrics if done else ())}
+    columns = {name: [network.metrics[name] for network in done] for name in (done[0].metrics if done else ())}
     return {
         "mean": {name: float(np.mean(values)) for name, values in columns.items()},
         "std": {name: float(np.std(values)) for name, values in columns.items()},
     }
 
 
-def _table(result: Mapping[str, Any], found: Sequence[Retrained], problem: Problem) -> Table:
+def _table(result: Mapping[str, Any], networks: Sequence[Retrained], problem: Problem) -> Table:
     from nasbench.report import units
 
     table = Table(title=Text(result["architecture"]))
@@ -125,24 +125,24 @@ def _table(result: Mapping[str, Any], found: Sequence[Retrained], problem: Probl
     heads = ("validation %", "test %") if val == "val_acc_pct" else (val, test)
     for column in ("seed", *heads, "params", "MACs", "training", "folder"):
         table.add_column(column)
-    for each in found:
-        if each.status != "done":
-            table.add_row(str(each.seed), Text(f"{units.outcome(each.status)}: {each.error}"))
+    for network in networks:
+        if network.status != "done":
+            table.add_row(str(network.seed), Text(f"{units.outcome(network.status)}: {network.error}"))
             continue
-        numbers = each.metrics
+        numbers = network.metrics
         table.add_row(
-            str(each.seed),
+            str(network.seed),
             units.quality_text(numbers[val], val, unit=False),
             units.quality_text(numbers[test], test, unit=False),
             f"{numbers['params']:,.0f}",
             f"{numbers['macs']:,.0f}",
             units.duration(numbers["training_seconds"]),
-            each.folder,
+            network.folder,
         )
-    if len(found) > 1 and result["mean"]:
-        both = [
+    if len(networks) > 1 and result["mean"]:
+        mean_texts = [
             " +- ".join(units.quality_text(result[key][name], name, unit=False) for key in ("mean", "std"))
             for name in (val, test)
         ]
-        table.add_row("mean", *both)
+        table.add_row("mean", *mean_texts)
     return table

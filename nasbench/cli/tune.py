@@ -26,10 +26,10 @@ GOALS = ("latency", "throughput")
 
 def tune(
     model: Model,
-    out: Annotated[Path, typer.Option(help="Folder for what is made and measured.", show_default=False)],
-    max_minutes: Annotated[float, typer.Option(min=0.1, help="For the whole search.", show_default=False)],
-    device: Annotated[str, typer.Option(help="Where it will run: this machine's cpu.")] = "cpu",
-    goal: Annotated[str, typer.Option(help="latency | throughput")] = "latency",
+    out: Annotated[Path, typer.Option(help="Folder of the trials and the result.", show_default=False)],
+    max_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of the whole search.", show_default=False)],
+    device: Annotated[str, typer.Option(help="Device that it will run on: this machine's cpu.")] = "cpu",
+    goal: Annotated[str, typer.Option(help="Goal: latency | throughput")] = "latency",
     max_acc_drop_pct: Annotated[float, typer.Option(min=0, help="Points of accuracy that may be lost.")] = 1.0,
     max_latency_ms: Annotated[
         float | None, typer.Option(help="Largest latency of a call, ms.", show_default=False)
@@ -68,8 +68,8 @@ def tune(
         seed=seed,
     )
     with Tune(tuning, out, typed()) as search:
-        for why in search.missing.values():
-            tell(f"left out: {why}")
+        for reason in search.missing.values():
+            tell(f"left out: {reason}")
         if search.finished(60 * max_minutes) is not None:
             tell(f"{out} was finished before; give it more --max-minutes to go on")
         result = _run(search, 60 * max_minutes)
@@ -79,7 +79,7 @@ def tune(
 
 
 def _run(search: Tune, max_s: float) -> dict[str, Any]:
-    """Run it, with a bar of the time on standard error."""
+    """Run the search, with a bar of the time on standard error."""
     from nasbench.deploy.setting import Setting
     from nasbench.report.progress import time_left
 
@@ -112,23 +112,23 @@ def _shown(result: Mapping[str, Any], out: Path) -> Group:
     for name in (column(quality), "KiB", "median ms", "p95 ms", "images/s", "of eager", "95 % interval"):
         table.add_column(name, justify="right")
     for place in ("winner", "runner_up", "best_default"):
-        found = result[place]
-        if found is None:
+        row = result[place]
+        if row is None:
             continue
-        latency, ratio = found["latency_ms"], found["of_eager"]
+        latency, ratio = row["latency_ms"], row["of_eager"]
         table.add_row(
             place.replace("_", " "),
-            found["label"],
-            quality_text(found[quality], quality, unit=False),
-            f"{found['size_bytes'] / 1024:.1f}",
+            row["label"],
+            quality_text(row[quality], quality, unit=False),
+            f"{row['size_bytes'] / 1024:.1f}",
             significant(latency["median"]),
             significant(latency["p95"]),
-            f"{found['throughput_per_s']:,.0f}",
+            f"{row['throughput_per_s']:,.0f}",
             f"{ratio['ratio']:.3f}",
             f"{ratio['low']:.3f} - {ratio['high']:.3f}",
         )
-    failed = [Text(f"{Setting.from_json(each['setting']).label()}: {each['reason']}") for each in result["failed"]]
-    told = [
+    failed = [Text(f"{Setting.from_json(trial['setting']).label()}: {trial['reason']}") for trial in result["failed"]]
+    notes = [
         Text(
             f"{len(result['trials'])} of {result['settings']} settings tried in {result['spent_s'] / 60:.1f} min; the "
             f"network has a {label(quality).partition(',')[0]} of {quality_text(result[quality], quality)}. The rows "
@@ -137,7 +137,7 @@ def _shown(result: Mapping[str, Any], out: Path) -> Group:
     ]
     if result["winner"] is None:
         none = "No setting that was tried keeps the limits." if result["trials"] else "There was no time for a trial."
-        told.append(Text(f"{none} Give more --max-minutes, or other limits in another folder."))
+        notes.append(Text(f"{none} Give more --max-minutes, or other limits in another folder."))
     else:
-        told.append(Text(f"The winner's artefact is in {out / 'best'}; all trials are in {out / 'tune.json'}."))
-    return Group(table, *failed, *told)
+        notes.append(Text(f"The winner's artefact is in {out / 'best'}; all trials are in {out / 'tune.json'}."))
+    return Group(table, *failed, *notes)

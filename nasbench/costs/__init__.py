@@ -1,1 +1,1 @@
-"""What a network costs on paper: parameters, multiply-adds, bytes moved, memory, work."""
+"""Costs of a network on paper: parameters, multiply-adds, bytes moved, memory, work."""

@@ -23,7 +23,7 @@ class Compute:
     """Compute of a training.
 
     Attributes:
-        operations: additions and multiplications.
+        operations: Number of operations: additions and multiplications.
     """
 
     operations: float
@@ -40,12 +40,12 @@ def compute_by_operations(macs: float, samples: float, epochs: float) -> Compute
     Optimizer, augmentation and validation are left out, as in the source.
 
     Args:
-        macs: multiply-adds of one sample.
-        samples: of one epoch.
-        epochs: of training.
+        macs: Multiply-adds of one sample.
+        samples: Number of samples of one epoch.
+        epochs: Number of epochs of the training.
 
     Raises:
-        UserError: a number is negative or not finite.
+        UserError: A number is negative or not finite.
     """
     for name, value in (("macs", macs), ("samples", samples), ("epochs", epochs)):
         _check(name, value)
@@ -58,12 +58,12 @@ def compute_by_time(
     """Compute of a training from its time.
 
     Args:
-        device_seconds: of all devices together.
-        peak_flops_per_s: what one device does at best.
-        utilization: the share of it that training is assumed to reach, from 0 to 1.
+        device_seconds: Seconds of all devices together.
+        peak_flops_per_s: Peak of one device, in operations a second.
+        utilization: Share of the peak that training is assumed to reach, from 0 to 1.
 
     Raises:
-        UserError: a number is negative or not finite, or the utilization above 1.
+        UserError: A number is negative or not finite, or the utilization above 1.
     """
     for name, value in (("device_seconds", device_seconds), ("peak_flops_per_s", peak_flops_per_s)):
         _check(name, value)

@@ -1,4 +1,4 @@
-"""What a network costs on paper: multiply-adds, operations, parameters, bytes, memory.
+"""Costs of a network on paper: multiply-adds, operations, parameters, bytes, memory.
 
 One multiply-add is one MAC and two FLOPs.
 """
@@ -21,14 +21,14 @@ FLOPS_PER_MAC = 2
 
 @dataclass(frozen=True)
 class Counts:
-    """What is counted of one image, of the network as it is deployed: with its branches merged, see `reparameterize`.
+    """Counts for one image, of the network as it is deployed: with its branches merged, see `reparameterize`.
 
     Attributes:
-        macs: multiply-adds of convolutions, linear layers, matrix products and attention, as papers count them.
-        attention_macs: those of `macs` in the two products of attention, which some papers leave out.
-        params: parameters.
-        size_bytes: bytes of parameters and buffers.
-        uncounted: operators that are not known to be free and were not counted, with how often they occur.
+        macs: Multiply-adds of convolutions, linear layers, matrix products and attention, as papers count them.
+        attention_macs: Part of `macs` in the two products of attention, which some papers leave out.
+        params: Number of parameters.
+        size_bytes: Bytes of parameters and buffers.
+        uncounted: Operators that are not known to be free and were not counted, with how often they occur.
     """
 
     macs: int
@@ -45,11 +45,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class Cost(Counts):
-    """What is counted, and what a run of the network shows.
+    """Counts of a network, and the numbers of one run of it.
 
     Attributes:
-        peak_activation_bytes: the most bytes of activations that live at a time, see `peak_activation_bytes`.
-        bytes_moved: what operators read and write if they run one by one, see `traffic`.
+        peak_activation_bytes: Largest number of bytes of activations that live at a time, see `peak_activation_bytes`.
+        bytes_moved: Bytes that operators read and write if they run one by one, see `traffic`.
     """
 
     peak_activation_bytes: int
@@ -83,7 +83,7 @@ def counts(model: nn.Module, task: Task) -> Counts:
     """Multiply-adds, see `multiply_adds`, and parameters; the network is left as it was.
 
     Raises:
-        UserError: the network does not run on an image of the task.
+        UserError: The network does not run on an image of the task.
     """
     deployed = reparameterize(model)
     inputs = tuple(tensor.to(device_of(deployed)) for tensor in task.example())

@@ -38,8 +38,8 @@ class Traffic:
     """Bytes of one inference of one image.
 
     Attributes:
-        peak_activation_bytes: see `peak_activation_bytes`.
-        bytes_moved: see `traffic`.
+        peak_activation_bytes: Largest number of bytes of activations that live at a time, see `peak_activation_bytes`.
+        bytes_moved: Bytes that operators read and write, see `traffic`.
     """
 
     peak_activation_bytes: int
@@ -56,11 +56,11 @@ def traffic(model: nn.Module, task: Task) -> Traffic:
     a workspace inside an operator, or one that reads its input several times, more.
 
     Args:
-        model: on any device; left as it was.
-        task: its input shape.
+        model: Network on any device; it is not changed.
+        task: Task with the shape of the input.
 
     Raises:
-        UserError: the network does not run on such an image.
+        UserError: The network does not run on such an image.
     """
     deployed = reparameterize(dequantize(model))
     inputs = tuple(tensor.to(device_of(deployed)) for tensor in task.example())
@@ -85,8 +85,8 @@ def peak_activation_bytes(model: nn.Module, task: Task) -> int:
     activation over its input. A network of the step `quantize` counts as the float32 one that it was.
 
     Args:
-        model: on any device; left as it was.
-        task: its input shape.
+        model: Network on any device; it is not changed.
+        task: Task with the shape of the input.
     """
     return traffic(model, task).peak_activation_bytes
 
@@ -96,11 +96,11 @@ def in_words(model: nn.Module, *inputs: torch.Tensor) -> Iterator[None]:
     """Inside the block, say of a network that does not run on one example in one sentence that it does not.
 
     Args:
-        model: that runs there.
-        inputs: (1, ...), as it takes them, such as an image (1, c, h, w).
+        model: Network that runs in the block.
+        inputs: Inputs of the network, (1, ...), such as an image (1, c, h, w).
 
     Raises:
-        UserError: something fails in the block, and the network alone does so, too.
+        UserError: Something fails in the block, and the network alone does so, too.
     """
     try:
         yield
@@ -113,14 +113,14 @@ def in_words(model: nn.Module, *inputs: torch.Tensor) -> Iterator[None]:
         except Exception as error:  # whatever the user's network raises
             raise UserError(
                 f"the cost of this network cannot be counted, for it does not run on one image of shape "
-                f"{' and '.join(str(tuple(each.shape[1:])) for each in inputs)} ({summary(error)}); let its forward "
-                f"take a batch of images and nothing else."
+                f"{' and '.join(str(tuple(tensor.shape[1:])) for tensor in inputs)} ({summary(error)}); let its "
+                f"forward take a batch of images and nothing else."
             ) from error
         raise
 
 
 def _reference(tensor: torch.Tensor) -> StorageWeakRef:
-    """What identifies the memory of a tensor, also when it has been given back."""
+    """A reference that identifies the memory of a tensor, also when it has been given back."""
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]  # torch does not annotate it
 
 
@@ -143,7 +143,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch doe
     the last operator that takes a tensor, not when its memory is given back.
 
     Args:
-        weights: tensors that are there anyway.
+        weights: Tensors that are there anyway.
     """
 
     def __init__(self, weights: list[torch.Tensor]) -> None:

@@ -46,9 +46,9 @@ class Buffer:
     """A tensor in the arena.
 
     Attributes:
-        bytes: of it.
-        first: number of the operator that makes it.
-        last: of the last one that reads it.
+        bytes: Size of the tensor in bytes.
+        first: Number of the operator that makes it.
+        last: Number of the last operator that reads it.
     """
 
     bytes: int
@@ -62,10 +62,10 @@ def greedy_by_size(buffers: Sequence[Buffer]) -> int:
     Pisarchyk & Lee 2020, Efficient Memory Management for Deep Neural Net Inference, arXiv:2001.03288.
     """
     placed: list[tuple[int, int, Buffer]] = []
-    for buffer in sorted(reversed(buffers), key=lambda each: -_aligned(each.bytes)):  # of equal ones the last first
+    for buffer in sorted(reversed(buffers), key=lambda buffer: -_aligned(buffer.bytes)):  # of equal ones the last first
         size, offset = _aligned(buffer.bytes), 0
-        for start, end, other in sorted(placed, key=lambda each: each[0]):
-            if other.last < buffer.first or other.first > buffer.last:
+        for start, end, placed_buffer in sorted(placed, key=lambda placement: placement[0]):
+            if placed_buffer.last < buffer.first or placed_buffer.first > buffer.last:
                 continue
             if start - offset >= size:
                 break
@@ -80,12 +80,12 @@ def _aligned(size: int) -> int:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an int8 network takes on a microcontroller.
+    """The memory of an int8 network on a microcontroller.
 
     Attributes:
-        ram_bytes: of the arena.
-        flash_bytes: of the file.
-        activation_bytes: of the arena, what the planner lays out.
+        ram_bytes: Bytes of the arena.
+        flash_bytes: Bytes of the file.
+        activation_bytes: Bytes of the arena that the planner lays out.
     """
 
     ram_bytes: int
@@ -101,11 +101,11 @@ def footprint(model: nn.Module, task: Task) -> Footprint:
     """RAM and flash of a network for one image; the network is left as it was.
 
     Args:
-        model: any network.
-        task: what it takes.
+        model: Any network.
+        task: Task whose input it takes.
 
     Raises:
-        UserError: it does not run on one image.
+        UserError: It does not run on one image.
     """
     inputs = task.one_input(1)
     with in_words(model, inputs):
@@ -114,7 +114,7 @@ def footprint(model: nn.Module, task: Task) -> Footprint:
         with inference(network), watch:
             watch.begin(inputs, channels_last=inputs.ndim == 4)
             outputs = network(inputs)
-            watch.end([each for each in tree_leaves(outputs) if isinstance(each, torch.Tensor)])
+            watch.end([tensor for tensor in tree_leaves(outputs) if isinstance(tensor, torch.Tensor)])
     return watch.footprint()
 
 
@@ -122,16 +122,16 @@ class _Graph(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does 
     """The operators of a TFLite file, from those that PyTorch runs.
 
     Args:
-        weights: tensors that are there anyway.
+        weights: Tensors that are there anyway.
     """
 
     def __init__(self, weights: Sequence[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self.buffers: list[Buffer] = []
-        self._stored = {each.untyped_storage().data_ptr(): each for each in weights}
+        self._stored = {weight.untyped_storage().data_ptr(): weight for weight in weights}
         self._used: dict[int, torch.Tensor] = {}
-        self._made: dict[int, Buffer] = {}  # by the memory of a tensor
-        self._kept: list[torch.Tensor] = []  # so that no memory is given out twice
+        self._buffer_of: dict[int, Buffer] = {}  # by the memory of a tensor
+        self._references: list[torch.Tensor] = []  # so that no memory is given out twice
         self._kind: dict[int, str] = {}
         self._operators, self._layers, self._channels, self._constants = 0, 0, 0, 0
 
@@ -142,98 +142,101 @@ class _Graph(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does 
     def end(self, outputs: Sequence[torch.Tensor]) -> None:
         """Outputs stay to the end."""
         for output in outputs:
-            buffer = self._made.get(_memory(output))
+            buffer = self._buffer_of.get(_memory(output))
             if buffer is not None:
                 buffer.last = self._operators
 
     def footprint(self) -> Footprint:
-        """Of what was seen."""
+        """RAM and flash of the network that ran."""
         activations = greedy_by_size(self.buffers)
         weights = list(self._used.values())
         tensors = len(self.buffers) + len(weights) + self._constants
-        others = self._operators - self._layers
+        other_operators = self._operators - self._layers
         lasting = ARENA + TENSOR * tensors + OPERATOR * self._operators + 2 * END + LAYER * self._layers
-        lasting += OTHER * others + CHANNEL * self._channels
-        values = sum(each.numel() * (1 if each.ndim > 1 else 4) for each in weights)
+        lasting += OTHER * other_operators + CHANNEL * self._channels
+        values = sum(weight.numel() * (1 if weight.ndim > 1 else 4) for weight in weights)
         file = max(FILE_LEAST, FILE + FILE_TENSOR * tensors + FILE_CHANNEL * self._channels)
         return Footprint(activations + lasting, values + file, activations)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator and note it."""
-        made = func(*args, **(kwargs or {}))
-        first = made[0] if isinstance(made, tuple | list) and made else made
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, tuple | list) and result else result
         if isinstance(first, torch.Tensor):
-            given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-            self._note(func.overloadpacket.__name__, given, first, args)
-        return made
+            inputs = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)]
+            self._note(func.overloadpacket.__name__, inputs, first, args)
+        return result
 
-    def _note(self, name: str, given: list[torch.Tensor], made: torch.Tensor, args: Any) -> None:
-        known = [each for each in given if _memory(each) in self._made]
-        if not known or name in _NOTHING:
-            if known and _memory(made) not in self._made:
-                self._alias(known[0], made)
+    def _note(self, name: str, inputs: list[torch.Tensor], output: torch.Tensor, args: Any) -> None:
+        sources = [tensor for tensor in inputs if _memory(tensor) in self._buffer_of]
+        if not sources or name in _NOTHING:
+            if sources and _memory(output) not in self._buffer_of:
+                self._alias(sources[0], output)
             return
-        source = known[0]
+        source = sources[0]
         if name in _SHAPES:
-            if _memory(made) not in self._made:
-                self._alias(source, made)
-            moves = source.ndim == 4 and made.ndim == 2 and source.shape[2] * source.shape[3] > 1
+            if _memory(output) not in self._buffer_of:
+                self._alias(source, output)
+            moves = source.ndim == 4 and output.ndim == 2 and source.shape[2] * source.shape[3] > 1
             times = 2 if self._kind[_memory(source)] != "image" else 1  # back to the order of PyTorch, and then flat
             for _ in range(times if moves else 0):
-                self._operator([source], made, made.numel(), "reshape", constants=1)
+                self._operator([source], output, output.numel(), "reshape", constants=1)
             return
         if self._kind[_memory(source)] == "image":
             self._operator([source], source, source.numel(), "reshape", constants=1)
         if name in _FUSED and self._kind.get(_memory(source)) in ("layer", "sum"):
-            self._alias(source, made)
+            self._alias(source, output)
             return
         layer = name in _LAYERS
         if name == "convolution" and self._pads(args):
-            padded = made.new_empty(0)
-            self._kept.append(padded)
+            padded = output.new_empty(0)
+            self._references.append(padded)
             height, width = (size + 2 * pad for size, pad in zip(source.shape[2:], args[4], strict=True))
-            self._operator(known, padded, source.shape[0] * source.shape[1] * height * width, "pad", constants=1)
-            known = [padded]
-        for each in given:
-            if _memory(each) in self._stored:
-                self._used[_memory(each)] = self._stored[_memory(each)]
+            self._operator(sources, padded, source.shape[0] * source.shape[1] * height * width, "pad", constants=1)
+            sources = [padded]
+        for tensor in inputs:
+            if _memory(tensor) in self._stored:
+                self._used[_memory(tensor)] = self._stored[_memory(tensor)]
         if layer:
             self._layers += 1
-            self._channels += int(made.shape[1 if name == "convolution" else -1])
+            self._channels += int(output.shape[1 if name == "convolution" else -1])
         kind = "layer" if layer else "sum" if name in _SUMS else "other"
-        self._operator(known, made, made.numel(), kind, constants=int(name in ("mean", "_adaptive_avg_pool2d")))
+        self._operator(sources, output, output.numel(), kind, constants=int(name in ("mean", "_adaptive_avg_pool2d")))
 
     @staticmethod
     def _pads(args: Any) -> bool:
         """Whether a convolution needs an operator that pads: where its padding is not SAME, which a file can name."""
-        given, weight, stride, padding, dilation = args[0], args[1], args[3], args[4], args[5]
-        axes = zip(given.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        image, weight, stride, padding, dilation = args[0], args[1], args[3], args[4], args[5]
+        axes = zip(image.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
         for size, kernel, step, pad, apart in axes:
             reach = apart * (kernel - 1) + 1
             same = max(0, (-(-size // step) - 1) * step + reach - size)
-            made = (size + 2 * pad - reach) // step + 1
-            if pad and (made != -(-size // step) or 2 * pad != same):
+            output_size = (size + 2 * pad - reach) // step + 1
+            if pad and (output_size != -(-size // step) or 2 * pad != same):
                 return True
         return False
 
     def _operator(
-        self, given: Sequence[torch.Tensor], made: torch.Tensor, size: int, kind: str, constants: int = 0
+        self, inputs: Sequence[torch.Tensor], output: torch.Tensor, size: int, kind: str, constants: int = 0
     ) -> None:
-        for each in given:
-            self._made[_memory(each)].last = self._operators
-        self._new(made, size, kind)
+        for tensor in inputs:
+            self._buffer_of[_memory(tensor)].last = self._operators
+        self._new(output, size, kind)
         self._operators += 1
         self._constants += constants
 
     def _new(self, tensor: torch.Tensor, size: int, kind: str) -> None:
         buffer = Buffer(size, self._operators, self._operators)
         self.buffers.append(buffer)
-        self._made[_memory(tensor)], self._kind[_memory(tensor)] = buffer, kind
-        self._kept.append(tensor)
+        self._buffer_of[_memory(tensor)], self._kind[_memory(tensor)] = buffer, kind
+        self._references.append(tensor)
 
-    def _alias(self, source: torch.Tensor, made: torch.Tensor) -> None:
-        self._made[_memory(made)], self._kind[_memory(made)] = self._made[_memory(source)], self._kind[_memory(source)]
-        self._kept.append(made)
+    def _alias(self, source: torch.Tensor, output: torch.Tensor) -> None:
+        self._buffer_of[_memory(output)], self._kind[_memory(output)] = (
+            self._buffer_of[_memory(source)],
+            self._kind[_memory(source)],
+        )
+        self._references.append(output)
 
 
 def _memory(tensor: torch.Tensor) -> int:

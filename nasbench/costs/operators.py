@@ -18,13 +18,13 @@ class Operator:
     """A convolution, or a linear layer, with the shapes at which it runs for one image.
 
     Attributes:
-        inputs: (channels, height, width) of a convolution; (1, rows, features) of a linear layer.
-        outputs: channels or features that come out.
-        kernel: (height, width), as are the next three; None for a linear layer.
-        stride: of the kernel.
-        padding: zeros on each side.
-        dilation: of the kernel.
-        groups: of the channels.
+        inputs: Shape of the input: (channels, height, width) of a convolution; (1, rows, features) of a linear layer.
+        outputs: Number of output channels or features.
+        kernel: Kernel size (height, width), as are the next three; None for a linear layer.
+        stride: Stride of the kernel.
+        padding: Zeros on each side.
+        dilation: Dilation of the kernel.
+        groups: Number of groups of the channels.
     """
 
     inputs: tuple[int, int, int]
@@ -67,18 +67,20 @@ class Operator:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Operator:
-        """What `dataclasses.asdict` gave, also after JSON has made lists of its tuples."""
-        known: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in data.items()}
-        return cls(**known)
+        """The operator that `dataclasses.asdict` gave, also after JSON has made lists of its tuples."""
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**fields)
 
 
 def operator_of(name: str, args: Sequence[Any], out: torch.Tensor) -> Operator | None:
     """The operator in a call that a dispatch mode sees; None for everything else, such as 3-D convolutions.
 
     Args:
-        name: of the ATen operator.
-        args: that it is called with, for one image.
-        out: what it gives.
+        name: Name of the ATen operator.
+        args: Arguments that it is called with, for one image.
+        out: Result of the call.
     """
     if name == "convolution" and out.dim() == 4 and not args[6]:  # 6: transposed
         image, weight = args[0], args[1]

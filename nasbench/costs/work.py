@@ -1,4 +1,4 @@
-"""What a network does in one inference, as a few numbers that explain its latency on any device."""
+"""The work of a network in one inference, as a few numbers that explain its latency on any device."""
 
 from __future__ import annotations
 

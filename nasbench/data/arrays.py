@@ -14,7 +14,7 @@ import safetensors
 import torch
 
 from nasbench.data.dataset import Data, Kind, Raw, check_division, make_data
-from nasbench.data.given import is_real, told, with_missing_parts
+from nasbench.data.given import encode_targets, is_real, with_missing_parts
 from nasbench.data.on_disk import ON_DISK_BYTES, TYPES, FileArray
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
@@ -39,28 +39,29 @@ def arrays(
     that occur, in their order. Large images stay in the file, of which a batch is read at a time.
 
     Args:
-        path: the file.
-        val_share: share of the examples that validates.
-        test_share: share that tests.
-        split_seed: random seed of the division, which treats each class alike.
-        kind: kind of the targets: "classes", "masks" (n, h, w), or "values" (n, ...) for regression; the problem sets
+        path: Safetensors file.
+        val_share: Share of the examples that validates.
+        test_share: Share that tests.
+        split_seed: Random seed of the division, which treats each class alike.
+        kind: Kind of the targets: "classes", "masks" (n, h, w), or "values" (n, ...) for regression; the problem sets
             it.
 
     Raises:
-        UserError: the file, a tensor or a share is not as described.
+        UserError: The file, a tensor or a share is not as described.
     """
     check_division("arrays", val_share, test_share, split_seed)
     (file,) = array_files(path)
     try:
         with safetensors.safe_open(file, "pt") as opened:
             named = json.loads((opened.metadata() or {}).get("classes", "null"))
-            known = list(opened.keys())
-            wanted = [next((name for name in names if name in known), None) for names in NAMES]
-            if None in wanted:
+            tensor_names = list(opened.keys())
+            chosen_names = [next((name for name in names if name in tensor_names), None) for names in NAMES]
+            if None in chosen_names:
                 raise UserError(
-                    f"{file} holds {', '.join(sorted(known)) or 'nothing'}; it needs the tensors images and labels."
+                    f"{file} holds {', '.join(sorted(tensor_names)) or 'nothing'}; it needs the tensors images and "
+                    f"labels."
                 )
-            inputs, targets = (_stored(opened, file, str(name)) for name in wanted)
+            inputs, targets = (_stored(opened, file, str(name)) for name in chosen_names)
     except PermissionError:
         raise UserError(f"{file} cannot be read; give yourself the right to.") from None
     except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
@@ -71,7 +72,7 @@ def arrays(
     if kind in (None, "classes"):
         targets, names = _classes(targets, named, file)
     else:
-        (targets,), names = told(str(file), [targets], kind, named)
+        (targets,), names = encode_targets(str(file), [targets], kind, named)
     white = BYTE if str(inputs.dtype).endswith("uint8") else 1
     train, val, test = with_missing_parts({"train": (inputs, targets)}, val_share, test_share, split_seed)
     return make_data(f"arrays:{file.name}", train, val, test, names, white=white)
@@ -107,7 +108,7 @@ def array_files(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """With floating point numbers as float32, for NumPy knows no bfloat16; what is too large becomes infinite."""
+    """An array with floating point numbers as float32, for NumPy knows no bfloat16; too large ones become infinite."""
     values: npt.NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return values
 

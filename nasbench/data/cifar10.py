@@ -15,11 +15,11 @@ def cifar10(*, train_images: int | None = None, size: int | None = None) -> Data
     """The 10,000 test images; 5,000 of the 50,000 training images validate.
 
     Args:
-        train_images: use only this many training images, each class alike, for quick experiments.
-        size: height and width that images are resized to; None leaves 32.
+        train_images: Use only this many training images, each class alike, for quick experiments.
+        size: Height and width that images are resized to; None leaves 32.
 
     Raises:
-        UserError: the files are not there or damaged, or an option is out of range.
+        UserError: The files are not there or damaged, or an option is out of range.
     """
     parts = [read_records(file, labels=1) for file in cifar10_files()]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))

@@ -11,11 +11,11 @@ def cifar100(*, train_images: int | None = None, size: int | None = None) -> Dat
     """The 10,000 test images with their fine labels; 5,000 of the 50,000 training images validate.
 
     Args:
-        train_images: use only this many training images, each class alike, for quick experiments.
-        size: height and width that images are resized to; None leaves 32.
+        train_images: Use only this many training images, each class alike, for quick experiments.
+        size: Height and width that images are resized to; None leaves 32.
 
     Raises:
-        UserError: the files are not there or damaged, or an option is out of range.
+        UserError: The files are not there or damaged, or an option is out of range.
     """
     train, test, names = cifar100_files()
     images, test_images = (read_records(file, labels=2) for file in (train, test))

@@ -28,7 +28,7 @@ Raw = npt.NDArray[Any] | OnDisk
 Part = tuple[Raw | Sequence[Raw], npt.NDArray[Any]]
 """Inputs (n, ...) as they are stored, one array or several, with their targets."""
 Kind = Literal["classes", "masks", "values"]
-"""What is told of an example: its class (n,), the class of each pixel (n, height, width), or numbers (n, k)."""
+"""Kind of the target of an example: its class (n,), the class of each pixel (n, height, width), or numbers (n, k)."""
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -37,13 +37,13 @@ class Data:
     """A data set, in memory or, where it is large, on disk.
 
     Attributes:
-        name: of the data set.
-        train: what weights are fitted on.
-        val: what every choice is made on.
-        test: what is reported, read once.
-        labels: the names of the classes; empty for values.
-        targets: mean and deviation of the training values; None for classes.
-        columns: names of the columns of a table, or of the values; empty where they have none.
+        name: Name of the data set.
+        train: Examples that weights are fitted on.
+        val: Examples that every choice is made on.
+        test: Examples of the reported result, read once.
+        labels: Names of the classes; empty for values.
+        targets: Mean and deviation of the training values; None for classes.
+        columns: Names of the columns of a table, or of the values; empty where they have none.
     """
 
     name: str
@@ -71,14 +71,14 @@ class Data:
 
     @property
     def kind(self) -> Kind:
-        """What is told of an example."""
+        """The kind of the targets."""
         if self.train.targets.is_floating_point():
             return "values"
         return "masks" if self.train.targets.ndim == 3 else "classes"
 
     @property
     def scale(self) -> Scale | None:
-        """Of the first input."""
+        """The scale of the first input."""
         return self.train.scales[0]
 
     @property
@@ -88,7 +88,7 @@ class Data:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """What each channel is divided by, likewise."""
+        """The deviation that each channel is divided by, likewise."""
         return () if self.scale is None else self.scale.std
 
     @property
@@ -100,8 +100,8 @@ class Data:
         """The same examples for a network that was trained on some with this mean and deviation, which it knows best.
 
         Args:
-            mean: subtracted from each channel of the first input, scaled to 0..1.
-            std: what each channel is divided by.
+            mean: Mean that is subtracted from each channel of the first input, scaled to 0..1.
+            std: Deviation that each channel is divided by.
         """
         if np.allclose(mean, self.mean, rtol=ROUNDING, atol=0) and np.allclose(std, self.std, rtol=ROUNDING, atol=0):
             return self
@@ -111,7 +111,7 @@ class Data:
 
     @property
     def task(self) -> Task:
-        """What a network takes, and what it gives: a number for each class, for each class and pixel, or each value."""
+        """The inputs and outputs of a network: a number for each class, for each class and pixel, or each value."""
         inputs = [
             _spec([part.inputs[index] for part in (self.train, self.val, self.test)], scale is not None)
             for index, scale in enumerate(self.train.scales)
@@ -178,16 +178,16 @@ def make_data(
     Integer targets are classes, others are values.
 
     Args:
-        name: of the data set.
-        train: inputs and targets.
-        val: likewise.
-        test: likewise.
-        labels: the names of the classes; empty for values.
-        white: the stored number that counts as 1.
-        columns: names of the columns.
+        name: Name of the data set.
+        train: Inputs and targets of the training examples.
+        val: Inputs and targets of the validation examples.
+        test: Inputs and targets of the test examples.
+        labels: Names of the classes; empty for values.
+        white: Stored number that counts as 1.
+        columns: Names of the columns.
 
     Raises:
-        UserError: a part is empty, a number is not finite, a label is outside 0..classes-1, there are fewer than two
+        UserError: A part is empty, a number is not finite, a label is outside 0..classes-1, there are fewer than two
             classes, or a class has no training example, so that nothing would train its output.
     """
     parts = {"train": train, "val": val, "test": test}
@@ -206,11 +206,11 @@ def make_data(
         measured_scale(stored, white) if stored.dtype == torch.uint8 or stored.dtype.is_floating_point else None
         for stored in inputs["train"]
     ]
-    made = {part: Split(inputs[part], _targets(targets), scales) for part, (_, targets) in parts.items()}
-    scale = measured_scale(made["train"].targets) if values else None
+    splits = {part: Split(inputs[part], _targets(targets), scales) for part, (_, targets) in parts.items()}
+    scale = measured_scale(splits["train"].targets) if values else None
     if scale is not None:
         _check_constant(name, scale)
-    return Data(name, made["train"], made["val"], made["test"], tuple(labels), scale, tuple(columns))
+    return Data(name, splits["train"], splits["val"], splits["test"], tuple(labels), scale, tuple(columns))
 
 
 def _listed(stored: Raw | Sequence[Raw]) -> list[Stored]:
@@ -235,12 +235,12 @@ def _targets(targets: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def _check_labels(name: str, part: str, targets: npt.NDArray[Any], classes: int) -> None:
-    asked = targets[targets != IGNORED] if targets.ndim == 3 else targets
-    if asked.size == 0:
+    labelled = targets[targets != IGNORED] if targets.ndim == 3 else targets
+    if labelled.size == 0:
         raise UserError(f"data set {name!r} has {part} masks without a pixel that is asked for; give them classes.")
-    if asked.min() < 0 or asked.max() >= classes:
+    if labelled.min() < 0 or labelled.max() >= classes:
         raise UserError(
-            f"data set {name!r} has {part} labels from {asked.min()} to {asked.max()}; with {classes} "
+            f"data set {name!r} has {part} labels from {labelled.min()} to {labelled.max()}; with {classes} "
             f"classes they must be from 0 to {classes - 1}."
         )
 
@@ -261,12 +261,15 @@ def _check_shapes(name: str, inputs: dict[str, list[Stored]], targets: npt.NDArr
     """Refuse parts whose inputs differ in shape or type, and masks that have another size than their images."""
     first = inputs["train"]
     for part, stored in inputs.items():
-        for one, other in zip(first, stored, strict=True):
-            if tuple(one.shape[1:]) != tuple(other.shape[1:]) or one.dtype != other.dtype:
+        for training_input, part_input in zip(first, stored, strict=True):
+            if (
+                tuple(training_input.shape[1:]) != tuple(part_input.shape[1:])
+                or training_input.dtype != part_input.dtype
+            ):
                 raise UserError(
-                    f"data set {name!r} has training inputs of shape {tuple(one.shape[1:])} and type {_kind(one)}, and "
-                    f"{_WORDS[part]} inputs of shape {tuple(other.shape[1:])} and type {_kind(other)}; give all parts "
-                    f"in the same form."
+                    f"data set {name!r} has training inputs of shape {tuple(training_input.shape[1:])} and type "
+                    f"{_kind(training_input)}, and {_WORDS[part]} inputs of shape {tuple(part_input.shape[1:])} and "
+                    f"type {_kind(part_input)}; give all parts in the same form."
                 )
     if targets.ndim == 3 and first[0].ndim == IMAGES and tuple(first[0].shape[2:]) != targets.shape[1:]:
         raise UserError(
@@ -303,13 +306,15 @@ def _check_finite(name: str, inputs: dict[str, list[Stored]], targets: dict[str,
                     bad = ~chunk.isfinite().flatten(1)
                     pixels, broken = pixels + int(bad.sum()), broken + int(bad.any(1).sum())
     if pixels:
-        what = "pixels" if inputs["train"][0].ndim == 4 else "values"
-        noun = "images" if what == "pixels" else "examples"
+        value_noun = "pixels" if inputs["train"][0].ndim == 4 else "values"
+        noun = "images" if value_noun == "pixels" else "examples"
         raise UserError(
-            f"data set {name!r} has {pixels:,} {what} in {broken:,} of {total:,} {noun} that are NaN or infinite, or "
-            f"too large for float32; repair these {noun}, or leave them out."
+            f"data set {name!r} has {pixels:,} {value_noun} in {broken:,} of {total:,} {noun} that are NaN or "
+            f"infinite, or too large for float32; repair these {noun}, or leave them out."
         )
-    lost = sum(int((~np.isfinite(each)).sum()) for each in targets.values() if np.issubdtype(each.dtype, np.floating))
+    lost = sum(
+        int((~np.isfinite(array)).sum()) for array in targets.values() if np.issubdtype(array.dtype, np.floating)
+    )
     if lost:
         raise UserError(
             f"data set {name!r} has {lost:,} target values that are NaN or infinite; leave their examples out."

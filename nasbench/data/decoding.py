@@ -30,7 +30,7 @@ RESIZES = {
     PAD: "the whole image, with the background above and below, or left and right",
     STRETCH: "the whole image, wider or higher than it was",
 }
-"""What is left of an image that has another shape than the wanted one."""
+"""How an image is changed that has another shape than the wanted one."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Decoding:
     """How images of any form become pixels of one form.
 
     Attributes:
-        size: height and width that every image is resized to.
-        channels: 3 for colour, 1 for grey.
-        background: grey level behind transparent pixels, from 0 (black) to 1 (white).
-        resize: one of `RESIZES`.
+        size: Height and width that every image is resized to.
+        channels: Number of channels: 3 for colour, 1 for grey.
+        background: Grey level behind transparent pixels, from 0 (black) to 1 (white).
+        resize: How the shape is changed, one of `RESIZES`.
     """
 
     size: tuple[int, int]
@@ -88,15 +88,15 @@ def read_image(
     background. Of an animation or of several pages it is the first one.
 
     Args:
-        file: to read, or its bytes.
-        size: height and width that it is resized to.
-        channels: 3 for colour, 1 for grey.
-        background: grey level from 0 (black) to 1 (white) behind transparent pixels, and around an image with `PAD`.
-        resize: one of `RESIZES`.
-        name: of the image in errors; that of the file by default.
+        file: File to read, or its bytes.
+        size: Height and width that it is resized to.
+        channels: Number of channels: 3 for colour, 1 for grey.
+        background: Grey level from 0 (black) to 1 (white) behind transparent pixels, and around an image with `PAD`.
+        resize: How the shape is changed, one of `RESIZES`.
+        name: Name of the image in errors; that of the file by default.
 
     Raises:
-        UserError: it is damaged, no image, too large, or its pixels have no known white.
+        UserError: It is damaged, no image, too large, or its pixels have no known white.
     """
     name = name or ("an image" if isinstance(file, bytes) else str(file))
     try:
@@ -120,7 +120,7 @@ def read_image(
 
 
 def _ordinary(image: Image.Image, size: tuple[int, int], channels: int, background: float, resize: str) -> Pixels:
-    """Of an image whose channels have eight bits at most."""
+    """The pixels of an image whose channels have eight bits at most."""
     level = round(255 * background)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -133,7 +133,7 @@ def _ordinary(image: Image.Image, size: tuple[int, int], channels: int, backgrou
 def _deep(
     opened: Image.Image, image: Image.Image, size: tuple[int, int], channels: int, background: float, resize: str
 ) -> Array:
-    """Of a grey image with more than eight bits; `opened` knows the file, `image` is turned."""
+    """The pixels of a grey image with more than eight bits; `opened` knows the file, `image` is turned."""
     values = np.asarray(image).astype(np.float32)
     tags = getattr(opened, "tag_v2", {})
     if opened.mode == "F":
@@ -169,9 +169,9 @@ def _unit_range(values: Array) -> Array:
 
 
 def _resized(image: Image.Image, size: tuple[int, int], resize: str, ground: float | tuple[int, ...]) -> Image.Image:
-    wanted, method = (size[1], size[0]), Image.Resampling.BILINEAR
+    target_size, method = (size[1], size[0]), Image.Resampling.BILINEAR
     if resize == CROP:
-        return ImageOps.fit(image, wanted, method)
+        return ImageOps.fit(image, target_size, method)
     if resize == PAD:
-        return ImageOps.pad(image, wanted, method, color=ground)  # type: ignore[arg-type]  # a number is a colour, too
-    return image.resize(wanted, method)
+        return ImageOps.pad(image, target_size, method, color=ground)  # type: ignore[arg-type]  # a number is a colour, too
+    return image.resize(target_size, method)

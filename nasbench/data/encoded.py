@@ -17,7 +17,7 @@ from nasbench.data.on_disk import OnDisk, Rows
 from nasbench_registry import UserError
 
 IN_MEMORY_BYTES = 2**31
-"""Of decoded images; more of them stay encoded on disk."""
+"""Bytes of decoded images in memory; more of them stay encoded on disk."""
 SCALED_BY = 10_000
 """Images of which mean and deviation are taken, where all of them stay on disk."""
 
@@ -32,18 +32,18 @@ class Encoded(Protocol):
         """The file of one, or its bytes."""
 
     def name(self, number: int) -> str:
-        """Of one, for errors."""
+        """The name of an image, for errors."""
 
     def stamp(self, number: int) -> str:
-        """What changes with the content of one, as far as that is known without reading it."""
+        """A text that changes with the content of an image, as far as that is known without reading it."""
 
 
 class Files:
     """Images in files of their own.
 
     Args:
-        paths: of the images.
-        root: the folder of the data set, which does not count in `stamp`.
+        paths: Paths of the images.
+        root: Folder of the data set, which does not count in `stamp`.
     """
 
     def __init__(self, paths: Sequence[Path], root: Path) -> None:
@@ -69,9 +69,9 @@ class EncodedImages(OnDisk):
     """Images as bytes (n, channels, height, width), decoded by as many threads as torch has.
 
     Args:
-        images: as they are stored.
-        decoding: how they become pixels; more than eight bits are rounded.
-        chosen: as in `OnDisk`.
+        images: Images as they are stored.
+        decoding: How they become pixels; more than eight bits are rounded.
+        chosen: Numbers of the rows that belong to it, as in `OnDisk`.
     """
 
     def __init__(self, images: Encoded, decoding: Decoding, chosen: Rows | None = None) -> None:
@@ -85,11 +85,11 @@ class EncodedImages(OnDisk):
         return EncodedImages(self.images, self.decoding, chosen)
 
     def _read(self, rows: Rows) -> npt.NDArray[Any]:
-        made = np.empty((len(rows), *self.decoding.shape), np.uint8)
+        decoded = np.empty((len(rows), *self.decoding.shape), np.uint8)
 
         def decode(place: int, number: int) -> None:
             pixels = self.decoding(self.images[number], self.images.name(number))
-            made[place] = pixels if pixels.dtype == np.uint8 else pixels.round()
+            decoded[place] = pixels if pixels.dtype == np.uint8 else pixels.round()
 
         numbers = rows.tolist()
         threads = min(torch.get_num_threads(), max(1, len(numbers)))
@@ -99,7 +99,7 @@ class EncodedImages(OnDisk):
         else:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(decode, range(len(numbers)), numbers))
-        return made
+        return decoded
 
     def representative(self) -> EncodedImages:
         """So many of them, evenly spread, that mean and deviation are soon known."""
@@ -107,7 +107,7 @@ class EncodedImages(OnDisk):
         return self if step == 1 else self.subset(np.arange(0, len(self), step))
 
     def fingerprint(self) -> Iterator[bytes]:
-        """Of each image what is known without decoding it."""
+        """What is known of each image without decoding it."""
         numbers = range(len(self)) if self._chosen is None else self._chosen.tolist()
         for number in numbers:
             yield hashlib.sha256(self.images.stamp(number).encode()).digest()
@@ -117,10 +117,10 @@ def decoded_or_not(parts: Mapping[str, tuple[Encoded, Sequence[int]]], decoding:
     """Images and labels of each part: decoded in memory, or `EncodedImages` where that takes too much of it.
 
     Raises:
-        UserError: images cannot be read; how many, and why the first.
+        UserError: Images cannot be read; how many, and why the first.
     """
     count = sum(len(images) for images, _ in parts.values())
-    labels = {part: np.array(told, dtype=np.int64) for part, (_, told) in parts.items()}
+    labels = {part: np.array(part_labels, dtype=np.int64) for part, (_, part_labels) in parts.items()}
     if count * int(np.prod(decoding.shape)) > IN_MEMORY_BYTES:
         return {part: (EncodedImages(images, decoding), labels[part]) for part, (images, _) in parts.items()}
     unreadable: list[UserError] = []
@@ -136,13 +136,13 @@ def decoded_or_not(parts: Mapping[str, tuple[Encoded, Sequence[int]]], decoding:
     if unreadable:
         raise unreadable[0]
     # One image with more than eight bits makes floating point numbers of all.
-    deep = any(pixels.dtype != np.uint8 for pixels in (one for part in decoded.values() for one in part))
+    deep = any(pixels.dtype != np.uint8 for pixels in (image for part in decoded.values() for image in part))
     kind = np.float32 if deep else np.uint8
-    made = {}
+    arrays = {}
     for part in list(decoded):
         pixels = decoded.pop(part)
         array = np.empty((len(pixels), *decoding.shape), kind)
         for place in range(len(pixels)):
             array[place], pixels[place] = pixels[place], array[place]  # gives the decoded one back at once
-        made[part] = array, labels[part]
-    return made
+        arrays[part] = array, labels[part]
+    return arrays

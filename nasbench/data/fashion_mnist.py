@@ -13,9 +13,9 @@ def fashion_mnist(*, train_images: int | None = None) -> Data:
     """The 10,000 test images of the paper; 5,000 of its training images validate.
 
     Args:
-        train_images: use only this many training images, each class alike, for quick experiments.
+        train_images: Use only this many training images, each class alike, for quick experiments.
 
     Raises:
-        UserError: the files are not there, or `train_images` is out of range.
+        UserError: The files are not there, or `train_images` is out of range.
     """
     return idx_data("fashion_mnist", fashion_files(), CLASSES, train_images)

@@ -12,7 +12,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package
 IDX_FILES = tuple(
     f"{file}-ubyte.gz" for file in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 )
-"""Of MNIST and of those in its form: training images and labels, test images and labels."""
+"""Files of MNIST and of data sets in its form: training images and labels, test images and labels."""
 CIFAR10_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 CIFAR100_FILES = ("train.bin", "test.bin", "fine_label_names.txt")
 

@@ -43,30 +43,30 @@ def data_of(
     """A data set from what a user has.
 
     Args:
-        value: (inputs, targets) of arrays or tensors, where inputs may be a list of several; a torch Dataset of
-            such pairs; or the parts of one, as a dict with the keys train, val and test, or in that order. A part that
-            is not there is taken from the training examples. Bytes are scaled to 0..1, floating point numbers are
-            taken as they are; both are then normalised. Other whole numbers are tokens.
-        name: of the data set, for errors and reports.
-        kind: of the targets; None goes by their type: names and whole numbers are classes, whole numbers for each
+        value: (inputs, targets) of arrays or tensors, where inputs may be a list of several; a torch Dataset of such
+            pairs; or the parts of one, as a dict with the keys train, val and test, or in that order. A part that is
+            not there is taken from the training examples. Bytes are scaled to 0..1, floating point numbers are taken as
+            they are; both are then normalised. Other whole numbers are tokens.
+        name: Name of the data set, for errors and reports.
+        kind: Kind of the targets; None goes by their type: names and whole numbers are classes, whole numbers for each
             pixel are masks, and floating point numbers are values.
-        val_share: share of the examples that validates, where no part does.
-        test_share: share that tests.
-        split_seed: of the division.
-        labels: names of the classes, the first one for target 0; None takes those that occur.
+        val_share: Share of the examples that validates, where no part does.
+        test_share: Share of the examples that tests.
+        split_seed: Random seed of the division.
+        labels: Names of the classes, the first one for target 0; None takes those that occur.
 
     Raises:
-        UserError: it is something else, or the parts do not fit together.
+        UserError: It is something else, or the parts do not fit together.
     """
     if isinstance(value, Data):
         return value
     check_division(name, val_share, test_share, split_seed)
-    pairs = {part: _pair(name, part, given) for part, given in _parts(name, value).items()}
+    pairs = {part: _pair(name, part, part_value) for part, part_value in _parts(name, value).items()}
     if len({len(inputs) for inputs, _ in pairs.values()}) > 1:
         raise UserError(f"data set {name!r} gives another number of inputs in one part than in another.")
-    targets, classes = told(name, [raw for _, raw in pairs.values()], kind, labels)
+    targets, classes = encode_targets(name, [raw for _, raw in pairs.values()], kind, labels)
     parts: dict[str, Part] = {
-        part: (inputs, told_targets) for (part, (inputs, _)), told_targets in zip(pairs.items(), targets, strict=True)
+        part: (inputs, part_targets) for (part, (inputs, _)), part_targets in zip(pairs.items(), targets, strict=True)
     }
     train, val, test = with_missing_parts(parts, val_share, test_share, split_seed)
     bytes_only = all(array.dtype in (np.uint8, torch.uint8) for array in pairs["train"][0])
@@ -79,13 +79,13 @@ def with_missing_parts(
     """Train, val and test; what is not there is taken from the training examples."""
     shares = {"val": val_share, "test": test_share}
     missing = [part for part in shares if part not in parts]
-    whole = dict(parts)
+    completed = dict(parts)
     if missing:
         inputs, targets = parts["train"]
         rows = divided(targets, tuple(shares[part] for part in missing), seed)
         for part, chosen in zip([*missing, "train"], rows, strict=True):
-            whole[part] = (_rows(inputs, chosen), targets[chosen])
-    return whole["train"], whole["val"], whole["test"]
+            completed[part] = (_rows(inputs, chosen), targets[chosen])
+    return completed["train"], completed["val"], completed["test"]
 
 
 def _rows(inputs: Raw | Sequence[Raw], rows: npt.NDArray[np.int64]) -> list[Raw]:
@@ -183,8 +183,8 @@ def _collected(name: str, part: str, dataset: Any) -> tuple[list[npt.NDArray[Any
                 f"data set {name!r}: example {number} of the {part} part is a {type(example).__name__}; a Dataset "
                 f"gives (input, target) pairs."
             )
-        *taken, target = example
-        arrays = list(taken[0]) if len(taken) == 1 and _is_arrays(taken[0]) else taken
+        *fields, target = example
+        arrays = list(fields[0]) if len(fields) == 1 and _is_arrays(fields[0]) else fields
         if not all(hasattr(array, "shape") or isinstance(array, int | float) for array in arrays):
             raise UserError(
                 f"data set {name!r}: the input of example {number} is a {type(arrays[0]).__name__}; give it a "
@@ -217,7 +217,7 @@ def as_array(name: str, value: Any) -> npt.NDArray[Any]:
 
 
 def called(function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    """What a user's function gives; UserError for whatever it raises, with that behind it."""
+    """The result of a user's function; UserError for whatever it raises, with that behind it."""
     try:
         return function(**options)
     except UserError:
@@ -228,25 +228,25 @@ def called(function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
 
 
 def raised(error: Exception) -> str:
-    """What a user's code raised, and in which line."""
+    """The exception of a user's code, and its line."""
     *_, last = traceback.extract_tb(error.__traceback__)
     words = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {words}, in line {last.lineno} of {Path(last.filename).name}"
 
 
-def told(
+def encode_targets(
     name: str, parts: Sequence[npt.NDArray[Any]], kind: Kind | None, named: Sequence[str] | None = None
 ) -> tuple[list[npt.NDArray[Any]], tuple[str, ...]]:
     """Targets of every part as classes from 0 without gaps, masks, or values; and the names of the classes.
 
     Args:
-        name: of the data set.
-        parts: the targets of each part, as they came.
-        kind: what they are; None goes by their type.
-        named: names of the classes, for targets that are whole numbers.
+        name: Name of the data set.
+        parts: Targets of each part, as they came.
+        kind: Kind of the targets; None goes by their type.
+        named: Names of the classes, for targets that are whole numbers.
 
     Raises:
-        UserError: they are not of this kind.
+        UserError: They are not of this kind.
     """
     if len({array.shape[1:] for array in parts}) > 1 or len({_is_text(array) for array in parts}) > 1:
         raise UserError(f"data set {name!r} gives targets of another shape or type in one part than in another.")
@@ -262,23 +262,24 @@ def told(
                 f"numbers that are real."
             )
         return [array.astype(np.float64) for array in parts], ()
-    whole = [_whole(name, array, kind) for array in squeezed]
+    encoded = [_whole(name, array, kind) for array in squeezed]
     if kind == "masks":
-        return whole, _mask_names(name, whole, named)
-    if whole[0].ndim != 1:
+        return encoded, _mask_names(name, encoded, named)
+    if encoded[0].ndim != 1:
         raise UserError(
-            f"data set {name!r} gives targets of shape {whole[0].shape}, and classification needs one for each example."
+            f"data set {name!r} gives targets of shape {encoded[0].shape}, and classification needs one for each "
+            f"example."
         )
-    values = np.unique(np.concatenate(whole))
+    values = np.unique(np.concatenate(encoded))
     if named is not None:
-        return whole, _names_of(name, named)
+        return encoded, _names_of(name, named)
     if not _is_text(values) and values[0] < 0:
-        count = sum(int((array < 0).sum()) for array in whole)
+        count = sum(int((array < 0).sum()) for array in encoded)
         raise UserError(
-            f"data set {name!r}: {count:,} of {sum(map(len, whole)):,} labels are negative, down to {values[0]}; "
+            f"data set {name!r}: {count:,} of {sum(map(len, encoded)):,} labels are negative, down to {values[0]}; "
             f"classes are numbered from 0, so leave out examples that have none."
         )
-    return [np.searchsorted(values, array).astype(np.int64) for array in whole], tuple(str(value) for value in values)
+    return [np.searchsorted(values, array).astype(np.int64) for array in encoded], tuple(str(value) for value in values)
 
 
 def _mask_names(name: str, masks: Sequence[npt.NDArray[Any]], named: Sequence[str] | None) -> tuple[str, ...]:
@@ -334,10 +335,10 @@ def _whole(name: str, array: npt.NDArray[Any], kind: Kind) -> npt.NDArray[Any]:
         if array.size and int(array.max()) > np.iinfo(np.int64).max:
             raise UserError(f"data set {name!r} has the label {array.max()}; number classes from 0.")
         return array.astype(np.int64)
-    given = array.ravel().tolist()
-    if array.dtype == object and None in given:
+    values = array.ravel().tolist()
+    if array.dtype == object and None in values:
         raise UserError(
-            f"data set {name!r} has {given.count(None):,} of {len(given):,} labels that are None; leave examples "
+            f"data set {name!r} has {values.count(None):,} of {len(values):,} labels that are None; leave examples "
             f"without one out."
         )
     raise UserError(f"data set {name!r} has labels of type {array.dtype}; give whole numbers or names.")

@@ -12,12 +12,12 @@ import numpy as np
 from nasbench.data.dataset import Data, Kind, check_division, make_data
 from nasbench.data.decoding import CROP, Decoding
 from nasbench.data.encoded import decoded_or_not
-from nasbench.data.given import NAMES, told, with_missing_parts
+from nasbench.data.given import NAMES, encode_targets, with_missing_parts
 from nasbench_registry import UserError, unknown
 from nasbench_registry.files import user_path
 
 TARGETS = ("label", "labels", "target", "class")
-"""How the column is called that is told, where none is given and the features name no classes."""
+"""The usual names of the target column, where none is given and the features name no classes."""
 
 
 def huggingface(
@@ -34,24 +34,24 @@ def huggingface(
     resize: str = CROP,
     kind: Kind | None = None,
 ) -> Data:
-    """What `save_to_disk` wrote, parquet files, or a folder of images that `datasets` reads; nothing is downloaded.
+    """A folder of `save_to_disk`, parquet files, or a folder of images that `datasets` reads; nothing is downloaded.
 
     Args:
-        path: a folder, or one parquet file. Files whose names begin with train, validation or test are these parts.
-        inputs: the column of images, or of arrays; or several of numbers. None takes the images, and where there are
-            none all columns beside the target.
-        target: the column that is told; None takes the one whose feature names classes, or one called label or target.
-        size: height and width that every image is resized to.
-        channels: 3 for colour, 1 for grey.
-        val_share: share of the examples that validates, where no split does.
-        test_share: share that tests, where no split does.
-        split_seed: random seed of the division.
-        background: grey level behind transparent pixels, from 0 (black) to 1 (white).
-        resize: as in the data set image_folder.
-        kind: kind of the targets; None goes by their type.
+        path: Folder, or one parquet file. Files whose names begin with train, validation or test are these parts.
+        inputs: Column of images, or of arrays; or several columns of numbers. None takes the images, and where there
+            are none all columns beside the target.
+        target: Target column; None takes the one whose feature names classes, or one called label or target.
+        size: Height and width that every image is resized to.
+        channels: Number of channels: 3 for colour, 1 for grey.
+        val_share: Share of the examples that validates, where no split does.
+        test_share: Share of the examples that tests, where no split does.
+        split_seed: Random seed of the division.
+        background: Grey level behind transparent pixels, from 0 (black) to 1 (white).
+        resize: How the shape is changed, as in the data set image_folder.
+        kind: Kind of the targets; None goes by their type.
 
     Raises:
-        UserError: the package is not installed, the folder holds no data set, a column is not there or is of no use, or
+        UserError: The package is not installed, the folder holds no data set, a column is not there or is of no use, or
             an option is out of range.
     """
     check_division("huggingface", val_share, test_share, split_seed)
@@ -60,28 +60,28 @@ def huggingface(
     name = f"huggingface:{root.name}"
     splits = _splits(root)
     features = splits["train"].features
-    answer = _target(name, features, target)
-    looked_at = _inputs(name, features, inputs, answer)
-    wanted = [np.asarray(split[answer]) for split in splits.values()]
-    answers, classes = told(name, wanted, kind, _names(features[answer]))
-    if _is_image(features[looked_at[0]]):
+    target_column = _target(name, features, target)
+    input_columns = _inputs(name, features, inputs, target_column)
+    raw_targets = [np.asarray(split[target_column]) for split in splits.values()]
+    targets, classes = encode_targets(name, raw_targets, kind, _names(features[target_column]))
+    if _is_image(features[input_columns[0]]):
         images = {
-            part: (_Images(split, looked_at[0], part), answered.tolist())
-            for (part, split), answered in zip(splits.items(), answers, strict=True)
+            part: (_Images(split, input_columns[0], part), part_targets.tolist())
+            for (part, split), part_targets in zip(splits.items(), targets, strict=True)
         }
         parts = {
-            part: (pixels, answered)
-            for (part, (pixels, _)), answered in zip(decoded_or_not(images, decoding).items(), answers, strict=True)
+            part: (pixels, part_targets)
+            for (part, (pixels, _)), part_targets in zip(decoded_or_not(images, decoding).items(), targets, strict=True)
         }
         white = 255.0
     else:
         parts = {
-            part: (_numbers(name, split, looked_at), answered)
-            for (part, split), answered in zip(splits.items(), answers, strict=True)
+            part: (_numbers(name, split, input_columns), part_targets)
+            for (part, split), part_targets in zip(splits.items(), targets, strict=True)
         }
         white = 255.0 if all(array.dtype == np.uint8 for array, _ in parts.values()) else 1.0
     train, val, test = with_missing_parts(parts, val_share, test_share, split_seed)
-    columns = looked_at if len(looked_at) > 1 else ()
+    columns = input_columns if len(input_columns) > 1 else ()
     return make_data(name, train, val, test, classes, white=white, columns=columns)
 
 
@@ -135,24 +135,24 @@ def _by_part(files: Sequence[Path]) -> dict[str, list[str]]:
     return parts
 
 
-def _target(name: str, features: Mapping[str, Any], asked: str | None) -> str:
-    if asked is not None:
-        if asked not in features:
-            raise unknown("column", asked, features, where=f"of data set {name!r}")
-        return asked
-    found = [column for column, feature in features.items() if _names(feature) is not None]
-    found = found if len(found) == 1 else [column for column in TARGETS if column in features][:1]
-    if not found:
+def _target(name: str, features: Mapping[str, Any], chosen: str | None) -> str:
+    if chosen is not None:
+        if chosen not in features:
+            raise unknown("column", chosen, features, where=f"of data set {name!r}")
+        return chosen
+    candidates = [column for column, feature in features.items() if _names(feature) is not None]
+    candidates = candidates if len(candidates) == 1 else [column for column in TARGETS if column in features][:1]
+    if not candidates:
         raise UserError(
-            f"data set {name!r} has the columns {', '.join(features)}, and which of them is to be told is not known; "
+            f"data set {name!r} has the columns {', '.join(features)}, and which of them is the target is not known; "
             f"name it by the option target."
         )
-    return found[0]
+    return candidates[0]
 
 
-def _inputs(name: str, features: Mapping[str, Any], asked: str | Sequence[str] | None, target: str) -> list[str]:
-    if asked is not None:
-        columns = [asked] if isinstance(asked, str) else list(asked)
+def _inputs(name: str, features: Mapping[str, Any], chosen: str | Sequence[str] | None, target: str) -> list[str]:
+    if chosen is not None:
+        columns = [chosen] if isinstance(chosen, str) else list(chosen)
     else:
         images = [column for column, feature in features.items() if _is_image(feature) and column != target]
         columns = images[:1] or [column for column in features if column != target]
@@ -211,9 +211,9 @@ class _Images:
         return stored["bytes"] if stored["bytes"] is not None else Path(stored["path"])
 
     def name(self, number: int) -> str:
-        """Its number and its part."""
+        """The number of an image and its part."""
         return f"image {number} of the {self.part} split"
 
     def stamp(self, number: int) -> str:
-        """Its number in what the package holds for the same data."""
+        """The number of an image in what the package holds for the same data."""
         return f"{self.split._fingerprint} {number}"

@@ -36,18 +36,18 @@ def image_folder(
     A part that is not there is taken from the training images.
 
     Args:
-        path: the folder; its folders, in alphabetical order, are the classes.
-        size: height and width that every image is resized to.
-        channels: 3 for colour, 1 for grey.
-        val_share: share of the images that validates, where no folder does.
-        test_share: share that tests, where no folder does.
-        split_seed: random seed of the division, which treats each class alike.
-        background: grey level behind transparent pixels, from 0 (black) to 1 (white).
-        resize: what becomes of an image of another shape: its middle ("crop"), all of it on the background ("pad"), or
+        path: Folder of the images; its folders, in alphabetical order, are the classes.
+        size: Height and width that every image is resized to.
+        channels: Number of channels: 3 for colour, 1 for grey.
+        val_share: Share of the images that validates, where no folder does.
+        test_share: Share of the images that tests, where no folder does.
+        split_seed: Random seed of the division, which treats each class alike.
+        background: Grey level behind transparent pixels, from 0 (black) to 1 (white).
+        resize: How an image of another shape is changed: its middle ("crop"), all of it on the background ("pad"), or
             all of it distorted ("stretch").
 
     Raises:
-        UserError: the folder, an image or an option is not as described.
+        UserError: The folder, an image or an option is not as described.
     """
     check_division("image_folder", val_share, test_share, split_seed)
     decoding = Decoding.of("image_folder", size, channels, background, resize)
@@ -65,11 +65,12 @@ def image_files(path: str | os.PathLike[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What lies in a folder.
+    """The images of a folder.
 
     Attributes:
-        classes: names, in alphabetical order.
-        parts: ``train``, and ``val`` and ``test`` where the folder is divided: files with the numbers of their classes.
+        classes: Names of the classes, in alphabetical order.
+        parts: Files with the numbers of their classes by part: ``train``, and ``val`` and ``test`` where the folder is
+            divided.
     """
 
     classes: tuple[str, ...]
@@ -101,18 +102,20 @@ def _looked_at(root: Path) -> _Listing:
     if not divided and (len(named_parts) < len(folders) or not folders):
         classes = tuple(folder.name for folder in folders)
         return _Listing(_two_or_more(root, classes), {"train": listed(root, classes)})
-    others = [folder.name for folder in folders if folder not in divided]
-    if others:
+    undivided = [folder.name for folder in folders if folder not in divided]
+    if undivided:
         classed = ", ".join(folder.name for folder in divided) or "no folder"
         raise UserError(
-            f"{root} holds {classed} with folders of classes inside, and {', '.join(others)} without; give it one "
+            f"{root} holds {classed} with folders of classes inside, and {', '.join(undivided)} without; give it one "
             f"folder a class, or folders train, val and test with one folder a class in each."
         )
     places: dict[str, Path] = {}
     for folder in divided:
-        other = places.setdefault(NAMES[folder.name.lower()], folder)
-        if other != folder:
-            raise UserError(f"{root} holds {other.name} and {folder.name}, which are the same part; merge them.")
+        earlier_folder = places.setdefault(NAMES[folder.name.lower()], folder)
+        if earlier_folder != folder:
+            raise UserError(
+                f"{root} holds {earlier_folder.name} and {folder.name}, which are the same part; merge them."
+            )
     if "train" not in places:
         raise UserError(f"{root} holds {', '.join(places)} and no folder train; networks need images to be trained on.")
     classes = _two_or_more(places["train"], tuple(folder.name for folder in folders_in(places["train"])))

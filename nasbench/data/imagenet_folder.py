@@ -40,16 +40,16 @@ def imagenet_folder(
     them than two gigabytes; mean and deviation are then those of 10,000.
 
     Args:
-        path: the folder.
-        size: height and width that every image is resized to.
-        words: a file with a synset and its words in each line, ``n01440764 tench, Tinca tinca``; None takes one of the
+        path: Folder of the data set.
+        size: Height and width that every image is resized to.
+        words: File with a synset and its words in each line, ``n01440764 tench, Tinca tinca``; None takes one of the
             usual name below `path`, or the development kit, and else the synsets name the classes.
-        val_share: share of the training images that validates.
-        split_seed: random seed of this division, which treats each class alike.
-        resize: as in the data set image_folder.
+        val_share: Share of the training images that validates.
+        split_seed: Random seed of this division, which treats each class alike.
+        resize: How the shape is changed, as in the data set image_folder.
 
     Raises:
-        UserError: the folder is not laid out so, or an option is out of range.
+        UserError: The folder is not laid out so, or an option is out of range.
     """
     if not 0 < val_share < 1:
         raise UserError(f"val_share={val_share} of data set 'imagenet_folder' must be above 0 and below 1.")
@@ -99,36 +99,38 @@ PARTS = (("train", "ILSVRC2012_img_train", "Data/CLS-LOC/train"), ("val", "ILSVR
 def _flat(root: Path, val: Path, synsets: Sequence[str]) -> list[tuple[Path, int]]:
     """The images of a folder, whose classes stand elsewhere."""
     files = images_in(val)
-    solution, truth = _found(root, SOLUTION), _found(root, GROUND_TRUTH)
+    solution, truth = _find_file(root, SOLUTION), _find_file(root, GROUND_TRUTH)
     if solution is not None:
         with solution.open(newline="", encoding="utf-8") as opened:
-            told = {row[0]: row[1].split()[0] for row in csv.reader(opened) if len(row) > 1 and row[1].strip()}
-        known = [told.get(file.stem) for file in files]
+            solution_synsets = {
+                row[0]: row[1].split()[0] for row in csv.reader(opened) if len(row) > 1 and row[1].strip()
+            }
+        image_synsets = [solution_synsets.get(file.stem) for file in files]
     elif truth is not None:
         kit, numbers = _kit(root), truth.read_text(encoding="utf-8").split()
         if len(numbers) != len(files) or not set(numbers) <= kit.keys():
             raise UserError(f"{truth} has {len(numbers):,} classes for {len(files):,} images in {val}; fetch it again.")
-        known = [kit[number][0] for number in numbers]
+        image_synsets = [kit[number][0] for number in numbers]
     else:
         raise UserError(
             f"{val} holds {len(files):,} images without folders, and their classes are nowhere: put them into a folder "
             f"each class, or put {GROUND_TRUTH} and {META}, or {SOLUTION}, below {root}."
         )
     places = {synset: label for label, synset in enumerate(synsets)}
-    lost = [file for file, synset in zip(files, known, strict=True) if synset not in places]
+    lost = [file for file, synset in zip(files, image_synsets, strict=True) if synset not in places]
     if lost:
         raise UserError(
             f"{len(lost):,} of {len(files):,} images in {val} are of no class of train, the first {lost[0].name}; "
             f"leave them out, or give train all classes."
         )
-    return [(file, places[str(synset)]) for file, synset in zip(files, known, strict=True)]
+    return [(file, places[str(synset)]) for file, synset in zip(files, image_synsets, strict=True)]
 
 
 def _kit(root: Path) -> dict[str, tuple[str, str]]:
     """Synset and words by the number that the development kit gives them."""
     from scipy.io import loadmat
 
-    file = _found(root, META)
+    file = _find_file(root, META)
     if file is None:
         raise UserError(f"{GROUND_TRUTH} numbers classes as {META} does, which is not below {root}; put it there.")
     try:
@@ -138,11 +140,13 @@ def _kit(root: Path) -> dict[str, tuple[str, str]]:
         raise UserError(f"{file} is not the file of the development kit ({error}); fetch it again.") from None
 
 
-def _words(root: Path, given: Path | None) -> Mapping[str, str]:
+def _words(root: Path, words_file: Path | None) -> Mapping[str, str]:
     """The first word of each synset; nothing where it is not known."""
-    file = given if given is not None else next((found for name in WORDS if (found := _found(root, name))), None)
+    file = words_file
     if file is None:
-        kit = _kit(root).values() if _found(root, META) else ()
+        file = next((word_file for name in WORDS if (word_file := _find_file(root, name))), None)
+    if file is None:
+        kit = _kit(root).values() if _find_file(root, META) else ()
         return {synset: words.split(",")[0] for synset, words in kit}
     try:
         lines = [line.split(maxsplit=1) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -154,7 +158,7 @@ def _words(root: Path, given: Path | None) -> Mapping[str, str]:
     return {synset: words.split(",")[0].strip() for synset, words in lines}
 
 
-def _found(root: Path, name: str) -> Path | None:
+def _find_file(root: Path, name: str) -> Path | None:
     """A file of this name in the folder, beside it, or in a folder of the development kit in it."""
     kits = [*root.glob("*devkit*/data"), *root.glob("*devkit*")]
     places = [root, *sorted(kits), root.parent, root.parent.parent]

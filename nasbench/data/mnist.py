@@ -11,9 +11,9 @@ def mnist(*, train_images: int | None = None) -> Data:
     """The 10,000 test images; 5,000 of the 60,000 training images validate.
 
     Args:
-        train_images: use only this many training images, each class alike, for quick experiments.
+        train_images: Use only this many training images, each class alike, for quick experiments.
 
     Raises:
-        UserError: the files are not there or damaged, or `train_images` is out of range.
+        UserError: The files are not there or damaged, or `train_images` is out of range.
     """
     return idx_data("mnist", mnist_files(), tuple(str(digit) for digit in range(10)), train_images)

@@ -17,7 +17,7 @@ from nasbench_registry import UserError
 ON_DISK_BYTES = 256 * 2**20
 """From this size on, inputs stay in their file."""
 TYPES = {"U8": "|u1", "F32": "<f4"}
-"""What can stay in the file, as safetensors and NumPy call it."""
+"""Types that can stay in the file, as safetensors and NumPy call them."""
 CHUNK_BYTES = 2**20
 """At a time, where all rows are read."""
 
@@ -28,10 +28,10 @@ class OnDisk(ABC):
     """Rows of numbers (n, ...) that are read when they are asked for; it travels to other processes without them.
 
     Args:
-        count: of all rows that there are.
-        row_shape: of one of them.
-        numpy_dtype: of the numbers, as NumPy calls it.
-        chosen: the numbers of the rows that belong to it, in order; None is all.
+        count: Number of all rows that there are.
+        row_shape: Shape of one row.
+        numpy_dtype: Type of the numbers, as NumPy calls it.
+        chosen: Numbers of the rows that belong to it, in order; None is all.
     """
 
     def __init__(self, count: int, row_shape: tuple[int, ...], numpy_dtype: str, chosen: Rows | None) -> None:
@@ -69,7 +69,7 @@ class OnDisk(ABC):
         return self if self._chosen is None else self._with(np.sort(self._chosen))
 
     def fingerprint(self) -> Iterator[bytes]:
-        """What is the same only for the same numbers, in parts: here the numbers."""
+        """Bytes that are the same only for the same numbers, in parts: here the numbers."""
         step = max(1, CHUNK_BYTES // max(1, int(np.prod(self._row_shape)) * np.dtype(self.numpy_dtype).itemsize))
         for start in range(0, len(self), step):
             yield self[start : start + step].numpy().tobytes()
@@ -89,11 +89,11 @@ class FileArray(OnDisk):
     It is read and not mapped: pages of a mapped file, and those around them, count as memory of the process.
 
     Args:
-        file: whose bytes from `offset` on are the numbers, in C order; other processes have to see it, too.
-        numpy_dtype: of the numbers, as NumPy calls it.
-        shape: (n, ...) of the whole file.
-        offset: of the first number, in bytes.
-        chosen: as in `OnDisk`.
+        file: File whose bytes from `offset` on are the numbers, in C order; other processes have to see it, too.
+        numpy_dtype: Type of the numbers, as NumPy calls it.
+        shape: Shape (n, ...) of the whole file.
+        offset: Offset of the first number, in bytes.
+        chosen: Numbers of the rows that belong to it, as in `OnDisk`.
     """
 
     def __init__(
@@ -117,23 +117,23 @@ class FileArray(OnDisk):
         return FileArray(self.file, self.numpy_dtype, (self._count, *self._row_shape), self.offset, chosen)
 
     def _read(self, rows: Rows) -> npt.NDArray[Any]:
-        made = np.empty((len(rows), *self._row_shape), self.numpy_dtype)
+        array = np.empty((len(rows), *self._row_shape), self.numpy_dtype)
         if len(rows) == 0:
-            return made
-        row_bytes = made[0].nbytes
+            return array
+        row_bytes = array[0].nbytes
         with self.file.open("rb", buffering=0) as opened:
             for first, end in _runs(rows):
                 opened.seek(self.offset + int(rows[first]) * row_bytes)
-                wanted = made[first:end].reshape(-1).view(np.uint8).data
-                while wanted:
-                    read = opened.readinto(wanted)
+                remaining = array[first:end].reshape(-1).view(np.uint8).data
+                while remaining:
+                    read = opened.readinto(remaining)
                     if not read:
                         raise UserError(
                             f"{self.file} ends before its row {int(rows[first]):,} of {self._count:,} does; it was "
                             f"changed since it was opened, so write it again."
                         )
-                    wanted = wanted[read:]
-        return made
+                    remaining = remaining[read:]
+        return array
 
 
 def _runs(rows: Rows) -> Iterator[tuple[int, int]]:

@@ -34,27 +34,27 @@ def published_data(
     """A data set of bytes with 5,000 of its training images, or a tenth of fewer than 50,000, for validation.
 
     Args:
-        name: of the data set.
-        train: images (n, c, h, w) and labels (n,).
-        test: likewise.
-        classes: their names.
-        train_images: use only this many training images, each class alike, for quick experiments.
-        size: height and width that images are resized to; None leaves them.
+        name: Name of the data set.
+        train: Training images (n, c, h, w) and labels (n,).
+        test: Test images and labels, likewise.
+        classes: Names of the classes.
+        train_images: Use only this many training images, each class alike, for quick experiments.
+        size: Height and width that images are resized to; None leaves them.
 
     Raises:
-        UserError: an option is out of range.
+        UserError: An option is out of range.
     """
     images, labels = train[0], train[1].astype(np.int64)
-    val, rest = stratified_parts(labels, (min(VAL_IMAGES / len(labels), 0.1),), SPLIT_SEED)
+    val, train_rows = stratified_parts(labels, (min(VAL_IMAGES / len(labels), 0.1),), SPLIT_SEED)
     if train_images is not None:
-        if not len(classes) <= train_images <= len(rest):
+        if not len(classes) <= train_images <= len(train_rows):
             raise UserError(
-                f"train_images={train_images} of data set {name!r} must be from {len(classes)} to {len(rest)}."
+                f"train_images={train_images} of data set {name!r} must be from {len(classes)} to {len(train_rows)}."
             )
-        rest = rest[stratified_parts(labels[rest], (train_images / len(rest),), SPLIT_SEED)[0]]
+        train_rows = train_rows[stratified_parts(labels[train_rows], (train_images / len(train_rows),), SPLIT_SEED)[0]]
     if size is not None and not 1 <= size <= 1024:
         raise UserError(f"size={size} of data set {name!r} must be from 1 to 1024 pixels.")
-    parts = ((images[rest], labels[rest]), (images[val], labels[val]), (test[0], test[1].astype(np.int64)))
+    parts = ((images[train_rows], labels[train_rows]), (images[val], labels[val]), (test[0], test[1].astype(np.int64)))
     sized_train, sized_val, sized_test = ((resized(pixels, size), targets) for pixels, targets in parts)
     return make_data(name, sized_train, sized_val, sized_test, classes, white=255)
 
@@ -63,19 +63,19 @@ def resized(images: Bytes, size: int | None) -> Bytes:
     """Square images (n, c, size, size) of bytes, by bilinear interpolation with antialiasing; None leaves them."""
     if size is None or images.shape[2:] == (size, size):
         return images
-    made = np.empty((*images.shape[:2], size, size), np.uint8)
+    resized_images = np.empty((*images.shape[:2], size, size), np.uint8)
     for start in range(0, len(images), RESIZED_AT_ONCE):
         chunk = torch.from_numpy(images[start : start + RESIZED_AT_ONCE].astype(np.float32))
         larger = functional.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
-        made[start : start + RESIZED_AT_ONCE] = larger.round().clamp(0, 255).byte().numpy()
-    return made
+        resized_images[start : start + RESIZED_AT_ONCE] = larger.round().clamp(0, 255).byte().numpy()
+    return resized_images
 
 
 def read_idx(path: Path) -> Bytes:
     """An IDX file: two zero bytes, a type code, the number of dimensions, the sizes (big-endian), the bytes.
 
     Raises:
-        UserError: it is none.
+        UserError: It is none.
     """
     try:
         data = gzip.decompress(path.read_bytes())
@@ -99,11 +99,11 @@ def read_records(path: Path, labels: int) -> tuple[Bytes, Bytes]:
     """Images (n, 3, 32, 32) and labels (n,) of a file of CIFAR's binary version.
 
     Args:
-        path: of records: label bytes, then a red, a green and a blue plane of 32 x 32 bytes.
-        labels: bytes of labels in a record, of which the last one counts.
+        path: File of records: label bytes, then a red, a green and a blue plane of 32 x 32 bytes.
+        labels: Number of bytes of labels in a record, of which the last one counts.
 
     Raises:
-        UserError: it cannot be read, or is no whole number of records.
+        UserError: It cannot be read, or is no whole number of records.
     """
     size = labels + 3 * 32 * 32
     try:

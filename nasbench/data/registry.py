@@ -46,7 +46,7 @@ FILES: Entries[Callable[..., list[Path]]] = Entries(
         "tabular": "nasbench.data.tabular:table_files",
     }
 )
-"""What finds the files of a data set, given its option `path` if it has one; the others are read from no file."""
+"""Function that finds the files of a data set, given its option `path` if it has one; others are in no file."""
 
 FOUND_BY_FILES = ("fashion_mnist", "mnist", "cifar10", "cifar100")
 """Data sets without an option that has to be given: they are at hand if their files are."""
@@ -62,10 +62,10 @@ class _DataSets(Names[Callable[..., Any]]):
 
     attribute = "function"
 
-    def _checked(self, name: str, found: object) -> Callable[..., Any]:
-        if not callable(found):
-            raise UserError(f"data {name!r} is {found!r}; name a function that returns examples with their targets.")
-        return found
+    def _checked(self, name: str, value: object) -> Callable[..., Any]:
+        if not callable(value):
+            raise UserError(f"data {name!r} is {value!r}; name a function that returns examples with their targets.")
+        return value
 
     def _offers(self, value: object) -> bool:
         return inspect.isfunction(value)
@@ -73,7 +73,7 @@ class _DataSets(Names[Callable[..., Any]]):
 
 datasets = _DataSets("data set", DATASETS, group="nasbench.datasets")
 RESERVED = ("kind",)
-"""What the problem says, and no option."""
+"""Parameters that the problem sets, and that are no options."""
 DIVISION = ("val_share", "test_share", "split_seed", "labels")
 """Options that any function of a user's own has beside its own, see `data_of`."""
 
@@ -81,8 +81,8 @@ DIVISION = ("val_share", "test_share", "split_seed", "labels")
 def check_data(name: str, **options: Any) -> None:
     """Raise UserError unless a data set of this name takes these options; loads nothing."""
     make = datasets.find(name)
-    own = {key: value for key, value in options.items() if name in DATASETS or not _is_division(key, make)}
-    check_options(make, own, what=f"data set {name!r}", reserved=RESERVED)
+    function_options = {key: value for key, value in options.items() if name in DATASETS or not _is_division(key, make)}
+    check_options(make, function_options, what=f"data set {name!r}", reserved=RESERVED)
 
 
 def _is_division(option: str, make: Callable[..., Any]) -> bool:
@@ -98,7 +98,7 @@ def why_missing(name: str, **options: Any) -> str | None:
     """Why the images of a data set are not at hand, None if they are; reads no more of them than it has to.
 
     Raises:
-        UserError: the name is unknown; or an option, where its images have to be read.
+        UserError: The name is unknown; or an option, where its images have to be read.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
@@ -113,7 +113,7 @@ def why_missing(name: str, **options: Any) -> str | None:
 
 
 def why_no_files(name: str) -> str | None:
-    """Why a data set of a name that is not told where its files are cannot be read here; None if it can."""
+    """Why a data set that finds its files by itself cannot be read here; None if it can."""
     if name == "huggingface":
         missing = find_spec("datasets") is None
         return "it needs the package datasets; install nasbench-framework[huggingface]." if missing else None
@@ -124,49 +124,49 @@ def load_data(name: str, *, kind: Kind | None = None, **options: Any) -> Data:
     """The data set called `name`; kept in memory, and read again only if its files have changed.
 
     Args:
-        name: one of `DATASETS`, or ``module:function`` of a function that gives what `data_of` takes.
-        kind: of the targets, which the problem knows; None takes them as the data set has them.
-        options: of the data set.
+        name: One of `DATASETS`, or ``module:function`` of a function that gives what `data_of` takes.
+        kind: Kind of the targets, which the problem knows; None takes them as the data set has them.
+        options: Options of the data set.
 
     Raises:
-        UserError: the name or an option is unknown, or the data are not there.
+        UserError: The name or an option is unknown, or the data are not there.
     """
     check_data(name, **options)
     if name not in DATASETS:
         return _from_function(name, kind, options)
     if kind is not None and "kind" in inspect.signature(DATASETS[name]).parameters:
         options["kind"] = kind
-    asked = _typed(name, options)
-    key = name, json.dumps(asked, sort_keys=True, default=os.fspath)
-    stamp = _stamp(name, asked)
-    kept = _kept.pop(key, None)
-    data = kept[1] if kept is not None and kept[0] == stamp else DATASETS[name](**asked)
+    typed_options = _typed(name, options)
+    key = name, json.dumps(typed_options, sort_keys=True, default=os.fspath)
+    stamp = _stamp(name, typed_options)
+    cached = _cache.pop(key, None)
+    data = cached[1] if cached is not None and cached[0] == stamp else DATASETS[name](**typed_options)
     newest_s = max((max(entry[-2:]) for entry in stamp), default=0) / 1e9
     if time.time() - newest_s > SETTLED_S:  # else the files might change once more, and keep their times
-        _kept[key] = stamp, data
-        for oldest in list(_kept)[:-KEPT]:
-            del _kept[oldest]
+        _cache[key] = stamp, data
+        for oldest in list(_cache)[:-KEPT]:
+            del _cache[oldest]
     return data
 
 
 def _from_function(name: str, kind: Kind | None, options: Mapping[str, Any]) -> Data:
-    """What a function of the user's own gives; kept for the same function, options and kind."""
+    """The data of a function of the user's own; kept for the same function, options and kind."""
     from nasbench.data.given import called, data_of  # which needs torch, and a listing of names does not
 
     make = datasets.find(name)
     key = name, json.dumps([kind, dict(options)], sort_keys=True, default=repr)
-    if key not in _made or _made[key][0] is not make:
-        own = {option: value for option, value in options.items() if not _is_division(option, make)}
-        division = {option: value for option, value in options.items() if option not in own}
-        _made.clear()
-        _made[key] = make, data_of(called(make, own), name, kind, **division)
-    return _made[key][1]
+    if key not in _function_cache or _function_cache[key][0] is not make:
+        function_options = {option: value for option, value in options.items() if not _is_division(option, make)}
+        division = {option: value for option, value in options.items() if option not in function_options}
+        _function_cache.clear()
+        _function_cache[key] = make, data_of(called(make, function_options), name, kind, **division)
+    return _function_cache[key][1]
 
 
-_made: dict[tuple[str, str], tuple[Callable[..., Any], Data]] = {}
+_function_cache: dict[tuple[str, str], tuple[Callable[..., Any], Data]] = {}
 """The last data set that a function gave, with the function."""
 
-_kept: dict[tuple[str, str], tuple[Stamp, Data]] = {}
+_cache: dict[tuple[str, str], tuple[Stamp, Data]] = {}
 """Data sets in memory, the one that was used last at the end."""
 
 

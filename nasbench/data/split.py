@@ -1,4 +1,4 @@
-"""Examples with what is to be told of them, as they are stored, and as a network takes them."""
+"""Examples with their targets, as they are stored, and as a network takes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nasbench.data.on_disk import CHUNK_BYTES, OnDisk
 Stored = torch.Tensor | OnDisk
 """(n, ...) numbers, in memory or on disk."""
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
-"""What a network takes: a tensor, or several in order."""
+"""Inputs of a network: a tensor, or several in order."""
 
 IMAGES = 4  # axes of a batch of images
 LEAST_STD = 1e-6
@@ -29,9 +29,9 @@ class Scale:
     """How stored numbers become what a network takes: (stored / white - mean) / std, for each channel or column.
 
     Attributes:
-        mean: of each channel, in units in which `white` is 1.
-        std: of each channel, likewise.
-        white: the stored number that counts as 1, such as 255.
+        mean: Mean of each channel, in units in which `white` is 1.
+        std: Standard deviation of each channel, likewise.
+        white: Stored number that counts as 1, such as 255.
     """
 
     mean: tuple[float, ...]
@@ -48,7 +48,9 @@ class Scale:
     def back(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers as they were stored, from what `__call__` gave, in float32."""
         shape = (-1, *[1] * (values.ndim - 2))
-        std, mean = (torch.tensor(each, device=values.device).reshape(shape) for each in (self.std, self.mean))
+        std, mean = (
+            torch.tensor(statistic, device=values.device).reshape(shape) for statistic in (self.std, self.mean)
+        )
         return (values.float() * std + mean) * self.white
 
 
@@ -59,9 +61,9 @@ class Split:
     Pickled as NumPy arrays: in Ray's object store these lie once per machine, and every worker reads the same memory.
 
     Attributes:
-        inputs: of each input of the network (n, ...), as they are stored.
-        targets: (n,) int64 classes, (n, height, width) int64 classes of pixels, or (n, k) float32 values.
-        scales: of each input; None leaves it as it is stored. Without any, none is scaled.
+        inputs: Inputs of the network (n, ...), as they are stored.
+        targets: Targets: (n,) int64 classes, (n, height, width) int64 classes of pixels, or (n, k) float32 values.
+        scales: Scale of each input; None leaves it as it is stored. Without any, none is scaled.
     """
 
     inputs: tuple[Stored, ...]
@@ -77,7 +79,7 @@ class Split:
         object.__setattr__(self, "scales", tuple(scales) or (None,) * len(several))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        stored = [each.numpy() if isinstance(each, torch.Tensor) else each for each in self.inputs]
+        stored = [tensor.numpy() if isinstance(tensor, torch.Tensor) else tensor for tensor in self.inputs]
         return _split, (stored, self.targets.numpy(), self.scales)
 
     def __len__(self) -> int:
@@ -131,7 +133,7 @@ class Split:
 
     def on(self, device: torch.device) -> Split:
         """The same on a device; what lies on disk stays there, and its batches go to the device one by one."""
-        stored = [each.to(device) if isinstance(each, torch.Tensor) else each for each in self.inputs]
+        stored = [tensor.to(device) if isinstance(tensor, torch.Tensor) else tensor for tensor in self.inputs]
         return Split(stored, self.targets.to(device), self.scales)
 
     def scaled_by(self, scales: Sequence[Scale | None]) -> Split:
@@ -144,7 +146,7 @@ def _split(
 ) -> Split:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes
-        stored = [torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in inputs]
+        stored = [torch.from_numpy(array) if isinstance(array, np.ndarray) else array for array in inputs]
         return Split(stored, torch.from_numpy(targets), scales)
 
 

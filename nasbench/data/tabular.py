@@ -1,4 +1,4 @@
-"""Rows of a table: a CSV or parquet file with a column, or several, that networks tell (see docs/data.md)."""
+"""Rows of a table: a CSV or parquet file with one target column or several (see docs/data.md)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from nasbench.data.dataset import Data, Kind, check_division, make_data
-from nasbench.data.given import told, with_missing_parts
+from nasbench.data.given import encode_targets, with_missing_parts
 from nasbench_registry import UserError, unknown
 from nasbench_registry.files import user_path
 
 MOST_CATEGORIES = 100
-"""Of a column of texts; each becomes an input of its own."""
+"""Largest number of categories of a column of texts; each becomes an input of its own."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -34,37 +34,37 @@ def tabular(
     """Numbers as they are, and an input of 0 or 1 for each text of a column of texts; all are then normalised.
 
     Args:
-        path: a .csv, .tsv or .parquet file, the first two also compressed (.csv.gz); the first line names the columns.
-        target: the column that is told, or several columns of numbers.
-        test_path: a file with the same columns that tests; None takes a share of the rows.
-        columns: that are looked at; None are all others.
-        val_share: share of the rows that validates.
-        test_share: share that tests, where no file does.
-        split_seed: random seed of the division.
-        kind: kind of the targets; None goes by their type: texts and whole numbers are classes, others are values.
+        path: File .csv, .tsv or .parquet, the first two also compressed (.csv.gz); the first line names the columns.
+        target: Target column, or several columns of numbers.
+        test_path: File with the same columns that tests; None takes a share of the rows.
+        columns: Columns that are inputs; None takes all others.
+        val_share: Share of the rows that validates.
+        test_share: Share that tests, where no file does.
+        split_seed: Random seed of the division.
+        kind: Kind of the targets; None goes by their type: texts and whole numbers are classes, others are values.
 
     Raises:
-        UserError: a file or a column is not there, a value is missing, or a column cannot be made numbers.
+        UserError: A file or a column is not there, a value is missing, or a column cannot be made numbers.
     """
     files = [user_path(path)] if test_path is None else [user_path(path), user_path(test_path)]
     name = f"tabular:{files[0].name}"
     check_division(name, val_share, test_share, split_seed)
     tables = [_read(file) for file in files]
     targets = [target] if isinstance(target, str) else list(target)
-    looked_at = [str(column) for column in (columns if columns is not None else tables[0].columns)]
-    looked_at = [column for column in looked_at if column not in targets]
+    input_columns = [str(column) for column in (columns if columns is not None else tables[0].columns)]
+    input_columns = [column for column in input_columns if column not in targets]
     for file, table in zip(files, tables, strict=True):
-        _check(file, table, [*targets, *looked_at])
-    if not looked_at:
-        raise UserError(f"{files[0]} has no column beside {', '.join(targets)}, so nothing could be told from it.")
-    names, rows = _numbers(name, pd.concat([table[looked_at] for table in tables], ignore_index=True))
-    wanted = [table[targets[0]].to_numpy() if len(targets) == 1 else table[targets].to_numpy() for table in tables]
-    answers, classes = told(name, wanted, kind)
+        _check(file, table, [*targets, *input_columns])
+    if not input_columns:
+        raise UserError(f"{files[0]} has no column beside {', '.join(targets)}, so nothing is left as an input.")
+    names, rows = _numbers(name, pd.concat([table[input_columns] for table in tables], ignore_index=True))
+    raw_targets = [table[targets[0]].to_numpy() if len(targets) == 1 else table[targets].to_numpy() for table in tables]
+    encoded_targets, classes = encode_targets(name, raw_targets, kind)
     lengths = [len(table) for table in tables]
     parts = {
-        part: (chunk, answer)
-        for part, chunk, answer in zip(
-            ("train", "test"), np.split(rows, np.cumsum(lengths)[:-1]), answers, strict=False
+        part: (chunk, part_targets)
+        for part, chunk, part_targets in zip(
+            ("train", "test"), np.split(rows, np.cumsum(lengths)[:-1]), encoded_targets, strict=False
         )
     }
     train, val, test = with_missing_parts(parts, val_share, test_share, split_seed)
@@ -112,11 +112,11 @@ def _check(file: Path, table: pd.DataFrame, needed: Sequence[str]) -> None:
 def _numbers(name: str, table: pd.DataFrame) -> tuple[list[str], npt.NDArray[np.float32]]:
     """The names of the inputs and (n, inputs) numbers."""
     names: list[str] = []
-    made: list[npt.NDArray[np.float32]] = []
+    blocks: list[npt.NDArray[np.float32]] = []
     for column, values in table.items():
         if pd.api.types.is_numeric_dtype(values.dtype):  # booleans, too
             names.append(str(column))
-            made.append(values.to_numpy(dtype=np.float32)[:, None])
+            blocks.append(values.to_numpy(dtype=np.float32)[:, None])
             continue
         categories = sorted(map(str, values.unique()))
         if len(categories) > MOST_CATEGORIES:
@@ -126,5 +126,5 @@ def _numbers(name: str, table: pd.DataFrame) -> tuple[list[str], npt.NDArray[np.
                 f"categories."
             )
         names += [f"{column}={category}" for category in categories]
-        made.append((values.astype(str).to_numpy()[:, None] == np.array(categories)).astype(np.float32))
-    return names, np.concatenate(made, axis=1)
+        blocks.append((values.astype(str).to_numpy()[:, None] == np.array(categories)).astype(np.float32))
+    return names, np.concatenate(blocks, axis=1)

@@ -28,17 +28,17 @@ EAGER, COMPILED = "eager", "compiled"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is done with a model.
+    """A request to compile, judge and time a model.
 
     Attributes:
-        model: a folder of `save_model` with a network.
-        setting: how it is compiled, as `Setting.to_json` gives it.
-        reference: the folder of the network whose latency in eager PyTorch, in float32, is the unit; None is `model`.
-        seconds: of timing for each of the two; 0 does not time.
-        images: that accuracy and logits are read on, drawn by the seed from the validation images; None is all.
-        test: whether test images are judged, too.
-        artefact: a folder for what was compiled; None does not keep it.
-        seed: of the images.
+        model: Folder of `save_model` with a network.
+        setting: Setting in which it is compiled, as `Setting.to_json` gives it.
+        reference: Folder of the network whose latency in eager PyTorch, in float32, is the unit; None is `model`.
+        seconds: Seconds of timing for each of the two; 0 does not time.
+        images: Number of validation images, drawn by the seed, that accuracy and logits are read on; None is all.
+        test: Whether test images are judged, too.
+        artefact: Folder for the compiled artefact; None does not keep it.
+        seed: Random seed of the images.
     """
 
     model: str
@@ -55,8 +55,8 @@ def run_attempt(request: Request, timeout_s: float) -> dict[str, Any]:
     """The numbers of a cell, JSON.
 
     Args:
-        request: what to do.
-        timeout_s: after which the process is ended.
+        request: Request: the model, the setting and what is measured.
+        timeout_s: Seconds after which the process is ended.
 
     Returns:
         `conversion_s` and `size_bytes` of the artefact; `agreement` with the stored network on these images (see
@@ -71,8 +71,8 @@ def run_attempt(request: Request, timeout_s: float) -> dict[str, Any]:
         ChildError: it crashed, hung, the network cannot be compiled so, or the artefact computes something else; the
             message says why, in one sentence.
     """
-    found: dict[str, Any] = ask("nasbench.deploy.attempt", asdict(request), timeout_s)
-    return found
+    numbers: dict[str, Any] = ask("nasbench.deploy.attempt", asdict(request), timeout_s)
+    return numbers
 
 
 def compiled_again(folder: str, setting: Mapping[str, Any]) -> CompiledModel:
@@ -90,30 +90,30 @@ def _compile(stored: StoredModel, bench: Workbench, setting: Setting) -> Compile
 
 
 def _work(request: Mapping[str, Any]) -> dict[str, Any]:
-    asked = Request(**request)
-    setting, folder = Setting.from_json(asked.setting), Path(asked.model)
+    attempt = Request(**request)
+    setting, folder = Setting.from_json(attempt.setting), Path(attempt.model)
     torch.set_num_threads(setting.threads)
     stored = load_model(folder)
-    bench = workbench(stored, folder, asked.seed)
+    bench = workbench(stored, folder, attempt.seed)
     started = time.perf_counter()
     compiled = _compile(stored, bench, setting)
     conversion_s = time.perf_counter() - started
-    agreement = agrees(compiled, stored.model, bench.problem.unseen(asked.images, asked.seed))
-    problem = bench.problem.fewer(asked.images, asked.seed)
-    if asked.artefact is not None:
-        save_made(Path(asked.artefact), compiled, stored, folder)
+    agreement = agrees(compiled, stored.model, bench.problem.unseen(attempt.images, attempt.seed))
+    problem = bench.problem.fewer(attempt.images, attempt.seed)
+    if attempt.artefact is not None:
+        save_made(Path(attempt.artefact), compiled, stored, folder)
     timed: dict[str, Any] = {"latency_ms": None, "eager_latency_ms": None, "of_eager": None}
-    if asked.seconds:
+    if attempt.seconds:
         reference = Setting.of("eager", "fp32", {"threads": setting.threads}, setting.batch)
         runners = {
-            EAGER: Runner(compiled_again(asked.reference or asked.model, reference.to_json()), setting.batch),
+            EAGER: Runner(compiled_again(attempt.reference or attempt.model, reference.to_json()), setting.batch),
             COMPILED: Runner(compiled, setting.batch),
         }
-        found = race(runners, bench.task, seconds=asked.seconds)
+        result = race(runners, bench.task, seconds=attempt.seconds)
         timed = {
-            "latency_ms": found.latencies[COMPILED].to_json(),
-            "eager_latency_ms": found.latencies[EAGER].median,
-            "of_eager": found.ratios[COMPILED, EAGER].to_json(),
+            "latency_ms": result.latencies[COMPILED].to_json(),
+            "eager_latency_ms": result.latencies[EAGER].median,
+            "of_eager": result.ratios[COMPILED, EAGER].to_json(),
         }
     return {
         "conversion_s": conversion_s,
@@ -124,8 +124,8 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
         "quality": problem.quality,
         **problem.score(compiled, "val"),
         "val_images": problem.judged("val"),
-        **(problem.score(compiled, "test") if asked.test else {problem.tested(problem.quality): None}),
-        "test_images": problem.judged("test") if asked.test else None,
+        **(problem.score(compiled, "test") if attempt.test else {problem.tested(problem.quality): None}),
+        "test_images": problem.judged("test") if attempt.test else None,
         **timed,
         "describe": compiled.describe(),
     }

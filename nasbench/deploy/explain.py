@@ -25,8 +25,8 @@ from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.profiler import QUIET, NoProfiler, OperatorTime
 from nasbench_compression.timing import TURN, Seconds, take_turns, time_calls
 
-SECONDS, ROUNDS = 1.0, 6  # of calls in turn, with and without the profiler, at least
-LEFT = 0.1  # of what a profiler tells of an operator, which is not taken for its own cost
+SECONDS, ROUNDS = 1.0, 6  # least seconds and rounds of calls in turn, with and without the profiler
+LEFT = 0.1  # share of the profiler's time of an operator that is never subtracted as the profiler's own cost
 VECTOR = 8
 """Channels that the narrowest vector unit in use takes at a time."""
 FAMILIES = {
@@ -38,15 +38,15 @@ FAMILIES = {
 
 
 @dataclass(frozen=True)
-class Explained:
-    """An operator, with what is known of it.
+class ProfiledOperator:
+    """An operator of a profile, with its layer and its bound.
 
     Attributes:
-        operator: as the runtime ran it.
-        layer: the layer of the network that it computes; None where it computes none or that is not known.
-        needed_macs: multiply-adds of that layer; fewer than those executed where channels are padded.
-        bound: see `Roofline.bound`.
-        roof_s: seconds that it would take at the roof.
+        operator: Operator as the runtime ran it.
+        layer: Layer of the network that it computes; None where it computes none or that is not known.
+        needed_macs: Multiply-adds of that layer; fewer than those executed where channels are padded.
+        bound: What bounds the operator, see `Roofline.bound`.
+        roof_s: Seconds that it would take at the roof.
     """
 
     operator: OperatorTime
@@ -64,7 +64,7 @@ class Explained:
 
     @property
     def place(self) -> str:
-        """What it stands in a row with, in another model."""
+        """The row in which it is compared with operators of another model."""
         if self.layer is not None:
             return self.layer
         if self.family in ("cast", "reorder"):
@@ -94,23 +94,23 @@ class Explained:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of a compiled model goes.
+    """The time of a compiled model, by operator.
 
     Attributes:
-        latency: of a call without the profiler.
-        call_s: seconds of a call in the quieter calls, which are read as those of the operators are.
-        operators: in the order in which they run; empty where the runtime cannot say.
-        why_not: why it cannot.
-        layers: of the network, by name; empty where there is an artefact only.
-        setting: how it was compiled.
-        facts: what the artefact says of itself, see `CompiledModel.describe`.
-        bytes: of the artefact.
-        roofline: of this machine.
+        latency: Latency of a call without the profiler.
+        call_s: Seconds of a call in the quieter calls, which are read as those of the operators are.
+        operators: Operators in the order in which they run; empty where the runtime cannot tell.
+        why_not: Reason for which the runtime cannot tell.
+        layers: Layers of the network, by name; empty where there is only an artefact.
+        setting: Setting in which the network was compiled.
+        facts: Facts that the artefact holds, see `CompiledModel.describe`.
+        bytes: Size of the artefact in bytes.
+        roofline: Roofline of this machine.
     """
 
     latency: Latency
     call_s: float
-    operators: Sequence[Explained]
+    operators: Sequence[ProfiledOperator]
     why_not: str | None
     layers: Mapping[str, Layer]
     setting: Setting
@@ -122,7 +122,7 @@ class Profile:
     @property
     def operators_s(self) -> float:
         """Seconds of all operators."""
-        return sum(each.operator.seconds for each in self.operators)
+        return sum(profiled.operator.seconds for profiled in self.operators)
 
     @property
     def total_s(self) -> float:
@@ -131,42 +131,48 @@ class Profile:
 
     @property
     def overhead_s(self) -> float:
-        """What is left of a call: the runtime and Python around the operators; 0 where they add up to more."""
+        """Seconds of the runtime and Python around the operators; 0 where the operators add up to more than a call."""
         return max(0.0, self.call_s - self.operators_s) if self.operators else 0.0
 
-    def seconds(self, **wanted: Any) -> float:
-        """Of the operators whose attributes have these values, as ``family="cast"``."""
+    def seconds(self, **attributes: Any) -> float:
+        """Seconds of the operators whose attributes have these values, as ``family="cast"``."""
         return sum(
-            each.operator.seconds
-            for each in self.operators
-            if all(getattr(each, name) == value for name, value in wanted.items())
+            profiled.operator.seconds
+            for profiled in self.operators
+            if all(getattr(profiled, name) == value for name, value in attributes.items())
         )
 
     def by_place(self) -> dict[str, float]:
-        """Seconds by `Explained.place`, in the order in which they run; the overhead of the call at the end."""
-        found: dict[str, float] = {}
-        for each in self.operators:
-            found[each.place] = found.get(each.place, 0.0) + each.operator.seconds
+        """Seconds by `ProfiledOperator.place`, in the order in which they run; the overhead of the call at the end."""
+        seconds_by_place: dict[str, float] = {}
+        for profiled in self.operators:
+            seconds_by_place[profiled.place] = seconds_by_place.get(profiled.place, 0.0) + profiled.operator.seconds
         if self.operators:
-            found[FAMILIES["call"]] = self.overhead_s
-        return found
+            seconds_by_place[FAMILIES["call"]] = self.overhead_s
+        return seconds_by_place
 
     @property
-    def float_left(self) -> list[Explained]:
+    def float_left(self) -> list[ProfiledOperator]:
         """Operators in float inside an int8 graph, those apart that only cast or move."""
         if self.setting.precision != "int8":
             return []
         return [
-            each for each in self.operators if each.operator.precision != "int8" and each.family in ("layer", "other")
+            profiled
+            for profiled in self.operators
+            if profiled.operator.precision != "int8" and profiled.family in ("layer", "other")
         ]
 
     @property
-    def awkward(self) -> list[Explained]:
+    def awkward(self) -> list[ProfiledOperator]:
         """Products with a width that is no multiple of `VECTOR` and more than it, whose last lanes do nothing."""
-        return [each for each in self.operators if each.layer is not None and _awkward(self.layers[each.layer])]
+        return [
+            profiled
+            for profiled in self.operators
+            if profiled.layer is not None and _awkward(self.layers[profiled.layer])
+        ]
 
     def to_json(self) -> dict[str, Any]:
-        """What `nasbench explain --json` prints of a model."""
+        """The JSON that `nasbench explain --json` prints of a model."""
         total = self.total_s
         return {
             "setting": self.setting.to_json(),
@@ -181,11 +187,13 @@ class Profile:
             "casts_ms": 1000 * self.seconds(family="cast"),
             "reorders_ms": 1000 * self.seconds(family="reorder"),
             "bound_ms": {bound: 1000 * self.seconds(bound=bound) for bound in ("arithmetic", "memory", "overhead")},
-            "float_in_int8": [each.operator.name for each in self.float_left],
-            "awkward_widths": {str(each.layer): self.layers[str(each.layer)].channels for each in self.awkward},
+            "float_in_int8": [profiled.operator.name for profiled in self.float_left],
+            "awkward_widths": {
+                str(profiled.layer): self.layers[str(profiled.layer)].channels for profiled in self.awkward
+            },
             "given_operators": self.facts.get("operators"),
             "run_operators": self.facts.get("operators_optimized"),
-            "operators": [each.to_json(total) for each in self.operators],
+            "operators": [profiled.to_json(total) for profiled in self.operators],
         }
 
 
@@ -206,12 +214,12 @@ def profile(
     """Time a compiled model by operator.
 
     Args:
-        compiled: the model.
-        setting: how it was compiled.
-        inputs: (batch, ...) of one call.
-        roofline: of this machine.
-        network: that was compiled; None tells no layers.
-        seconds: of calls in turn, at least.
+        compiled: Compiled model.
+        setting: Setting in which it was compiled.
+        inputs: (batch, ...) inputs of one call.
+        roofline: Roofline of this machine.
+        network: Network that was compiled; without it, the profile has no layers.
+        seconds: Least seconds of calls in turn.
     """
     images = inputs.numpy()
     layers = {} if network is None else layers_of(network, inputs)
@@ -265,7 +273,7 @@ def fitted(operators: Sequence[OperatorTime], call_s: float) -> list[OperatorTim
     A profiler costs each operator about the same; what of that is left is taken from all alike, but for a tenth of what
     each takes, which stays.
     """
-    seconds = np.array([each.seconds for each in operators])
+    seconds = np.array([operator.seconds for operator in operators])
     low, high = 0.0, float(seconds.max(initial=0.0))
     if seconds.sum() <= call_s:
         return list(operators)
@@ -273,25 +281,27 @@ def fitted(operators: Sequence[OperatorTime], call_s: float) -> list[OperatorTim
         middle = (low + high) / 2
         low, high = (middle, high) if np.maximum(LEFT * seconds, seconds - middle).sum() > call_s else (low, middle)
     return [
-        replace(each, seconds=float(left))
-        for each, left in zip(operators, np.maximum(LEFT * seconds, seconds - high), strict=True)
+        replace(operator, seconds=float(remaining_s))
+        for operator, remaining_s in zip(operators, np.maximum(LEFT * seconds, seconds - high), strict=True)
     ]
 
 
-def _explained(operators: Sequence[OperatorTime], layers: Mapping[str, Layer], roofline: Roofline) -> list[Explained]:
+def _explained(
+    operators: Sequence[OperatorTime], layers: Mapping[str, Layer], roofline: Roofline
+) -> list[ProfiledOperator]:
     names = located(operators, layers)
     times = Counter(name for name in names if name is not None)
-    made = []
+    profiled = []
     for operator, name in zip(operators, names, strict=True):
         needed = None if name is None else layers[name].macs // times[name]
         if operator.macs is None and needed is not None:
             operator = replace(operator, macs=needed)
-        made.append(Explained(operator, name, needed, roofline.bound(operator), roofline.roof_s(operator)))
-    return made
+        profiled.append(ProfiledOperator(operator, name, needed, roofline.bound(operator), roofline.roof_s(operator)))
+    return profiled
 
 
 def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
-    """Where the time went from one model to another, place by place.
+    """The time of two models side by side, place by place.
 
     Returns:
         JSON: `place`, `before_ms`, `after_ms`, `difference_ms`; of both `macs`, `precision`, and what `bound` them.
@@ -299,16 +309,16 @@ def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
     first, second = before.by_place(), after.by_place()
     rows = []
     for place in dict.fromkeys([*first, *second]):
-        one, other = 1000 * first.get(place, 0.0), 1000 * second.get(place, 0.0)
+        before_ms, after_ms = 1000 * first.get(place, 0.0), 1000 * second.get(place, 0.0)
         rows.append(
             {
                 "place": place,
-                "before_ms": one,
-                "after_ms": other,
-                "difference_ms": other - one,
-                "macs": [_macs(each, place) for each in (before, after)],
-                "precision": [_said(each, place, "precision") for each in (before, after)],
-                "bound": [_said(each, place, "bound") for each in (before, after)],
+                "before_ms": before_ms,
+                "after_ms": after_ms,
+                "difference_ms": after_ms - before_ms,
+                "macs": [_macs(model_profile, place) for model_profile in (before, after)],
+                "precision": [_of_slowest(model_profile, place, "precision") for model_profile in (before, after)],
+                "bound": [_of_slowest(model_profile, place, "bound") for model_profile in (before, after)],
             }
         )
     last = FAMILIES["call"]
@@ -319,10 +329,10 @@ def _macs(profile: Profile, place: str) -> int | None:
     return profile.layers[place].macs if place in profile.layers else None
 
 
-def _said(profile: Profile, place: str, what: str) -> str | None:
-    """What is said of the slowest operator of a place."""
-    there = [each for each in profile.operators if each.place == place]
-    if not there:
+def _of_slowest(profile: Profile, place: str, attribute: str) -> str | None:
+    """An attribute of the slowest operator of a place."""
+    operators = [profiled for profiled in profile.operators if profiled.place == place]
+    if not operators:
         return None
-    slowest = max(there, key=lambda each: each.operator.seconds)
-    return str(getattr(slowest, what, None) or getattr(slowest.operator, what))
+    slowest = max(operators, key=lambda profiled: profiled.operator.seconds)
+    return str(getattr(slowest, attribute, None) or getattr(slowest.operator, attribute))

@@ -23,7 +23,7 @@ from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 from search_spaces import Task
 
-CALIBRATION = 128  # images
+CALIBRATION = 128  # number of images
 
 
 @dataclass(frozen=True)
@@ -31,24 +31,24 @@ class Explanation:
     """Why a model takes as long as it does, and of two what changed.
 
     Attributes:
-        result: all of it, as `nasbench explain --json` prints it.
+        result: Whole result, as `nasbench explain --json` prints it.
     """
 
     result: Mapping[str, Any]
 
     @property
     def operators(self) -> list[dict[str, Any]]:
-        """Of the last model, in the order in which they run."""
+        """The operators of the last model, in the order in which they run."""
         return list(self.result["models"][-1]["operators"])
 
     @property
     def causes(self) -> list[dict[str, Any]]:
-        """What the time of the last model is spent on, the largest share first."""
+        """The causes on which the time of the last model is spent, the largest share first."""
         return list(self.result["causes"])
 
     @property
     def advice(self) -> list[dict[str, Any]]:
-        """What was tried on the last model, what helps most first."""
+        """The suggestions that were tried on the last model, the most helpful first."""
         return list(self.result["advice"])
 
     def to_json(self) -> dict[str, Any]:
@@ -70,66 +70,76 @@ def explain(
     seconds: float = SECONDS,
     on_step: Callable[[str], None] = lambda text: None,
 ) -> Explanation:
-    """Where the time of a model goes in a runtime, and what would make it faster, tried.
+    """Explain where the time of a model goes in a runtime, and try what would make it faster.
 
     Args:
-        model: a network, a model, or a model folder; an artefact is explained as it is.
-        other: another one, which is then the one that is advised on, while `model` is what it is compared with.
-        backend: that compiles networks.
-        precision: of the backend; None is int8 for a quantized network, else fp32.
-        threads: of a call.
-        batch: images in a call.
+        model: Network, model, or model folder; an artefact is explained as it is.
+        other: Second model, which is then the one that is advised on; `model` is what it is compared with.
+        backend: Backend that compiles networks.
+        precision: Precision of the backend; None is int8 for a quantized network, else fp32.
+        threads: Threads of a call.
+        batch: Images in a call.
         example: (n, ...) inputs, where a bare network does not say what it takes.
-        advice: whether suggestions are tried.
-        max_advice_s: for all of them together.
-        seconds: of timing, for each model.
-        on_step: is told what is done next.
+        advice: Whether suggestions are tried.
+        max_advice_s: Seconds for all suggestions together.
+        seconds: Seconds of timing, for each model.
+        on_step: Function that is called with the name of each step before it begins.
 
     Raises:
         UserError: a model is none, the backend is not installed, or cannot compile the network.
     """
     on_step("peaks of this machine")
     roofline = measure_roofline(threads)
-    models = [_Loaded.of(each, example) for each in (model, other) if each is not None]
-    if len({each.task.input_shape for each in models}) > 1:
-        shapes = " and ".join("x".join(map(str, each.task.input_shape)) for each in models)
+    models = [_Loaded.of(source, example) for source in (model, other) if source is not None]
+    if len({loaded.task.input_shape for loaded in models}) > 1:
+        shapes = " and ".join("x".join(map(str, loaded.task.input_shape)) for loaded in models)
         raise UserError(f"the models take inputs of {shapes}; compare models of one shape.")
     profiles, artefacts = [], []
-    for each in models:
-        on_step(f"profile of {each.name}")
-        setting, compiled = each.compiled(backend, precision, threads, batch)
+    for loaded in models:
+        on_step(f"profile of {loaded.name}")
+        setting, compiled = loaded.compiled(backend, precision, threads, batch)
         artefacts.append(compiled)
-        inputs = each.task.one_input(setting.batch, seed=0)
-        profiles.append(profile(compiled, setting, inputs, roofline, each.network, seconds=seconds))
+        inputs = loaded.task.one_input(setting.batch, seed=0)
+        profiles.append(profile(compiled, setting, inputs, roofline, loaded.network, seconds=seconds))
     ratio = None
     if len(models) > 1:
         on_step("both in turn")
-        one, two = (Runner(compiled, told.setting.batch) for compiled, told in zip(artefacts, profiles, strict=True))
-        ratio = in_turn(one, two, models[0].task).to_json()
-    last, told = models[-1], profiles[-1]
-    tried, reasons = list[dict[str, Any]](), list[dict[str, Any]]()
+        first_runner, second_runner = (
+            Runner(compiled, model_profile.setting.batch)
+            for compiled, model_profile in zip(artefacts, profiles, strict=True)
+        )
+        ratio = in_turn(first_runner, second_runner, models[0].task).to_json()
+    last, model_profile = models[-1], profiles[-1]
+    outcomes, cause_rows = list[dict[str, Any]](), list[dict[str, Any]]()
     if last.network is not None:
-        subject = Subject(last.network, last.task, told.setting, artefacts[-1], told, last.calibration)
-        reasons = causes(subject)
+        subject = Subject(
+            last.network, last.task, model_profile.setting, artefacts[-1], model_profile, last.calibration
+        )
+        cause_rows = causes(subject)
         if advice:
-            tried = measured(subject, suggestions(subject), max_s=max_advice_s, on_begin=on_step)
-    return Explanation(_result(models, profiles, ratio, reasons, tried, roofline))
+            outcomes = measured(subject, suggestions(subject), max_s=max_advice_s, on_begin=on_step)
+    return Explanation(_result(models, profiles, ratio, cause_rows, outcomes, roofline))
 
 
 def _result(
     models: list[_Loaded],
     profiles: list[Profile],
     ratio: Mapping[str, float] | None,
-    reasons: list[dict[str, Any]],
-    tried: list[dict[str, Any]],
+    cause_rows: list[dict[str, Any]],
+    outcomes: list[dict[str, Any]],
     roofline: Roofline,
 ) -> dict[str, Any]:
     return {
-        "models": [{"model": each.name, **told.to_json()} for each, told in zip(models, profiles, strict=True)],
+        "models": [
+            {"model": loaded.name, **model_profile.to_json()}
+            for loaded, model_profile in zip(models, profiles, strict=True)
+        ],
         "ratio": ratio,
-        "places": compared(*profiles) if len(profiles) > 1 and all(each.operators for each in profiles) else None,
-        "causes": reasons,
-        "advice": tried,
+        "places": compared(*profiles)
+        if len(profiles) > 1 and all(model_profile.operators for model_profile in profiles)
+        else None,
+        "causes": cause_rows,
+        "advice": outcomes,
         "peaks": roofline.to_json(),
     }
 
@@ -139,11 +149,11 @@ class _Loaded:
     """A model that is to be explained.
 
     Attributes:
-        name: for people.
-        network: None of an artefact.
-        task: what it takes and gives.
-        artefact: of one that is compiled already.
-        calibration: real inputs, if they are to be had.
+        name: Name for people.
+        network: Network; None of an artefact.
+        task: Shapes of the inputs and outputs.
+        artefact: Artefact of a model that is compiled already; else None.
+        calibration: Real inputs, if there are any.
     """
 
     name: str
@@ -158,8 +168,8 @@ class _Loaded:
             return cls.of_model(load(model), str(model))
         if isinstance(model, Model):
             return cls.of_model(model, str(model.folder or type(model.network).__name__))
-        given = None if example is None else one_tensor(example)
-        return cls(type(model).__name__, model.eval(), task_of(model, given), None, given)
+        inputs = None if example is None else one_tensor(example)
+        return cls(type(model).__name__, model.eval(), task_of(model, inputs), None, inputs)
 
     @classmethod
     def of_model(cls, model: Model, name: str) -> _Loaded:
@@ -168,7 +178,7 @@ class _Loaded:
         return cls(name, model.network, model.task, model.compiled, examples)
 
     def compiled(self, backend: str, precision: str | None, threads: int, batch: int) -> tuple[Setting, CompiledModel]:
-        """How it is compiled, and the artefact."""
+        """The setting in which it is compiled, and the artefact."""
         if self.artefact is not None:
             facts = self.artefact.describe()
             options = dict(self.artefact.options)

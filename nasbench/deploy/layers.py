@@ -25,11 +25,11 @@ class Layer:
     """A convolution or a linear layer.
 
     Attributes:
-        name: of the module.
-        macs: multiply-adds of one call.
-        channels: into each group of a convolution or into a product, and out of it.
-        groups: of a convolution.
-        zeros: share of its weights that are zero.
+        name: Name of the module.
+        macs: Multiply-adds of one call.
+        channels: Channels into each group of a convolution or into a product, and out of it.
+        groups: Groups of a convolution.
+        zeros: Share of its weights that are zero.
     """
 
     name: str
@@ -43,11 +43,11 @@ def layers_of(model: nn.Module, inputs: torch.Tensor) -> dict[str, Layer]:
     """The layers that run, by name, in the order in which they do.
 
     Args:
-        model: any network; one of the step `quantize` counts as the float one that it was.
-        inputs: of one call.
+        model: Any network; one of the step `quantize` counts as the float one that it was.
+        inputs: Inputs of one call.
     """
     network = reparameterize(dequantize(model))
-    found: dict[str, Layer] = {}
+    layers: dict[str, Layer] = {}
 
     def note(name: str, module: nn.Module, out: torch.Tensor) -> None:
         weight = module.get_parameter("weight") if "weight" in module._parameters else module.weight
@@ -56,39 +56,43 @@ def layers_of(model: nn.Module, inputs: torch.Tensor) -> dict[str, Layer]:
         groups = int(getattr(module, "groups", 1))
         channels = (weight.shape[0] // groups, weight.shape[1] * groups) if transposed else weight.shape[1::-1]
         per_value = weight.numel() // int(channels[1])
-        before = found.get(name)
+        before = layers.get(name)
         macs = out.numel() * per_value + (before.macs if before is not None else 0)
         zeros = float((weight == 0).float().mean())
-        found[name] = Layer(name, macs, (int(channels[0]), int(channels[1])), groups, zeros)
+        layers[name] = Layer(name, macs, (int(channels[0]), int(channels[1])), groups, zeros)
 
     handles = []
     for name, module in network.named_modules():
         if isinstance(module, Weighted):
-            handles.append(module.register_forward_hook(lambda module, given, out, name=name: note(name, module, out)))
+            handles.append(
+                module.register_forward_hook(lambda module, inputs_of_layer, out, name=name: note(name, module, out))
+            )
     try:
         with inference(network):
             network(inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return layers
 
 
 def located(operators: Sequence[OperatorTime], layers: Mapping[str, Layer]) -> list[str | None]:
-    """Of each operator the layer that it computes; None where it computes none, or where that is not known.
+    """The layer that each operator computes; None where it computes none, or where that is not known.
 
     By the names that the runtime kept; what is left of products and layers by their order, if as many are left of both.
     """
-    names: list[str | None] = [next((name for name in _modules(each) if name in layers), None) for each in operators]
-    names = [name if is_product(each.kind) else None for name, each in zip(names, operators, strict=True)]
+    names: list[str | None] = [
+        next((name for name in _modules(operator) if name in layers), None) for operator in operators
+    ]
+    names = [name if is_product(operator.kind) else None for name, operator in zip(names, operators, strict=True)]
     nameless = [
         index
-        for index, each in enumerate(operators)
-        if is_product(each.kind) and names[index] is None and not each.cast
+        for index, operator in enumerate(operators)
+        if is_product(operator.kind) and names[index] is None and not operator.cast
     ]
-    rest = [name for name in layers if name not in names]
-    if len(nameless) == len(rest):
-        for index, name in zip(nameless, rest, strict=True):
+    unlocated = [name for name in layers if name not in names]
+    if len(nameless) == len(unlocated):
+        for index, name in zip(nameless, unlocated, strict=True):
             names[index] = name
     return names
 
@@ -99,10 +103,10 @@ def module_of(operator: OperatorTime) -> str:
 
 
 def _modules(operator: OperatorTime) -> list[str]:
-    found = []
+    names = []
     for part in operator.parts:
         traced = _TRACED.match(part)
         name = traced.group(1) if traced else module_name(part) if part.startswith("/") else part
         if name:
-            found.append(name)
-    return found
+            names.append(name)
+    return names

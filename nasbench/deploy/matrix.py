@@ -15,7 +15,7 @@ import torch
 from nasbench.deploy.attempt import Request, run_attempt
 from nasbench.deploy.process import ChildError
 from nasbench.deploy.setting import PRECISIONS, Setting, why_not
-from nasbench.deploy.variants import Made, Variant, make_variant, model_key
+from nasbench.deploy.variants import Variant, VariantResult, make_variant, model_key
 from nasbench.devices.device import processor_name
 from nasbench.storage.files import content_key, read_json, write_json
 from nasbench_compression import backends
@@ -27,17 +27,17 @@ Cell = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """What is asked for.
+    """The request of a matrix.
 
     Attributes:
-        models: folders of `save_model` with networks.
-        variants: what is done with each of them.
-        settings: how each is compiled, all at one number of threads and one batch.
-        seconds: of timing for each cell, and as much for eager PyTorch.
-        images: validation images, and test images, that a cell is judged on; None is all.
-        test: whether test images are judged, too.
-        timeout_s: after which a cell is ended.
-        seed: of every random choice.
+        models: Folders of `save_model` with networks.
+        variants: Variants that are made of each model.
+        settings: Settings in which each is compiled, all at one number of threads and one batch.
+        seconds: Seconds of timing for each cell, and as many for eager PyTorch.
+        images: Number of validation images, and of test images, that a cell is judged on; None is all.
+        test: Whether test images are judged, too.
+        timeout_s: Seconds after which a cell is ended.
+        seed: Random seed of every random choice.
     """
 
     models: tuple[Path, ...]
@@ -69,11 +69,11 @@ def fill(
     unless it was ended for its time and has more of it now; what is not installed is looked up anew.
 
     Args:
-        matrix: what is asked for.
-        out: the folder, which may hold cells of other requests.
-        command: that asked for it.
-        on_variant: called before each stage of a variant that is being made.
-        on_cell: called with each finished cell.
+        matrix: Request: the models, the variants and the settings.
+        out: Folder of the results, which may hold cells of other requests.
+        command: Command that asked for the matrix.
+        on_variant: Function that is called before each stage of a variant that is being made.
+        on_cell: Function that is called with each finished cell.
 
     Returns:
         What `matrix.json` holds: `command`, `machine`, `models`, `variants` (`model`, `name`, `recipe`, `folder`,
@@ -83,21 +83,21 @@ def fill(
     Raises:
         UserError: a model is no model folder, its data are not here, or there is no such backend.
     """
-    made: list[dict[str, Any]] = []
+    variants: list[dict[str, Any]] = []
     cells: list[Cell] = []
     for model in matrix.models:
         for variant in matrix.variants:
-            told = functools.partial(on_variant, model, variant)
-            found = make_variant(model, variant, out / VARIANTS, seed=matrix.seed, on_stage=told)
-            made.append(_described(model, variant, found))
-            for cell in _cells(matrix, out, model, variant, found):
+            on_stage = functools.partial(on_variant, model, variant)
+            made_variant = make_variant(model, variant, out / VARIANTS, seed=matrix.seed, on_stage=on_stage)
+            variants.append(_described(model, variant, made_variant))
+            for cell in _cells(matrix, out, model, variant, made_variant):
                 cells.append(cell)
                 on_cell(cell)
     result = {
         "command": command,
         "machine": processor_name(),
         "models": [str(model) for model in matrix.models],
-        "variants": made,
+        "variants": variants,
         "backends": list(dict.fromkeys(setting.backend for setting in matrix.settings)),
         "precisions": list(dict.fromkeys(setting.precision for setting in matrix.settings)),
         "threads": matrix.settings[0].threads,
@@ -110,17 +110,17 @@ def fill(
     return result
 
 
-def _described(model: Path, variant: Variant, found: Made) -> dict[str, Any]:
+def _described(model: Path, variant: Variant, made_variant: VariantResult) -> dict[str, Any]:
     return {
         "model": str(model),
         "name": variant.name,
         "recipe": variant.recipe.to_json(),
-        "folder": None if found.folder is None else str(found.folder),
-        "reason": found.reason,
+        "folder": None if made_variant.folder is None else str(made_variant.folder),
+        "reason": made_variant.reason,
     }
 
 
-def _cells(matrix: Matrix, out: Path, model: Path, variant: Variant, found: Made) -> Iterator[Cell]:
+def _cells(matrix: Matrix, out: Path, model: Path, variant: Variant, made_variant: VariantResult) -> Iterator[Cell]:
     for setting in matrix.settings:
         cell: Cell = {
             "model": str(model),
@@ -128,18 +128,18 @@ def _cells(matrix: Matrix, out: Path, model: Path, variant: Variant, found: Made
             "backend": setting.backend,
             "precision": setting.precision,
         }
-        reason = found.reason or why_not(setting)
-        if found.folder is None or reason is not None:
+        reason = made_variant.reason or why_not(setting)
+        if made_variant.folder is None or reason is not None:
             yield cell | {"reason": reason}
             continue
-        yield cell | _kept_or_run(matrix, out, model, variant, found.folder, setting)
+        yield cell | _kept_or_run(matrix, out, model, variant, made_variant.folder, setting)
 
 
 def _kept_or_run(
     matrix: Matrix, out: Path, model: Path, variant: Variant, folder: Path, setting: Setting
 ) -> dict[str, Any]:
     """The numbers of a cell or its reason; from its file, where a run before this one wrote it."""
-    asked = {
+    request_of_cell = {
         "network": model_key(folder),
         "reference": model_key(model),
         "setting": setting.to_json(),
@@ -151,11 +151,11 @@ def _kept_or_run(
         "machine": processor_name(),
     }
     name = re.sub(r"[^\w.-]+", "_", f"{variant.name}-{setting.backend}-{setting.precision}")
-    file = out / CELLS / f"{name}-{content_key(asked)}.json"
+    file = out / CELLS / f"{name}-{content_key(request_of_cell)}.json"
     if file.exists():
-        kept: dict[str, Any] = read_json(file, "delete it, and the cell is measured again", ("found",))["found"]
-        if kept["reason"] is None or kept["timeout_s"] >= matrix.timeout_s:
-            return kept
+        stored: dict[str, Any] = read_json(file, "delete it, and the cell is measured again", ("found",))["found"]
+        if stored["reason"] is None or stored["timeout_s"] >= matrix.timeout_s:
+            return stored
     request = Request(
         model=str(folder),
         reference=str(model),
@@ -166,12 +166,12 @@ def _kept_or_run(
         seed=matrix.seed,
     )
     try:
-        found = {"reason": None, **run_attempt(request, matrix.timeout_s)}
+        outcome = {"reason": None, **run_attempt(request, matrix.timeout_s)}
     except ChildError as error:
-        found = {"reason": str(error)}
-    found["timeout_s"] = matrix.timeout_s
-    write_json(file, {"asked": asked, "found": found})
-    return found
+        outcome = {"reason": str(error)}
+    outcome["timeout_s"] = matrix.timeout_s
+    write_json(file, {"asked": request_of_cell, "found": outcome})
+    return outcome
 
 
 @functools.cache
@@ -182,15 +182,15 @@ def _distributions() -> dict[str, list[str]]:
 @functools.cache
 def _versions(backend: str) -> dict[str, str]:
     """The versions of what a backend runs on; another version is another cell."""
-    found = {"torch": str(torch.__version__)}
+    versions = {"torch": str(torch.__version__)}
     for package in backends.find(backend).packages:
         for distribution in _distributions().get(package.partition(".")[0], ()):
-            found[distribution] = importlib.metadata.version(distribution)
-    return found
+            versions[distribution] = importlib.metadata.version(distribution)
+    return versions
 
 
 def all_precisions(names: Sequence[str]) -> tuple[str, ...]:
-    """Those that one of these backends has."""
+    """The precisions that at least one of these backends has."""
     return tuple(
         precision for precision in PRECISIONS if any(precision in backends.find(name).precisions for name in names)
     )

@@ -1,4 +1,4 @@
-"""What a network of a search space has to allow besides training: counting, export, pruning.
+"""Checks of a network of a search space besides training: counting, export, pruning.
 
 `search_spaces.check_space` takes these as `networks`; it cannot hold them itself, for spaces know no compression.
 """
@@ -20,7 +20,7 @@ RUNTIME = "onnxruntime"
 
 
 def counts(model: nn.Module, task: Task) -> Iterator[str]:
-    """Its multiply-adds are counted, and are not zero."""
+    """Check that its multiply-adds are counted, and are not zero."""
     macs = cost_counts(model, task).macs
     if macs <= 0:
         yield f"it has {macs} multiply-adds; a network of a space has to compute something."

@@ -20,10 +20,10 @@ def playoff(
     If one of them takes the process with it, each is raced against eager alone, and those that do not run are left out.
 
     Args:
-        eager: the reference, as `race_in_child` takes it.
-        contenders: by name, likewise.
-        seconds: for each and round.
-        timeout_s: for each process.
+        eager: Reference, as `race_in_child` takes it.
+        contenders: Contenders by name, as `race_in_child` takes them.
+        seconds: Seconds of timing for each contender and round.
+        timeout_s: Seconds after which a process is ended.
 
     Returns:
         JSON: `order`, names from the fastest on; `race`, for each of these `of_eager` and `latency_ms`, and `of`, the
@@ -55,7 +55,11 @@ def _raced(name: str, race: Race) -> dict[str, Any]:
     latency = race.latencies[name]
     return {
         "of_eager": race.ratios[name, EAGER].to_json(),
-        "of": {other: ratio.to_json() for (one, other), ratio in race.ratios.items() if one == name and other != EAGER},
+        "of": {
+            reference: ratio.to_json()
+            for (compared, reference), ratio in race.ratios.items()
+            if compared == name and reference != EAGER
+        },
         "latency_ms": latency.to_json(),
         "throughput_per_s": latency.throughput_per_s,
     }

@@ -14,7 +14,7 @@ __all__ = ["ChildError", "ask"]
 
 
 def ask(module: str, request: Mapping[str, Any], timeout_s: float) -> Any:
-    """What ``python -m module`` answers to a request; it finds the modules that this process finds.
+    """The answer of ``python -m module`` to a request; it finds the modules that this process finds.
 
     Raises:
         ChildError: the child did not answer; the message is one sentence for the user.

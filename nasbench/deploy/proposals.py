@@ -28,15 +28,15 @@ Record = dict[str, Any]
 
 
 class Proposals:
-    """Settings to try, and what was told of them; all of it in a journal that `optuna-dashboard` opens.
+    """Settings to try, and their outcomes; all of it in a journal that `optuna-dashboard` opens.
 
     Args:
-        journal: the file; if it is there, what was told in it counts.
-        offered: every setting there is.
-        defaults: those of them that come first, one for each backend.
-        seed: of the estimator.
-        others: those that come with the defaults, the same backends in other precisions, each after the default of its
-            backend and all before the estimator is asked.
+        journal: File of the journal; if it exists, the outcomes in it count.
+        offered: Every setting there is.
+        defaults: Settings that come first, one for each backend.
+        seed: Random seed of the estimator.
+        others: Settings that come with the defaults, the same backends in other precisions, each after the default of
+            its backend and all before the estimator is asked.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Proposals:
         self.study = optuna.create_study(study_name=STUDY, storage=open_storage(None, journal), load_if_exists=True)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
-        told = self.study.get_trials(states=(TrialState.COMPLETE,))
+        completed = self.study.get_trials(states=(TrialState.COMPLETE,))
         seed += len(self.study.trials)  # so that a resumed study does not repeat its own choices
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -63,12 +63,12 @@ class Proposals:
             )
         # Most of what the estimator proposes was tried before. It is asked in memory, so that none of that is written.
         self._estimator = optuna.create_study(sampler=sampler)
-        self._estimator.add_trials(told)
+        self._estimator.add_trials(completed)
         self._rng = np.random.default_rng(seed)
 
     @property
     def records(self) -> list[Record]:
-        """What was told, in its order; a trial that was broken off is not among it."""
+        """The records of all finished trials, in their order; without trials that were broken off."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [dict(trial.user_attrs["record"]) for trial in done]
 
@@ -80,9 +80,9 @@ class Proposals:
         """The next setting; None if none is left that fits.
 
         Args:
-            fits: whether there is time for a setting.
-            cost: by which the first ones are sorted, the smallest first; those that cost the same in the order in which
-                they were given.
+            fits: Function that says whether there is time for a setting.
+            cost: Function by which the first settings are sorted, the smallest first; those of the same cost in the
+                order in which they were given.
         """
         tried = {Setting.from_json(record["setting"]) for record in self.records}
         left = [setting for setting in self.offered if setting not in tried and fits(setting)]
@@ -98,32 +98,32 @@ class Proposals:
 
     def _choose(self, left: Sequence[Setting], tried: Collection[Setting], cost: Callable[[Setting], float]) -> Setting:
         """One of the settings that are left."""
-        known = {setting.backend for setting in self.defaults if setting in tried}
+        tried_backends = {setting.backend for setting in self.defaults if setting in tried}
         first = [setting for setting in self.defaults if setting in left]
-        first += [setting for setting in self.others if setting in left and setting.backend in known]
+        first += [setting for setting in self.others if setting in left and setting.backend in tried_backends]
         if first:
             return min(first, key=cost)
-        wanted: Counter[str] = Counter()
+        proposed: Counter[str] = Counter()
         for _ in range(PATIENCE):
             trial = self._estimator.ask()
             setting = self._setting(trial)
-            self._estimator.tell(trial, state=TrialState.FAIL)  # what comes of it is added when it is told
+            self._estimator.tell(trial, state=TrialState.FAIL)  # its outcome is added when the trial ends
             if setting in left:
                 return setting
-            wanted[setting.backend] += 1
-        most = max(wanted[setting.backend] for setting in left)
-        among = [setting for setting in left if wanted[setting.backend] == most]
-        return among[int(self._rng.integers(len(among)))]
+            proposed[setting.backend] += 1
+        most = max(proposed[setting.backend] for setting in left)
+        candidates = [setting for setting in left if proposed[setting.backend] == most]
+        return candidates[int(self._rng.integers(len(candidates)))]
 
     def tell(self, trial: Trial, record: Record, value: float, violations: Mapping[str, float]) -> None:
-        """What came of a setting.
+        """Record the outcome of a setting.
 
         Args:
-            trial: as it was asked for.
+            trial: Trial that `ask` returned.
             record: JSON with `setting`.
-            value: smaller is better.
-            violations: by limit, the same limits for all settings; above 0 where one is not kept, and these settings
-                rank behind all others.
+            value: Value of the objective; smaller is better.
+            violations: Violations by limit, the same limits for all settings; above 0 where a limit is not kept, and
+                these settings rank behind all others.
         """
         trial.set_user_attr("record", record)
         for limit, violation in violations.items():
@@ -131,27 +131,27 @@ class Proposals:
         self._estimator.add_trial(self.study.tell(trial, value))
 
     def give_up(self, trial: Trial) -> None:
-        """It was broken off; it may be tried again."""
+        """Record that a trial was broken off; its setting may be tried again."""
         self.study.tell(trial, state=TrialState.FAIL)
 
     def _setting(self, trial: Trial) -> Setting:
         backend = trial.suggest_categorical("backend", list(self._space))
-        picked = {
+        options = {
             name: trial.suggest_categorical(f"{backend} {name}", values)
             for name, values in self._space[backend].items()
         }
-        precision, batch = picked.pop("precision"), picked.pop("batch")
-        return Setting.of(backend, precision, picked, batch)
+        precision, batch = options.pop("precision"), options.pop("batch")
+        return Setting.of(backend, precision, options, batch)
 
 
 def _space(offered: Sequence[Setting]) -> Mapping[str, dict[str, list[Any]]]:
-    """For each backend, its parameters with all values that stand in a setting."""
+    """The parameters of each backend, with all values that stand in a setting."""
     space: dict[str, dict[str, list[Any]]] = {}
     for setting in offered:
-        own = space.setdefault(setting.backend, {})
+        parameters = space.setdefault(setting.backend, {})
         for name, value in setting.values().items():
-            if value not in own.setdefault(name, []):
-                own[name].append(value)
+            if value not in parameters.setdefault(name, []):
+                parameters[name].append(value)
     return space
 
 

@@ -39,18 +39,18 @@ class Runner:
 
 @dataclass(frozen=True)
 class Race:
-    """What came of timing models in turn.
+    """The result of timing models in turn.
 
     Attributes:
-        latencies: of one call, by name.
-        ratios: of the time for one image, by the names of a model and of the one it is compared with.
+        latencies: Latency of one call, by name.
+        ratios: Ratios of the time for one image, by the names of a model and of the one that it is compared with.
     """
 
     latencies: Mapping[str, Latency]
     ratios: Mapping[tuple[str, str], Ratio]
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """The JSON that `from_json` reads."""
         return {
             "latencies": {name: latency.to_json() for name, latency in self.latencies.items()},
             "ratios": [[*names, ratio.to_json()] for names, ratio in self.ratios.items()],
@@ -58,10 +58,10 @@ class Race:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Race:
-        """What `to_json` wrote."""
+        """The race that `to_json` wrote."""
         return cls(
             {name: Latency(**latency) for name, latency in data["latencies"].items()},
-            {(one, other): Ratio(**ratio) for one, other, ratio in data["ratios"]},
+            {(name, reference): Ratio(**ratio) for name, reference, ratio in data["ratios"]},
         )
 
 
@@ -69,20 +69,20 @@ def race(runners: Mapping[str, Runner], task: Task, *, seconds: float, rounds: i
     """Time models in turn by the protocol of `time_in_turn`.
 
     Args:
-        runners: by name.
-        task: the shape of their images.
-        seconds: for each model and round.
-        rounds: how often everything is measured, the first calls to warm up included.
+        runners: Runners by name.
+        task: Task with the shape of their images.
+        seconds: Seconds of timing for each model and round.
+        rounds: Number of times that everything is measured, the first calls to warm up included.
     """
     calls = {name: runner.call(task) for name, runner in runners.items()}
-    timed = [time_in_turn(calls, budget_s=seconds * len(calls)) for _ in range(rounds)]
-    took = {name: np.concatenate([each[name][0] for each in timed]) for name in calls}
+    rounds_of_calls = [time_in_turn(calls, budget_s=seconds * len(calls)) for _ in range(rounds)]
+    call_seconds = {name: np.concatenate([timings[name][0] for timings in rounds_of_calls]) for name in calls}
     latencies = {}
     for name, runner in runners.items():
         facts = runner.compiled.describe()
         latencies[name] = summarise(
-            took[name],
-            warmup=sum(each[name][1] for each in timed),
+            call_seconds[name],
+            warmup=sum(timings[name][1] for timings in rounds_of_calls),
             batch=runner.batch,
             threads=int(facts["threads"]),
             runtime=f"{facts['backend']} {facts['version']}",
@@ -90,9 +90,12 @@ def race(runners: Mapping[str, Runner], task: Task, *, seconds: float, rounds: i
             device=processor_name(),
             clock=clock(),
         )
-    an_image = {name: took[name] / runner.batch for name, runner in runners.items()}
+    image_seconds = {name: call_seconds[name] / runner.batch for name, runner in runners.items()}
     pairs = itertools.permutations(runners, 2)
-    return Race(latencies, {(one, other): ratio_of(an_image[one], an_image[other]) for one, other in pairs})
+    return Race(
+        latencies,
+        {(name, reference): ratio_of(image_seconds[name], image_seconds[reference]) for name, reference in pairs},
+    )
 
 
 def race_in_child(
@@ -101,16 +104,20 @@ def race_in_child(
     """`race` in a process of its own.
 
     Args:
-        entrants: by name; `artefact` is a folder of `save_model`, and where that one does not load, `model` is compiled
-            again as `setting` says, see `cell`.
-        seconds: for each model and round.
-        rounds: see `race`.
-        timeout_s: for all of it.
+        entrants: Entrants by name; `artefact` is a folder of `save_model`, and where that one does not load, `model` is
+            compiled again as `setting` says.
+        seconds: Seconds of timing for each model and round.
+        rounds: Number of rounds, see `race`.
+        timeout_s: Seconds for all of it.
 
     Raises:
         ChildError: the process crashed, hung or could not load a model; the message says why.
     """
-    request = {"entrants": {name: dict(each) for name, each in entrants.items()}, "seconds": seconds, "rounds": rounds}
+    request = {
+        "entrants": {name: dict(entrant) for name, entrant in entrants.items()},
+        "seconds": seconds,
+        "rounds": rounds,
+    }
     return Race.from_json(ask("nasbench.deploy.race", request, timeout_s))
 
 

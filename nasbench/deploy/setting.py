@@ -26,13 +26,13 @@ CHOICES: Mapping[str, Mapping[str, Sequence[Any]]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """How a network is compiled. Hashable; JSON in and out.
+    """Backend, precision and options of a compilation. Hashable; JSON in and out.
 
     Attributes:
-        backend: its name.
-        precision: one of the backend's.
-        options: of the backend that differ from its defaults, as (name, value), sorted.
-        batch: images in one call.
+        backend: Name of the backend.
+        precision: One of the backend's precisions.
+        options: Options of the backend that differ from its defaults, as (name, value), sorted.
+        batch: Images in one call.
     """
 
     backend: str
@@ -44,8 +44,8 @@ class Setting:
     def of(cls, backend: str, precision: str, options: Mapping[str, Any] | None = None, batch: int = 1) -> Setting:
         """The setting with these options; those that are the backend's defaults are left out, for they say nothing."""
         defaults = _defaults(backend)
-        kept = {name: value for name, value in (options or {}).items() if defaults.get(name, _NONE) != value}
-        return cls(backend, precision, tuple(sorted(kept.items())), batch)
+        changed = {name: value for name, value in (options or {}).items() if defaults.get(name, _NONE) != value}
+        return cls(backend, precision, tuple(sorted(changed.items())), batch)
 
     def make(self, **more: Any) -> Backend:
         """The backend with these options and more.
@@ -57,23 +57,23 @@ class Setting:
 
     @property
     def threads(self) -> int:
-        """Of one call."""
+        """Threads of one call."""
         return int(dict(self.options).get("threads", 1))
 
     def values(self) -> dict[str, Any]:
-        """What can be chosen of the backend, defaults too: `precision`, `batch`, `threads` and its options."""
+        """The values that can be chosen, defaults too: `precision`, `batch`, `threads` and the backend's options."""
         defaults = _defaults(self.backend)
         chosen = {name: defaults[name] for name in ("threads", *choices(self.backend)) if name in defaults}
         return {"precision": self.precision, "batch": self.batch, **chosen, **dict(self.options)}
 
     def label(self) -> str:
-        """For a table: ``onnxruntime int8, threads=2``."""
-        told = [f"{name}={value}" for name, value in self.options]
-        told += [f"batch={self.batch}"] if self.batch != 1 else []
-        return ", ".join([f"{self.backend} {self.precision}", *told])
+        """The setting as text in a table: ``onnxruntime int8, threads=2``."""
+        parts = [f"{name}={value}" for name, value in self.options]
+        parts += [f"batch={self.batch}"] if self.batch != 1 else []
+        return ", ".join([f"{self.backend} {self.precision}", *parts])
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """The JSON that `from_json` reads."""
         return {
             "backend": self.backend,
             "precision": self.precision,
@@ -83,7 +83,7 @@ class Setting:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Setting:
-        """What `to_json` wrote."""
+        """The setting that `to_json` wrote."""
         return cls(data["backend"], data["precision"], tuple(sorted(data["options"].items())), data["batch"])
 
 
@@ -98,14 +98,14 @@ def _defaults(backend: str) -> dict[str, Any]:
 
 def choices(backend: str) -> dict[str, list[Any]]:
     """The options of a backend that are worth a search, each with the values that it takes, its default first."""
-    defaults, found = _defaults(backend), {}
+    defaults, offered = _defaults(backend), {}
     for name, values in CHOICES.get(backend, {}).items():
         if name not in defaults:
             continue
         allowed = [value for value in dict.fromkeys((defaults[name], *values)) if _takes(backend, name, value)]
         if len(allowed) > 1:
-            found[name] = allowed
-    return found
+            offered[name] = allowed
+    return offered
 
 
 def _takes(backend: str, name: str, value: Any) -> bool:
@@ -122,19 +122,19 @@ def settings(
     """Every setting that a backend offers.
 
     Args:
-        backend: its name.
-        precisions: those that the backend does not have are passed over.
-        threads: of one call.
-        batches: images of one call.
+        backend: Name of the backend.
+        precisions: Precisions to offer; those that the backend does not have are passed over.
+        threads: Numbers of threads of one call.
+        batches: Numbers of images of one call.
 
     Returns:
         The first one of each precision has the backend's defaults, if `threads` and `batches` begin with them.
     """
     offered = {"threads": list(threads)} | choices(backend)
-    able = [precision for precision in precisions if precision in backends.find(backend).precisions]
+    supported = [precision for precision in precisions if precision in backends.find(backend).precisions]
     return [
         Setting.of(backend, precision, dict(zip(offered, values, strict=True)), batch)
-        for precision, batch, *values in itertools.product(able, batches, *offered.values())
+        for precision, batch, *values in itertools.product(supported, batches, *offered.values())
     ]
 
 

@@ -23,22 +23,22 @@ from nasbench_compression.timing import take_turns
 from search_spaces import Task
 
 WARMUP = 10  # calls of each stream before the common start
-LEAD_S = 0.3  # from the last stream that is ready to the common start
-LOOK_S = 0.02  # how often it is looked whether all are ready
+LEAD_S = 0.3  # seconds from the moment when the last stream is ready to the common start
+LOOK_S = 0.02  # seconds between two looks whether all streams are ready
 
 
 @dataclass(frozen=True)
 class Streams:
-    """What came of several streams.
+    """The latency and the throughput of several streams.
 
     Attributes:
-        streams: how many there were.
-        batch: images of one request.
-        throughput_per_s: images a second of all together, answered within the common time.
-        median_ms: latency of a request, over all streams.
-        p95_ms: its 95th percentile.
-        requests: that were answered.
-        seconds: of the common time.
+        streams: Number of streams.
+        batch: Images of one request.
+        throughput_per_s: Images a second of all streams together, answered within the common time.
+        median_ms: Median latency of a request, over all streams.
+        p95_ms: 95th percentile of the latency of a request.
+        requests: Number of requests that were answered.
+        seconds: Seconds of the common time.
     """
 
     streams: int
@@ -66,17 +66,17 @@ def measure_streams(
     """Latency and throughput while so many streams ask at the same time.
 
     Args:
-        folder: of a stored network, or of a compiled artefact.
-        setting: how a network is compiled, as `Setting.to_json` gives it; None for an artefact.
-        streams: at the same time.
-        batch: images of one request.
-        seconds: of common time.
-        timeout_s: for all of it, compilation included.
+        folder: Folder of a stored network, or of a compiled artefact.
+        setting: Setting in which a network is compiled, as `Setting.to_json` gives it; None for an artefact.
+        streams: Number of streams at the same time.
+        batch: Images of one request.
+        seconds: Seconds of common time.
+        timeout_s: Seconds for all of it, compilation included.
 
     Raises:
         ChildError: a stream could not begin, or died; the message says why.
     """
-    found: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     failures: list[ChildError] = []
     with tempfile.TemporaryDirectory() as place:
 
@@ -90,7 +90,7 @@ def measure_streams(
                 "number": number,
             }
             try:
-                found.append(ask("nasbench.deploy.streams", request, timeout_s))
+                answers.append(ask("nasbench.deploy.streams", request, timeout_s))
             except ChildError as error:
                 failures.append(error)
 
@@ -102,7 +102,7 @@ def measure_streams(
             thread.join()
     if failures:
         raise failures[0]
-    latencies = np.concatenate([np.array(each["seconds"]) for each in found])
+    latencies = np.concatenate([np.array(result["seconds"]) for result in answers])
     return Streams(
         streams,
         batch,

@@ -36,18 +36,18 @@ from nasbench_compression import backends
 from nasbench_registry import UserError
 
 BEST, NEW = "best", "new"
-UNKNOWN = 0.5  # of eager's time, for a backend that was not tried yet
-START_S = 10.0  # of a process of its own, before one was seen
+UNKNOWN = 0.5  # multiple of eager's time that is assumed of a backend that was not tried yet
+START_S = 10.0  # assumed seconds to start a process, before one was started
 RESULT, REQUEST, JOURNAL = "tune.json", "request.json", "study.journal"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a setting is compared with.
+class NetworkQuality:
+    """The quality of the network that settings are compared with.
 
     Attributes:
-        problem: that judges.
-        value: the quality of the network itself, on the same examples.
+        problem: Problem that judges.
+        value: Quality of the network itself, on the same examples.
     """
 
     problem: Problem
@@ -67,9 +67,9 @@ class Tune:
     Use as a context manager, which keeps other processes out of the folder.
 
     Args:
-        tuning: what is asked for.
-        out: the folder.
-        command: that asked for it.
+        tuning: Request: the model, the backends and the limits.
+        out: Folder of the search.
+        command: Command that started the search.
 
     Raises:
         UserError: the folder belongs to another request or is in use, or no backend is installed.
@@ -80,7 +80,7 @@ class Tune:
     def __init__(self, tuning: Tuning, out: Path, command: str = "") -> None:
         self.tuning, self.out, self.command = tuning, out, command
         self.reference = Setting.of("eager", "fp32", {}, tuning.batch)
-        self.missing = {name: why for name in tuning.backends if (why := backends.find(name).why_unavailable())}
+        self.missing = {name: reason for name in tuning.backends if (reason := backends.find(name).why_unavailable())}
         self._offered, self._defaults, self._others = offered_settings(
             tuning, [name for name in tuning.backends if name not in self.missing]
         )
@@ -113,7 +113,7 @@ class Tune:
 
     @property
     def spent_s(self) -> float:
-        """Of trials, in all processes."""
+        """Seconds of trials, in all processes."""
         return float(sum(record["seconds"] for record in self.proposals.records))
 
     def run(
@@ -126,9 +126,9 @@ class Tune:
         """Try settings until time is over or none is left, then hold the play-off; what `tune.json` holds.
 
         Args:
-            max_s: for all trials, those of earlier processes included, and the play-off.
-            on_begin: called with each setting before it is tried.
-            on_trial: called with what came of it.
+            max_s: Seconds of all trials, those of earlier processes included, and of the play-off.
+            on_begin: Function that is called with each setting before it is tried.
+            on_trial: Function that is called with the record of each trial.
         """
         finished = self.finished(max_s)
         if finished is not None:
@@ -136,28 +136,28 @@ class Tune:
         stored = load_model(self.tuning.model)
         bench = workbench(stored, self.tuning.model, self.tuning.seed)
         problem = bench.problem.fewer(self.tuning.images, self.tuning.seed)
-        whole = Judged(problem, problem.score(stored.model, "val")[problem.quality])
+        network_quality = NetworkQuality(problem, problem.score(stored.model, "val")[problem.quality])
         while True:
-            left = max_s - self.spent_s - self._playoff_s()
-            asked = self.ask(left)
-            if asked is None:
+            left_s = max_s - self.spent_s - self._playoff_s()
+            proposal = self.ask(left_s)
+            if proposal is None:
                 break
-            trial, setting = asked
+            trial, setting = proposal
             on_begin(setting)
             started = time.monotonic()
-            timeout_s = min(self.tuning.timeout_s, left)
-            found = self._try(trial.number, setting, whole, timeout_s)
+            timeout_s = min(self.tuning.timeout_s, left_s)
+            outcome = self._try(trial.number, setting, network_quality, timeout_s)
             seconds = time.monotonic() - started
-            if found["reason"] is not None and seconds >= left and timeout_s < self.tuning.timeout_s:
+            if outcome["reason"] is not None and seconds >= left_s and timeout_s < self.tuning.timeout_s:
                 self.proposals.give_up(trial)  # the time was over, which is not the setting's fault
                 break
-            violations = found.pop("violations")
-            record = {"trial": trial.number, "setting": setting.to_json(), "seconds": seconds, **found}
-            value = 0.0 if found["ratio"] is None else math.log(found["ratio"]["ratio"])
+            violations = outcome.pop("violations")
+            record = {"trial": trial.number, "setting": setting.to_json(), "seconds": seconds, **outcome}
+            value = 0.0 if outcome["ratio"] is None else math.log(outcome["ratio"]["ratio"])
             self.proposals.tell(trial, record, value, violations)
             on_trial(record)
-            self._write(whole, max_s)
-        return self._write(whole, max_s, self._play(), done=True)
+            self._write(network_quality, max_s)
+        return self._write(network_quality, max_s, self._play(), done=True)
 
     def ask(self, left_s: float) -> tuple[Trial, Setting] | None:
         """The next setting, of those for which there is time: cheap and promising ones first, see `Proposals`.
@@ -166,7 +166,7 @@ class Tune:
         where that is not known.
 
         Args:
-            left_s: for the trial.
+            left_s: Seconds that are left for the trial.
         """
         expected = self._expected_seconds()
         ratios: dict[str, float] = {self.reference.backend: 1.0}
@@ -184,13 +184,13 @@ class Tune:
         file = self.out / RESULT
         if not file.exists():
             return None
-        kept = read_json(file, "delete it, and the search is finished again", ("done", "max_minutes"))
-        return kept if kept["done"] and kept["max_minutes"] * 60 >= max_s - 1e-6 else None
+        stored = read_json(file, "delete it, and the search is finished again", ("done", "max_minutes"))
+        return stored if stored["done"] and stored["max_minutes"] * 60 >= max_s - 1e-6 else None
 
-    def _try(self, number: int, setting: Setting, whole: Judged, timeout_s: float) -> Record:
+    def _try(self, number: int, setting: Setting, network_quality: NetworkQuality, timeout_s: float) -> Record:
         """Compile, judge, and time in turn with eager and the best so far."""
         folder = self.out / "trials" / str(number)
-        found: Record = {
+        outcome: Record = {
             "reason": None,
             "violations": {"runs": 1.0, "accuracy": 0.0, "latency": 0.0},
             "ratio": None,
@@ -208,39 +208,39 @@ class Tune:
                 seed=self.tuning.seed,
             )
             attempt = run_attempt(request, timeout_s)
-            quality = whole.problem.quality
-            found |= {key: attempt[key] for key in ("conversion_s", "size_bytes", quality, "max_logit_diff")}
-            lost = whole.problem.drop_pct(attempt[quality], whole.value)
+            quality = network_quality.problem.quality
+            outcome |= {key: attempt[key] for key in ("conversion_s", "size_bytes", quality, "max_logit_diff")}
+            lost = network_quality.problem.drop_pct(attempt[quality], network_quality.value)
             drop = round(lost - self.tuning.max_acc_drop_pct, 6)
-            found["violations"] |= {"runs": 0.0, "accuracy": drop}
+            outcome["violations"] |= {"runs": 0.0, "accuracy": drop}
             if drop > 0:
-                found["reason"] = f"it loses {whole.lost(lost)}"
-                return found
+                outcome["reason"] = f"it loses {network_quality.lost(lost)}"
+                return outcome
             best = self.best
             entrants = {EAGER: self._entrant(self.reference, None)}
             entrants |= {} if best is None else {BEST: self.entrant(best)}
             entrants |= {NEW: self._entrant(setting, folder)}
             race = race_in_child(entrants, seconds=self.tuning.seconds, timeout_s=max(1.0, end - time.monotonic()))
         except ChildError as error:
-            found["reason"] = str(error)
-            found["violations"]["runs"] = 1.0
-            return found
+            outcome["reason"] = str(error)
+            outcome["violations"]["runs"] = 1.0
+            return outcome
         latency = race.latencies[NEW]
-        found |= {"latency_ms": latency.to_json(), "ratio": race.ratios[NEW, EAGER].to_json()}
-        found["throughput_per_s"] = latency.throughput_per_s
+        outcome |= {"latency_ms": latency.to_json(), "ratio": race.ratios[NEW, EAGER].to_json()}
+        outcome["throughput_per_s"] = latency.throughput_per_s
         if best is not None:
-            found["of_best"] = {"trial": best["trial"], **race.ratios[NEW, BEST].to_json()}
+            outcome["of_best"] = {"trial": best["trial"], **race.ratios[NEW, BEST].to_json()}
         limit = self.tuning.max_latency_ms
         if limit is not None and latency.median > limit:
-            found["violations"]["latency"] = math.log(latency.median / limit)
-            found["reason"] = f"a call takes {latency.median:.3g} ms, which is more than {limit:g}"
-        return found
+            outcome["violations"]["latency"] = math.log(latency.median / limit)
+            outcome["reason"] = f"a call takes {latency.median:.3g} ms, which is more than {limit:g}"
+        return outcome
 
     @property
     def able(self) -> list[Record]:
         """The trials that keep the limits, the fastest first, by their ratios to eager."""
-        kept = [record for record in self.proposals.records if record["reason"] is None]
-        return sorted(kept, key=lambda record: float(record["ratio"]["ratio"]))
+        records = [record for record in self.proposals.records if record["reason"] is None]
+        return sorted(records, key=lambda record: float(record["ratio"]["ratio"]))
 
     @property
     def best(self) -> Record | None:
@@ -267,19 +267,19 @@ class Tune:
         return dataclasses.replace(setting, options=tuple(sorted(options.items())))
 
     def _expected_seconds(self) -> dict[str, float]:
-        """What a trial of each backend takes: the mean of those that it has had, or a guess from those of others."""
+        """Expected seconds of a trial of each backend: the mean of its own trials, or a guess from those of others."""
         spent: dict[str, list[float]] = {}
-        apart = [START_S]  # from compiling, where that is known
+        overheads_s = [START_S]  # seconds of a trial besides compiling, where they are known
         for record in self.proposals.records:
             spent.setdefault(record["setting"]["backend"], []).append(record["seconds"])
             if record.get("conversion_s") is not None:
-                apart.append(record["seconds"] - record["conversion_s"])
-        guess = mean(apart[1:] or apart)
+                overheads_s.append(record["seconds"] - record["conversion_s"])
+        guess = mean(overheads_s[1:] or overheads_s)
         names = dict.fromkeys(setting.backend for setting in self.proposals.offered)
         return {name: mean(spent[name]) if name in spent else guess + backends.find(name).compile_s for name in names}
 
     def _playoff_s(self) -> float:
-        """What the play-off is given of the time: a start, every contender compiled again, and eager beside them."""
+        """Seconds of the play-off: a start, every contender compiled again, and eager beside them."""
         contenders = self._contenders()
         compiling = sum(float(record["conversion_s"]) for record in contenders)
         return START_S + compiling + (1 + len(contenders)) * ROUNDS * self.tuning.seconds
@@ -301,7 +301,12 @@ class Tune:
         return playoff(reference, contenders, seconds=self.tuning.seconds, timeout_s=self.tuning.timeout_s)
 
     def _write(
-        self, whole: Judged, max_s: float, played: dict[str, Any] | None = None, *, done: bool = False
+        self,
+        network_quality: NetworkQuality,
+        max_s: float,
+        playoff_result: dict[str, Any] | None = None,
+        *,
+        done: bool = False,
     ) -> dict[str, Any]:
         records = self.proposals.records
         result: dict[str, Any] = {
@@ -310,8 +315,8 @@ class Tune:
             "request": self.tuning.to_json(),
             "max_minutes": max_s / 60,
             "spent_s": self.spent_s,
-            "quality": whole.problem.quality,
-            whole.problem.quality: whole.value,
+            "quality": network_quality.problem.quality,
+            network_quality.problem.quality: network_quality.value,
             "settings": len(self.proposals.offered),
             "winner": None,
             "runner_up": None,
@@ -322,15 +327,17 @@ class Tune:
             ],
             "not_installed": self.missing,
         }
-        if played is not None:
-            result |= {"eager_latency_ms": played["eager_latency_ms"], "left_out": played["left_out"]}
-        if played is not None and played["order"]:
+        if playoff_result is not None:
+            result |= {"eager_latency_ms": playoff_result["eager_latency_ms"], "left_out": playoff_result["left_out"]}
+        if playoff_result is not None and playoff_result["order"]:
             by_trial = {str(record["trial"]): record for record in records}
-            order: list[str] = played["order"]
+            order: list[str] = playoff_result["order"]
             default = [number for number in order if self._is_default(by_trial[number])]
-            for place, found in (("winner", order[:1]), ("runner_up", order[1:2]), ("best_default", default[:1])):
-                for number in found:
-                    result[place] = _placed(by_trial[number], played["race"][number], whole.problem.quality)
+            for place, trials in (("winner", order[:1]), ("runner_up", order[1:2]), ("best_default", default[:1])):
+                for number in trials:
+                    result[place] = _placed(
+                        by_trial[number], playoff_result["race"][number], network_quality.problem.quality
+                    )
             _copy(self.out / "trials" / order[0], self.out / "best")
             result["winner"]["artefact"] = "best"
         write_json(self.out / RESULT, result)
@@ -338,8 +345,8 @@ class Tune:
 
 
 def _placed(record: Record, raced: Mapping[str, Any], quality: str) -> dict[str, Any]:
-    kept = ("trial", "setting", quality, "size_bytes", "conversion_s")
-    return {"label": Setting.from_json(record["setting"]).label(), **{key: record[key] for key in kept}, **raced}
+    keys = ("trial", "setting", quality, "size_bytes", "conversion_s")
+    return {"label": Setting.from_json(record["setting"]).label(), **{key: record[key] for key in keys}, **raced}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a search for the fastest setting is asked for, and what it may choose from."""
+"""The request of a search for the fastest setting, and the settings that it may choose from."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from nasbench_compression import backends
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_registry import UserError
 
-BATCHES = (1, 8, 32, 128)  # that a search for throughput chooses from
+BATCHES = (1, 8, 32, 128)  # batches that a search for throughput chooses from
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What is asked for.
+    """The request of a search for the fastest setting.
 
     Attributes:
-        model: a folder of `save_model` with a network.
-        backends: to choose from; those that are not installed are left out with the reason.
+        model: Folder of `save_model` with a network.
+        backends: Backends to choose from; those that are not installed are left out with the reason.
         goal: "latency" of one call, or "throughput", which is the time for one image at any batch.
-        max_acc_drop_pct: points of validation accuracy that may be lost; of a quality that is not in percent, percent
+        max_acc_drop_pct: Points of validation accuracy that may be lost; of a quality that is not in percent, percent
             of its value.
-        max_latency_ms: of one call; None is no limit.
-        max_threads: of one call.
-        batch: images of one call; of the defaults, where throughput is the goal.
-        images: validation images that accuracy is read on, at most.
-        seconds: of timing for each model in a trial.
-        timeout_s: after which a trial is ended.
-        seed: of every random choice.
+        max_latency_ms: Largest latency of one call in milliseconds; None is no limit.
+        max_threads: Largest number of threads of one call.
+        batch: Images of one call; those of the defaults, where throughput is the goal.
+        images: Largest number of validation images that accuracy is read on.
+        seconds: Seconds of timing for each model in a trial.
+        timeout_s: Seconds after which a trial is ended.
+        seed: Random seed of every random choice.
     """
 
     model: Path
@@ -52,17 +52,17 @@ class Tuning:
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What makes it another request if it changes."""
+        """The JSON of the request; if it changes, it is another request."""
         fields = dataclasses.asdict(self) | {"model": str(self.model), "backends": list(self.backends)}
         return fields | {"model_key": model_key(self.model), "machine": processor_name()}
 
 
 def offered_settings(tuning: Tuning, names: Sequence[str]) -> tuple[list[Setting], list[Setting], list[Setting]]:
-    """What a search may choose from.
+    """The settings that a search may choose from.
 
     Args:
-        tuning: what is asked for.
-        names: of the backends that are here.
+        tuning: Request of the search.
+        names: Names of the backends that are installed.
 
     Returns:
         Every setting of these backends; the default of each, for a quantized network in int8 where there is one; and
@@ -76,23 +76,27 @@ def offered_settings(tuning: Tuning, names: Sequence[str]) -> tuple[list[Setting
     offered, defaults, others = [], [], []
     for name in names:
         offered += settings(name, PRECISIONS, threads, batches)
-        wanted = "int8" if quantized and "int8" in backends.find(name).precisions else "fp32"
-        defaults.append(Setting.of(name, wanted, {}, tuning.batch))
-        others += [Setting.of(name, precision, {}, tuning.batch) for precision in PRECISIONS if precision != wanted]
-    defaults, others = ([setting for setting in some if setting in offered] for some in (defaults, others))
+        precision_of_default = "int8" if quantized and "int8" in backends.find(name).precisions else "fp32"
+        defaults.append(Setting.of(name, precision_of_default, {}, tuning.batch))
+        others += [
+            Setting.of(name, precision, {}, tuning.batch)
+            for precision in PRECISIONS
+            if precision != precision_of_default
+        ]
+    defaults, others = ([setting for setting in group if setting in offered] for group in (defaults, others))
     return offered, defaults, others
 
 
 def same_request(file: Path, request: dict[str, Any]) -> None:
-    """Keep what is asked for in a file; UserError if something else is in it."""
+    """Keep the request in a file; UserError if another one is in it."""
     if not file.exists():
         write_json(file, request)
         return
-    kept = read_json(file, "give another folder")
+    stored = read_json(file, "give another folder")
     changed = [
-        f"{key} was {kept.get(key)!r} and is {request.get(key)!r}"
-        for key in sorted({*kept, *request})
-        if kept.get(key) != request.get(key)
+        f"{key} was {stored.get(key)!r} and is {request.get(key)!r}"
+        for key in sorted({*stored, *request})
+        if stored.get(key) != request.get(key)
     ]
     if changed:
         raise UserError(

@@ -37,7 +37,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "pruned_qat": ({"prune": _HALF}, _QAT),
     "weight_only": ({"quantize": {"precision": "int8", "method": "weight_only"}},),
 }
-"""The steps of each, as in a recipe; prune, decompose and qat train for as many epochs as the matrix is told."""
+"""The steps of each variant, as in a recipe; prune, decompose and qat train for the epochs of the matrix."""
 
 USUAL = (DENSE, "pruned", "decomposed", "quantized", "qat", "pruned_int8")
 
@@ -47,8 +47,8 @@ class Variant:
     """A way to make a model smaller.
 
     Attributes:
-        name: as users type it; the stem of the file for a recipe of their own.
-        recipe: the steps.
+        name: Name as users type it; the stem of the file for a recipe of their own.
+        recipe: Steps of the variant.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What came of a variant of a model.
+class VariantResult:
+    """The result of making a variant of a model.
 
     Attributes:
-        folder: of the model; None if a step failed.
-        reason: why it failed; None if it did not.
+        folder: Folder of the model; None if a step failed.
+        reason: Reason for which it failed; None if it did not.
     """
 
     folder: Path | None
@@ -72,8 +72,8 @@ def read_variant(text: str, epochs: int) -> Variant:
     """The variant that a user names.
 
     Args:
-        text: one of `VARIANTS`, or a YAML file with a list of steps or with a key `recipe`.
-        epochs: of fine-tuning, for the named ones; a file says it itself.
+        text: One of `VARIANTS`, or a YAML file with a list of steps or with a key `recipe`.
+        epochs: Epochs of fine-tuning, for the named variants; a file states them itself.
 
     Raises:
         UserError: there is no such name or file, its steps are wrong, or one of them is `compile`.
@@ -97,15 +97,15 @@ def _trained(step: Mapping[str, Any], epochs: int) -> dict[str, Any]:
 
 def make_variant(
     model: Path, variant: Variant, place: Path, *, seed: int, on_stage: Callable[[str], None] = lambda name: None
-) -> Made:
+) -> VariantResult:
     """The folder of a variant of a model; made if it is not there, else the one that was made from the same before.
 
     Args:
-        model: a folder of `save_model` with a network.
-        variant: what is done with it; nothing, if it has no step, and then `model` itself is returned.
-        place: where folders of variants lie.
-        seed: of every random choice.
-        on_stage: called with the name of each stage before it begins.
+        model: Folder of `save_model` with a network.
+        variant: Variant that is made; if it has no step, `model` itself is returned.
+        place: Folder in which the folders of variants lie.
+        seed: Random seed of every random choice.
+        on_stage: Function that is called with the name of each stage before it begins.
 
     Raises:
         UserError: `model` is no such folder, or its data are not here.
@@ -113,30 +113,30 @@ def make_variant(
     stored = load_model(model)
     bench = workbench(stored, model, seed)
     if not variant.recipe.steps:
-        return Made(model, None)
+        return VariantResult(model, None)
     try:
         Recipe((*(step for step, _ in stored.steps), *variant.recipe.steps))
     except UserError as error:
-        return Made(None, str(error))
+        return VariantResult(None, str(error))
     key = content_key({"model": model_key(model), "recipe": variant.recipe.to_json(), "seed": seed})
     folder = place / f"{variant.name}-{key}"
     if (folder / DESCRIPTION).exists():
-        return Made(folder, None)
+        return VariantResult(folder, None)
     stages = run_recipe(stored.model, variant.recipe, bench, NO_GATE, before=stored.steps, on_stage=on_stage)
     failed = [stage for stage in stages if not stage.accepted]
     if failed:
-        return Made(None, f"the step to {failed[0].name} fails: {failed[0].reason}")
+        return VariantResult(None, f"the step to {failed[0].name} fails: {failed[0].reason}")
     last = stages[-1]
     assert last.model is not None and not isinstance(last.model, CompiledModel), "no stage failed, and none compiles"
     aside = place / f".{folder.name}.{os.getpid()}"
     save_made(aside, last.model, stored, model, last.steps)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
-    return Made(folder, None)
+    return VariantResult(folder, None)
 
 
 def model_key(folder: Path) -> str:
-    """What a model folder holds, in sixteen characters: another one for other weights, or another description."""
+    """Sixteen characters for a model folder: others for other weights, or another description."""
     read_description(folder)
     parts: Sequence[Path] = [folder / DESCRIPTION, folder / WEIGHTS]
     return content_key([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts if part.exists()])

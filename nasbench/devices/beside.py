@@ -29,8 +29,8 @@ class Anchor:
     """A network whose latency is known.
 
     Attributes:
-        compiled: by the device that it is known of.
-        latency_ms: of the calibration.
+        compiled: Network, compiled by the device whose latency is known.
+        latency_ms: Latency of the calibration, in milliseconds.
     """
 
     compiled: CompiledModel
@@ -42,8 +42,8 @@ class Quiet:
     """The milliseconds of a model in its quietest turns.
 
     Attributes:
-        whole: of the whole run.
-        parts: (PARTS,) of its parts, as many rounds each.
+        whole: Milliseconds in the quietest turns of the whole run.
+        parts: (PARTS,) milliseconds of the parts of the run, as many rounds each.
     """
 
     whole: float
@@ -51,7 +51,7 @@ class Quiet:
 
     @classmethod
     def of(cls, turns: Turns) -> Quiet:
-        """Of the turns of a run, in the order of their time; six at least."""
+        """The quietest milliseconds in the turns of a run, in the order of their time; six turns at least."""
         parts = np.array_split(np.arange(len(turns)), PARTS)
         return cls(_quiet_ms(turns), np.array([_quiet_ms([turns[index] for index in part]) for part in parts]))
 
@@ -69,7 +69,7 @@ def slowdown(anchors: Sequence[tuple[Quiet, float]]) -> Quiet:
     """How many times as long as in the calibration anchors take: the median of what they say, in the run and its parts.
 
     Args:
-        anchors: each with the milliseconds that are known of it.
+        anchors: Quietest milliseconds of each anchor, with those that are known of it.
     """
     whole = float(np.median([quiet.whole / known_ms for quiet, known_ms in anchors]))
     return Quiet(whole, np.median([quiet.parts / known_ms for quiet, known_ms in anchors], axis=0))
@@ -82,21 +82,21 @@ def as_calibrated(latencies: Mapping[str, Latency], quiet: Mapping[str, Quiet], 
     measured beside its anchors, they do not hold.
 
     Args:
-        latencies: of the calls in the quietest turns, by name.
-        quiet: of the same models.
-        slower: of the anchors.
+        latencies: Latencies of the calls in the quietest turns, by name.
+        quiet: Milliseconds of the same models in their quietest turns.
+        slower: Slowdown of the anchors.
     """
     scaled = {}
     for name, latency in latencies.items():
-        known = quiet[name].over(slower)
+        interval = quiet[name].over(slower)
         scaled[name] = dataclasses.replace(
             latency,
-            median=known.ratio,
+            median=interval.ratio,
             p95=latency.p95 / slower.whole,
             iqr=latency.iqr / slower.whole,
-            low=known.low,
-            high=known.high,
-            unstable=(known.high - known.low) / 2 / known.ratio > UNSTABLE,
+            low=interval.low,
+            high=interval.high,
+            unstable=(interval.high - interval.low) / 2 / interval.ratio > UNSTABLE,
             estimator=BESIDE,
             slowdown=slower.whole,
         )

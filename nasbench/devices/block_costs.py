@@ -1,4 +1,4 @@
-"""What block modules cost, side by side: the table behind ``nasbench blocks``."""
+"""Costs of block modules, side by side: the table behind ``nasbench blocks``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class BlockCost:
     """One row of the table.
 
     Attributes:
-        block: its name.
-        output_shape: (channels, height, width).
-        cost: of one float32 image.
-        latency: measured; None without a device.
+        block: Name of the block.
+        output_shape: Shape of the output: (channels, height, width).
+        cost: Cost of one float32 image.
+        latency: Measured latency; None without a device.
     """
 
     block: str
@@ -60,13 +60,13 @@ def block_costs(
     """Build each block for one input shape, count it, and measure all of them in turn.
 
     Args:
-        blocks: by name.
-        input_shape: (channels, height, width).
-        outputs: channels that come out.
-        kernel: of blocks that have one to choose.
-        stride: 1 or 2.
-        device: what latency is measured on; None measures nothing.
-        budget_s: seconds of measuring for each block.
+        blocks: Blocks by name.
+        input_shape: Shape of the input: (channels, height, width).
+        outputs: Number of output channels.
+        kernel: Kernel size of blocks that have one to choose.
+        stride: Stride: 1 or 2.
+        device: Device that latency is measured on; None measures nothing.
+        budget_s: Seconds of measuring for each block.
 
     Returns:
         A row for each block that can have these shapes, and {name: reason} for the others.

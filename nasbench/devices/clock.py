@@ -1,4 +1,4 @@
-"""What governs the clock of the processor, as Linux tells it. Many virtual machines do not."""
+"""The governor of the processor's clock, as Linux gives it. Many virtual machines do not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def clock(root: Path = CPUS) -> dict[str, Any] | None:
     """Governor and frequency limits over all processors; None if the machine does not tell.
 
     Args:
-        root: where the kernel describes processors.
+        root: Folder in which the kernel describes processors.
 
     Returns:
         `governor` (several are joined with a comma), `min_mhz` and `max_mhz`: the lowest and the highest frequency that
-        a governor may choose. One that is not told is None.
+        a governor may choose. One that the kernel does not give is None.
     """
     folders = list(root.glob("cpu[0-9]*/cpufreq"))
     governors = {text for folder in folders if (text := _read(folder / "scaling_governor"))}

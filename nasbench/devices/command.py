@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nasbench.devices.measure import TOLD, Latency, summarise
-from nasbench.devices.reported import UNKNOWN, ToldDevice, told_latency
+from nasbench.devices.reported import UNKNOWN, ReportedDevice, reported_latency
 from nasbench_compression import CompiledModel
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -27,7 +27,7 @@ NO_FILE = ("eager",)  # runtimes whose artefact cannot run by itself
 
 
 @dataclass(frozen=True)
-class CommandDevice(ToldDevice):
+class CommandDevice(ReportedDevice):
     """A command measures the file that a network is compiled to, and prints what it measured as JSON.
 
     The network is compiled here, for `runtime`; the artefact is stored, and its path takes the place of ``{model}`` in
@@ -36,9 +36,9 @@ class CommandDevice(ToldDevice):
     `device` and `runtime` may name what ran the file.
 
     Attributes:
-        command: words as in a shell, but no shell runs them; ``{model}``, ``{batch}``, ``{threads}`` and
+        command: Command in words as in a shell, but no shell runs them; ``{model}``, ``{batch}``, ``{threads}`` and
             ``{input_shape}``, such as 3,32,32, are filled in.
-        timeout_s: seconds after which a command has failed.
+        timeout_s: Seconds after which a command has failed.
     """
 
     command: str = ""
@@ -60,23 +60,23 @@ class CommandDevice(ToldDevice):
         """The command, for nothing else is known before it runs."""
         return f"command {self.command}"
 
-    def told(self, compiled: CompiledModel, task: Task) -> Latency:
-        """What the command measures; how long it takes is up to it.
+    def reported(self, compiled: CompiledModel, task: Task) -> Latency:
+        """The latency that the command measures; how long it takes is up to it.
 
         Raises:
-            UserError: the command cannot run, fails, takes too long, or prints something else.
+            UserError: The command cannot run, fails, takes too long, or prints something else.
         """
         with tempfile.TemporaryDirectory(prefix="nasbench-") as folder:
-            told = self._run(compiled.save(Path(folder)), task)
+            reply = self._run(compiled.save(Path(folder)), task)
         facts = compiled.describe()
         about: dict[str, Any] = {
             "batch": self.batch,
             "threads": self.threads,
-            "runtime": str(told.get("runtime") or f"{facts['backend']} {facts['version']}"),
-            "device": str(told.get("device") or self.machine),
+            "runtime": str(reply.get("runtime") or f"{facts['backend']} {facts['version']}"),
+            "device": str(reply.get("device") or self.machine),
             "precision": str(facts["precision"]),
         }
-        latency = told["latency_ms"]
+        latency = reply["latency_ms"]
         if isinstance(latency, list):
             times = np.array([self._milliseconds(value, "latency_ms") for value in latency])
             return summarise(times / 1000, warmup=0, estimator=TOLD, **about)
@@ -86,8 +86,8 @@ class CommandDevice(ToldDevice):
                 for key in ("p95", "iqr")
             )
             median_ms, repeats = self._milliseconds(latency.get("median"), "median"), int(latency.get("repeats", 0))
-            return told_latency(median_ms, p95_ms=p95_ms, iqr_ms=iqr_ms, repeats=repeats, **about)
-        return told_latency(self._milliseconds(latency, "latency_ms"), **about)
+            return reported_latency(median_ms, p95_ms=p95_ms, iqr_ms=iqr_ms, repeats=repeats, **about)
+        return reported_latency(self._milliseconds(latency, "latency_ms"), **about)
 
     def _run(self, file: Path, task: Task) -> Mapping[str, Any]:
         values = (file, self.batch, self.threads, ",".join(map(str, task.input_shape)))
@@ -105,21 +105,21 @@ class CommandDevice(ToldDevice):
         except OSError as error:
             raise UserError(f"{self.machine!r} cannot run: {error.strerror}; check device.command.") from None
         if done.returncode != 0:
-            said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-            raise UserError(f"{self.machine!r} ended with exit code {done.returncode} and said: {said}.")
+            last_line = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
+            raise UserError(f"{self.machine!r} ended with exit code {done.returncode} and said: {last_line}.")
         last = (done.stdout.strip() or "nothing").splitlines()[-1]
         try:
-            told = json.loads(last)
+            reply = json.loads(last)
         except ValueError:
-            told = None
-        if not isinstance(told, Mapping) or "latency_ms" not in told or told["latency_ms"] == []:
+            reply = None
+        if not isinstance(reply, Mapping) or "latency_ms" not in reply or reply["latency_ms"] == []:
             raise UserError(
                 f"{self.machine!r} printed {last[:200]!r} last; it must print a JSON object with latency_ms, a "
                 f"number of milliseconds or a list of them."
             )
-        return told
+        return reply
 
-    def _milliseconds(self, value: object, what: str, least: float = 1e-12) -> float:
+    def _milliseconds(self, value: object, key: str, least: float = 1e-12) -> float:
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < least:
-            raise UserError(f"{self.machine!r} printed {what} {value!r}; it must be a positive number of milliseconds.")
+            raise UserError(f"{self.machine!r} printed {key} {value!r}; it must be a positive number of milliseconds.")
         return float(value)

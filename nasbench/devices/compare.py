@@ -16,13 +16,13 @@ from nasbench_registry import UserError
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of timing several models in turn.
+    """The result of timing several models in turn.
 
     Attributes:
-        latencies: by name, over all rounds.
-        ratios: to the first model, of every other one.
-        rounds: the latencies of each round by itself.
-        ratio_rounds: the ratios of each round by itself.
+        latencies: Latencies by name, over all rounds.
+        ratios: Ratio of every other model to the first one.
+        rounds: Latencies of each round by itself.
+        ratio_rounds: Ratios of each round by itself.
     """
 
     latencies: Mapping[str, Latency]
@@ -32,7 +32,7 @@ class Comparison:
 
     @classmethod
     def once(cls, latencies: Mapping[str, Latency], ratios: Mapping[str, Ratio]) -> Comparison:
-        """Of a single round."""
+        """The comparison of a single round."""
         return cls(
             latencies,
             ratios,
@@ -48,10 +48,10 @@ def agreement(measured: Sequence[tuple[float, float, float]]) -> float:
     face each other; 95 % of pairs do, at least, where intervals are honest and nothing changed in between.
 
     Args:
-        measured: value, lower and upper end of the interval of each.
+        measured: Value, lower and upper end of the interval of each measurement.
 
     Raises:
-        UserError: there are fewer than two measurements.
+        UserError: There are fewer than two measurements.
     """
     if len(measured) < 2:
         raise UserError(f"agreement needs two measurements or more, not {len(measured)}; measure in more rounds.")

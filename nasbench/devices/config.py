@@ -13,21 +13,21 @@ class DeviceConfig(Strict):
     """The hardware that latency is measured on, and how.
 
     Attributes:
-        name: the device: this machine's CPU or GPU, a table of latencies, or a command that measures.
-        threads: threads of one inference.
-        batch: images in one inference.
-        runtime: the compilation backend that runs a candidate: what would be deployed, not only eager PyTorch.
-        file: the CSV file of a table, or a published table by name, such as hw_nasbench/cifar10/edgegpu.
-        command: what the device `command` runs; ``{model}`` stands for the file that it measures.
-        timeout_s: seconds after which that command has failed.
+        name: The device: this machine's CPU or GPU, a table of latencies, or a command that measures.
+        threads: Threads of one inference.
+        batch: Images in one inference.
+        runtime: The compilation backend that runs a candidate: what would be deployed, not only eager PyTorch.
+        file: The CSV file of a table, or a published table by name, such as hw_nasbench/cifar10/edgegpu.
+        command: What the device `command` runs; ``{model}`` stands for the file that it measures.
+        timeout_s: Seconds after which that command has failed.
         latency: `predicted` fits a predictor on measured architectures before the search; `measured` measures each
             candidate, which is only sound with one worker.
-        samples: architectures measured to fit the predictor.
-        predictor: what is fitted; `auto` is the one that ranks held-out architectures best. `lookup` and `auto` also
+        samples: Architectures measured to fit the predictor.
+        predictor: What is fitted; `auto` is the one that ranks held-out architectures best. `lookup` and `auto` also
             measure the operators of the space one by one.
-        unsure_pct: a prediction is replaced by a measurement if its standard deviation is more than so many percent of
+        unsure_pct: A prediction is replaced by a measurement if its standard deviation is more than so many percent of
             it, or if a limit lies in its 95 % interval; the predictor learns from these. null never measures.
-        calibration: a folder of ``nasbench calibrate``, whose measurements are used in place of new ones.
+        calibration: A folder of ``nasbench calibrate``, whose measurements are used in place of new ones.
     """
 
     name: Literal["cpu", "cuda", "table", "command"] = "cpu"

@@ -29,8 +29,8 @@ class CudaDevice(Device):
     """The current CUDA GPU; the images are there already, and the events of its own clock time the network.
 
     Attributes:
-        runtime: one of `RUNTIMES`.
-        threads: of no effect on the GPU; kept in the protocol.
+        runtime: Name of the runtime, one of `RUNTIMES`.
+        threads: Number of threads; of no effect on the GPU, kept in the protocol.
     """
 
     name: ClassVar[str] = "cuda"
@@ -60,7 +60,7 @@ class CudaDevice(Device):
         """A copy of the network on the GPU.
 
         Raises:
-            UserError: there is no GPU, or the network is quantized, for which PyTorch has no kernels there.
+            UserError: There is no GPU, or the network is quantized, for which PyTorch has no kernels there.
         """
         missing = self.why_missing()
         if missing:
@@ -94,10 +94,10 @@ class GpuModel(EagerModel):
     """A network in evaluation mode on a GPU.
 
     Args:
-        model: copied, its branches merged.
-        runtime: one of `RUNTIMES`.
-        threads: of the process that gives the GPU its work.
-        place: the torch device.
+        model: Network, which is copied, its branches merged.
+        runtime: Name of the runtime, one of `RUNTIMES`.
+        threads: Threads of the process that gives the GPU its work.
+        place: Name of the torch device.
     """
 
     def __init__(self, model: nn.Module, runtime: str, threads: int, place: str = "cuda") -> None:

@@ -43,16 +43,17 @@ class Device:
     Other devices, see `nasbench.devices.registry`, derive from it and say what they cannot do.
 
     Attributes:
-        runtime: name of the compilation backend that runs the network.
-        threads: threads of one inference.
-        batch: images in one inference.
-        name: as users type it.
-        summary: one line for a listing.
-        source: where it is documented.
-        times_networks: whether it can time any network; if not, it knows some architectures only.
-        measures_many: whether a network is measured within a second, so that hundreds of operators can be, too.
-        missing: what says why there is no such device here, as ``module:function``; empty where there always is one.
-        order: how `measure_quietly` goes about it, in a few words.
+        runtime: Name of the compilation backend that runs the network.
+        threads: Number of threads of one inference.
+        batch: Images in one inference.
+        name: Name as users type it.
+        summary: One line for a listing.
+        source: Page where it is documented.
+        times_networks: Whether it can time any network; if not, it knows some architectures only.
+        measures_many: Whether a network is measured within a second, so that hundreds of operators can be, too.
+        missing: Function that says why there is no such device here, as ``module:function``; empty where there always
+            is one.
+        order: How `measure_quietly` goes about it, in a few words.
     """
 
     runtime: str = "eager"
@@ -82,7 +83,7 @@ class Device:
 
     @property
     def machine(self) -> str:
-        """What measurements are of; those of another machine do not hold here."""
+        """The machine of the measurements; those of another machine do not hold here."""
         return processor_name()
 
     def check(self, space: SearchSpace) -> None:
@@ -122,15 +123,15 @@ class Device:
         They are what predictors are fitted on, for other work on the machine spoils them least.
 
         Args:
-            compiled: the models, in one precision, each with the shape of its images.
-            budget_s: for each model.
-            seed: of the order in which they take turns.
+            compiled: Models, in one precision, each with the shape of its images.
+            budget_s: Seconds of measuring for each model.
+            seed: Random seed of the order in which they take turns.
         """
         if not compiled:
             return []
         turns = self._turns([self._call(model, task) for model, task in compiled], budget_s, seed)
         facts = compiled[0][0].describe()  # it may take longer than the model is timed, and says the same of all
-        return [self._latency(quiet_seconds(taken), 0, facts, QUIETEST) for taken in turns]
+        return [self._latency(quiet_seconds(model_turns), 0, facts, QUIETEST) for model_turns in turns]
 
     def measure_beside(
         self,
@@ -146,23 +147,23 @@ class Device:
         See `nasbench.devices.beside`. Without an anchor, or where the device tells latencies, it is `compare`.
 
         Args:
-            compiled: the models by name; the ratios are to the first one.
-            task: the shape of their images.
-            anchors: networks that this device compiled, and what is known of them.
-            budget_s: for each model, anchors included.
-            seed: of the order in which they take turns.
+            compiled: Models by name; the ratios are to the first one.
+            task: Shape of their images.
+            anchors: Networks that this device compiled, and what is known of them.
+            budget_s: Seconds of measuring for each model, anchors included.
+            seed: Random seed of the order in which they take turns.
         """
         if not anchors or not self.measures_many:
             return self.compare(compiled, task, budget_s)
         models = [*compiled.values(), *(anchor.compiled for anchor in anchors)]
         turns = self._turns([self._call(model, task) for model in models], budget_s, seed)
-        quiet = [Quiet.of(taken) for taken in turns]
+        quiet = [Quiet.of(model_turns) for model_turns in turns]
         named = dict(zip(compiled, quiet, strict=False))
         known_ms = [anchor.latency_ms for anchor in anchors]
         slower = slowdown(list(zip(quiet[len(compiled) :], known_ms, strict=True)))
         plain = {
-            name: self._latency(quiet_seconds(taken), 0, model.describe())
-            for (name, model), taken in zip(compiled.items(), turns, strict=False)
+            name: self._latency(quiet_seconds(model_turns), 0, model.describe())
+            for (name, model), model_turns in zip(compiled.items(), turns, strict=False)
         }
         return Comparison.once(
             as_calibrated(plain, named, slower),
@@ -175,37 +176,40 @@ class Device:
         """Latencies of models that share the machine's noise, for their calls take turns; see `time_in_turn`.
 
         Args:
-            compiled: the models by name; the ratios are to the first one.
-            task: the shape of their images.
-            budget_s: for each model and round.
-            rounds: how often everything is measured, the first calls to warm up included; latencies and ratios are
-                over all rounds.
+            compiled: Models by name; the ratios are to the first one.
+            task: Shape of their images.
+            budget_s: Seconds of measuring for each model and round.
+            rounds: Number of times that everything is measured, the first calls to warm up included; latencies and
+                ratios are over all rounds.
         """
         calls = {name: self._call(model, task) for name, model in compiled.items()}
         facts = {name: model.describe() for name, model in compiled.items()}
         timed = [time_in_turn(calls, budget_s=budget_s * len(calls), timer=self._timer) for _ in range(rounds)]
-        seconds = {name: np.concatenate([each[name][0] for each in timed]) for name in calls}
+        seconds = {name: np.concatenate([timing[name][0] for timing in timed]) for name in calls}
         names = list(calls)
         return Comparison(
             latencies={
-                name: self._latency(seconds[name], sum(each[name][1] for each in timed), facts[name]) for name in names
+                name: self._latency(seconds[name], sum(timing[name][1] for timing in timed), facts[name])
+                for name in names
             },
             ratios={name: ratio_of(seconds[name], seconds[names[0]]) for name in names[1:]},
-            rounds={name: [self._latency(*each[name], facts[name]) for each in timed] for name in names},
-            ratio_rounds={name: [ratio_of(each[name][0], each[names[0]][0]) for each in timed] for name in names[1:]},
+            rounds={name: [self._latency(*timing[name], facts[name]) for timing in timed] for name in names},
+            ratio_rounds={
+                name: [ratio_of(timing[name][0], timing[names[0]][0]) for timing in timed] for name in names[1:]
+            },
         )
 
     def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
         """Energy of one inference of a compiled model on random images, by the `meter` of this device.
 
         Raises:
-            UserError: the machine has no such counter, or does not let us read it.
+            UserError: The machine has no such counter, or does not let us read it.
         """
         return measure_energy(self._call(compiled, task), self.meter, seconds=seconds)
 
     @property
     def meter(self) -> Meter:
-        """What counts the energy of this device, or says why nothing does: the counters of the processor."""
+        """The meter of the energy of this device, or the reason that there is none: the counters of the processor."""
         return Rapl()
 
     def latency(self, model: nn.Module, task: Task, budget_s: float = 0.5) -> Latency:

@@ -27,13 +27,13 @@ class Energy:
     """Energy of one inference, a call with a whole batch.
 
     Attributes:
-        energy_mj: millijoules a call, mean over all calls.
-        low: the smallest mean of six parts of the run.
-        high: the largest; together the 95 % interval, see `nasbench_compression.timing.median_interval`.
-        calls: that were counted.
-        seconds: they took.
-        power_w: mean power of the package meanwhile, in watts.
-        meter: what was counted, and what is included.
+        energy_mj: Millijoules a call, the mean over all calls.
+        low: Smallest mean of six parts of the run.
+        high: Largest mean; together the 95 % interval, see `nasbench_compression.timing.median_interval`.
+        calls: Number of calls that were counted.
+        seconds: Seconds that the calls took.
+        power_w: Mean power of the package meanwhile, in watts.
+        meter: What was counted, and what is included.
     """
 
     energy_mj: float
@@ -53,7 +53,7 @@ class Meter(ABC):
     """A counter of energy.
 
     Attributes:
-        about: what is counted.
+        about: What is counted.
     """
 
     about: ClassVar[str]
@@ -72,10 +72,10 @@ class Meter(ABC):
 
 
 class NoMeter(Meter):
-    """Of a device that is not of this machine.
+    """The meter of a device that is not of this machine.
 
     Args:
-        device: its name.
+        device: Name of the device.
     """
 
     about = "nothing"
@@ -105,7 +105,7 @@ class Rapl(Meter):
     `intel-rapl-mmio` are the same counters again.
 
     Args:
-        root: where the kernel shows power zones.
+        root: Folder in which the kernel shows power zones.
     """
 
     about = "RAPL: whole processor packages, idle power and other programs included"
@@ -118,7 +118,7 @@ class Rapl(Meter):
         return [zone for zone in zones if (zone / "name").read_text(encoding="ascii").startswith("package")]
 
     def why_unavailable(self) -> str | None:
-        """No counter, or one that only root may read."""
+        """The reason: no counter, or one that only root may read."""
         packages = self._packages()
         if not packages:
             return (
@@ -156,7 +156,7 @@ class Nvml(Meter):
     """The counter of a GPU of NVIDIA, Volta or newer, in steps of up to a tenth of a second.
 
     Args:
-        index: of the GPU, as torch counts them.
+        index: Index of the GPU, as torch counts them.
     """
 
     about = "NVML: whole GPU board, idle power and other programs included; the processor is left out"
@@ -165,7 +165,7 @@ class Nvml(Meter):
         self.index = index
 
     def why_unavailable(self) -> str | None:
-        """No GPU, no library, or a GPU without the counter."""
+        """The reason: no GPU, no library, or a GPU without the counter."""
         if not torch.cuda.is_available():
             return "torch finds no GPU on this machine, whose energy could be counted."
         if importlib.util.find_spec("pynvml") is None:
@@ -206,13 +206,13 @@ def measure_energy(call: Callable[[], object], meter: Meter, *, seconds: float =
     half a second say little.
 
     Args:
-        call: one inference.
-        meter: what counts.
-        seconds: of all parts together; each makes at least one call.
-        warmup: calls that come before and are not counted.
+        call: Function that runs one inference.
+        meter: Meter that counts.
+        seconds: Seconds of all parts together; each makes at least one call.
+        warmup: Number of calls that come before and are not counted.
 
     Raises:
-        UserError: the meter is not available, or did not move.
+        UserError: The meter is not available, or did not move.
     """
     missing = meter.why_unavailable()
     if missing:
@@ -226,11 +226,11 @@ def measure_energy(call: Callable[[], object], meter: Meter, *, seconds: float =
             f"the energy counter did not move in {spent_s:.3g} s; measure for longer than {seconds:g} s, "
             f"or leave energy out on this machine."
         )
-    each = [part_mj / part_calls for part_mj, part_calls, _ in parts]
+    energies_mj = [part_mj / part_calls for part_mj, part_calls, _ in parts]
     return Energy(
         energy_mj=spent_mj / calls,
-        low=min(each),
-        high=max(each),
+        low=min(energies_mj),
+        high=max(energies_mj),
         calls=int(calls),
         seconds=spent_s,
         power_w=spent_mj / 1000 / spent_s,

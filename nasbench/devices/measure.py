@@ -19,7 +19,7 @@ ESTIMATORS = {
     BESIDE: "the same, timed in turn with networks of the calibration, whose slowdown since then is taken out",
     TOLD: "what the device told",
 }
-"""What a latency is read from."""
+"""Sources of a latency."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,23 @@ class Latency:
     """Latency of one batch, in milliseconds, and how it was measured.
 
     Attributes:
-        median: of the repeats, or what the estimator makes of it.
+        median: Median of the repeats, or the value of the estimator.
         p95: 95th percentile.
-        iqr: interquartile range.
-        low: lower end of the 95 % interval of the median, see `nasbench_compression.timing.median_interval`.
-        high: its upper end.
-        repeats: timed calls.
-        warmup: calls before them.
-        batch: images a call.
-        threads: threads of the runtime.
-        runtime: what ran the network, with its version.
-        precision: of its arithmetic.
-        device: the name of the processor.
-        unstable: whether the interval of the median stayed wider than 10 % to either side.
-        clock: what governs the clock of the processor, see `nasbench.devices.clock`; None if the machine does not say.
-        estimator: what the numbers are read from: `ALL_CALLS`; the `QUIETEST` turns of many rounds; these, divided by
-            the slowdown of anchors that took turns with them (`BESIDE`); or they were `TOLD` by the device.
-        slowdown: how many times as long as in the calibration the anchors took; None where there were none.
+        iqr: Interquartile range.
+        low: Lower end of the 95 % interval of the median, see `nasbench_compression.timing.median_interval`.
+        high: Upper end of the interval.
+        repeats: Number of timed calls.
+        warmup: Number of calls before them.
+        batch: Images a call.
+        threads: Threads of the runtime.
+        runtime: Runtime of the network, with its version.
+        precision: Precision of its arithmetic.
+        device: Name of the processor.
+        unstable: Whether the interval of the median stayed wider than 10 % to either side.
+        clock: Clock of the processor, see `nasbench.devices.clock`; None if the machine does not say.
+        estimator: Source of the numbers: `ALL_CALLS`; the `QUIETEST` turns of many rounds; these, divided by the
+            slowdown of anchors that took turns with them (`BESIDE`); or they were `TOLD` by the device.
+        slowdown: Factor by which the anchors took longer than in the calibration; None where there were none.
     """
 
     median: float

@@ -1,4 +1,4 @@
-"""What a device does at best, measured by products of matrices: no table knows the machine that a run is on."""
+"""The peak of a device, measured by products of matrices: no table knows the machine that a run is on."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class PeakCompute:
     """The fastest of some products of two random square matrices, at 2 operations a multiply-add.
 
     Attributes:
-        flops_per_s: operations a second.
-        device: the name of the processor or of the GPU.
-        threads: of the product on a CPU.
-        precision: of the matrices.
-        size: their side.
-        products: that were timed; the first one, which warms up, was not.
-        seed: of the matrices.
+        flops_per_s: Operations a second.
+        device: Name of the processor or of the GPU.
+        threads: Threads of the product on a CPU.
+        precision: Precision of the matrices.
+        size: Side of the matrices.
+        products: Number of timed products; the first one, which warms up, was not timed.
+        seed: Random seed of the matrices.
     """
 
     flops_per_s: float
@@ -53,10 +53,10 @@ def measure_peak_compute(
     reaches, not what the data sheet promises, so a utilization of 1 is in reach of a large product alone.
 
     Args:
-        device: "cpu" or "cuda".
-        threads: of a product on the CPU.
-        dtype: of the matrices.
-        seed: of their values.
+        device: Where the product runs: "cpu" or "cuda".
+        threads: Threads of a product on the CPU.
+        dtype: Type of the matrices.
+        seed: Random seed of their values.
     """
     size = SIZE[device]
     generator = torch.Generator().manual_seed(seed)

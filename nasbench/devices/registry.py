@@ -27,11 +27,11 @@ def get_device(config: DeviceConfig, published: Callable[[str], CostTable | None
     """The device of an experiment; whether it can be used here, `why_unavailable` says.
 
     Args:
-        config: the section.
-        published: finds a published table of latencies by its name, for device `table`.
+        config: Section `device` of the experiment.
+        published: Function that finds a published table of latencies by its name, for device `table`.
 
     Raises:
-        UserError: its runtime is unknown, or not one that this device can have.
+        UserError: Its runtime is unknown, or not one that this device can have.
     """
     from nasbench.devices.command import NO_FILE, CommandDevice
     from nasbench.devices.cuda import RUNTIMES, CudaDevice

@@ -18,10 +18,10 @@ from nasbench_compression import CompiledModel
 from search_spaces import Task
 
 UNKNOWN = math.nan
-"""A number of the protocol that was not told; JSON null."""
+"""A number of the protocol that is not known; JSON null."""
 
 
-def told_latency(
+def reported_latency(
     median_ms: float,
     *,
     batch: int,
@@ -53,7 +53,7 @@ def told_latency(
 
 
 @dataclass(frozen=True)
-class ToldDevice(Device):
+class ReportedDevice(Device):
     """A device whose latencies come from elsewhere, one network at a time: there are no calls here to take turns."""
 
     measures_many: ClassVar[bool] = False
@@ -68,17 +68,17 @@ class ToldDevice(Device):
         return None
 
     @abstractmethod
-    def told(self, compiled: CompiledModel, task: Task) -> Latency:
-        """What is told of a compiled model."""
+    def reported(self, compiled: CompiledModel, task: Task) -> Latency:
+        """The reported latency of a compiled model."""
 
     def compare(
         self, compiled: Mapping[str, CompiledModel], task: Task, budget_s: float = 0.5, *, rounds: int = 1
     ) -> Comparison:
-        """What is told of each, one after the other and once; no ratio is known."""
-        return Comparison.once({name: self.told(model, task) for name, model in compiled.items()}, {})
+        """The reported latency of each model, once; no ratio is known."""
+        return Comparison.once({name: self.reported(model, task) for name, model in compiled.items()}, {})
 
     def measure_quietly(
         self, compiled: Sequence[tuple[CompiledModel, Task]], *, budget_s: float, seed: int
     ) -> list[Latency]:
-        """What is told of each, one after the other."""
-        return [self.told(model, task) for model, task in compiled]
+        """The reported latency of each model, one after the other."""
+        return [self.reported(model, task) for model, task in compiled]

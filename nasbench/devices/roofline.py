@@ -1,4 +1,4 @@
-"""What bounds an operator on this machine: arithmetic, memory, or neither (Williams et al. 2009, Roofline).
+"""The bound of an operator on this machine: arithmetic, memory, or neither (Williams et al. 2009, Roofline).
 
 Peaks are measured, not read from a data sheet: products of matrices for arithmetic, copies for memory, of several
 sizes, for a small tensor stays in a cache. What is far from both roofs pays for being called, for rearranging its
@@ -33,9 +33,9 @@ class Roofline:
     """The peaks of this machine.
 
     Attributes:
-        flops_per_s: by precision; one multiply-add is two.
-        bytes_per_s: of copies, as (bytes read and written, a second), the smallest working set first.
-        threads: that both were measured with.
+        flops_per_s: Operations a second by precision; one multiply-add is two.
+        bytes_per_s: Bytes a second of copies, as (bytes read and written, a second), the smallest working set first.
+        threads: Number of threads that both were measured with.
     """
 
     flops_per_s: Mapping[str, float]
@@ -63,7 +63,7 @@ class Roofline:
         )
 
     def bound(self, operator: OperatorTime) -> Bound:
-        """What an operator spends its time on, most of all."""
+        """The bound on which an operator spends most of its time."""
         arithmetic_s = self.arithmetic_s(operator.macs or 0, operator.precision)
         memory_s = self.memory_s(operator.bytes or 0)
         if max(arithmetic_s, memory_s) < NEAR * operator.seconds:
@@ -75,7 +75,7 @@ def measure_roofline(threads: int = 1) -> Roofline:
     """Measure the peaks in about two seconds; the fastest run of each counts.
 
     Args:
-        threads: of the products; a copy is made by one.
+        threads: Threads of the products; a copy is made by one.
     """
     fp32 = measure_peak_compute(threads=threads).flops_per_s
     generator = torch.Generator().manual_seed(0)

@@ -36,10 +36,11 @@ def time_in_rounds(
     models have not met three that agree, rounds go on beyond the budget, up to `PATIENCE` times of it.
 
     Args:
-        calls: one for each model.
-        budget_s: for all together; at least `LEAST` rounds are made, and there is at least one timed call in a turn.
-        seed: of the order.
-        timer: makes a call and gives the seconds that it took.
+        calls: Function of each model that makes a call.
+        budget_s: Seconds for all together; at least `LEAST` rounds are made, and there is at least one timed call in a
+            turn.
+        seed: Random seed of the order.
+        timer: Function that makes a call and gives the seconds that it took.
 
     Returns:
         For each model its turns, each an array of seconds.
@@ -47,8 +48,8 @@ def time_in_rounds(
     medians: list[list[float]] = [[] for _ in calls]
 
     def enough(turns: Sequence[Sequence[Seconds]], spent_s: float) -> bool:
-        for known, of_call in zip(medians, turns, strict=True):
-            known.append(float(np.median(of_call[-1])))
+        for model_medians, of_call in zip(medians, turns, strict=True):
+            model_medians.append(float(np.median(of_call[-1])))
         if len(turns[0]) < LEAST or spent_s < budget_s:
             return False
         return spent_s >= PATIENCE * budget_s or _settled(medians)

@@ -16,7 +16,7 @@ from torch import nn
 
 from nasbench.devices.energy import Energy, Meter, NoMeter
 from nasbench.devices.measure import Latency
-from nasbench.devices.reported import ToldDevice, told_latency
+from nasbench.devices.reported import ReportedDevice, reported_latency
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.eager import EagerModel
 from nasbench_compression.reparameterization import reparameterize
@@ -28,12 +28,12 @@ ARCHITECTURE, LATENCY, ENERGY = "architecture", "latency_ms", "energy_mj"
 
 
 class Cost(NamedTuple):
-    """What a table says of an architecture.
+    """The costs of an architecture in a table.
 
     Attributes:
-        line: of the table.
-        latency_ms: of one batch.
-        energy_mj: of one batch; None where the table has none.
+        line: Line of the table.
+        latency_ms: Milliseconds of one batch.
+        energy_mj: Millijoules of one batch; None where the table has none.
     """
 
     line: int
@@ -56,8 +56,8 @@ class CsvTable:
     """A CSV file as it was at a time.
 
     Attributes:
-        path: of the file.
-        version: when it was changed.
+        path: Path of the file.
+        version: Time at which it was changed.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class CsvTable:
 
 
 class TableMeter(NoMeter):
-    """Of a table that has energies: they are looked up."""
+    """The meter of a table that has energies: they are looked up."""
 
     about: ClassVar[str] = "looked up in a table"
 
@@ -83,7 +83,7 @@ class NotInTable(LookupError):
 
 
 @dataclass(frozen=True)
-class TableDevice(ToldDevice):
+class TableDevice(ReportedDevice):
     """A CSV file with a line for each architecture: `architecture`, in the notation of its space, and `latency_ms`.
 
     It may have `energy_mj`, too. In place of a file, the name of a published table and its device will do, see
@@ -92,8 +92,8 @@ class TableDevice(ToldDevice):
     compression step made of one, nor a single operator.
 
     Attributes:
-        file: the CSV file, whose other columns are ignored; or the name of a published table.
-        published: the table of that name, None for a name that is a file's.
+        file: Name of the CSV file, whose other columns are ignored; or the name of a published table.
+        published: Function that finds the table of that name; it gives None for a name that is a file's.
     """
 
     file: str = ""
@@ -134,11 +134,11 @@ class TableDevice(ToldDevice):
         return [same[0][0] for same in _networks(self._table, space).values()]
 
     def latency_ms(self, space: SearchSpace, arch: Architecture) -> float:
-        """What the file says.
+        """The latency of an architecture in the file.
 
         Raises:
-            NotInTable: neither the architecture nor one that builds the same network is in the file.
-            UserError: the file cannot be read, or a line is not an architecture of this space.
+            NotInTable: Neither the architecture nor one that builds the same network is in the file.
+            UserError: The file cannot be read, or a line is not an architecture of this space.
         """
         return self._mean_cost(space, arch).latency_ms
 
@@ -161,25 +161,25 @@ class TableDevice(ToldDevice):
         """The network in eager PyTorch, with the latency that the file has of its architecture.
 
         Raises:
-            NotInTable: it has none.
+            NotInTable: It has none.
         """
-        found = self._mean_cost(space, arch)
-        return KnownModel(model, found.latency_ms, found.energy_mj)
+        cost = self._mean_cost(space, arch)
+        return KnownModel(model, cost.latency_ms, cost.energy_mj)
 
     @property
     def meter(self) -> Meter:
         """None, or the table, if it has energies."""
         try:
-            known = any(cost.energy_mj is not None for cost in self._table.costs().values())
+            has_energy = any(cost.energy_mj is not None for cost in self._table.costs().values())
         except UserError:
-            known = False
-        return TableMeter(self.name) if known else super().meter
+            has_energy = False
+        return TableMeter(self.name) if has_energy else super().meter
 
     def energy(self, compiled: CompiledModel, task: Task, seconds: float = 3.0) -> Energy:
-        """What the table says of a candidate.
+        """The energy of a candidate in the table.
 
         Raises:
-            UserError: it has no energy of it.
+            UserError: It has no energy of it.
         """
         if not isinstance(compiled, KnownModel) or compiled.energy_mj is None:
             raise UserError(f"{self.file} has no energy of this network; leave energy_mj out.")
@@ -193,11 +193,11 @@ class TableDevice(ToldDevice):
         """Impossible without the architecture; UserError."""
         raise UserError(f"{self._only}; give the architecture.")
 
-    def told(self, compiled: CompiledModel, task: Task) -> Latency:
+    def reported(self, compiled: CompiledModel, task: Task) -> Latency:
         """The latency of what `candidate` gave; UserError for anything else."""
         if not isinstance(compiled, KnownModel):
             raise UserError(f"{self._only}; give what candidate() returns.")
-        return told_latency(
+        return reported_latency(
             compiled.latency_ms, batch=self.batch, threads=self.threads, runtime="table", device=self.machine
         )
 
@@ -217,9 +217,9 @@ class KnownModel(EagerModel):
     """A network in eager PyTorch whose latency on another device is known.
 
     Args:
-        model: copied.
-        latency_ms: of one batch there.
-        energy_mj: of one batch there; None if it is not known.
+        model: Network, which is copied.
+        latency_ms: Milliseconds of one batch on the other device.
+        energy_mj: Millijoules of one batch on the other device; None if they are not known.
     """
 
     def __init__(self, model: nn.Module, latency_ms: float, energy_mj: float | None = None) -> None:
@@ -230,7 +230,7 @@ class KnownModel(EagerModel):
 @functools.lru_cache(maxsize=4)
 def _lines(path: Path, version: int) -> Mapping[str, Cost]:
     """Costs by the architecture as it is written; UserError that names the line and the value."""
-    found: dict[str, Cost] = {}
+    costs: dict[str, Cost] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
@@ -242,22 +242,22 @@ def _lines(path: Path, version: int) -> Mapping[str, Cost]:
                 )
             for row in reader:
                 text, value = (row[ARCHITECTURE] or "").strip(), row[LATENCY]
-                if text in found:
+                if text in costs:
                     raise UserError(
-                        f"{path}, line {reader.line_num}: {text!r} is there twice, first in line {found[text].line}; "
+                        f"{path}, line {reader.line_num}: {text!r} is there twice, first in line {costs[text].line}; "
                         f"keep one."
                     )
                 energy = row.get(ENERGY)
-                found[text] = Cost(
+                costs[text] = Cost(
                     reader.line_num,
                     _positive(value, LATENCY, path, reader.line_num),
                     _positive(energy, ENERGY, path, reader.line_num) if energy else None,
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV file: {error}.") from None
-    if not found:
+    if not costs:
         raise UserError(f"{path} has no line below its head; write one for each architecture.")
-    return found
+    return costs
 
 
 UNITS = {LATENCY: "milliseconds", ENERGY: "millijoules"}

@@ -1,1 +1,1 @@
-"""What is wrong with an installation or a machine, in one sentence each, with the command that mends it."""
+"""Faults of an installation or a machine, in one sentence each, with the command that mends it."""

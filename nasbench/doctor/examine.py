@@ -1,4 +1,4 @@
-"""All that is looked at."""
+"""All checks of an installation and a machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def examine(*, imports: bool = True) -> Iterator[Finding]:
     """Look at the interpreter, the packages, the runtimes and the machine, one after the other.
 
     Args:
-        imports: whether packages are imported, in a process of their own, which takes seconds.
+        imports: Whether packages are imported, in a process of their own, which takes seconds.
     """
     yield from interpreter.look()
     yield from packages.look(imports=imports)

@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ State = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one look.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at, in a word or two.
+        check: What was checked, in a word or two.
         state: "ok"; "note", where something optional is missing or may disturb measurements; or "problem", with which
             work fails or results are wrong.
-        text: what there is, in one sentence.
-        mend: the command, or what to do; None where nothing has to be done.
+        text: What there is, in one sentence.
+        mend: Command or action that mends it; None where nothing has to be done.
     """
 
     check: str

@@ -20,7 +20,7 @@ def look(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Iterator[Fin
     """Version, environment, and the interpreter of another environment that converts to TFLite.
 
     Args:
-        version: of the interpreter.
+        version: Version of the interpreter.
     """
     text = f"Python {'.'.join(map(str, version))} at {sys.executable}, {platform.machine()}, {platform.system()}"
     if not LOWEST <= version[:2] <= HIGHEST:
@@ -42,8 +42,8 @@ def look(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Iterator[Fin
 
 def _command() -> Iterator[Finding]:
     """Whether ``nasbench`` on the path belongs to this interpreter."""
-    found = shutil.which("nasbench")
-    if found is None:
+    command = shutil.which("nasbench")
+    if command is None:
         yield Finding(
             "command",
             "note",
@@ -51,33 +51,33 @@ def _command() -> Iterator[Finding]:
             f"call {Path(sys.executable).parent / 'nasbench'}, or activate the environment",
         )
         return
-    folder = Path(found).resolve().parent
+    folder = Path(command).resolve().parent
     if folder != Path(sys.executable).parent.resolve() and folder != Path(sys.prefix, "bin").resolve():
         yield Finding(
             "command",
             "problem",
-            f"nasbench on the PATH is {found}, which is not of the environment {sys.prefix} that runs now: a shell "
+            f"nasbench on the PATH is {command}, which is not of the environment {sys.prefix} that runs now: a shell "
             f"and a notebook would use different versions.",
             f"source {Path(sys.prefix) / 'bin' / 'activate'}",
         )
     else:
-        yield Finding("command", "ok", f"nasbench on the PATH is {found}")
+        yield Finding("command", "ok", f"nasbench on the PATH is {command}")
 
 
-def _converter(named: str) -> Finding:
+def _converter(program: str) -> Finding:
     mend = "run: make litert, and set it to .venv-litert/bin/python"
-    if shutil.which(named) is None:
-        return Finding("litert", "problem", f"{LITERT} is {named}, which is no program that can be run.", mend)
+    if shutil.which(program) is None:
+        return Finding("litert", "problem", f"{LITERT} is {program}, which is no program that can be run.", mend)
     try:
-        asked = subprocess.run(
-            [named, "-c", "import importlib.util as u; print(u.find_spec('litert_torch') is not None)"],
+        completed = subprocess.run(
+            [program, "-c", "import importlib.util as u; print(u.find_spec('litert_torch') is not None)"],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding("litert", "problem", f"{LITERT} is {named}, which cannot be run ({error}).", mend)
-    if asked.stdout.strip() != "True":
-        return Finding("litert", "problem", f"{LITERT} is {named}, which has no package litert-torch.", mend)
-    return Finding("litert", "ok", f"{LITERT} is {named}, which converts networks to TFLite files")
+        return Finding("litert", "problem", f"{LITERT} is {program}, which cannot be run ({error}).", mend)
+    if completed.stdout.strip() != "True":
+        return Finding("litert", "problem", f"{LITERT} is {program}, which has no package litert-torch.", mend)
+    return Finding("litert", "ok", f"{LITERT} is {program}, which converts networks to TFLite files")

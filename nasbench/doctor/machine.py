@@ -1,4 +1,4 @@
-"""What disturbs measurements, and what work runs out of."""
+"""Checks of a machine: what disturbs measurements, and the resources that run out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def look(cpus: Path = CPUS) -> Iterator[Finding]:
     """Processors and their load and clock, memory, disk, and the folders for data.
 
     Args:
-        cpus: where the kernel describes processors.
+        cpus: Folder in which the kernel describes processors.
     """
     yield from _processor(cpus)
     yield from _memory()
@@ -43,18 +43,20 @@ def _processor(cpus: Path) -> Iterator[Finding]:
         )
     else:
         yield Finding("load", "ok", f"the mean load of the last minute is {load:.1f} on {usable} processors")
-    told = clock(cpus)
-    if told is not None and told["governor"] not in (None, "performance"):
+    frequency = clock(cpus)
+    if frequency is not None and frequency["governor"] not in (None, "performance"):
         yield Finding(
             "clock",
             "note",
-            f"the frequency of the processor is chosen by {told['governor']} (up to {told['max_mhz'] or 0:.0f} MHz); "
-            f"the first calls of a measurement may be slower.",
+            f"the frequency of the processor is chosen by {frequency['governor']} (up to "
+            f"{frequency['max_mhz'] or 0:.0f} MHz); the first calls of a measurement may be slower.",
             "sudo cpupower frequency-set --governor performance",
         )
     else:
         text = (
-            "the machine does not tell" if told is None else f"{told['governor']}, up to {told['max_mhz'] or 0:.0f} MHz"
+            "the machine does not tell"
+            if frequency is None
+            else f"{frequency['governor']}, up to {frequency['max_mhz'] or 0:.0f} MHz"
         )
         yield Finding("clock", "ok", f"governor of the frequency: {text}")
     threads = os.environ.get("OMP_NUM_THREADS")
@@ -94,16 +96,18 @@ def _memory() -> Iterator[Finding]:
 
 
 def _disks() -> Iterator[Finding]:
-    for what, folder in (("working folder", Path.cwd()), ("temporary folder", Path(tempfile.gettempdir()))):
+    for folder_name, folder in (("working folder", Path.cwd()), ("temporary folder", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free / GB
         mend = f"free some space, or work in another folder than {folder}"
         if free < LITTLE_GB:
-            yield Finding("disk", "problem", f"the {what} {folder} has {free:.2f} GiB left.", mend)
+            yield Finding("disk", "problem", f"the {folder_name} {folder} has {free:.2f} GiB left.", mend)
         elif not os.access(folder, os.W_OK):
-            yield Finding("disk", "problem", f"the {what} {folder} may not be written.", f"leave {folder} for another")
+            yield Finding(
+                "disk", "problem", f"the {folder_name} {folder} may not be written.", f"leave {folder} for another"
+            )
         else:
             little = free < ENOUGH_GB
-            text = f"the {what} {folder} has {free:.1f} GiB left"
+            text = f"the {folder_name} {folder} has {free:.1f} GiB left"
             yield Finding("disk", "note" if little else "ok", text, mend if little else None)
 
 

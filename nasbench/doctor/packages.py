@@ -22,8 +22,8 @@ def look(project: str = PROJECT, *, imports: bool = True) -> Iterator[Finding]:
     """Every requirement of the project: there, new enough, and able to be imported.
 
     Args:
-        project: name of the installed distribution.
-        imports: whether the packages are imported, in a process of their own, which takes seconds.
+        project: Name of the installed distribution.
+        imports: Whether the packages are imported, in a process of their own, which takes seconds.
     """
     try:
         described = importlib.metadata.requires(project) or []
@@ -64,12 +64,12 @@ def look(project: str = PROJECT, *, imports: bool = True) -> Iterator[Finding]:
 
 def _extras(project: str, extras: Mapping[str, Sequence[Requirement]]) -> Iterator[Finding]:
     for extra, requirements in sorted(extras.items()):
-        there = [requirement for requirement in requirements if _version(requirement.name) is not None]
-        wrong = [text for requirement in there if (text := _wrong(requirement)) is not None]
+        installed = [requirement for requirement in requirements if _version(requirement.name) is not None]
+        wrong = [text for requirement in installed if (text := _wrong(requirement)) is not None]
         mend = f"pip install --upgrade '{project}[{extra}]'"
         for text in wrong:
             yield Finding(f"extra {extra}", "problem", text, mend)
-        missing = [requirement.name for requirement in requirements if requirement not in there]
+        missing = [requirement.name for requirement in requirements if requirement not in installed]
         if missing:
             text = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed."
             yield Finding(f"extra {extra}", "note", text, mend.replace("--upgrade ", ""))
@@ -86,7 +86,7 @@ def _version(name: str) -> str | None:
 
 
 def _wrong(requirement: Requirement) -> str | None:
-    """What is wrong with the version of a package; None if nothing is."""
+    """A sentence on the version of a package that is not right; None if it is."""
     version = _version(requirement.name)
     if version is None:
         return f"{requirement.name} is not installed, and {requirement.specifier or 'any version'} is needed."
@@ -108,7 +108,7 @@ def _broken(names: Sequence[str]) -> Iterator[tuple[str, str]]:
         "        print('!', name, type(error).__name__, ' '.join(str(error).split())[:200], flush=True)\n"
     )
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", code, *modules.values()],
             capture_output=True,
             text=True,
@@ -119,22 +119,22 @@ def _broken(names: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield names[0], f"importing took more than {IMPORT_S:.0f} s"
         return
     names_of = {module: name for name, module in modules.items()}
-    for line in done.stdout.splitlines():
+    for line in completed.stdout.splitlines():
         if line.startswith("! "):
             _, module, error = line.split(" ", 2)
             yield names_of[module], error
-    if done.returncode:
-        last = [line[2:] for line in done.stdout.splitlines() if line.startswith("> ")][-1:]
-        yield names_of[last[0]] if last else names[0], f"the process ended with code {done.returncode}"
+    if completed.returncode:
+        last = [line[2:] for line in completed.stdout.splitlines() if line.startswith("> ")][-1:]
+        yield names_of[last[0]] if last else names[0], f"the process ended with code {completed.returncode}"
 
 
 def _module(distribution: str) -> str | None:
     """The first module that a distribution brings; None if it names none."""
-    wanted = canonicalize_name(distribution)
+    canonical_name = canonicalize_name(distribution)
     provided = [
         module
         for module, owners in importlib.metadata.packages_distributions().items()
-        if wanted in map(canonicalize_name, owners) and not module.startswith("_")
+        if canonical_name in map(canonicalize_name, owners) and not module.startswith("_")
     ]
-    plain = wanted.replace("-", "_")
+    plain = canonical_name.replace("-", "_")
     return min(provided, key=lambda module: (module.lower() != plain, len(module)), default=None)

@@ -1,4 +1,4 @@
-"""What may run a network here."""
+"""Checks of the backends, the GPU and the counters of energy."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def layered_layout(graph: Graph, page_width: float = PAGE_WIDTH) -> Layout:
     """The layout of a graph, from left to right, or downwards where that would be wider than the page.
 
     Raises:
-        UserError: the graph has a cycle, two nodes of one name, or an edge to a node that it does not have.
+        UserError: The graph has a cycle, two nodes of one name, or an edge to a node that it does not have.
     """
     layered = _Layered(graph, node_ranks(graph))
     right = layered.layout(down=False)
@@ -69,11 +69,11 @@ def node_ranks(graph: Graph) -> dict[str, int]:
     before = {name: [edge.source for edge in graph.edges if edge.target == name] for name in names}
     ranks: dict[str, int] = {}
     while len(ranks) < len(names):
-        ready = [name for name in names if name not in ranks and all(one in ranks for one in before[name])]
+        ready = [name for name in names if name not in ranks and all(source in ranks for source in before[name])]
         if not ready:
             raise UserError(f"the graph {graph.title!r} has a cycle; an architecture has none.")
         for name in ready:
-            ranks[name] = max((ranks[one] + 1 for one in before[name]), default=0)
+            ranks[name] = max((ranks[source] + 1 for source in before[name]), default=0)
     for node in graph.nodes:
         fed = [ranks[edge.target] for edge in graph.edges if edge.source == node.name]
         if not before[node.name] and fed and node.kind != "input":

@@ -26,14 +26,14 @@ class Spot:
     """A place in a layer: a node, or where an edge passes.
 
     Attributes:
-        along: its size in the direction of the flow.
-        across: its size in the other direction.
-        gap: the room around it, across the flow.
-        real: whether it is a node.
-        radius: of its corners.
-        at: its centre across the flow.
-        into: the pieces of edges that end here.
-        out: the pieces of edges that begin here.
+        along: Size of the spot in the direction of the flow.
+        across: Size of the spot in the other direction.
+        gap: Room around the spot, across the flow.
+        real: Whether the spot is a node.
+        radius: Radius of the corners.
+        at: Centre of the spot across the flow.
+        into: Pieces of edges that end here.
+        out: Pieces of edges that begin here.
     """
 
     gap: float
@@ -75,7 +75,7 @@ class Segment:
         """How much further across it ends than it begins."""
         return self.end.at + self.arrives - self.start.at - self.leaves
 
-    def wanted(self, spot: Spot) -> float:
+    def straight_at(self, spot: Spot) -> float:
         """Where this end of it must be so that it is straight."""
         if spot is self.start:
             return self.end.at + self.arrives - self.leaves
@@ -94,17 +94,17 @@ def ordered(layers: Layers) -> Layers:
     best, fewest = [layer[:] for layer in layers], crossings(layers)
     rng = random.Random(0)
     for start in range(min(STARTS, 2 + MOST_SPOTS // (1 + sum(map(len, layers))))):
-        tried = [layer[::-1] if start == 1 else layer[:] for layer in layers]
-        for layer in tried if start > 1 else ():
+        candidate = [layer[::-1] if start == 1 else layer[:] for layer in layers]
+        for layer in candidate if start > 1 else ():
             rng.shuffle(layer)
         for sweep in range(SWEEPS):
             if not fewest:
                 return best
-            _sweep(tried, backwards=bool(sweep % 2))
-            _swap(tried)
-            count = crossings(tried)
+            _sweep(candidate, backwards=bool(sweep % 2))
+            _swap(candidate)
+            count = crossings(candidate)
             if count < fewest:
-                best, fewest = [layer[:] for layer in tried], count
+                best, fewest = [layer[:] for layer in candidate], count
     return best
 
 
@@ -132,13 +132,13 @@ def _sweep(layers: Layers, *, backwards: bool) -> None:
     for layer in reversed(layers) if backwards else layers:
         means = {}
         for spot in layer:
-            others = [place[one] for one in _others(spot, backwards)]
-            means[spot] = sum(others) / len(others) if others else float(place[spot])
+            places = [place[neighbour] for neighbour in _neighbours(spot, backwards)]
+            means[spot] = sum(places) / len(places) if places else float(place[spot])
         layer.sort(key=lambda spot: means[spot])
         place |= {spot: index for index, spot in enumerate(layer)}
 
 
-def _others(spot: Spot, after: bool) -> list[Spot]:
+def _neighbours(spot: Spot, after: bool) -> list[Spot]:
     return [segment.end for segment in spot.out] if after else [segment.start for segment in spot.into]
 
 
@@ -149,13 +149,14 @@ def _swap(layers: Layers) -> None:
         better = False
         for layer in layers:
             sides = {
-                spot: [[place[each] for each in _others(spot, after)] for after in (False, True)] for spot in layer
+                spot: [[place[neighbour] for neighbour in _neighbours(spot, after)] for after in (False, True)]
+                for spot in layer
             }
             for index in range(len(layer) - 1):
-                one, other = layer[index], layer[index + 1]
-                pairs = [(a, b) for side in (0, 1) for a in sides[one][side] for b in sides[other][side]]
+                first, second = layer[index], layer[index + 1]
+                pairs = [(a, b) for side in (0, 1) for a in sides[first][side] for b in sides[second][side]]
                 if sum((a > b) - (a < b) for a, b in pairs) > 0:
-                    layer[index : index + 2] = other, one
+                    layer[index : index + 2] = second, first
                     better = True
             place |= {spot: index for index, spot in enumerate(layer)}
         if not better:
@@ -202,8 +203,8 @@ def place_spots(layers: Layers, blocks: Sequence[Sequence[Spot]]) -> None:
             _slide_ports(spot)
 
 
-def _apart(one: Spot, other: Spot) -> float:
-    return (one.across + other.across) / 2 + one.gap + other.gap
+def _apart(first: Spot, second: Spot) -> float:
+    return (first.across + second.across) / 2 + first.gap + second.gap
 
 
 def _settle(layer: Sequence[Spot]) -> None:
@@ -213,10 +214,10 @@ def _settle(layer: Sequence[Spot]) -> None:
     for index, spot in enumerate(layer):
         shift += _apart(layer[index - 1], spot) if index else 0.0
         shifts[spot] = shift
-        leads = [(segment.weight, segment.wanted(spot)) for segment in spot.segments] or [(0.1, spot.at)]
-        weight = sum(each for each, _ in leads)
-        wanted = sum(each * at for each, at in leads)
-        pool = (wanted - weight * shift, weight, [spot])
+        leads = [(segment.weight, segment.straight_at(spot)) for segment in spot.segments] or [(0.1, spot.at)]
+        weight = sum(pull for pull, _ in leads)
+        total_pull = sum(pull * at for pull, at in leads)
+        pool = (total_pull - weight * shift, weight, [spot])
         while pools and pools[-1][0] / pools[-1][1] > pool[0] / pool[1]:
             above = pools.pop()
             pool = (above[0] + pool[0], above[1] + pool[1], above[2] + pool[2])
@@ -241,9 +242,9 @@ def _level(block: Sequence[Spot], neighbours: Neighbours) -> Iterator[list[Spot]
     for spot in [*block, None]:
         room = _room(spot, neighbours) if spot else (float("inf"), float("-inf"))
         if part and max(low, room[0]) > min(high, room[1]):
-            mean = sum(each.at for each in part) / len(part)
-            for each in part:
-                each.at = min(max(mean, low), high)
+            mean = sum(member.at for member in part) / len(part)
+            for member in part:
+                member.at = min(max(mean, low), high)
             yield part
             part, low, high = [], float("-inf"), float("inf")
         if spot:
@@ -255,21 +256,21 @@ def _straighten(part: Sequence[Spot], neighbours: Neighbours) -> None:
     """Move a level part, a node only a little, if that makes a segment straight without bending others much more."""
     rooms = [_room(spot, neighbours) for spot in part]
     low, high = max(room[0] for room in rooms), min(room[1] for room in rooms)
-    here = part[0].at
+    position = part[0].at
     inside = set(part)
     leads = [
-        (segment.wanted(spot), segment.weight)
+        (segment.straight_at(spot), segment.weight)
         for spot in part
         for segment in spot.segments
         if not (segment.start in inside and segment.end in inside)
     ]
 
     def bends(at: float) -> float:
-        return sum(weight * (min(abs(at - wanted), WOBBLE) + 0.1 * abs(at - wanted)) for wanted, weight in leads)
+        return sum(weight * (min(abs(at - target), WOBBLE) + 0.1 * abs(at - target)) for target, weight in leads)
 
     reach = WOBBLE if part[0].real else float("inf")
-    choices = [wanted for wanted, _ in leads if low <= wanted <= high and abs(wanted - here) <= reach]
-    best = min([here, *choices], key=lambda at: (round(bends(at), 6), abs(at - here)))
+    choices = [target for target, _ in leads if low <= target <= high and abs(target - position) <= reach]
+    best = min([position, *choices], key=lambda at: (round(bends(at), 6), abs(at - position)))
     for spot in part:
         spot.at = best
 
@@ -279,12 +280,14 @@ def _slide_ports(spot: Spot) -> None:
     for outgoing in (True, False):
         sides = spot.out if outgoing else spot.into
         for segment in sides:
-            here = segment.leaves if outgoing else segment.arrives
-            there = here + (segment.bend if outgoing else -segment.bend)
-            others = [one.leaves if outgoing else one.arrives for one in sides if one is not segment]
-            free = all((here < other) == (there < other) and abs(there - other) >= PORT_LEAST for other in others)
-            if free and abs(segment.bend) <= SLIDE and abs(there) <= spot.across / 2 - PORT_LEAST:
+            position = segment.leaves if outgoing else segment.arrives
+            moved = position + (segment.bend if outgoing else -segment.bend)
+            other_ports = [
+                sibling.leaves if outgoing else sibling.arrives for sibling in sides if sibling is not segment
+            ]
+            free = all((position < port) == (moved < port) and abs(moved - port) >= PORT_LEAST for port in other_ports)
+            if free and abs(segment.bend) <= SLIDE and abs(moved) <= spot.across / 2 - PORT_LEAST:
                 if outgoing:
-                    segment.leaves = there
+                    segment.leaves = moved
                 else:
-                    segment.arrives = there
+                    segment.arrives = moved

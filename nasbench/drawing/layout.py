@@ -64,10 +64,10 @@ class Text:
     """A text as it is shown: on one line, and with an ellipsis if it is longer than fits.
 
     Attributes:
-        full: all of it.
-        size: of the font.
-        bold: whether it is.
-        room: the width that it may take.
+        full: Whole text.
+        size: Size of the font.
+        bold: Whether the text is bold.
+        room: Width that the text may take.
     """
 
     full: str
@@ -153,7 +153,7 @@ def box_size(node: Node) -> tuple[float, float]:
 
 def corner_radius(node: Node, *size: float) -> float:
     """How round the corners of a box of this size are: a layer is a block, everything else is a pill."""
-    return 7.0 if node.kind == "layer" else min(17.0, *(each / 2 for each in size))
+    return 7.0 if node.kind == "layer" else min(17.0, *(side / 2 for side in size))
 
 
 def title_text(title: str, room: float = PAGE_WIDTH) -> Text:
@@ -165,8 +165,8 @@ def chain_layout(graph: Graph, page_width: float = PAGE_WIDTH) -> Layout:
     """A chain in rows that all run from left to right, joined by arrows that return between them.
 
     Args:
-        graph: a chain without labels at its edges.
-        page_width: that the rows fill at most, unless a single box is wider.
+        graph: Chain without labels at its edges.
+        page_width: Width that the rows fill at most, unless a single box is wider.
     """
     sizes = [box_size(node) for node in graph.nodes]
     width = max((width for width, _ in sizes), default=0.0)
@@ -182,19 +182,19 @@ def chain_layout(graph: Graph, page_width: float = PAGE_WIDTH) -> Layout:
         rects.append(Rect(x, row * (height + ROW_GAP), width, height))
     boxes = tuple(Box(node, rect, *box_texts(node)) for node, rect in zip(graph.nodes, rects, strict=True))
     arrows = tuple(
-        Arrow(edge, _link(one, other)) for edge, one, other in zip(graph.edges, rects, rects[1:], strict=False)
+        Arrow(edge, _link(start, end)) for edge, start, end in zip(graph.edges, rects, rects[1:], strict=False)
     )
     across = 2 * margin + columns * (width + CHAIN_GAP) - CHAIN_GAP if sizes else 0.0
     return Layout(title_text(graph.title), across, max((rect.bottom for rect in rects), default=0.0), boxes, arrows)
 
 
-def _link(one: Rect, other: Rect) -> Path:
+def _link(first: Rect, second: Rect) -> Path:
     """The way from a box to the next one: straight, or around the ends of two rows."""
-    start, end = (one.right, one.center[1]), (other.x, other.center[1])
+    start, end = (first.right, first.center[1]), (second.x, second.center[1])
     if start[1] == end[1]:
         return ((start,), (end,))
-    between = (one.bottom + other.y) / 2
-    right, left = one.right + TURN, other.x - TURN
+    between = (first.bottom + second.y) / 2
+    right, left = first.right + TURN, second.x - TURN
     return rounded((start, (right, start[1]), (right, between), (left, between), (left, end[1]), end))
 
 

@@ -56,12 +56,12 @@ def svg(graphs: Sequence[Graph], *, title: str = "", colours: Colours | None = N
     """The graphs in one SVG document, side by side where they fit and else below each other.
 
     Args:
-        graphs: a chain is drawn in rows of boxes, any other graph in layers.
-        title: stands above all of them, if it is not empty.
-        colours: of the operations, where several documents must agree on them; by default those of `graphs`.
+        graphs: Graphs to draw: a chain in rows of boxes, any other graph in layers.
+        title: Title above all of them, if it is not empty.
+        colours: Colours of the operations, where several documents must agree on them; by default those of `graphs`.
 
     Raises:
-        UserError: a graph has a cycle, two nodes of one name, or an edge to a node that it does not have.
+        UserError: A graph has a cycle, two nodes of one name, or an edge to a node that it does not have.
     """
     layouts = [lay_out(graph) for graph in graphs]
     head = title_text(title, max([480.0, *map(_width, layouts)]))
@@ -119,8 +119,8 @@ def operation_colours(graphs: Iterable[Graph]) -> dict[str, tuple[str, str]]:
     for label in sorted(labels):
         first = zlib.crc32(label.encode("utf-8", "replace")) % len(OPERATIONS)
         order = [*range(first, len(OPERATIONS)), *range(first)]
-        taken = set(colours.values())
-        colours[label] = next((each for each in order if each not in taken), first)
+        used_colours = set(colours.values())
+        colours[label] = next((index for index in order if index not in used_colours), first)
     return {label: OPERATIONS[index] for label, index in colours.items()}
 
 
@@ -142,7 +142,7 @@ def _box(box: Box, colours: Colours) -> str:
         parts.append(_text(box.detail, x, middle + 13.0, soft))
     else:
         parts.append(_text(box.label, x, middle + 0.36 * box.label.size, ink))
-    return _told(parts, ": ".join(text.full for text in (box.label, box.detail) if text.full))
+    return _titled(parts, ": ".join(text.full for text in (box.label, box.detail) if text.full))
 
 
 def _chip(arrow: Arrow, colours: Colours) -> str:
@@ -153,7 +153,7 @@ def _chip(arrow: Arrow, colours: Colours) -> str:
     x, middle = rect.center
     halo = Rect(rect.x - 3, rect.y - 2, rect.width + 6, rect.height + 4)
     parts = [_rect(halo, "#ffffff", "none", halo.height / 2), _rect(rect, fill, border, rect.height / 2)]
-    return _told([*parts, _text(label, x, middle + 0.36 * label.size, INK)], label.full)
+    return _titled([*parts, _text(label, x, middle + 0.36 * label.size, INK)], label.full)
 
 
 def _line(arrow: Arrow) -> str:
@@ -200,14 +200,17 @@ def _text(text: Text, x: float, y: float, ink: str, *, anchor: str = "middle") -
     )
 
 
-def _told(parts: Iterable[str], title: str) -> str:
+def _titled(parts: Iterable[str], title: str) -> str:
     """A group whose title a browser shows when it is pointed at."""
     return f"<g><title>{escape(_clean(title))}</title>{''.join(parts)}</g>"
 
 
 def _clean(text: str) -> str:
     """The text without the characters that XML does not allow."""
-    return "".join(each if each.isprintable() or each.isspace() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return "".join(
+        character if character.isprintable() or character.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
 
 
 def _n(value: float) -> str:

@@ -1,1 +1,1 @@
-"""What scores a candidate: trained, looked up, by shared weights, by a function of the user's own, ..."""
+"""Evaluators score a candidate: trained, looked up, by shared weights, by a function of the user's own, ..."""

@@ -29,8 +29,8 @@ class Cache:
     of this project. What a device measures is no part of it, for it depends on the machine.
 
     Attributes:
-        folder: shared by the runs; several processes and users may use it at once.
-        identity: of the search, as JSON values: all of these but architecture, epochs and seed.
+        folder: Folder that the runs share; several processes and users may use it at once.
+        identity: Identity of the search, as JSON values: all of these but architecture, epochs and seed.
     """
 
     folder: Path
@@ -40,8 +40,8 @@ class Cache:
         """The stored metrics of a trial, or None.
 
         Args:
-            trial: the candidate.
-            checkpoints: where its weights are copied to; metrics whose weights are missing, damaged or not to be read
+            trial: The candidate.
+            checkpoints: Where its weights are copied to; metrics whose weights are missing, damaged or not to be read
                 are as good as none then.
         """
         place = self._place(trial)

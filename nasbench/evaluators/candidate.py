@@ -25,10 +25,10 @@ class Candidate:
     """One architecture to evaluate, with all that its evaluation needs.
 
     Attributes:
-        trial: its number, seed, fidelity and attempt, and what is known of candidates before it.
-        space: that the architecture belongs to.
-        task: what its network takes and gives; None where the space builds without one.
-        report: ``report(epoch, metrics)`` tells how it does; it returns False when a scheduler wants it to end.
+        trial: Number, seed, fidelity and attempt of the candidate, and what is known of candidates before it.
+        space: Search space that the architecture belongs to.
+        task: Task of the network: its inputs and outputs; None where the space builds without one.
+        report: Function ``report(epoch, metrics)``; it returns False when a scheduler stops the candidate.
     """
 
     trial: Trial
@@ -43,7 +43,7 @@ class Candidate:
 
     @property
     def choices(self) -> Mapping[str, Any]:
-        """Of each decision that matters, the option that was chosen."""
+        """The chosen option of each decision that matters."""
         return self.space.choices(self.trial.arch)
 
     @property
@@ -58,12 +58,12 @@ class Candidate:
 
     @property
     def seed(self) -> int:
-        """Of its weights and of every random choice of its evaluation."""
+        """The random seed of its weights and of every random choice of its evaluation."""
         return self.trial.seed
 
     @property
     def number(self) -> int:
-        """Of the candidate in its search, from 0."""
+        """The number of the candidate in its search, from 0."""
         return self.trial.number
 
     def network(self) -> nn.Module:
@@ -72,7 +72,7 @@ class Candidate:
         Where there is a task, it is run once on zeros.
 
         Raises:
-            InvalidNetwork: it cannot be built or run, or does not give what the task says.
+            InvalidNetwork: It cannot be built or run, or does not give what the task says.
         """
         return checked_model(self.space, self.trial.arch, self.task, self.trial.seed)
 
@@ -81,15 +81,15 @@ def checked_model(space: SearchSpace, arch: Architecture, task: Task | None, see
     """`fresh_model`, run once on zeros where there is a task.
 
     Raises:
-        InvalidNetwork: it cannot be built or run, or does not give what the task says.
+        InvalidNetwork: It cannot be built or run, or does not give what the task says.
     """
     shapes: list[tuple[int, ...]] = []
     try:
         model = fresh_model(space, arch, task, seed)
         if task is not None:
             with torch.no_grad():
-                given = tensors_of(model.eval()(*task.example()))
-                shapes = [tuple(tensor.shape) for tensor in given.values()]
+                outputs = tensors_of(model.eval()(*task.example()))
+                shapes = [tuple(tensor.shape) for tensor in outputs.values()]
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:

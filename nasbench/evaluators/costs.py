@@ -1,4 +1,4 @@
-"""What a network costs, known before it is trained."""
+"""Costs of a network, known before it is trained."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class CandidateCosts:
     """Costs of candidates: on paper, and those that a search reads of its device.
 
     Attributes:
-        device: that latency and energy are of.
-        needed: names of the metrics that the search reads.
-        estimator: predicts latency; None where nothing is predicted: then latency is measured, if it is needed at all.
-        objectives: of the search; a prediction whose interval holds one of their limits is not sure.
-        unsure_pct: a prediction whose deviation is more percent of it is not sure; None measures nothing.
+        device: Device of latency and energy.
+        needed: Names of the metrics that the search reads.
+        estimator: Predictor of latency; None where nothing is predicted: then latency is measured, if it is needed at
+            all.
+        objectives: Objectives of the search; a prediction whose interval holds one of their limits is not sure.
+        unsure_pct: Largest standard deviation of a sure prediction, in percent of it; None measures nothing.
     """
 
     device: Device
@@ -56,19 +57,19 @@ class CandidateCosts:
         A prediction that is not sure enough, see `nasbench.evaluators.latency.unsure`, is replaced by a measurement.
 
         Args:
-            space: that the architecture belongs to.
-            arch: the architecture.
-            model: its network, as it is built; each module keeps its mode.
-            task: what it was built for.
-            learned: latencies measured earlier in the search, to which the predictor is fitted as well.
+            space: Search space that the architecture belongs to.
+            arch: Architecture of the candidate.
+            model: Network of the architecture, as it is built; each module keeps its mode.
+            task: Task that the network was built for.
+            learned: Latencies measured earlier in the search, to which the predictor is fitted as well.
 
         Returns:
-            macs, params, size_bytes; peak_memory_bytes, ram_bytes, flash_bytes and energy_mj if they are needed; with a
+            Macs, params, size_bytes; peak_memory_bytes, ram_bytes, flash_bytes and energy_mj if they are needed; with a
             latency latency_ms and throughput_per_s; with a prediction latency_std_ms too, and with a measurement in its
             place latency_predicted_ms.
 
         Raises:
-            InfeasibleError: latency is that of a table, which does not have this architecture.
+            InfeasibleError: Latency is that of a table, which does not have this architecture.
         """
         device, peak = self.device, "peak_memory_bytes" in self.needed
         micro = not self.needed.isdisjoint(FOOTPRINT)
@@ -82,22 +83,22 @@ class CandidateCosts:
             energy = {"energy_mj": device.energy(compiled(), task, seconds=ENERGY_S).energy_mj}
         if self.estimator is not None:
             predictor = self.estimator.predictor(learned)
-            known = energy | paper_costs(model, task, predictor, arch=arch, batch=device.batch, peak=peak, micro=micro)
-            guess_ms, std_ms = known["latency_ms"], known["latency_std_ms"]
+            costs = energy | paper_costs(model, task, predictor, arch=arch, batch=device.batch, peak=peak, micro=micro)
+            guess_ms, std_ms = costs["latency_ms"], costs["latency_std_ms"]
             if unsure(guess_ms, std_ms, device.batch, self.objectives, self.unsure_pct):
                 latency_ms = self.estimator.measured_ms(compiled)
                 if latency_ms is not None:
-                    del known["latency_std_ms"]
-                    known |= latency_and_throughput(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
-            return known
-        known = energy | paper_costs(model, task, peak=peak, micro=micro)
+                    del costs["latency_std_ms"]
+                    costs |= latency_and_throughput(latency_ms, device.batch) | {"latency_predicted_ms": guess_ms}
+            return costs
+        costs = energy | paper_costs(model, task, peak=peak, micro=micro)
         if self.needs_latency:
             try:
                 measured = device.measure(compiled(), task)
             except NotInTable as missing:
                 raise InfeasibleError(f"latency_ms is not known: {missing}", ending="before training") from None
-            known |= latency_and_throughput(measured.median, device.batch)
-        return known
+            costs |= latency_and_throughput(measured.median, device.batch)
+        return costs
 
 
 def paper_costs(
@@ -114,31 +115,31 @@ def paper_costs(
     """The costs that need no measurement of this network.
 
     Args:
-        model: as it is built; each module keeps its mode.
-        task: what it was built for.
-        predictor: of the latency of one batch; None predicts none.
-        arch: the architecture, which the predictor reads, too.
-        batch: images in one inference of the device that the predictor was fitted for.
-        peak: whether to add peak_memory_bytes, the most bytes of activations of one image.
-        micro: whether to add ram_bytes and flash_bytes, see `footprint`.
-        traffic: whether to add bytes_moved and flops_per_byte.
+        model: Network as it is built; each module keeps its mode.
+        task: Task that the network was built for.
+        predictor: Predictor of the latency of one batch; None predicts none.
+        arch: Architecture, which the predictor reads, too.
+        batch: Images in one inference of the device that the predictor was fitted for.
+        peak: Whether to add peak_memory_bytes, the most bytes of activations of one image.
+        micro: Whether to add ram_bytes and flash_bytes, see `footprint`.
+        traffic: Whether to add bytes_moved and flops_per_byte.
 
     Returns:
-        macs, params, size_bytes, and with a predictor latency_ms, latency_std_ms and throughput_per_s.
+        Macs, params, size_bytes, and with a predictor latency_ms, latency_std_ms and throughput_per_s.
     """
     counted = cost(model, task) if peak or traffic else counts(model, task)
-    known: dict[str, float] = {"macs": counted.macs, "params": counted.params, "size_bytes": counted.size_bytes}
+    costs: dict[str, float] = {"macs": counted.macs, "params": counted.params, "size_bytes": counted.size_bytes}
     if isinstance(counted, Cost):
         if peak:
-            known["peak_memory_bytes"] = counted.peak_activation_bytes
+            costs["peak_memory_bytes"] = counted.peak_activation_bytes
         if traffic:
-            known |= {"bytes_moved": counted.bytes_moved, "flops_per_byte": counted.flops_per_byte}
+            costs |= {"bytes_moved": counted.bytes_moved, "flops_per_byte": counted.flops_per_byte}
     if micro:
-        taken = footprint(model, task)
-        known |= {"ram_bytes": taken.ram_bytes, "flash_bytes": taken.flash_bytes}
+        memory = footprint(model, task)
+        costs |= {"ram_bytes": memory.ram_bytes, "flash_bytes": memory.flash_bytes}
     if predictor is not None:
         if arch is None:
             raise ValueError("a predictor reads the architecture, and arch is None")
         mean_ms, std_ms = predictor.predict(arch, model, task)
-        known |= latency_and_throughput(mean_ms, batch) | {"latency_std_ms": std_ms}
-    return known
+        costs |= latency_and_throughput(mean_ms, batch) | {"latency_std_ms": std_ms}
+    return costs

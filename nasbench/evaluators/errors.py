@@ -10,10 +10,10 @@ class InfeasibleError(Exception):
     """The candidate breaks a hard limit; that is no failure of the machinery.
 
     Attributes:
-        metrics: what was known of it.
-        ending: the stage of the evaluation that ended it.
-        violation: how far it is beyond the limits, see `nasbench.objectives.reward.violation`; None if that is not
-            known.
+        metrics: Metrics that were known of the candidate.
+        ending: Stage of the evaluation that ended it.
+        violation: How far the candidate is beyond the limits, see `nasbench.objectives.reward.violation`; None if that
+            is not known.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The one place where an evaluation becomes an outcome, and its failures become words."""
+"""The one place where an evaluation becomes an outcome, and its failures become messages."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def evaluate(
     """Run an evaluator; what it raises becomes an outcome of its kind, and the search goes on.
 
     Args:
-        evaluator: what scores the candidate.
-        trial: the candidate.
-        report: called after each epoch that the evaluator reports, with the outcome if the candidate were stopped
-            now; False stops it.
-        curve_of: the metric that makes the learning curve.
+        evaluator: Evaluator that scores the candidate.
+        trial: The candidate.
+        report: Called after each epoch that the evaluator reports, with the outcome if the candidate were stopped now;
+            False stops it.
+        curve_of: Metric of the learning curve.
 
     Raises:
-        OSError: the disk is full, or fails.
+        OSError: The disk is full, or fails.
     """
     started = time.perf_counter()
     curve: dict[str, float] = {}
@@ -54,10 +54,10 @@ def evaluate(
 
     def on_epoch(epoch: int, metrics: Metrics) -> bool:
         nonlocal stopped_after
-        known = _checked(metrics)
-        if math.isfinite(known.get(curve_of, math.nan)):
-            curve[str(int(epoch))] = known[curve_of]
-        if report is not None and not report(int(epoch), result("stopped", known, _stopped(epoch))):
+        checked = _checked(metrics)
+        if math.isfinite(checked.get(curve_of, math.nan)):
+            curve[str(int(epoch))] = checked[curve_of]
+        if report is not None and not report(int(epoch), result("stopped", checked, _stopped(epoch))):
             stopped_after = int(epoch)
         return stopped_after is None
 
@@ -74,27 +74,27 @@ def evaluate_many(evaluator: Evaluator, trials: Sequence[Trial], *, curve_of: st
     """Run an evaluator that takes several candidates at once; what it raises becomes an outcome of its kind.
 
     Args:
-        evaluator: what scores them.
-        trials: the candidates; a single one is evaluated alone.
-        curve_of: the metric that makes the learning curve of one that is evaluated alone.
+        evaluator: Evaluator that scores the candidates.
+        trials: Candidates to evaluate; a single one is evaluated alone.
+        curve_of: Metric of the learning curve of one that is evaluated alone.
 
     Raises:
-        OSError: the disk is full, or fails.
+        OSError: The disk is full, or fails.
     """
     if len(trials) == 1:
         return [evaluate(evaluator, trials[0], curve_of=curve_of)]
     started = time.perf_counter()
     candidates = [Candidate(trial, evaluator.space, evaluator.task, _heard) for trial in trials]
     try:
-        given = list(evaluator.evaluate_many(candidates))
-        if len(given) != len(trials):
-            raise WrongMetrics(f"evaluate_many returned {len(given)} results for {len(trials)} candidates.")
+        results = list(evaluator.evaluate_many(candidates))
+        if len(results) != len(trials):
+            raise WrongMetrics(f"evaluate_many returned {len(results)} results for {len(trials)} candidates.")
     except Exception as error:  # which of them it was, each says for itself
         if is_full(error):
             raise
         return [evaluate(evaluator, trial, curve_of=curve_of) for trial in trials]
     seconds = (time.perf_counter() - started) / len(trials)
-    return [_one_of_many(metrics, seconds) for metrics in given]
+    return [_one_of_many(metrics, seconds) for metrics in results]
 
 
 def _heard(epoch: int, metrics: Metrics) -> bool:
@@ -119,11 +119,11 @@ def _evaluated(
     curve: Mapping[str, float] | None = None,
 ) -> Evaluated:
     """An outcome, from which what describes the evaluation is kept apart."""
-    known = _checked(metrics)
-    training = known.pop("training_seconds", 0.0)
-    cached = bool(known.pop("cached", 0.0))
-    simulated_s = known.pop("simulated_seconds", 0.0)
-    return Evaluated(status, known, error, seconds, training, dict(curve or {}), cached, simulated_s=simulated_s)
+    checked = _checked(metrics)
+    training = checked.pop("training_seconds", 0.0)
+    cached = bool(checked.pop("cached", 0.0))
+    simulated_s = checked.pop("simulated_seconds", 0.0)
+    return Evaluated(status, checked, error, seconds, training, dict(curve or {}), cached, simulated_s=simulated_s)
 
 
 def _if_finite(evaluated: Evaluated) -> Evaluated:
@@ -149,13 +149,13 @@ def _checked(metrics: Any) -> dict[str, float]:
     """Metrics as Python numbers by name.
 
     Raises:
-        WrongMetrics: they are something else.
+        WrongMetrics: They are something else.
     """
     if not isinstance(metrics, Mapping):
         raise WrongMetrics(
             f"the evaluator returned {_short(metrics)}; return a dict of numbers, such as {{'f1': 0.9}}."
         )
-    known: dict[str, float] = {}
+    checked: dict[str, float] = {}
     for name, value in metrics.items():
         with contextlib.suppress(AttributeError, TypeError, ValueError, RuntimeError):
             value = value.item()  # an array or a tensor of one number
@@ -163,8 +163,8 @@ def _checked(metrics: Any) -> dict[str, float]:
             raise WrongMetrics(
                 f"the evaluator gave {name!r}: {_short(value)}; give a number by the name of the metric."
             )
-        known[name] = float(value)
-    return known
+        checked[name] = float(value)
+    return checked
 
 
 def _short(value: Any) -> str:

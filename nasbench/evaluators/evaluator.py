@@ -23,7 +23,7 @@ BLOCK = 256  # candidates of a cheap evaluator that are evaluated together, at m
 
 
 class EarlierCandidate(Protocol):
-    """What an evaluator may know of a candidate before the present one."""
+    """A candidate before the present one, as far as an evaluator may know it."""
 
     arch: Architecture
     architecture: str
@@ -32,7 +32,7 @@ class EarlierCandidate(Protocol):
 
 
 class Progress(Protocol):
-    """Hears how long work goes."""
+    """Shows how far a long work is."""
 
     def phase(self, name: str, total: int) -> None:
         """A new part of the work begins, of so many pieces."""
@@ -48,8 +48,8 @@ class Evaluator(ABC):
     this one.
 
     Args:
-        space: that candidates belong to.
-        task: what their networks take and give; None where the space builds without one.
+        space: Search space that candidates belong to.
+        task: Inputs and outputs of their networks; None where the space builds without a task.
     """
 
     summary: ClassVar[str] = ""
@@ -80,8 +80,8 @@ class Evaluator(ABC):
         `simulated_seconds`, what it would have taken where the result was looked up.
 
         Raises:
-            InfeasibleError: it breaks a hard limit.
-            InvalidNetwork: it cannot be built, or does not fit the task.
+            InfeasibleError: It breaks a hard limit.
+            InvalidNetwork: It cannot be built, or does not fit the task.
         """
 
     def evaluate_many(self, candidates: Sequence[Candidate]) -> Sequence[Metrics | Exception]:
@@ -111,7 +111,7 @@ class Evaluator(ABC):
         return self.space.canonical(arch)
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
-        """What of the candidates so far travels to the next one, which `candidate.trial.history` holds then."""
+        """The part of the candidates so far that the next one gets, as `candidate.trial.history`."""
         return ()
 
     def parts(self, arch: Architecture) -> Mapping[str, Any]:
@@ -119,18 +119,18 @@ class Evaluator(ABC):
         return {"network": self.space.format(arch), "recipe": None}
 
     def begin(self, progress: Progress) -> None:  # noqa: B027  # most have nothing to do here
-        """What has to be done once, in the process of the search, before the first candidate; goes on if it was killed.
+        """The work before the first candidate, once, in the process of the search; goes on if it was killed.
 
         Args:
-            progress: hears how it goes.
+            progress: Shows how the work goes.
         """
 
     def end(self, progress: Progress, folder: Path) -> None:  # noqa: B027  # nor here
-        """What belongs to the report of a search, when its last candidate is done; goes on if it was killed.
+        """The work for the report of a search, when its last candidate is done; goes on if it was killed.
 
         Args:
-            progress: hears how it goes.
-            folder: of the run.
+            progress: Shows how the work goes.
+            folder: Folder of the run.
         """
 
     # ---- what follows a search; only of evaluators whose candidates are networks that can be deployed
@@ -148,8 +148,8 @@ class Evaluator(ABC):
         """How the network of a survivor is built when it is loaded again, and steps that were applied to it.
 
         Args:
-            arch: of the network alone.
-            build: from its space.
+            arch: Architecture of the network alone.
+            build: How the search space builds the network.
         """
         return build, []
 
@@ -161,9 +161,9 @@ class Evaluator(ABC):
         """A candidate as its device runs it, to measure it when the search is over; None if there is no such thing.
 
         Args:
-            number: of the candidate.
-            arch: of the candidate.
-            seed: of its weights.
+            number: Number of the candidate.
+            arch: Architecture of the candidate.
+            seed: Random seed of its weights.
         """
         return None
 
@@ -171,13 +171,13 @@ class Evaluator(ABC):
         """The trained network of a candidate, from its checkpoint or trained again to the same weights.
 
         Args:
-            number: of the candidate.
-            arch: of the candidate.
-            seed: of its weights.
-            epochs: it was trained for; None is the full budget.
+            number: Number of the candidate.
+            arch: Architecture of the candidate.
+            seed: Random seed of its weights.
+            epochs: Epochs that it was trained for; None is the full budget.
 
         Raises:
-            NotImplementedError: this evaluator trains no networks.
+            NotImplementedError: This evaluator trains no networks.
         """
         raise NotImplementedError(f"{type(self).__name__} trains no networks, so it has none to give.")
 

@@ -14,14 +14,14 @@ EvaluateFunction = Callable[[Candidate], Mapping[str, Any]]
 
 
 class FunctionEvaluator(Evaluator):
-    """What a function of a candidate returns is its metrics: ``evaluate(candidate) -> {"val_f1": 0.9}``.
+    """A function of a candidate that returns its metrics: ``evaluate(candidate) -> {"val_f1": 0.9}``.
 
     Args:
-        space: that candidates belong to.
-        function: takes a `Candidate` and returns numbers by name; any metric that it gives may be an objective, a
-            limit or part of a reward. If it has a method `evaluate_many`, which takes several candidates and returns
+        space: Search space that candidates belong to.
+        function: Function of a `Candidate` that returns numbers by name; any metric that it gives may be an objective,
+            a limit or part of a reward. If it has a method `evaluate_many`, which takes several candidates and returns
             the metrics of each, or an exception in the place of one that failed, that is called for cheap candidates.
-        task: what ``candidate.network()`` builds for; None where the space builds without one.
+        task: Task that ``candidate.network()`` builds for; None where the space builds without one.
     """
 
     summary = "a function of the user's own: module:function"
@@ -36,10 +36,10 @@ class FunctionEvaluator(Evaluator):
         return BLOCK if callable(getattr(self.function, "evaluate_many", None)) else 1
 
     def evaluate_many(self, candidates: Sequence[Candidate]) -> Sequence[Metrics | Exception]:
-        """What the function offers."""
+        """The results of the function's `evaluate_many`."""
         offered: Callable[..., Sequence[Metrics | Exception]] = cast("Any", self.function).evaluate_many
         return offered(candidates)
 
     def __call__(self, candidate: Candidate) -> Metrics:
-        """What the function returns."""
+        """The metrics that the function returns."""
         return self.function(candidate)

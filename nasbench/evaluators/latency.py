@@ -33,10 +33,10 @@ class LatencyEstimator:
     What was fitted and compiled is kept by the process, and does not travel with it.
 
     Args:
-        space: of the candidates.
-        task: what networks are built for.
-        device: whose latency it is.
-        calibration: the measurements before the search.
+        space: Search space of the candidates.
+        task: Task that networks are built for.
+        device: Device whose latency is estimated.
+        calibration: Measurements before the search.
     """
 
     def __init__(self, space: SearchSpace, task: Task, device: Device, calibration: Calibration) -> None:
@@ -71,7 +71,7 @@ class LatencyEstimator:
         it do not count; on another machine than that of the calibration nothing is measured.
 
         Args:
-            compiled: gives the candidate as its device runs it; called only if it is needed.
+            compiled: Function that gives the candidate as its device runs it; called only if it is needed.
         """
         if self._elsewhere:
             return None
@@ -107,7 +107,7 @@ class LatencyEstimator:
         return self._anchors
 
     def _describe(self, text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """What predictors read of an architecture."""
+        """The description of an architecture that predictors read."""
         network = fresh_model(self.space, self.space.parse(text), self.task, 0).eval()
         work, table = described([(network, self.task)], self.calibration.operators)
         return tuple(work[0].tolist()), tuple(table[0].tolist())
@@ -134,6 +134,8 @@ def unsure(mean_ms: float, std_ms: float, batch: int, objectives: Sequence[Objec
         "throughput_per_s": lambda limit: 1000 * batch / limit if limit > 0 else math.inf,
     }
     return any(
-        each.limit is not None and each.metric in limits and low < limits[each.metric](each.limit) < high
-        for each in objectives
+        objective.limit is not None
+        and objective.metric in limits
+        and low < limits[objective.metric](objective.limit) < high
+        for objective in objectives
     )

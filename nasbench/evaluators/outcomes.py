@@ -45,7 +45,7 @@ OUTCOMES: dict[str, str] = {
 """Every kind with what it means. A candidate without an outcome is `running`."""
 
 SCORED = ("done", "stopped")
-"""Those that have metrics of a trained network; they count towards search.candidates."""
+"""Outcomes that have metrics of a trained network; they count towards search.candidates."""
 
 FAILURES = ("diverged", "out_of_memory", "timed_out", "crashed", "failed", "invalid")
-"""Those that are failures; `infeasible` is none."""
+"""Outcomes that are failures; `infeasible` is none."""

@@ -16,9 +16,9 @@ class Predicted(Evaluator):
     """Costs without training: multiply-adds, parameters, bytes, and the latency that a calibration predicts.
 
     Args:
-        space: that candidates belong to.
-        problem: says what networks take and give.
-        calibration: measurements that latency is predicted from, those of `device.calibration`; None predicts none.
+        space: Search space that candidates belong to.
+        problem: Problem whose task the networks are built for.
+        calibration: Measurements that latency is predicted from, those of `device.calibration`; None predicts none.
     """
 
     summary = "costs alone: counted, and latency predicted by a calibration"
@@ -33,7 +33,7 @@ class Predicted(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of `ON_PAPER`, and with a calibration latency_ms and throughput_per_s."""
+        """The metrics of `ON_PAPER`, and with a calibration latency_ms and throughput_per_s."""
         latency = () if self._predictor is None else (*LATENCY, "latency_std_ms")
         return (*ON_PAPER, *latency)
 

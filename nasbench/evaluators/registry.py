@@ -31,21 +31,21 @@ class _Evaluators(Names["EvaluatorOrFunction"]):
 
     attribute = "function"
 
-    def _checked(self, name: str, found: object) -> EvaluatorOrFunction:
+    def _checked(self, name: str, value: object) -> EvaluatorOrFunction:
         from nasbench.evaluators.evaluator import Evaluator
 
-        if isinstance(found, type) and not issubclass(found, Evaluator):
+        if isinstance(value, type) and not issubclass(value, Evaluator):
             raise UserError(
                 f"evaluator {name!r} is a class that is not derived from nasbench.evaluators.evaluator.Evaluator; "
                 f"derive it, or name a function of a candidate."
             )
-        if not callable(found):
+        if not callable(value):
             raise UserError(
-                f"evaluator {name!r} is {found!r}; name a function of a candidate that returns its metrics."
+                f"evaluator {name!r} is {value!r}; name a function of a candidate that returns its metrics."
             )
-        if isinstance(found, type):
-            check_complete(self.kind, name, found, Evaluator)
-        return found
+        if isinstance(value, type):
+            check_complete(self.kind, name, value, Evaluator)
+        return value
 
     def _offers(self, value: object) -> bool:
         return callable(value)

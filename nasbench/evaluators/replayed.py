@@ -33,10 +33,11 @@ class Replayed(Evaluator):
     charged whole. One evaluator is of one search.
 
     Args:
-        space: that candidates belong to.
-        task: not used; the rows have their own.
-        table: the parquet file, or a table that was read.
-        seconds: wall, those that passed, or cpu, those of the processor, which a busy machine does not change.
+        space: Search space that candidates belong to.
+        task: Not used; the rows have their own task.
+        table: Parquet file, or a table that was read.
+        seconds: Which seconds are charged: wall, those that passed, or cpu, those of the processor, which a busy
+            machine does not change.
     """
 
     summary = "looked up in a table of nasbench build-table, by a simulated clock"
@@ -68,7 +69,7 @@ class Replayed(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the table."""
+        """The metrics of the table."""
         return self.table.metrics
 
     @property
@@ -86,7 +87,7 @@ class Replayed(Evaluator):
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
         """Nothing; a search that goes on has paid for the training of its candidates before."""
         if self._trained is None:
-            ended = [self.identity(each.arch) for each in candidates if each.status != "running"]
+            ended = [self.identity(candidate.arch) for candidate in candidates if candidate.status != "running"]
             self._trained = {arch.picks[: self._networks] for arch in ended}
         return ()
 
@@ -94,30 +95,30 @@ class Replayed(Evaluator):
         """The metrics of a row; those that the table does not know of it are left out.
 
         Raises:
-            InvalidNetwork: the table has no such row, or the evaluation failed when it was built.
-            InfeasibleError: the recipe did not fit the network when the table was built.
+            InvalidNetwork: The table has no such row, or the evaluation failed when it was built.
+            InfeasibleError: The recipe did not fit the network when the table was built.
         """
         picks = self.identity(candidate.arch).picks
         row = self.row.get(picks)
         if row is None:
-            has_network = any(own[: self._networks] == picks[: self._networks] for own in self.row)
-            what = "recipe of a network that it has" if has_network else "network"
+            has_network = any(network_picks[: self._networks] == picks[: self._networks] for network_picks in self.row)
+            missing = "recipe of a network that it has" if has_network else "network"
             raise InvalidNetwork(
-                f"table {self.table.path} has no row for this {what}, {self.space.format(candidate.arch)}; build it "
+                f"table {self.table.path} has no row for this {missing}, {self.space.format(candidate.arch)}; build it "
                 f"with nasbench build-table, or search among what it has."
             )
         trained = self._trained = self._trained if self._trained is not None else set()
-        own = picks[: self._networks]
-        training_s = 0.0 if own in trained else float(self._training_s[row])
-        trained.add(own)
-        found = {name: float(column[row]) for name, column in self._columns.items() if column[row] == column[row]}
-        found["training_seconds"] = training_s
-        found["simulated_seconds"] = training_s + float(self._recipe_s[row])
+        network_picks = picks[: self._networks]
+        training_s = 0.0 if network_picks in trained else float(self._training_s[row])
+        trained.add(network_picks)
+        metrics = {name: float(column[row]) for name, column in self._columns.items() if column[row] == column[row]}
+        metrics["training_seconds"] = training_s
+        metrics["simulated_seconds"] = training_s + float(self._recipe_s[row])
         if self._status[row] == "infeasible":
-            raise InfeasibleError(self._error[row], found, "recipe")
+            raise InfeasibleError(self._error[row], metrics, "recipe")
         if self._status[row] != "done":
             raise InvalidNetwork(f"it {self._status[row]} when the table was built: {self._error[row]}")
-        return found
+        return metrics
 
 
 def is_built(table: object) -> bool:
@@ -131,26 +132,28 @@ def measured_part(
     """The networks that a table holds with all its recipes, and these recipes; whole spaces as they are.
 
     Args:
-        table: that was built.
-        network: the space of networks.
-        recipes: that of recipes; None where the recipe left nothing to choose.
+        table: Table that `nasbench build-table` made.
+        network: Search space of networks.
+        recipes: Search space of recipes; None where the recipe left nothing to choose.
 
     Raises:
-        UserError: the table is of another space, or has no network that is done.
+        UserError: The table is of another space, or has no network that is done.
     """
     space = network if recipes is None else JointSpace(network, recipes)
     table.require_space(space)
     cut = len(network.decisions)
     parts = [
-        (tuple(picks[:cut]), tuple(picks[cut:])) for picks in table.rows["picks"].map(lambda each: list(map(int, each)))
+        (tuple(picks[:cut]), tuple(picks[cut:])) for picks in table.rows["picks"].map(lambda row: list(map(int, row)))
     ]
     points = dict.fromkeys(point for _, point in parts)
-    counts = Counter(own for own, _ in parts)
-    whole = [Architecture(network.name, own) for own, count in counts.items() if count == len(points)]
-    if not whole:
+    counts = Counter(network_picks for network_picks, _ in parts)
+    complete = [
+        Architecture(network.name, network_picks) for network_picks, count in counts.items() if count == len(points)
+    ]
+    if not complete:
         raise UserError(f"table {table.path} has no network with all its recipes; go on with nasbench build-table.")
-    if len(whole) < network.size:
-        network = only(network, whole)
+    if len(complete) < network.size:
+        network = only(network, complete)
     if recipes is not None and len(points) < recipes.size:
         recipes = only(recipes, [Architecture(recipes.name, point) for point in points])
     return network, recipes

@@ -18,9 +18,9 @@ class SharedWeights(Evaluator):
     """The quality that the search saw after the last epoch that derived the candidate; nothing is trained alone.
 
     Args:
-        space: that candidates belong to.
-        problem: of the search.
-        differentiable: the folder of the search.
+        space: Search space that candidates belong to.
+        problem: Problem of the search.
+        differentiable: Folder of the differentiable search.
     """
 
     summary = "by the shared weights of a differentiable controller"
@@ -41,13 +41,13 @@ class SharedWeights(Evaluator):
         return arch
 
     def __call__(self, candidate: Candidate) -> Metrics:
-        """Look it up in what the search told.
+        """Look it up in the epochs that the search recorded.
 
         Raises:
-            UserError: the search derived no such architecture.
+            UserError: The search derived no such architecture.
         """
-        told = read_json((self._folder or Path()) / EPOCHS, "resume the run, and it is made again", ("history",))
-        for epoch in reversed(told["history"]):
+        recorded = read_json((self._folder or Path()) / EPOCHS, "resume the run, and it is made again", ("history",))
+        for epoch in reversed(recorded["history"]):
             if tuple(epoch["picks"]) == candidate.arch.picks:
                 return {self._quality: float(epoch["val_quality"])}
         raise UserError(

@@ -40,20 +40,20 @@ class SupernetConfig(Strict):
     """The options of the evaluator `supernet`.
 
     Attributes:
-        folder: folder of a trained supernet; null trains shared weights of the space in the run folder. An elastic
+        folder: Folder of a trained supernet; null trains shared weights of the space in the run folder. An elastic
             space has its supernet.
-        epochs: that shared weights are trained for; null is training.epochs.
-        learning_rate: learning rate of shared weights; null is training.learning_rate.
-        sampling: which networks of the space are trained in a step: sandwich, uniform or fair.
-        kernels: whether small kernels are the middle of large ones (shared), or have weights of their own (separate).
-        examples: validation examples that candidates are judged on; null is all.
-        calibration_inputs: training inputs that statistics of batch norm are taken from anew for each candidate.
-        afterwards: what survivors go through: finetune trains them on from the shared weights, scratch from fresh ones,
+        epochs: That shared weights are trained for; null is training.epochs.
+        learning_rate: Learning rate of shared weights; null is training.learning_rate.
+        sampling: Which networks of the space are trained in a step: sandwich, uniform or fair.
+        kernels: Whether small kernels are the middle of large ones (shared), or have weights of their own (separate).
+        examples: Number of validation examples that candidates are evaluated on; null is all.
+        calibration_inputs: Training inputs that statistics of batch norm are taken from anew for each candidate.
+        afterwards: What survivors go through: finetune trains them on from the shared weights, scratch from fresh ones,
             shared leaves them as they are.
-        after_epochs: epochs of that training; null is training.epochs.
-        check: networks that are trained alone when the search is over, to see whether the shared weights rank as they
+        after_epochs: Epochs of that training; null is training.epochs.
+        check: Networks that are trained alone when the search is over, to see whether the shared weights rank as they
             do; 0 trains none.
-        check_epochs: epochs of each of them; null is training.epochs.
+        check_epochs: Epochs of each of them; null is training.epochs.
     """
 
     folder: str | None = None
@@ -74,32 +74,32 @@ class SupernetConfig(Strict):
         for name in options:
             one_of("option of evaluator supernet", name, cls.model_fields)
         try:
-            made = cls.model_validate(options)
+            config = cls.model_validate(options)
         except ValidationError as error:
             fault = error.errors()[0]
             raise UserError(
                 f"evaluator.{'.'.join(map(str, fault['loc']))} is {fault['input']!r}: {fault['msg']}."
             ) from None
-        one_of("sampling", made.sampling, SAMPLINGS)
-        if made.check in (1, 2):
+        one_of("sampling", config.sampling, SAMPLINGS)
+        if config.check in (1, 2):
             raise UserError(
-                f"evaluator.check is {made.check}; a rank correlation needs 3 networks, and 0 checks nothing."
+                f"evaluator.check is {config.check}; a rank correlation needs 3 networks, and 0 checks nothing."
             )
-        return made
+        return config
 
 
 class SupernetScores(Trained):
     """The metrics of a candidate with shared weights; they are trained once, before the first candidate.
 
     Args:
-        space: that candidates belong to.
-        problem: what networks are for.
-        costs: what is asked of the device.
-        config: the options.
-        folder: where shared weights are trained and kept, if `config` names none.
-        supernet: a trained one; None takes that of the space, or of the folder.
-        objectives: whose limits end a candidate.
-        limits: what one candidate may use.
+        space: Search space that candidates belong to.
+        problem: Problem of the search.
+        costs: Costs that are read of the device.
+        config: Options of the evaluator.
+        folder: Folder in which shared weights are trained and kept, if `config` names none.
+        supernet: Trained supernet; None takes that of the space, or of the folder.
+        objectives: Objectives whose limits end a candidate.
+        limits: Limits of one candidate.
     """
 
     summary = "the network with weights that are shared by all networks, trained once"
@@ -126,11 +126,11 @@ class SupernetScores(Trained):
                 f"the supernet was trained for {supernet.problem.task}, and the data of this search are "
                 f"{problem.task}; search with the data that it was trained on."
             )
-        self._given = supernet
+        self._trained_supernet = supernet
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the problem, and the costs."""
+        """The metrics of the problem, and the costs."""
         return (*self.problem.metrics, "epochs", *ON_PAPER, *LATENCY, *ENERGY)
 
     @property
@@ -138,47 +138,47 @@ class SupernetScores(Trained):
         """The shared weights, read once a process.
 
         Raises:
-            UserError: they were not trained yet.
+            UserError: They were not trained yet.
         """
-        if self._given is not None:
-            return self._given
+        if self._trained_supernet is not None:
+            return self._trained_supernet
         return _loaded(self.folder, self.space, self.problem)
 
     def begin(self, progress: Progress) -> None:
         """See `Evaluator.begin`: train the shared weights, or go on with it."""
-        asked = self.config
-        if self._given is not None or (self.folder / DESCRIPTION).exists():
+        config = self.config
+        if self._trained_supernet is not None or (self.folder / DESCRIPTION).exists():
             return
-        if asked.folder is not None:
+        if config.folder is not None:
             load_supernet(self.folder)  # which says what is missing
         supernet = share(
             self.space,
             self.problem,
-            kernels=asked.kernels,
-            calibration_inputs=asked.calibration_inputs,
+            kernels=config.kernels,
+            calibration_inputs=config.calibration_inputs,
         )
-        epochs = asked.epochs or self.problem.training.epochs
+        epochs = config.epochs or self.problem.training.epochs
         progress.phase("train shared weights", epochs)
         supernet.train(
             epochs=epochs,
             device=self.limits.device,
-            sampling=asked.sampling,
-            learning_rate=asked.learning_rate,
+            sampling=config.sampling,
+            learning_rate=config.learning_rate,
             folder=self.folder,
             on_epoch=lambda epoch: progress.advance(epoch.number, f"loss {epoch.loss:.3g}"),
         )
 
     def end(self, progress: Progress, folder: Path) -> None:
         """See `Evaluator.end`: compare with networks that are trained alone, for the report."""
-        asked = self.config
+        config = self.config
         place = RunFolder(folder).agreement
-        if not asked.check or place.exists():
+        if not config.check or place.exists():
             return
-        progress.phase("train networks alone, to compare", asked.check)
+        progress.phase("train networks alone, to compare", config.check)
         result = agreement(
             self.supernet,
-            networks=asked.check,
-            epochs=asked.check_epochs,
+            networks=config.check,
+            epochs=config.check_epochs,
             device=self.limits.device,
             file=folder / ALONE,
             on_network=progress.advance,
@@ -198,21 +198,25 @@ class SupernetScores(Trained):
 
     @functools.cached_property
     def _judge(self) -> Problem:
-        """The problem, with as many validation examples as candidates are judged on."""
+        """The problem, with as many validation examples as candidates are evaluated on."""
         examples = self.config.examples
         return self.problem if examples is None else self.problem.fewer(examples, 0)
 
     def stored_as(self, arch: Architecture, build: Build) -> tuple[Build, list[Noted]]:
         """The network of an elastic one needs neither its supernet nor its space; see `Evaluator.stored_as`."""
-        return self._given.stored_as(arch) if isinstance(self._given, ElasticSupernet) else (build, [])
+        return (
+            self._trained_supernet.stored_as(arch)
+            if isinstance(self._trained_supernet, ElasticSupernet)
+            else (build, [])
+        )
 
     def trained(self, number: int, arch: Architecture, seed: int, epochs: int | None) -> nn.Module:
         """The network of a survivor, fine-tuned from the shared weights or trained alone, as the options say."""
-        asked = self.config
-        alone = asked.afterwards == "scratch"
+        config = self.config
+        alone = config.afterwards == "scratch"
         network = self.supernet.untrained(arch, seed) if alone else self.supernet.network(arch)
-        if asked.afterwards != "shared":
-            self.problem.fit(network, seed=seed, epochs=asked.after_epochs, device=self.limits.device)
+        if config.afterwards != "shared":
+            self.problem.fit(network, seed=seed, epochs=config.after_epochs, device=self.limits.device)
         return network.eval()
 
 
@@ -227,7 +231,7 @@ def _loaded(folder: Path, space: SearchSpace, problem: Problem) -> Supernet:
         stamp = (folder / DESCRIPTION).stat().st_mtime_ns
     except OSError:
         stamp = 0
-    kept = _cached(folder, stamp)
-    if not kept:
-        kept.append(load_supernet(folder, problem, space))
-    return kept[0]
+    supernets = _cached(folder, stamp)
+    if not supernets:
+        supernets.append(load_supernet(folder, problem, space))
+    return supernets[0]

@@ -26,11 +26,11 @@ class Tabular(Evaluator):
     does.
 
     Args:
-        space: that candidates belong to.
-        task: not used; a table has its own.
-        table: name of the benchmark.
-        dataset: whose accuracies are looked up.
-        split: val, the accuracy after 12 epochs, charged with these epochs and a pass over the validation images; or
+        space: Search space that candidates belong to.
+        task: Not used; a table has its own task.
+        table: Name of the benchmark.
+        dataset: Dataset whose accuracies are looked up.
+        split: Val, the accuracy after 12 epochs, charged with these epochs and a pass over the validation images; or
             test, after 200 epochs, for counting how many queries a search needs until it meets the best network.
     """
 
@@ -83,8 +83,8 @@ class Tabular(Evaluator):
         """Look the candidate up.
 
         Raises:
-            InvalidNetwork: the table has no row for it.
-            UserError: it is asked for at a fidelity that the table does not have.
+            InvalidNetwork: The table has no row for it.
+            UserError: It is asked for at a fidelity that the table does not have.
         """
         try:
             row = self.oracle.row(candidate.arch)

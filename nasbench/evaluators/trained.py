@@ -36,14 +36,14 @@ from search_spaces.fresh_model import fresh_model
 
 @dataclass(frozen=True)
 class TrainingLimits:
-    """What one candidate may use, and when it is looked at.
+    """Limits of the training of one candidate, and when it is validated and stored.
 
     Attributes:
-        threads: of the processor.
-        gpus: share of a GPU; 0 trains on the processor.
-        minutes: a candidate that takes longer is timed out; None never.
-        validate_every: epochs between two validations; None validates at the end only.
-        checkpoint_every: epochs between two checkpoints; None keeps none until it is done.
+        threads: Number of threads of the processor.
+        gpus: Share of a GPU; 0 trains on the processor.
+        minutes: Minutes after which a candidate is timed out; None is no limit.
+        validate_every: Epochs between two validations; None validates at the end only.
+        checkpoint_every: Epochs between two checkpoints; None keeps none until it is done.
     """
 
     threads: int = 1
@@ -71,14 +71,14 @@ class Trained(Evaluator):
     if nothing had happened.
 
     Args:
-        space: that candidates belong to.
-        problem: what networks are for. Processes on one machine share one copy of its data under Ray.
-        costs: what is asked of the device; None counts nothing.
-        objectives: whose limits end a candidate.
-        checkpoints: the folder for the weights and for states of training; None keeps none.
-        cache: results that several runs share; None shares nothing.
-        limits: what one candidate may use.
-        schedule_epochs: candidates of fewer epochs are trained with the first ones of a schedule of so many, and one of
+        space: Search space that candidates belong to.
+        problem: Problem of the search. Processes on one machine share one copy of its data under Ray.
+        costs: Costs that are read of the device; None counts nothing.
+        objectives: Objectives whose limits end a candidate.
+        checkpoints: Folder of weights and states of training; None keeps none.
+        cache: Cache of results that several runs share; None shares nothing.
+        limits: Limits of one candidate.
+        schedule_epochs: Candidates of fewer epochs are trained with the first ones of a schedule of so many, and one of
             more epochs goes on where another of the same network ended; None trains each with a schedule of its own. A
             problem with a `fit` of its own trains each anew all the same.
     """
@@ -106,7 +106,7 @@ class Trained(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the problem, such as val_acc_pct and val_loss, what training tells, and the costs."""
+        """The metrics of the problem, such as val_acc_pct and val_loss, those of training, and the costs."""
         counted = ("train_acc_pct",) if "val_acc_pct" in self.problem.metrics else ()
         return (*self.problem.metrics, "train_loss", *counted, "epochs", *ON_PAPER, *LATENCY, *ENERGY)
 
@@ -114,10 +114,10 @@ class Trained(Evaluator):
         """Metrics of the candidate: those of the problem, train_loss, epochs, macs, params, size_bytes, latency_ms.
 
         Raises:
-            InvalidNetwork: it cannot be built, or does not fit the task.
-            InfeasibleError: it breaks a hard limit.
-            Diverged: its loss stopped being finite, or it does no better than guessing.
-            TimedOut: it takes longer than search.candidate_minutes.
+            InvalidNetwork: It cannot be built, or does not fit the task.
+            InfeasibleError: It breaks a hard limit.
+            Diverged: Its loss stopped being finite, or it does no better than guessing.
+            TimedOut: It takes longer than search.candidate_minutes.
         """
         started = time.monotonic()
         trial = candidate.trial
@@ -125,9 +125,9 @@ class Trained(Evaluator):
         model = candidate.network()
         metrics = self.costs(self.space, trial.arch, model, self.problem.task, _learned(trial.history))
         self._check(metrics, "before training")
-        known = None if self.cache is None else self.cache.find(trial, self.checkpoints)
-        if known is not None:
-            metrics |= known | {"cached": 1.0}
+        cached_metrics = None if self.cache is None else self.cache.find(trial, self.checkpoints)
+        if cached_metrics is not None:
+            metrics |= cached_metrics | {"cached": 1.0}
         else:
             minutes = self.limits.minutes
             deadline = None if minutes is None else started + 60 * minutes
@@ -142,7 +142,7 @@ class Trained(Evaluator):
         return metrics
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
-        """What was measured of candidates because the latency predictor was not sure, a few at a time."""
+        """The latencies of candidates that were measured because the predictor was not sure, a few at a time."""
         measured = [
             (earlier.architecture, (("latency_ms", earlier.metrics["latency_ms"]),))
             for earlier in candidates
@@ -273,12 +273,12 @@ class Trained(Evaluator):
         reported: dict[str, float] = {}
         began = time.perf_counter()
 
-        def on_epoch(epoch: int, told: Metrics) -> bool:
+        def on_epoch(epoch: int, epoch_metrics: Metrics) -> bool:
             nonlocal reported
             seconds = time.perf_counter() - began
             if deadline is not None and time.monotonic() > deadline:
                 raise TimedOut(f"time was up after epoch {epoch} of {epochs} after {seconds:.0f} s of training")
-            reported = {**told, "epochs": float(epoch)}
+            reported = {**epoch_metrics, "epochs": float(epoch)}
             if epoch >= epochs:
                 return True
             if every is not None and epoch % every == 0:
@@ -304,4 +304,4 @@ class Trained(Evaluator):
 
 
 def _learned(history: History) -> Learned:
-    return tuple((text, dict(known)["latency_ms"]) for text, known in history)
+    return tuple((text, dict(metrics)["latency_ms"]) for text, metrics in history)

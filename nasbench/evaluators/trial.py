@@ -1,4 +1,4 @@
-"""What goes to where a candidate is evaluated, and what comes back: frozen data that cross a process border as JSON."""
+"""Input and outcome of an evaluation: frozen data that cross a process border as JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ class Trial:
     """One candidate to evaluate.
 
     Attributes:
-        number: in the study, from 0.
-        arch: the architecture.
-        epochs: the fidelity asked for; None is the full budget.
-        seed: of its weights and of the order of its examples; depends on the architecture, not on the number.
-        full_epochs: the full budget, in epochs.
-        attempt: how many attempts came before this one.
-        accumulate: parts into which each batch is divided, to need less memory; their gradients are added up.
-        history: what the evaluator wants to know of the candidates before this one.
+        number: Number of the candidate in the study, from 0.
+        arch: Architecture of the candidate.
+        epochs: Epochs that were asked for; None is the full budget.
+        seed: Random seed of its weights and of the order of its examples; depends on the architecture, not on the
+            number.
+        full_epochs: Full budget, in epochs.
+        attempt: Number of attempts before this one.
+        accumulate: Parts into which each batch is divided, to need less memory; their gradients are added up.
+        history: What the evaluator needs of the candidates before this one.
     """
 
     number: int
@@ -43,26 +44,26 @@ class Trial:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        """What `to_json` gave."""
-        history = tuple((text, tuple((name, value) for name, value in known)) for text, known in data["history"])
+        """The trial that `to_json` gave."""
+        history = tuple((text, tuple((name, value) for name, value in metrics)) for text, metrics in data["history"])
         return cls(**{**data, "arch": Architecture.from_json(data["arch"]), "history": history})
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What came of a trial.
+    """The outcome of a trial.
 
     Attributes:
-        status: one of `OUTCOMES`.
-        metrics: of a candidate that was done or stopped; what was known of another.
-        error: why it is not done.
-        seconds: it took.
-        training_seconds: of these were spent in training.
-        curve: the metric that candidates are compared by while they are trained, by epoch.
-        cached: whether the result was known and nothing was trained.
-        ending: of an infeasible one, the stage that ended it.
-        violation: of an infeasible one, how far it is beyond the limits.
-        simulated_s: seconds that it would have taken, where its result was looked up.
+        status: Status of the candidate, one of `OUTCOMES`.
+        metrics: Metrics of a candidate that was done or stopped; what was known of another.
+        error: Why the candidate is not done.
+        seconds: Seconds that the evaluation took.
+        training_seconds: Seconds of the evaluation that were spent in training.
+        curve: Learning curve by epoch, of the metric that candidates are compared by while they are trained.
+        cached: Whether the result was known and nothing was trained.
+        ending: Stage that ended an infeasible candidate.
+        violation: How far an infeasible candidate is beyond the limits.
+        simulated_s: Seconds that it would have taken, where its result was looked up.
     """
 
     status: Status
@@ -82,5 +83,5 @@ class Evaluated:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluated:
-        """What `to_json` gave."""
+        """The outcome that `to_json` gave."""
         return cls(**data)

@@ -21,10 +21,10 @@ class ZeroCost(Evaluator):
     """Zero-cost proxies of the untrained network, and its costs on paper.
 
     Args:
-        space: that candidates belong to.
-        problem: whose training inputs the proxies look at.
-        proxies: their names; each is a metric, larger is better.
-        images: that they look at, at most.
+        space: Search space that candidates belong to.
+        problem: Problem whose training inputs the proxies look at.
+        proxies: Names of the proxies; each is a metric, larger is better.
+        images: Largest number of images that the proxies look at.
     """
 
     summary = "zero-cost proxies of the untrained network"

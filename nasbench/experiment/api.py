@@ -78,46 +78,46 @@ def search(
     This process is left as it was: no logging is set up, no signal handler, no number of threads.
 
     Args:
-        space: an object or a class of a search space, its name, ``module:Class``, or {"name": ..., option: value}. A
-            class that was defined in a notebook travels to Ray workers by value.
-        evaluate: a function of a `Candidate` that returns its metrics by name, an `Evaluator`, the name of one, or a
+        space: Object or class of a search space, its name, ``module:Class``, or {"name": ..., option: value}. A class
+            that was defined in a notebook travels to Ray workers by value.
+        evaluate: Function of a `Candidate` that returns its metrics by name, an `Evaluator`, the name of one, or a
             supernet, whose weights all candidates share.
             None trains the network on `problem` or `data`.
-        problem: what networks are for, such as ``image_classification("digits", epochs=3)``; an object of a class
+        problem: Task of the networks, such as ``image_classification("digits", epochs=3)``; an object of a class
             derived from `Problem`; or the section of an experiment, for `data` and `training`.
-        controller: its name, {"name": ..., option: value}, a class, or a function that makes one for a space.
+        controller: Its name, {"name": ..., option: value}, a class, or a function that makes one for a space.
         objectives: {"val_acc_pct": "max", "latency_ms": minimize(limit=5)}, or the list of an experiment file.
-        reward: what makes scores of metrics: its name or its section. None is every objective by itself, where the
+        reward: What makes scores of metrics: its name or its section. None is every objective by itself, where the
             controller takes several scores, and else the first objective.
-        candidates: so many that are done or were stopped early end the search.
-        folder: of the run, made if it is not there.
-        workers: candidates at a time; more than one run under Ray.
-        seed: of every random choice.
-        device: whose latency counts: its name, or its section.
-        recipe: steps that survivors go through: objects, or as in an experiment file.
-        survivors: how many go through the recipe, or their numbers.
-        start_with: architectures in the notation of the space that are evaluated first, or the folder of another run.
-        stop_at: values of metrics; a candidate that reaches all of them ends the search.
-        callbacks: objects that hear how the search goes, or ``module:Class``.
-        scheduler: stops candidates early, under Ray: its name or its section.
-        data: the data set that networks are trained on, where there is no `problem`.
-        training: how networks are trained, where there is no `problem`.
-        executor: processors and GPUs of a candidate.
-        ray: the cluster.
-        checkpoints: which weights are kept.
-        outcomes: what follows from a failure.
-        budget: further keys of the section `search`: max_hours, max_failures, max_disk_gb, candidate_minutes.
-        joint: early stages of a search over recipes.
-        gate: when a step of the recipe is rolled back.
-        baseline: what the controller is compared with.
+        candidates: Number of candidates that are done or were stopped early at which the search ends.
+        folder: Folder of the run, created if it does not exist.
+        workers: Candidates at a time; more than one run under Ray.
+        seed: Random seed of every random choice.
+        device: Device whose latency counts: its name, or its section.
+        recipe: Steps that survivors go through: objects, or as in an experiment file.
+        survivors: Number of candidates that go through the recipe, or a list of their numbers.
+        start_with: Architectures in the notation of the space that are evaluated first, or the folder of another run.
+        stop_at: Values of metrics; a candidate that reaches all of them ends the search.
+        callbacks: Objects that hear how the search goes, or ``module:Class``.
+        scheduler: Scheduler that stops candidates early, under Ray: its name or its section.
+        data: Data set that networks are trained on, where there is no `problem`.
+        training: Section of the training of networks, where there is no `problem`.
+        executor: Section of the processors and GPUs of a candidate.
+        ray: Section of the cluster.
+        checkpoints: Section of the weights that are kept.
+        outcomes: Section of the consequences of a failure.
+        budget: Further keys of the section `search`: max_hours, max_failures, max_disk_gb, candidate_minutes.
+        joint: Section of the early stages of a search over recipes.
+        gate: Section of the gate, which rolls steps of the recipe back.
+        baseline: Baseline with which the controller is compared.
         storage: URL of an Optuna storage for the record.
-        cache: a folder of results that runs share.
-        tensorboard: whether scalars are written into the run folder.
-        name: of the experiment; None is the name of the folder.
-        accept_changed_code: whether a search that is there goes on, although code that builds or scores networks was
+        cache: Folder of results that runs share.
+        tensorboard: Whether scalars are written into the run folder.
+        name: Name of the experiment; None is the name of the folder.
+        accept_changed_code: Whether a search that is there goes on, although code that builds or scores networks was
             edited since.
-        accept_changed_data: whether it goes on, although the images changed.
-        progress: whether a bar is shown, on a terminal or in a notebook.
+        accept_changed_data: Whether it goes on, although the images changed.
+        progress: Whether a bar is shown, on a terminal or in a notebook.
 
     Raises:
         UserError: something that was given is not allowed, or nothing was found that meets the limits.
@@ -134,7 +134,7 @@ def search(
         callbacks=tuple(callback for callback in callbacks if isinstance(callback, Callback)),
     )
     parallel = workers > 1 or scheduler is not None
-    asked: dict[str, Any] = {
+    experiment: dict[str, Any] = {
         "name": name or Path(folder).name,
         "seed": seed,
         "space": _described_space(space),
@@ -151,13 +151,13 @@ def search(
         "tensorboard": tensorboard,
     }
     if evaluate is not None:
-        asked["evaluator"] = _described(evaluate)
+        experiment["evaluator"] = _described(evaluate)
     if problem is not None:
-        asked["problem"] = _described_problem(problem)
+        experiment["problem"] = _described_problem(problem)
     if brought.problem is not None:
-        asked["training"] = brought.problem.training.model_dump(mode="json")
+        experiment["training"] = brought.problem.training.model_dump(mode="json")
         if isinstance(brought.problem, Supervised):
-            asked["data"] = dict(brought.problem.data_source)
+            experiment["data"] = dict(brought.problem.data_source)
     sections = {
         "device": {"name": device} if isinstance(device, str) else device,
         "scheduler": scheduler,
@@ -172,13 +172,15 @@ def search(
         "storage": storage,
         "cache": None if cache is None else str(cache),
     }
-    asked |= {key: value for key, value in sections.items() if value is not None}
-    prepared = prepare(parse_experiment(asked), brought)
-    place = RunFolder(user_path(folder))
-    with place.locked():
-        start_run(place, prepared.experiment, _code_folder(brought), f"nasbench.search(..., folder={str(folder)!r})")
-        _run(prepared, place, progress, accept_changed_code, accept_changed_data)
-    return Result(place, brought)
+    experiment |= {key: value for key, value in sections.items() if value is not None}
+    prepared = prepare(parse_experiment(experiment), brought)
+    run_folder = RunFolder(user_path(folder))
+    with run_folder.locked():
+        start_run(
+            run_folder, prepared.experiment, _code_folder(brought), f"nasbench.search(..., folder={str(folder)!r})"
+        )
+        _run(prepared, run_folder, progress, accept_changed_code, accept_changed_data)
+    return Result(run_folder, brought)
 
 
 def resume(
@@ -196,22 +198,22 @@ def resume(
     """Go on with a search that was interrupted; one that is complete is read.
 
     Args:
-        folder: of the run.
-        space: the space, if it was given as an object whose class no module holds.
-        evaluate: the function, evaluator or supernet, likewise.
-        problem: what networks are for, if it was given as an object.
-        controller: the controller, if it was given as a class or a function.
-        callbacks: objects that hear how the search goes.
-        accept_changed_code: whether it goes on, although code that builds or scores networks was edited since.
-        accept_changed_data: whether it goes on, although the images changed.
-        progress: whether a bar is shown.
+        folder: Folder of the run.
+        space: Space, if it was given as an object whose class no module holds.
+        evaluate: Function, evaluator or supernet, if it was given as an object.
+        problem: Problem that networks are for, if it was given as an object.
+        controller: Controller, if it was given as a class or a function.
+        callbacks: Objects that hear how the search goes.
+        accept_changed_code: Whether it goes on, although code that builds or scores networks was edited since.
+        accept_changed_data: Whether it goes on, although the images changed.
+        progress: Whether a bar is shown.
 
     Raises:
         UserError: the folder holds no run, a part of it is needed and was not given, or code or images changed.
     """
-    place = RunFolder(user_path(folder)).require()
-    experiment = stored_experiment(place)
-    code_folder = str(place.code_folder())
+    run_folder = RunFolder(user_path(folder)).require()
+    experiment = stored_experiment(run_folder)
+    code_folder = str(run_folder.code_folder())
     if code_folder not in sys.path:
         sys.path.insert(0, code_folder)
     brought = Brought(
@@ -223,16 +225,16 @@ def resume(
         callbacks=tuple(callbacks),
     )
     prepared = prepare(experiment, brought)
-    with place.locked():
-        _run(prepared, place, progress, accept_changed_code, accept_changed_data)
-    return Result(place, brought)
+    with run_folder.locked():
+        _run(prepared, run_folder, progress, accept_changed_code, accept_changed_data)
+    return Result(run_folder, brought)
 
 
-def _run(prepared: Prepared, place: RunFolder, progress: bool, accept_code: bool, accept_data: bool) -> None:
+def _run(prepared: Prepared, run_folder: RunFolder, progress: bool, accept_code: bool, accept_data: bool) -> None:
     with _as_it_was(), SearchProgress() if progress else contextlib.nullcontext() as bar:
         run_search(
             prepared,
-            place,
+            run_folder,
             bar,
             handle_signals=False,
             accept_changed_code=accept_code or None,
@@ -267,7 +269,7 @@ def _space_object(space: Any) -> SearchSpace | None:
 
 
 def _described_space(space: Any) -> dict[str, Any]:
-    """Name and options of a space, by which it is found again where its class can be imported."""
+    """Name and options of a space, by which it is loaded again where its class can be imported."""
     if isinstance(space, str):
         return {"name": space}
     if isinstance(space, Mapping):
@@ -283,9 +285,9 @@ def _described_space(space: Any) -> dict[str, Any]:
     return described
 
 
-def _object_name(thing: Any) -> str:
+def _object_name(part: Any) -> str:
     """``module:name`` of a class or a function, or of the class of an object."""
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    named = part if hasattr(part, "__qualname__") else type(part)
     return f"{named.__module__}:{named.__qualname__}"
 
 
@@ -348,7 +350,7 @@ def _start_with(start_with: Any) -> Any:
 
 
 def _code_folder(brought: Brought) -> Path:
-    """Where the code of the objects lies: the folder of a module, or the working folder for what a notebook defines."""
+    """The folder of the code of the objects: that of a module, or the working folder for what a notebook defines."""
     for part in (brought.space, brought.evaluate, brought.problem):
         if part is None:
             continue

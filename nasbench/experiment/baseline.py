@@ -1,4 +1,4 @@
-"""The same search at random, to know what the controller was worth."""
+"""The same search at random, with which the controller is compared."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def run_baseline(prepared: Prepared, folder: RunFolder, calibration: Calibration
     of many controllers are those of a random search with their seed.
 
     Args:
-        prepared: the parts of the run.
-        folder: of the run; held by the caller.
-        calibration: the measurements before the search; None where there are none.
-        callback: hears how it goes.
+        prepared: Parts of the run.
+        folder: Folder of the run; the caller holds its lock.
+        calibration: Measurements before the search; None where there are none.
+        callback: Callback that hears how the searches go.
     """
     from nasbench.experiment.run import search_run
 
     experiment = prepared.experiment
-    wanted = experiment.baseline
-    if wanted is None:
+    baseline = experiment.baseline
+    if baseline is None:
         return
-    for number, inner in enumerate(baseline_folders(folder, wanted.seeds), start=1):
-        asked = Experiment.model_validate(
+    for number, inner in enumerate(baseline_folders(folder, baseline.seeds), start=1):
+        random_experiment = Experiment.model_validate(
             experiment.model_dump()
             | {
                 "seed": experiment.seed + number,
-                "controller": {"name": wanted.name},
+                "controller": {"name": baseline.name},
                 "search": experiment.search.model_dump()
-                | {"candidates": wanted.candidates or experiment.search.candidates},
+                | {"candidates": baseline.candidates or experiment.search.candidates},
                 "baseline": None,
                 "survivors": 0,
                 "start_with": (),
@@ -50,13 +50,15 @@ def run_baseline(prepared: Prepared, folder: RunFolder, calibration: Calibration
                 "evaluator": _same_weights(experiment, folder, prepared.brought.supernet is not None),
             }
         )
-        start_run(inner, asked, folder.code_folder(), f"the baseline of {folder.name}", may_change=True)
-        alike = dataclasses.replace(
-            prepared, experiment=asked, brought=dataclasses.replace(prepared.brought, controller=None, callbacks=())
+        start_run(inner, random_experiment, folder.code_folder(), f"the baseline of {folder.name}", may_change=True)
+        random_parts = dataclasses.replace(
+            prepared,
+            experiment=random_experiment,
+            brought=dataclasses.replace(prepared.brought, controller=None, callbacks=()),
         )
         with inner.locked():
-            evaluator = alike.evaluator(inner, calibration)
-            search_run(alike, inner, alike.study(inner, evaluator), evaluator, callback)
+            evaluator = random_parts.evaluator(inner, calibration)
+            search_run(random_parts, inner, random_parts.study(inner, evaluator), evaluator, callback)
 
 
 def _same_weights(experiment: Experiment, folder: RunFolder, brought: bool) -> Any:

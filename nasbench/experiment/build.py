@@ -69,12 +69,12 @@ class Brought:
     """Parts that were given as objects, from Python, in place of their names in an experiment.
 
     Attributes:
-        space: what is searched; None takes the one that the experiment names.
-        evaluate: an evaluator, or a function of a candidate that returns its metrics.
-        problem: what networks are for, in place of the sections data and training.
-        controller: makes the controller for a space.
-        callbacks: hear how the search goes, beside those that the experiment names.
-        supernet: a trained one, whose weights candidates share, where the evaluator is `SUPERNET`.
+        space: Space that is searched; None takes the one that the experiment names.
+        evaluate: Evaluator, or a function of a candidate that returns its metrics.
+        problem: Problem that networks are for, in place of the sections data and training.
+        controller: Function that makes the controller for a space.
+        callbacks: Callbacks of the search, beside those that the experiment names.
+        supernet: Trained supernet whose weights candidates share, where the evaluator is `SUPERNET`.
     """
 
     space: SearchSpace | None = None
@@ -90,14 +90,14 @@ class Prepared:
     """The parts of an experiment, made and checked.
 
     Attributes:
-        experiment: that they were made of.
-        network_space: the space of architectures alone.
-        device: whose latency counts.
-        recipe: of the survivors; an empty one where recipes are searched.
-        joint: the architectures together with recipes, where the recipe leaves something to choose; else None.
-        problem: what networks are for; None where the evaluator trains none.
-        calibration: the stored one that the experiment names; None if it names none.
-        brought: what was given as objects.
+        experiment: Experiment that they were made of.
+        network_space: Space of architectures alone.
+        device: Device whose latency counts.
+        recipe: Recipe of the survivors; an empty one where recipes are searched.
+        joint: Space of architectures together with recipes, where the recipe leaves something to choose; else None.
+        problem: Problem that networks are for; None where the evaluator trains none.
+        calibration: Stored calibration that the experiment names; None if it names none.
+        brought: Parts that were given as objects.
     """
 
     experiment: Experiment
@@ -111,7 +111,7 @@ class Prepared:
 
     @property
     def space(self) -> SearchSpace:
-        """What is searched: architectures, or architectures together with recipes."""
+        """The searched space: architectures, or architectures together with recipes."""
         return self.joint or self.network_space
 
     @property
@@ -134,7 +134,7 @@ class Prepared:
         return [recipes.recipe(recipes.sample(rng)) for _ in range(samples)]
 
     def describe_space(self) -> dict[str, Any]:
-        """What a report tells of the space: how many networks and recipes, and the options of each decision."""
+        """The numbers of networks and recipes of the space, and of the options of each decision, for a report."""
         return {
             "name": self.space.name,
             "architectures": self.network_space.size,
@@ -149,7 +149,7 @@ class Prepared:
         """A new controller; one of several fidelities goes up to the epochs of the training.
 
         Args:
-            folder: of the run, for a controller that trains a network itself; None keeps nothing of that.
+            folder: Folder of the run, for a controller that trains a network itself; None stores nothing of that.
         """
         if self.brought.controller is not None:
             return self.brought.controller(self.space)
@@ -163,65 +163,67 @@ class Prepared:
         from nasbench.supernet.differentiable.controller import Differentiable
         from nasbench.supernet.differentiable.search import DifferentiableSearch
 
-        asked = self.experiment
+        experiment = self.experiment
         start = functools.partial(
             DifferentiableSearch,
             self.network_space,
             self.problem,
             name,
-            seed=asked.seed,
-            device="cuda" if asked.executor.gpus > 0 and torch.cuda.is_available() else "cpu",
+            seed=experiment.seed,
+            device="cuda" if experiment.executor.gpus > 0 and torch.cuda.is_available() else "cpu",
             folder=None if folder is None else folder.differentiable,
-            **asked.controller.options,
+            **experiment.controller.options,
         )
-        return Differentiable(self.space, seed=asked.seed, name=name, start=start, proposals=asked.search.candidates)
+        return Differentiable(
+            self.space, seed=experiment.seed, name=name, start=start, proposals=experiment.search.candidates
+        )
 
     def evaluator(self, folder: RunFolder, calibration: Calibration | None) -> Evaluator:
-        """What scores candidates.
+        """The evaluator, which scores candidates.
 
         Args:
-            folder: of the run.
-            calibration: the measurements before the search; None where there are none.
+            folder: Folder of the run.
+            calibration: Measurements before the search; None where there are none.
         """
-        asked, brought = self.experiment, self.brought.evaluate
-        if isinstance(brought, Evaluator):
-            return brought
+        experiment, evaluate = self.experiment, self.brought.evaluate
+        if isinstance(evaluate, Evaluator):
+            return evaluate
         task = None if self.problem is None else self.problem.task
-        if brought is not None:
-            return FunctionEvaluator(self.space, brought, task)
-        if asked.evaluator is not None and asked.evaluator.name not in TRAINS:
+        if evaluate is not None:
+            return FunctionEvaluator(self.space, evaluate, task)
+        if experiment.evaluator is not None and experiment.evaluator.name not in TRAINS:
             return self._named(folder)
         problem = self.required
         estimator = self.latency_estimator(calibration)
         if self.joint is None:
             return self._trained(self.space, folder, estimator)
-        plain = dataclasses.replace(self, experiment=training_alone(asked, problem))
-        short = asked.joint.short_epochs
+        plain = dataclasses.replace(self, experiment=training_alone(experiment, problem))
+        short = experiment.joint.short_epochs
         shared = Shared(
             folder.path.absolute() / SHARED,
-            self.trains_by() | {"device": asked.device.model_dump(mode="json")},
-            asked.space,
+            self.trains_by() | {"device": experiment.device.model_dump(mode="json")},
+            experiment.space,
             folder.path.absolute() / ARTEFACTS,
         )
         trained = plain._trained(
             self.network_space,
             folder,
             None,
-            cache=asked.cache or str(folder.path.absolute() / SHARED / "trained"),
-            validate_every=short or asked.training.validate_every,
+            cache=experiment.cache or str(folder.path.absolute() / SHARED / "trained"),
+            validate_every=short or experiment.training.validate_every,
         )
         return Compressed(
             self.joint,
             trained,
             self.device,
-            stages=asked.joint,
+            stages=experiment.joint,
             shared=shared,
-            objectives=asked.objectives,
+            objectives=experiment.objectives,
             estimator=estimator,
         )
 
     def latency_estimator(self, calibration: Calibration | None) -> LatencyEstimator | None:
-        """What predicts latency, and knows the networks beside which it is measured; None without a calibration."""
+        """The predictor of latency, with the networks beside which latency is measured; None without a calibration."""
         if calibration is None:
             return None
         return LatencyEstimator(self.network_space, self.required.task, self.device, calibration)
@@ -229,13 +231,13 @@ class Prepared:
     def trains_by(self) -> dict[str, Any]:
         """All that the weights of a candidate depend on beside its architecture, its epochs and its seed."""
         space, problem = self.network_space, self.required
-        kept = {name: value for name, value in vars(space).items() if isinstance(value, str | int | float)}
+        plain_options = {name: value for name, value in vars(space).items() if isinstance(value, str | int | float)}
         return {
             "space": self.experiment.space.model_dump(mode="json"),
             "decisions": [
                 [decision.name, *map(decision.text, range(len(decision.options)))] for decision in space.decisions
             ],
-            "brought": None if self.brought.space is None else dict(sorted(kept.items())),
+            "brought": None if self.brought.space is None else dict(sorted(plain_options.items())),
             "code": code_digests(space, type(problem)),
             "data": problem.digest,
             "problem": dict(problem.source),
@@ -245,7 +247,7 @@ class Prepared:
         }
 
     def code(self) -> list[object]:
-        """What builds and scores the candidates and takes survivors through the recipe: see `code_digests`."""
+        """The code that builds and scores candidates and takes survivors through the recipe, see `code_digests`."""
         named = self.experiment.evaluator
         brought = self.brought.evaluate
         by_name = brought is None and named is not None and named.name not in TRAINS
@@ -274,8 +276,8 @@ class Prepared:
         }
         kind = kind.for_options(named.options)
         check_options(kind, named.options, what=f"evaluator {named.name!r}", reserved=("space", *parts))
-        taken = inspect.signature(kind).parameters
-        return kind(self.space, **{name: part for name, part in parts.items() if name in taken}, **named.options)
+        parameters = inspect.signature(kind).parameters
+        return kind(self.space, **{name: part for name, part in parts.items() if name in parameters}, **named.options)
 
     def _trained(
         self,
@@ -286,21 +288,25 @@ class Prepared:
         cache: str | None = None,
         validate_every: int | None = None,
     ) -> Trained:
-        asked = self.experiment
-        place = cache or asked.cache
+        experiment = self.experiment
+        place = cache or experiment.cache
         costs = CandidateCosts(
-            self.device, frozenset(asked.needed_metrics), estimator, asked.objectives, asked.device.unsure_pct
+            self.device,
+            frozenset(experiment.needed_metrics),
+            estimator,
+            experiment.objectives,
+            experiment.device.unsure_pct,
         )
-        limits = training_limits(asked, validate_every)
-        if asked.evaluator is not None and asked.evaluator.name == SUPERNET:
+        limits = training_limits(experiment, validate_every)
+        if experiment.evaluator is not None and experiment.evaluator.name == SUPERNET:
             return SupernetScores(
                 space,
                 self.required,
                 costs,
-                SupernetConfig.read(dict(asked.evaluator.options)),
+                SupernetConfig.read(dict(experiment.evaluator.options)),
                 folder.supernet.absolute(),
                 supernet=self.brought.supernet,
-                objectives=asked.objectives,
+                objectives=experiment.objectives,
                 limits=limits,
             )
         schedule_epochs = self._schedule_epochs()
@@ -309,7 +315,7 @@ class Prepared:
             space,
             self.required,
             costs,
-            objectives=asked.objectives,
+            objectives=experiment.objectives,
             checkpoints=str(folder.checkpoints.folder.absolute()),
             cache=None if place is None else Cache(user_path(place), self.trains_by() | scheduled),
             limits=limits,
@@ -329,58 +335,58 @@ class Prepared:
         """The study of a run, which goes on where a process before this one stood.
 
         Args:
-            folder: of the run; held by the caller.
-            evaluator: of the same run.
+            folder: Folder of the run; the caller holds its lock.
+            evaluator: Evaluator of the same run.
         """
-        asked = self.experiment
+        experiment = self.experiment
         record = DiskRecord(
             folder.journal,
             self.space,
-            asked.objectives,
-            name=study_name(asked.name, asked.storage, folder),
-            storage=asked.storage,
+            experiment.objectives,
+            name=study_name(experiment.name, experiment.storage, folder),
+            storage=experiment.storage,
             parts=None if type(evaluator).parts is Evaluator.parts else evaluator.parts,
         )
-        known = evaluator.metrics
+        metrics = evaluator.metrics
         return Study(
             self.controller(folder),
-            asked.objectives,
-            asked.reward,
-            asked.search,
+            experiment.objectives,
+            experiment.reward,
+            experiment.search,
             record,
-            outcomes=asked.outcomes,
-            full_epochs=asked.training.epochs,
-            seed=asked.seed,
+            outcomes=experiment.outcomes,
+            full_epochs=experiment.training.epochs,
+            seed=experiment.seed,
             state=folder.controller,
-            workers=asked.executor.workers,
+            workers=experiment.executor.workers,
             clock=SimulatedClock() if evaluator.simulated else None,
             identity=evaluator.identity,
             history=None if type(evaluator).history is Evaluator.history else evaluator.history,
-            start_with=start_architectures(asked, self.space),
-            stop_at=asked.stop_at,
-            quality=known[0] if known else None,
+            start_with=start_architectures(experiment, self.space),
+            stop_at=experiment.stop_at,
+            quality=metrics[0] if metrics else None,
         )
 
     def executor(self, folder: RunFolder, evaluator: Evaluator) -> Executor:
-        """What runs several candidates at a time.
+        """The executor, which runs several candidates at a time.
 
         Args:
-            folder: of the run.
-            evaluator: of the run; one that looks results up has simulated workers.
+            folder: Folder of the run.
+            evaluator: Evaluator of the run; one that looks results up has simulated workers.
         """
-        asked = self.experiment
+        experiment = self.experiment
         options = ExecutorOptions(
-            asked.executor,
+            experiment.executor,
             folder.checkpoints,
             folder.code_folder(),
-            asked.ray,
-            asked.scheduler,
-            asked.search.candidate_minutes,
+            experiment.ray,
+            experiment.scheduler,
+            experiment.search.candidate_minutes,
         )
         return Simulated(options) if evaluator.simulated else get_executor(options, evaluator)
 
     def callbacks(self) -> list[Callback]:
-        """Those that the experiment names, and those that were given as objects."""
+        """The callbacks that the experiment names, and those that were given as objects."""
         named = []
         for entry in self.experiment.callbacks:
             kind = callback_classes.find(entry.name)
@@ -398,8 +404,8 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
     """Make the parts of an experiment.
 
     Args:
-        experiment: what is asked.
-        brought: parts that were given as objects.
+        experiment: Experiment to prepare.
+        brought: Parts that were given as objects.
 
     Raises:
         UserError: a name, an option or a combination is not allowed, data are missing, or a runtime is not installed.
@@ -470,9 +476,9 @@ def measured(
     """The networks and the recipes that are in the table of an experiment.
 
     Args:
-        experiment: whose evaluator looks results up in a table that was built.
-        network: the space of networks.
-        recipes: that of recipes; None where the recipe leaves nothing to choose.
+        experiment: Experiment whose evaluator looks results up in a table that was built.
+        network: Space of networks.
+        recipes: Space of recipes; None where the recipe leaves nothing to choose.
     """
     named = experiment.evaluator
     assert named is not None, "the caller asks"
@@ -481,7 +487,7 @@ def measured(
 
 
 def _checked_problem(prepared: Prepared) -> Problem:
-    """What candidates are trained for, once the device and the runtimes can do what is asked."""
+    """The problem that candidates are trained for, after the checks of the device, the runtimes and the data."""
     experiment = prepared.experiment
     _check_runtimes(experiment, prepared)
     problem = prepared.brought.problem or load_problem(experiment)
@@ -533,8 +539,8 @@ def training_alone(experiment: Experiment, problem: Problem) -> Experiment:
     """The experiment with the quality for its only objective: nothing else is measured, limited or rewarded.
 
     Args:
-        experiment: of which it is.
-        problem: whose quality it is.
+        experiment: Experiment from which the new one is made.
+        problem: Problem whose quality is the objective.
     """
     quality = {problem.quality: problem.metrics[problem.quality].goal or "max"}
     return Experiment.model_validate(
@@ -543,7 +549,7 @@ def training_alone(experiment: Experiment, problem: Problem) -> Experiment:
 
 
 def training_limits(experiment: Experiment, validate_every: int | None = None) -> TrainingLimits:
-    """What one candidate of an experiment may use."""
+    """The limits of the training of one candidate."""
     every = validate_every or experiment.training.validate_every or (1 if experiment.scheduler else None)
     return TrainingLimits(
         threads=experiment.executor.threads,
@@ -578,10 +584,10 @@ def start_architectures(experiment: Experiment, space: SearchSpace) -> list[Arch
     Raises:
         UserError: a notation does not read, or the other run has no candidate of this space.
     """
-    asked = experiment.start_with
-    if not isinstance(asked, StartWith):
-        return [space.parse(text) for text in asked]
-    folder = RunFolder(user_path(asked.run)).require()
+    start_with = experiment.start_with
+    if not isinstance(start_with, StartWith):
+        return [space.parse(text) for text in start_with]
+    folder = RunFolder(user_path(start_with.run)).require()
     done = [
         candidate
         for candidate in read_candidates(folder, read_settings(folder))
@@ -589,13 +595,13 @@ def start_architectures(experiment: Experiment, space: SearchSpace) -> list[Arch
     ]
     done.sort(key=lambda candidate: (candidate.scores or (), -candidate.id), reverse=True)
     try:
-        start = [space.parse(candidate.architecture) for candidate in done[: asked.best]]
+        start = [space.parse(candidate.architecture) for candidate in done[: start_with.best]]
     except ValueError as error:
         raise UserError(
-            f"start_with names {asked.run}, whose candidates are not of space {space.name!r}: {error}"
+            f"start_with names {start_with.run}, whose candidates are not of space {space.name!r}: {error}"
         ) from None
     if not start:
-        raise UserError(f"start_with names {asked.run}, which has no candidate that is done; name another run.")
+        raise UserError(f"start_with names {start_with.run}, which has no candidate that is done; name another run.")
     return start
 
 
@@ -618,18 +624,18 @@ def _check_goals(experiment: Experiment, problem: Problem) -> None:
             )
 
 
-def _check_metrics(experiment: Experiment, known: Sequence[str]) -> None:
+def _check_metrics(experiment: Experiment, available: Sequence[str]) -> None:
     """Refuse a metric that the evaluator never gives."""
-    if not known:
+    if not available:
         return
     for metric in sorted(experiment.needed_metrics | set(experiment.stop_at)):
         validated = metric.replace("test_", "val_", 1)
-        if metric not in known and validated in known:
+        if metric not in available and validated in available:
             raise UserError(
                 f"metric {metric!r} is not known during a search, for test data are read once, at the end. Did you "
                 f"mean {validated!r}?"
             )
-        one_of("metric", metric, known)
+        one_of("metric", metric, available)
 
 
 def _check_controller(experiment: Experiment, controller: Controller, joint: bool) -> None:
@@ -647,26 +653,26 @@ def _check_controller(experiment: Experiment, controller: Controller, joint: boo
 
 
 def _check_differentiable(prepared: Prepared) -> None:
-    """What a controller that trains a network of mixed edges needs, before it does."""
-    asked, evaluator = prepared.experiment.controller, prepared.experiment.evaluator
+    """Refuse a search that a controller of mixed edges cannot do, before it begins."""
+    controller, evaluator = prepared.experiment.controller, prepared.experiment.evaluator
     by_shared_weights = evaluator is not None and evaluator.name == "shared_weights"
     if by_shared_weights and prepared.experiment.baseline is not None:
         raise UserError("evaluator 'shared_weights' knows nothing of what a baseline draws; set baseline: null.")
-    if prepared.brought.controller is not None or asked.name not in METHODS:
+    if prepared.brought.controller is not None or controller.name not in METHODS:
         if by_shared_weights:
             raise UserError(
                 f"evaluator 'shared_weights' needs a controller that trains them, one of {', '.join(METHODS)}, and not "
-                f"{asked.name!r}."
+                f"{controller.name!r}."
             )
         return
     from nasbench.supernet.differentiable.search import check_search
 
     if prepared.searches_recipes:
         raise UserError(
-            f"controller {asked.name!r} searches architectures alone, and the recipe leaves something to choose; write "
-            f"a recipe without choices, or take another controller."
+            f"controller {controller.name!r} searches architectures alone, and the recipe leaves something to choose; "
+            f"write a recipe without choices, or take another controller."
         )
-    check_search(prepared.network_space, prepared.problem, asked.name, asked.options)
+    check_search(prepared.network_space, prepared.problem, controller.name, controller.options)
 
 
 def _teachers(prepared: Prepared) -> list[str]:
@@ -676,7 +682,7 @@ def _teachers(prepared: Prepared) -> list[str]:
 
 
 def _check_runtimes(experiment: Experiment, prepared: Prepared) -> None:
-    """Whether the device and the runtimes can do what is asked here."""
+    """Refuse an experiment whose device or runtimes cannot be used here."""
     device, joint = prepared.device, prepared.joint
     if joint is not None:
         backends = set(joint.recipes.backends())
@@ -719,7 +725,7 @@ def _check_runtimes(experiment: Experiment, prepared: Prepared) -> None:
 
 
 def _check_joint(experiment: Experiment, device: Device) -> None:
-    """What a search over recipes, too, cannot do."""
+    """Refuse what a search over recipes cannot do."""
     if not (device.times_networks and device.measures_many):
         raise UserError(
             f"the recipe leaves something to choose, so that artefacts are measured during the search, and device "

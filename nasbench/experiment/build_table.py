@@ -36,17 +36,17 @@ from nasbench_registry import UserError
 from search_spaces import Architecture, DecisionSpace, NoValidArchitecture
 from search_spaces.product import ProductSpace
 
-ALL = 100_000  # combinations of a space that are listed
-TRIES = 200  # draws for each architecture that is wanted, of a larger space
-TIMED_S = 0.15  # that each artefact of a network is timed, in turn with the others and the anchors
-ORDER = 7  # of the generator that puts networks in order, beside the experiment's seed
-LATENCIES = "latencies"  # in the run folder: of each network, those of its artefacts
+ALL = 100_000  # most combinations of a space that are listed
+TRIES = 200  # draws for each requested architecture of a larger space
+TIMED_S = 0.15  # seconds of timing for each artefact of a network, in turn with the others and the anchors
+ORDER = 7  # seed of the generator that puts networks in order, beside the experiment's seed
+LATENCIES = "latencies"  # in the run folder: latencies of the artefacts, a file for each network
 IN_TURN = "all artefacts of a network timed in turn, in one run"
 BESIDE = "beside three networks of the calibration, whose slowdown is taken out; the median in the quietest turns"
 ALONE = "the median of all timed calls"
 ENDING = ".run"
-NOISE = "noise.json"  # in the run folder: what rows differ by that were measured twice
-OF_ONE_NETWORK = 4  # of these rows
+NOISE = "noise.json"  # in the run folder: differences of rows that were measured twice
+OF_ONE_NETWORK = 4  # number of these rows of each network
 MADE_WITH = ("machine", "system", "cores", "python", "torch", "onnxruntime", "nasbench-framework")
 
 
@@ -57,9 +57,9 @@ class Listed(Controller):
     first one fails, nothing of its prefix can be evaluated, and its others are left out.
 
     Args:
-        space: of the architectures.
-        prefixes: lists of architectures that share what is dear.
-        seed: not used.
+        space: Space of the architectures.
+        prefixes: Lists of architectures that share the part that is expensive to compute.
+        seed: Not used.
     """
 
     name = "listed"
@@ -101,7 +101,7 @@ class Listed(Controller):
         return {
             "next": self.next,
             "waiting": [[list(picks), prefix] for picks, prefix in self.waiting.items()],
-            "ready": [list(each) for each in self.ready],
+            "ready": [list(entry) for entry in self.ready],
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
@@ -123,56 +123,57 @@ def build_table(
     callback: Callback | None = None,
     brought: Brought | None = None,
 ) -> BuiltTable:
-    """Evaluate networks of an experiment, and recipes on them, and write what came of each; goes on if it was killed.
+    """Evaluate networks of an experiment, and recipes on them, and write the result of each; goes on if it was killed.
 
     Networks are drawn without replacement in an order that the seed of the experiment decides, so a call that asks for
     more goes on behind those of the last one, and several machines each build a part.
 
     Args:
-        experiment: whose space, data, training, device and recipe count; its limits, controller and budget do not.
-        out: the parquet file; what is needed to go on lies beside it, in a folder ending in .run.
-        networks: how many.
-        recipes: how many recipes of each network, drawn once for all, of which the first changes nothing if the first
+        experiment: Experiment whose space, data, training, device and recipe count; its limits, controller and budget
+            do not.
+        out: Parquet file of the table; what is needed to go on lies beside it, in a folder ending in .run.
+        networks: Number of networks.
+        recipes: Number of recipes of each network, drawn once for all, of which the first changes nothing if the first
             options do; None takes all. Without choices in the recipe there is one row a network.
-        first: networks that are left out at the beginning, for another part.
-        repeat: rows that are measured a second time, from another seed; the card says how far they differ.
-        code_folder: where a user's own code lies.
-        command: by which it was called.
-        callback: hears how it goes.
-        brought: parts that were given as objects.
+        first: Number of networks that are left out at the beginning, for another part.
+        repeat: Number of rows that are measured a second time, from another seed; the card says how far they differ.
+        code_folder: Folder of a user's own code.
+        command: Command by which it was called.
+        callback: Callback that hears how the building goes.
+        brought: Parts that were given as objects.
 
     Raises:
         UserError: the experiment cannot run, or another table is built in the folder.
     """
     if out.suffix != ".parquet":
         raise UserError(f"a table is a parquet file, and --out is {out}; name it {out.with_suffix('.parquet')}.")
-    asked = measuring(experiment)
-    prepared = prepare(asked, brought)
+    unlimited = measuring(experiment)
+    prepared = prepare(unlimited, brought)
     points = recipe_points(prepared, recipes, experiment.seed)
     chosen = in_order(prepared.network_space, first + networks, experiment.seed)[first:]
     prefixes = [[_joined(prepared, network, point) for point in points] for network in chosen]
     plan = {"recipes": [None if point is None else list(point.picks) for point in points], "first": first}
     call = _Call(code_folder, command, callback or Callback())
-    made = _measure(prepared, out, prefixes, plan, call)
+    built = _measure(prepared, out, prefixes, plan, call)
     if repeat:
         folder = RunFolder(out.with_suffix(ENDING))
-        again = _repeated(prepared, made, repeat)
-        other = asked.model_copy(update={"seed": asked.seed + 1})
-        second = dataclasses.replace(prepared, experiment=other)
-        plan = {"recipes": [list(arch.picks) for archs in again for arch in archs], "first": 0}
-        repeated = _measure(second, folder.path / "repeats.parquet", again, plan, call)
-        write_json(folder.path / NOISE, noise_between(made, repeated))
-        made = write_table(out, made.rows, {**made.card, "noise": read_json(folder.path / NOISE, "delete it")})
-    return made
+        repeated_prefixes = _repeated(prepared, built, repeat)
+        reseeded = unlimited.model_copy(update={"seed": unlimited.seed + 1})
+        reseeded_parts = dataclasses.replace(prepared, experiment=reseeded)
+        plan = {"recipes": [list(arch.picks) for archs in repeated_prefixes for arch in archs], "first": 0}
+        repeated = _measure(reseeded_parts, folder.path / "repeats.parquet", repeated_prefixes, plan, call)
+        write_json(folder.path / NOISE, noise_between(built, repeated))
+        built = write_table(out, built.rows, {**built.card, "noise": read_json(folder.path / NOISE, "delete it")})
+    return built
 
 
 @dataclass(frozen=True)
 class _Call:
-    """Where a user's own code lies, the command, and who hears how it goes."""
+    """The folder of a user's own code, the command, and the callback that hears how the building goes."""
 
     code_folder: Path
     command: str
-    heard: Callback
+    callback: Callback
 
 
 def _measure(
@@ -183,30 +184,32 @@ def _measure(
     call: _Call,
 ) -> BuiltTable:
     """Evaluate these architectures, those that share a network together, and write them."""
-    asked, heard = prepared.experiment, call.heard
-    budget = asked.search.model_copy(update={"candidates": max(1, sum(map(len, prefixes)))})
-    asked = asked.model_copy(update={"search": budget})
+    experiment, callback = prepared.experiment, call.callback
+    budget = experiment.search.model_copy(update={"candidates": max(1, sum(map(len, prefixes)))})
+    experiment = experiment.model_copy(update={"search": budget})
 
     def listed(space: Any) -> Controller:
         return Listed(space, prefixes)
 
     prepared = dataclasses.replace(
-        prepared, experiment=asked, brought=dataclasses.replace(prepared.brought, controller=listed)
+        prepared, experiment=experiment, brought=dataclasses.replace(prepared.brought, controller=listed)
     )
     folder = RunFolder(out.with_suffix(ENDING))
-    start_run(folder, asked, call.code_folder, call.command, may_change=True)
+    start_run(folder, experiment, call.code_folder, call.command, may_change=True)
     with folder.locked():
         _same_plan(folder, plan)
         begin_or_check(prepared, folder)
-        calibration = None if prepared.problem is None else calibration_of(prepared, folder, heard)
+        calibration = None if prepared.problem is None else calibration_of(prepared, folder, callback)
         evaluator = prepared.evaluator(folder, calibration)
-        beside = prepared.latency_estimator(calibration) if isinstance(evaluator, Compressed) else None
+        estimator = prepared.latency_estimator(calibration) if isinstance(evaluator, Compressed) else None
         if isinstance(evaluator, Compressed):
             evaluator.estimator = None  # latencies are measured when all artefacts of a network are there
         study = prepared.study(folder, evaluator)
-        writer = _Writer(prepared, folder, out, study, evaluator, beside, heard, max(map(len, prefixes), default=1))
+        writer = _Writer(
+            prepared, folder, out, study, evaluator, estimator, callback, max(map(len, prefixes), default=1)
+        )
         writer.catch_up()
-        evaluator.begin(heard)
+        evaluator.begin(callback)
         try:
             search_run(prepared, folder, study, evaluator, writer)
         finally:
@@ -214,35 +217,35 @@ def _measure(
     return read_table(out)
 
 
-def _repeated(prepared: Prepared, made: BuiltTable, count: int) -> list[list[Architecture]]:
+def _repeated(prepared: Prepared, built: BuiltTable, count: int) -> list[list[Architecture]]:
     """Rows of a table that are measured again: four of each of a few networks, so many or a few more."""
-    done = made.rows[made.rows["status"] == "done"]
+    done = built.rows[built.rows["status"] == "done"]
     rng = np.random.default_rng([prepared.experiment.seed, ORDER, 2])
     names = done["network"].drop_duplicates().to_numpy()
     chosen = rng.permutation(names)[: max(1, math.ceil(count / OF_ONE_NETWORK))]
-    space, again = prepared.space, list[list[Architecture]]()
+    space, architectures = prepared.space, list[list[Architecture]]()
     for name in chosen.tolist():
-        own = [tuple(map(int, picks)) for picks in done["picks"][done["network"] == name]]
-        places = rng.permutation(len(own))[:OF_ONE_NETWORK]
-        again.append([Architecture(space.name, own[place]) for place in places.tolist()])
-    return again
+        picks_of_network = [tuple(map(int, picks)) for picks in done["picks"][done["network"] == name]]
+        places = rng.permutation(len(picks_of_network))[:OF_ONE_NETWORK]
+        architectures.append([Architecture(space.name, picks_of_network[place]) for place in places.tolist()])
+    return architectures
 
 
-def noise_between(made: BuiltTable, repeated: BuiltTable) -> dict[str, Any]:
-    """What a metric differs by where a row is measured again from another seed, in another run.
+def noise_between(built: BuiltTable, repeated: BuiltTable) -> dict[str, Any]:
+    """The differences of metrics where a row is measured again from another seed, in another run.
 
     Returns:
         `rows`, and by metric `std`, the standard deviation of one measurement, and `relative`, that of its logarithm
         where all values are above 0.
     """
-    both = made.rows.merge(repeated.rows, on=["network", "recipe"], suffixes=("", "_again"))
-    both = both[(both["status"] == "done") & (both["status_again"] == "done")]
+    merged = built.rows.merge(repeated.rows, on=["network", "recipe"], suffixes=("", "_again"))
+    merged = merged[(merged["status"] == "done") & (merged["status_again"] == "done")]
     noise: dict[str, Any] = {}
-    names = [*made.metrics, *(name for name in SECONDS if name in made.rows)]
+    names = [*built.metrics, *(name for name in SECONDS if name in built.rows)]
     for name in names:
-        if f"{name}_again" not in both:
+        if f"{name}_again" not in merged:
             continue
-        pairs = both[[name, f"{name}_again"]].dropna().to_numpy(float)
+        pairs = merged[[name, f"{name}_again"]].dropna().to_numpy(float)
         if not len(pairs):
             continue
         positive = bool((pairs > 0).all())
@@ -250,7 +253,7 @@ def noise_between(made: BuiltTable, repeated: BuiltTable) -> dict[str, Any]:
             "std": float(np.sqrt(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2) / 2)),
             "relative": float(np.sqrt(np.mean(np.log(pairs[:, 0] / pairs[:, 1]) ** 2) / 2)) if positive else None,
         }
-    return {"rows": len(both), "what": "another seed of weights and training, another run", "metrics": noise}
+    return {"rows": len(merged), "what": "another seed of weights and training, another run", "metrics": noise}
 
 
 def measuring(experiment: Experiment) -> Experiment:
@@ -293,22 +296,22 @@ def recipe_points(prepared: Prepared, count: int | None, seed: int) -> list[Arch
 
 def in_order(space: DecisionSpace, count: int, seed: int) -> list[Architecture]:
     """The first networks of a table, each once; more begin with the same."""
-    found = distinct(space, count, np.random.default_rng([seed, ORDER, 0]))
-    if len(found) < count:
-        raise UserError(f"space {space.name!r} has {len(found)} networks that differ, and {count} are asked for.")
-    return found
+    networks = distinct(space, count, np.random.default_rng([seed, ORDER, 0]))
+    if len(networks) < count:
+        raise UserError(f"space {space.name!r} has {len(networks)} networks that differ, and {count} are asked for.")
+    return networks
 
 
 def distinct(space: DecisionSpace, count: int | None, rng: np.random.Generator) -> list[Architecture]:
-    """Architectures that differ, in random order: all of a small space that are wanted, draws from a large one.
+    """Architectures that differ, in random order: all of a small space that are requested, draws from a large one.
 
     Args:
-        space: of the architectures.
-        count: how many at most; None is all, in the order of their picks.
-        rng: of the order.
+        space: Space of the architectures.
+        count: Largest number of architectures; None is all, in the order of their picks.
+        rng: Generator of the order.
 
     Raises:
-        UserError: all are wanted, and the space is too large to list them.
+        UserError: All are requested, and the space is too large to list them.
     """
     sizes = space.layout.sizes
     if math.prod(sizes) <= ALL:
@@ -359,20 +362,20 @@ class _Writer(Callback):
         study: Study,
         evaluator: Evaluator,
         estimator: LatencyEstimator | None,
-        heard: Callback,
+        callback: Callback,
         recipes: int,
     ) -> None:
         self.prepared, self.folder, self.out, self.study = prepared, folder, out, study
-        self.evaluator, self.estimator, self.heard, self.recipes = evaluator, estimator, heard, recipes
+        self.evaluator, self.estimator, self.callback, self.recipes = evaluator, estimator, callback, recipes
         self.times = isinstance(evaluator, Compressed) and prepared.device.measures_many
-        self.left: dict[str, int] = {}  # of networks, recipes that are not done
-        self.latencies: dict[int, dict[str, Any]] = {}  # of candidates
+        self.left: dict[str, int] = {}  # number of recipes that are not done, by network
+        self.latencies: dict[int, dict[str, Any]] = {}  # by number of the candidate
 
     def catch_up(self) -> None:
-        """What a process before this one left."""
+        """Take over the latencies and candidates that an earlier process left."""
         for file in sorted((self.folder.path / LATENCIES).glob("*.json")):
-            known = read_json(file, "delete it, and its network is left without")
-            self.latencies |= {int(number): latency for number, latency in known.items()}
+            stored = read_json(file, "delete it, and its network is left without")
+            self.latencies |= {int(number): latency for number, latency in stored.items()}
         for candidate in self.study.candidates:
             if candidate.status != "running" and self._completes(candidate):
                 self._time(candidate.network)
@@ -380,26 +383,26 @@ class _Writer(Callback):
 
     def candidate_done(self, candidate: RecordedCandidate, study: Study) -> None:
         """See `Callback`."""
-        self.heard.candidate_done(candidate, study)
+        self.callback.candidate_done(candidate, study)
         if self._completes(candidate):
             self._time(candidate.network)
             self.write()
 
     def phase(self, name: str, total: int) -> None:
         """See `Callback`."""
-        self.heard.phase(name, total)
+        self.callback.phase(name, total)
 
     def advance(self, done: int, text: str = "") -> None:
         """See `Callback`."""
-        self.heard.advance(done, text)
+        self.callback.advance(done, text)
 
     def retry(self, number: int, status: str, error: str | None) -> None:
         """See `Callback`."""
-        self.heard.retry(number, status, error)
+        self.callback.retry(number, status, error)
 
     def stopping(self) -> None:
         """See `Callback`."""
-        self.heard.stopping()
+        self.callback.stopping()
 
     def _completes(self, candidate: RecordedCandidate) -> bool:
         """Count a candidate; whether it is the last one of its network."""
@@ -410,27 +413,31 @@ class _Writer(Callback):
 
     def _time(self, network: str) -> None:
         """Measure the latencies of the artefacts of a network, once, in one run; they are not needed any more then."""
-        members = [each for each in self.study.candidates if each.network == network and each.status == "done"]
+        members = [
+            candidate
+            for candidate in self.study.candidates
+            if candidate.network == network and candidate.status == "done"
+        ]
         if not self.times or not members or members[0].id in self.latencies:
             return
         compiled = {}
-        for each in members:
-            artefact = self.evaluator.artefact(each.id, each.arch, 0)
+        for candidate in members:
+            artefact = self.evaluator.artefact(candidate.id, candidate.arch, 0)
             if artefact is not None:
-                compiled[str(each.id)] = artefact
+                compiled[str(candidate.id)] = artefact
         if not compiled:
             return
         task, anchors = self.prepared.required.task, anchors_of(self.estimator)
         timed = self.prepared.device.measure_beside(compiled, task, anchors, TIMED_S)
-        found = {name: latency.to_json() for name, latency in timed.latencies.items()}
-        write_json(self.folder.path / LATENCIES / f"{members[0].id:06d}.json", found)
-        self.latencies |= {int(name): latency for name, latency in found.items()}
-        for each in members:
-            shutil.rmtree(self.folder.path / ARTEFACTS / f"{each.id:05d}", ignore_errors=True)
+        latencies = {name: latency.to_json() for name, latency in timed.latencies.items()}
+        write_json(self.folder.path / LATENCIES / f"{members[0].id:06d}.json", latencies)
+        self.latencies |= {int(name): latency for name, latency in latencies.items()}
+        for candidate in members:
+            shutil.rmtree(self.folder.path / ARTEFACTS / f"{candidate.id:05d}", ignore_errors=True)
 
     def write(self) -> None:
         """Write all rows that are done."""
-        ended = [each for each in self.study.candidates if each.status != "running"]
+        ended = [candidate for candidate in self.study.candidates if candidate.status != "running"]
         if not ended:
             return
         rows = pd.DataFrame(list(self._rows(ended)))
@@ -442,27 +449,29 @@ class _Writer(Callback):
         """A row for each candidate; the seconds of training are on all rows of its network."""
         space = self.prepared.space
         trained: dict[str, dict[str, float]] = {}
-        for each in ended:
-            if not each.cached and each.training_seconds:
-                found = {"training_seconds": each.training_seconds}
-                if "training_cpu_seconds" in each.metrics:
-                    found["training_cpu_seconds"] = each.metrics["training_cpu_seconds"]
-                trained[each.network or each.architecture] = found
-        for each in ended:
-            network = each.network or each.architecture
-            recipe = "" if not isinstance(space, ProductSpace) else space.factors[1].format(space.split(each.arch)[1])
+        for candidate in ended:
+            if not candidate.cached and candidate.training_seconds:
+                seconds = {"training_seconds": candidate.training_seconds}
+                if "training_cpu_seconds" in candidate.metrics:
+                    seconds["training_cpu_seconds"] = candidate.metrics["training_cpu_seconds"]
+                trained[candidate.network or candidate.architecture] = seconds
+        for candidate in ended:
+            network = candidate.network or candidate.architecture
+            recipe = (
+                "" if not isinstance(space, ProductSpace) else space.factors[1].format(space.split(candidate.arch)[1])
+            )
             row: dict[str, Any] = {
                 "network": network,
                 "recipe": recipe,
-                "picks": list(each.arch.picks),
-                "status": each.status,
-                "error": each.error or "",
+                "picks": list(candidate.arch.picks),
+                "status": candidate.status,
+                "error": candidate.error or "",
                 "training_seconds": 0.0,
-                "recipe_seconds": each.seconds - (0.0 if each.cached else each.training_seconds),
-                **each.metrics,
+                "recipe_seconds": candidate.seconds - (0.0 if candidate.cached else candidate.training_seconds),
+                **candidate.metrics,
                 **trained.get(network, {}),
             }
-            latency = self.latencies.get(each.id)
+            latency = self.latencies.get(candidate.id)
             if latency is not None:
                 row["latency_ms"] = latency["median"]
                 row["throughput_per_s"] = 1000 * latency["batch"] / latency["median"]
@@ -473,15 +482,16 @@ class _Writer(Callback):
             yield row
 
     def _card(self, rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
-        asked = self.prepared.experiment.model_dump(mode="json")
+        experiment = self.prepared.experiment.model_dump(mode="json")
         noise = self.folder.path / NOISE
-        about = environment(self.prepared.experiment.seed, self.folder.code_folder(), "", processor_name())
+        facts = environment(self.prepared.experiment.seed, self.folder.code_folder(), "", processor_name())
         return {
             "format": FORMAT,
-            "name": asked["name"],
-            "space": asked["space"] | {"name": self.prepared.space.name, "network": self.prepared.network_space.name},
+            "name": experiment["name"],
+            "space": experiment["space"]
+            | {"name": self.prepared.space.name, "network": self.prepared.network_space.name},
             "decisions": described(self.prepared.space),
-            "recipe": asked["recipe"],
+            "recipe": experiment["recipe"],
             **counted(rows),
             "metrics": {name: self._about_metric(name) for name in metrics},
             "seconds": {
@@ -490,21 +500,21 @@ class _Writer(Callback):
                 "training_cpu_seconds": "the same in seconds of the processor, in all threads",
                 "recipe_cpu_seconds": "the same in seconds of the processor, in all threads",
             },
-            "seed": asked["seed"],
-            "problem": asked["problem"],
-            "data": asked["data"],
-            "training": asked["training"],
-            "device": asked["device"],
-            "experiment": asked,
+            "seed": experiment["seed"],
+            "problem": experiment["problem"],
+            "data": experiment["data"],
+            "training": experiment["training"],
+            "device": experiment["device"],
+            "experiment": experiment,
             **({"noise": read_json(noise, "delete it")} if noise.exists() else {}),
-            "built": [{key: about[key] for key in MADE_WITH}],
+            "built": [{key: facts[key] for key in MADE_WITH}],
         }
 
     def _about_metric(self, name: str) -> dict[str, Any]:
-        known = METRICS.get(name.removeprefix("trained_"))
+        common_metric = METRICS.get(name.removeprefix("trained_"))
         problem = self.prepared.problem
-        own = None if problem is None else problem.metrics.get(name.removeprefix("trained_"))
-        about = known or own
+        problem_metric = None if problem is None else problem.metrics.get(name.removeprefix("trained_"))
+        metric = common_metric or problem_metric
         device = self.prepared.experiment.device
         where = f"{device.name}, {device.threads} thread(s), batch {device.batch}"
         protocol = "as `nasbench search` gives it"
@@ -515,10 +525,10 @@ class _Writer(Callback):
             protocol = "of the network before its recipe"
         elif name == "size_bytes":
             protocol = "of the files of the artefact"
-        unit = "ms" if name.endswith("_ms") and about is None else (about.unit if about else "")
+        unit = "ms" if name.endswith("_ms") and metric is None else (metric.unit if metric else "")
         return {
             "unit": unit,
-            "goal": about.goal if about else None,
-            "summary": about.summary if about else "",
+            "goal": metric.goal if metric else None,
+            "summary": metric.summary if metric else "",
             "protocol": protocol,
         }

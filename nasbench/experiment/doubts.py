@@ -1,4 +1,4 @@
-"""What an experiment may do, and its user may not have meant: said before the search, which then runs."""
+"""Warnings on what an experiment does and its user may not have meant: given before the search, which then runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nasbench.objectives.statistics import NEEDED
 from nasbench.report.baseline import ENOUGH
 from search_spaces import SearchSpace
 
-COUNTED = 100_000  # architectures that are gone through, within two seconds, to know how many networks they are
+COUNTED = 100_000  # most architectures that are listed, within two seconds, to know how many networks they are
 ROOM = 10
 """With fewer networks for each candidate a controller that converges runs out of new ones: with 3 to 4 of them,
 regularized evolution and NSGA-II proposed 1,000 known ones in a row after a quarter to a third of 2,000 candidates."""
@@ -22,8 +22,8 @@ def doubts(experiment: Experiment, space: SearchSpace) -> Iterator[str]:
     """Sentences, each with what to change.
 
     Args:
-        experiment: that is about to run.
-        space: of architectures, or of architectures together with recipes.
+        experiment: Experiment that is about to run.
+        space: Space of architectures, or of architectures together with recipes.
     """
     for objective in experiment.objectives:
         if objective.goal == "max" and objective.metric in CAPACITY:
@@ -31,25 +31,26 @@ def doubts(experiment: Experiment, space: SearchSpace) -> Iterator[str]:
                 f"objective {objective.metric} has goal 'max', so that the search goes for large networks; write "
                 f"goal: min if it is a cost."
             )
-    asked = experiment.search.candidates
-    if (wanted := experiment.baseline) is not None:
-        each = wanted.candidates or asked
-        searches = wanted.seeds * (each // asked)
-        cost = f"the baseline evaluates {wanted.seeds * each:,} further candidates"
+    candidates = experiment.search.candidates
+    if (baseline := experiment.baseline) is not None:
+        baseline_candidates = baseline.candidates or candidates
+        searches = baseline.seeds * (baseline_candidates // candidates)
+        cost = f"the baseline evaluates {baseline.seeds * baseline_candidates:,} further candidates"
         if searches < NEEDED:
             yield (
-                f"{cost}, {searches} random search(es) like this one, and fewer than {NEEDED} allow no verdict on the "
-                f"controller; write baseline: {{name: random, candidates: {ENOUGH * asked}}} if that is affordable."
+                f"{cost}, {searches} random search(es) like this one, and fewer than {NEEDED} allow no verdict on "
+                f"the controller; write baseline: {{name: random, candidates: {ENOUGH * candidates}}} if that is "
+                f"affordable."
             )
         else:
             yield f"{cost}, {searches} random searches like this one."
     counted = math.prod(space.layout.sizes) <= COUNTED
     networks = space.count_distinct() if counted else space.size
-    what = f"space {space.name!r} has {networks:,} {'different networks' if counted else 'architectures'}"
-    if networks < asked:
-        yield f"{what}, and search.candidates asks for {asked:,}: the search ends when all are known."
-    elif networks < ROOM * asked and experiment.controller.name not in UNIFORM:
+    space_text = f"space {space.name!r} has {networks:,} {'different networks' if counted else 'architectures'}"
+    if networks < candidates:
+        yield f"{space_text}, and search.candidates asks for {candidates:,}: the search ends when all are known."
+    elif networks < ROOM * candidates and experiment.controller.name not in UNIFORM:
         yield (
-            f"{what}, and search.candidates asks for {asked:,}: controller {experiment.controller.name!r} may end the "
-            f"search earlier, when it proposes only what is known already; controller random does not."
+            f"{space_text}, and search.candidates asks for {candidates:,}: controller {experiment.controller.name!r} "
+            f"may end the search earlier, when it proposes only what is known already; controller random does not."
         )

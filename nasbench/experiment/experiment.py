@@ -1,4 +1,4 @@
-"""What an experiment file may say. Unknown keys are refused; every value is checked before anything runs."""
+"""The schema of an experiment file. Unknown keys are refused; every value is checked before anything runs."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class StartWith(Strict):
     """Architectures of another run that are evaluated first.
 
     Attributes:
-        run: its folder.
-        best: how many of its best ones.
+        run: Folder of the other run.
+        best: Number of its best candidates.
     """
 
     run: str
@@ -54,28 +54,28 @@ class Experiment(Strict):
     """One experiment file.
 
     Attributes:
-        name: letters, digits, dots, hyphens and underscores; without it the name of the file.
-        seed: every random choice comes from it.
-        space: the search space, by its name or as module:Class, with its options.
-        controller: the search strategy, by its name or as module:Class, with its options.
-        objectives: metrics to optimise, each with its goal and perhaps a hard limit.
-        reward: how metrics become the scores that the controller is told.
-        survivors: how many candidates go through the recipe, the Pareto front first; a list names candidates.
-        recipe: compression steps in their order, each with its options; {choice: [...]} leaves an option to the search.
-        scheduler: which candidates are stopped before their last epoch; null stops none.
+        name: Letters, digits, dots, hyphens and underscores; without it the name of the file.
+        seed: Random seed of every random choice.
+        space: Search space, by its name or as module:Class, with its options.
+        controller: Search strategy, by its name or as module:Class, with its options.
+        objectives: Metrics to optimise, each with its goal and perhaps a hard limit.
+        reward: Reward, which makes of metrics the scores that the controller gets.
+        survivors: Number of candidates that go through the recipe, the Pareto front first; a list names candidates.
+        recipe: Compression steps in their order, each with its options; {choice: [...]} leaves an option to the search.
+        scheduler: Scheduler that stops candidates before their last epoch; null stops none.
         storage: URL of an Optuna storage that holds the record for a team; environment variables are filled in, so
             that a password stays out of the file. Null is a journal in the run folder.
-        cache: a folder shared by runs, in which what was trained once is found again.
-        baseline: searches at random when the search is over, to know what the controller was worth; null searches once.
-        problem: what networks are for; a class of the user's own is named module:Class.
-        data: the examples; null, where the evaluator is not one of ours that train, or the problem has its own.
-        tensorboard: whether scalars are written into the run folder.
-        evaluator: what scores a candidate; null trains it, and where the recipe leaves something to choose compresses
-            and compiles it, too.
-        start_with: architectures in the notation of the space that are evaluated first, or the best ones of another
+        cache: Folder shared by runs, in which what was trained once is found again.
+        baseline: Searches at random when the search is over, to know what the controller was worth; null makes none.
+        problem: Problem that networks are for; a class of the user's own is named module:Class.
+        data: Data set; null, where the evaluator is not one of ours that train, or the problem has its own.
+        tensorboard: Whether scalars are written into the run folder.
+        evaluator: Evaluator that scores a candidate; null trains it, and where the recipe leaves something to choose
+            compresses and compiles it, too.
+        start_with: Architectures in the notation of the space that are evaluated first, or the best ones of another
             run.
-        stop_at: values of metrics; a candidate that reaches all of them ends the search.
-        callbacks: classes derived from `nasbench.search.callbacks.Callback`, as module:Class with their options.
+        stop_at: Values of metrics; a candidate that reaches all of them ends the search.
+        callbacks: Classes derived from `nasbench.search.callbacks.Callback`, as module:Class with their options.
     """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
@@ -110,20 +110,20 @@ class Experiment(Strict):
     @model_validator(mode="before")
     @classmethod
     def _what_follows(cls, value: Any) -> Any:
-        """What an evaluator that trains nothing does without, and one that trains needs."""
+        """Defaults that follow from other keys: of an evaluator that trains nothing, and of the problem."""
         if not isinstance(value, dict):
             return value
         problem = value.get("problem") or CLASSIFICATION
-        about = problem.get("name") if isinstance(problem, dict) else problem
-        if about != CLASSIFICATION and not value.get("objectives"):
-            if about not in QUALITIES:
-                raise ValueError(f"problem {about!r} needs objectives; write its metrics with their goals.")
-            value = {**value, "objectives": dict([QUALITIES[about]])}
+        problem_name = problem.get("name") if isinstance(problem, dict) else problem
+        if problem_name != CLASSIFICATION and not value.get("objectives"):
+            if problem_name not in QUALITIES:
+                raise ValueError(f"problem {problem_name!r} needs objectives; write its metrics with their goals.")
+            value = {**value, "objectives": dict([QUALITIES[problem_name]])}
         evaluator = value.get("evaluator")
         name = evaluator.get("name") if isinstance(evaluator, dict) else evaluator
         if name not in TRAINS:
             return {"survivors": 0, **value}
-        if value.get("data") is None and about == CLASSIFICATION:
+        if value.get("data") is None and problem_name == CLASSIFICATION:
             return {**value, "data": "digits"}
         return value
 
@@ -197,7 +197,7 @@ class Experiment(Strict):
 
     @property
     def survivor_count(self) -> int:
-        """How many survivors are asked for; the experiment may name their numbers instead."""
+        """The number of survivors; the experiment may name their numbers instead."""
         return self.survivors if isinstance(self.survivors, int) else len(self.survivors)
 
     @property

@@ -19,9 +19,9 @@ def load_experiment(path: Path, overrides: Sequence[str] = (), seed: int | None 
     """The experiment in a YAML file.
 
     Args:
-        path: the file.
+        path: Path of the file.
         overrides: ``key=value`` texts; the key may be dotted (``training.epochs=2``), the value is YAML.
-        seed: replaces the seed of the file.
+        seed: Random seed that replaces the seed of the file.
 
     Raises:
         UserError: the file is missing or no YAML, or a key or value is not allowed.

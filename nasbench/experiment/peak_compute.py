@@ -1,4 +1,4 @@
-"""What the device that trains the candidates does at best, measured once a run."""
+"""The peak compute of the device that trains the candidates, measured once a run."""
 
 from __future__ import annotations
 

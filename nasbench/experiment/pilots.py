@@ -22,24 +22,24 @@ from search_spaces import Architecture, SearchSpace
 from search_spaces.fresh_model import fresh_model
 
 SAMPLES = 16
-PILOT_S = 4.0  # of training, unless three batches take longer
-VALIDATED = 512  # images that a validation is timed on
+PILOT_S = 4.0  # seconds of training, unless three batches take longer
+VALIDATED = 512  # number of images that a validation is timed on
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """What one candidate takes on this machine.
+    """The times of one candidate on this machine.
 
     Attributes:
-        architecture: in the notation of the space.
-        macs: of one image.
-        batches: that were trained and timed, after a first one to warm up.
-        seconds_per_batch: mean of these.
-        seconds_per_epoch: of training on all training images.
-        seconds_per_validation: of all validation images.
-        setup_seconds: building, counting, and what the first batch took more than the others.
-        compile_seconds: for the device's runtime; 0 if the experiment needs no latency.
-        trained_seconds: spent on the pilot's training.
+        architecture: Architecture in the notation of the space.
+        macs: Multiply-adds of one image.
+        batches: Number of batches that were trained and timed, after a first one to warm up.
+        seconds_per_batch: Mean seconds of these batches.
+        seconds_per_epoch: Seconds of training on all training images.
+        seconds_per_validation: Seconds of judging on all validation images.
+        setup_seconds: Seconds of building, counting, and what the first batch took more than the others.
+        compile_seconds: Seconds of compiling for the device's runtime; 0 if the experiment needs no latency.
+        trained_seconds: Seconds that were spent on the pilot's training.
     """
 
     architecture: str
@@ -53,7 +53,7 @@ class Pilot:
     trained_seconds: float
 
     def seconds(self, epochs: int, validations: int) -> float:
-        """Of a candidate with so many epochs and validations, without a measurement of its latency."""
+        """Seconds of a candidate with so many epochs and validations, without a measurement of its latency."""
         return self.setup_seconds + epochs * self.seconds_per_epoch + validations * self.seconds_per_validation
 
 
@@ -62,8 +62,8 @@ class Sampled:
     """A random sample, and the pilots from it.
 
     Attributes:
-        pilots: at the lower and at the upper quartile of MACs; one if there is only one network.
-        size_bytes: mean over the sample.
+        pilots: Pilots at the lower and at the upper quartile of MACs; one if there is only one network.
+        size_bytes: Mean size over the sample in bytes.
     """
 
     pilots: Sequence[Pilot]
@@ -74,10 +74,10 @@ def run_pilots(experiment: Experiment, space: SearchSpace, problem: Problem, dev
     """Cost `SAMPLES` random architectures and train two of them for a short time; nothing is kept.
 
     Args:
-        experiment: how candidates are trained and what device they are for.
-        space: what is searched.
-        problem: that candidates are trained for.
-        device: where the pilots are trained.
+        experiment: Experiment that says how candidates are trained and what device they are for.
+        space: Space that is searched.
+        problem: Problem that candidates are trained for.
+        device: Device on which the pilots are trained.
 
     Raises:
         UserError: no network could be built and trained.
@@ -89,21 +89,21 @@ def run_pilots(experiment: Experiment, space: SearchSpace, problem: Problem, dev
             sized.append((arch, paper_costs(fresh_model(space, arch, task, experiment.seed), task)))
         except Exception as error:  # a network may fail in any way; the others tell what the search takes
             failures.append(_words(space, arch, error))
-    sized.sort(key=lambda each: each[1]["macs"])
+    sized.sort(key=lambda entry: entry[1]["macs"])
     pilots: dict[Architecture, Pilot] = {}
     for quartile in (0.25, 0.75):
-        wanted = quartile * (len(sized) - 1)
-        for index in sorted(range(len(sized)), key=lambda index: abs(index - wanted)):
-            arch, known = sized[index]
+        position = quartile * (len(sized) - 1)
+        for index in sorted(range(len(sized)), key=lambda index: abs(index - position)):
+            arch, costs = sized[index]
             try:
                 if arch not in pilots:
-                    pilots[arch] = _pilot(experiment, space, problem, device, arch, known["macs"])
+                    pilots[arch] = _pilot(experiment, space, problem, device, arch, costs["macs"])
                 break
             except Exception as error:
                 failures.append(_words(space, arch, error))
     if not pilots:
         raise UserError(f"no network of space {space.name!r} could be built and trained: {failures[0]}.")
-    return Sampled(list(pilots.values()), float(np.mean([known["size_bytes"] for _, known in sized])))
+    return Sampled(list(pilots.values()), float(np.mean([sampled_costs["size_bytes"] for _, sampled_costs in sized])))
 
 
 def _pilot(
@@ -113,7 +113,7 @@ def _pilot(
     model = fresh_model(space, arch, problem.task, experiment.seed)
     paper_costs(model, problem.task)
     setup_s = time.perf_counter() - begun
-    batches, tried = _in_batches(problem)
+    batches, one_batch_problem = _in_batches(problem)
     times: list[float] = []
     last = started = time.perf_counter()
 
@@ -125,7 +125,7 @@ def _pilot(
         return len(times) < 4 or now - started < PILOT_S
 
     # Without a learning rate nothing can diverge.
-    tried.fit(
+    one_batch_problem.fit(
         model,
         seed=experiment.seed,
         epochs=1 + max(3, batches),
@@ -134,7 +134,7 @@ def _pilot(
         device=str(device),
     )
     trained_s = time.perf_counter() - started
-    each_s = float(np.mean(times[1:] or [trained_s]))
+    batch_s = float(np.mean(times[1:] or [trained_s]))
     begun = time.perf_counter()
     few = problem.fewer(VALIDATED, experiment.seed)
     few.score_on(str(device), model)
@@ -150,10 +150,10 @@ def _pilot(
         architecture=space.format(arch),
         macs=macs,
         batches=len(times) - 1,
-        seconds_per_batch=each_s,
-        seconds_per_epoch=batches * each_s,
+        seconds_per_batch=batch_s,
+        seconds_per_epoch=batches * batch_s,
         seconds_per_validation=validation_s,
-        setup_seconds=setup_s + max(0.0, (times or [each_s])[0] - each_s),
+        setup_seconds=setup_s + max(0.0, (times or [batch_s])[0] - batch_s),
         compile_seconds=compile_s,
         trained_seconds=trained_s,
     )
@@ -164,9 +164,9 @@ def _in_batches(problem: Problem) -> tuple[int, Problem]:
     if not isinstance(problem, Supervised):
         return 1, problem
     size, train = problem.training.batch_size, problem.data.train
-    one = replace(problem.data, train=train.rows(slice(size)))
+    one_batch = replace(problem.data, train=train.rows(slice(size)))
     patient = problem.training.model_copy(update={"chance_epochs": None})
-    return max(1, len(train) // size), replace(problem, data=one, training=patient)
+    return max(1, len(train) // size), replace(problem, data=one_batch, training=patient)
 
 
 def _words(space: SearchSpace, arch: Architecture, error: Exception) -> str:

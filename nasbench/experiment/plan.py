@@ -1,4 +1,4 @@
-"""What a search will take, before it is begun: hours, disk, and the machine that it would run on."""
+"""An estimate of a search, before it begins: hours, disk, and the machine that it would run on."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from nasbench.supernet.differentiable.registry import METHODS, named_controllers
 from nasbench.survivors.stages import MEASURE_S
 from nasbench_compression import Recipe
 
-MEASURED_S = 0.5  # a candidate whose latency is measured
+MEASURED_S = 0.5  # seconds to measure the latency of a candidate
 STATE = 3  # a checkpoint of a training holds the weights and two moments of each
 TEACHER = 4 / 3  # forward and backward cost three forward passes, and a teacher adds one
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search will take, from pilots that were trained on this machine.
+    """An estimate of a search, from pilots that were trained on this machine.
 
     Attributes:
-        seconds_per_candidate: mean over the pilots, all epochs and validations included.
-        search_hours: all candidates, divided among the workers.
-        calibration_hours: of measuring latencies before the search.
-        compression_hours: of the recipe and its measurements, for all survivors.
-        disk_gb: of the run folder at its largest, in units of 1e9 bytes.
-        device: the machine: processor, cores, gpu, workers, threads of a worker, latency runtime (None without one).
-        pilots: that were trained.
-        warnings: what stands against the plan, or makes the estimate uncertain.
+        seconds_per_candidate: Mean over the pilots, all epochs and validations included.
+        search_hours: Hours of all candidates, divided among the workers.
+        calibration_hours: Hours of measuring latencies before the search.
+        compression_hours: Hours of the recipe and its measurements, for all survivors.
+        disk_gb: Size of the run folder at its largest, in units of 1e9 bytes.
+        device: Machine: processor, cores, gpu, workers, threads of a worker, latency runtime (None without one).
+        pilots: Pilots that were trained.
+        warnings: Sentences on what stands against the plan, or makes the estimate uncertain.
     """
 
     seconds_per_candidate: float
@@ -53,12 +53,12 @@ class Estimate:
 
     @property
     def total_hours(self) -> float:
-        """Calibration, search and compression."""
+        """Hours of calibration, search and compression."""
         return self.calibration_hours + self.search_hours + self.compression_hours
 
     @property
     def trained_seconds(self) -> float:
-        """Spent on the training of the pilots."""
+        """Seconds that were spent on the training of the pilots."""
         return sum(pilot.trained_seconds for pilot in self.pilots)
 
     def to_json(self) -> dict[str, Any]:
@@ -86,13 +86,13 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
     measured = experiment.needs_latency and experiment.device.latency == "measured"
     predicted = experiment.needs_latency and not measured and prepared.calibration is None
     epochs = experiment.training.epochs
-    each_s = float(np.mean([pilot.seconds(epochs, _validations(experiment)) for pilot in pilots]))
-    each_s += compile_s + MEASURED_S if measured else 0.0
+    candidate_s = float(np.mean([pilot.seconds(epochs, _validations(experiment)) for pilot in pilots]))
+    candidate_s += compile_s + MEASURED_S if measured else 0.0
 
     cores = len(os.sched_getaffinity(0))
-    wanted = executor.workers * executor.threads
-    crowded = max(1.0, wanted / cores) if experiment.ray.address is None else 1.0
-    each_s *= crowded
+    threads = executor.workers * executor.threads
+    crowded = max(1.0, threads / cores) if experiment.ray.address is None else 1.0
+    candidate_s *= crowded
     workers = min(executor.workers, search.candidates)
 
     epoch_s = float(np.mean([pilot.seconds_per_epoch for pilot in pilots]))
@@ -101,14 +101,14 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
     tuned = float(np.mean([_tuned_epochs(recipe) for recipe in recipes]))
     stages = 1 + max(len(recipe.steps) for recipe in recipes)
     if prepared.searches_recipes:  # each candidate is compressed; that networks recur is not reckoned with
-        each_s += crowded * (tuned * epoch_s + validation_s + compile_s + MEASURED_S)
+        candidate_s += crowded * (tuned * epoch_s + validation_s + compile_s + MEASURED_S)
     survivor_s = tuned * epoch_s + stages * (validation_s + compile_s + MEASURE_S)
 
     fixed = sampled.size_bytes * stages * experiment.survivor_count
     if experiment.checkpoints.every is not None:
         fixed += sampled.size_bytes * STATE * workers
     keep = experiment.checkpoints.keep
-    kept = search.candidates if keep is None else min(keep, search.candidates)
+    kept_candidates = search.candidates if keep is None else min(keep, search.candidates)
 
     device = {
         "processor": processor_name(),
@@ -118,18 +118,18 @@ def estimate(experiment: Experiment, prepared: Prepared) -> Estimate:
         "threads": executor.threads,
         "runtime": experiment.device.runtime if experiment.needs_latency else None,
     }
-    made = Estimate(
-        seconds_per_candidate=each_s,
-        search_hours=search.candidates * each_s / workers / 3600,
+    result = Estimate(
+        seconds_per_candidate=candidate_s,
+        search_hours=search.candidates * candidate_s / workers / 3600,
         calibration_hours=experiment.device.samples * (compile_s + SECONDS_EACH) / 3600 if predicted else 0.0,
         compression_hours=experiment.survivor_count * survivor_s / 3600,
-        disk_gb=(fixed + kept * sampled.size_bytes) / 1e9,
+        disk_gb=(fixed + kept_candidates * sampled.size_bytes) / 1e9,
         device=device,
         pilots=pilots,
         warnings=(),
     )
-    warnings = _warnings(experiment, made, fixed, sampled.size_bytes, with_gpu)
-    return replace(made, warnings=(*doubts(experiment, prepared.space), *warnings))
+    warnings = _warnings(experiment, result, fixed, sampled.size_bytes, with_gpu)
+    return replace(result, warnings=(*doubts(experiment, prepared.space), *warnings))
 
 
 def _tuned_epochs(recipe: Recipe) -> float:
@@ -145,38 +145,39 @@ def _validations(experiment: Experiment) -> int:
 
 
 def _warnings(
-    experiment: Experiment, made: Estimate, fixed_bytes: float, size_bytes: float, with_gpu: bool
+    experiment: Experiment, expected: Estimate, fixed_bytes: float, size_bytes: float, with_gpu: bool
 ) -> Iterator[str]:
     executor, search = experiment.executor, experiment.search
-    candidates, each_s = search.candidates, made.seconds_per_candidate
-    if search.max_hours is not None and made.search_hours > search.max_hours:
-        fit = int(search.max_hours * 3600 * min(executor.workers, candidates) / each_s)
+    candidates, candidate_s = search.candidates, expected.seconds_per_candidate
+    if search.max_hours is not None and expected.search_hours > search.max_hours:
+        fit = int(search.max_hours * 3600 * min(executor.workers, candidates) / candidate_s)
         yield (
             f"search.max_hours={search.max_hours:g} will end the search after about {fit:,} of {candidates:,} "
             f"candidates."
         )
-    if search.max_disk_gb is not None and made.disk_gb > search.max_disk_gb:
+    if search.max_disk_gb is not None and expected.disk_gb > search.max_disk_gb:
         fit = max(0, int((search.max_disk_gb * 1e9 - fixed_bytes) / size_bytes))
         yield (
             f"search.max_disk_gb={search.max_disk_gb:g} is too little for what is kept; it holds the weights of about "
             f"{fit:,} candidates. Lower checkpoints.keep, or survivors."
         )
-    if search.candidate_minutes is not None and each_s > 60 * search.candidate_minutes:
+    if search.candidate_minutes is not None and candidate_s > 60 * search.candidate_minutes:
         yield (
-            f"search.candidate_minutes={search.candidate_minutes:g} is less than a candidate takes, {each_s / 60:.2g} "
-            f"minutes: most will be timed out."
+            f"search.candidate_minutes={search.candidate_minutes:g} is less than a candidate takes, "
+            f"{candidate_s / 60:.2g} minutes: most will be timed out."
         )
-    if made.calibration_hours and experiment.device.predictor in ("lookup", "auto"):
+    if expected.calibration_hours and experiment.device.predictor in ("lookup", "auto"):
         yield (
             f"device.predictor {experiment.device.predictor!r} measures up to {MOST} operators of the space before the "
             f"search, too: some minutes more for the calibration."
         )
     if experiment.ray.address is not None:
         yield f"the pilots ran on this machine, not on the cluster at {experiment.ray.address}."
-    elif executor.workers * executor.threads > made.device["cores"]:
+    elif executor.workers * executor.threads > expected.device["cores"]:
         yield (
-            f"{executor.workers} workers with {executor.threads} threads each share {made.device['cores']} cores and "
-            f"slow each other down; the estimate divides the cores among them. Lower executor.workers or executor.cpus."
+            f"{executor.workers} workers with {executor.threads} threads each share {expected.device['cores']} cores "
+            f"and slow each other down; the estimate divides the cores among them. Lower executor.workers or "
+            f"executor.cpus."
         )
     if executor.gpus > 0 and not with_gpu:
         yield f"executor.gpus is {executor.gpus:g}, but this machine has no GPU: the pilots ran on the CPU."

@@ -1,4 +1,4 @@
-"""What the networks of a space cost before training, and what share of them meets the limits of an experiment."""
+"""The costs of the networks of a space before training, and the share of them that meets the limits."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class CostProfile:
     """One cost over the profiled architectures.
 
     Attributes:
-        metric: its name, with its unit.
-        quantiles: min, q25, median, q75 and max.
-        histogram: architectures in each of `BINS` equal intervals from min to max.
-        at_min: an architecture that has the minimum, in the notation of the space.
-        at_max: likewise of the maximum.
-        goal: of its objective; None if it is no objective.
-        limit: of its objective.
-        share_within: share of architectures that meet the limit; None without one.
+        metric: Name of the metric, with its unit.
+        quantiles: Quantiles: min, q25, median, q75 and max.
+        histogram: Numbers of architectures in each of `BINS` equal intervals from min to max.
+        at_min: Architecture that has the minimum, in the notation of the space.
+        at_max: Architecture that has the maximum, in the notation of the space.
+        goal: Goal of its objective; None if it is no objective.
+        limit: Limit of its objective; None if there is none.
+        share_within: Share of architectures that meet the limit; None without one.
     """
 
     metric: str
@@ -50,16 +50,16 @@ class CostProfile:
 
 @dataclass(frozen=True)
 class SpaceProfile:
-    """What was found.
+    """The costs of the networks of a space.
 
     Attributes:
-        architectures: distinct ones that were costed.
-        exhaustive: whether these are all that the space has.
-        costs: one entry a cost.
-        feasible: how many meet every limit that is known before training.
-        interval: the 95 % interval of their share (Wilson 1927); the share itself where the sample is exhaustive.
-        not_checked: limits on metrics that are known only after training.
-        failed: architectures whose network could not be built, and why.
+        architectures: Number of distinct architectures that were costed.
+        exhaustive: Whether these are all that the space has.
+        costs: Profile of each cost.
+        feasible: Number of architectures that meet every limit that is known before training.
+        interval: 95 % interval of their share (Wilson 1927); the share itself where the sample is exhaustive.
+        not_checked: Limits on metrics that are known only after training.
+        failed: Architectures whose network could not be built, and why.
     """
 
     architectures: int
@@ -90,14 +90,14 @@ def profile_space(
     """Cost up to `samples` distinct random architectures, each with its peak activation memory and the bytes it moves.
 
     Args:
-        space: what is profiled.
-        task: what the networks are built for.
-        objectives: whose limits are checked.
-        samples: how many; fewer if the space has fewer.
-        seed: of the sample.
-        predictor: of latency; None leaves latency out.
-        batch: images in one inference of the predicted device.
-        on_progress: called with the number of costed architectures and of all.
+        space: Space to profile.
+        task: Shapes of the inputs and outputs of the networks.
+        objectives: Objectives whose limits are checked.
+        samples: Number of architectures; fewer if the space has fewer.
+        seed: Random seed of the sample.
+        predictor: Predictor of latency; None leaves latency out.
+        batch: Images in one inference of the predicted device.
+        on_progress: Function that is called with the number of costed architectures and of all.
 
     Raises:
         UserError: no network could be built.
@@ -113,19 +113,25 @@ def profile_space(
             failed[space.format(arch)] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         on_progress(done, len(archs))
     if not costed:
-        which, reason = next(iter(failed.items()))
-        raise UserError(f"none of {len(archs)} networks of space {space.name!r} could be built: {which}: {reason}.")
-    known = [metric for metric in costed[0][1] if metric != "latency_std_ms"]
+        architecture, reason = next(iter(failed.items()))
+        raise UserError(
+            f"none of {len(archs)} networks of space {space.name!r} could be built: {architecture}: {reason}."
+        )
+    metric_names = [metric for metric in costed[0][1] if metric != "latency_std_ms"]
     feasible = sum(broken_limit(objectives, metrics) is None for _, metrics in costed)
     exhaustive = not failed and _is_all(space, len(archs), samples)
     share = feasible / len(costed)
     return SpaceProfile(
         architectures=len(costed),
         exhaustive=exhaustive,
-        costs=[_cost_profile(metric, costed, space, objectives) for metric in known],
+        costs=[_cost_profile(metric, costed, space, objectives) for metric in metric_names],
         feasible=feasible,
         interval=(share, share) if exhaustive else share_interval(feasible, len(costed)),
-        not_checked=[each.metric for each in objectives if each.limit is not None and each.metric not in known],
+        not_checked=[
+            objective.metric
+            for objective in objectives
+            if objective.limit is not None and objective.metric not in metric_names
+        ],
         failed=failed,
     )
 
@@ -137,24 +143,28 @@ def _cost_profile(
     objectives: Sequence[Objective],
 ) -> CostProfile:
     values = np.array([metrics[metric] for _, metrics in costed])
-    own = [each for each in objectives if each.metric == metric]
-    limit = own[0].limit if own else None
-    within = None if limit is None else sum(broken_limit(own, metrics) is None for _, metrics in costed) / len(costed)
+    objectives_of_metric = [objective for objective in objectives if objective.metric == metric]
+    limit = objectives_of_metric[0].limit if objectives_of_metric else None
+    within = (
+        None
+        if limit is None
+        else sum(broken_limit(objectives_of_metric, metrics) is None for _, metrics in costed) / len(costed)
+    )
     return CostProfile(
         metric=metric,
         quantiles={name: float(np.quantile(values, share)) for name, share in QUANTILES.items()},
         histogram=[int(count) for count in np.histogram(values, bins=BINS)[0]],
         at_min=space.format(costed[int(values.argmin())][0]),
         at_max=space.format(costed[int(values.argmax())][0]),
-        goal=own[0].goal if own else None,
+        goal=objectives_of_metric[0].goal if objectives_of_metric else None,
         limit=limit,
         share_within=within,
     )
 
 
-def _is_all(space: SearchSpace, found: int, samples: int) -> bool:
-    """Whether `found` distinct architectures are the whole space; large spaces are not counted."""
-    return math.prod(space.layout.sizes) <= 20 * samples and space.count_distinct() == found
+def _is_all(space: SearchSpace, count: int, samples: int) -> bool:
+    """Whether `count` distinct architectures are the whole space; large spaces are not counted."""
+    return math.prod(space.layout.sizes) <= 20 * samples and space.count_distinct() == count
 
 
 def to_json(profile: SpaceProfile) -> dict[str, Any]:

@@ -36,32 +36,34 @@ def remeasure(
     in the run folder.
 
     Args:
-        study: whose search is over.
-        evaluator: gives its candidates as the device runs them.
-        prepared: the device, what networks are for, and how many survivors there are.
-        folder: of the run.
-        on_progress: called with the number of compiled candidates and of those that have to be measured so far.
-        estimator: of the search; None where it predicted nothing, and so measured without anchors, too.
+        study: Study whose search is over.
+        evaluator: Evaluator that gives its candidates as the device runs them.
+        prepared: Parts of the experiment: the device, the problem, and the number of survivors.
+        folder: Folder of the run.
+        on_progress: Function that is called with the number of compiled candidates and of those to be measured so far.
+        estimator: Estimator of the search; None where it predicted nothing, and so measured without anchors, too.
 
     Returns:
         {number of a candidate: its latency as JSON}; without those of which a table of latencies has none, or whose
         artefact does not load by itself, such as eager PyTorch's: they keep what the search knew.
     """
     if folder.remeasured.exists():
-        kept = {int(number): latency for number, latency in folder.read(folder.remeasured).items()}
-        if wanted(study, prepared.experiment.survivors, kept) <= kept.keys():
-            return kept
+        stored = {int(number): latency for number, latency in folder.read(folder.remeasured).items()}
+        if to_be_measured(study, prepared.experiment.survivors, stored) <= stored.keys():
+            return stored
     compiled: dict[int, CompiledModel] = {}
     measured: dict[int, Latency] = {}
     unknown: set[int] = set()
-    while missing := wanted(study, prepared.experiment.survivors, _to_json(measured)) - compiled.keys() - unknown:
+    while (
+        missing := to_be_measured(study, prepared.experiment.survivors, _to_json(measured)) - compiled.keys() - unknown
+    ):
         for number in sorted(missing):
             arch = study.record.candidates[number].arch
-            found = evaluator.artefact(number, arch, study.seed_of(arch))
-            if found is None:
+            artefact = evaluator.artefact(number, arch, study.seed_of(arch))
+            if artefact is None:
                 unknown.add(number)
                 continue
-            compiled[number] = found
+            compiled[number] = artefact
             on_progress(len(compiled), len(compiled.keys() | missing))
         named = {str(number): model for number, model in compiled.items()}
         timed = prepared.device.measure_beside(named, prepared.required.task, anchors_of(estimator), SECONDS_EACH)
@@ -71,12 +73,12 @@ def remeasure(
     return result
 
 
-def wanted(study: Study, survivors: int | Sequence[int], measured: Mapping[int, Mapping[str, Any]]) -> set[int]:
+def to_be_measured(study: Study, survivors: int | Sequence[int], measured: Mapping[int, Mapping[str, Any]]) -> set[int]:
     """The candidates whose latency has to be known for certain, given what is known: the front and the survivors."""
     candidates = overlay(study.comparable, measured, study.objectives, study.reward)
-    front = pareto_front(study.objectives, {each.id: each.metrics for each in candidates})
+    front = pareto_front(study.objectives, {candidate.id: candidate.metrics for candidate in candidates})
     chosen = choose_survivors(study, survivors, measured)
-    return {*front, *(each.id for each in chosen)}
+    return {*front, *(survivor.id for survivor in chosen)}
 
 
 def _to_json(measured: Mapping[int, Latency]) -> dict[int, Any]:

@@ -1,4 +1,4 @@
-"""What a search found, for Python and notebooks."""
+"""The result of a search, for Python and notebooks."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class SearchedCandidate:
     """A candidate of a finished search.
 
     Attributes:
-        result: of the search.
-        recorded: what is known of it.
+        result: Result of the search.
+        recorded: Record of the candidate.
     """
 
     result: Result
@@ -44,22 +44,22 @@ class SearchedCandidate:
 
     @property
     def id(self) -> int:
-        """Its number, from 0."""
+        """The number of the candidate, from 0."""
         return self.recorded.id
 
     @property
     def architecture(self) -> str:
-        """In the notation of its space."""
+        """The architecture in the notation of its space."""
         return self.recorded.architecture
 
     @property
     def choices(self) -> dict[str, Any]:
-        """Of each decision that matters, its option."""
+        """The option of each decision that matters."""
         return dict(self.recorded.choices)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """By name."""
+        """The metrics by name."""
         return dict(self.recorded.metrics)
 
     def network(self) -> nn.Module:
@@ -82,7 +82,7 @@ class SearchedCandidate:
         """The outputs of the network, as a NumPy array; of regression in the units of the targets.
 
         Args:
-            inputs: as the network takes them, with the batch first: an array or a tensor.
+            inputs: Inputs as the network takes them, with the batch first: an array or a tensor.
         """
         return predicted(self.network(), inputs, self.result._prepared.problem)
 
@@ -92,11 +92,11 @@ class SearchedCandidate:
 
 
 class Result:
-    """What a search found; it is read from the run folder, and can be looked at without the code of the space.
+    """The result of a search; it is read from the run folder, without the code of the space.
 
     Args:
-        folder: of the run.
-        brought: parts that were given as objects.
+        folder: Folder of the run.
+        brought: Parts that were given as objects.
     """
 
     def __init__(self, folder: RunFolder, brought: Brought | None = None) -> None:
@@ -152,10 +152,12 @@ class Result:
 
     def __getitem__(self, number: int) -> SearchedCandidate:
         """The candidate with this number."""
-        known = {candidate.id: candidate for candidate in self._candidates}
-        if number not in known:
-            raise UserError(f"{self._run.name} has no candidate {number}; its {len(known)} candidates count from 0.")
-        return SearchedCandidate(self, known[number])
+        by_number = {candidate.id: candidate for candidate in self._candidates}
+        if number not in by_number:
+            raise UserError(
+                f"{self._run.name} has no candidate {number}; its {len(by_number)} candidates count from 0."
+            )
+        return SearchedCandidate(self, by_number[number])
 
     def plot(self) -> go.Figure:
         """The Pareto front, or with a single objective the values of all candidates, as an interactive figure."""
@@ -198,7 +200,7 @@ class Result:
         return f"Result of {self._run.name}: {self.status}; {done} candidates done, {len(self.front)} on the front"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: how the search ended, its front, and where the report lies."""
+        """The HTML that a notebook shows: the end of the search, its front, and the path of the report."""
         metrics = [objective["metric"] for objective in self.json["experiment"]["objectives"]]
         columns = ["architecture", *(name for name in metrics if name in self.front)]
         front = self.front[columns].head(SHOWN) if len(self.front) else self.front

@@ -31,15 +31,15 @@ CHECKPOINTS, ABOUT = "checkpoints", "train.json"
 
 @dataclass(frozen=True)
 class Retrained:
-    """What came of one seed.
+    """The result of training with one seed.
 
     Attributes:
-        seed: of the experiment.
-        folder: a model folder, if it is done.
-        status: one of `OUTCOMES`.
-        error: why it is not done.
-        metrics: of the problem, such as val_acc_pct and test_acc_pct, macs, params, size_bytes, training_seconds;
-            of one that is done.
+        seed: Seed of the training.
+        folder: Model folder, if it is done.
+        status: One of `OUTCOMES`.
+        error: Reason for which it is not done.
+        metrics: Metrics of the problem, such as val_acc_pct and test_acc_pct, macs, params, size_bytes, and
+            training_seconds; empty if it is not done.
     """
 
     seed: int
@@ -64,13 +64,13 @@ def retrain(
     is kept: a finished network is not trained again, and one in training goes on from its last epoch.
 
     Args:
-        experiment: whose data, training and executor count; its objectives, recipe and device do not.
-        space: of the architecture.
-        arch: the architecture.
-        problem: of the experiment.
-        place: becomes a model folder.
-        seed: in place of that of the experiment.
-        on_epoch: called after each epoch with its metrics.
+        experiment: Experiment whose data, training and executor count; its objectives, recipe and device do not.
+        space: Space of the architecture.
+        arch: Architecture to train.
+        problem: Problem of the experiment.
+        place: Folder that becomes a model folder.
+        seed: Random seed in place of that of the experiment.
+        on_epoch: Function that is called after each epoch with its metrics.
 
     Raises:
         UserError: the folder holds another network, or this one with another training.
@@ -101,7 +101,7 @@ def retrain(
     trial = Trial(0, arch, None, network_seed(seed, space, arch), full_epochs=plain.training.epochs)
     checkpoints = place / CHECKPOINTS
 
-    def heard(epoch: int, so_far: Evaluated) -> bool:
+    def report_epoch(epoch: int, so_far: Evaluated) -> bool:
         on_epoch(epoch, so_far.metrics)
         return True
 
@@ -112,15 +112,15 @@ def retrain(
         checkpoints=str(checkpoints),
         limits=training_limits(plain),
     )
-    found = evaluate(evaluator, trial, heard)
-    if found.status != "done":
-        return Retrained(seed, str(place), found.status, found.error, {})
+    evaluated = evaluate(evaluator, trial, report_epoch)
+    if evaluated.status != "done":
+        return Retrained(seed, str(place), evaluated.status, evaluated.error, {})
     model = evaluator.trained(0, arch, trial.seed, None)
-    wanted = (*problem.metrics, "macs", "params", "size_bytes")
-    metrics = {name: found.metrics[name] for name in wanted}
+    metric_names = (*problem.metrics, "macs", "params", "size_bytes")
+    metrics = {name: evaluated.metrics[name] for name in metric_names}
     metrics |= {
         **problem.score_on(evaluator.limits.device, model, "test"),
-        "training_seconds": found.training_seconds,
+        "training_seconds": evaluated.training_seconds,
     }
     save_model(
         place,
@@ -135,5 +135,5 @@ def retrain(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """What a run before this one left; nothing if there was none."""
+    """The facts that an earlier run left; nothing if there was none."""
     return read_json(file, "delete it, and the network is trained again") if file.exists() else {}

@@ -56,12 +56,12 @@ def run_search(
     survivor.
 
     Args:
-        prepared: the parts of the experiment.
-        folder: of the run.
-        callback: hears how it goes, beside those of the experiment.
-        handle_signals: whether Ctrl-C lets the running candidates finish first.
-        accept_changed_code: whether a search goes on with other code than it began with; None asks the environment.
-        accept_changed_data: whether it goes on with other images.
+        prepared: Parts of the experiment.
+        folder: Folder of the run.
+        callback: Callback that hears how the search goes, beside those of the experiment.
+        handle_signals: Whether Ctrl-C lets the running candidates finish first.
+        accept_changed_code: Whether a search goes on with other code than it began with; None asks the environment.
+        accept_changed_data: Whether it goes on with other images.
 
     Raises:
         UserError: the experiment cannot run, nothing was found that meets its limits, or code or images changed.
@@ -72,44 +72,44 @@ def run_search(
         write_report(folder)  # so that what it found before can be looked at
         raise
     experiment = prepared.experiment
-    heard = Callbacks([*([] if callback is None else [callback]), *prepared.callbacks()])
+    callbacks = Callbacks([*([] if callback is None else [callback]), *prepared.callbacks()])
     if folder.summary.exists():  # it ended before, and goes on
         write_json(folder.summary, {"status": None})
     begun = folder.controller.exists()  # then a candidate was handed out, and the limits were looked at
     write_json(folder.space, prepared.describe_space() | _described_problem(prepared))
     calibration = None
     if prepared.problem is not None:
-        calibration = _before(prepared, folder, heard, begun)
+        calibration = _before(prepared, folder, callbacks, begun)
         keep_peak_compute(experiment, folder)
     evaluator = prepared.evaluator(folder, calibration)
     estimator = prepared.latency_estimator(calibration)
     study = prepared.study(folder, evaluator)
     if not begun and not isinstance(experiment.survivors, int):
         choose_survivors(study, experiment.survivors)  # refused now, and not after hours
-    heard.begin(study, experiment.model_dump(mode="json"))
-    evaluator.begin(heard)
-    search_run(prepared, folder, study, evaluator, heard, handle_signals=handle_signals)
+    callbacks.begin(study, experiment.model_dump(mode="json"))
+    evaluator.begin(callbacks)
+    search_run(prepared, folder, study, evaluator, callbacks, handle_signals=handle_signals)
     if experiment.baseline is not None:
-        run_baseline(prepared, folder, calibration, heard)
-    evaluator.end(heard, folder.path)
+        run_baseline(prepared, folder, calibration, callbacks)
+    evaluator.end(callbacks, folder.path)
     measured = {}
     predicted = experiment.needs_latency and experiment.device.latency == "predicted"
     if prepared.problem is not None and (prepared.searches_recipes or predicted):
-        heard.phase("measure the front", len(study.front))
-        measured = remeasure(study, evaluator, prepared, folder, lambda done, total: heard.advance(done), estimator)
+        callbacks.phase("measure the front", len(study.front))
+        measured = remeasure(study, evaluator, prepared, folder, lambda done, total: callbacks.advance(done), estimator)
     survivors = choose_survivors(study, experiment.survivors, measured)
     recipes = [evaluator.recipe(candidate.arch) or prepared.recipe for candidate in survivors]
     if survivors:
-        heard.phase("compress", sum(1 + len(recipe.steps) for recipe in recipes))
+        callbacks.phase("compress", sum(1 + len(recipe.steps) for recipe in recipes))
     begun_steps = 0
     for rank, (candidate, recipe) in enumerate(zip(survivors, recipes, strict=True), start=1):
-        _survivor(prepared, folder, study, evaluator, candidate, rank, recipe, begun_steps, heard, estimator)
+        _survivor(prepared, folder, study, evaluator, candidate, rank, recipe, begun_steps, callbacks, estimator)
         begun_steps += 1 + len(recipe.steps)
     reason = study.stop_reason or "complete"
     status = "complete" if reason == "complete" else f"search ended early: {reason}"
     write_json(folder.summary, {"status": status})
     report = write_report(folder)
-    heard.end(report)
+    callbacks.end(report)
     return report
 
 
@@ -122,7 +122,7 @@ def search_run(
     *,
     handle_signals: bool = True,
 ) -> None:
-    """The search of a run alone, with what limits its disk and its scalars for TensorBoard."""
+    """The search of a run alone, with its limits on disk space and its scalars for TensorBoard."""
     experiment = prepared.experiment
     disk = Disk(
         study,
@@ -143,7 +143,7 @@ def search_run(
 
 
 def _described_problem(prepared: Prepared) -> dict[str, Any]:
-    """What networks take and give, and the metric that they are judged by; nothing where there is no problem."""
+    """The inputs and outputs of networks, and the metric that judges them; nothing where there is no problem."""
     problem = prepared.problem
     return {} if problem is None else {"task": problem.task.to_json(), "quality": problem.quality}
 
@@ -152,7 +152,7 @@ def _before(prepared: Prepared, folder: RunFolder, callback: Callback, begun: bo
     """Look whether anything meets the limits, and measure what latency is predicted from."""
     experiment, space = prepared.experiment, prepared.space
     torch.set_num_threads(experiment.executor.threads)
-    look = functools.partial(
+    check_limits = functools.partial(
         check_feasible,
         space,
         prepared.required.task,
@@ -161,12 +161,12 @@ def _before(prepared: Prepared, folder: RunFolder, callback: Callback, begun: bo
         batch=experiment.device.batch,
     )
     # What a network costs before it is compressed breaks no limit of an artefact.
-    looks = not begun and not prepared.searches_recipes
-    if looks:  # what costs nothing to know comes before latency is measured
-        look(predictor=None)
+    checks = not begun and not prepared.searches_recipes
+    if checks:  # what costs nothing to know comes before latency is measured
+        check_limits(predictor=None)
     calibration = calibration_of(prepared, folder, callback)
-    if calibration is not None and looks:
-        look(predictor=calibration.predictor(space))
+    if calibration is not None and checks:
+        check_limits(predictor=calibration.predictor(space))
     return calibration
 
 
@@ -228,8 +228,8 @@ def _survivor(
         advise=tried_in_words,
     )
     callback.advance(begun + steps, f"survivor {rank}: measuring")
-    known = functools.partial(prepared.device.candidate, prepared.network_space, arch)
-    metrics, eager = measure_stages(stages, bench, prepared.device, known)
+    as_candidate = functools.partial(prepared.device.candidate, prepared.network_space, arch)
+    metrics, eager = measure_stages(stages, bench, prepared.device, as_candidate)
     named = SpaceBuild(experiment.space.name, experiment.space.options, arch)
     build, before = evaluator.stored_as(arch, named)
 

@@ -28,9 +28,9 @@ CHANGEABLE = (
 
 def stored_experiment(folder: RunFolder) -> Experiment:
     """The experiment that runs in a folder; UserError if there is none, or it cannot be read."""
-    asked = folder.require().asked()
+    sections = folder.require().asked()
     try:
-        return parse_experiment(asked)
+        return parse_experiment(sections)
     except UserError as error:
         raise damaged_config(folder.config, str(error).rstrip(".")) from None
 
@@ -41,11 +41,11 @@ def start_run(
     """Make the folder of a run, or check that it is the one that runs there.
 
     Args:
-        folder: of the run.
-        experiment: what is asked.
-        code_folder: where a user's own code lies.
-        command: by which it is made again.
-        may_change: whether a run that is there takes over what a resumed run may change.
+        folder: Folder of the run.
+        experiment: Experiment of the run.
+        code_folder: Folder of a user's own code.
+        command: Command by which it is made again.
+        may_change: Whether a run that is there takes over what a resumed run may change.
 
     Raises:
         UserError: another experiment runs there; the message shows the difference.
@@ -56,8 +56,8 @@ def start_run(
             key in CHANGEABLE or getattr(before, key) == getattr(experiment, key) for key in type(before).model_fields
         ):
             folder.change(experiment.model_dump(mode="json"))
-    about = environment(experiment.seed, code_folder, command, processor_name())
-    folder.start(experiment.model_dump(mode="json"), about)
+    facts = environment(experiment.seed, code_folder, command, processor_name())
+    folder.start(experiment.model_dump(mode="json"), facts)
 
 
 def change_run(folder: RunFolder, overrides: Sequence[str]) -> None:

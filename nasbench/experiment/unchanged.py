@@ -23,7 +23,7 @@ from nasbench_registry import UserError
 from search_spaces import Architecture
 from search_spaces.fresh_model import fresh_model
 
-NETWORKS = 2  # of the space, that are built to see whether they still compute the same
+NETWORKS = 2  # number of networks of the space that are built to see whether they still compute the same
 
 
 def begin_or_check(
@@ -32,30 +32,30 @@ def begin_or_check(
     """Keep what code and images a run begins with; if it began before, check that they are the same.
 
     Args:
-        prepared: the parts of the experiment.
-        folder: of the run, which is held.
-        accept_code: whether the run goes on with other code; None asks the environment (`accept.ACCEPT`).
-        accept_data: whether it goes on with other images.
+        prepared: Parts of the experiment.
+        folder: Folder of the run, which is held.
+        accept_code: Whether the run goes on with other code; None asks the environment (`accept.ACCEPT`).
+        accept_data: Whether it goes on with other images.
 
     Raises:
         UserError: they are not the same, with what changed.
     """
-    known: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
     if folder.code.exists():
-        known = json.loads(folder.code.read_text(encoding="utf-8"))
-        edited = _edited(prepared, known)
+        recorded = json.loads(folder.code.read_text(encoding="utf-8"))
+        edited = _edited(prepared, recorded)
         if edited and not accepts_changed_code(accept_code):
             raise changed_code(folder.name, edited)
         digest = _data_digest(prepared)
-        if known["data"] not in (digest, None) and not accept_data:
+        if recorded["data"] not in (digest, None) and not accept_data:
             raise UserError(
                 f"{folder.name} trained on other images than data set {_data_name(prepared)!r} holds now; put its "
                 f"files back, or go on with --accept-changed-data (accept_changed_data=True in Python), and candidates "
                 f"before and after are not comparable."
             )
-        if not edited and known["data"] == digest:
+        if not edited and recorded["data"] == digest:
             return
-        known["accepted"] = [*known["accepted"], edited or ["the images"]]
+        recorded["accepted"] = [*recorded["accepted"], edited or ["the images"]]
     write_json(
         folder.code,
         {
@@ -63,7 +63,7 @@ def begin_or_check(
             "versions": versions(*BUILD),
             "data": _data_digest(prepared),
             "networks": _networks(prepared),
-            "accepted": known.get("accepted", []),
+            "accepted": recorded.get("accepted", []),
         },
     )
 
@@ -76,22 +76,22 @@ def check_code(prepared: Prepared, folder: RunFolder) -> None:
             raise changed_code(folder.name, edited)
 
 
-def _edited(prepared: Prepared, known: dict[str, Any]) -> list[str]:
-    """What changed in the code since a run began; nothing, if it did not."""
-    edited = changes(known["sha256"], _modules(prepared))
+def _edited(prepared: Prepared, recorded: dict[str, Any]) -> list[str]:
+    """Changes of the code since a run began, in sentences; none if it did not change."""
+    edited = changes(recorded["sha256"], _modules(prepared))
     if edited:
         return edited
     space = prepared.network_space
-    for stored in known["networks"]:
+    for stored in recorded["networks"]:
         arch = space.architecture(stored["picks"])
         try:
             model = fresh_model(space, arch, prepared.required.task, 0)
         except Exception as error:  # whatever a space of a user's own raises
-            other: str | None = f"it cannot be built any more ({type(error).__name__}: {error})"
+            deviation: str | None = f"it cannot be built any more ({type(error).__name__}: {error})"
         else:
-            other = difference(model, prepared.required.task, stored["reference"])
-        if other is not None:
-            return [f"{space.format(arch)}: {other}", *moved_versions(known["versions"], versions(*BUILD))]
+            deviation = difference(model, prepared.required.task, stored["reference"])
+        if deviation is not None:
+            return [f"{space.format(arch)}: {deviation}", *moved_versions(recorded["versions"], versions(*BUILD))]
     return []
 
 
@@ -113,10 +113,10 @@ def _networks(prepared: Prepared) -> list[dict[str, Any]]:
     if prepared.problem is None:  # then a space may build nothing, or what only its evaluator can run
         return []
     space, rng = prepared.network_space, np.random.default_rng(0)
-    found = []
+    references = []
     for arch in {space.sample(rng) for _ in range(NETWORKS)}:
-        found.append({"picks": list(arch.picks), "reference": _answer(prepared, arch)})
-    return sorted(found, key=lambda entry: entry["picks"])
+        references.append({"picks": list(arch.picks), "reference": _answer(prepared, arch)})
+    return sorted(references, key=lambda entry: entry["picks"])
 
 
 def _answer(prepared: Prepared, arch: Architecture) -> dict[str, Any]:

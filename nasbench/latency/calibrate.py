@@ -69,47 +69,49 @@ def measure_sample(
     and then measured in rounds, so that a noisy minute does not fall on a few of them; see `time_in_rounds`.
 
     Args:
-        space: what is searched.
-        task: what the networks are built for.
-        device: where they run.
-        samples: how many; fewer if the space, or a table, has fewer.
-        seed: of the sample and of the weights.
-        predictor: that is wanted: its name, or `auto` for the one that ranks held-out architectures best. With `lookup`
+        space: Search space of the networks.
+        task: Task that the networks are built for.
+        device: Device that runs them.
+        samples: Number of networks; fewer if the space, or a table, has fewer.
+        seed: Random seed of the sample and of the weights.
+        predictor: Name of the predictor, or `auto` for the one that ranks held-out architectures best. With `lookup`
             and `auto` the operators of the pool are measured as well, if the device can do that.
-        on_progress: called with the number of compiled architectures and of all.
-        on_phase: called with the name of a part of the work that begins, and how much there is to do.
+        on_progress: Called with the number of compiled architectures and of all.
+        on_phase: Called with the name of a part of the work that begins, and how much there is to do.
 
     Raises:
-        UserError: there is no such predictor, too little can be measured for it, or the device cannot be used.
+        UserError: There is no such predictor, too little can be measured for it, or the device cannot be used.
     """
     phase = on_phase or (lambda name, total: None)
     progress = on_progress or (lambda done, total: None)
     failures: list[str] = []
     drawn = _random(space, device, POOL * samples, np.random.default_rng(seed))
     phase("counting", len(drawn))
-    pool, seen = [], []
+    pool, descriptions = [], []
     for arch, (model, _) in _networks(space, drawn, task, seed, failures, progress):
         pool.append(arch)
-        seen.append(work_and_operators(model, task))
-    _require(seen, space, failures)
-    taken = choose_sample(np.array([row for row, _ in seen]), samples)
+        descriptions.append(work_and_operators(model, task))
+    _require(descriptions, space, failures)
+    chosen = choose_sample(np.array([row for row, _ in descriptions]), samples)
     operators = None
     if device.times_networks and (predictor == "lookup" or (predictor == AUTO and device.measures_many)):
         phase("measuring operators", 0)
-        operators = measure_operators(device, [used for _, used in seen], seed=seed, on_progress=progress)
-    phase("measuring networks", len(taken))
-    archs = [pool[index] for index in taken]
+        operators = measure_operators(device, [used for _, used in descriptions], seed=seed, on_progress=progress)
+    phase("measuring networks", len(chosen))
+    archs = [pool[index] for index in chosen]
     latencies = measure_archs(space, task, device, archs, seed=seed, failures=failures, on_progress=progress)
     _require(latencies, space, failures)
-    known = [found for arch, found in zip(pool, seen, strict=True) if arch in latencies]
+    measured_descriptions = [
+        description for arch, description in zip(pool, descriptions, strict=True) if arch in latencies
+    ]
     measured = [arch for arch in pool if arch in latencies]
     return Calibration(
         [space.format(arch) for arch in measured],
-        np.array([row for row, _ in known]),
+        np.array([row for row, _ in measured_descriptions]),
         np.array([latencies[arch].median for arch in measured]),
         _protocol([latencies[arch] for arch in measured], device, seed),
         operators,
-        None if operators is None else np.array([operators.row(used) for _, used in known]),
+        None if operators is None else np.array([operators.row(used) for _, used in measured_descriptions]),
     )
 
 
@@ -126,22 +128,22 @@ def check_on_fresh(
     """Measure `count` random architectures that no predictor has seen, and compare with what is predicted for them.
 
     Args:
-        calibration: whose predictor is checked.
-        space: of the architectures.
-        task: what the networks are built for.
-        device: where they run.
-        count: how many; fewer if there are fewer others.
-        seed: of the architectures and their weights.
-        on_progress: called with the number of compiled architectures and of all.
+        calibration: Calibration whose predictor is checked.
+        space: Search space of the architectures.
+        task: Task that the networks are built for.
+        device: Device that runs them.
+        count: Number of architectures; fewer if there are fewer others.
+        seed: Random seed of the architectures and their weights.
+        on_progress: Called with the number of compiled architectures and of all.
 
     Raises:
-        UserError: there is no other architecture.
+        UserError: There is no other architecture.
     """
-    seen = {space.canonical(space.parse(text)) for text in calibration.architectures}
-    found = _random(space, device, count + len(seen), np.random.default_rng(seed))
-    fresh = [arch for arch in found if space.canonical(arch) not in seen][:count]
+    calibrated = {space.canonical(space.parse(text)) for text in calibration.architectures}
+    drawn = _random(space, device, count + len(calibrated), np.random.default_rng(seed))
+    fresh = [arch for arch in drawn if space.canonical(arch) not in calibrated][:count]
     if not fresh:
-        raise UserError(f"all {len(seen)} networks that there are were measured; none is left to check on.")
+        raise UserError(f"all {len(calibrated)} networks that there are were measured; none is left to check on.")
     failures: list[str] = []
     latencies = measure_archs(space, task, device, fresh, seed=seed, failures=failures, on_progress=on_progress)
     _require(latencies, space, failures)
@@ -166,16 +168,16 @@ def measure_archs(
     What cannot be built or compiled is passed over, for in a search it is an outcome, too.
 
     Args:
-        space: that they belong to.
-        task: what the networks are built for.
-        device: where they run.
-        archs: to measure.
-        seed: of the weights, and of the order in which they take turns.
-        failures: gets a line for each that is passed over.
-        on_progress: called with the number of compiled architectures and of all.
+        space: Search space that they belong to.
+        task: Task that the networks are built for.
+        device: Device that runs them.
+        archs: Architectures to measure.
+        seed: Random seed of the weights, and of the order in which they take turns.
+        failures: List that gets a line for each architecture that is passed over.
+        on_progress: Called with the number of compiled architectures and of all.
 
     Raises:
-        UserError: the device cannot be used.
+        UserError: The device cannot be used.
     """
     latencies: dict[Architecture, Latency] = {}
     compiled: dict[Architecture, tuple[CompiledModel, Task]] = {}
@@ -223,34 +225,34 @@ def _words(space: SearchSpace, arch: Architecture, error: Exception) -> str:
     return f"{space.format(arch)}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _require(found: Collection[object], space: SearchSpace, failures: Sequence[str]) -> None:
-    if not found:
+def _require(networks: Collection[object], space: SearchSpace, failures: Sequence[str]) -> None:
+    if not networks:
         first = failures[0] if failures else "there is none"
         raise UserError(f"no network of space {space.name!r} could be built and compiled: {first}.")
 
 
 def _random(space: SearchSpace, device: Device, count: int, rng: np.random.Generator) -> list[Architecture]:
     """Random architectures, or random ones of those that the device knows."""
-    known = device.known(space)
-    if known is None:
+    known_archs = device.known(space)
+    if known_archs is None:
         return distinct_sample(space, count, rng)
-    return [known[index] for index in rng.permutation(len(known))[:count]]
+    return [known_archs[index] for index in rng.permutation(len(known_archs))[:count]]
 
 
 def _protocol(latencies: Sequence[Latency], device: Device, seed: int) -> dict[str, Any]:
     facts = latencies[0].to_json()
-    kept = {key: facts[key] for key in ("batch", "threads", "runtime", "precision", "warmup", "estimator")}
+    protocol = {key: facts[key] for key in ("batch", "threads", "runtime", "precision", "warmup", "estimator")}
     fewest = min(latency.repeats for latency in latencies)
     # A device is known by its own name before it measures; a command may tell another one of the machine behind it.
     where = {"device": device.machine, "ran_on": facts["device"]}
-    return kept | where | {"repeats": fewest, "order": device.order, "seed": seed}
+    return protocol | where | {"repeats": fewest, "order": device.order, "seed": seed}
 
 
 def distinct_sample(space: SearchSpace, samples: int, rng: np.random.Generator) -> list[Architecture]:
     """Up to `samples` architectures that build different networks."""
-    found: dict[Architecture, None] = {}
+    archs: dict[Architecture, None] = {}
     for _ in range(20 * samples):
-        if len(found) == samples:
+        if len(archs) == samples:
             break
-        found.setdefault(space.canonical(space.sample(rng)))
-    return list(found)
+        archs.setdefault(space.canonical(space.sample(rng)))
+    return list(archs)

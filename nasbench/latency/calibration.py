@@ -28,20 +28,20 @@ MEASURED = ("architectures", "work", "latency_ms", "protocol")  # keys that a st
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured, and which predictor is fitted on it. JSON in and out, no pickle.
+    """Measurements of a sample, and the predictor that is fitted on them. JSON in and out, no pickle.
 
     Only measurements are stored: a predictor is fitted on them again wherever it is needed, which takes a second at
     most and always gives the same one.
 
     Attributes:
-        architectures: in the notation of the space.
-        work: (n, len(WORK)).
-        latency_ms: (n,).
-        protocol: how they were measured.
-        operators: measured operators of the device; None if there are none.
-        table: (n, len(COLUMNS)) what they say of each architecture; (n, 0) without them.
-        method: name of the predictor.
-        std_scale: what its deviations are multiplied by, so that 95 % of networks are inside of their intervals.
+        architectures: Architectures in the notation of the space.
+        work: (n, len(WORK)) work of the networks.
+        latency_ms: (n,) measured latencies in milliseconds.
+        protocol: How they were measured.
+        operators: Measured operators of the device; None if there are none.
+        table: (n, len(COLUMNS)) latency of each architecture by its operators; (n, 0) without them.
+        method: Name of the predictor.
+        std_scale: Factor of the predictor's deviations, so that 95 % of networks are inside of their intervals.
     """
 
     architectures: Sequence[str]
@@ -54,7 +54,7 @@ class Calibration:
     std_scale: float = 1.0
 
     def networks(self, space: SearchSpace) -> Networks:
-        """What predictors read of the architectures."""
+        """The descriptions of the architectures that predictors read."""
         table = np.zeros((len(self.work), 0)) if self.table is None else self.table
         return Networks.of(space, [space.parse(text) for text in self.architectures], self.work, table)
 
@@ -67,10 +67,10 @@ class Calibration:
         """The calibration with further measurements, described as its own; what its predictor is stays as it is.
 
         Args:
-            architectures: (k) in the notation of the space.
-            work: (k, len(WORK)), as `described` gives it.
-            table: (k, len(COLUMNS)), as `described` gives it; (k, 0) if no operators were measured.
-            latency_ms: (k,).
+            architectures: (k) architectures in the notation of the space.
+            work: (k, len(WORK)) work, as `described` gives it.
+            table: (k, len(COLUMNS)) columns, as `described` gives them; (k, 0) if no operators were measured.
+            latency_ms: (k,) measured latencies in milliseconds.
         """
         return dataclasses.replace(
             self,
@@ -103,7 +103,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
-        """What `to_json` wrote; UserError if it was written for other kinds of work."""
+        """The calibration that `to_json` wrote; UserError if it was written for other kinds of work."""
         table, operators = data.get("table"), data.get("operators")
         for stored, columns in ((data["work"], WORK), (table, COLUMNS)):
             if stored is not None and tuple(stored["columns"]) != columns:
@@ -127,10 +127,10 @@ class NetworkPredictor:
     """Predicts the latency of networks of a space on the device that was measured.
 
     Args:
-        space: whose networks they are.
-        fitted: a predictor.
-        operators: what was measured of operators, if anything was.
-        std_scale: what deviations are multiplied by.
+        space: Search space of the networks.
+        fitted: Fitted predictor.
+        operators: Measurements of operators, if there are any.
+        std_scale: Factor of the deviations.
     """
 
     def __init__(
@@ -168,13 +168,13 @@ def decide(
     """The measurements with the predictor that is to be used, and the cross-validation of every one looked at.
 
     Args:
-        calibration: measurements.
-        space: of the architectures.
-        method: name of a predictor; `auto` is the one that ranks held-out architectures best.
-        seed: of the cross-validation.
+        calibration: Calibration with the measurements.
+        space: Search space of the architectures.
+        method: Name of a predictor; `auto` is the one that ranks held-out architectures best.
+        seed: Random seed of the cross-validation.
 
     Raises:
-        UserError: there are fewer than 10 measurements, no such predictor, or it cannot be fitted on them.
+        UserError: There are fewer than 10 measurements, no such predictor, or it cannot be fitted on them.
     """
     networks, latency_ms = calibration.networks(space), calibration.latency_ms
     if len(networks) < LEAST:
@@ -187,5 +187,5 @@ def decide(
         name: cross_validate(functools.partial(get_predictor, name), networks, latency_ms, seed=seed) for name in names
     }
     name = best(raw)
-    made = dataclasses.replace(calibration, method=name, std_scale=raw[name].scale())
-    return made, {each: calibrated(held_out, seed=seed) for each, held_out in raw.items()}
+    decided = dataclasses.replace(calibration, method=name, std_scale=raw[name].scale())
+    return decided, {predictor_name: calibrated(held_out, seed=seed) for predictor_name, held_out in raw.items()}

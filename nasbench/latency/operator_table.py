@@ -24,11 +24,11 @@ from search_spaces import Task
 Floats = npt.NDArray[np.float64]
 
 COLUMNS = (*(f"{kind}_ms" for kind in KINDS), "measured_operators")
-"""What a table says of a network: milliseconds of its operators by kind, and how many they are."""
+"""Columns of a network by the table: milliseconds of its operators by kind, and how many they are."""
 
 SECONDS_EACH = 0.05
 TOGETHER = 200  # operators that are in memory at a time
-MOST = 800  # operators that a table measures; the others are judged by their nearest relative
+MOST = 800  # operators that a table measures; the others are estimated from their nearest relative
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class OperatorTable:
     """Measured operators of one device.
 
     Attributes:
-        ms: milliseconds of a network of this one operator.
-        nothing_ms: those of a network that does next to nothing: what every call costs.
+        ms: Milliseconds of a network of this one operator.
+        nothing_ms: Milliseconds of a network that does next to nothing: what every call costs.
     """
 
     ms: Mapping[Operator, float]
@@ -58,10 +58,10 @@ class OperatorTable:
     def _alone_ms(self, operator: Operator) -> float:
         if operator in self.ms:
             return max(0.0, self.ms[operator] - self.nothing_ms)
-        known = self._shapes.get(operator.kind)
-        if known is None:
+        tabulated = self._shapes.get(operator.kind)
+        if tabulated is None:
             return 0.0
-        relatives, shapes = known
+        relatives, shapes = tabulated
         nearest = relatives[int(((shapes - _shape(operator)) ** 2).sum(axis=1).argmin())]
         return max(0.0, self.ms[nearest] - self.nothing_ms) * operator.macs / nearest.macs
 
@@ -70,7 +70,10 @@ class OperatorTable:
         by_kind: dict[str, list[Operator]] = {}
         for operator in self.ms:
             by_kind.setdefault(operator.kind, []).append(operator)
-        return {kind: (each, np.array([_shape(one) for one in each])) for kind, each in by_kind.items()}
+        return {
+            kind: (operators, np.array([_shape(operator) for operator in operators]))
+            for kind, operators in by_kind.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
@@ -79,7 +82,7 @@ class OperatorTable:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> OperatorTable:
-        """What `to_json` wrote."""
+        """The table that `to_json` wrote."""
         ms = {
             Operator.from_json({key: value for key, value in row.items() if key != "ms"}): float(row["ms"])
             for row in data["operators"]
@@ -104,14 +107,14 @@ def measure_operators(
     """Measure each distinct operator of some networks on a device, at most `MOST`, the most frequent ones.
 
     Args:
-        device: that times compiled networks.
-        used: how often each network has each operator.
-        seed: of the weights, and of the order in which they take turns.
-        on_progress: called with the number of compiled operators and of all.
+        device: Device that times compiled networks.
+        used: Number of times that each network has each operator.
+        seed: Random seed of the weights, and of the order in which they take turns.
+        on_progress: Called with the number of compiled operators and of all.
     """
     total: Counter[Operator] = Counter()
-    for each in used:
-        total.update(each)
+    for counts in used:
+        total.update(counts)
     operators = [operator for operator, _ in total.most_common(MOST)]
     medians: list[float] = []
     for start in range(0, 1 + len(operators), TOGETHER):

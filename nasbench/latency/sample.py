@@ -31,19 +31,19 @@ def choose_sample(work: npt.NDArray[np.float64], count: int) -> list[int]:
     effort = points[:, WORK.index("operators")] + _scaled(np.log1p(work[:, _MACS].sum(axis=1)))
     stratum = np.argsort(np.argsort(effort, kind="stable"), kind="stable") * STRATA // n
     first = int((points**2).sum(axis=1).argmin())  # the most usual one
-    taken = [first]
+    chosen = [first]
     distance = ((points - points[first]) ** 2).sum(axis=1)
-    left = np.bincount(stratum, minlength=STRATA)
-    left[stratum[first]] -= 1
-    while len(taken) < count:
-        fill = np.where(left > 0, np.bincount(stratum[taken], minlength=STRATA), n + 1)
+    remaining = np.bincount(stratum, minlength=STRATA)
+    remaining[stratum[first]] -= 1
+    while len(chosen) < count:
+        fill = np.where(remaining > 0, np.bincount(stratum[chosen], minlength=STRATA), n + 1)
         open_ = stratum == int(fill.argmin())
-        open_[taken] = False
+        open_[chosen] = False
         index = int(np.where(open_, distance, -1.0).argmax())
-        taken.append(index)
-        left[stratum[index]] -= 1
+        chosen.append(index)
+        remaining[stratum[index]] -= 1
         distance = np.minimum(distance, ((points - points[index]) ** 2).sum(axis=1))
-    return taken
+    return chosen
 
 
 _MACS = [index for index, name in enumerate(WORK) if name.endswith("_macs")]

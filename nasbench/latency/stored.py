@@ -22,18 +22,18 @@ FILE = "calibration.json"
 
 @dataclass(frozen=True)
 class CalibrationScope:
-    """What latencies depend on besides the architecture.
+    """The setting on which latencies depend besides the architecture.
 
     Attributes:
-        space: its name.
-        space_options: with every default written out.
-        input_shape: (channels, height, width) of an image.
-        device: its name.
-        runtime: that runs the networks.
-        threads: of one inference.
-        batch: images in one inference.
-        machine: the model of the processor, or what stands for it.
-        code: digests of the user's own code that builds networks, see `code_digests`.
+        space: Name of the space.
+        space_options: Options of the space, with every default written out.
+        input_shape: Shape of an image: (channels, height, width).
+        device: Name of the device.
+        runtime: Runtime that runs the networks.
+        threads: Number of threads of one inference.
+        batch: Images in one inference.
+        machine: Model of the processor, or what stands for it.
+        code: Digests of the user's own code that builds networks, see `code_digests`.
     """
 
     space: str
@@ -50,7 +50,9 @@ class CalibrationScope:
     def of(cls, space: str, options: Mapping[str, Any], task: Task, device: Device) -> CalibrationScope:
         """The setting of a space with these options, a task and a device."""
         parameters = inspect.signature(spaces.find(space)).parameters.values()
-        defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+        defaults = {
+            parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty
+        }
         return cls(
             space,
             json.loads(json.dumps(defaults | dict(options), default=str)),  # as it will be when it is read back
@@ -64,7 +66,7 @@ class CalibrationScope:
         )
 
     def difference(self, other: CalibrationScope) -> str | None:
-        """What is not the same in another setting, as "key is x here and y there"; None if all is."""
+        """The first difference to another setting, as "key is x here and y there"; None if there is none."""
         for key, mine in asdict(self).items():
             theirs = getattr(other, key)
             if key == "code":
@@ -82,19 +84,19 @@ class CalibrationScope:
 
 
 def save_calibration(
-    folder: Path, calibration: Calibration, setting: CalibrationScope, found: Mapping[str, Any]
+    folder: Path, calibration: Calibration, setting: CalibrationScope, figures: Mapping[str, Any]
 ) -> Path:
     """Write `FILE` into a folder, which is made if need be; returns the file.
 
     Args:
-        folder: of the calibration.
-        calibration: what was measured.
-        setting: what it holds for.
-        found: how well it predicts; JSON, kept for people.
+        folder: Folder of the calibration.
+        calibration: Calibration to store.
+        setting: Setting that it holds for.
+        figures: Figures of how well it predicts; JSON, kept for people.
     """
     file = folder / FILE
     about = asdict(setting) | {"input_shape": list(setting.input_shape)}
-    write_json(file, {"format": FORMAT, "setting": about, **found, "measurements": calibration.to_json()})
+    write_json(file, {"format": FORMAT, "setting": about, **figures, "measurements": calibration.to_json()})
     return file
 
 
@@ -102,7 +104,7 @@ def load_calibration(folder: Path, setting: CalibrationScope) -> Calibration:
     """The calibration in a folder, if it holds for a setting.
 
     Raises:
-        UserError: there is none, or it was made for another setting; names the difference.
+        UserError: There is none, or it was made for another setting; names the difference.
     """
     file = folder / FILE
     try:

@@ -51,8 +51,8 @@ class TransferPredictor:
     each left out in turn, with and without its relatives; the test devices decided nothing.
 
     Args:
-        space: what the architectures belong to; they are read through `one_hot` and `option_counts`.
-        seed: of the random subsets that stand for more architectures than are needed.
+        space: Search space of the architectures; they are read through `one_hot` and `option_counts`.
+        seed: Random seed of the subsets that stand for more architectures than are needed.
     """
 
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
@@ -68,15 +68,15 @@ class TransferPredictor:
         """Learn what devices have in common; forgets what was measured on a new device.
 
         Args:
-            archs: n different architectures, 10 or more; a few hundred are enough.
-            latency_ms: for each source device (n,) latencies in milliseconds of these architectures. One device is
+            archs: Architectures that were measured: n different ones, 10 or more; a few hundred are enough.
+            latency_ms: For each source device (n,) latencies in milliseconds of these architectures. One device is
                 enough; the more there are and the more they differ, the better.
 
         Returns:
             The predictor itself.
 
         Raises:
-            UserError: there are too few architectures, no device, or a latency that is not a positive number.
+            UserError: There are too few architectures, no device, or a latency that is not a positive number.
         """
         if not latency_ms:
             raise UserError("there are no source devices; give latencies of at least one device by its name.")
@@ -103,15 +103,15 @@ class TransferPredictor:
         return self
 
     def suggest(self, count: int, among: Sequence[Architecture] | None = None) -> list[Architecture]:
-        """What to measure on the new device next, most informative first; the same for the same seed.
+        """Architectures to measure on the new device next, most informative first; the same for the same seed.
 
         What has been measured on it (`adapt`) is taken into account and not proposed again. Architectures that many
         source devices measured far off from what their likes suggest are avoided.
 
         Args:
-            count: how many; fewer if there are fewer to choose from.
-            among: the architectures that can be measured; without it, those that the sources measured. Of more than
-                512, as many are drawn by the seed.
+            count: Number of architectures; fewer if there are fewer to choose from.
+            among: Architectures that can be measured; None takes those that the sources measured. Of more than 512, as
+                many are drawn by the seed.
 
         Raises:
             UserError: `fit_sources` has not been called, or `count` is not positive.
@@ -120,11 +120,11 @@ class TransferPredictor:
         if count < 1:
             raise UserError(f"{count} architectures cannot be suggested; ask for 1 or more.")
         own = set(self._own)
-        found = [arch for arch in dict.fromkeys(self._archs if among is None else among) if arch not in own]
-        self._check_archs(found)
-        if not found:
+        available = [arch for arch in dict.fromkeys(self._archs if among is None else among) if arch not in own]
+        self._check_archs(available)
+        if not available:
             return []
-        candidates = [found[row] for row in self._drawn(len(found), MOST_CANDIDATES)]
+        candidates = [available[row] for row in self._drawn(len(available), MOST_CANDIDATES)]
         covariance = extended_covariance(self._families[DESIGN_SCALE], DESIGN_STRANGE)
         if self._own:
             measured = with_offset(self._features(self._own))
@@ -138,7 +138,7 @@ class TransferPredictor:
         """Learn from measurements of the new device, in place of those given before.
 
         Args:
-            archs: k architectures, repeats allowed; those of `suggest` or any others.
+            archs: Measured architectures (k), repeats allowed; those of `suggest` or any others.
             latency_ms: (k,) their latencies in milliseconds.
 
         Returns:
@@ -200,12 +200,12 @@ class TransferPredictor:
         """A predictor that `save` wrote, for the same space; it predicts and suggests what the saved one did.
 
         Raises:
-            UserError: the folder holds none, it is damaged, or it belongs to another space.
+            UserError: The folder holds none, it is damaged, or it belongs to another space.
         """
         try:
             about = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
             numbers = load_file(folder / NUMBERS)
-            found = about["format"], about["space"], about["decisions"]
+            header = about["format"], about["space"], about["decisions"]
             seed, names = int(about["seed"]), list(about["sources"])
             archs = _architectures(about["space"], numbers["source_picks"])
             sources = dict(zip(names, numbers["source_ms"], strict=True))
@@ -213,11 +213,11 @@ class TransferPredictor:
             raise UserError(
                 f"{folder} holds no transfer predictor that can be read ({error}); give a folder that save() wrote."
             ) from None
-        if found[0] != FORMAT:
-            raise UserError(f"{folder} has format {found[0]!r}; this version reads format {FORMAT}.")
-        if found[1:] != (space.name, _decisions(space)):
+        if header[0] != FORMAT:
+            raise UserError(f"{folder} has format {header[0]!r}; this version reads format {FORMAT}.")
+        if header[1:] != (space.name, _decisions(space)):
             raise UserError(
-                f"{folder} is about space {found[1]!r} with {len(found[2])} decisions, not about this space "
+                f"{folder} is about space {header[1]!r} with {len(header[2])} decisions, not about this space "
                 f"{space.name!r} with {len(space.decisions)}; load it with the space that it was fitted on."
             )
         predictor = cls(space, seed).fit_sources(archs, sources)

@@ -28,13 +28,13 @@ ROUNDS = 15  # of reweighting outliers
 
 @dataclass(frozen=True)
 class Belief:
-    """What is believed of a device on one scale: features . weights + offset, with the offset as the last weight.
+    """The posterior of a device on one scale: features . weights + offset, with the offset as the last weight.
 
     Attributes:
-        probability: that this is the scale to use.
-        mean: (p + 1,).
-        root: (p + 1, r), root @ root.T is the covariance.
-        noise_variance: of a measurement.
+        probability: Probability that this is the scale to use.
+        mean: (p + 1,) mean of the weights and the offset.
+        root: (p + 1, r) root of the covariance, which is root @ root.T.
+        noise_variance: Variance of the noise of a measurement.
     """
 
     probability: float
@@ -47,26 +47,26 @@ def adapt(families: Mapping[Scale, tuple[Family, Floats]], features: Floats, rel
     """The beliefs after measurements.
 
     Args:
-        families: for each scale, the family and the (devices,) noise of its devices.
-        features: (k, p) of the measured architectures; k may be 0.
+        families: Family and (devices,) noise of its devices, for each scale.
+        features: (k, p) features of the measured architectures; k may be 0.
         relative: (k,) latencies as multiples of what is typical on the device.
     """
-    found = {}
+    hypotheses = {}
     for scale, (family, noise) in families.items():
-        found[scale] = _on_scale(family, noise, features, scale.forward(relative))
-        found[scale].log_evidence += np.log(scale.slope(relative)).sum()
-    total = logsumexp(np.concatenate([each.log_evidence.ravel() for each in found.values()]))
-    return {scale: each.merged(total) for scale, each in found.items()}
+        hypotheses[scale] = _on_scale(family, noise, features, scale.forward(relative))
+        hypotheses[scale].log_evidence += np.log(scale.slope(relative)).sum()
+    total = logsumexp(np.concatenate([of_scale.log_evidence.ravel() for of_scale in hypotheses.values()]))
+    return {scale: of_scale.merged(total) for scale, of_scale in hypotheses.items()}
 
 
 @dataclass
 class _Hypotheses:
-    """All of one scale.
+    """All hypotheses of one scale.
 
     Attributes:
-        log_evidence: (strange, noise).
-        means: (strange, noise, p + 1).
-        covariances: (strange, noise, p + 1, p + 1).
+        log_evidence: (strange, noise) logarithms of the evidence.
+        means: (strange, noise, p + 1) means of the weights.
+        covariances: (strange, noise, p + 1, p + 1) covariances of the weights.
     """
 
     log_evidence: Floats
@@ -82,9 +82,9 @@ class _Hypotheses:
         covariance = np.einsum("sn,snpq->pq", share, self.covariances)
         covariance += np.einsum("sn,snp,snq->pq", share, between, between)
         values, vectors = np.linalg.eigh(covariance)
-        kept = values > 1e-12 * max(values.max(), 1e-12)
+        significant = values > 1e-12 * max(values.max(), 1e-12)
         noise_variance = float(share.sum(axis=0) @ NOISE**2) * DEGREES / (DEGREES - 2)
-        return Belief(probability, mean, vectors[:, kept] * np.sqrt(values[kept]), noise_variance)
+        return Belief(probability, mean, vectors[:, significant] * np.sqrt(values[significant]), noise_variance)
 
 
 def _on_scale(family: Family, noise: Floats, features: Floats, measured: Floats) -> _Hypotheses:
@@ -111,7 +111,7 @@ def _robust(between: Floats, wrong: Floats, noise_square: Floats) -> tuple[Float
     Args:
         between: (k, k) covariance of the measurements without noise.
         wrong: (k,) measurements less their mean.
-        noise_square: (noise, 1).
+        noise_square: (noise, 1) squared noise.
 
     Returns:
         The logarithm of the likelihood (noise,), the precision of the measurements (noise, k, k), and that times

@@ -18,19 +18,19 @@ def choose(covariance: Floats, candidates: Floats, noise_variance: Floats, every
     """Rows of the candidates to measure, in order; none twice.
 
     Args:
-        covariance: (p, p) of the weights.
-        candidates: (m, p).
-        noise_variance: (m,) of a measurement of each.
-        everywhere: (n, p) where predictions should be good.
-        count: how many; all candidates if there are fewer.
+        covariance: (p, p) covariance of the weights.
+        candidates: (m, p) features of the candidates.
+        noise_variance: (m,) variance of the noise of a measurement of each.
+        everywhere: (n, p) features of architectures whose predictions should be good.
+        count: Number of rows; all candidates if there are fewer.
     """
     differences = everywhere - everywhere.mean(axis=0)
-    wanted = differences.T @ differences / len(everywhere)
+    scatter = differences.T @ differences / len(everywhere)
     chosen: list[int] = []
     for _ in range(min(count, len(candidates))):
         cross = candidates @ covariance
         variance = (cross * candidates).sum(axis=1) + noise_variance
-        gain = ((cross @ wanted) * cross).sum(axis=1) / variance
+        gain = ((cross @ scatter) * cross).sum(axis=1) / variance
         gain[chosen] = -np.inf
         best = int(gain.argmax())
         chosen.append(best)
@@ -41,5 +41,5 @@ def choose(covariance: Floats, candidates: Floats, noise_variance: Floats, every
 def measure(covariance: Floats, measured: Floats, noise_variance: Floats) -> Floats:
     """The covariance (p, p) that is left after measurements of (k, p), each with its noise (k,)."""
     cross = covariance @ measured.T
-    left: Floats = covariance - cross @ np.linalg.solve(measured @ cross + np.diag(noise_variance), cross.T)
-    return left
+    remaining: Floats = covariance - cross @ np.linalg.solve(measured @ cross + np.diag(noise_variance), cross.T)
+    return remaining

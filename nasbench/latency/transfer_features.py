@@ -1,4 +1,4 @@
-"""What a transfer predictor reads of architectures: their decisions, counts of options, and products.
+"""The features of a transfer predictor: decisions of architectures, counts of options, and products.
 
 An architecture of three decisions with the options a and b has
 
@@ -31,8 +31,8 @@ class Features:
     """(n, p) features of architectures, in groups.
 
     Args:
-        space: whose architectures they are.
-        archs: those that are measured, at least one.
+        space: Search space of the architectures.
+        archs: Architectures that are measured, at least one.
     """
 
     def __init__(self, space: SearchSpace, archs: Sequence[Architecture]) -> None:
@@ -73,8 +73,10 @@ class Features:
         values, vectors = np.linalg.eigh(importance)
         root = vectors * np.sqrt(np.maximum(values, 0))
         _, strength, directions = np.linalg.svd(linear @ root, full_matrices=False)
-        kept = strength > 1e-6 * max(strength.max(initial=0.0), 1e-12)
-        chosen = root @ directions[kept][:DIRECTIONS].T * (np.sqrt(len(linear)) / strength[kept][:DIRECTIONS])
+        significant = strength > 1e-6 * max(strength.max(initial=0.0), 1e-12)
+        chosen = (
+            root @ directions[significant][:DIRECTIONS].T * (np.sqrt(len(linear)) / strength[significant][:DIRECTIONS])
+        )
         products = _products(linear @ chosen)
         self._directions, self._product_middle = chosen, products.mean(axis=0)
         self._product_unit = np.full(products.shape[1], np.sqrt(max(1, products.shape[1])))
@@ -90,12 +92,12 @@ def _components(columns: Floats) -> tuple[Floats, Floats]:
     changes = deviation > 1e-9
     unit = np.where(changes, np.maximum(deviation, SMALLEST_DEVIATION) * np.sqrt(max(1, changes.sum())), np.inf)
     _, strength, directions = np.linalg.svd((columns - middle) / unit, full_matrices=False)
-    kept = directions[strength > 1e-9 * max(strength.max(initial=0.0), 1e-12)][:COMPONENTS]
-    return middle, (kept / unit).T
+    principal = directions[strength > 1e-9 * max(strength.max(initial=0.0), 1e-12)][:COMPONENTS]
+    return middle, (principal / unit).T
 
 
 def _products(columns: Floats) -> Floats:
-    """Of every two columns, and of each with itself; each has the same weight in a random quadratic form."""
+    """(n, pairs) products of every two columns, and of each with itself, with one weight in a random quadratic form."""
     pairs = combinations_with_replacement(range(columns.shape[1]), 2)
-    found = [columns[:, a] * columns[:, b] * (1.0 if a == b else np.sqrt(2)) for a, b in pairs]
-    return np.stack(found, axis=1) if found else np.zeros((len(columns), 0))
+    products = [columns[:, a] * columns[:, b] * (1.0 if a == b else np.sqrt(2)) for a, b in pairs]
+    return np.stack(products, axis=1) if products else np.zeros((len(columns), 0))

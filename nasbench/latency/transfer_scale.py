@@ -23,7 +23,7 @@ class Scale:
     """``(1 + shift) * log((u + shift) / (1 + shift))``; an infinite shift is the plain scale ``u - 1``.
 
     Attributes:
-        shift: a positive number, so that a latency near zero is no outlier.
+        shift: Positive number, so that a latency near zero is no outlier.
     """
 
     shift: float
@@ -43,7 +43,7 @@ class Scale:
         return relative
 
     def slope(self, relative: Floats) -> Floats:
-        """Of `forward`."""
+        """The slope of `forward`."""
         if math.isinf(self.shift):
             return np.ones_like(relative)
         slope: Floats = (1 + self.shift) / (relative + self.shift)

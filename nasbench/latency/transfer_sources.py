@@ -1,4 +1,4 @@
-"""What devices have in common: weights of features, fitted on each of them, and the family that they form.
+"""The family of devices: weights of features, fitted on each of them, and the distribution that they form.
 
 A measurement on device d is, on one of the scales,
 
@@ -33,7 +33,7 @@ class SourceFit:
     """Devices of one scale.
 
     Attributes:
-        weights: (p, devices).
+        weights: (p, devices) weights of the features.
         noise: (devices,) scale of the noise.
         variances: (groups,) mean of the squared weights over features and devices.
         trust: (n,) how little an architecture was off on these devices, 1 for as little as all.
@@ -49,9 +49,9 @@ def fit_sources(features: Floats, groups: npt.NDArray[np.int64], measured: Float
     """Fit all devices.
 
     Args:
-        features: (n, p).
-        groups: (p,) of each feature, numbered from 0.
-        measured: (n, devices) on one scale.
+        features: (n, p) features of the architectures.
+        groups: (p,) group of each feature, numbered from 0.
+        measured: (n, devices) measured latencies on one scale.
     """
     n, devices = measured.shape
     sizes = np.bincount(groups)
@@ -82,10 +82,10 @@ def fit_sources(features: Floats, groups: npt.NDArray[np.int64], measured: Float
 
 @dataclass(frozen=True)
 class Family:
-    """What the weights of a device may be that has not been measured.
+    """The distribution of the weights of a device that has not been measured.
 
     Attributes:
-        mean: (p,) of the devices seen.
+        mean: (p,) mean of the weights of the devices seen.
         spread: (p, devices) how each differs from it, so that spread @ spread.T is their covariance.
         isotropic: (p,) variances of a device that differs from the mean in ways that no source does.
     """
@@ -109,7 +109,8 @@ class Family:
         """(p, p) covariance of the weights.
 
         Args:
-            strange: from 0 for devices that differ as the sources do to 1 for devices that may differ in any feature.
+            strange: Number from 0 for devices that differ as the sources do to 1 for devices that may differ in any
+                feature.
         """
         seen = (1 - strange) * self.spread @ self.spread.T + strange * np.diag(self.isotropic)
         covariance: Floats = seen + SIZE_VARIANCE * np.outer(self.mean, self.mean)

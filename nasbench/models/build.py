@@ -20,9 +20,9 @@ class SpaceBuild:
     """A network is an architecture of a search space.
 
     Attributes:
-        space: name of the space.
-        options: of the space.
-        arch: the architecture.
+        space: Name of the space.
+        options: Options of the space.
+        arch: Architecture of the network.
     """
 
     space: str
@@ -40,7 +40,7 @@ class SpaceBuild:
 
     @property
     def code(self) -> object:
-        """What builds it, see `code_digests`."""
+        """The code that builds it, see `code_digests`."""
         return self.make_space()
 
     def network(self, task: Task) -> nn.Module:
@@ -61,7 +61,7 @@ class FunctionBuild:
 
     Attributes:
         function: ``module:function`` or ``module:Class``.
-        options: keyword arguments, JSON values.
+        options: Keyword arguments, JSON values.
     """
 
     function: str
@@ -75,7 +75,7 @@ class FunctionBuild:
 
     @property
     def code(self) -> object:
-        """What builds it, see `code_digests`."""
+        """The code that builds it, see `code_digests`."""
         return builders.find(self.function), self.options
 
     def network(self, task: Task) -> nn.Module:
@@ -86,7 +86,7 @@ class FunctionBuild:
         """A new network.
 
         Raises:
-            UserError: there is no such function, it refuses the options, or gives no network.
+            UserError: There is no such function, it refuses the options, or gives no network.
         """
         make = builders.find(self.function)
         try:
@@ -118,10 +118,10 @@ class _Builders(Names[Callable[..., Any]]):
 
     attribute = "function"
 
-    def _checked(self, name: str, found: object) -> Callable[..., Any]:
-        if not callable(found):
-            raise UserError(f"build {name!r} is {found!r}; name a function that returns a network.")
-        return found
+    def _checked(self, name: str, value: object) -> Callable[..., Any]:
+        if not callable(value):
+            raise UserError(f"build {name!r} is {value!r}; name a function that returns a network.")
+        return value
 
     def _offers(self, value: object) -> bool:
         return inspect.isfunction(value) or (isinstance(value, type) and issubclass(value, nn.Module))
@@ -143,7 +143,7 @@ def inferred_build(network: nn.Module) -> FunctionBuild:
     """How a network is built, where its class can be imported and takes no arguments.
 
     Raises:
-        UserError: it is not so.
+        UserError: It is not so.
     """
     kind = type(network)
     name = f"{kind.__module__}:{kind.__qualname__}"

@@ -45,8 +45,8 @@ def importable(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
     """Let the code of a stored model be imported in the context: from where it was, or from where its run began.
 
     Args:
-        folder: of the model.
-        about: its description, whose `code` has the `folders` that `code_folders` gave.
+        folder: Folder of the model.
+        about: Description of the model, whose `code` has the `folders` that `code_folders` gave.
     """
     places = [Path(place) for place in about["code"]["folders"]]
     for run in (RunFolder(parent) for parent in folder.resolve().parents):

@@ -1,4 +1,4 @@
-"""What goes with an artefact, so that somebody without this project can run it and trust it: a README and checksums."""
+"""A README and checksums beside an artefact, so that somebody without this project can run it and trust it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def write_deployment(folder: Path, about: Mapping[str, Any]) -> None:
     `sha256sum --check SHA256SUMS` tells whether the files are those that were measured.
 
     Args:
-        folder: with the artefact and its `model.json`.
-        about: the content of `model.json`.
+        folder: Folder with the artefact and its `model.json`.
+        about: Content of `model.json`.
     """
     write_text(folder / README, _readme(folder, about))
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != CHECKSUMS)
@@ -79,22 +79,22 @@ def _run(compiled: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     )
     return (
         f"`images` is a {Task.from_json(about['task']).inputs[0].dtype} array ({shape}), normalized as below; this "
-        f"project is not needed.\n\n```python\n{code}\n{_said(about['normalization'])}\n```"
+        f"project is not needed.\n\n```python\n{code}\n{_output_code(about['normalization'])}\n```"
     )
 
 
 def _purpose(task: Task, normalization: Mapping[str, Any]) -> str:
     shape = " x ".join(map(str, task.input_shape))
-    taken = f"images of {shape} (channels, height, width)" if len(task.input_shape) == 3 else f"inputs of {shape}"
-    given = task.outputs[0].shape
+    inputs_text = f"images of {shape} (channels, height, width)" if len(task.input_shape) == 3 else f"inputs of {shape}"
+    output_shape = task.outputs[0].shape
     if normalization.get("targets"):
-        return f"A network that tells {given[0]} number(s) of {taken}"
-    if len(given) == 1:
-        return f"A classifier of {given[0]} classes for {taken}"
-    return f"A network that gives {' x '.join(map(str, given))} for {taken}"
+        return f"A network that tells {output_shape[0]} number(s) of {inputs_text}"
+    if len(output_shape) == 1:
+        return f"A classifier of {output_shape[0]} classes for {inputs_text}"
+    return f"A network that gives {' x '.join(map(str, output_shape))} for {inputs_text}"
 
 
-def _said(normalization: Mapping[str, Any]) -> str:
+def _output_code(normalization: Mapping[str, Any]) -> str:
     """How what the network gives is read, in a line of Python."""
     scale = normalization.get("targets")
     return f"print(logits * {scale['std']} + {scale['mean']})" if scale else "print(logits.argmax(1))"
@@ -102,15 +102,17 @@ def _said(normalization: Mapping[str, Any]) -> str:
 
 def _images(about: Mapping[str, Any]) -> str:
     normalization = about["normalization"]
-    told = [in_words(normalization, about["data"], Task.from_json(about["task"]).input_shape)]
+    paragraphs = [in_words(normalization, about["data"], Task.from_json(about["task"]).input_shape)]
     if normalization.get("targets"):
-        told.append(
+        paragraphs.append(
             "What the network gives is in deviations from the mean of the training targets; `* std + mean` of "
             f"{normalization['targets']} makes them what they were."
         )
     if normalization.get("labels"):
-        told.append(f"Class by class: {', '.join(map(str, normalization['labels']))}.")
-    return "\n\n".join(part for part in told if part) or "How images were normalized is not recorded."
+        paragraphs.append(f"Class by class: {', '.join(map(str, normalization['labels']))}.")
+    return (
+        "\n\n".join(paragraph for paragraph in paragraphs if paragraph) or "How images were normalized is not recorded."
+    )
 
 
 def _numbers(metrics: Mapping[str, Any]) -> str:

@@ -41,15 +41,15 @@ class Model:
     """A network, or what was compiled of one.
 
     Attributes:
-        network: in eval mode; of an artefact that was read from disk alone it is None.
-        task: what it takes and gives.
-        compiled: the artefact of a runtime, if it was compiled.
-        build: how the network is built before its steps; None if that is not known, and then it cannot be saved.
-        steps: compression steps that were applied, in order, with their notes.
-        problem: what it is for; None if that is not known, or not read from its folder yet.
-        origin: where it comes from.
-        folder: that it was read from.
-        reports: what each step of the last `compress` did: its name, and the metrics of validation after it.
+        network: Network in eval mode; None for an artefact that was read from disk alone.
+        task: Inputs and outputs of the network.
+        compiled: Artefact of a runtime, if it was compiled.
+        build: How the network is built before its steps; None if that is not known, and then it cannot be saved.
+        steps: Compression steps that were applied, in order, with their notes.
+        problem: Problem that it solves; None if that is not known, or not read from its folder yet.
+        origin: Data, training and metrics of the model.
+        folder: Folder that it was read from.
+        reports: Name of each step of the last `compress`, and the metrics of validation after it.
     """
 
     network: nn.Module | None
@@ -66,8 +66,8 @@ class Model:
         """The outputs for a batch, as a NumPy array; of regression in the units of the targets.
 
         Args:
-            inputs: (n, ...) as the network takes them: an array or a tensor, or a tuple of them, or a dict by the names
-                with which the model was made.
+            inputs: (n, ...) inputs as the network takes them: an array or a tensor, or a tuple of them, or a dict by
+                the names with which the model was made.
         """
         model = self.compiled or self._require_network()
         parts = self._parts()
@@ -87,16 +87,16 @@ class Model:
         """A model to which the steps were applied; this one stays as it is.
 
         Args:
-            recipe: steps: objects, names, or as in an experiment file.
-            problem: data, training and metrics, for steps that need them; None is that of this model, which is read
+            recipe: Steps: objects, names, or as in an experiment file.
+            problem: Data, training and metrics, for steps that need them; None is that of this model, which is read
                 from its folder if a step needs anything, and where it is not known either, only steps that need no data
                 can be applied.
-            runtime: the backend that latencies are measured with, where a step asks for one.
-            seed: of every random choice.
-            device: cpu or cuda, where it is fine-tuned and judged.
+            runtime: Backend that latencies are measured with, where a step asks for one.
+            seed: Random seed of every random choice.
+            device: Where it is fine-tuned and evaluated: cpu or cuda.
 
         Raises:
-            UserError: a step does not fit the network, or needs what is not given; or the data that the folder names
+            UserError: A step does not fit the network, or needs what is not given; or the data that the folder names
                 are not to be had.
         """
         steps = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
@@ -132,12 +132,12 @@ class Model:
         """The network compiled for a runtime.
 
         Args:
-            backend: name of the backend, see ``nasbench list backends``.
-            precision: fp32, fp16 or int8; None is int8 for a quantized network, else fp32.
-            options: of the backend, such as ``threads=2``.
+            backend: Name of the backend, see ``nasbench list backends``.
+            precision: Precision: fp32, fp16 or int8; None is int8 for a quantized network, else fp32.
+            options: Options of the backend, such as ``threads=2``.
 
         Raises:
-            UserError: the backend is not installed, or cannot compile the network.
+            UserError: The backend is not installed, or cannot compile the network.
         """
         network = self._require_network()
         example = self.task.one_input()
@@ -151,9 +151,9 @@ class Model:
         """Latency with the protocol that gave it: of the artefact if there is one, else of the network in fp32.
 
         Args:
-            runtime: the backend that compiles a network.
-            threads: of one inference.
-            batch: examples in one inference.
+            runtime: Backend that compiles a network.
+            threads: Number of threads of one inference.
+            batch: Examples in one inference.
         """
         device = Device(runtime, threads, batch)
         return device.measure(self.compiled or device.compile(self._require_network(), self.task), self.task)
@@ -162,35 +162,35 @@ class Model:
         """Write it into a folder: weights as safetensors or the artefact, everything else as JSON, no pickle.
 
         Args:
-            folder: made if it is not there.
-            build: ``module:function`` that makes the network before its steps; needed unless the model knows it, or its
-                class can be imported and takes no arguments.
-            options: keyword arguments of `build`, JSON values.
+            folder: Folder to write; created if it is not there.
+            build: Function ``module:function`` that makes the network before its steps; needed unless the model knows
+                it, or its class can be imported and takes no arguments.
+            options: Keyword arguments of `build`, JSON values.
 
         Raises:
-            UserError: it is not known how to build the network.
+            UserError: It is not known how to build the network.
         """
-        made = FunctionBuild(build, dict(options or {})) if build is not None else self.build
-        if made is None:
-            made = inferred_build(self._require_network())
+        network_build = FunctionBuild(build, dict(options or {})) if build is not None else self.build
+        if network_build is None:
+            network_build = inferred_build(self._require_network())
         origin = self.origin
         if self.problem is not None and not origin.problem:
             origin = origin_of(self.problem)
         place = user_path(folder)
         model = self.compiled or self._require_network()
-        save_model(place, model, build=made, task=self.task, steps=self.steps, origin=origin)
+        save_model(place, model, build=network_build, task=self.task, steps=self.steps, origin=origin)
         return place
 
     def _parts(self) -> Sequence[InputPart]:
-        """What its inputs are, where several are packed into one."""
+        """The parts of its input, where several inputs are packed into one."""
         if isinstance(self.network, Packed):
             return self.network.parts
         if isinstance(self.build, FunctionBuild) and self.build.function == PACKED:
-            return [InputPart(**one) for one in self.build.options["inputs"]]
+            return [InputPart(**fields) for fields in self.build.options["inputs"]]
         return ()
 
     def _own_problem(self) -> Problem | None:
-        """What it is for, read from its folder where that is not done yet; None if nothing says it."""
+        """The problem of the model, read from its folder where that is not done yet; None if it is not known."""
         if self.problem is not None or self.folder is None or not (self.origin.data or self.origin.problem):
             return self.problem
         return problem_of(self.origin, self.task, self.folder)
@@ -208,24 +208,24 @@ def predicted(
     task: Task | None = None,
     normalization: Mapping[str, Any] | None = None,
 ) -> Any:
-    """What a network or an artefact gives for a batch, in the units of the targets, as NumPy arrays.
+    """The outputs of a network or an artefact for a batch, in the units of the targets, as NumPy arrays.
 
     Args:
-        model: in any mode; left as it was.
-        inputs: an array or a tensor, or a tuple of them.
-        problem: what it is for; None leaves outputs as they are, unless `normalization` knows their scale.
-        task: what it takes; None is that of the problem.
-        normalization: of its folder, see `normalization_of`.
+        model: Network or artefact, in any mode; it is not changed.
+        inputs: Array or tensor, or a tuple of them.
+        problem: Problem of the network; None leaves outputs as they are, unless `normalization` knows their scale.
+        task: Inputs and outputs of the network; None is those of the problem.
+        normalization: Normalization of its folder, see `normalization_of`.
 
     Returns:
         (n, ...); where it gives several tensors a dict of them, by where they are.
     """
     task = task or (None if problem is None else problem.task)
-    given = inputs if isinstance(inputs, tuple) else (inputs,)
-    dtypes = ["float32"] * len(given) if task is None else [spec.dtype for spec in task.inputs]
+    values = inputs if isinstance(inputs, tuple) else (inputs,)
+    dtypes = ["float32"] * len(values) if task is None else [spec.dtype for spec in task.inputs]
     arrays = [
         value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value, dtype=dtype)
-        for value, dtype in zip(given, dtypes, strict=False)
+        for value, dtype in zip(values, dtypes, strict=False)
     ]
     if isinstance(model, CompiledModel):
         outputs = model(*arrays)
@@ -261,16 +261,16 @@ def compress(
     """Apply compression steps to a trained network, which stays as it is; see `Model.compress`.
 
     Args:
-        network: a network, a program of ``torch.export`` whose batch is dynamic, or a model.
-        recipe: steps: objects such as ``Prune(ratio=0.5)``, names, or as in an experiment file.
-        problem: what the network is for; without it, only steps that need no data can be applied.
+        network: Network, a program of ``torch.export`` whose batch is dynamic, or a model.
+        recipe: Steps: objects such as ``Prune(ratio=0.5)``, names, or as in an experiment file.
+        problem: Problem of the network; without it, only steps that need no data can be applied.
         example: (n, ...) inputs, where no problem says what the network takes; networks of timm and Transformers say it
             themselves. Several are a tuple, or a dict by the names of the arguments of its forward.
-        build: ``module:function`` that makes the network, for saving it.
-        options: of `build`.
-        runtime: the backend that latencies are measured with, where a step asks for one.
-        seed: of every random choice.
-        device: cpu or cuda, where it is fine-tuned and judged.
+        build: Function ``module:function`` that makes the network, for saving it.
+        options: Options of `build`.
+        runtime: Backend that latencies are measured with, where a step asks for one.
+        seed: Random seed of every random choice.
+        device: Where it is fine-tuned and evaluated: cpu or cuda.
     """
     model = network if isinstance(network, Model) else _of(network, problem, example, build, options)
     return model.compress(recipe, problem=problem, runtime=runtime, seed=seed, device=device)
@@ -282,13 +282,13 @@ def measure(
     """Latency of a network in a runtime, with the protocol that gave it.
 
     Args:
-        network: a network, or a model.
+        network: Network, or a model.
         example: (n, ...) inputs, of which shape and batch count; a `Model` knows its own for a batch of one.
-        runtime: the backend that compiles and runs it.
-        threads: of one inference.
+        runtime: Backend that compiles and runs it.
+        threads: Number of threads of one inference.
 
     Raises:
-        UserError: the backend is not installed or cannot compile the network, or a network comes without an example.
+        UserError: The backend is not installed or cannot compile the network, or a network comes without an example.
     """
     missing = get_backend(runtime, threads=threads).why_unavailable()
     if missing:
@@ -302,8 +302,8 @@ def measure(
         )
     kind = str(torch.as_tensor(example[:1]).dtype).removeprefix("torch.")
     kind = "float32" if kind.startswith("float") else kind
-    taken = TensorSpec(shape[1:], kind, None if kind == "float32" else int(torch.as_tensor(example).max()) + 1)
-    return Device(runtime, threads, shape[0]).latency(network, Task(inputs=taken, outputs=TensorSpec((1,))))
+    input_spec = TensorSpec(shape[1:], kind, None if kind == "float32" else int(torch.as_tensor(example).max()) + 1)
+    return Device(runtime, threads, shape[0]).latency(network, Task(inputs=input_spec, outputs=TensorSpec((1,))))
 
 
 def save(
@@ -318,11 +318,11 @@ def save(
     """Write a network into a folder, from which `load` and every command reads it; see `Model.save`.
 
     Args:
-        folder: made if it is not there.
-        network: a network, a program of ``torch.export`` whose batch is dynamic, or a model.
-        build: ``module:function`` that makes the network, such as ``timm:create_model``.
-        options: keyword arguments of `build`.
-        problem: what the network is for; without it, it is not trained or judged from the folder.
+        folder: Folder to write; created if it is not there.
+        network: Network, a program of ``torch.export`` whose batch is dynamic, or a model.
+        build: Function ``module:function`` that makes the network, such as ``timm:create_model``.
+        options: Keyword arguments of `build`.
+        problem: Problem of the network; without it, it is not trained or evaluated from the folder.
         example: (n, ...) inputs, where no problem says what the network takes; see `compress`.
     """
     model = network if isinstance(network, Model) else _of(network, problem, example, build, options)
@@ -333,12 +333,12 @@ def load(folder: str | Path, *, accept_changed_code: bool = False) -> Model:
     """Read a model folder.
 
     Args:
-        folder: of the model.
-        accept_changed_code: whether a network is given although the code that builds it was edited since, or gives
+        folder: Folder of the model.
+        accept_changed_code: Whether a network is given although the code that builds it was edited since, or gives
             other outputs.
 
     Raises:
-        UserError: it is no model folder, is damaged, or its code changed.
+        UserError: It is no model folder, is damaged, or its code changed.
     """
     place = user_path(folder)
     about = read_description(place)
@@ -357,20 +357,20 @@ def _of(
     build: str | None,
     options: Mapping[str, Any] | None,
 ) -> Model:
-    made = None if build is None else FunctionBuild(build, dict(options or {}))
+    network_build = None if build is None else FunctionBuild(build, dict(options or {}))
     if isinstance(network, ExportedProgram):
-        if made is not None:
+        if network_build is not None:
             raise UserError("an exported program says itself how it is built; leave out build and options.")
-        network, made = read_program(network)
+        network, network_build = read_program(network)
     if problem is None:
-        network, made = packed_network(network, made, example)
+        network, network_build = packed_network(network, network_build, example)
         if isinstance(example, Mapping | tuple | list):
             example = one_tensor(example)
-        return Model(network, task_of(network, example), build=made)
+        return Model(network, task_of(network, example), build=network_build)
     if example is not None:
         raise UserError(
             "problem and example are given, and the problem says what the network takes; leave out example."
         )
-    network, made = packed_network(network, made, problem.examples(2))
-    check_fits(network, problem, f"the {type(network).__name__}" if made is None else made.text)
-    return Model(network, problem.task.packed(), build=made, problem=problem)
+    network, network_build = packed_network(network, network_build, problem.examples(2))
+    check_fits(network, problem, f"the {type(network).__name__}" if network_build is None else network_build.text)
+    return Model(network, problem.task.packed(), build=network_build, problem=problem)

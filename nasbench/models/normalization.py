@@ -11,7 +11,7 @@ from nasbench.data.decoding import CROP, PAD, STRETCH
 
 BYTE = 255.0
 FORMULA = "(pixels / 255 - mean) / std"
-"""Of all data sets, whatever their pixels are: `mean` and `std` are in units of 255 steps of the raw pixels."""
+"""Formula of all data sets, whatever their pixels are: `mean` and `std` are in units of 255 steps of the raw pixels."""
 
 _FILES = """
     from PIL import Image, ImageOps
@@ -44,17 +44,17 @@ def normalization_of(data: Data) -> dict[str, Any]:
         table.
     """
     unit = data.white / BYTE
-    known: dict[str, Any] = {"labels": list(data.labels)}
+    entries: dict[str, Any] = {"labels": list(data.labels)}
     if data.scale is not None:
-        known |= {
+        entries |= {
             "formula": FORMULA,
             "mean": [unit * mean for mean in data.mean],
             "std": [unit * deviation for deviation in data.std],
             "white": data.white,
         }
     if data.targets is not None:
-        known["targets"] = {"mean": list(data.targets.mean), "std": list(data.targets.std)}
-    return known | ({"columns": list(data.columns)} if data.columns else {})
+        entries["targets"] = {"mean": list(data.targets.mean), "std": list(data.targets.std)}
+    return entries | ({"columns": list(data.columns)} if data.columns else {})
 
 
 FOLDERS = ("image_folder", "imagenet_folder")
@@ -65,8 +65,8 @@ def scaled(normalization: Mapping[str, Any], name: str) -> list[float] | None:
     """The mean or the deviation in the units of `ImageData`, in which white is 1.
 
     Args:
-        normalization: as `normalization_of` gives it; without `white`, that is 255.
-        name: "mean" or "std".
+        normalization: Normalization as `normalization_of` gives it; without `white`, that is 255.
+        name: Statistic to read: "mean" or "std".
 
     Returns:
         By channel; None if it is not recorded.
@@ -79,9 +79,9 @@ def in_words(normalization: Mapping[str, Any], data: Mapping[str, Any], input_sh
     """How to normalize, for a README: a sentence and lines of Python from `pixels` to `images`; empty if not recorded.
 
     Args:
-        normalization: as `normalization_of` gives it.
-        data: `name` and options of the data set.
-        input_shape: (channels, height, width) of an image, or any other shape.
+        normalization: Normalization as `normalization_of` gives it.
+        data: Name and options of the data set.
+        input_shape: Shape of an image, (channels, height, width), or any other shape.
     """
     if "mean" not in normalization or "std" not in normalization:
         return ""
@@ -120,7 +120,7 @@ def in_words(normalization: Mapping[str, Any], data: Mapping[str, Any], input_sh
 
 
 def _values_in_words(normalization: Mapping[str, Any], input_shape: Sequence[int]) -> str:
-    """Of rows of a table and other inputs that are no images."""
+    """How to normalize rows of a table and other inputs that are no images."""
     mean, deviation = (scaled(normalization, name) for name in ("mean", "std"))
     after = f".reshape(-1, {', '.join('1' for _ in input_shape[1:])})" if len(input_shape) > 1 else ""
     columns = ", ".join(map(str, normalization.get("columns", ())))

@@ -1,4 +1,4 @@
-"""Where a model of a problem comes from, and the problem again, to train and judge it."""
+"""Where a model of a problem comes from, and the problem again, to train and evaluate it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def origin_of(problem: Problem, metrics: Mapping[str, Any] | None = None) -> Ori
     """Where a model of a problem comes from.
 
     Args:
-        problem: that it was trained for.
-        metrics: that were measured of it.
+        problem: Problem that it was trained for.
+        metrics: Metrics that were measured of it.
     """
     training = problem.training.model_dump(mode="json")
     if not isinstance(problem, Supervised):
@@ -38,12 +38,12 @@ def problem_of(origin: Origin, task: Task, folder: Path) -> Problem:
     """The problem of a stored model.
 
     Args:
-        origin: of the model.
-        task: what its network takes and gives.
-        folder: where it lies.
+        origin: Origin of the model.
+        task: Inputs and outputs of its network.
+        folder: Folder of the model.
 
     Raises:
-        UserError: the folder names no data set, or one that now has other classes or other images. Images are
+        UserError: The folder names no data set, or one that now has other classes or other images. Images are
             normalised as the model knows them, also where its data set has got more of them since.
     """
     if not origin.data and not origin.problem:
@@ -66,15 +66,15 @@ def problem_from(origin: Origin, task: Task, folder: Path) -> Problem:
     return problem
 
 
-def _as_known(data: Data, known: Mapping[str, Any], folder: Path) -> Data:
+def _as_known(data: Data, normalization: Mapping[str, Any], folder: Path) -> Data:
     """The data as the model knows them."""
-    if known.get("labels") not in (None, list(data.labels)):
+    if normalization.get("labels") not in (None, list(data.labels)):
         raise UserError(
-            f"{folder} was made for the classes {', '.join(known['labels'])}, and its data set now has "
+            f"{folder} was made for the classes {', '.join(normalization['labels'])}, and its data set now has "
             f"{', '.join(data.labels)}; use the same data."
         )
-    mean, std = scaled(known, "mean"), scaled(known, "std")
+    mean, std = scaled(normalization, "mean"), scaled(normalization, "std")
     if mean is not None and std is not None:
         data = data.normalised_by(mean, std)
-    targets = known.get("targets")
+    targets = normalization.get("targets")
     return data if targets is None else replace(data, targets=Scale(tuple(targets["mean"]), tuple(targets["std"])))

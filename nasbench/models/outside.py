@@ -30,12 +30,12 @@ PACKED = "nasbench.models.outside:packed"
 
 @dataclass(frozen=True)
 class Known:
-    """What a network says of its inputs itself.
+    """The inputs of a network as it says them itself.
 
     Attributes:
-        shape: (channels, height, width) of an image; None if it does not say.
-        mean: of each channel of images in 0..1, subtracted before; None if it does not say.
-        std: by which each channel is divided.
+        shape: Shape of an image, (channels, height, width); None if the network does not say.
+        mean: Mean of each channel of images in 0..1, subtracted before; None if the network does not say.
+        std: Deviation that each channel is divided by.
     """
 
     shape: tuple[int, ...] | None = None
@@ -44,7 +44,7 @@ class Known:
 
 
 def known_inputs(network: nn.Module) -> Known:
-    """What networks of timm (``default_cfg``) and Transformers (``config``) say of the images that they take."""
+    """The images that networks of timm (``default_cfg``) and Transformers (``config``) say that they take."""
     about = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", None)
     if isinstance(about, Mapping) and about.get("input_size"):
         mean, std = about.get("mean"), about.get("std")
@@ -62,14 +62,14 @@ def known_inputs(network: nn.Module) -> Known:
 
 
 def task_of(network: nn.Module, example: Any = None) -> Task:
-    """What a network takes and gives, as running it on an example shows.
+    """The inputs and outputs of a network, as running it on an example shows.
 
     Args:
-        network: in any mode; left as it was.
-        example: (n, ...), a tensor or an array; None takes a shape that the network says itself, see `known_inputs`.
+        network: Network in any mode; it is not changed.
+        example: (n, ...) tensor or array; None takes a shape that the network says itself, see `known_inputs`.
 
     Raises:
-        UserError: no example is given and the network does not say what it takes; or it does not run on that.
+        UserError: No example is given and the network does not say what it takes; or it does not run on that.
     """
     if example is None:
         shape = known_inputs(network).shape
@@ -80,16 +80,16 @@ def task_of(network: nn.Module, example: Any = None) -> Task:
                 f"that it is for (--data)."
             )
         example = torch.zeros(1, *shape)
-    given = torch.as_tensor(example)
-    if given.ndim < 2 or len(given) == 0:
-        raise UserError(f"the example has shape {tuple(given.shape)}; give a batch of inputs, such as (n, c, h, w).")
-    inputs = torch.cat([given[:1], given[:1]])  # a batch of two shows which axis is the batch
+    batch = torch.as_tensor(example)
+    if batch.ndim < 2 or len(batch) == 0:
+        raise UserError(f"the example has shape {tuple(batch.shape)}; give a batch of inputs, such as (n, c, h, w).")
+    inputs = torch.cat([batch[:1], batch[:1]])  # a batch of two shows which axis is the batch
     try:
         with inference(network):
             outputs = [tensor for tensor in tensors_of(network(inputs.to(device_of(network)))).values() if tensor.ndim]
     except Exception as error:  # whatever the user's network raises
         raise UserError(
-            f"a {type(network).__name__} does not run on inputs of shape {tuple(given.shape[1:])} ({summary(error)}); "
+            f"a {type(network).__name__} does not run on inputs of shape {tuple(batch.shape[1:])} ({summary(error)}); "
             f"give an example of what it takes."
         ) from error
     if not outputs or any(len(tensor) != 2 for tensor in outputs):
@@ -97,38 +97,39 @@ def task_of(network: nn.Module, example: Any = None) -> Task:
             f"a {type(network).__name__} gives no tensor with one entry for each input of a batch; return one."
         )
     dtype = str(inputs.dtype).removeprefix("torch.")
-    values = None if inputs.is_floating_point() else int(given.max()) + 1
-    taken = TensorSpec(tuple(inputs.shape[1:]), dtype, values)
-    return Task(inputs=taken, outputs=[TensorSpec(tuple(tensor.shape[1:]) or (1,)) for tensor in outputs])
+    values = None if inputs.is_floating_point() else int(batch.max()) + 1
+    input_spec = TensorSpec(tuple(inputs.shape[1:]), dtype, values)
+    return Task(inputs=input_spec, outputs=[TensorSpec(tuple(tensor.shape[1:]) or (1,)) for tensor in outputs])
 
 
 def check_fits(network: nn.Module, problem: Problem, how: str) -> None:
     """Refuse a network that does not take what a problem has, or gives other outputs than it wants.
 
     Args:
-        network: in any mode; left as it was.
-        problem: that it is for.
-        how: it was built, for errors.
+        network: Network in any mode; it is not changed.
+        problem: Problem of the network.
+        how: How the network was built, for errors.
 
     Raises:
-        UserError: with both shapes.
+        UserError: With both shapes.
     """
     examples = problem.examples(2)
     inputs = examples if isinstance(examples, tuple | list) else (examples,)
-    shapes = " and ".join(str(tuple(each.shape[1:])) for each in inputs)
+    shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in inputs)
     try:
         with inference(network):
-            output = logits_of(network(*(each.to(device_of(network)) for each in inputs)))
+            output = logits_of(network(*(tensor.to(device_of(network)) for tensor in inputs)))
     except Exception as error:  # whatever the user's network raises
         raise UserError(
             f"{how} does not run on the data, inputs of shape {shapes} ({summary(error)}); give data, or options of "
             f"the data set such as size, that it takes."
         ) from error
-    wanted = problem.task.outputs[0].shape
-    if tuple(output.shape[1:]) != wanted:
+    expected_shape = problem.task.outputs[0].shape
+    if tuple(output.shape[1:]) != expected_shape:
         raise UserError(
             f"{how} gives {' x '.join(map(str, output.shape[1:])) or 'one number'} for each input, and the data want "
-            f"{' x '.join(map(str, wanted))}; give the option of the function that sets it, such as num_classes."
+            f"{' x '.join(map(str, expected_shape))}; give the option of the function that sets it, such as "
+            f"num_classes."
         )
 
 
@@ -136,12 +137,12 @@ def network_from(build: FunctionBuild, weights: Path | None, seed: int) -> nn.Mo
     """A network of a function, in evaluation mode.
 
     Args:
-        build: the function with its options.
-        weights: a file, see `read_weights`; None leaves those that the function gives.
-        seed: of what the function draws.
+        build: Function with its options.
+        weights: File of weights, see `read_weights`; None leaves those that the function gives.
+        seed: Random seed of what the function draws.
 
     Raises:
-        UserError: it cannot be built so, or the weights are those of another network.
+        UserError: It cannot be built so, or the weights are those of another network.
     """
     with seeded(seed, device=torch.device("cpu")):
         network = build.call()
@@ -154,12 +155,12 @@ def normalised(problem: Problem, mean: Sequence[float] | None, std: Sequence[flo
     """The problem with inputs normalised as a network from outside knows them.
 
     Args:
-        problem: with data of images.
-        mean: of each channel of images in 0..1; None leaves those of the training images.
-        std: likewise.
+        problem: Problem with data of images.
+        mean: Mean of each channel of images in 0..1; None leaves those of the training images.
+        std: Deviation of each channel, likewise.
 
     Raises:
-        UserError: only one of both is given, or not one number a channel.
+        UserError: Only one of both is given, or not one number a channel.
     """
     if mean is None and std is None:
         return problem
@@ -177,11 +178,11 @@ def packed(build: str, inputs: Sequence[Mapping[str, Any]], options: Mapping[str
     """A network of several inputs that takes them packed into one, for ``build="nasbench.models.outside:packed"``.
 
     Args:
-        build: ``module:function`` that makes the network.
-        inputs: the fields of an `InputPart` each.
-        options: keyword arguments of `build`.
+        build: Function ``module:function`` that makes the network.
+        inputs: Fields of an `InputPart` for each input.
+        options: Keyword arguments of `build`.
     """
-    return Packed(FunctionBuild(build, options or {}).call(), [InputPart(**one) for one in inputs])
+    return Packed(FunctionBuild(build, options or {}).call(), [InputPart(**fields) for fields in inputs])
 
 
 def packed_network(
@@ -190,17 +191,17 @@ def packed_network(
     """A network that takes several inputs as one that takes them packed, and how that one is built.
 
     Args:
-        network: left as it was.
-        build: of the network; None if it is not known.
-        example: a tuple or a list of inputs (n, ...), or a dict of them by the arguments of `forward`; with a tensor,
-            the network stays what it is.
+        network: Network that takes several inputs; it is not changed.
+        build: How the network is built; None if it is not known.
+        example: Tuple or list of inputs (n, ...), or a dict of them by the arguments of `forward`; with a tensor, the
+            network stays what it is.
     """
     if not isinstance(example, Mapping | tuple | list):
         return network, build
     parts = parts_of(example)
     if build is not None:
-        told = [part.to_json() for part in parts]
-        build = FunctionBuild(PACKED, {"build": build.function, "options": dict(build.options), "inputs": told})
+        part_entries = [part.to_json() for part in parts]
+        build = FunctionBuild(PACKED, {"build": build.function, "options": dict(build.options), "inputs": part_entries})
     return Packed(network, parts), build
 
 
@@ -208,11 +209,11 @@ def transformers(architecture: str, **config: Any) -> nn.Module:
     """A network of the library Transformers with fresh weights, for ``build="nasbench.models.outside:transformers"``.
 
     Args:
-        architecture: name of the class, such as ViTForImageClassification.
-        config: options of its configuration, such as image_size=32, num_labels=10.
+        architecture: Name of the class, such as ViTForImageClassification.
+        config: Options of its configuration, such as image_size=32, num_labels=10.
 
     Raises:
-        UserError: the library is not installed, or has no such network.
+        UserError: The library is not installed, or has no such network.
     """
     try:
         library = importlib.import_module("transformers")

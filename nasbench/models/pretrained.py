@@ -19,11 +19,11 @@ def efficientnet_lite0(classes: int = 1000, *, pretrained: bool = True) -> nn.Mo
     an eps of 1e-3. Its layers stand in another implementation, and are taken in their order.
 
     Args:
-        classes: outputs; with others than 1,000 the last layer is new.
-        pretrained: whether it has these weights; otherwise fresh ones.
+        classes: Number of outputs; with another one than 1,000 the last layer is new.
+        pretrained: Whether it has these weights; otherwise fresh ones.
 
     Raises:
-        UserError: timm, or the package with the weights, is not installed.
+        UserError: Timm, or the package with the weights, is not installed.
     """
     try:
         timm = importlib.import_module("timm")

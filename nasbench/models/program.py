@@ -39,10 +39,10 @@ class Layer:
     """A module in place of an operation.
 
     Attributes:
-        kind: its class in `torch.nn`.
-        options: of the class.
-        inputs: arguments of the operation that the module is called with.
-        tensors: arguments of the operation that are its parameters and buffers, by name; None for one it lacks.
+        kind: Class of the module in `torch.nn`.
+        options: Options of the class.
+        inputs: Arguments of the operation that the module is called with.
+        tensors: Arguments of the operation that are its parameters and buffers, by name; None for one it lacks.
     """
 
     kind: str
@@ -59,23 +59,25 @@ def read_program(source: str | Path | ExportedProgram) -> tuple[nn.Module, Funct
     """A network of an exported program, with its weights, and how its structure is built again.
 
     Args:
-        source: a program, or a file of `torch.export.save`. Its first axis, the batch, must be dynamic.
+        source: Program, or a file of `torch.export.save`. Its first axis, the batch, must be dynamic.
 
     Returns:
         The network in eval mode, whose parameters have the names that they had, and its build.
 
     Raises:
-        UserError: it is no such file, its batch is fixed, or it holds what cannot be kept as JSON.
+        UserError: It is no such file, its batch is fixed, or it holds what cannot be kept as JSON.
     """
     program = source if isinstance(source, ExportedProgram) else _loaded(Path(source))
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule), "a program is a graph"
-    held = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
-    rows = _rows(module.graph, held)
+    program_tensors = dict(module.named_parameters(remove_duplicate=False)) | dict(
+        module.named_buffers(remove_duplicate=False)
+    )
+    rows = _rows(module.graph, program_tensors)
     build = FunctionBuild(BUILD, {"operations": rows})
     network = build.call()
-    own = network.state_dict()
-    network.load_state_dict({name: held.get(name, value) for name, value in own.items()})
+    state = network.state_dict()
+    network.load_state_dict({name: program_tensors.get(name, value) for name, value in state.items()})
     return network.eval(), build
 
 
@@ -83,7 +85,7 @@ def network_of(operations: Sequence[Row]) -> nn.Module:
     """A network of the rows that `read_program` made of a program; its weights are fresh.
 
     Args:
-        operations: JSON values, a row an operation.
+        operations: JSON values, a row for each operation.
     """
     root, graph = nn.Module(), fx.Graph()
     nodes: dict[str, fx.Node] = {}
@@ -135,8 +137,8 @@ def _loaded(file: Path) -> ExportedProgram:
         raise UserError(f"{file} is not read as a program of torch.export.save ({words}).") from error
 
 
-def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
-    layers = _layers(graph, held)
+def _rows(graph: fx.Graph, program_tensors: Mapping[str, Tensor]) -> list[Row]:
+    layers = _layers(graph, program_tensors)
     rows: list[Row] = []
     for node in graph.nodes:
         row: Row = {"name": node.name}
@@ -157,7 +159,7 @@ def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
             args = [_encoded(value, node) for value in layer.inputs]
             rows.append(row | {"kind": layer.kind, "path": path, "options": dict(layer.options), "args": args})
         elif node.op == "get_attr":
-            value = held.get(str(node.target))
+            value = program_tensors.get(str(node.target))
             if value is None:
                 raise UserError(f"the program holds {node.target}, which is no tensor; export a network without it.")
             if any(_reads(user, layers) for user in node.users):
@@ -171,17 +173,20 @@ def _rows(graph: fx.Graph, held: Mapping[str, Tensor]) -> list[Row]:
     return rows
 
 
-def _layers(graph: fx.Graph, held: Mapping[str, Tensor]) -> dict[fx.Node, tuple[str, Layer]]:
+def _layers(graph: fx.Graph, program_tensors: Mapping[str, Tensor]) -> dict[fx.Node, tuple[str, Layer]]:
     """The operations that become modules, each with its path; of two that share a weight, only if they are alike."""
     chosen: dict[fx.Node, tuple[str, Layer]] = {}
     alike: dict[str, tuple[Any, ...]] = {}
     clashing: set[str] = set()
     for node in graph.nodes:
         make = LIFTED.get(str(node.target)) if node.op == "call_function" else None
-        layer = None if make is None else make(node, held)
+        layer = None if make is None else make(node, program_tensors)
         if layer is None:
             continue
-        paths = {name: None if each is None else str(each.target) for name, each in layer.tensors.items()}
+        paths = {
+            name: None if tensor_node is None else str(tensor_node.target)
+            for name, tensor_node in layer.tensors.items()
+        }
         owners = {path.rpartition(".")[0] for path in paths.values() if path is not None} or {node.name}
         named = all(path is None or path.rpartition(".")[2] == name for name, path in paths.items())
         shape = (layer.kind, tuple(layer.options.items()), tuple(paths.items()))
@@ -192,11 +197,11 @@ def _layers(graph: fx.Graph, held: Mapping[str, Tensor]) -> dict[fx.Node, tuple[
             clashing.add(path)
         chosen[node] = (path, layer)
     for path, layer in chosen.values():
-        tensors = [each for each in layer.tensors.values() if each is not None]
-        outside = any(_reads(user, chosen) for each in tensors for user in each.users)
+        tensors = [tensor_node for tensor_node in layer.tensors.values() if tensor_node is not None]
+        outside = any(_reads(user, chosen) for tensor_node in tensors for user in tensor_node.users)
         if path in clashing or outside:
             clashing.add(path)
-    return {node: found for node, found in chosen.items() if found[0] not in clashing}
+    return {node: entry for node, entry in chosen.items() if entry[0] not in clashing}
 
 
 def _reads(user: fx.Node, layers: Mapping[fx.Node, Any]) -> bool:
@@ -223,110 +228,116 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
     assert isinstance(node.target, torch._ops.OpOverload), "of the operations of PyTorch"
     values: dict[str, Any] = {}
     for position, argument in enumerate(node.target._schema.arguments):
-        given = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
+        value = node.args[position] if position < len(node.args) else node.kwargs.get(argument.name)
         missing = position >= len(node.args) and argument.name not in node.kwargs
-        values[argument.name] = argument.default_value if missing else given
+        values[argument.name] = argument.default_value if missing else value
     return values
 
 
-def _held(held: Mapping[str, Tensor], *nodes: Any) -> bool:
+def _held(program_tensors: Mapping[str, Tensor], *nodes: Any) -> bool:
     """Whether these are tensors of the program itself, or None."""
     return all(
-        each is None or (isinstance(each, fx.Node) and each.op == "get_attr" and str(each.target) in held)
-        for each in nodes
+        node is None or (isinstance(node, fx.Node) and node.op == "get_attr" and str(node.target) in program_tensors)
+        for node in nodes
     )
 
 
 def _convolution(dimensions: int, *, transposed: bool = False) -> MakeLayer:
-    def layer(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
-        given = _arguments(node)
-        weight, bias, groups = given["weight"], given["bias"], given["groups"]
-        if weight is None or not _held(held, weight, bias):
+    def layer(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
+        arguments = _arguments(node)
+        weight, bias, groups = arguments["weight"], arguments["bias"], arguments["groups"]
+        if weight is None or not _held(program_tensors, weight, bias):
             return None
-        shape = held[str(weight.target)].shape
+        shape = program_tensors[str(weight.target)].shape
         first, second = (shape[0], shape[1] * groups) if transposed else (shape[1] * groups, shape[0])
         options: dict[str, Any] = {
             "in_channels": first,
             "out_channels": second,
             "kernel_size": list(shape[2:]),
-            "stride": _each(given["stride"], dimensions),
-            "padding": given["padding"] if isinstance(given["padding"], str) else _each(given["padding"], dimensions),
-            "dilation": _each(given["dilation"], dimensions),
+            "stride": _per_dimension(arguments["stride"], dimensions),
+            "padding": arguments["padding"]
+            if isinstance(arguments["padding"], str)
+            else _per_dimension(arguments["padding"], dimensions),
+            "dilation": _per_dimension(arguments["dilation"], dimensions),
             "groups": groups,
             "bias": bias is not None,
         }
         if transposed:
-            options["output_padding"] = _each(given["output_padding"], dimensions)
+            options["output_padding"] = _per_dimension(arguments["output_padding"], dimensions)
         kind = f"Conv{'Transpose' if transposed else ''}{dimensions}d"
-        return Layer(kind, options, [given["input"]], {"weight": weight, "bias": bias})
+        return Layer(kind, options, [arguments["input"]], {"weight": weight, "bias": bias})
 
     return layer
 
 
-def _each(values: Any, dimensions: int) -> list[int]:
+def _per_dimension(values: Any, dimensions: int) -> list[int]:
     listed = [values] if isinstance(values, int) else list(values)
     return listed * dimensions if len(listed) == 1 else listed
 
 
-def _linear(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
-    given = _arguments(node)
-    weight, bias = given["weight"], given["bias"]
-    if weight is None or not _held(held, weight, bias):
+def _linear(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
+    arguments = _arguments(node)
+    weight, bias = arguments["weight"], arguments["bias"]
+    if weight is None or not _held(program_tensors, weight, bias):
         return None
-    outputs, inputs = held[str(weight.target)].shape
+    outputs, inputs = program_tensors[str(weight.target)].shape
     options = {"in_features": inputs, "out_features": outputs, "bias": bias is not None}
-    return Layer("Linear", options, [given["input"]], {"weight": weight, "bias": bias})
+    return Layer("Linear", options, [arguments["input"]], {"weight": weight, "bias": bias})
 
 
-def _batch_norm(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
-    given = _arguments(node)
-    tensors = {name: given[name] for name in ("weight", "bias", "running_mean", "running_var")}
-    taken = given["input"].meta.get("val")
-    if given["running_mean"] is None or not _held(held, *tensors.values()) or not isinstance(taken, Tensor):
+def _batch_norm(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
+    arguments = _arguments(node)
+    tensors = {name: arguments[name] for name in ("weight", "bias", "running_mean", "running_var")}
+    input_value = arguments["input"].meta.get("val")
+    if (
+        arguments["running_mean"] is None
+        or not _held(program_tensors, *tensors.values())
+        or not isinstance(input_value, Tensor)
+    ):
         return None
-    if (given["weight"] is None) != (given["bias"] is None) or taken.ndim not in (2, 3, 4, 5):
+    if (arguments["weight"] is None) != (arguments["bias"] is None) or input_value.ndim not in (2, 3, 4, 5):
         return None
     options = {
-        "num_features": len(held[str(given["running_mean"].target)]),
-        "eps": given["eps"],
-        "momentum": given["momentum"],
-        "affine": given["weight"] is not None,
+        "num_features": len(program_tensors[str(arguments["running_mean"].target)]),
+        "eps": arguments["eps"],
+        "momentum": arguments["momentum"],
+        "affine": arguments["weight"] is not None,
     }
-    return Layer(f"BatchNorm{max(1, taken.ndim - 2)}d", options, [given["input"]], tensors)
+    return Layer(f"BatchNorm{max(1, input_value.ndim - 2)}d", options, [arguments["input"]], tensors)
 
 
-def _layer_norm(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
-    given = _arguments(node)
-    weight, bias, shape = given["weight"], given["bias"], given["normalized_shape"]
-    if not _held(held, weight, bias) or weight is None or not all(isinstance(size, int) for size in shape):
+def _layer_norm(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
+    arguments = _arguments(node)
+    weight, bias, shape = arguments["weight"], arguments["bias"], arguments["normalized_shape"]
+    if not _held(program_tensors, weight, bias) or weight is None or not all(isinstance(size, int) for size in shape):
         return None
-    options = {"normalized_shape": list(shape), "eps": given["eps"], "bias": bias is not None}
-    return Layer("LayerNorm", options, [given["input"]], {"weight": weight, "bias": bias})
+    options = {"normalized_shape": list(shape), "eps": arguments["eps"], "bias": bias is not None}
+    return Layer("LayerNorm", options, [arguments["input"]], {"weight": weight, "bias": bias})
 
 
-def _group_norm(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
-    given = _arguments(node)
-    weight, bias = given["weight"], given["bias"]
-    if weight is None or bias is None or not _held(held, weight, bias):
+def _group_norm(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
+    arguments = _arguments(node)
+    weight, bias = arguments["weight"], arguments["bias"]
+    if weight is None or bias is None or not _held(program_tensors, weight, bias):
         return None
-    channels = len(held[str(weight.target)])
-    options = {"num_groups": given["num_groups"], "num_channels": channels, "eps": given["eps"]}
-    return Layer("GroupNorm", options, [given["input"]], {"weight": weight, "bias": bias})
+    channels = len(program_tensors[str(weight.target)])
+    options = {"num_groups": arguments["num_groups"], "num_channels": channels, "eps": arguments["eps"]}
+    return Layer("GroupNorm", options, [arguments["input"]], {"weight": weight, "bias": bias})
 
 
-def _embedding(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
-    given = _arguments(node)
-    weight, padding = given["weight"], given["padding_idx"]
-    if not _held(held, weight) or given["scale_grad_by_freq"] or given["sparse"]:
+def _embedding(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
+    arguments = _arguments(node)
+    weight, padding = arguments["weight"], arguments["padding_idx"]
+    if not _held(program_tensors, weight) or arguments["scale_grad_by_freq"] or arguments["sparse"]:
         return None
-    count, width = held[str(weight.target)].shape
+    count, width = program_tensors[str(weight.target)].shape
     options = {"num_embeddings": count, "embedding_dim": width, "padding_idx": padding if padding >= 0 else None}
-    return Layer("Embedding", options, [given["indices"]], {"weight": weight})
+    return Layer("Embedding", options, [arguments["indices"]], {"weight": weight})
 
 
-def _dropout(node: fx.Node, held: Mapping[str, Tensor]) -> Layer | None:
-    given = _arguments(node)
-    return Layer("Dropout", {"p": given["p"]}, [given["input"]], {})
+def _dropout(node: fx.Node, program_tensors: Mapping[str, Tensor]) -> Layer | None:
+    arguments = _arguments(node)
+    return Layer("Dropout", {"p": arguments["p"]}, [arguments["input"]], {})
 
 
 LIFTED: Mapping[str, MakeLayer] = {
@@ -351,11 +362,11 @@ def _encoded(value: Any, node: fx.Node) -> Any:
     if isinstance(value, fx.Node):
         return {"of": value.name}
     if isinstance(value, slice):
-        return {"slice": [_encoded(each, node) for each in (value.start, value.stop, value.step)]}
+        return {"slice": [_encoded(item, node) for item in (value.start, value.stop, value.step)]}
     if isinstance(value, Mapping):
-        return {"options": {key: _encoded(each, node) for key, each in value.items()}}
+        return {"options": {key: _encoded(item, node) for key, item in value.items()}}
     if isinstance(value, tuple | list):
-        return [_encoded(each, node) for each in value]
+        return [_encoded(item, node) for item in value]
     for name, kind in WORDS.items():
         if isinstance(value, kind):
             return {name: _name(value)}
@@ -371,7 +382,7 @@ def _encoded(value: Any, node: fx.Node) -> Any:
 
 def _decoded(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
     if isinstance(value, list):
-        return [_decoded(each, nodes) for each in value]
+        return [_decoded(item, nodes) for item in value]
     if not isinstance(value, Mapping):
         return value
     ((kind, inner),) = value.items()
@@ -380,7 +391,7 @@ def _decoded(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
     if kind == "slice":
         return slice(*_decoded(inner, nodes))
     if kind == "options":
-        return {key: _decoded(each, nodes) for key, each in inner.items()}
+        return {key: _decoded(item, nodes) for key, item in inner.items()}
     if kind == "device":
         return torch.device(inner)
     return float(inner) if kind == "number" else _word(kind, inner)
@@ -391,10 +402,10 @@ def _name(value: object) -> str:
 
 
 def _word(kind: str, name: str) -> Any:
-    found = getattr(torch, name, None)
-    if not isinstance(found, WORDS[kind]):
+    constant = getattr(torch, name, None)
+    if not isinstance(constant, WORDS[kind]):
         raise UserError(f"{name!r} is no {kind} of PyTorch {torch.__version__}.")
-    return found
+    return constant
 
 
 def _operation(name: str) -> Callable[..., Any]:
@@ -403,10 +414,10 @@ def _operation(name: str) -> Callable[..., Any]:
         return operator.getitem
     library, _, rest = name.partition(".")
     packet, _, overload = rest.rpartition(".")
-    found = getattr(getattr(torch.ops.aten, packet, None), overload, None) if library == "aten" else None
-    if found is None and hasattr(operator, name) and not name.startswith("_"):
-        found = getattr(operator, name)  # arithmetic on sizes
-    if not callable(found):
+    resolved = getattr(getattr(torch.ops.aten, packet, None), overload, None) if library == "aten" else None
+    if resolved is None and hasattr(operator, name) and not name.startswith("_"):
+        resolved = getattr(operator, name)  # arithmetic on sizes
+    if not callable(resolved):
         raise UserError(f"operation {name!r} of the program is none of PyTorch {torch.__version__}.")
-    operation: Callable[..., Any] = found
+    operation: Callable[..., Any] = resolved
     return operation

@@ -1,4 +1,4 @@
-"""What a network answers to an input that never changes, by which it is seen whether it still computes the same."""
+"""The outputs of a network for an input that never changes: they show whether it still computes the same."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def reference_input(task: Task) -> tuple[torch.Tensor, ...]:
 
 
 def reference(model: nn.Module, task: Task) -> dict[str, Any]:
-    """What is stored of the answer of a network.
+    """The stored reference outputs of a network.
 
     Args:
-        model: in any mode; left as it was.
-        task: what it takes.
+        model: Network in any mode; it is not changed.
+        task: Task whose inputs it takes.
 
     Returns:
         ``outputs``, numbers in the order of the network's outputs, and ``tolerance``; or ``none``, the reason why there
@@ -70,9 +70,9 @@ def difference(model: nn.Module, task: Task, stored: Mapping[str, Any]) -> str |
     """How the answer of a network differs from the stored one, in words; None if it does not, or none was stored.
 
     Args:
-        model: in any mode; left as it was.
-        task: what it takes.
-        stored: what `reference` gave.
+        model: Network in any mode; it is not changed.
+        task: Task whose inputs it takes.
+        stored: Answer that `reference` gave.
     """
     if "outputs" not in stored:
         return None
@@ -95,13 +95,13 @@ def _distance(now: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> floa
 
 
 def _outputs(model: nn.Module, task: Task, seed: int = 0) -> np.ndarray[Any, Any]:
-    tensor = next((each for each in (*model.parameters(), *model.buffers())), None)
+    tensor = next((tensor for tensor in (*model.parameters(), *model.buffers())), None)
     if tensor is not None and tensor.device.type != "cpu":
         model = copy.deepcopy(model).cpu()  # a GPU rounds what it multiplies to fewer bits
     with inference(model), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        given = list(_tensors(model(*reference_input(task))))
-    flat = torch.cat([each.detach().double().flatten() for each in given]).numpy()
+        outputs = list(_tensors(model(*reference_input(task))))
+    flat = torch.cat([output.detach().double().flatten() for output in outputs]).numpy()
     return flat[:: -(-flat.size // MOST) or 1]
 
 
@@ -110,13 +110,13 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
+        for item in value.values():
+            yield from _tensors(item)
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors(each)
+        for item in value:
+            yield from _tensors(item)
 
 
 def _has_few_bits(model: nn.Module) -> bool:
     tensors = (*model.parameters(), *model.buffers())
-    return any(each.dtype in (torch.float16, torch.bfloat16, torch.int8, torch.uint8) for each in tensors)
+    return any(tensor.dtype in (torch.float16, torch.bfloat16, torch.int8, torch.uint8) for tensor in tensors)

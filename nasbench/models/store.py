@@ -46,11 +46,11 @@ class Origin:
     """Where a model comes from: what is needed to train it further and to feed it.
 
     Attributes:
-        data: name and options of the data set.
-        training: the training section of the experiment.
-        normalization: how images were normalised, see `normalization_of`, and the names of the labels.
-        metrics: numbers that were measured of it.
-        problem: name and options of what it is for.
+        data: Name and options of the data set.
+        training: Training section of the experiment.
+        normalization: How images were normalised, see `normalization_of`, and the names of the labels.
+        metrics: Metrics that were measured of it.
+        problem: Name and options of the problem.
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -65,11 +65,11 @@ class StoredModel:
     """A model that was loaded, with its description.
 
     Attributes:
-        model: in eval mode.
-        build: how its network is built before the steps.
-        task: input shape and classes.
-        steps: the compression steps that were applied, in order, with their notes.
-        origin: where it comes from.
+        model: Network in eval mode.
+        build: How its network is built before the steps.
+        task: Input shape and classes.
+        steps: Compression steps that were applied, in order, with their notes.
+        origin: Data, training and metrics of the model.
     """
 
     model: nn.Module
@@ -93,18 +93,18 @@ def save_model(
     Beside an artefact stand a README that says how to run it without this project, and checksums.
 
     Args:
-        folder: made if it is not there.
-        model: the network, or the compiled model.
-        build: how the network was built before any step.
-        task: input shape and classes.
-        steps: compression steps that were applied to it, in order, with their notes.
-        origin: where it comes from.
+        folder: Folder to write; created if it is not there.
+        model: Network, or the compiled model.
+        build: How the network was built before any step.
+        task: Input shape and classes.
+        steps: Compression steps that were applied to it, in order, with their notes.
+        origin: Data, training and metrics of the model.
 
     Returns:
         The file of the weights or of the artefact.
 
     Raises:
-        UserError: what would be built again from the description gives other outputs than the network; nothing is
+        UserError: What would be built again from the description gives other outputs than the network; nothing is
             written then.
     """
     if isinstance(model, nn.Module):
@@ -147,12 +147,12 @@ def load_model(folder: Path, *, accept_changed_code: bool | None = None) -> Stor
     """Read what `save_model` wrote: build the architecture, restore the steps, load the weights.
 
     Args:
-        folder: of the model.
-        accept_changed_code: whether a network is given although the code that builds it was edited since, or gives
+        folder: Folder of the model.
+        accept_changed_code: Whether a network is given although the code that builds it was edited since, or gives
             other outputs; None asks the environment (`accept.ACCEPT`).
 
     Raises:
-        UserError: the folder is no such folder, is damaged, or holds a compiled artefact, which has no weights to load;
+        UserError: The folder is no such folder, is damaged, or holds a compiled artefact, which has no weights to load;
             or what is built now is not the network that was stored.
     """
     about = read_description(folder)
@@ -175,10 +175,10 @@ def load_model(folder: Path, *, accept_changed_code: bool | None = None) -> Stor
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
         why = " ".join(str(error).split())[:300]
         raise UserError(f"{folder / WEIGHTS} does not hold the weights that model.json describes: {why}.") from None
-    other = None if accept else difference(model, task, about["code"]["reference"])
-    if other is not None:
+    mismatch = None if accept else difference(model, task, about["code"]["reference"])
+    if mismatch is not None:
         moved = moved_versions(about["code"]["versions"], versions(*BUILDS, used_by=build.code))
-        raise changed_code(str(folder), [other, *moved])
+        raise changed_code(str(folder), [mismatch, *moved])
     return StoredModel(model.eval(), build, task, tuple(steps), read_origin(about))
 
 
@@ -214,9 +214,9 @@ def _check_comes_back(model: nn.Module, build: Build, task: Task, steps: Sequenc
             f"this model cannot be stored, for it cannot be built again from {build.text} and the notes of its steps "
             f"({summary(error)}); make its structure depend on nothing but the options that it is built with."
         ) from error
-    other = difference(built, task, expected) if several else None
-    if other is not None:
-        raise UserError(f"this model cannot be stored, for of what is built again from {build.text}, {other}.")
+    mismatch = difference(built, task, expected) if several else None
+    if mismatch is not None:
+        raise UserError(f"this model cannot be stored, for of what is built again from {build.text}, {mismatch}.")
     if reference is not None and not reference.explains(off, exact=True):
         raise UserError(
             f"this model cannot be stored, for what is built again from {build.text}, the notes of its steps and its "
@@ -252,9 +252,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not JSON ({error}); the folder is damaged, make it again.") from None
-    found = about.get("format") if isinstance(about, dict) else None
-    if found != FORMAT:
-        raise UserError(f"{file} has format {found!r}; this version reads format {FORMAT}.")
+    file_format = about.get("format") if isinstance(about, dict) else None
+    if file_format != FORMAT:
+        raise UserError(f"{file} has format {file_format!r}; this version reads format {FORMAT}.")
     missing = [key for key in (*(() if "build" in about else ("space", "architecture")), *KEYS) if key not in about]
     if missing:
         raise UserError(f"{file} lacks {', '.join(missing)}; the folder is damaged, make it again.")

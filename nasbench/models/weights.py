@@ -17,17 +17,17 @@ from nasbench_registry import UserError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "ema")
 """Keys below which training scripts keep the weights of a checkpoint."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
-"""What wrappers of a network (`DataParallel`, `torch.compile`, training modules) put before each name."""
+"""Prefixes that wrappers of a network (`DataParallel`, `torch.compile`, training modules) put before each name."""
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a file of `torch.save`, of which nothing but tensors is unpickled.
 
     Args:
-        file: a state dict, or a checkpoint that has one below one of `WRAPPERS`.
+        file: File of a state dict, or of a checkpoint that has one below one of `WRAPPERS`.
 
     Raises:
-        UserError: there is no such file, it cannot be read so, or holds no weights.
+        UserError: There is no such file, it cannot be read so, or holds no weights.
     """
     if not file.is_file():
         raise UserError(f"there is no file of weights {file}; give a .safetensors file, or one written by torch.save.")
@@ -55,18 +55,18 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return weights
 
 
-def load_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Put weights into a network, of which each must be there with the same shape.
 
     Counters of batch norm, which old files lack, may be missing. Names may begin with one of `PREFIXES`.
 
     Args:
-        network: gets them, in place.
-        weights: by the names that the network has for them.
-        what: the file and the network, for errors.
+        network: Network that gets them, in place.
+        weights: Weights by the names that the network has for them.
+        source: File and network, for errors.
 
     Raises:
-        UserError: they are those of another network; says which do not fit.
+        UserError: They are those of another network; says which do not fit.
     """
     ours = network.state_dict()
     weights = _named_alike(weights, ours)
@@ -87,23 +87,23 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], what: str) -
         faults.append(f"the network has no {unknown[0]}" + (f", nor {len(unknown) - 1} more" * (len(unknown) > 1)))
     if faults:
         raise UserError(
-            f"{what}: these are the weights of another network: {'; '.join(faults)}; build the network with the "
+            f"{source}: these are the weights of another network: {'; '.join(faults)}; build the network with the "
             f"options that it was trained with."
         )
     network.load_state_dict({**{name: value for name, value in ours.items() if name not in weights}, **weights})
 
 
-def load_in_order(network: nn.Module, weights: Mapping[str, Tensor], what: str, *, but: Sequence[str] = ()) -> None:
+def load_in_order(network: nn.Module, weights: Mapping[str, Tensor], source: str, *, but: Sequence[str] = ()) -> None:
     """Put weights into a network whose layers have other names, but come in the same order with the same shapes.
 
     Args:
-        network: gets them, in place.
-        weights: of another implementation of the same network.
-        what: they are, for errors.
-        but: layers of the network that keep what they have, such as the last one of another number of classes.
+        network: Network that gets them, in place.
+        weights: Weights of another implementation of the same network.
+        source: Description of the weights, for errors.
+        but: Layers of the network that keep what they have, such as the last one of another number of classes.
 
     Raises:
-        UserError: the shapes differ.
+        UserError: The shapes differ.
     """
     ours, theirs = (
         [(name, value) for name, value in state.items() if not name.endswith("num_batches_tracked")]
@@ -111,19 +111,19 @@ def load_in_order(network: nn.Module, weights: Mapping[str, Tensor], what: str, 
     )
     if len(ours) != len(theirs):
         raise UserError(
-            f"{what} are {len(theirs)} tensors, and the network has {len(ours)}; they are of another network."
+            f"{source} are {len(theirs)} tensors, and the network has {len(ours)}; they are of another network."
         )
-    taken: dict[str, Tensor] = {}
-    for (name, own), (other, value) in zip(ours, theirs, strict=True):
+    renamed: dict[str, Tensor] = {}
+    for (name, tensor), (other_name, value) in zip(ours, theirs, strict=True):
         if name.rpartition(".")[0] in but:
             continue
-        if own.shape != value.shape:
+        if tensor.shape != value.shape:
             raise UserError(
-                f"{what}: {other} has shape {tuple(value.shape)}, and {name}, in its place in the network, "
-                f"{tuple(own.shape)}; they are of another network."
+                f"{source}: {other_name} has shape {tuple(value.shape)}, and {name}, in its place in the network, "
+                f"{tuple(tensor.shape)}; they are of another network."
             )
-        taken[name] = value
-    network.load_state_dict(network.state_dict() | taken)
+        renamed[name] = value
+    network.load_state_dict(network.state_dict() | renamed)
 
 
 def _unwrapped(read: Any) -> dict[str, Tensor] | None:

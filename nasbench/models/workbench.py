@@ -1,4 +1,4 @@
-"""What compression steps are given to work with: a problem, and a device to measure on."""
+"""The tools of compression steps: a problem, and a device to measure on."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from nasbench_registry.files import user_path
 from search_spaces import Task
 
 RELATIVE_QUALITY = "of_first_pct"
-"""What `Context.evaluate` gives where the quality of a problem is not in percent: percent of the first network's."""
+"""Unit of `Context.evaluate` where the quality of a problem is not in percent: percent of the first network's."""
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """A problem, for fine-tuning and judging.
+    """A problem, for fine-tuning and evaluation, and a device to measure on.
 
     Attributes:
-        problem: its training examples fit and calibrate, its validation examples judge.
-        seed: of every random choice.
-        device: where a step may measure what it made; None where it cannot.
-        anchors: networks whose latency on the device is known, beside which it is measured; see
+        problem: Problem whose training examples fit and calibrate, and whose validation examples evaluate.
+        seed: Random seed of every random choice.
+        device: Device on which a step may measure what it made; None where it cannot.
+        anchors: Networks whose latency on the device is known, beside which it is measured; see
             `nasbench.devices.beside`.
-        trains_on: cpu or cuda, where networks are fine-tuned and judged.
+        trains_on: Where networks are fine-tuned and evaluated: cpu or cuda.
     """
 
     problem: Problem
@@ -52,7 +52,7 @@ class Workbench:
 
     @property
     def task(self) -> Task:
-        """What networks take and give; one input, in which several are packed, see `Packed`."""
+        """The inputs and outputs of networks; one input, in which several are packed, see `Packed`."""
         return self.problem.task.packed()
 
     @property
@@ -111,7 +111,7 @@ class Workbench:
         """The network in a model folder, which was trained on examples like those here.
 
         Raises:
-            UserError: the folder holds no such network.
+            UserError: The folder holds no such network.
         """
         stored = load_model(user_path(folder))
         if stored.task != self.task:
@@ -120,8 +120,8 @@ class Workbench:
                 f"take a teacher for these data."
             )
         data = self.problem.data if isinstance(self.problem, Supervised) else None
-        known = () if data is None else (("mean", data.mean, data.std), ("std", data.std, data.std))
-        for name, ours, std in known:
+        normalizations = () if data is None else (("mean", data.mean, data.std), ("std", data.std, data.std))
+        for name, ours, std in normalizations:
             theirs = scaled(stored.origin.normalization, name)
             if theirs is not None and not np.allclose(theirs, ours, atol=1e-3 * max(std, default=1.0)):
                 raise UserError(
@@ -131,7 +131,7 @@ class Workbench:
         return stored.model
 
     def score(self, model: nn.Module | CompiledModel, part: Part = "val") -> Metrics:
-        """What the problem says of a network, which is judged where it is trained, or of a compiled model."""
+        """The metrics of a network, which is evaluated where it is trained, or of a compiled model."""
         return self.problem.score_on(self.trains_on, model, part)
 
     def validate(self, model: nn.Module | CompiledModel) -> float:
@@ -139,7 +139,7 @@ class Workbench:
         return self.score(model)[self.problem.quality]
 
     def _relative(self) -> Callable[[nn.Module | CompiledModel], float]:
-        """What judges networks in percent of the first one that it is given: 100 for the same, more is better."""
+        """A function that gives the quality of networks in percent of the first one; more is better."""
         first: list[float] = []
 
         def judged(model: nn.Module | CompiledModel) -> float:
@@ -150,14 +150,14 @@ class Workbench:
         return judged
 
     def fewer(self, count: int | None, seed: int) -> Workbench:
-        """The same, judging on so many examples at most; None is all."""
+        """The same with so many examples of evaluation at most; None is all."""
         return dataclasses.replace(self, problem=self.problem.fewer(count, seed))
 
     def compiled(self, model: nn.Module | CompiledModel) -> CompiledModel:
         """The model as the device's runtime runs it, in int8 if it is quantized; a compiled model as it is.
 
         Raises:
-            UserError: the runtime cannot compile it.
+            UserError: The runtime cannot compile it.
         """
         if isinstance(model, CompiledModel):
             return model
@@ -187,7 +187,7 @@ def agrees(compiled: CompiledModel, network: nn.Module, inputs: torch.Tensor) ->
     """Compare an artefact, compiled with real inputs, with its network.
 
     Raises:
-        WorkFailed: it computes something else.
+        WorkFailed: It computes something else.
     """
     assert compiled.limits is not None, "it was compared when it was compiled, on training examples"
     return compiled.limits.check(compiled, network, inputs)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from controllers.core import dominance
+from controllers.core import front_of
 from nasbench.objectives.metrics import FOOTPRINT, Metrics
 from nasbench.objectives.objective import Objective
 
@@ -32,7 +32,7 @@ def hypervolume(points: Points) -> float:
     some hundred points of two to four objectives.
 
     Args:
-        points: (n, k), larger is better; what is not above zero everywhere covers nothing.
+        points: (n, k) points, larger is better; what is not above zero everywhere covers nothing.
     """
     points = points[(points > 0).all(axis=1)]
     if len(points) == 0:
@@ -46,26 +46,20 @@ def hypervolume(points: Points) -> float:
         return float(((points[:, 0] - edges) * heights).sum())
     total, front = 0.0, np.empty((0, points.shape[1] - 1))
     for index, (point, edge) in enumerate(zip(points, edges, strict=True)):
-        front = _front(np.vstack([front, point[None, 1:]]))
+        front = front_of(np.vstack([front, point[None, 1:]]))
         depth = points[index, 0] - edge
         if depth > 0:
             total += depth * hypervolume(front)
     return total
 
 
-def _front(points: Points) -> Points:
-    """Those that no other dominates, each once."""
-    points = np.unique(points, axis=0)
-    return np.asarray(points[~dominance(points).any(axis=0)])
-
-
 def front(points: Points) -> Points:
-    """Those that no other dominates; quick for many points, for it keeps only what is not dominated so far."""
-    kept = np.zeros((0, points.shape[1]))
+    """The points that no other dominates; quick for many points, for it keeps only what is not dominated so far."""
+    front_points = np.zeros((0, points.shape[1]))
     for point in points[np.argsort(-points.sum(axis=1), kind="stable")]:  # nothing is dominated by what comes later
-        if not (kept >= point).all(axis=1).any():
-            kept = np.vstack([kept, point])
-    return kept
+        if not (front_points >= point).all(axis=1).any():
+            front_points = np.vstack([front_points, point])
+    return front_points
 
 
 @dataclass(frozen=True)
@@ -75,9 +69,9 @@ class Scale:
     Costs are compared by their logarithms, so that halving one counts the same wherever it happens.
 
     Attributes:
-        objectives: of the experiment.
-        reference: the worst value of each metric among all candidates.
-        ideal: the best.
+        objectives: Objectives of the experiment.
+        reference: Worst value of each metric among all candidates.
+        ideal: Best value of each metric among all candidates.
     """
 
     objectives: tuple[Objective, ...]
@@ -88,17 +82,19 @@ class Scale:
     def of(cls, objectives: Sequence[Objective], candidates: Sequence[Metrics]) -> Scale:
         """The scale over all of these candidates, which have all metrics of the objectives."""
         reference, ideal = {}, {}
-        for each in objectives:
-            values = [metrics[each.metric] for metrics in candidates]
+        for objective in objectives:
+            values = [metrics[objective.metric] for metrics in candidates]
             low, high = min(values), max(values)
-            reference[each.metric], ideal[each.metric] = (low, high) if each.goal == "max" else (high, low)
+            reference[objective.metric], ideal[objective.metric] = (
+                (low, high) if objective.goal == "max" else (high, low)
+            )
         return cls(tuple(objectives), reference, ideal)
 
     def points(self, candidates: Sequence[Metrics]) -> Points:
         """(n, k) from 0 to 1 within the candidates that the scale was made from."""
         columns = []
-        for each in self.objectives:
-            name = each.metric
+        for objective in self.objectives:
+            name = objective.metric
             values = np.array([metrics[name] for metrics in candidates], dtype=np.float64)
             ends = np.array([self.reference[name], self.ideal[name]])
             if name in LOGARITHMIC:
@@ -113,7 +109,7 @@ class Scale:
         return {
             "reference": dict(self.reference),
             "ideal": dict(self.ideal),
-            "logarithmic": [each.metric for each in self.objectives if each.metric in LOGARITHMIC],
+            "logarithmic": [objective.metric for objective in self.objectives if objective.metric in LOGARITHMIC],
         }
 
 
@@ -124,6 +120,6 @@ def growth(points: Points) -> list[float]:
     for point in points:
         covered = len(front) > 0 and bool((front >= point).all(axis=1).any())
         if not covered:
-            front = _front(np.vstack([front, point[None]]))
+            front = front_of(np.vstack([front, point[None]]))
         values.append(values[-1] if covered and values else hypervolume(front))
     return values

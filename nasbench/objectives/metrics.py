@@ -15,12 +15,12 @@ Goal = Literal["max", "min"]
 
 @dataclass(frozen=True)
 class Metric:
-    """What a name of a metric stands for.
+    """The unit, goal and meaning of a metric.
 
     Attributes:
-        unit: of its values; empty for a number without one.
-        goal: the direction in which it gets better; None where that is not known.
-        summary: what it is, in a few words.
+        unit: Unit of its values; empty for a number without one.
+        goal: Direction in which it gets better; None where that is not known.
+        summary: What it is, in a few words.
     """
 
     unit: str
@@ -50,10 +50,10 @@ METRICS: dict[str, Metric] = {
         "mJ", "min", "energy of one inference of the target device's batch, millijoules, measured; idle power included"
     ),
 }
-"""What a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
+"""Metrics that a search may optimise. Test accuracy is missing on purpose: test data are read once, at the end."""
 
 FOOTPRINT = ("ram_bytes", "flash_bytes")
-"""What a network takes on a microcontroller."""
+"""Memory of a network on a microcontroller."""
 
 CAPACITY = frozenset({"macs", "params", "size_bytes"})
 """Costs that may be maximised nevertheless: as a stand-in for accuracy, which larger networks often have more of."""
@@ -61,14 +61,14 @@ CAPACITY = frozenset({"macs", "params", "size_bytes"})
 
 def goal_of(metric: str) -> Goal | None:
     """The direction in which a metric of ours gets better; None for a name that is not ours."""
-    known = METRICS.get(metric)
-    return None if known is None else known.goal
+    entry = METRICS.get(metric)
+    return None if entry is None else entry.goal
 
 
 def summary_of(metric: str) -> str:
-    """What a metric is, in a few words; empty for a name that is not ours."""
-    known = METRICS.get(metric)
-    return "" if known is None else known.summary
+    """The meaning of a metric, in a few words; empty for a name that is not ours."""
+    entry = METRICS.get(metric)
+    return "" if entry is None else entry.summary
 
 
 def latency_and_throughput(milliseconds: float, batch: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a search is asked to optimise."""
+"""The objectives of a search."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Objective(Strict):
     """One metric to optimise.
 
     Attributes:
-        metric: its name, one of `nasbench list metrics` or of the evaluator's own.
-        goal: whether less or more of it is better.
-        limit: a hard constraint, at most so much for `min` and at least so much for `max`; null sets none.
+        metric: Its name, one of `nasbench list metrics` or of the evaluator's own.
+        goal: Whether less or more of it is better.
+        limit: A hard constraint, at most so much for `min` and at least so much for `max`; null sets none.
     """
 
     metric: Annotated[str, Field(min_length=1)]
@@ -40,7 +40,7 @@ def minimize(limit: float | None = None) -> dict[str, Any]:
     """An objective whose metric shall be small.
 
     Args:
-        limit: the largest value that a candidate may have; None allows any.
+        limit: Largest value that a candidate may have; None allows any.
     """
     return {"goal": "min", "limit": limit}
 
@@ -49,7 +49,7 @@ def maximize(limit: float | None = None) -> dict[str, Any]:
     """An objective whose metric shall be large.
 
     Args:
-        limit: the smallest value that a candidate may have; None allows any.
+        limit: Smallest value that a candidate may have; None allows any.
     """
     return {"goal": "max", "limit": limit}
 
@@ -58,10 +58,10 @@ def listed(objectives: Any) -> Any:
     """Objectives in their long form, a list of {metric, goal, limit}, as pydantic reads them.
 
     Args:
-        objectives: that list, or the short form {metric: "max"}, {metric: {"goal": "min", "limit": 5.0}}.
+        objectives: List of objectives, or the short form {metric: "max"}, {metric: {"goal": "min", "limit": 5.0}}.
 
     Raises:
-        UserError: a short form holds something else.
+        UserError: A short form holds something else.
     """
     if not isinstance(objectives, Mapping):
         return objectives

@@ -16,16 +16,16 @@ from nasbench_registry.config import Positive, Strict
 STEEPEST = -10
 """The lowest exponent of `weighted_product`: far below it a score is no finite number any more."""
 LEAST = 1e-6
-"""Of a target, the least that a metric counts as in `weighted_product`: no multiply-adds at all, for example."""
+"""Smallest share of a target that a metric counts as in `weighted_product`: no multiply-adds at all, for example."""
 
 
 class WeightedProduct(Strict):
     """MnasNet's reward: the metric to maximise times (metric / target) ** exponent for each target.
 
     Attributes:
-        target: the target of each metric. Where more is better, such as for throughput, the ratio is turned round, so
+        target: The target of each metric. Where more is better, such as for throughput, the ratio is turned round, so
             that the same exponents reward what is better.
-        exponent: one number, -0.07 is the paper's soft constraint; or two, its alpha for candidates that meet the
+        exponent: One number, -0.07 is the paper's soft constraint; or two, its alpha for candidates that meet the
             target and its beta for the others: [0, -1] is its hard constraint. From `STEEPEST` to 0.
     """
 
@@ -36,10 +36,10 @@ class WeightedProduct(Strict):
     @field_validator("exponent")
     @classmethod
     def _rewards_what_is_better(cls, exponent: float | tuple[float, float]) -> float | tuple[float, float]:
-        for one in exponent if isinstance(exponent, tuple) else (exponent,):
-            if not STEEPEST <= one <= 0:
+        for value in exponent if isinstance(exponent, tuple) else (exponent,):
+            if not STEEPEST <= value <= 0:
                 raise ValueError(
-                    f"{one:g} is not from {STEEPEST} to 0; an exponent above 0 rewards candidates for what is worse, "
+                    f"{value:g} is not from {STEEPEST} to 0; an exponent above 0 rewards candidates for what is worse, "
                     f"also in throughput, so give -0.07 (the paper's), or [0, -1] for a hard constraint."
                 )
         return exponent
@@ -67,7 +67,7 @@ def needed_metrics(objectives: Sequence[Objective], reward: Reward) -> set[str]:
 
 
 def scores(objectives: Sequence[Objective], reward: Reward, metrics: Metrics) -> tuple[float, ...]:
-    """The scores that a controller is told, larger is better.
+    """The scores that a controller gets, larger is better.
 
     `weighted_product` is the metric to maximise times (metric / target) ** exponent for each target, as in MnasNet
     (Tan et al. 2019, arXiv 1807.11626); `pareto` gives one score for each objective; `scalar` the first alone.
@@ -133,11 +133,11 @@ def violation(objectives: Sequence[Objective], metrics: Metrics) -> float:
 def pareto_front(objectives: Sequence[Objective], metrics: Mapping[int, Metrics]) -> list[int]:
     """The candidates that no other dominates in the objectives, by their numbers in ascending order."""
     alike: dict[tuple[float, ...], list[int]] = {}  # those with the same values: of a small space there are many
-    for number, each in metrics.items():
-        alike.setdefault(objective_scores(objectives, each), []).append(number)
+    for number, candidate_metrics in metrics.items():
+        alike.setdefault(objective_scores(objectives, candidate_metrics), []).append(number)
     front: list[tuple[float, ...]] = []
     # In this order nobody is dominated by somebody who comes later, so that comparing with the front is enough.
     for values in sorted(alike, reverse=True):
-        if not any(dominates(others, values) for others in front):
+        if not any(dominates(member, values) for member in front):
             front.append(values)
     return sorted(number for values in front for number in alike[values])

@@ -31,9 +31,9 @@ class Spread:
     """A quantity that was measured several times.
 
     Attributes:
-        mean: of the values.
-        std: standard deviation, with n - 1; None for a single value.
-        n: how many values.
+        mean: Mean of the values.
+        std: Standard deviation, with n - 1; None for a single value.
+        n: Number of values.
     """
 
     mean: float
@@ -43,19 +43,23 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Spread | None:
         """The spread of those values that are there; None if none is."""
-        there = [value for value in values if value is not None]
-        if not there:
+        known_values = [value for value in values if value is not None]
+        if not known_values:
             return None
-        return cls(float(np.mean(there)), float(np.std(there, ddof=1)) if len(there) > 1 else None, len(there))
+        return cls(
+            float(np.mean(known_values)),
+            float(np.std(known_values, ddof=1)) if len(known_values) > 1 else None,
+            len(known_values),
+        )
 
     @property
     def standard_error(self) -> float | None:
-        """Of the mean; None for a single value."""
+        """The standard error of the mean; None for a single value."""
         return None if self.std is None else self.std / math.sqrt(self.n)
 
     @property
     def half_width(self) -> float | None:
-        """Of the 95 % t interval of the mean; None for a single value."""
+        """Half the width of the 95 % t interval of the mean; None for a single value."""
         error = self.standard_error
         return None if error is None else error * float(stdtrit(self.n - 1, 0.5 + CONFIDENCE / 2))
 
@@ -79,8 +83,8 @@ def verdict(value: float, others: Sequence[float]) -> Verdict | None:
     Of equal values neither is better.
 
     Args:
-        value: larger is better.
-        others: independent of it and of each other.
+        value: Value to compare, larger is better.
+        others: Values that are independent of it and of each other.
 
     Returns:
         None for fewer than `NEEDED` others, which allow no verdict.
@@ -98,7 +102,7 @@ def chance_interval(values: Floats) -> tuple[Floats, Floats, float]:
     """The ends between which another value of the same kind lies, and with which probability it does.
 
     Args:
-        values: (n, ...) n independent ones along the first axis.
+        values: (n, ...) n independent values along the first axis.
 
     Returns:
         Lower ends (...), upper ends (...), and the probability: 95 % or a little more from `NEEDED` values on, and what
@@ -138,9 +142,9 @@ def ratio_interval(
     """The ratio of two quantities by the mean of logarithms, and its 95 % t interval; None where there is none.
 
     Args:
-        ours: values of one group.
-        theirs: of another one.
-        paired: whether they come in pairs, of equal seeds for example; then the differences within pairs count, else
+        ours: Values of one group.
+        theirs: Values of another group.
+        paired: Whether they come in pairs, of equal seeds for example; then the differences within pairs count, else
             the interval is Welch's.
     """
     if not ours or not theirs or min(*ours, *theirs) <= 0:
@@ -161,7 +165,7 @@ def ratio_interval(
 
 
 def ratio_verdict(low: float | None, high: float | None) -> Verdict | None:
-    """What the interval of a ratio says of the first group, where larger is better; None without an interval."""
+    """The verdict on the first group by the interval of a ratio, where larger is better; None without an interval."""
     if low is None or high is None:
         return None
     return "better" if low > 1 else "worse" if high < 1 else "no difference"
@@ -170,19 +174,21 @@ def ratio_verdict(low: float | None, high: float | None) -> Verdict | None:
 # ---- ranks, and the bootstrap
 
 
-def rank_correlations(one: Floats, other: Floats) -> Floats:
+def rank_correlations(first_values: Floats, second_values: Floats) -> Floats:
     """(d,) Spearman's correlation of each row of (d, n) values with that of others; NaN where all values are equal."""
     from scipy import stats  # see `hits_by_chance`
 
-    first, second = (stats.rankdata(each, axis=1) - (each.shape[1] + 1) / 2 for each in (one, other))
+    first, second = (
+        stats.rankdata(group, axis=1) - (group.shape[1] + 1) / 2 for group in (first_values, second_values)
+    )
     with np.errstate(invalid="ignore"):
-        made: Floats = (first * second).sum(axis=1) / np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    return made
+        correlations: Floats = (first * second).sum(axis=1) / np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    return correlations
 
 
-def rank_correlation(one: Floats, other: Floats) -> float:
+def rank_correlation(first_values: Floats, second_values: Floats) -> float:
     """Spearman's correlation of (n,) values with others; NaN where all of either are equal."""
-    return float(rank_correlations(np.asarray(one)[None], np.asarray(other)[None])[0])
+    return float(rank_correlations(np.asarray(first_values)[None], np.asarray(second_values)[None])[0])
 
 
 def bootstrap_rows(count: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -209,11 +215,11 @@ class NullRate:
     """How often something is called better than others of its own kind.
 
     Attributes:
-        hits: so often.
-        trials: of so many.
-        rate: that it should have.
-        fewest: hits, and
-        most: hits that chance gives in 95 % of cases at that rate.
+        hits: Number of hits.
+        trials: Number of trials.
+        rate: Rate that the hits should have.
+        fewest: Fewest hits that chance gives in 95 % of cases at that rate.
+        most: Most hits that chance gives in 95 % of cases at that rate.
     """
 
     hits: int
@@ -232,10 +238,11 @@ def null_rate(trial: Callable[[int], bool], trials: int, rate: float, confidence
     """Count how often a verdict is given where there is nothing to be found.
 
     Args:
-        trial: makes independent things of one kind from a seed, and says whether the first was called better.
-        trials: how many.
-        rate: that the verdict promises under the null.
-        confidence: of the interval of the hits.
+        trial: Function that makes independent things of one kind from a seed, and says whether the first was called
+            better.
+        trials: Number of trials.
+        rate: Rate that the verdict promises under the null.
+        confidence: Confidence of the interval of the hits.
     """
     hits = sum(trial(seed) for seed in range(trials))
     return NullRate(hits, trials, rate, *hits_by_chance(trials, rate, confidence))

@@ -1,1 +1,1 @@
-"""What a network is for: data, training and metrics."""
+"""Problems of networks: data, training and metrics."""

@@ -20,8 +20,8 @@ class ImageSegmentation(Supervised):
     """Images with a class for each pixel; pixels of class 255 count nowhere.
 
     The mean intersection over union is that of PASCAL VOC (Everingham et al. 2015): of each class, over all pixels of
-    all images, the pixels that are of it and were told to be over those that are of it or were told to be; classes of
-    which there is no pixel, and none was told, are left out of the mean.
+    all images, the intersection of its true and its predicted pixels over their union; classes without any pixel in
+    both are left out of the mean.
     """
 
     name: ClassVar[str] = "image_segmentation"
@@ -40,9 +40,9 @@ class ImageSegmentation(Supervised):
         )
 
     def sums(self, output: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """(classes, classes) pixels by their class and what was told, and the cross-entropy."""
-        classes, asked = output.shape[1], targets != IGNORED
-        pairs = classes * targets[asked] + output.argmax(1)[asked]
+        """(classes, classes) pixels by their class and the predicted one, and the cross-entropy."""
+        classes, labelled = output.shape[1], targets != IGNORED
+        pairs = classes * targets[labelled] + output.argmax(1)[labelled]
         return {
             "pixels": pairs.bincount(minlength=classes**2).reshape(classes, classes),
             "loss": functional.cross_entropy(output, targets, ignore_index=IGNORED, reduction="sum"),

@@ -23,16 +23,16 @@ EXAMPLES = 256  # real inputs that are enough to calibrate with
 
 
 class Problem(ABC):
-    """What a network takes and gives, how it is fitted, and how good it is.
+    """The inputs and outputs of a network, its training, and its metrics.
 
     Candidates, recipes, distillation and quantization know a problem and nothing else of data or loops. A class of the
     user's own defines the five abstract members; see docs/problems.md.
 
     Attributes:
-        name: in an experiment; empty for a class of the user's own, which is named ``module:Class``.
-        summary: one line for a listing.
-        training: how long networks are trained, and how; what `fit` does not read means nothing.
-        images_recur: whether `fit` shows the same inputs unchanged in each epoch, so that what a teacher says about
+        name: Name in an experiment; empty for a class of the user's own, which is named ``module:Class``.
+        summary: One line for a listing.
+        training: How networks are trained, and how long; what `fit` does not read means nothing.
+        images_recur: Whether `fit` shows the same inputs unchanged in each epoch, so that what a teacher says about
             them is computed once.
     """
 
@@ -44,12 +44,12 @@ class Problem(ABC):
     @property
     @abstractmethod
     def task(self) -> Task:
-        """What a network takes and gives."""
+        """The inputs and outputs of a network."""
 
     @property
     @abstractmethod
     def metrics(self) -> Mapping[str, Metric]:
-        """What `score` gives of the validation part, by name with its unit and goal; the first one is the quality."""
+        """The metrics that `score` gives of the validation part, with unit and goal; the first one is the quality."""
 
     @abstractmethod
     def fit(
@@ -67,14 +67,14 @@ class Problem(ABC):
         """Train a network in place; leave it on the CPU, in eval mode.
 
         Args:
-            network: what is trained.
-            epochs: how many; None is the full budget of the problem.
-            seed: random seed of every random choice.
-            device: cpu or cuda.
-            report: called after each epoch; False ends the training.
-            loss: (inputs, outputs, targets) -> scalar tensor, in place of that of the problem.
-            learning_rate: in place of that of the problem.
-            on_batch: called after each step of the optimizer, with the steps done and all there will be.
+            network: Network to train.
+            epochs: Number of epochs; None is the full budget of the problem.
+            seed: Random seed of every random choice.
+            device: Where the network is trained: cpu or cuda.
+            report: Called after each epoch; False ends the training.
+            loss: Loss (inputs, outputs, targets) -> scalar tensor, in place of that of the problem.
+            learning_rate: Learning rate in place of that of the problem.
+            on_batch: Called after each step of the optimizer, with the steps done and all there will be.
         """
 
     @abstractmethod
@@ -84,17 +84,17 @@ class Problem(ABC):
         Names begin with the part: ``val_acc_pct`` of one is ``test_acc_pct`` of the other.
 
         Args:
-            model: a network, or a compiled model, which takes and gives NumPy arrays.
-            part: test data are read once, when nothing is left to choose.
+            model: Network, or a compiled model, which takes and gives NumPy arrays.
+            part: Part of the examples; test data are read once, when nothing is left to choose.
         """
 
     def score_on(self, device: str, model: Callable[..., Any], part: Part = "val") -> Metrics:
         """`score` of a network that may lie on a device meanwhile; unless a class says how, it stays where it is.
 
         Args:
-            device: cpu or cuda.
-            model: a network, which is left where it was, or a compiled model, which runs where it was compiled for.
-            part: as in `score`.
+            device: Where the network lies meanwhile: cpu or cuda.
+            model: Network, which is left where it was, or a compiled model, which runs where it was compiled for.
+            part: Part of the examples, as in `score`.
         """
         return self.score(model, part)
 
@@ -105,7 +105,7 @@ class Problem(ABC):
     # ---- what a problem may say beside
 
     def targets(self, count: int) -> Tensor | None:
-        """What is to be told of `examples`, for what reads the gradient of the loss; None where that is not known."""
+        """The targets of `examples`, for what reads the gradient of the loss; None where they are not known."""
         return None
 
     def loss(self, outputs: Any, targets: Tensor) -> Tensor | None:
@@ -113,7 +113,7 @@ class Problem(ABC):
         return None
 
     def decode(self, outputs: Any) -> Any:
-        """What a network gives, as an array in the units of the targets; networks may be trained in others."""
+        """The outputs of a network, as an array in the units of the targets; networks may be trained in others."""
         return outputs
 
     def unseen(self, count: int | None, seed: int) -> Any:
@@ -125,7 +125,7 @@ class Problem(ABC):
         return None
 
     def fewer(self, count: int | None, seed: int) -> Problem:
-        """The same problem that judges on so many examples at most; None is all. By default it judges as always."""
+        """The same problem with so many examples of evaluation at most; None is all. By default it stays as it is."""
         return self
 
     @property
@@ -146,9 +146,11 @@ class Problem(ABC):
         kind = type(self)
         if kind.name:
             return {"name": kind.name}
-        kept = {name: getattr(self, name, None) for name in inspect.signature(kind).parameters}
+        attributes = {name: getattr(self, name, None) for name in inspect.signature(kind).parameters}
         plain = {
-            name: value for name, value in kept.items() if isinstance(value, str | int | float | bool | list | dict)
+            name: value
+            for name, value in attributes.items()
+            if isinstance(value, str | int | float | bool | list | dict)
         }
         return {"name": f"{kind.__module__}:{kind.__qualname__}", **plain}
 

@@ -20,7 +20,7 @@ problems: Registry[Problem] = Registry("problem", Problem, PROBLEMS, group="nasb
 
 
 FILLED = ("data", "training", "data_source")
-"""What a problem that is derived from `Supervised` is given, and no options."""
+"""Parameters that a problem derived from `Supervised` gets from other sections, and that are no options."""
 
 
 def make_problem(
@@ -29,13 +29,13 @@ def make_problem(
     """The problem of the sections `problem`, `data` and `training`.
 
     Args:
-        problem: name and options; one that is derived from `Supervised` takes none.
-        data: name and options of the data set. A problem of the user's own that is not derived from `Supervised` is
-            given it, loaded, if it has a parameter `data`.
-        training: how networks are trained; likewise, if it has a parameter `training`.
+        problem: Name and options; a problem that is derived from `Supervised` takes no options.
+        data: Name and options of the data set. A problem of the user's own that is not derived from `Supervised` gets
+            it, loaded, if it has a parameter `data`.
+        training: How networks are trained; likewise, if it has a parameter `training`.
 
     Raises:
-        UserError: a name or an option is wrong, or the data are missing, or have other targets.
+        UserError: A name or an option is wrong, or the data are missing, or have other targets.
     """
     name, options = str(problem["name"]), {key: value for key, value in problem.items() if key != "name"}
     kind = problems.find(name)
@@ -52,9 +52,9 @@ def make_problem(
         parts["data"] = lambda: load_data(about, **of_data)
     if training is not None:
         parts["training"] = lambda: training
-    taken = {key: make for key, make in parts.items() if key in inspect.signature(kind).parameters}
-    check_options(kind, options, what=f"problem {name!r}", reserved=taken)
-    return kind(**{key: make() for key, make in taken.items()}, **options)
+    accepted = {key: make for key, make in parts.items() if key in inspect.signature(kind).parameters}
+    check_options(kind, options, what=f"problem {name!r}", reserved=accepted)
+    return kind(**{key: make() for key, make in accepted.items()}, **options)
 
 
 def image_classification(data: Any = "digits", *, training: TrainingConfig | None = None, **options: Any) -> Problem:

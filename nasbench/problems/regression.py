@@ -1,4 +1,4 @@
-"""Numbers to be told of an image or of a row of a table."""
+"""Numbers to be predicted for an image or for a row of a table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Regression(Supervised):
         return functional.mse_loss(logits_of(outputs).float(), self.scale(targets))
 
     def sums(self, output: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Of each of the k numbers: squared and absolute errors, the targets less their mean, and its squares."""
+        """For each of the k numbers: squared and absolute errors, the targets less their mean, and its squares."""
         targets = targets.double()
         error = self.scale.back(output).double() - targets
         centred = targets - torch.tensor(self.scale.mean, dtype=torch.float64, device=targets.device)

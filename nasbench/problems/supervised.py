@@ -1,4 +1,4 @@
-"""What the built-in problems share: examples with targets, a loss, and sums over batches that metrics are made of."""
+"""The common part of the built-in problems: examples with targets, a loss, and sums over batches for metrics."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Supervised(Problem):
     """Examples with targets. A subclass says what the loss is and what is counted.
 
     Attributes:
-        kind: kind of the targets that it needs; None takes them as the data have them.
-        data: training examples fit and calibrate, validation examples judge.
-        training: how a network is trained where nobody says otherwise.
-        data_source: name and options of the data set, by which it is loaded again.
+        kind: Kind of the targets that it needs; None takes them as the data have them.
+        data: Data whose training examples fit and calibrate, and whose validation examples evaluate.
+        training: How a network is trained where nobody says otherwise.
+        data_source: Name and options of the data set, by which it is loaded again.
     """
 
     kind: ClassVar[Kind | None] = None
@@ -59,20 +59,22 @@ class Supervised(Problem):
         """The problem of some data.
 
         Args:
-            data: name of a data set, see ``nasbench list data``; a function that gives one, or ``module:function``;
-                or what such a function gives, see `nasbench.data.given.data_of`.
-            training: how networks are trained; options of `TrainingConfig` may be given directly instead.
-            options: those of `TrainingConfig`, such as ``epochs=3``, and those of the data set.
+            data: Name of a data set, see ``nasbench list data``; a function that gives one, or ``module:function``; or
+                what such a function gives, see `nasbench.data.given.data_of`.
+            training: How networks are trained; options of `TrainingConfig` may be given directly instead.
+            options: Options of `TrainingConfig`, such as ``epochs=3``, and those of the data set.
 
         Raises:
-            UserError: a name or an option is unknown, the data are missing, or have other targets.
+            UserError: A name or an option is unknown, the data are missing, or have other targets.
         """
-        known = {key: options.pop(key) for key in list(options) if key in TrainingConfig.model_fields}
-        changed = read_training(known)
-        chosen = (training or TrainingConfig()).model_copy(update={key: getattr(changed, key) for key in known})
+        training_options = {key: options.pop(key) for key in list(options) if key in TrainingConfig.model_fields}
+        changed = read_training(training_options)
+        chosen = (training or TrainingConfig()).model_copy(
+            update={key: getattr(changed, key) for key in training_options}
+        )
         if callable(data) and not isinstance(data, Data):
-            own = [key for key in options if key in inspect.signature(data).parameters]
-            data = _importable_name(data) or called(data, {key: options.pop(key) for key in own})
+            function_options = [key for key in options if key in inspect.signature(data).parameters]
+            data = _importable_name(data) or called(data, {key: options.pop(key) for key in function_options})
         if isinstance(data, str):
             return cls.loaded({"name": data, **options}, chosen)
         return cls.checked(data_of(data, GIVEN, cls.kind, **options), chosen, {"name": GIVEN})
@@ -101,17 +103,17 @@ class Supervised(Problem):
         """The mean loss of a batch.
 
         Args:
-            outputs: what the network gives.
-            targets: targets of the data.
+            outputs: Outputs of the network.
+            targets: Targets of the data.
         """
 
     @abstractmethod
     def sums(self, output: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """What is summed over the batches of a part, by name.
+        """The values that are summed over the batches of a part, by name.
 
         Args:
-            output: the tensor of the outputs that answers, see `logits_of`.
-            targets: targets of the data.
+            output: Tensor of the outputs that answers, see `logits_of`.
+            targets: Targets of the data.
         """
 
     @abstractmethod
@@ -119,13 +121,13 @@ class Supervised(Problem):
         """Metrics of the totals; their names have no part in front.
 
         Args:
-            totals: what `sums` gave, added up, in float64.
-            examples: in the part.
+            totals: Totals of `sums`, added up, in float64.
+            examples: Number of examples in the part.
         """
 
     @property
     def task(self) -> Task:
-        """What a network takes and gives, as the data say."""
+        """The inputs and outputs of a network, as the data say."""
         return self.data.task
 
     @property
@@ -135,14 +137,14 @@ class Supervised(Problem):
 
     @property
     def source(self) -> Mapping[str, Any]:
-        """Its name; data and training are sections of their own."""
+        """The name of the problem; data and training are sections of their own."""
         return {
             name: value for name, value in super().source.items() if name not in ("data", "training", "data_source")
         }
 
     @property
     def digest(self) -> str:
-        """That of the data."""
+        """The digest of the data."""
         return self.data.digest
 
     def fit(
@@ -187,14 +189,14 @@ class Supervised(Problem):
         """A training that can be stopped after any epoch and taken up again; see `nasbench.training.Training`.
 
         Args:
-            network: what is trained.
-            seed: as for the following, see `Training`.
-            epochs: None is the full budget.
-            device: cpu or cuda.
-            accumulate: parts of a batch.
-            deadline: deadline of `time.monotonic()`.
-            loss: in place of that of the problem.
-            options: others of `Training`.
+            network: Network to train.
+            seed: Random seed; as for the following, see `Training`.
+            epochs: Number of epochs; None is the full budget.
+            device: Where the network is trained: cpu or cuda.
+            accumulate: Number of parts of a batch.
+            deadline: Deadline as a value of `time.monotonic()`.
+            loss: Loss in place of that of the problem.
+            options: Further options of `Training`.
         """
         return Training(
             network,
@@ -219,7 +221,7 @@ class Supervised(Problem):
         """See `Problem.score`.
 
         Raises:
-            Diverged: an output is not finite.
+            Diverged: An output is not finite.
         """
         split = self.data.val if part == "val" else self.data.test
         totals: dict[str, Tensor] = {}
@@ -229,7 +231,7 @@ class Supervised(Problem):
         return {f"{part}_{name}": value for name, value in self.summarise(totals, len(split)).items()}
 
     def score_on(self, device: str, model: Callable[..., Any], part: Part = "val") -> Metrics:
-        """See `Problem.score_on`: a network is on the device while it is judged."""
+        """See `Problem.score_on`: a network is on the device while it is evaluated."""
         with _placed(model, torch.device(device)):
             return self.score(model, part)
 
@@ -238,7 +240,7 @@ class Supervised(Problem):
         return self.data.train.take(slice(count))[0]
 
     def targets(self, count: int) -> Tensor:
-        """Those of `examples`."""
+        """The targets of `examples`."""
         return self.data.train.targets[:count]
 
     def unseen(self, count: int | None, seed: int) -> Inputs:
@@ -275,17 +277,17 @@ def _placed(model: Callable[..., Any], device: torch.device) -> Iterator[None]:
 
 
 def answers(model: Callable[..., Any], split: Split) -> Iterator[tuple[Any, Tensor]]:
-    """What a network or a compiled model gives for every example, in batches, with the targets on the same device.
+    """The outputs of a network or a compiled model for every example, in batches, with the targets on the same device.
 
     Raises:
-        Diverged: an output is not finite.
+        Diverged: An output is not finite.
     """
     if isinstance(model, nn.Module):
         device = device_of(model)
         with inference(model):
-            yield from _answers(lambda *inputs: model(*(each.to(device) for each in inputs)), split, device)
+            yield from _answers(lambda *inputs: model(*(tensor.to(device) for tensor in inputs)), split, device)
     elif isinstance(model, CompiledModel):
-        yield from _answers(lambda *inputs: _tensors(model(*(each.numpy() for each in inputs))), split, None)
+        yield from _answers(lambda *inputs: _tensors(model(*(tensor.numpy() for tensor in inputs))), split, None)
     else:
         with torch.no_grad():
             yield from _answers(model, split, None)

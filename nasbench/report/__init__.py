@@ -1,4 +1,4 @@
-"""What a run shows: report.json for programs, report.html for people, a table for the terminal."""
+"""The report of a run: report.json for programs, report.html for people, a table for the terminal."""
 
 from nasbench_registry.lazy import attach_stub
 

@@ -1,4 +1,4 @@
-"""What came of the candidates of a search, and what they cost."""
+"""Outcomes of the candidates of a search, and their costs."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def compute(
     What was found in the shared cache was not trained, and counts with the time to find it.
 
     Args:
-        candidates: of the search.
-        survivors: with their stages.
-        executor: what a candidate is trained on: a share of GPUs, or threads of a CPU, which are one device together.
-        peak: of that device, as `nasbench.experiment.peak_compute` keeps it; None if it was not measured.
+        candidates: Candidates of the search.
+        survivors: Survivors with their stages.
+        executor: Resources of a candidate: a share of GPUs, or threads of a CPU, which are one device together.
+        peak: Peak of that device, as `nasbench.experiment.peak_compute` stores it; None if it was not measured.
     """
     searching = sum(candidate.seconds for candidate in candidates)
     searching += sum(attempt["seconds"] for candidate in candidates for attempt in candidate.attempts)

@@ -15,7 +15,7 @@ def agreement_figure(agreement: Mapping[str, Any] | None) -> go.Figure:
     """A dot for each network; without traces where none was trained alone.
 
     Args:
-        agreement: the key ``agreement`` of a report.
+        agreement: Value of the key ``agreement`` of a report.
     """
     figure = empty_figure(height=360)
     if not agreement:

@@ -1,4 +1,4 @@
-"""How far the latencies of artefacts were from what a search over recipes had predicted."""
+"""Predicted and measured latencies of artefacts of a search over recipes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def artefact_predictor(candidates: Sequence[RecordedCandidate]) -> dict[str, Any
         where either is constant; `coverage_pct` is None, for the search keeps no deviation.
     """
     pairs = [
-        (each.metrics["latency_ms"], each.metrics["latency_predicted_ms"])
-        for each in candidates
-        if {"latency_ms", "latency_predicted_ms"} <= set(each.metrics)
+        (candidate.metrics["latency_ms"], candidate.metrics["latency_predicted_ms"])
+        for candidate in candidates
+        if {"latency_ms", "latency_predicted_ms"} <= set(candidate.metrics)
     ]
     if not pairs:
         return None

@@ -1,4 +1,4 @@
-"""What a controller was worth: its search against independent ones at random with the same budget."""
+"""The comparison of a controller's search with independent ones at random with the same budget."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nasbench.search.record import RecordedCandidate
 from nasbench.search.settings import RunSettings
 
 Curve = npt.NDArray[np.float64]
-Search = list[RecordedCandidate | None]  # its budget, in order; None for what was scored and breaks a limit
+Search = list[RecordedCandidate | None]  # the candidates of a budget, in order; None for one that breaks a limit
 
-ENOUGH = NEEDED + 1  # random searches that a user is asked for
+ENOUGH = NEEDED + 1  # number of random searches that a user is advised to run
 
 SAID = {
     "better": "the controller was better",
@@ -33,9 +33,9 @@ def hypervolume_over_time(candidates: Sequence[RecordedCandidate], settings: Run
     done = within_limits(candidates, settings)
     if len(settings.objectives) < 2 or not done:
         return None
-    scale = Scale.of(settings.objectives, [each.metrics for each in done])
-    values = growth(scale.points([each.metrics for each in done]))
-    return {"seconds": [each.finished_s for each in done], "values": values, **scale.to_json()}
+    scale = Scale.of(settings.objectives, [candidate.metrics for candidate in done])
+    values = growth(scale.points([candidate.metrics for candidate in done]))
+    return {"seconds": [candidate.finished_s for candidate in done], "values": values, **scale.to_json()}
 
 
 def compare_with_baseline(
@@ -52,62 +52,68 @@ def compare_with_baseline(
     than another in half of all cases: no draw exceeds what was found.)
 
     Args:
-        candidates: of the search.
-        baselines: of each random search.
-        settings: what the search was asked.
+        candidates: Candidates of the search.
+        baselines: Candidates of each random search.
+        settings: Settings of the search.
     """
-    ours, budget = within_limits(candidates, settings), sum(each.status in SCORED for each in candidates)
-    fine = [within_limits(baseline, settings) for baseline in baselines]
-    others = [part for pair in zip(baselines, fine, strict=True) for part in _parts(*pair, budget)]
-    if not ours or not others:
+    feasible, budget = within_limits(candidates, settings), sum(candidate.status in SCORED for candidate in candidates)
+    feasible_baselines = [within_limits(baseline, settings) for baseline in baselines]
+    parts = [part for pair in zip(baselines, feasible_baselines, strict=True) for part in _parts(*pair, budget)]
+    if not feasible or not parts:
         return None
-    several = len(ours[0].scores or ()) > 1
-    scale = Scale.of(settings.objectives, [each.metrics for each in itertools.chain(ours, *fine)])
-    floor = min(each.scores[0] for each in itertools.chain(ours, *fine) if each.scores)
+    several = len(feasible[0].scores or ()) > 1
+    scale = Scale.of(
+        settings.objectives, [candidate.metrics for candidate in itertools.chain(feasible, *feasible_baselines)]
+    )
+    floor = min(candidate.scores[0] for candidate in itertools.chain(feasible, *feasible_baselines) if candidate.scores)
 
     def curve(search: Search) -> Curve:
         if not several:
-            scores = [floor if each is None or not each.scores else each.scores[0] for each in search]
+            scores = [
+                floor if candidate is None or not candidate.scores else candidate.scores[0] for candidate in search
+            ]
             return np.maximum.accumulate(np.array(scores, dtype=np.float64))
-        grown = iter(growth(scale.points([each.metrics for each in search if each is not None])))
+        grown = iter(growth(scale.points([candidate.metrics for candidate in search if candidate is not None])))
         values, last = [], 0.0
-        for each in search:
-            last = last if each is None else next(grown)
+        for candidate in search:
+            last = last if candidate is None else next(grown)
             values.append(last)
         return np.array(values)
 
-    own = curve(_scored(candidates, ours))
-    curves = np.array([curve(part) for part in others])
+    search_curve = curve(_scored(candidates, feasible))
+    curves = np.array([curve(part) for part in parts])
     low, high, coverage = chance_interval(curves)
-    said = verdict(float(own[-1]), curves[:, -1].tolist())
+    outcome = verdict(float(search_curve[-1]), curves[:, -1].tolist())
     measure = "hypervolume" if several else "score"
     name = str((settings.asked["baseline"] or {}).get("name", "random"))
     return {
         "controller": name,
         "measure": measure,
         "candidates": budget,
-        "searches": len(others),
+        "searches": len(parts),
         "count": list(range(1, budget + 1)),
         "mean": curves.mean(axis=0).tolist(),
         "low": low.tolist(),
         "high": high.tolist(),
         "coverage_pct": 100 * coverage,
-        "search": own.tolist(),
-        "verdict": said,
-        "better": None if said is None else said == "better",
-        "statement": _statement(settings.way, name, measure, own, curves, said),
+        "search": search_curve.tolist(),
+        "verdict": outcome,
+        "better": None if outcome is None else outcome == "better",
+        "statement": _statement(settings.way, name, measure, search_curve, curves, outcome),
     }
 
 
-def _statement(controller: str, name: str, measure: str, own: Curve, curves: Curve, said: str | None) -> str:
-    """What came of it, for people; and where it allows no verdict, what does."""
-    budget, count, last = len(own), len(curves), curves[:, -1]
-    reached = f"{controller} reached a {measure} of {own[-1]:.4g} with {budget:,} candidates"
-    if said is not None:
+def _statement(
+    controller: str, name: str, measure: str, search_curve: Curve, curves: Curve, outcome: str | None
+) -> str:
+    """The outcome of the comparison for people; where it allows no verdict, how to get one."""
+    budget, count, last = len(search_curve), len(curves), curves[:, -1]
+    reached = f"{controller} reached a {measure} of {search_curve[-1]:.4g} with {budget:,} candidates"
+    if outcome is not None:
         low, high, coverage = chance_interval(last)
         return (
             f"{reached}; {count:,} {name} searches with as many reached {last.mean():.4g} on average "
-            f"({100 * coverage:.0f} % of such searches lie between {low:.4g} and {high:.4g}): {SAID[said]}."
+            f"({100 * coverage:.0f} % of such searches lie between {low:.4g} and {high:.4g}): {SAID[outcome]}."
         )
     searches = f"one {name} search" if count == 1 else f"{count} {name} searches"
     average = "" if count == 1 else " on average"
@@ -119,16 +125,20 @@ def _statement(controller: str, name: str, measure: str, own: Curve, curves: Cur
     )
 
 
-def _scored(candidates: Sequence[RecordedCandidate], fine: Sequence[RecordedCandidate]) -> Search:
-    """Those that count towards the budget, as they were proposed; None for those that break a limit."""
-    numbers = {each.id for each in fine}
-    scored = sorted((each for each in candidates if each.status in SCORED), key=lambda each: each.id)
-    return [each if each.id in numbers else None for each in scored]
+def _scored(candidates: Sequence[RecordedCandidate], feasible: Sequence[RecordedCandidate]) -> Search:
+    """The candidates that count towards the budget, as they were proposed; None for those that break a limit."""
+    numbers = {candidate.id for candidate in feasible}
+    scored = sorted(
+        (candidate for candidate in candidates if candidate.status in SCORED), key=lambda candidate: candidate.id
+    )
+    return [candidate if candidate.id in numbers else None for candidate in scored]
 
 
-def _parts(candidates: Sequence[RecordedCandidate], fine: Sequence[RecordedCandidate], budget: int) -> Iterator[Search]:
-    """As many whole searches of a budget as there are in a longer one."""
-    scored = _scored(candidates, fine)
+def _parts(
+    candidates: Sequence[RecordedCandidate], feasible: Sequence[RecordedCandidate], budget: int
+) -> Iterator[Search]:
+    """As many whole searches of this budget as there are in a longer one."""
+    scored = _scored(candidates, feasible)
     for start in range(0, len(scored) - budget + 1, max(1, budget)):
         if budget:
             yield scored[start : start + budget]

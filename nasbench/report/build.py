@@ -29,7 +29,7 @@ LISTS = ("metrics", "scores", "curve", "network", "recipe")  # what does not fit
 
 
 def build_report(folder: RunFolder) -> dict[str, Any]:
-    """What a program reads of a run; docs/report.md describes every key."""
+    """The report of a run as JSON; docs/report.md describes every key."""
     settings = read_settings(folder)
     return _build(folder, settings, read_candidates(folder, settings))
 
@@ -42,7 +42,10 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
     compared = {candidate.id: candidate.metrics for candidate in certain}
     stored = [folder.read(file, ("rank", "candidate", "stages")) for file in folder.survivors.glob("*/survivor.json")]
     # A resumed run may have asked for more of them before.
-    survivors = sorted((s for s in stored if s["rank"] <= settings.survivor_count), key=lambda s: int(s["rank"]))
+    survivors = sorted(
+        (survivor for survivor in stored if survivor["rank"] <= settings.survivor_count),
+        key=lambda survivor: int(survivor["rank"]),
+    )
     summary = folder.read(folder.summary) if folder.summary.exists() else {}
     options = {decision["name"]: int(decision["options"]) for decision in space["decisions"]}
     shares, chance = importance(comparables, options, settings.objectives)
@@ -104,17 +107,17 @@ def candidates_table(report: Mapping[str, Any], candidates: Sequence[RecordedCan
     A decision that has the name of a metric or of another column is called ``choice_NAME``.
 
     Args:
-        report: of the run.
-        candidates: of the run.
+        report: Report of the run.
+        candidates: Candidates of the run.
     """
     front = set(report["front"])
     choices = {candidate.id: candidate.choices for candidate in candidates}
-    taken = {name for row in report["candidates"] for name in (*row, *row["metrics"])}
+    column_names = {name for row in report["candidates"] for name in (*row, *row["metrics"])}
     rows = [
         {key: value for key, value in row.items() if key not in LISTS}
         | {"attempts": 1 + len(row["attempts"]), "on_front": row["id"] in front}
         | {"measured_latency_ms": (row["measured_latency_ms"] or {}).get("median")}
-        | {f"choice_{name}" if name in taken else name: option for name, option in choices[row["id"]].items()}
+        | {f"choice_{name}" if name in column_names else name: option for name, option in choices[row["id"]].items()}
         | row["metrics"]
         for row in report["candidates"]
     ]
@@ -122,7 +125,7 @@ def candidates_table(report: Mapping[str, Any], candidates: Sequence[RecordedCan
 
 
 def read_space(folder: RunFolder) -> dict[str, Any]:
-    """What is known of the space of a run: its size, and how many options each decision has."""
+    """The size of the space of a run, and the number of options of each decision."""
     empty: dict[str, Any] = {"architectures": None, "recipes": None, "joint": False, "decisions": []}
     return folder.read(folder.space, empty.keys()) if folder.space.exists() else empty
 
@@ -138,20 +141,20 @@ def _baseline(
     folder: RunFolder, candidates: Sequence[RecordedCandidate], settings: RunSettings
 ) -> dict[str, Any] | None:
     """The comparison with the baseline; None if none was asked for, or it has not begun."""
-    wanted = settings.asked["baseline"]
-    begun = [inner for inner in baseline_folders(folder, wanted["seeds"] if wanted else 0) if inner.exists]
+    requested = settings.asked["baseline"]
+    begun = [inner for inner in baseline_folders(folder, requested["seeds"] if requested else 0) if inner.exists]
     searches = [read_candidates(inner, read_settings(inner)) for inner in begun]
-    return compare_with_baseline(candidates, searches, settings) if wanted and searches else None
+    return compare_with_baseline(candidates, searches, settings) if requested and searches else None
 
 
 def _differentiable(folder: RunFolder) -> dict[str, Any] | None:
-    """What each epoch of a differentiable search preferred; None where the controller is another one."""
-    told = folder.differentiable / EPOCHS
-    return folder.read(told, ("method", "edges", "history")) if told.exists() else None
+    """The preferences of a differentiable search after each epoch; None where the controller is another one."""
+    file = folder.differentiable / EPOCHS
+    return folder.read(file, ("method", "edges", "history")) if file.exists() else None
 
 
 def _peak(folder: RunFolder) -> dict[str, Any] | None:
-    """What the device that trained does at best; None before a search begins."""
+    """The peak compute of the device that trained; None before a search begins."""
     return folder.read(folder.peak) if folder.peak.exists() else None
 
 
@@ -162,11 +165,13 @@ def _estimators(
     measured: Mapping[int, Mapping[str, Any]],
     survivors: Sequence[Mapping[str, Any]],
 ) -> dict[str, str | None]:
-    """What latencies were read from, in the search, on the front and in the stages; see `ESTIMATORS`."""
+    """The estimators of latencies: in the search, on the front and in the stages; see `ESTIMATORS`."""
     search = None
     if folder.calibration.exists():
         search = folder.read(folder.calibration, MEASURED)["protocol"].get("estimator")
-    elif settings.asked["device"]["latency"] == "measured" and any("latency_ms" in each.metrics for each in candidates):
+    elif settings.asked["device"]["latency"] == "measured" and any(
+        "latency_ms" in candidate.metrics for candidate in candidates
+    ):
         search = ALL_CALLS if settings.asked["device"]["name"] in ("cpu", "cuda") else TOLD
     stages = [stage["metrics"].get("latency_ms") for survivor in survivors for stage in survivor["stages"]]
     front, stage = (
@@ -186,8 +191,8 @@ def _predictor(
         return artefact_predictor(candidates)
     if not folder.calibration.exists():
         return None
-    kept = folder.read(folder.calibration, MEASURED)
-    calibration, rows = Calibration.from_json(kept), kept.get("held_out")
+    stored = folder.read(folder.calibration, MEASURED)
+    calibration, rows = Calibration.from_json(stored), stored.get("held_out")
     if rows is None:
         return None
     held_out = HeldOut(*(np.array(rows[name]) for name in ("measured_ms", "predicted_ms", "std_ms")))
@@ -210,20 +215,20 @@ def _predictor(
         "predicted_ms": held_out.predicted_ms.tolist(),
         "chosen": [
             {
-                "id": each.id,
-                "predicted_ms": each.metrics.get("latency_predicted_ms", each.metrics["latency_ms"]),
-                "measured_ms": measured[each.id]["median"],
+                "id": candidate.id,
+                "predicted_ms": candidate.metrics.get("latency_predicted_ms", candidate.metrics["latency_ms"]),
+                "measured_ms": measured[candidate.id]["median"],
             }
-            for each in candidates
-            if each.id in measured
+            for candidate in candidates
+            if candidate.id in measured
         ],
         "unsure": [
             {
-                "id": each.id,
-                "predicted_ms": each.metrics["latency_predicted_ms"],
-                "measured_ms": each.metrics["latency_ms"],
+                "id": candidate.id,
+                "predicted_ms": candidate.metrics["latency_predicted_ms"],
+                "measured_ms": candidate.metrics["latency_ms"],
             }
-            for each in candidates
-            if "latency_predicted_ms" in each.metrics
+            for candidate in candidates
+            if "latency_predicted_ms" in candidate.metrics
         ],
     }

@@ -21,7 +21,7 @@ from nasbench.search.settings import RunSettings, read_candidates, read_settings
 from nasbench.storage.run_folder import RunFolder
 from nasbench_registry import UserError
 
-MOMENTS = 60  # of the common time at which curves are given
+MOMENTS = 60  # number of points in time at which curves are given, up to the common time
 CHANGES_NOTHING = ("seed", "tensorboard", "survivors", "baseline", "storage", "callbacks")
 ALIKE = ("problem", "data", "objectives")  # sections in which compared runs must agree
 
@@ -31,11 +31,11 @@ class Run:
     """A run, read.
 
     Attributes:
-        name: of its folder.
-        settings: what was asked.
-        joint: whether recipes were searched, too.
-        candidates: the done ones that meet every limit, in the order in which they finished.
-        all: every candidate.
+        name: Name of the folder of the run.
+        settings: Settings of the run, as they were requested.
+        joint: Whether recipes were searched, too.
+        candidates: Candidates that are done and meet every limit, in the order in which they finished.
+        all: Every candidate.
     """
 
     name: str
@@ -46,16 +46,16 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Of search."""
-        return max((each.finished_s for each in self.all), default=0.0)
+        """Seconds of search."""
+        return max((candidate.finished_s for candidate in self.all), default=0.0)
 
 
 def read_run(folder: RunFolder) -> Run:
     """The candidates of a run, with the latencies that were measured when its search was over."""
     settings = read_settings(folder)
     everyone = read_candidates(folder, settings)
-    known = overlay(everyone, read_remeasured(folder), settings.objectives, settings.reward)
-    return Run(folder.name, settings, read_space(folder)["joint"], within_limits(known, settings), everyone)
+    remeasured = overlay(everyone, read_remeasured(folder), settings.objectives, settings.reward)
+    return Run(folder.name, settings, read_space(folder)["joint"], within_limits(remeasured, settings), everyone)
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
                     f"{run.name} and {first.name} differ in {section}, so that their numbers do not compare; compare "
                     f"runs with the same {' and '.join(ALIKE)}."
                 )
-    pooled = [each.metrics for run in runs for each in run.candidates]
+    pooled = [candidate.metrics for run in runs for candidate in run.candidates]
     if not pooled:
         raise UserError("none of the runs has a candidate that is done and meets the limits; search longer first.")
     scale = Scale.of(first.settings.objectives, pooled)
@@ -87,7 +87,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     groups = [_group(label, members, scale, common_s) for label, members in _grouped(runs).items()]
     reference = groups[0]
     return {
-        "objectives": [each.model_dump(mode="json") for each in first.settings.objectives],
+        "objectives": [objective.model_dump(mode="json") for objective in first.settings.objectives],
         "scale": scale.to_json(),
         "common_seconds": common_s,
         "groups": groups,
@@ -103,22 +103,22 @@ def _grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
     labels: dict[str, list[Run]] = {}
     several = len({run.settings.name for run in runs}) > 1
     for members in kinds.values():
-        asked = members[0].settings
-        joint = members[0].joint and asked.controller != "sequential"
-        way = f"joint {asked.controller}" if joint else asked.way
-        label = f"{asked.name}, {way}" if several else way
+        settings = members[0].settings
+        joint = members[0].joint and settings.controller != "sequential"
+        way = f"joint {settings.controller}" if joint else settings.way
+        label = f"{settings.name}, {way}" if several else way
         labels[_free(label, labels)] = members
     return labels
 
 
-def _free(label: str, taken: Mapping[str, Any]) -> str:
+def _free(label: str, labels: Mapping[str, Any]) -> str:
     numbered = (f"{label} #{number}" for number in itertools.count(2))
-    return label if label not in taken else next(each for each in numbered if each not in taken)
+    return label if label not in labels else next(candidate for candidate in numbered if candidate not in labels)
 
 
-def _without_seed(asked: Mapping[str, Any]) -> str:
-    """What makes runs one group: everything but the seed, and what cannot change a result."""
-    return json.dumps({key: value for key, value in asked.items() if key not in CHANGES_NOTHING}, sort_keys=True)
+def _without_seed(experiment: Mapping[str, Any]) -> str:
+    """A key that runs of one group share: their experiment without the seed and what cannot change a result."""
+    return json.dumps({key: value for key, value in experiment.items() if key not in CHANGES_NOTHING}, sort_keys=True)
 
 
 def _group(label: str, runs: Sequence[Run], scale: Scale, common_s: float) -> dict[str, Any]:
@@ -126,8 +126,8 @@ def _group(label: str, runs: Sequence[Run], scale: Scale, common_s: float) -> di
     curves = np.array([_curve(run, scale, moments) for run in runs])
     described = []
     for run, curve in zip(runs, curves, strict=True):
-        front = pareto_front(run.settings.objectives, {each.id: each.metrics for each in run.candidates})
-        by_id = {each.id: each for each in run.candidates}
+        front = pareto_front(run.settings.objectives, {candidate.id: candidate.metrics for candidate in run.candidates})
+        by_id = {candidate.id: candidate for candidate in run.candidates}
         described.append(
             {
                 "run": run.name,
@@ -135,7 +135,7 @@ def _group(label: str, runs: Sequence[Run], scale: Scale, common_s: float) -> di
                 "seconds": run.seconds,
                 "candidates": len(run.candidates),
                 "evaluated": len(run.all),
-                "trained": sum(not each.cached and each.training_seconds > 0 for each in run.all),
+                "trained": sum(not candidate.cached and candidate.training_seconds > 0 for candidate in run.all),
                 "hypervolume": float(curve[-1]),
                 "front": [describe(by_id[number]) for number in front],
             }
@@ -159,13 +159,13 @@ def _group(label: str, runs: Sequence[Run], scale: Scale, common_s: float) -> di
 
 def _curve(run: Run, scale: Scale, moments: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
     """The hypervolume of a run at these seconds of search."""
-    values = [0.0, *growth(scale.points([each.metrics for each in run.candidates]))]
-    finished = np.array([each.finished_s for each in run.candidates])
+    values = [0.0, *growth(scale.points([candidate.metrics for candidate in run.candidates]))]
+    finished = np.array([candidate.finished_s for candidate in run.candidates])
     return [values[int((finished <= moment).sum())] for moment in moments]
 
 
 def _comparison(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """How much more the first group covers than another one, and what may be said of it."""
+    """The ratio of the first group's hypervolume to another one's, with its interval and a sentence."""
     ours = {run["seed"]: run["hypervolume"] for run in reference["runs"]}
     theirs = {run["seed"]: run["hypervolume"] for run in other["runs"]}
     paired = set(ours) == set(theirs) and len(ours) == len(reference["runs"]) and len(theirs) == len(other["runs"])
@@ -174,8 +174,8 @@ def _comparison(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[
         [theirs[seed] for seed in sorted(theirs)] if paired else [run["hypervolume"] for run in other["runs"]],
         paired=paired,
     )
-    found = {"of": reference["name"], "to": other["name"], "paired": paired, "hypervolume_ratio": ratio}
-    return found | {
+    comparison = {"of": reference["name"], "to": other["name"], "paired": paired, "hypervolume_ratio": ratio}
+    return comparison | {
         "low": low,
         "high": high,
         "statement": _statement(reference["name"], other["name"], ratio, low, high),
@@ -188,7 +188,7 @@ def _statement(ours: str, theirs: str, ratio: float | None, low: float | None, h
     if low is None or high is None:
         return f"{ours} covers {ratio:.3f} times what {theirs} does, in one run each: that says nothing of other seeds."
     interval = f"{ratio:.3f} times the hypervolume of {theirs} (95 % interval {low:.3f} to {high:.3f})"
-    said = ratio_verdict(low, high)
-    if said != "no difference":
-        return f"{ours} was {said}: {interval}."
+    outcome = ratio_verdict(low, high)
+    if outcome != "no difference":
+        return f"{ours} was {outcome}: {interval}."
     return f"no difference can be told between {ours} and {theirs}: {interval}."

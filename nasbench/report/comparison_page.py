@@ -18,28 +18,28 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 
 
-def write_comparison_page(found: Record, path: Path) -> None:
+def write_comparison_page(comparison: Record, path: Path) -> None:
     """Write the page whole or not at all.
 
     Args:
-        found: as `compare_runs` gives it.
-        path: the file.
+        comparison: Comparison as `compare_runs` returns it.
+        path: File that is written.
     """
-    first, *others = found["objectives"]
+    first, *further = comparison["objectives"]
     write_page(
         "comparison.html.j2",
         path,
-        found=found,
-        volumes=volume_figure(found),
-        fronts=[front_figure(found, first, other) for other in others],
-        scale={name: _scale(found["scale"], name) for name in found["scale"]["reference"]},
+        found=comparison,
+        volumes=volume_figure(comparison),
+        fronts=[front_figure(comparison, first, across) for across in further],
+        scale={name: _scale(comparison["scale"], name) for name in comparison["scale"]["reference"]},
     )
 
 
-def volume_figure(found: Record) -> go.Figure:
+def volume_figure(comparison: Record) -> go.Figure:
     """Mean hypervolume of each way of searching over the seconds of search, with a band where it has several runs."""
     figure = figures.empty_figure(380)
-    for number, group in enumerate(found["groups"]):
+    for number, group in enumerate(comparison["groups"]):
         over_time, name = group["over_time"], figures.escape(group["name"])
         seconds, mean, colour = over_time["seconds"], over_time["mean"], COLOURS[number % len(COLOURS)]
         if over_time["std"] is not None:
@@ -64,17 +64,17 @@ def volume_figure(found: Record) -> go.Figure:
     return figure
 
 
-def front_figure(found: Record, across: Record, up: Record) -> go.Figure:
+def front_figure(comparison: Record, across: Record, up: Record) -> go.Figure:
     """The fronts of all runs, projected on two of the objectives."""
     figure = figures.empty_figure(420)
-    for number, group in enumerate(found["groups"]):
-        members = [each for run in group["runs"] for each in run["front"]]
+    for number, group in enumerate(comparison["groups"]):
+        members = [candidate for run in group["runs"] for candidate in run["front"]]
         figure.add_scatter(
-            x=[each["metrics"][up["metric"]] for each in members],
-            y=[each["metrics"][across["metric"]] for each in members],
+            x=[candidate["metrics"][up["metric"]] for candidate in members],
+            y=[candidate["metrics"][across["metric"]] for candidate in members],
             mode="markers",
             name=figures.escape(group["name"]),
-            text=[figures.escape(each["architecture"]).replace(" &amp; ", "<br>") for each in members],
+            text=[figures.escape(candidate["architecture"]).replace(" &amp; ", "<br>") for candidate in members],
             hovertemplate="%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
             marker={
                 "color": COLOURS[number % len(COLOURS)],
@@ -83,7 +83,9 @@ def front_figure(found: Record, across: Record, up: Record) -> go.Figure:
                 "opacity": 0.7,
             },
         )
-    figure.update_xaxes(title=up["metric"], type="log" if up["metric"] in found["scale"]["logarithmic"] else "linear")
+    figure.update_xaxes(
+        title=up["metric"], type="log" if up["metric"] in comparison["scale"]["logarithmic"] else "linear"
+    )
     figure.update_yaxes(title=across["metric"])
     figure.update_layout(showlegend=True, hovermode="closest")
     return figure

@@ -1,4 +1,4 @@
-"""What a search took: a sentence for the head of the page and the parts."""
+"""The cost of a search: a sentence for the head of the page, and its parts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def cost_sentence(report: Record) -> str:
     """Candidates by outcome, wall time, device time and operations."""
     candidates, compute = report.get("candidates") or (), report.get("compute") or {}
     counts = Counter(candidate.get("status") for candidate in candidates)
-    told = ", ".join(f"{counts[kind]} {units.outcome(kind)}" for kind in (*OUTCOMES, "running") if counts[kind])
-    parts = [f"{len(candidates)} candidate{'s' * (len(candidates) != 1)}" + (f" ({told})" if told else "")]
+    outcomes = ", ".join(f"{counts[kind]} {units.outcome(kind)}" for kind in (*OUTCOMES, "running") if counts[kind])
+    parts = [f"{len(candidates)} candidate{'s' * (len(candidates) != 1)}" + (f" ({outcomes})" if outcomes else "")]
     wall, busy = units.number(compute.get("wall_seconds")), units.number(compute.get("device_seconds"))
     parts += [f"{units.duration(wall)} of wall time"] if wall is not None else []
     parts += [f"{units.duration(busy)} of device time"] if busy is not None else []
@@ -31,9 +31,9 @@ def cost_rows(report: Record) -> list[tuple[str, str, str]]:
 
     Where the time went, what share of it was training, and the compute of training by counting and by time.
     """
-    known = report.get("compute") or {}
-    compute = {key: units.number(value) for key, value in known.items()}
-    rows = [*_rows(report, compute), *_compute_rows(compute, known.get("peak") or {})]
+    recorded = report.get("compute") or {}
+    compute = {key: units.number(value) for key, value in recorded.items()}
+    rows = [*_rows(report, compute), *_compute_rows(compute, recorded.get("peak") or {})]
     return [row for row in rows if row[1] != units.MISSING]
 
 

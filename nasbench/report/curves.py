@@ -30,12 +30,18 @@ def learning_curves(report: Record) -> go.Figure:
         return figure
     best = _best(report)
     for kind, (name, line, opacity) in LINES.items():
-        drawn = [each for each in shown if _kind(each) == kind and each["id"] != best]
+        drawn = [candidate for candidate in shown if _kind(candidate) == kind and candidate["id"] != best]
         _lines(figure, drawn, name, line, opacity)
         if kind == figures.STOPPED:
             _ends(figure, drawn)
-    _lines(figure, [each for each in shown if each["id"] == best], "best candidate", {"color": RED, "width": 2.5}, 1.0)
-    epochs = [epoch for each in shown for epoch, _ in curve(each)]
+    _lines(
+        figure,
+        [candidate for candidate in shown if candidate["id"] == best],
+        "best candidate",
+        {"color": RED, "width": 2.5},
+        1.0,
+    )
+    epochs = [epoch for candidate in shown for epoch, _ in curve(candidate)]
     figure.update_xaxes(title_text="epoch", range=[min(epochs) - 0.3, max(epochs) + 0.3])
     figure.update_xaxes(tickformat="d", dtick=1 if max(epochs) - min(epochs) <= 15 else None)
     figure.update_yaxes(title_text=figures.escape(units.label(quality_of(report))))
@@ -49,32 +55,34 @@ def quality_of(report: Record) -> str:
 
 def shown_curves(report: Record) -> list[Record]:
     """The candidates whose curves are drawn: those of two points and more, thinned out evenly if there are too many."""
-    found = [each for each in report.get("candidates") or () if len(curve(each)) > 1]
-    if len(found) <= MOST:
-        return found
+    candidates = [candidate for candidate in report.get("candidates") or () if len(curve(candidate)) > 1]
+    if len(candidates) <= MOST:
+        return candidates
     best = _best(report)
-    kept = {found[round(index * (len(found) - 1) / (MOST - 1))]["id"] for index in range(MOST)}
-    return [each for each in found if each["id"] in kept or each["id"] == best]
+    sampled = {candidates[round(index * (len(candidates) - 1) / (MOST - 1))]["id"] for index in range(MOST)}
+    return [candidate for candidate in candidates if candidate["id"] in sampled or candidate["id"] == best]
 
 
 def curve(candidate: Record) -> Curve:
     """The epochs at which a candidate was validated, with its quality, such as its accuracy in percent."""
-    told = candidate.get("curve") or {}
+    recorded = candidate.get("curve") or {}
     points = [
-        (int(epoch), value) for epoch, told_value in told.items() if (value := units.number(told_value)) is not None
+        (int(epoch), value)
+        for epoch, recorded_value in recorded.items()
+        if (value := units.number(recorded_value)) is not None
     ]
     return sorted(points)
 
 
 def _kind(candidate: Record) -> str:
-    """What is only trained for fewer epochs than others was trained to its end, too."""
+    """The status of a candidate; one that was only trained for fewer epochs than others counts as done."""
     kind = figures.status(candidate)
     return "done" if kind == figures.SHORTER else kind
 
 
 def _best(report: Record) -> int | None:
     _, goal, scores = figures.progress_scores(report)
-    done = {each["id"] for each in report.get("candidates") or () if figures.status(each) == "done"}
+    done = {candidate["id"] for candidate in report.get("candidates") or () if figures.status(candidate) == "done"}
     judged = {number: score for number, score in scores.items() if number in done}
     return (max if goal == "max" else min)(judged, key=lambda number: judged[number], default=None)
 
@@ -82,7 +90,9 @@ def _best(report: Record) -> int | None:
 def _lines(figure: go.Figure, candidates: Sequence[Record], name: str, line: Record, opacity: float) -> None:
     """All lines as one trace, with gaps between them: hundreds of traces would be slow."""
     points = [
-        point for each in candidates for point in [*((each["id"], *at) for at in curve(each)), (None, None, None)]
+        point
+        for candidate in candidates
+        for point in [*((candidate["id"], *at) for at in curve(candidate)), (None, None, None)]
     ]
     if not points:
         return
@@ -100,7 +110,7 @@ def _lines(figure: go.Figure, candidates: Sequence[Record], name: str, line: Rec
 
 
 def _ends(figure: go.Figure, candidates: Iterable[Record]) -> None:
-    ends = [(each["id"], *curve(each)[-1]) for each in candidates]
+    ends = [(candidate["id"], *curve(candidate)[-1]) for candidate in candidates]
     if ends:
         figure.add_scatter(
             x=[epoch for _, epoch, _ in ends],

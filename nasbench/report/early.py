@@ -15,18 +15,18 @@ def early_ends(candidates: Sequence[RecordedCandidate]) -> list[dict[str, Any]]:
     Returns:
         `stage`, `count`, `seconds` that their evaluations took, and `candidates`, their numbers.
     """
-    found: dict[str, list[RecordedCandidate]] = {name: [] for name in ENDINGS}
-    for each in candidates:
-        if each.status == "infeasible":
-            found[each.ending or _guessed(each)].append(each)
+    by_stage: dict[str, list[RecordedCandidate]] = {name: [] for name in ENDINGS}
+    for candidate in candidates:
+        if candidate.status == "infeasible":
+            by_stage[candidate.ending or _guessed(candidate)].append(candidate)
     return [
         {
             "stage": stage,
             "count": len(ended),
-            "seconds": sum(each.seconds for each in ended),
-            "candidates": [each.id for each in ended],
+            "seconds": sum(candidate.seconds for candidate in ended),
+            "candidates": [candidate.id for candidate in ended],
         }
-        for stage, ended in found.items()
+        for stage, ended in by_stage.items()
         if ended
     ]
 

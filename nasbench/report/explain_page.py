@@ -25,9 +25,9 @@ def write_explain_page(result: Result, path: Path, command: str) -> None:
     """Write the page whole or not at all.
 
     Args:
-        result: as `nasbench explain --json` prints it.
-        path: the file.
-        command: that made it.
+        result: Result as `nasbench explain --json` prints it.
+        path: File that is written.
+        command: Command that wrote the page.
     """
     write_page(
         "explain.html.j2",
@@ -36,8 +36,8 @@ def write_explain_page(result: Result, path: Path, command: str) -> None:
         last=result["models"][-1],
         bars=bars_figure(result),
         bounds=bounds_figure(result["models"][-1]),
-        operators=[operator_row(each) for each in result["models"][-1]["operators"]],
-        advice=[advice_row(each) for each in result["advice"]],
+        operators=[operator_row(operator) for operator in result["models"][-1]["operators"]],
+        advice=[advice_row(suggestion) for suggestion in result["advice"]],
         command=command,
     )
 
@@ -45,29 +45,31 @@ def write_explain_page(result: Result, path: Path, command: str) -> None:
 def places_of(model: Mapping[str, Any]) -> dict[str, float]:
     """Milliseconds by layer, of casts, of changes of layout, of other operators by kind, and of the call."""
     names = {"cast": "casts and requantizations", "reorder": "changes of layout"}
-    found: dict[str, float] = {}
-    for each in model["operators"]:
-        name = each["layer"] or names.get(each["family"]) or each["kind"]
-        found[name] = found.get(name, 0.0) + each["ms"]
+    places: dict[str, float] = {}
+    for operator in model["operators"]:
+        name = operator["layer"] or names.get(operator["family"]) or operator["kind"]
+        places[name] = places.get(name, 0.0) + operator["ms"]
     if model["operators"]:
-        found["overhead of the call"] = model["overhead_ms"]
-    return found
+        places["overhead of the call"] = model["overhead_ms"]
+    return places
 
 
 def bars_figure(result: Result) -> go.Figure:
     """A stacked bar for each model, in which a place has the same colour in both."""
-    told = [places_of(model) for model in result["models"]]
-    names = list(dict.fromkeys(name for each in told for name in each))
-    slowest = sorted(names, key=lambda name: -max(each.get(name, 0.0) for each in told))[:MANY]
+    places = [places_of(model) for model in result["models"]]
+    names = list(dict.fromkeys(name for milliseconds in places for name in milliseconds))
+    slowest = sorted(names, key=lambda name: -max(milliseconds.get(name, 0.0) for milliseconds in places))[:MANY]
     shown = [name for name in names if name in slowest]
-    figure = figures.empty_figure(120 + 90 * len(told))
+    figure = figures.empty_figure(120 + 90 * len(places))
     labels = [f"{model['label']}<br>{units.significant(model['call_ms'])} ms" for model in result["models"]]
-    if len(told) > 1:
+    if len(places) > 1:
         labels = [f"{when}: {label}" for when, label in zip(("before", "after"), labels, strict=True)]
     for number, name in enumerate([*shown, *([REST] if len(names) > len(shown) else [])]):
         values = [
-            sum(value for key, value in each.items() if key not in shown) if name == REST else each.get(name, 0.0)
-            for each in told
+            sum(value for key, value in milliseconds.items() if key not in shown)
+            if name == REST
+            else milliseconds.get(name, 0.0)
+            for milliseconds in places
         ]
         figure.add_bar(
             y=labels,
@@ -84,7 +86,7 @@ def bars_figure(result: Result) -> go.Figure:
     figure.update_layout(
         barmode="stack", showlegend=True, legend={"traceorder": "normal", "yanchor": "top", "y": -0.3, "yref": "paper"}
     )
-    figure.update_layout(height=200 + 80 * len(told) + 18 * (len(shown) // 4), margin={"l": 150, "b": 130})
+    figure.update_layout(height=200 + 80 * len(places) + 18 * (len(shown) // 4), margin={"l": 150, "b": 130})
     figure.update_xaxes(title="milliseconds of a call")
     figure.update_yaxes(autorange="reversed")
     return figure
@@ -95,23 +97,25 @@ def bounds_figure(model: Mapping[str, Any]) -> go.Figure:
     operators = sorted(enumerate(model["operators"], 1), key=lambda entry: -float(entry[1]["ms"]))[:DRAWN]
     operators.sort(key=lambda entry: entry[0])
     figure = figures.empty_figure(110 + 22 * max(1, len(operators)))
-    rows = [f"{number}. {units.shorten(each['layer'] or each['kind'], 28)}" for number, each in operators]
-    told = [each for _, each in operators]
+    rows = [f"{number}. {units.shorten(operator['layer'] or operator['kind'], 28)}" for number, operator in operators]
+    listed = [operator for _, operator in operators]
     for bound, colour in BOUNDS.items():
-        these = [(row, each) for row, each in zip(rows, told, strict=True) if each["bound"] == bound]
-        if these:
+        bound_operators = [
+            (row, operator) for row, operator in zip(rows, listed, strict=True) if operator["bound"] == bound
+        ]
+        if bound_operators:
             figure.add_bar(
-                y=[figures.escape(row) for row, _ in these],
-                x=[each["ms"] for _, each in these],
+                y=[figures.escape(row) for row, _ in bound_operators],
+                x=[operator["ms"] for _, operator in bound_operators],
                 orientation="h",
                 name=bound,
                 marker={"color": colour},
-                customdata=[[each["kind"], each["precision"]] for _, each in these],
+                customdata=[[operator["kind"], operator["precision"]] for _, operator in bound_operators],
                 hovertemplate="%{customdata[0]}, %{customdata[1]}<br>%{x:.4f} ms<extra></extra>",
             )
     figure.add_scatter(
         y=[figures.escape(row) for row in rows],
-        x=[each["roof_ms"] for each in told],
+        x=[operator["roof_ms"] for operator in listed],
         mode="markers",
         name="at the roof",
         marker={"symbol": "line-ns-open", "size": 12, "color": figures.INK, "line": {"width": 2}},
@@ -124,30 +128,32 @@ def bounds_figure(model: Mapping[str, Any]) -> go.Figure:
     return figure
 
 
-def operator_row(each: Mapping[str, Any]) -> dict[str, Any]:
-    """What people read of an operator: a heading and a text for each column."""
+def operator_row(operator: Mapping[str, Any]) -> dict[str, Any]:
+    """An operator as a row of a table: a heading and a text for each column."""
     return {
-        "operator": each["kind"],
-        "layer": each["layer"] or "",
-        "in": each["precision"],
-        "ms": units.significant(each["ms"]),
-        "share": f"{100 * each['share']:.1f} %",
-        "MACs": units.count(each["macs"]) if each["macs"] is not None else "",
-        "moved": units.size(each["bytes"]) if each["bytes"] is not None else "",
-        "bound by": each["bound"],
-        "at the roof ms": units.significant(each["roof_ms"]),
-        "fused": ", ".join(each["fused"]),
+        "operator": operator["kind"],
+        "layer": operator["layer"] or "",
+        "in": operator["precision"],
+        "ms": units.significant(operator["ms"]),
+        "share": f"{100 * operator['share']:.1f} %",
+        "MACs": units.count(operator["macs"]) if operator["macs"] is not None else "",
+        "moved": units.size(operator["bytes"]) if operator["bytes"] is not None else "",
+        "bound by": operator["bound"],
+        "at the roof ms": units.significant(operator["roof_ms"]),
+        "fused": ", ".join(operator["fused"]),
     }
 
 
-def advice_row(each: Mapping[str, Any]) -> dict[str, Any]:
-    """What people read of a suggestion."""
-    ratio = each["measured"]
+def advice_row(suggestion: Mapping[str, Any]) -> dict[str, Any]:
+    """A suggestion as a row of a table: a heading and a text for each column."""
+    ratio = suggestion["measured"]
     return {
-        "change": each["change"],
-        "against": each["cause"],
-        "predicted": "" if each["predicted"] is None else f"{each['predicted']:.3f}",
+        "change": suggestion["change"],
+        "against": suggestion["cause"],
+        "predicted": "" if suggestion["predicted"] is None else f"{suggestion['predicted']:.3f}",
         "measured": "" if ratio is None else f"{ratio['ratio']:.3f}",
         "95 % interval": "" if ratio is None else f"{ratio['low']:.3f} to {ratio['high']:.3f}",
-        "": each["verdict"] if each["reason"] is None else f"{each['verdict']}: {each['reason']}",
+        "": suggestion["verdict"]
+        if suggestion["reason"] is None
+        else f"{suggestion['verdict']}: {suggestion['reason']}",
     }

@@ -1,4 +1,4 @@
-"""What the page tells of candidates that have no result: how many, why, and what that cost."""
+"""Candidates without a result on the page: their number, their messages, and their cost."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ KINDS: Mapping[str, tuple[str, Record]] = {
     "infeasible": ("infeasible", {"symbol": "circle-open", "size": 7, "color": GREY}),
     FAILED: (FAILED, {"symbol": "x-thin-open", "size": 8, "color": INK}),
 }
-"""What candidates are called and how they are marked, by their `status`."""
+"""Names and markers of candidates, by their `status`."""
 SCORED = ("done", SHORTER, STOPPED)
 COUNTED, BINS = 3000, 200  # from so many values on a histogram is counted before it is drawn, in so many bins at most
 
@@ -44,8 +44,8 @@ def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> g
     its members are marked but not joined.
 
     Args:
-        report: the content of ``report.json``.
-        axes: the objectives across and up, by default those of `objective_axes`.
+        report: Content of ``report.json``.
+        axes: Objectives of the horizontal and of the vertical axis; those of `objective_axes` by default.
     """
     figure = empty_figure(height=420)
     axes = axes or objective_axes(report)
@@ -60,7 +60,7 @@ def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> g
     if not done:
         return figure
     infeasible = [point for point in points.values() if point[0].get("status") == "infeasible" and point[1] is not None]
-    seen = _in_view([(status(each), y) for each, _, y in done if y is not None])
+    seen = _in_view([(status(candidate), y) for candidate, _, y in done if y is not None])
     floor = _below(seen + [y for _, _, y in infeasible if y is not None])
     drawn = [(candidate, x, floor if y is None else y) for candidate, x, y in infeasible]
     _by_status(figure, [*done, *drawn])
@@ -80,32 +80,32 @@ def pareto_front(report: Record, axes: tuple[Record, Record] | None = None) -> g
 
 
 def distribution(report: Record) -> go.Figure:
-    """How the only objective of a search is distributed over its candidates, with the survivors by rank."""
+    """The distribution of the only objective of a search over its candidates, with the survivors by rank."""
     figure = empty_figure(height=320)
     objective = next(iter(_objectives(report)), None)
     if objective is None:
         return figure
-    found = {
+    scored = {
         candidate["id"]: (candidate, value)
         for candidate in report.get("candidates") or ()
         if status(candidate) == "done" and (value := metric(candidate, objective["metric"])) is not None
     }
-    if not found:
+    if not scored:
         return figure
-    values, bins = [value for _, value in found.values()], max(8, round(2 * math.sqrt(len(found))))
-    about: dict[str, Any] = {
+    values, bins = [value for _, value in scored.values()], max(8, round(2 * math.sqrt(len(scored))))
+    shared_options: dict[str, Any] = {
         "name": "candidates",
         "marker": {"color": BLUE, "opacity": 0.55, "line": {"color": "white", "width": 1}},
         "hovertemplate": "%{y} candidates, %{x}<extra></extra>",
     }
     if len(values) <= COUNTED:
-        figure.add_histogram(x=values, nbinsx=bins, **about)
+        figure.add_histogram(x=values, nbinsx=bins, **shared_options)
     else:  # a page would carry every value to count them
         counts, edges = np.histogram(values, bins=min(bins, BINS))
         middles, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
-        figure.add_bar(x=middles.tolist(), y=counts.tolist(), width=widths.tolist(), **about)
+        figure.add_bar(x=middles.tolist(), y=counts.tolist(), width=widths.tolist(), **shared_options)
     ranked = {survivor["candidate"] for survivor in report.get("survivors") or ()}
-    at_zero = [(candidate, value, 0.0) for key, (candidate, value) in found.items() if key in ranked]
+    at_zero = [(candidate, value, 0.0) for key, (candidate, value) in scored.items() if key in ranked]
     _survivors(figure, report, at_zero, cliponaxis=False)
     _limit(figure, objective, vertical=True)
     figure.update_xaxes(title_text=escape(units.label(objective["metric"])))
@@ -132,7 +132,7 @@ def best_so_far(report: Record) -> go.Figure:
     last = finished[-1][1]
     unit, divisor = time_unit(last)
     finished = [(candidate, seconds / divisor, value) for candidate, seconds, value in finished]
-    valued = [(status(each), value) for each, _, value in finished if value is not None]
+    valued = [(status(candidate), value) for candidate, _, value in finished if value is not None]
     seen = _in_view(valued)
     floor = _below(seen)
     shown = [
@@ -140,8 +140,12 @@ def best_so_far(report: Record) -> go.Figure:
         for candidate, moment, value in finished
         if value is not None or status(candidate) not in SCORED
     ]
-    best = list(accumulate((value for one, _, value in shown if status(one) == "done"), max if goal == "max" else min))
-    moments = [moment for one, moment, _ in shown if status(one) == "done"]
+    best = list(
+        accumulate(
+            (value for candidate, _, value in shown if status(candidate) == "done"), max if goal == "max" else min
+        )
+    )
+    moments = [moment for candidate, moment, _ in shown if status(candidate) == "done"]
     figure.add_scatter(
         x=[*moments, last / divisor],
         y=[*best, best[-1]],
@@ -168,12 +172,15 @@ def predictor(predicted: Record) -> go.Figure:
     chosen, unsure = predicted.get("chosen") or (), predicted.get("unsure") or ()
     pairs = [
         (measured, guess)
-        for one, other in zip(predicted.get("measured_ms") or (), predicted.get("predicted_ms") or (), strict=False)
-        if (measured := units.number(one)) is not None and (guess := units.number(other)) is not None
+        for measured_value, predicted_value in zip(
+            predicted.get("measured_ms") or (), predicted.get("predicted_ms") or (), strict=False
+        )
+        if (measured := units.number(measured_value)) is not None
+        and (guess := units.number(predicted_value)) is not None
     ]
     if not pairs:
         return figure
-    shown = [*pairs, *((each["measured_ms"], each["predicted_ms"]) for each in (*unsure, *chosen))]
+    shown = [*pairs, *((candidate["measured_ms"], candidate["predicted_ms"]) for candidate in (*unsure, *chosen))]
     ends = [min(map(min, shown)), max(map(max, shown))]
     room = 0.05 * (ends[1] - ends[0]) or 0.05 * abs(ends[1]) or 1.0
     ends = [ends[0] - room, ends[1] + room]
@@ -197,12 +204,12 @@ def predictor(predicted: Record) -> go.Figure:
         "measured during the search": (unsure, {"color": GREEN, "size": 7, "symbol": "triangle-up"}),
         "front and survivors": (chosen, {"color": RED, "size": 9, "symbol": "diamond"}),
     }
-    for name, (found, marker) in kinds.items():
-        if found:
+    for name, (candidates, marker) in kinds.items():
+        if candidates:
             figure.add_scatter(
-                x=[each["measured_ms"] for each in found],
-                y=[each["predicted_ms"] for each in found],
-                customdata=[each["id"] for each in found],
+                x=[candidate["measured_ms"] for candidate in candidates],
+                y=[candidate["predicted_ms"] for candidate in candidates],
+                customdata=[candidate["id"] for candidate in candidates],
                 mode="markers",
                 name=name,
                 marker=marker,
@@ -214,7 +221,7 @@ def predictor(predicted: Record) -> go.Figure:
 
 
 def objective_axes(report: Record) -> tuple[Record, Record] | None:
-    """The objectives drawn across (one to be minimised, if any) and up (one to be maximised, if any).
+    """The objectives of the horizontal axis (to be minimised, if any) and the vertical axis (to be maximised, if any).
 
     None with fewer than two.
     """
@@ -222,18 +229,18 @@ def objective_axes(report: Record) -> tuple[Record, Record] | None:
     if len(objectives) < 2:
         return None
     up = next((objective for objective in objectives if objective["goal"] == "max"), objectives[0])
-    others = [objective for objective in objectives if objective is not up]
-    return next((objective for objective in others if objective["goal"] == "min"), others[0]), up
+    remaining = [objective for objective in objectives if objective is not up]
+    return next((objective for objective in remaining if objective["goal"] == "min"), remaining[0]), up
 
 
 def further_axes(report: Record) -> list[tuple[Record, Record]]:
     """The objectives that `objective_axes` leaves out, each with the one that is drawn up."""
     axes = objective_axes(report)
-    return [] if axes is None else [(each, axes[1]) for each in _objectives(report) if each not in axes]
+    return [] if axes is None else [(objective, axes[1]) for objective in _objectives(report) if objective not in axes]
 
 
 def progress_scores(report: Record) -> tuple[str, str, dict[int, float]]:
-    """What progress is judged by: its axis title, ``max`` or ``min``, and the value of every candidate that has one."""
+    """The measure of progress: its axis title, ``max`` or ``min``, and the value of every candidate that has one."""
     candidates = report.get("candidates") or ()
     lengths = {len(candidate["scores"]) for candidate in candidates if candidate.get("scores")}
     objectives = _objectives(report)
@@ -248,7 +255,7 @@ def progress_scores(report: Record) -> tuple[str, str, dict[int, float]]:
 
 
 def status(candidate: Record) -> str:
-    """How a candidate is drawn: FAILED for every kind of failure, else its outcome.
+    """The status by which a candidate is drawn: FAILED for every kind of failure, else its outcome.
 
     SHORTER if others were trained for more epochs, so that it is not compared with them; STOPPED likewise.
     """
@@ -321,21 +328,21 @@ def _by_status(figure: go.Figure, points: Sequence[tuple[Record, Any, Any]]) -> 
 
 def _survivors(figure: go.Figure, report: Record, points: Iterable[tuple[Record, Any, Any]], **more: Any) -> None:
     """Mark the survivors among the points by their ranks."""
-    known = {candidate["id"]: (candidate, x, y) for candidate, x, y in points}
+    points_by_id = {candidate["id"]: (candidate, x, y) for candidate, x, y in points}
     ranks = {survivor["candidate"]: survivor["rank"] for survivor in report.get("survivors") or ()}
-    chosen = {key: rank for key, rank in ranks.items() if key in known}
+    chosen = {key: rank for key, rank in ranks.items() if key in points_by_id}
     if chosen:
         marker = {"size": 20, "color": INK, "line": {"color": "white", "width": 1.5}}
-        _dots(figure, [known[key] for key in chosen], "survivor, by rank", marker, mode="markers+text")
+        _dots(figure, [points_by_id[key] for key in chosen], "survivor, by rank", marker, mode="markers+text")
         font = {"color": "white", "size": 11}
         figure.data[-1].update(text=[str(rank) for rank in chosen.values()], textfont=font, **more)
 
 
 def _candidate_hover(candidate: Record) -> str:
-    how = [units.outcome(str(candidate.get("status")))]
-    how += ["from the cache"] if candidate.get("cached") else []
-    how += [f"attempt {1 + len(candidate['attempts'])}"] if candidate.get("attempts") else []
-    rows = [f"<b>candidate {candidate['id']}</b> ({escape(', '.join(how))})"]
+    remarks = [units.outcome(str(candidate.get("status")))]
+    remarks += ["from the cache"] if candidate.get("cached") else []
+    remarks += [f"attempt {1 + len(candidate['attempts'])}"] if candidate.get("attempts") else []
+    rows = [f"<b>candidate {candidate['id']}</b> ({escape(', '.join(remarks))})"]
     architecture = candidate.get("network") or candidate.get("architecture", "")
     rows += [escape(line) for line in units.lines(str(architecture))]
     if candidate.get("recipe") is not None:
@@ -402,13 +409,13 @@ def _limit(figure: go.Figure, objective: Record, *, vertical: bool) -> None:
 
 
 def _keep_in_view(
-    figure: go.Figure, across: Record, done: Sequence[Any], infeasible: Sequence[Any], others: Sequence[str]
+    figure: go.Figure, across: Record, done: Sequence[Any], infeasible: Sequence[Any], notes: Sequence[str]
 ) -> None:
     """Fit the axis to the feasible candidates, which far points would squeeze, and say below it what lies outside."""
     low, high = min(done), max(done)
     room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     reach = (low - (high - low) - room, high + (high - low) + room)
-    limit, outside = units.number(across.get("limit")), list(others)
+    limit, outside = units.number(across.get("limit")), list(notes)
     if limit is not None and reach[0] <= limit <= reach[1]:
         low, high = min(low, limit), max(high, limit)
         _limit(figure, across, vertical=True)

@@ -23,29 +23,29 @@ MOST_BYTES = 2_000_000  # of all drawings: they stand in the report
 
 
 def draw_front(
-    root: Path, front: Sequence[RecordedCandidate], asked: Mapping[str, Any], survivors: Sequence[Any]
+    root: Path, front: Sequence[RecordedCandidate], experiment: Mapping[str, Any], survivors: Sequence[Any]
 ) -> list[dict[str, Any]]:
     """Write a drawing of every network on the front; candidates that differ in their recipes share one.
 
     Args:
-        root: of the run; drawings of an earlier report are replaced.
-        front: its members. Where all would take too much room, the first ones are drawn.
-        asked: the experiment, as JSON values.
-        survivors: as the report describes them: with their drawings, which are not made again.
+        root: Folder of the run; drawings of an earlier report are replaced.
+        front: Members of the front. Where all would take too much room, the first ones are drawn.
+        experiment: The experiment, as JSON values.
+        survivors: Survivors as the report describes them: with their drawings, which are not drawn again.
 
     Returns:
         A row for each network: `candidates`, the numbers of those that have it; `drawing`, the path of an SVG file
         relative to `root`, or None; `drawing_error`, why there is none, or None.
     """
-    rows = {each.network: _row([], each.id) for each in front}
-    for each in front:
-        rows[each.network]["candidates"].append(each.id)
-    known = {one["candidate"]: one["drawing"] for one in survivors if one.get("drawing")}
+    rows = {candidate.network: _row([], candidate.id) for candidate in front}
+    for candidate in front:
+        rows[candidate.network]["candidates"].append(candidate.id)
+    drawings = {survivor["candidate"]: survivor["drawing"] for survivor in survivors if survivor.get("drawing")}
     graphs: dict[str, tuple[Graph, ...]] = {}
-    first = {each.network: each for each in reversed(front)}
-    made: tuple[SearchSpace, Task] | None = None
+    first = {candidate.network: candidate for candidate in reversed(front)}
+    built: tuple[SearchSpace, Task] | None = None
     for key, row in rows.items():
-        drawn = next((known[number] for number in row["candidates"] if number in known), None)
+        drawn = next((drawings[number] for number in row["candidates"] if number in drawings), None)
         if drawn is not None:
             row["drawing"] = drawn
             continue
@@ -53,8 +53,8 @@ def draw_front(
             row["drawing_error"] = f"{MOST} networks of the front were drawn before it; `nasbench draw` draws it"
             continue
         try:
-            made = made or (_space(root, asked), _task(root, asked))
-            space, task = made
+            built = built or (_space(root, experiment), _task(root, experiment))
+            space, task = built
             drawn_graphs = tuple(space.diagram(space.parse(first[key].network), task))
             svg(drawn_graphs)  # a graph may turn out not to be one
             graphs[row["file"]] = drawn_graphs
@@ -70,7 +70,7 @@ def _row(candidates: list[int], first: int) -> dict[str, Any]:
 
 def _write(root: Path, rows: Sequence[dict[str, Any]], graphs: dict[str, tuple[Graph, ...]]) -> None:
     """Write the files, an operation in one colour in all of them, until they take too much room."""
-    colours = operation_colours(graph for made in graphs.values() for graph in made)
+    colours = operation_colours(graph for diagram in graphs.values() for graph in diagram)
     room = MOST_BYTES
     for row in rows:
         if row["file"] not in graphs:
@@ -91,8 +91,8 @@ def _write(root: Path, rows: Sequence[dict[str, Any]], graphs: dict[str, tuple[G
             file.unlink()
 
 
-def _space(root: Path, asked: Mapping[str, Any]) -> SearchSpace:
-    options = dict(asked["space"])
+def _space(root: Path, experiment: Mapping[str, Any]) -> SearchSpace:
+    options = dict(experiment["space"])
     space = get_space(options.pop("name"), **options)
     file = RunFolder(root).code
     if file.exists():
@@ -103,12 +103,12 @@ def _space(root: Path, asked: Mapping[str, Any]) -> SearchSpace:
     return space
 
 
-def _task(root: Path, asked: Mapping[str, Any]) -> Task:
-    """What the networks were built for."""
+def _task(root: Path, experiment: Mapping[str, Any]) -> Task:
+    """The task that the networks were built for."""
     file = RunFolder(root).space
-    about = json.loads(file.read_text(encoding="utf-8")).get("task") if file.exists() else None
-    if about is not None:
-        return Task.from_json(about)
-    if asked.get("data") is None:
+    task_json = json.loads(file.read_text(encoding="utf-8")).get("task") if file.exists() else None
+    if task_json is not None:
+        return Task.from_json(task_json)
+    if experiment.get("data") is None:
         raise UserError("the search has no data, so what its networks take is not known.")
-    return make_problem(asked.get("problem") or {"name": CLASSIFICATION}, asked["data"]).task
+    return make_problem(experiment.get("problem") or {"name": CLASSIFICATION}, experiment["data"]).task

@@ -1,4 +1,4 @@
-"""What the page tells of the Pareto front: from where it is seen, its members, and their drawings."""
+"""The section of the Pareto front: its views, its members, and their drawings."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ MOST = 100  # rows of the table
 
 
 def front(report: Record, root: Path) -> dict[str, Any]:
-    """What the section of the front is filled with.
+    """The variables of the section of the front.
 
     Args:
-        report: the content of ``report.json``.
-        root: the folder of the run, from which the drawings are read.
+        report: Content of ``report.json``.
+        root: Folder of the run, from which the drawings are read.
     """
     axes = figures.objective_axes(report)
     ranks = {survivor["candidate"]: survivor["rank"] for survivor in report.get("survivors") or ()}
-    wanted = {*(report.get("front") or ()), *ranks}
+    shown = {*(report.get("front") or ()), *ranks}
     across = axes[0]["metric"] if axes else ""
-    members = [candidate for candidate in report.get("candidates") or () if candidate["id"] in wanted]
+    members = [candidate for candidate in report.get("candidates") or () if candidate["id"] in shown]
     members.sort(key=lambda candidate: (figures.metric(candidate, across) or 0.0, candidate["id"]))
     places, templates = _drawings(report, root)
     return {
         "axes": axes,
-        "views": [] if axes is None else [_view(report, *each) for each in (axes, *figures.further_axes(report))],
+        "views": [] if axes is None else [_view(report, *view) for view in (axes, *figures.further_axes(report))],
         "metrics": [objective["metric"] for objective in (report.get("experiment") or {}).get("objectives") or ()],
         "ranks": ranks,
         "members": members[:MOST],
@@ -55,13 +55,13 @@ def quantity(candidate: Record, name: str) -> str:
     value = figures.metric(candidate, name)
     if value is None:
         return units.MISSING
-    own = name.endswith("_bytes") or not units.unit(name)
-    return figures.written(name, value) + ("" if own else f"\N{NO-BREAK SPACE}{units.unit(name)}")
+    has_unit = name.endswith("_bytes") or not units.unit(name)
+    return figures.written(name, value) + ("" if has_unit else f"\N{NO-BREAK SPACE}{units.unit(name)}")
 
 
 def _view(report: Record, across: Record, up: Record) -> dict[str, Any]:
     """The front seen from two objectives, and whether candidates without a value stand at its lower edge."""
-    infeasible = [c for c in report.get("candidates") or () if c.get("status") == "infeasible"]
+    infeasible = [candidate for candidate in report.get("candidates") or () if candidate.get("status") == "infeasible"]
     first = (across, up) == figures.objective_axes(report)
     return {
         "figure": figures.pareto_front(report, (across, up)),
@@ -78,10 +78,12 @@ def _view(report: Record, across: Record, up: Record) -> dict[str, Any]:
 def _drawings(report: Record, root: Path) -> tuple[dict[int, str], dict[str, Markup]]:
     """The element that holds the drawing of each candidate, and the elements that this section brings."""
     survivors = [
-        one for one in report.get("survivors") or () if one.get("drawing") and (root / one["drawing"]).is_file()
+        survivor
+        for survivor in report.get("survivors") or ()
+        if survivor.get("drawing") and (root / survivor["drawing"]).is_file()
     ]
-    of_survivors = {one["drawing"]: f"drawing-survivor-{one['rank']}" for one in survivors}
-    places = {one["candidate"]: of_survivors[one["drawing"]] for one in survivors}
+    of_survivors = {survivor["drawing"]: f"drawing-survivor-{survivor['rank']}" for survivor in survivors}
+    places = {survivor["candidate"]: of_survivors[survivor["drawing"]] for survivor in survivors}
     templates = {}
     for number, row in enumerate(report.get("drawings") or ()):
         file = row.get("drawing")

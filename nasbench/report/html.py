@@ -17,7 +17,7 @@ from nasbench.report.importance_bars import beyond_chance, importance_figures
 from nasbench.report.large import drawn
 from nasbench.report.operations import operations_over_epochs
 from nasbench.report.over_time import against_baseline, hypervolume_over_time
-from nasbench.report.overview import cards, found, runtime
+from nasbench.report.overview import cards, result_sentence, runtime
 from nasbench.report.page import TEMPLATES, drawing, write_page
 from nasbench.report.reproduce import again
 from nasbench.report.stage_bars import EAGER, Measure, accuracy_metric, stage_bars
@@ -26,22 +26,24 @@ Record = Mapping[str, Any]
 
 
 def errors_pct(pairs: Sequence[Record]) -> list[float]:
-    """Of predictions, in percent of what was measured, in ascending order."""
-    return sorted(100 * abs(each["predicted_ms"] / each["measured_ms"] - 1) for each in pairs)
+    """The errors of predictions, in percent of what was measured, in ascending order."""
+    return sorted(100 * abs(pair["predicted_ms"] / pair["measured_ms"] - 1) for pair in pairs)
 
 
 def estimators(report: Record) -> list[str]:
-    """What latencies were read from: in the search, on the front, of stages."""
+    """The estimators that latencies were read from: in the search, on the front, of stages."""
     places = {"search": "in the search", "front": "on the front", "stages": "of stages"}
     used = {places[key]: estimator for key, estimator in (report.get("latency") or {}).items() if estimator}
     return [f"{place}, {ESTIMATORS.get(estimator, estimator)}" for place, estimator in used.items()]
 
 
-def reordered(told: Record | None) -> list[dict[str, str]]:
+def reordered(reordering: Record | None) -> list[dict[str, str]]:
     """A row of the page for each recipe and backend whose networks were put in order."""
 
-    def text(own: Record | None) -> str:
-        return f"{own['correlation']:.2f} ({own['low']:.2f} to {own['high']:.2f})" if own else ""
+    def text(agreement: Record | None) -> str:
+        return (
+            f"{agreement['correlation']:.2f} ({agreement['low']:.2f} to {agreement['high']:.2f})" if agreement else ""
+        )
 
     return [
         {
@@ -51,7 +53,7 @@ def reordered(told: Record | None) -> list[dict[str, str]]:
             "accuracy before and after": text(row["quality"]),
             "MACs and latency": text(row["latency"]),
         }
-        for row in (told or {}).get("rows") or ()
+        for row in (reordering or {}).get("rows") or ()
     ]
 
 
@@ -68,8 +70,8 @@ def write_html(report: Record, path: Path) -> None:
     become a sentence that says so.
 
     Args:
-        report: the content of ``report.json``.
-        path: the file to write, in the folder of the run; the drawings that the report names are read from there.
+        report: Content of ``report.json``.
+        path: File that is written, in the folder of the run; the drawings that the report names are read from there.
     """
     shown = drawn(report)
     candidates = {candidate["id"]: candidate for candidate in shown.get("candidates") or ()}
@@ -82,7 +84,7 @@ def write_html(report: Record, path: Path) -> None:
         candidates=candidates,
         all_candidates=len(report.get("candidates") or ()),
         cards=list(cards(report)),
-        found=found(report),
+        found=result_sentence(report),
         spent=cost_sentence(report),
         drawings={
             name: drawing(path.parent / name)

@@ -22,12 +22,12 @@ from nasbench.objectives.objective import Objective
 from nasbench.search.record import RecordedCandidate
 
 BEST = 0.25  # the share of the candidates that is compared with all
-LEAST = 20  # candidates: the best quarter then holds the five that the evaluator asks for
-MOST = 2000  # candidates, evenly spread over the search: more take minutes
-SHUFFLES = 40  # of the values, to know what chance gives
-CHANCE = 95  # percentile of them
+LEAST = 20  # fewest candidates: the best quarter then holds the five that the evaluator requires
+MOST = 2000  # most candidates, evenly spread over the search: more take minutes
+SHUFFLES = 40  # permutations of the values, to estimate the shares by chance
+CHANCE = 95  # percentile of the shares under permutation
 
-Told = dict[str, dict[str, float] | str]
+ShareTable = dict[str, dict[str, float] | str]
 Values = npt.NDArray[np.float64]
 
 
@@ -40,36 +40,44 @@ class _Options(CategoricalDistribution):
 
 def importance(
     candidates: Sequence[RecordedCandidate], options: Mapping[str, int], objectives: Sequence[Objective]
-) -> tuple[Told, Told]:
+) -> tuple[ShareTable, ShareTable]:
     """The share of each decision in the importance of all, and what share chance gives, for each objective.
 
     A few candidates always differ in something. So the values are dealt out anew at random many times; a decision whose
     share is not above the 95th percentile of what it has then is as important as chance would make it look.
 
     Args:
-        candidates: done ones that are comparable.
-        options: of each decision of the space, in their order, how many it has.
-        objectives: of the search.
+        candidates: Candidates that are done and comparable.
+        options: Number of options of each decision of the space, in the order of the space.
+        objectives: Objectives of the search.
 
     Returns:
         `{metric: {decision: share}}`, the largest share first, and the same of the shares by chance. In place of the
         decisions stands a sentence where there is nothing to tell.
     """
-    shares: Told = {}
-    chance: Told = {}
+    shares: ShareTable = {}
+    chance: ShareTable = {}
     for objective in objectives:
         name = objective.metric
-        known = [each for each in candidates if name in each.metrics and np.isfinite(each.metrics[name])]
-        known = [known[index] for index in np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST)).astype(int))]
-        costs = np.array([each.metrics[name] * (-1 if objective.goal == "max" else 1) for each in known])
-        reason = _too_little(len(known), costs)
+        usable = [
+            candidate for candidate in candidates if name in candidate.metrics and np.isfinite(candidate.metrics[name])
+        ]
+        usable = [
+            usable[index] for index in np.unique(np.linspace(0, len(usable) - 1, min(len(usable), MOST)).astype(int))
+        ]
+        costs = np.array([candidate.metrics[name] * (-1 if objective.goal == "max" else 1) for candidate in usable])
+        reason = _too_little(len(usable), costs)
         if reason is None:
-            found, by_chance = _shares(_trials(known, options), costs)
-            reason = None if found else "no decision sets the best quarter apart, for candidates or values are the same"
+            decision_shares, by_chance = _shares(_trials(usable, options), costs)
+            reason = (
+                None
+                if decision_shares
+                else "no decision sets the best quarter apart, for candidates or values are the same"
+            )
         if reason is not None:
             shares[name] = chance[name] = reason
         else:
-            shares[name], chance[name] = found, by_chance
+            shares[name], chance[name] = decision_shares, by_chance
     return shares, chance
 
 
@@ -83,13 +91,13 @@ def _too_little(count: int, costs: Values) -> str | None:
 
 
 def _trials(candidates: Sequence[RecordedCandidate], counts: Mapping[str, int]) -> list[FrozenTrial]:
-    """Their decisions that matter, as parameters; without those that are the same in all of them."""
+    """The active decisions of each candidate, as parameters; without those that are the same in all of them."""
     options = {name: _Options(range(count)) for name, count in counts.items() if count > 1}
     names = list(counts)
     rows = []
-    for each in candidates:
-        active = each.choices
-        rows.append({name: pick for name, pick in zip(names, each.arch.picks, strict=True) if name in active})
+    for candidate in candidates:
+        active = candidate.choices
+        rows.append({name: pick for name, pick in zip(names, candidate.arch.picks, strict=True) if name in active})
     varied = [name for name in options if len({row.get(name) for row in rows}) > 1]
     trials = []
     for row in rows:
@@ -116,14 +124,14 @@ def _shares(trials: Sequence[FrozenTrial], costs: Values) -> tuple[dict[str, flo
             warnings.simplefilter("ignore")  # it reminds that lower values are better
             return dict(evaluator.evaluate(study, target=target))
 
-    found = weights(costs.tolist())
-    total = sum(found.values())
+    importances = weights(costs.tolist())
+    total = sum(importances.values())
     if not total > 0:
         return {}, {}
     rng = np.random.default_rng(0)
-    dealt = [weights(rng.permutation(costs).tolist()) for _ in range(SHUFFLES)]
-    order = sorted(found, key=lambda name: (-found[name], name))
+    permuted = [weights(rng.permutation(costs).tolist()) for _ in range(SHUFFLES)]
+    order = sorted(importances, key=lambda name: (-importances[name], name))
     return (
-        {name: found[name] / total for name in order},
-        {name: float(np.percentile([each.get(name, 0.0) for each in dealt], CHANCE)) / total for name in order},
+        {name: importances[name] / total for name in order},
+        {name: float(np.percentile([shares.get(name, 0.0) for shares in permuted], CHANCE)) / total for name in order},
     )

@@ -16,7 +16,7 @@ MOST = 10  # decisions that are drawn
 
 
 def importance_figures(report: Record) -> list[tuple[go.Figure, str]]:
-    """A figure for each objective of which there is something to tell, with its metric."""
+    """A figure for each objective whose decisions have shares, with its metric."""
     chance = report.get("importance_by_chance") or {}
     return [
         (importance_bars(shares, chance.get(metric) or {}, units.words(metric).capitalize()), metric)
@@ -35,9 +35,9 @@ def importance_bars(shares: Mapping[str, float], chance: Mapping[str, float], ti
     """The largest shares as bars, each with a line at what chance gives.
 
     Args:
-        shares: by decision.
-        chance: the share that each decision stays below by chance.
-        title: of the figure.
+        shares: Share of each decision.
+        chance: Share that each decision stays below by chance.
+        title: Title of the figure.
     """
     figure = empty_figure(height=90 + 24 * min(len(shares), MOST))
     names = sorted(shares, key=lambda name: -shares[name])[:MOST][::-1]  # the first one stands at the top

@@ -1,4 +1,4 @@
-"""What is drawn of a search with more candidates than a page can show."""
+"""The sample that is drawn of a search with more candidates than a page can show."""
 
 from __future__ import annotations
 
@@ -27,27 +27,31 @@ def drawn(report: Record) -> Record:
     search.
 
     Args:
-        report: the content of ``report.json``.
+        report: Content of ``report.json``.
     """
     candidates: Sequence[Record] = report.get("candidates") or ()
     if len(candidates) <= MOST:
         return report
     members = set(report.get("front") or ())
     networks = {
-        each.get("network") or each.get("architecture"): each["id"]
-        for each in reversed(candidates)
-        if each["id"] in members
+        candidate.get("network") or candidate.get("architecture"): candidate["id"]
+        for candidate in reversed(candidates)
+        if candidate["id"] in members
     }
     front = _spread(sorted(networks.values()), FRONT)  # a small space has the same network on it again and again
-    kept = {*front, *(survivor["candidate"] for survivor in report.get("survivors") or ())}
-    bests = set(_bests(report)) - kept
-    others = [each["id"] for each in candidates if each["id"] not in kept and each["id"] not in bests]
-    sample = bests.union(_spread(others, max(0, DRAWN - len(kept) - len(bests))))
+    always_drawn = {*front, *(survivor["candidate"] for survivor in report.get("survivors") or ())}
+    bests = set(_bests(report)) - always_drawn
+    remaining = [
+        candidate["id"]
+        for candidate in candidates
+        if candidate["id"] not in always_drawn and candidate["id"] not in bests
+    ]
+    sample = bests.union(_spread(remaining, max(0, DRAWN - len(always_drawn) - len(bests))))
     thinner: dict[str, Any] = {
         "candidates": [
-            _brief(each, report) if each["id"] in sample else each
-            for each in candidates
-            if each["id"] in kept or each["id"] in sample
+            _brief(candidate, report) if candidate["id"] in sample else candidate
+            for candidate in candidates
+            if candidate["id"] in always_drawn or candidate["id"] in sample
         ],
         "front": front,
     }
@@ -63,31 +67,38 @@ def drawn(report: Record) -> Record:
 def _bests(report: Record) -> list[int]:
     """The numbers of the candidates that were the best so far when they ended."""
     _, goal, scores = figures.progress_scores(report)
-    done = [each for each in report["candidates"] if figures.status(each) == "done" and each["id"] in scores]
-    done.sort(key=lambda each: each["finished_s"])
-    found: list[int] = []
-    for each in done:
-        value = scores[each["id"]]
-        if not found or (value > scores[found[-1]] if goal == "max" else value < scores[found[-1]]):
-            found.append(each["id"])
-    return found
+    done = [
+        candidate
+        for candidate in report["candidates"]
+        if figures.status(candidate) == "done" and candidate["id"] in scores
+    ]
+    done.sort(key=lambda candidate: candidate["finished_s"])
+    bests: list[int] = []
+    for candidate in done:
+        value = scores[candidate["id"]]
+        if not bests or (value > scores[bests[-1]] if goal == "max" else value < scores[bests[-1]]):
+            bests.append(candidate["id"])
+    return bests
 
 
 def _brief(candidate: Record, report: Record) -> Record:
     """A candidate of the sample, with what a point needs: its architecture stands in report.json."""
-    objectives = [each["metric"] for each in (report.get("experiment") or {}).get("objectives") or ()]
+    objectives = [objective["metric"] for objective in (report.get("experiment") or {}).get("objectives") or ()]
     metrics = {name: value for name, value in (candidate.get("metrics") or {}).items() if name in objectives}
     return {**candidate, "metrics": metrics, "architecture": "", "network": "", "recipe": None}
 
 
 def _spread(values: Sequence[Any], most: int) -> list[Any]:
-    """So many of the values at most, evenly spread, both ends included."""
+    """At most so many of the values, evenly spread, both ends included."""
     if len(values) <= most:
         return list(values)
     return [values[index] for index in np.linspace(0, len(values) - 1, most).round().astype(int)] if most else []
 
 
-def _thin(told: Record, columns: Sequence[str]) -> Record:
+def _thin(columns_of_rows: Record, columns: Sequence[str]) -> Record:
     """Columns of one length with fewer rows; one that is shorter keeps those that it has."""
-    rows = _spread(range(len(told[columns[0]])), DRAWN)
-    return {**told, **{name: [told[name][row] for row in rows if row < len(told[name])] for name in columns}}
+    rows = _spread(range(len(columns_of_rows[columns[0]])), DRAWN)
+    return {
+        **columns_of_rows,
+        **{name: [columns_of_rows[name][row] for row in rows if row < len(columns_of_rows[name])] for name in columns},
+    }

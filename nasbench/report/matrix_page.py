@@ -26,8 +26,8 @@ def write_matrix_page(result: Record, path: Path) -> None:
     """Write the page whole or not at all.
 
     Args:
-        result: as `nasbench matrix --json` prints it.
-        path: the file.
+        result: Result as `nasbench matrix --json` prints it.
+        path: File that is written.
     """
     filled = [cell for cell in result["cells"] if cell["reason"] is None]
     best = min(filled, key=lambda cell: float(cell["of_eager"]["ratio"]), default=None)
@@ -50,19 +50,19 @@ def write_matrix_page(result: Record, path: Path) -> None:
 def reasons(cells: Sequence[Record]) -> list[tuple[str, str]]:
     """Each reason for which there are no numbers, with the cells that it holds for, in words."""
     variants = list(dict.fromkeys(cell["variant"] for cell in cells))
-    found: dict[str, dict[str, list[str]]] = {}
+    cells_of_reason: dict[str, dict[str, list[str]]] = {}
     for cell in cells:
         if cell["reason"] is not None:
-            which = found.setdefault(cell["reason"], {})
-            which.setdefault(f"{cell['backend']} {cell['precision']}", []).append(cell["variant"])
-    told = []
-    for why, which in found.items():
+            variants_of = cells_of_reason.setdefault(cell["reason"], {})
+            variants_of.setdefault(f"{cell['backend']} {cell['precision']}", []).append(cell["variant"])
+    described = []
+    for reason, variants_of_runtime in cells_of_reason.items():
         grouped: dict[str, list[str]] = {}
-        for runtime, names in which.items():
+        for runtime, names in variants_of_runtime.items():
             where = "" if len(names) == len(variants) else f" ({', '.join(names)})"
             grouped.setdefault(where, []).append(runtime)
-        told.append((why, "; ".join(f"{', '.join(runtimes)}{where}" for where, runtimes in grouped.items())))
-    return told
+        described.append((reason, "; ".join(f"{', '.join(runtimes)}{where}" for where, runtimes in grouped.items())))
+    return described
 
 
 def _times(ratio: float) -> str:
@@ -73,19 +73,19 @@ def _model(result: Record, model: str) -> dict[str, Any]:
     """The cells of a model in rows; a reason for which a whole row or backend has no numbers stands once."""
     cells = [cell for cell in result["cells"] if cell["model"] == model]
     variants = list(dict.fromkeys(cell["variant"] for cell in cells))
-    known = {(cell["backend"], cell["precision"], cell["variant"]): cell for cell in cells}
+    by_setting = {(cell["backend"], cell["precision"], cell["variant"]): cell for cell in cells}
     rows: list[dict[str, Any]] = []
     for backend in result["backends"]:
-        own = {
-            precision: [known[backend, precision, variant] for variant in variants]
+        cells_of_precision = {
+            precision: [by_setting[backend, precision, variant] for variant in variants]
             for precision in result["precisions"]
         }
-        everything = [cell for row in own.values() for cell in row]
+        everything = [cell for row in cells_of_precision.values() for cell in row]
         if _shared(everything) is not None:
-            own = {"every precision": everything}
+            cells_of_precision = {"every precision": everything}
         rows += [
             {"backend": backend, "precision": precision, "cells": row, "reason": _shared(row), "first": number == 0}
-            for number, (precision, row) in enumerate(own.items())
+            for number, (precision, row) in enumerate(cells_of_precision.items())
         ]
     filled = [cell for cell in cells if cell["reason"] is None]
     return {"name": model, "variants": variants, "rows": rows, "chart": chart(filled), "reasons": reasons(cells)}
@@ -93,12 +93,12 @@ def _model(result: Record, model: str) -> dict[str, Any]:
 
 def _shared(cells: Sequence[Record]) -> str | None:
     """The reason for which none of these cells has numbers; None if they differ in it or have some."""
-    given = {cell["reason"] for cell in cells}
-    return given.pop() if len(given) == 1 else None
+    reasons_of_cells = {cell["reason"] for cell in cells}
+    return reasons_of_cells.pop() if len(reasons_of_cells) == 1 else None
 
 
 def _quality(cell: Record) -> str:
-    """What a cell is worth on validation data, in words."""
+    """The quality of a cell on validation data, in words."""
     metric = cell["quality"]
     return f"{_named(metric)} of {units.quality_text(cell[metric], metric)}{_of(cell['val_images'])}"
 
@@ -114,7 +114,7 @@ def _of(images: int | None) -> str:
 def _operators(counted: Mapping[str, int] | None) -> str:
     if not counted:
         return "the runtime does not tell"
-    listed = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
+    listed = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     return f"{sum(counted.values())}: " + ", ".join(f"{count} {kind}" for kind, count in listed)
 
 
@@ -135,16 +135,16 @@ def chart(cells: Sequence[Record]) -> go.Figure:
     if not cells:
         return figure
     for index, backend in enumerate(dict.fromkeys(cell["backend"] for cell in cells)):
-        own = [cell for cell in cells if cell["backend"] == backend]
+        cells_of_backend = [cell for cell in cells if cell["backend"] == backend]
         figure.add_scatter(
-            x=[cell["of_eager"]["ratio"] for cell in own],
-            y=[cell[cell["quality"]] for cell in own],
-            text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in own],
+            x=[cell["of_eager"]["ratio"] for cell in cells_of_backend],
+            y=[cell[cell["quality"]] for cell in cells_of_backend],
+            text=[figures.escape(f"{cell['variant']}, {backend} {cell['precision']}") for cell in cells_of_backend],
             name=figures.escape(backend),
             mode="markers",
             marker={
                 "color": COLORS[index % len(COLORS)],
-                "symbol": [SYMBOLS.get(cell["precision"], "x") for cell in own],
+                "symbol": [SYMBOLS.get(cell["precision"], "x") for cell in cells_of_backend],
                 "size": 10,
                 "opacity": 0.8,
             },

@@ -1,4 +1,4 @@
-"""What a search covered over time, and how it compares with its baseline, as figures."""
+"""The hypervolume of a search over time, and its comparison with the baseline, as figures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Record = Mapping[str, Any]
 def hypervolume_over_time(report: Record) -> go.Figure:
     """The share of the space of objectives that the candidates so far dominate; empty with a single objective."""
     figure = empty_figure(height=300)
-    told = report.get("hypervolume") or {}
-    seconds: Sequence[float] = told.get("seconds") or ()
-    values: Sequence[float] = told.get("values") or ()
+    recorded = report.get("hypervolume") or {}
+    seconds: Sequence[float] = recorded.get("seconds") or ()
+    values: Sequence[float] = recorded.get("values") or ()
     if not seconds or len(seconds) != len(values):
         return figure
-    ended = [each.get("finished_s") or 0.0 for each in report.get("candidates") or ()]
+    ended = [candidate.get("finished_s") or 0.0 for candidate in report.get("candidates") or ()]
     last = max([seconds[-1], *ended])
     unit, divisor = figures.time_unit(last)
     figure.add_scatter(
@@ -41,40 +41,40 @@ def hypervolume_over_time(report: Record) -> go.Figure:
 def against_baseline(report: Record) -> go.Figure:
     """Best so far of the search beside the mean and the band of random searches, by the number of candidates."""
     figure = empty_figure(height=340)
-    told = report.get("baseline") or {}
-    count: Sequence[int] = told.get("count") or ()
+    baseline = report.get("baseline") or {}
+    count: Sequence[int] = baseline.get("count") or ()
     if not count:
         return figure
-    name = figures.escape(f"{told['controller']} search")
-    own = told["search"]
+    name = figures.escape(f"{baseline['controller']} search")
+    search_values = baseline["search"]
     figure.add_scatter(
         x=[*count, *reversed(count)],
-        y=[*told["high"], *reversed(told["low"])],
+        y=[*baseline["high"], *reversed(baseline["low"])],
         fill="toself",
         fillcolor="rgba(138, 146, 155, 0.25)",
         line={"width": 0},
         mode="lines",
-        name=f"{name}, {told['coverage_pct']:.0f} %",
+        name=f"{name}, {baseline['coverage_pct']:.0f} %",
         hoverinfo="skip",
     )
     figure.add_scatter(
         x=list(count),
-        y=told["mean"],
-        customdata=list(zip(told["low"], told["high"], strict=True)),
+        y=baseline["mean"],
+        customdata=list(zip(baseline["low"], baseline["high"], strict=True)),
         mode="lines",
         name=f"{name}, mean",
         line={"color": GREY, "width": 2, "dash": "dash"},
         hovertemplate="%{y:.4~g} (%{customdata[0]:.4~g} to %{customdata[1]:.4~g})<extra></extra>",
     )
     figure.add_scatter(
-        x=list(count[: len(own)]),
-        y=own,
+        x=list(count[: len(search_values)]),
+        y=search_values,
         mode="lines+markers",
-        marker={"size": [0] * (len(own) - 1) + [8]},  # its end
+        marker={"size": [0] * (len(search_values) - 1) + [8]},  # its end
         name="this search",
-        line={"shape": "hv", "color": BLUE if told.get("better") else INK, "width": 2.5},
+        line={"shape": "hv", "color": BLUE if baseline.get("better") else INK, "width": 2.5},
         hovertemplate="%{y:.4~g} after %{x} candidates<extra></extra>",
     )
     figure.update_xaxes(title_text="candidates that finished")
-    figure.update_yaxes(title_text="best score" if told["measure"] == "score" else "hypervolume")
+    figure.update_yaxes(title_text="best score" if baseline["measure"] == "score" else "hypervolume")
     return figure

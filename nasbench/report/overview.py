@@ -1,4 +1,4 @@
-"""The head of the page: what was found, in a sentence and in a few numbers."""
+"""The head of the page: the result of the search, in a sentence and in a few numbers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nasbench.report.stage_bars import accuracy_metric
 Record = Mapping[str, Any]
 
 
-def found(report: Record) -> Markup:
+def result_sentence(report: Record) -> Markup:
     """The best survivor from its first stage to the last that was accepted, as a sentence."""
-    return Markup(_found(report))
+    return Markup(_summary(report))
 
 
-def _found(report: Record) -> str:
+def _summary(report: Record) -> str:
     best = _best(report)
     if best is None:
         if (report.get("experiment") or {}).get("survivors") in (0, []) and (count := len(report.get("front") or ())):
@@ -26,9 +26,9 @@ def _found(report: Record) -> str:
         return "Found no survivor yet."
     first = best["stages"][0]
     last = _last(best)
-    who = f"The best survivor (candidate {escape(best['candidate'])})"
+    subject = f"The best survivor (candidate {escape(best['candidate'])})"
     if last is None or last is first:
-        return f"{who} has {_described(best, first)} as {escape(first['name'])}; no later stage was accepted."
+        return f"{subject} has {_described(best, first)} as {escape(first['name'])}; no later stage was accepted."
     key = accuracy_metric(best)
     before, now = first.get("metrics") or {}, last.get("metrics") or {}
     changes = [_faster(now.get("latency_ms"), before.get("latency_ms"))]
@@ -36,16 +36,16 @@ def _found(report: Record) -> str:
     changes.append(units.times(*sizes, "smaller", "larger", "as large as before"))
     gained = units.quality_change(units.number(now.get(key)), units.number(before.get(key)), key)
     changes.append(f"{gained} {_of_quality(key)}" if gained else "")
-    told = ", ".join(change for change in changes if change)
+    described = ", ".join(change for change in changes if change)
     sentence = (
-        f"{who} went from {_described(best, first)} as {escape(first['name'])} to {_described(best, last)} as "
-        f"{escape(last['name'])}{': ' if told else ''}{told}."
+        f"{subject} went from {_described(best, first)} as {escape(first['name'])} to {_described(best, last)} as "
+        f"{escape(last['name'])}{': ' if described else ''}{described}."
     )
     eager = (best.get("baseline") or {}).get("latency_ms")
     if gain := _faster(now.get("latency_ms"), eager):
-        known = units.significant(units.median_ms(eager))
-        sentence += f" Against the searched model in eager PyTorch ({known} ms) it is {gain}."
-    if any(isinstance(one, Mapping) and one.get("unstable") for one in (now.get("latency_ms"), eager)):
+        eager_latency = units.significant(units.median_ms(eager))
+        sentence += f" Against the searched model in eager PyTorch ({eager_latency} ms) it is {gain}."
+    if any(isinstance(latency, Mapping) and latency.get("unstable") for latency in (now.get("latency_ms"), eager)):
         sentence += " The timing was unstable; do not trust small differences."
     return sentence
 
@@ -64,9 +64,9 @@ def cards(report: Record) -> Iterator[tuple[str, str, str]]:
         key = accuracy_metric(best)
         accuracy, before = units.number(now.get(key)), units.number(first.get(key))
         if gained := units.quality_change(accuracy, before, key):
-            told = f"{units.quality_text(accuracy, key)}; the network had {units.quality_text(before, key)}"
+            detail = f"{units.quality_text(accuracy, key)}; the network had {units.quality_text(before, key)}"
             unit = "points of " if units.in_percent(key) else ""
-            yield gained, f"{unit}{_quality_name(key)}", told
+            yield gained, f"{unit}{_quality_name(key)}", detail
     compute = report.get("compute") or {}
     wall, busy = units.number(compute.get("wall_seconds")), units.number(compute.get("device_seconds"))
     days = units.number(compute.get("pfs_days"))
@@ -89,7 +89,7 @@ def _of_quality(metric: str) -> str:
 def _latency_card(best: Record, now: Record) -> Iterator[tuple[str, str, str]]:
     """Latency against eager PyTorch, by the ratio that was timed in turn where there is one, with its interval."""
     eager, latency = (best.get("baseline") or {}).get("latency_ms"), now.get("latency_ms")
-    known = f"{units.significant(units.median_ms(latency))} ms"
+    latency_text = f"{units.significant(units.median_ms(latency))} ms"
     ratio = {key: units.number((now.get("of_eager") or {}).get(key)) for key in ("ratio", "low", "high")}
     value, low, high = ratio["ratio"], ratio["low"], ratio["high"]
     if value and low and high:
@@ -99,10 +99,10 @@ def _latency_card(best: Record, now: Record) -> Iterator[tuple[str, str, str]]:
         yield (
             f"{units.significant(1 / value if faster else value)}\N{MULTIPLICATION SIGN}",
             f"as {'fast' if faster else 'slow'} as the network in eager PyTorch",
-            f"95 % interval {interval}; {known}",
+            f"95 % interval {interval}; {latency_text}",
         )
     elif words := _faster(latency, eager):
-        yield _number(words), f"{_rest(words)} than the network in eager PyTorch", known
+        yield _number(words), f"{_rest(words)} than the network in eager PyTorch", latency_text
 
 
 def _number(words: str) -> str:
@@ -117,14 +117,17 @@ def _rest(words: str) -> str:
 
 
 def _best(report: Record) -> Record | None:
-    survivors = sorted((s for s in report.get("survivors") or () if s.get("stages")), key=lambda s: s["rank"])
+    survivors = sorted(
+        (survivor for survivor in report.get("survivors") or () if survivor.get("stages")),
+        key=lambda survivor: survivor["rank"],
+    )
     return survivors[0] if survivors else None
 
 
 def _last(survivor: Record) -> Record | None:
     """The last stage that was accepted."""
-    kept: list[Record] = [stage for stage in survivor["stages"] if stage.get("accepted")]
-    return kept[-1] if kept else None
+    accepted: list[Record] = [stage for stage in survivor["stages"] if stage.get("accepted")]
+    return accepted[-1] if accepted else None
 
 
 def _faster(now: object, before: object) -> str:
@@ -144,13 +147,16 @@ def _described(survivor: Record, stage: Record) -> str:
     parts += [f"{units.significant(latency)}&nbsp;ms"] if latency is not None else []
     parts += [units.size(size).replace(" ", "&nbsp;")] if size is not None else []
     return f"<b>{', '.join(parts) or 'no measurements'}</b>" + (
-        f" ({how})" if (how := escape(runtime(metrics))) else ""
+        f" ({runtime_text})" if (runtime_text := escape(runtime(metrics))) else ""
     )
 
 
 def runtime(metrics: Record) -> str:
     """Runtime and precision of what was measured; empty if neither is known."""
     latency = metrics.get("latency_ms")
-    told = latency if isinstance(latency, Mapping) else {}
-    words = [told.get("runtime") or metrics.get("runtime"), told.get("precision") or metrics.get("precision")]
+    conditions = latency if isinstance(latency, Mapping) else {}
+    words = [
+        conditions.get("runtime") or metrics.get("runtime"),
+        conditions.get("precision") or metrics.get("precision"),
+    ]
     return ", ".join(str(word) for word in words if word)

@@ -90,9 +90,9 @@ def write_page(template: str, path: Path, **values: Any) -> None:
     """Fill a template and write the page, whole or not at all.
 
     Args:
-        template: name of a file in the folder ``templates``.
-        path: file that is written.
-        values: what the template names; texts are escaped, `Markup` is not.
+        template: Name of a file in the folder ``templates``.
+        path: File that is written.
+        values: Variables of the template by name; texts are escaped, `Markup` is not.
     """
     write_text(path, TEMPLATES.get_template(template).render(values))
 

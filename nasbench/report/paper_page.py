@@ -37,9 +37,9 @@ def write_paper_page(result: Reproduction, path: Path, command: str) -> None:
     """Write the page whole or not at all.
 
     Args:
-        result: of `reproduce`.
-        path: the file.
-        command: that made it, for the reader who wants to run it again.
+        result: Result of `reproduce`.
+        path: File that is written.
+        command: Command that wrote the page, for the reader who wants to run it again.
     """
     rows: dict[str, list[Entry]] = {}
     for entry in result.entries:
@@ -86,11 +86,11 @@ DECIMALS = {
     "_bytes": 0,
     "macs": 0,
 }
-"""By the unit at the end of a column's name."""
+"""Number of decimals by the unit at the end of a column's name."""
 
 
 def precision(column: str) -> int:
-    """Decimals that a column is printed with."""
+    """Number of decimals that a column is printed with."""
     for ending, digits in DECIMALS.items():
         if column.endswith(ending):
             return digits
@@ -98,7 +98,7 @@ def precision(column: str) -> int:
 
 
 def signed(value: float | None, digits: int) -> str:
-    """With its sign; a dash for None."""
+    """A number with its sign; a dash for None."""
     return MISSING if value is None else f"{value:+,.{digits}f}".replace("-", MINUS)
 
 
@@ -155,18 +155,18 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
             line={"color": color, "width": 2},
             hovertemplate=f"{html.escape(row.name)}: {value}<extra></extra>",
         )
-        said = row.published.get(column.name)
-        if said is not None and column.budget_s is not None:
+        published = row.published.get(column.name)
+        if published is not None and column.budget_s is not None:
             figure.add_scatter(
                 x=[column.budget_s * (1.012 + 0.012 * number)],
-                y=[said.mean],
-                error_y={"type": "data", "array": [said.std or 0.0], "color": color, "thickness": 1.2, "width": 3},
+                y=[published.mean],
+                error_y={"type": "data", "array": [published.std or 0.0], "color": color, "thickness": 1.2, "width": 3},
                 mode="markers",
                 marker={"symbol": "diamond", "size": 8, "color": color},
                 legendgroup=row.name,
                 showlegend=False,
                 cliponaxis=False,
-                hovertemplate=f"{html.escape(row.name)}, paper: {said.mean} % [{said.trust}]<extra></extra>",
+                hovertemplate=f"{html.escape(row.name)}, paper: {published.mean} % [{published.trust}]<extra></extra>",
             )
     best = result.optima[column.name]
     figure.add_hline(best, line={"color": figures.GREY, "dash": "dash", "width": 1})
@@ -185,7 +185,7 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """The second ones by the first."""
+    """The second items of pairs, grouped by the first."""
     groups: dict[str, list[str]] = {}
     for key, value in pairs:
         groups.setdefault(key, []).append(value)

@@ -1,4 +1,4 @@
-"""How a search shows itself while it runs: a bar on a terminal, lines in a log."""
+"""The progress of a search while it runs: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.pace import Pace
 
-BURST, EVERY_S = 200, 1.0  # so many candidates in a row have a line of their own, then one in so many seconds
+BURST, EVERY_S = 200, 1.0  # candidates in a row that have a line of their own, then seconds between two lines
 
 
 class SearchProgress(Callback):
     """Phase, bar, outcomes, best so far, utilization, time left. Use as a context manager.
 
     Args:
-        console: where it shows itself; None is standard error, or the cell of a notebook.
+        console: Console on which progress is shown; None is standard error, or the cell of a notebook.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -66,7 +66,7 @@ class SearchProgress(Callback):
         self._line(f"{name}: {total} to do")
 
     def advance(self, done: int, text: str = "") -> None:
-        """So much of the part is done; the time left is told from the second call on."""
+        """Show how much of the part is done; the time left is estimated from the second call on."""
         self._show(done, time_left(self._rest_s(done)), text)
         if text:
             self._line(text)
@@ -77,11 +77,11 @@ class SearchProgress(Callback):
             self._unshown += 1
             return  # candidates come faster than anybody reads
         finished, hours = study.finished, study.budget.max_hours
-        rest = self._rest_s(finished)
+        rest_s = self._rest_s(finished)
         if hours is not None:
             until = max(0.0, 3600 * hours - study.elapsed_s)
-            rest = until if rest is None else min(rest, until)
-        left = time_left(rest)
+            rest_s = until if rest_s is None else min(rest_s, until)
+        left = time_left(rest_s)
         # The counts come first: a narrow terminal cuts what comes last.
         parts = [
             f"{units.outcome(kind)} {count}"
@@ -96,10 +96,10 @@ class SearchProgress(Callback):
             parts.append(f"training {100 * study.utilization:.0f} %")
         text = ", ".join(parts)
         self._show(finished, left, text)
-        came = f"candidate {candidate.id} {units.outcome(candidate.status)}" + " (from the cache)" * candidate.cached
+        event = f"candidate {candidate.id} {units.outcome(candidate.status)}" + " (from the cache)" * candidate.cached
         if self._unshown:
-            came, self._unshown = f"{self._unshown:,} candidates without a line; {came}", 0
-        told = _numbers(candidate, study) if candidate.status in SCORED else candidate.error
+            event, self._unshown = f"{self._unshown:,} candidates without a line; {event}", 0
+        result = _numbers(candidate, study) if candidate.status in SCORED else candidate.error
         so_far = ", ".join(part for part in (f"done {study.count('done')} of {self._total}", text, left) if part)
         if candidate.status == "infeasible":
             self._repeats.append(candidate)
@@ -107,15 +107,15 @@ class SearchProgress(Callback):
                 return  # the first one has its line, and the others share one
         else:
             self._end_repeats()
-        self._line(f"{came}: {told}; {so_far}")
+        self._line(f"{event}: {result}; {so_far}")
 
     def _end_repeats(self) -> None:
         """One line for all infeasible candidates in a row but the first, which had its own."""
         if len(self._repeats) > 1:
             first, last = self._repeats[1], self._repeats[-1]
-            which = f"candidate {last.id}" if first is last else f"candidates {first.id} to {last.id}"
+            numbers = f"candidate {last.id}" if first is last else f"candidates {first.id} to {last.id}"
             count = len(self._repeats) - 1
-            self._line(f"{which}: {count} more infeasible, the last one: {last.error}")
+            self._line(f"{numbers}: {count} more infeasible, the last one: {last.error}")
         self._repeats = []
 
     def retry(self, number: int, status: str, error: str | None) -> None:

@@ -20,16 +20,16 @@ def _step(entry: Any) -> str:
         return entry
     name, options = next(iter(entry.items()))
     if name == CHOICE:
-        return "either " + ", or ".join(f"({_step(each)})" for each in options)
-    told = ", ".join(f"{key} {value}" for key, value in _options(options or {}))
-    return f"{name}: {told}" if told else str(name)
+        return "either " + ", or ".join(f"({_step(alternative)})" for alternative in options)
+    described = ", ".join(f"{key} {value}" for key, value in _options(options or {}))
+    return f"{name}: {described}" if described else str(name)
 
 
 def _options(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Options that are set; groups of options are told one by one."""
+    """Options that are set; groups of options are listed one by one."""
     for key, value in options.items():
         if isinstance(value, Mapping) and set(value) == {CHOICE}:
-            yield str(key), " | ".join(_value(each) for each in value[CHOICE])
+            yield str(key), " | ".join(_value(alternative) for alternative in value[CHOICE])
         elif isinstance(value, Mapping):
             yield from _options(value)
         elif value is not None:

@@ -28,13 +28,13 @@ class Deployed:
     """A network with a recipe, as it is deployed.
 
     Attributes:
-        network: in the notation of its space.
-        recipe: its steps but the compilation, in words.
-        backend: that it is compiled with; "device" where the recipe names none.
-        trained: the quality of the uncompressed network, larger is better.
-        quality: that of the artefact.
-        macs: multiply-adds of the compressed network; None if not known.
-        latency_ms: of the artefact; None if not known.
+        network: Network in the notation of its space.
+        recipe: Steps of the recipe but the compilation, in words.
+        backend: Backend that the network is compiled with; "device" where the recipe names none.
+        trained: Quality of the uncompressed network; larger is better.
+        quality: Quality of the artefact; larger is better.
+        macs: Multiply-adds of the compressed network; None if not known.
+        latency_ms: Latency of the artefact in milliseconds; None if not known.
     """
 
     network: str
@@ -54,8 +54,8 @@ def in_words(entries: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         if name == "compile":
             backend = str((options or {}).get("backend", "onnxruntime"))
             continue
-        told = " ".join(f"{key}={value}" for key, value in (options or {}).items())
-        steps.append(f"{name} {told}".strip())
+        described = " ".join(f"{key}={value}" for key, value in (options or {}).items())
+        steps.append(f"{name} {described}".strip())
     return ", ".join(steps) or PLAIN, backend
 
 
@@ -63,7 +63,7 @@ def deployed_in_table(table: BuiltTable) -> list[Deployed]:
     """The rows of a table that are done.
 
     Raises:
-        UserError: the table has no recipes, or does not say what networks were worth before them.
+        UserError: the table has no recipes, or does not say how good networks were before them.
     """
     rows, recipe = table.rows, table.card["recipe"]
     quality = next((name.removeprefix("trained_") for name in table.metrics if name.startswith("trained_")), None)
@@ -74,37 +74,37 @@ def deployed_in_table(table: BuiltTable) -> list[Deployed]:
     space = RecipeSpace(recipe)
     cut = len(rows["picks"].iloc[0]) - len(space.decisions)
     words: dict[str, tuple[str, str]] = {}
-    found = []
+    deployed = []
     for row in rows[rows["status"] == "done"].to_dict("records"):
         if row["recipe"] not in words:
             picks = tuple(map(int, row["picks"][cut:]))
             words[row["recipe"]] = in_words(space.entries(Architecture(space.name, picks)))
-        found.append(_of(row["network"], words[row["recipe"]], row, quality))
-    return found
+        deployed.append(_of(row["network"], words[row["recipe"]], row, quality))
+    return deployed
 
 
 def deployed_in_run(candidates: Iterable[RecordedCandidate], quality: str) -> list[Deployed]:
-    """The candidates of a search over recipes that were made and judged, also those that broke a limit."""
+    """The candidates of a search over recipes that were built and judged, also those that broke a limit."""
     return [
-        _of(each.network, in_words(each.recipe or ()), each.metrics, quality)
-        for each in candidates
-        if each.recipe is not None and {quality, f"trained_{quality}", "size_bytes"} <= set(each.metrics)
+        _of(candidate.network, in_words(candidate.recipe or ()), candidate.metrics, quality)
+        for candidate in candidates
+        if candidate.recipe is not None and {quality, f"trained_{quality}", "size_bytes"} <= set(candidate.metrics)
     ]
 
 
 def _of(network: str, words: tuple[str, str], metrics: Mapping[str, Any], quality: str) -> Deployed:
     sign = -1.0 if goal_of(quality) == "min" else 1.0
 
-    def known(name: str) -> float | None:
+    def value_of(name: str) -> float | None:
         value = metrics.get(name)
         return None if value is None or value != value else float(value)
 
-    trained, own = sign * float(metrics[f"trained_{quality}"]), sign * float(metrics[quality])
-    return Deployed(network, *words, trained, own, known("macs"), known("latency_ms"))
+    trained, compressed = sign * float(metrics[f"trained_{quality}"]), sign * float(metrics[quality])
+    return Deployed(network, *words, trained, compressed, value_of("macs"), value_of("latency_ms"))
 
 
 def reorder(deployed: Sequence[Deployed]) -> dict[str, Any]:
-    """How the order of networks changes, for each recipe and backend, and what that says of a joint search.
+    """The change of the order of networks, for each recipe and backend, and what it says of a joint search.
 
     Spearman's correlations over the networks that have this recipe: of the quality before and after it, and of the
     multiply-adds of the compressed network and its latency; with 95 % intervals by drawing networks with replacement.
@@ -114,24 +114,28 @@ def reorder(deployed: Sequence[Deployed]) -> dict[str, Any]:
         `low`, `high`, `order`) and `statement`.
     """
     groups: dict[tuple[str, str], list[Deployed]] = {}
-    for each in deployed:
-        groups.setdefault((each.recipe, each.backend), []).append(each)
+    for network in deployed:
+        groups.setdefault((network.recipe, network.backend), []).append(network)
     rows = []
     for (recipe, backend), members in groups.items():
-        own = list({each.network: each for each in members}.values())
-        if len(own) < LEAST:
+        distinct = list({network.network: network for network in members}.values())
+        if len(distinct) < LEAST:
             continue
-        timed = [(each.macs, each.latency_ms) for each in own if each.macs is not None and each.latency_ms is not None]
+        timed = [
+            (network.macs, network.latency_ms)
+            for network in distinct
+            if network.macs is not None and network.latency_ms is not None
+        ]
         rows.append(
             {
                 "recipe": recipe,
                 "backend": backend,
-                "n": len(own),
-                "quality": _agreement([(each.trained, each.quality) for each in own]),
+                "n": len(distinct),
+                "quality": _agreement([(network.trained, network.quality) for network in distinct]),
                 "latency": _agreement(timed),
             }
         )
-    networks = len({each.network for each in deployed})
+    networks = len({network.network for network in deployed})
     return {"networks": networks, "rows": rows, "statement": _statement(networks, rows)}
 
 
@@ -139,12 +143,12 @@ def _agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
     """The rank correlation of pairs, with its interval; None for too few, or where all of either are equal."""
     if len(pairs) < LEAST:
         return None
-    one, other = np.array(pairs, dtype=float).T
-    middle = rank_correlation(one, other)
+    first, second = np.array(pairs, dtype=float).T
+    middle = rank_correlation(first, second)
     if middle != middle:
         return None
-    drawn = bootstrap_rows(len(pairs))
-    low, high = bootstrap_interval(rank_correlations(one[drawn], other[drawn]))
+    samples = bootstrap_rows(len(pairs))
+    low, high = bootstrap_interval(rank_correlations(first[samples], second[samples]))
     order: Order = "same order" if low > SAME_ORDER else "other order" if high < SAME_ORDER else "cannot be told"
     return {"correlation": middle, "low": low, "high": high, "order": order}
 
@@ -152,10 +156,15 @@ def _agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
 def _statement(networks: int, rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return f"No recipe was applied to {LEAST} networks or more, so that nothing can be said of their order."
-    said = [_said("accuracy before and after the recipe", rows, "quality"), _said("MACs and latency", rows, "latency")]
-    other = [row for row in rows if any(row[what] and row[what]["order"] == "other order" for what in WHAT)]
-    same = all(row[what] is None or row[what]["order"] == "same order" for row in rows for what in WHAT)
-    if other:
+    sentences = [
+        _sentence("accuracy before and after the recipe", rows, "quality"),
+        _sentence("MACs and latency", rows, "latency"),
+    ]
+    changed_rows = [
+        row for row in rows if any(row[measure] and row[measure]["order"] == "other order" for measure in MEASURES)
+    ]
+    same = all(row[measure] is None or row[measure]["order"] == "same order" for row in rows for measure in MEASURES)
+    if changed_rows:
         advice = (
             "So the best network before compression need not be the best behind it: search networks and recipes "
             "together, or hand on the whole front, never the best network alone."
@@ -166,21 +175,21 @@ def _statement(networks: int, rows: Sequence[Mapping[str, Any]]) -> str:
         )
     else:
         advice = "More networks are needed to say whether a joint search would find anything else."
-    return f"{networks} networks. {' '.join(text for text in said if text)} {advice}"
+    return f"{networks} networks. {' '.join(text for text in sentences if text)} {advice}"
 
 
-WHAT = ("quality", "latency")
+MEASURES = ("quality", "latency")
 
 
-def _said(what: str, rows: Sequence[Mapping[str, Any]], key: str) -> str:
-    told = [row for row in rows if row[key]]
-    if not told:
+def _sentence(description: str, rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    correlated = [row for row in rows if row[key]]
+    if not correlated:
         return ""
-    other = sum(row[key]["order"] == "other order" for row in told)
-    worst = min(told, key=lambda row: row[key]["correlation"])
-    own = worst[key]
+    reordered = sum(row[key]["order"] == "other order" for row in correlated)
+    worst = min(correlated, key=lambda row: row[key]["correlation"])
+    correlation = worst[key]
     return (
-        f"By {what}, {other} of {len(told)} recipes and backends put networks in another order; the rank correlation "
-        f"is lowest with {worst['recipe']} on {worst['backend']}, {own['correlation']:.2f} ({own['low']:.2f} to "
-        f"{own['high']:.2f})."
+        f"By {description}, {reordered} of {len(correlated)} recipes and backends put networks in another order; the "
+        f"rank correlation is lowest with {worst['recipe']} on {worst['backend']}, {correlation['correlation']:.2f} ("
+        f"{correlation['low']:.2f} to {correlation['high']:.2f})."
     )

@@ -1,4 +1,4 @@
-"""What the page tells on how to get the same run again."""
+"""The section of the page on how to get the same run again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each layer of a network bears, as one page: a map of layers and settings for each technique."""
+"""The sensitivity of each layer of a network, as one page: a map of layers and settings for each technique."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def write_sensitivity_page(result: Record, names: Sequence[str], path: Path, com
     """Write the page whole or not at all.
 
     Args:
-        result: as `nasbench sensitivity --json` prints it.
-        names: of all modules of the network, in its order.
-        path: the file.
-        command: that made it.
+        result: Result as `nasbench sensitivity --json` prints it.
+        names: Names of all modules of the network, in its order.
+        path: File that is written.
+        command: Command that wrote the page.
     """
     write_page(
         "sensitivity.html.j2",
@@ -46,14 +46,14 @@ def write_sensitivity_page(result: Record, names: Sequence[str], path: Path, com
 
 def sensitivity_figure(result: Record, names: Sequence[str]) -> go.Figure:
     """A panel for each technique: a row for each layer, a column for each setting, coloured by the accuracy lost."""
-    techniques = [each for each in result["techniques"] if each["layers"]]
-    rows = _in_order({layer["layer"] for each in techniques for layer in each["layers"]}, names)
+    techniques = [technique for technique in result["techniques"] if technique["layers"]]
+    rows = _in_order({layer["layer"] for technique in techniques for layer in technique["layers"]}, names)
     lost = [
-        max(tried["drop_pct"], 0.0)
-        for each in techniques
-        for layer in each["layers"]
-        for tried in layer["tried"]
-        if tried["drop_pct"] is not None
+        max(attempt["drop_pct"], 0.0)
+        for technique in techniques
+        for layer in technique["layers"]
+        for attempt in layer["tried"]
+        if attempt["drop_pct"] is not None
     ]
     top = max([1.0, *lost])
     figure = make_subplots(
@@ -61,11 +61,11 @@ def sensitivity_figure(result: Record, names: Sequence[str]) -> go.Figure:
         cols=len(techniques),
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        column_widths=[len(each["settings"]) for each in techniques],
+        column_widths=[len(technique["settings"]) for technique in techniques],
     )
-    for column, each in enumerate(techniques, start=1):
-        figure.add_trace(_map(each, rows, result["quality"]), row=1, col=column)
-        title = f"<b>{TITLES[each['technique']]}</b><br>{each['setting']}"
+    for column, technique in enumerate(techniques, start=1):
+        figure.add_trace(_map(technique, rows, result["quality"]), row=1, col=column)
+        title = f"<b>{TITLES[technique['technique']]}</b><br>{technique['setting']}"
         figure.update_xaxes(
             title={"text": title, "font": {"size": 12}, "standoff": 8},
             type="category",
@@ -113,22 +113,22 @@ def sensitivity_figure(result: Record, names: Sequence[str]) -> go.Figure:
 
 
 def setting_text(technique: str, setting: float) -> str:
-    """As a column is called: ``25 %``, ``4 bits``."""
+    """A setting as the heading of a column: ``25 %``, ``4 bits``."""
     return f"{setting:.0f} bits" if technique == "quantize" else f"{100 * setting:g} %"
 
 
-def _map(found: Record, rows: Sequence[str], quality: str) -> go.Heatmap:
-    layers = {layer["layer"]: layer for layer in found["layers"]}
+def _map(technique: Record, rows: Sequence[str], quality: str) -> go.Heatmap:
+    layers = {layer["layer"]: layer for layer in technique["layers"]}
     colors, texts, hovers = [], [], []
     for name in rows:
-        tried = layers[name]["tried"] if name in layers else [None] * len(found["settings"])
-        drops = [None if each is None else each["drop_pct"] for each in tried]
+        attempts = layers[name]["tried"] if name in layers else [None] * len(technique["settings"])
+        drops = [None if attempt is None else attempt["drop_pct"] for attempt in attempts]
         # The root makes room for small losses, which are those one has to choose between.
         colors.append([None if drop is None else math.sqrt(max(drop, 0.0)) for drop in drops])
         texts.append(["" if drop is None else units.signed(drop, 1) if drop < 0 else f"{drop:.1f}" for drop in drops])
-        hovers.append([_hover(layers.get(name), each, quality) for each in tried])
+        hovers.append([_hover(layers.get(name), attempt, quality) for attempt in attempts])
     return go.Heatmap(
-        x=[setting_text(found["technique"], setting) for setting in found["settings"]],
+        x=[setting_text(technique["technique"], setting) for setting in technique["settings"]],
         y=list(rows),
         z=colors,
         text=texts,
@@ -143,30 +143,30 @@ def _map(found: Record, rows: Sequence[str], quality: str) -> go.Heatmap:
     )
 
 
-def _hover(layer: Record | None, tried: Record | None, quality: str) -> str:
-    if layer is None or tried is None:
+def _hover(layer: Record | None, attempt: Record | None, quality: str) -> str:
+    if layer is None or attempt is None:
         return ""
-    if tried[quality] is None:
-        return figures.escape(tried["reason"])
+    if attempt[quality] is None:
+        return figures.escape(attempt["reason"])
     coupled = "".join(f"<br>with {figures.escape(name)}" for name in layer["coupled"])
-    return f"{tried[quality]:.2f} %, {layer['weights']:,} weights{coupled}"
+    return f"{attempt[quality]:.2f} %, {layer['weights']:,} weights{coupled}"
 
 
 def _in_order(layers: set[str], names: Sequence[str]) -> list[str]:
-    """In the order of the network; a merged layer stands where the parts were that it is made of."""
+    """The layers in the order of the network; a merged layer stands where its parts were."""
     order = {name: index for index, name in enumerate(names)}
 
     def place(name: str) -> tuple[int, str]:
-        known = name
-        while known not in order and "." in known:
-            known = known.rpartition(".")[0]
-        return order.get(known, -1), name
+        parent = name
+        while parent not in order and "." in parent:
+            parent = parent.rpartition(".")[0]
+        return order.get(parent, -1), name
 
     return sorted(layers, key=place)
 
 
 def judged_by(result: Record) -> str:
-    """What the numbers of a result are."""
+    """The quality that the numbers of a result are, in words."""
     if result["quality"] == "val_acc_pct":
         return "Validation accuracy in percent"
     if result["quality"] in units.METRICS:
@@ -175,7 +175,7 @@ def judged_by(result: Record) -> str:
 
 
 def one_image(result: Record) -> str:
-    """How much one image is worth, where an accuracy is counted."""
+    """The points of accuracy of one image, as text; empty where no accuracy is counted."""
     if result["quality"] != "val_acc_pct":
         return ""
     return f"; {result['images']:,} images, so that one is {100 / result['images']:.2g} points"

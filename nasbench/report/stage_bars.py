@@ -1,4 +1,4 @@
-"""What each compression stage of a survivor changed, as a waterfall."""
+"""The changes by each compression stage of a survivor, as a waterfall."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class _Bar:
     """One bar of a waterfall.
 
     Attributes:
-        name: below it.
-        start: where it begins: 0 for a whole, the level of the last accepted stage for a change.
-        level: where it ends; None if that is not known.
-        color: of its filling.
-        hover: what it tells.
-        kept: whether the recipe went on from here.
-        change: in words, since the last accepted stage.
-        interval: the 95 % interval of the level, where it was measured as a ratio.
+        name: Label below the bar.
+        start: Level at which the bar begins: 0 for a whole, the level of the last accepted stage for a change.
+        level: Level at which the bar ends; None if that is not known.
+        color: Color of the filling.
+        hover: Text that is shown when the mouse rests on the bar.
+        kept: Whether the recipe went on from this stage.
+        change: Change since the last accepted stage, in words.
+        interval: 95 % interval of the level, where it was measured as a ratio.
     """
 
     name: str
@@ -50,7 +50,7 @@ class _Bar:
 def stage_bars(survivor: Record, measure: Measure) -> go.Figure:
     """One measure of a survivor as a waterfall: where it began, what each stage changed, where it ended.
 
-    Latency is told as multiples of that of the searched network in eager PyTorch, by the ratios that were timed in turn
+    Latency is given as multiples of the searched network's in eager PyTorch, by the ratios that were timed in turn
     where there are any, with their 95 % intervals; size as multiples of that of the searched network; accuracy in
     percent. A reference far above all stages is cut off, so that they can be told apart. A change for the better is
     green, for the worse red, and grey if it stays within its interval. Rejected stages are grey and hatched, and the
@@ -58,8 +58,8 @@ def stage_bars(survivor: Record, measure: Measure) -> go.Figure:
     """
     figure = empty_figure(height=300)
     bars = _bars(survivor, measure)
-    known = [bar for bar in bars if bar.level is not None]
-    if not known:
+    measured = [bar for bar in bars if bar.level is not None]
+    if not measured:
         return figure
     points = 11 if len(bars) <= 5 else 9  # of the labels, which stand side by side
     top = _cut(bars)
@@ -76,7 +76,7 @@ def stage_bars(survivor: Record, measure: Measure) -> go.Figure:
         automargin=False,
         range=[-0.6, len(bars) - 0.4],
     )
-    ends = [min(end, top) for bar in known for end in (bar.level, *(bar.interval or ())) if end is not None]
+    ends = [min(end, top) for bar in measured for end in (bar.level, *(bar.interval or ())) if end is not None]
     low, high = _bar_range(ends, zoom=measure == "accuracy")
     title = _title(survivor, measure)
     if low:
@@ -127,20 +127,20 @@ def _bars(survivor: Record, measure: Measure) -> list[_Bar]:
         last = 1.0
     for stage, value in rows:
         level, interval = _level(survivor, stage, value, measure)
-        kept = bool(stage.get("accepted"))
+        accepted = bool(stage.get("accepted"))
         bars.append(
             _Bar(
                 str(stage.get("name")),
                 last or 0.0,
                 level,
-                PALE if not kept else _color(level, last, interval, _more_is_better(survivor, measure)),
+                PALE if not accepted else _color(level, last, interval, _more_is_better(survivor, measure)),
                 _hover(str(stage.get("name")), stage, value, measure, metric),
-                kept,
+                accepted,
                 _change(level, last, measure, metric),
                 interval,
             )
         )
-        if kept and level is not None:
+        if accepted and level is not None:
             last = level
     if last is not None and len(rows) > 1:
         bars.append(_Bar(RESULT, 0.0, last, BLUE, f"<b>{RESULT}</b><br>{_written(last, measure, metric)}"))
@@ -148,7 +148,7 @@ def _bars(survivor: Record, measure: Measure) -> list[_Bar]:
 
 
 def _color(level: float | None, last: float | None, interval: tuple[float, float] | None, more: bool) -> str:
-    """Of a stage that was accepted: whether it was better than the one before it, beyond noise where that is known."""
+    """The color of an accepted stage: whether it was better than the one before it, beyond its noise if known."""
     if last is None or level is None:
         return BLUE
     low, high = interval or (level, level)
@@ -165,7 +165,7 @@ def _eager(survivor: Record) -> Record | None:
 def _level(
     survivor: Record, stage: Record, value: float | None, measure: Measure
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """What a stage is drawn at, with its interval; None where it was not measured, or not as what it is compared with.
+    """The level of a stage, with its interval; None where it was not measured, or not comparably with its reference.
 
     The reference of size, and of latency where the network was not timed in eager PyTorch, is the first stage.
     """
@@ -302,9 +302,11 @@ def _hover(name: str, stage: Record, value: float | None, measure: Measure, metr
     if measure == "latency" and isinstance(latency, Mapping):
         quantiles = [f"{key} {units.significant(units.number(latency.get(key)))}" for key in ("median", "p95", "iqr")]
         rows.append(", ".join(quantiles) + " ms" + (" (unstable)" if latency.get("unstable") else ""))
-        told = [f"{key} {latency[key]}" for key in ("batch", "threads", "repeats") if latency.get(key) is not None]
-        told += [str(latency[key]) for key in ("runtime", "precision", "device", "estimator") if latency.get(key)]
-        rows += [escape(line) for line in units.lines(", ".join(told))]
+        conditions = [
+            f"{key} {latency[key]}" for key in ("batch", "threads", "repeats") if latency.get(key) is not None
+        ]
+        conditions += [str(latency[key]) for key in ("runtime", "precision", "device", "estimator") if latency.get(key)]
+        rows += [escape(line) for line in units.lines(", ".join(conditions))]
     if stage.get("reason"):
         rows += [escape(line) for line in units.lines(str(stage["reason"]))]
     return "<br>".join(rows)

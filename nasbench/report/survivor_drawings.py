@@ -20,14 +20,14 @@ def draw_survivors(root: Path, survivors: Iterable[dict[str, Any]]) -> list[dict
     """Write a drawing of every survivor beside its stages; an operation has one colour in all of them.
 
     Args:
-        root: of the run.
-        survivors: as the report describes them.
+        root: Folder of the run.
+        survivors: Survivors as the report describes them.
 
     Returns:
         The survivors with two more keys: `drawing`, a path relative to `root`, and `drawing_error`, why there is none;
         one of the two is None.
     """
-    told: list[dict[str, Any]] = []
+    described: list[dict[str, Any]] = []
     drawn: list[tuple[Path, str, list[Graph]]] = []
     for survivor in survivors:
         file = root / "survivors" / str(survivor["rank"]) / DRAWING
@@ -38,23 +38,23 @@ def draw_survivors(root: Path, survivors: Iterable[dict[str, Any]]) -> list[dict
         except Exception as error:  # a user's own diagram() may fail in any way; the report must not be lost
             reason = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
             file.unlink(missing_ok=True)
-            told.append(survivor | {"drawing": None, "drawing_error": reason})
+            described.append(survivor | {"drawing": None, "drawing_error": reason})
         else:
             drawn.append((file, title, graphs))
-            told.append(survivor | {"drawing": file.relative_to(root).as_posix(), "drawing_error": None})
+            described.append(survivor | {"drawing": file.relative_to(root).as_posix(), "drawing_error": None})
     colours = operation_colours(graph for _, _, graphs in drawn for graph in graphs)
     for file, title, graphs in drawn:
         write_text(file, svg(graphs, title=title, colours=colours))
-    return told
+    return described
 
 
 def _graphs(folder: Path) -> list[Graph]:
-    """What shows the architecture of a stored model, for the images that the model takes."""
-    about = read_description(folder)
-    options = {key: value for key, value in about["space"].items() if key != "name"}
-    space = get_space(about["space"]["name"], **options)
-    edited = changes(about["code"]["sha256"], code_digests(space))
+    """The graphs of the architecture of a stored model, for the images that the model takes."""
+    description = read_description(folder)
+    options = {key: value for key, value in description["space"].items() if key != "name"}
+    space = get_space(description["space"]["name"], **options)
+    edited = changes(description["code"]["sha256"], code_digests(space))
     if edited:
         raise UserError(f"it was made with other code: {'; '.join(edited)}")
-    task = Task.from_json(about["task"])
-    return list(space.diagram(space.architecture(about["architecture"]["picks"]), task))
+    task = Task.from_json(description["task"])
+    return list(space.diagram(space.architecture(description["architecture"]["picks"]), task))

@@ -1,4 +1,4 @@
-"""What a search came to, as a table on the terminal."""
+"""The result of a search, as a table on the terminal."""
 
 from __future__ import annotations
 
@@ -94,6 +94,6 @@ def _row(stage: Mapping[str, Any], val: str, test: str) -> list[str | Text]:
 
 
 def _milliseconds(latency: Mapping[str, Any] | None) -> list[str]:
-    """Median and 95th percentile; empty where the device did not tell."""
-    told = [None, None] if latency is None else [latency["median"], latency["p95"]]
-    return ["" if number(value) is None else f"{value:.3f}" for value in told]
+    """Median and 95th percentile; empty where the device did not measure them."""
+    quantiles = [None, None] if latency is None else [latency["median"], latency["p95"]]
+    return ["" if number(value) is None else f"{value:.3f}" for value in quantiles]

@@ -21,9 +21,9 @@ def write_throughput_page(entries: Sequence[Entry], path: Path, max_latency_ms: 
     """Write the page whole or not at all.
 
     Args:
-        entries: as `nasbench benchmark --json` prints them.
-        path: the file.
-        max_latency_ms: a limit to be drawn; None draws none.
+        entries: Entries as `nasbench benchmark --json` prints them.
+        path: File that is written.
+        max_latency_ms: Limit of the latency that is drawn; None draws none.
     """
     write_page(
         "throughput.html.j2",
@@ -73,7 +73,7 @@ def throughput_figure(entries: Sequence[Entry], max_latency_ms: float | None) ->
 
 
 def throughput_row(entry: Entry) -> dict[str, Any]:
-    """What people read of an entry: a heading and a text for each column."""
+    """An entry as a row of a table: a heading and a text for each column."""
     return {
         "model": entry["model"],
         "backend": entry["backend"],

@@ -1,4 +1,4 @@
-"""How the report writes numbers: three digits that matter, a unit, and one text for whatever was not measured."""
+"""Numbers as the report writes them: three digits that matter, a unit, and one text for what was not measured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ METRICS = {
 }
 
 WORTH = {"images_per_dollar": "images/$", "images_per_joule": "images/J"}
-"""What a price or a counter of energy makes of a throughput, with the heads of columns."""
+"""Metrics that follow from a throughput and a price or a counter of energy, with the heads of columns."""
 
 
 def number(value: object) -> float | None:
@@ -67,7 +67,7 @@ def label(metric: str) -> str:
 
 
 def in_percent(metric: str) -> bool:
-    """Whether a metric is a share, whose differences are told in points: ours, and any that is named so."""
+    """Whether a metric is a share, whose differences are given in points: ours, and any that is named so."""
     return METRICS.get(metric, ("", "%" if metric.endswith("_pct") else ""))[1] == "%"
 
 
@@ -171,11 +171,11 @@ def times(now: float | None, before: float | None, better: str, worse: str, same
     return f"{ratio:.{2 if ratio < 2 else 1 if ratio < 10 else 0}f} times {word}"
 
 
-def comparable(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
-    """Are two latencies of the same batch, threads, device and estimator? Only then is their ratio worth telling."""
-    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+def comparable(latency: Mapping[str, Any] | None, reference: Mapping[str, Any] | None) -> bool:
+    """Whether two latencies have the same batch, threads, device and estimator, so that their ratio says something."""
+    if not isinstance(latency, Mapping) or not isinstance(reference, Mapping):
         return False
-    return all(one.get(key) == other.get(key) for key in ("batch", "threads", "device", "estimator"))
+    return all(latency.get(key) == reference.get(key) for key in ("batch", "threads", "device", "estimator"))
 
 
 def shorten(text: str, width: int = 72) -> str:

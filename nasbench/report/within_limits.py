@@ -10,7 +10,11 @@ from nasbench.search.settings import RunSettings
 
 
 def within_limits(candidates: Sequence[RecordedCandidate], settings: RunSettings) -> list[RecordedCandidate]:
-    """Those that were trained for the most epochs and meet every limit, in the order in which they finished."""
+    """The candidates trained for the most epochs that meet every limit, in the order in which they finished."""
     done = comparable(candidates, settings.full_epochs)
-    fine = [each for each in done if each.scores and broken_limit(settings.objectives, each.metrics) is None]
-    return sorted(fine, key=lambda each: each.finished_s)
+    feasible = [
+        candidate
+        for candidate in done
+        if candidate.scores and broken_limit(settings.objectives, candidate.metrics) is None
+    ]
+    return sorted(feasible, key=lambda candidate: candidate.finished_s)

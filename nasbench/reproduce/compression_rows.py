@@ -1,4 +1,4 @@
-"""What compression does to one trained network: a row of a table is a recipe, measured as it would be deployed."""
+"""Rows of a table of compression: each is a recipe on one trained network, measured as it would be deployed."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class RecipeMethod:
     """Take a network through steps.
 
     Attributes:
-        recipe: the steps, as in an experiment file.
-        network: key of the protocol's networks.
-        trained: whether it is trained first; otherwise the steps begin with fresh weights. The first network of the
-            protocol, trained, is the teacher of a distillation.
+        recipe: Steps, as in an experiment file.
+        network: Key of the network in the protocol's networks.
+        trained: Whether the network is trained first; otherwise the steps begin with fresh weights. The first network
+            of the protocol, trained, is the teacher of a distillation.
     """
 
     recipe: tuple[Any, ...] = ()
@@ -64,26 +64,26 @@ def recipe_method(protocol: Compression, method: Mapping[str, Any]) -> RecipeMet
     one_of("method", str(method["name"]), [RECIPE])
     options = {key: value for key, value in method.items() if key != "name"}
     check_options(RecipeMethod, options, what=f"method {RECIPE!r}")
-    made = RecipeMethod(**{**options, "recipe": tuple(options.get("recipe", ()))})
-    one_of("network", _network(protocol, made), protocol.networks)
-    Recipe.parse(list(made.recipe))
+    recipe = RecipeMethod(**{**options, "recipe": tuple(options.get("recipe", ()))})
+    one_of("network", _network(protocol, recipe), protocol.networks)
+    Recipe.parse(list(recipe.recipe))
     missing = Device(protocol.runtime).why_unavailable()
     if missing:
         raise UserError(missing)
-    return made
+    return recipe
 
 
 def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) -> dict[str, float]:
-    """Everything that a column may show of a row, for one seed.
+    """The values that a column may show of a row, for one seed.
 
     The artefact takes turns with that of the first network, trained and compiled for the same runtime.
     """
-    made = recipe_method(protocol, method)
+    recipe = recipe_method(protocol, method)
     bench = _bench(protocol, seed)
     dense = trained(protocol, next(iter(protocol.networks)), seed)
-    name = _network(protocol, made)
-    start = trained(protocol, name, seed) if made.trained else _fresh(protocol, name, seed)
-    stages = run_recipe(start, Recipe.parse(list(made.recipe)), bench, NO_GATE, teacher=dense)
+    name = _network(protocol, recipe)
+    start = trained(protocol, name, seed) if recipe.trained else _fresh(protocol, name, seed)
+    stages = run_recipe(start, Recipe.parse(list(recipe.recipe)), bench, NO_GATE, teacher=dense)
     last = stages[-1]
     failed = [stage for stage in stages if stage.model is None]
     if failed:
@@ -91,7 +91,9 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
     assert last.model is not None, "no stage failed"
     artefact = bench.compiled(last.model)
     assert bench.device is not None, "the bench was made with one"
-    found = bench.device.compare({DENSE: bench.compiled(dense), ROW: artefact}, bench.task, SECONDS_EACH, rounds=ROUNDS)
+    comparison = bench.device.compare(
+        {DENSE: bench.compiled(dense), ROW: artefact}, bench.task, SECONDS_EACH, rounds=ROUNDS
+    )
     counted = counts(dequantize(last.network), bench.task)
     return {
         "test_acc_pct": bench.problem.score(artefact, "test")["test_acc_pct"],
@@ -100,8 +102,8 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
         "params": counted.params,
         "stored_bytes": last.promised_bytes,
         "artefact_bytes": artefact.bytes,
-        "latency_ms": found.latencies[ROW].median,
-        "of_dense_latency": found.ratios[ROW].ratio,
+        "latency_ms": comparison.latencies[ROW].median,
+        "of_dense_latency": comparison.ratios[ROW].ratio,
         "seconds": sum(stage.seconds for stage in stages),
     }
 

@@ -1,4 +1,4 @@
-"""How much of the front of accuracy and cost on a real device a search covers, after so many cells."""
+"""The share of the front of accuracy and cost on a real device that a search covers, after so many cells."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ REPEATS = 20  # proposals for each different cell, of a controller that repeats 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontSearch:
-    """A controller that is told several scores.
+    """A controller that gets several scores.
 
     Attributes:
-        controller: its name.
-        options: of it.
+        controller: Name of the controller.
+        options: Options of the controller.
     """
 
     controller: str
@@ -40,7 +40,7 @@ class FrontSearch:
 
 @dataclass(frozen=True, kw_only=True)
 class MacsFront:
-    """The front by accuracy and MACs, looked at on the device."""
+    """The front by accuracy and MACs, evaluated on the device."""
 
 
 METHODS: dict[str, type[FrontSearch] | type[MacsFront]] = {"search": FrontSearch, "macs_front": MacsFront}
@@ -51,12 +51,14 @@ def front_method(method: Mapping[str, Any]) -> FrontSearch | MacsFront:
     kind = METHODS[one_of("method", str(method["name"]), METHODS)]
     options = {key: value for key, value in method.items() if key != "name"}
     check_options(kind, options, what=f"method {method['name']!r}")
-    made = kind(**options)
-    if isinstance(made, FrontSearch):
-        get_controller(made.controller, get_space("nasbench201"), seed=0, **made.options)
-        if not controllers.find(made.controller).multi_objective:
-            raise UserError(f"controller {made.controller!r} takes one score; name one of several, such as nsga2.")
-    return made
+    front_search = kind(**options)
+    if isinstance(front_search, FrontSearch):
+        get_controller(front_search.controller, get_space("nasbench201"), seed=0, **front_search.options)
+        if not controllers.find(front_search.controller).multi_objective:
+            raise UserError(
+                f"controller {front_search.controller!r} takes one score; name one of several, such as nsga2."
+            )
+    return front_search
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Ground:
 
     Attributes:
         scores: (n, k) accuracy and costs with their signs turned, larger is better; NaN where not all were measured.
-        points: (n, k) the same from 0, the worst, to 1, the best; costs by their logarithms.
-        total: hypervolume of the true front.
+        points: (n, k) scores from 0, the worst, to 1, the best; costs by their logarithms.
+        total: Hypervolume of the true front.
     """
 
     scores: Points
@@ -74,7 +76,7 @@ class Ground:
     total: float
 
     def share(self, rows: Sequence[int]) -> float:
-        """Of the hypervolume of the true front, what these cells cover."""
+        """The share of the hypervolume of the true front that these cells cover."""
         points = self.points[list(rows)]
         return hypervolume(front(points[~np.isnan(points).any(axis=1)])) / self.total
 
@@ -102,28 +104,30 @@ def measure_fronts(table: PaperTable, method: Mapping[str, Any], seed: int, keep
     """The value of every column for one seed.
 
     Args:
-        table: whose protocol is a `Hypervolume`.
-        method: of the row.
-        seed: of the search.
-        keep: where the cells of each search are kept, and found again.
+        table: Table whose protocol is a `Hypervolume`.
+        method: Method of the row.
+        seed: Random seed of the search.
+        keep: Folder in which the cells of each search are stored, and read again.
     """
-    protocol, made = table.protocol, front_method(method)
+    protocol, front_search = table.protocol, front_method(method)
     assert isinstance(protocol, Hypervolume), "the caller asks"
     most = max(column.queries or 0 for column in table.columns)
-    found: dict[tuple[str, bool], list[int]] = {}
+    cells_of_search: dict[tuple[str, bool], list[int]] = {}
     for column in table.columns:
         for device in column.devices:
-            asked = device, column.shows == "hypervolume_energy"
-            if asked not in found:
-                found[asked] = _cells(protocol.dataset, *asked, made, method, seed, most, keep)
+            device_and_energy = device, column.shows == "hypervolume_energy"
+            if device_and_energy not in cells_of_search:
+                cells_of_search[device_and_energy] = _cells(
+                    protocol.dataset, *device_and_energy, front_search, method, seed, most, keep
+                )
     values = {}
     for column in table.columns:
         energy = column.shows == "hypervolume_energy"
-        until = None if isinstance(made, MacsFront) else column.queries
+        until = None if isinstance(front_search, MacsFront) else column.queries
         values[column.name] = float(
             np.mean(
                 [
-                    ground(protocol.dataset, device, energy).share(found[device, energy][:until])
+                    ground(protocol.dataset, device, energy).share(cells_of_search[device, energy][:until])
                     for device in column.devices
                 ]
             )
@@ -135,32 +139,39 @@ def _cells(
     dataset: str,
     device: str,
     energy: bool,
-    made: FrontSearch | MacsFront,
+    front_search: FrontSearch | MacsFront,
     method: Mapping[str, Any],
     seed: int,
     most: int,
     keep: Path | None,
 ) -> list[int]:
     """The rows of the cells that a search looks at, in order."""
-    if isinstance(made, MacsFront):
+    if isinstance(front_search, MacsFront):
         return macs_front(dataset)
-    asked = {"dataset": dataset, "device": device, "energy": energy, "method": dict(method), "seed": seed, "most": most}
-    key = content_key(asked)
+    request = {
+        "dataset": dataset,
+        "device": device,
+        "energy": energy,
+        "method": dict(method),
+        "seed": seed,
+        "most": most,
+    }
+    key = content_key(request)
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():
         rows: list[int] = read_json(file, "delete it, and it is searched again", ("rows",))["rows"]
         return rows
-    rows = searched(made, ground(dataset, device, energy).scores, seed, most)
+    rows = searched(front_search, ground(dataset, device, energy).scores, seed, most)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {**asked, "rows": rows})
+        write_json(file, {**request, "rows": rows})
     return rows
 
 
-def searched(made: FrontSearch, scores: Points, seed: int, most: int) -> list[int]:
+def searched(front_search: FrontSearch, scores: Points, seed: int, most: int) -> list[int]:
     """The rows of so many different cells that a controller looks at; repeated proposals do not count."""
     benchmark = load_table("nasbench201")
-    controller = get_controller(made.controller, get_space("nasbench201"), seed=seed, **made.options)
+    controller = get_controller(front_search.controller, get_space("nasbench201"), seed=seed, **front_search.options)
     rows: dict[int, None] = {}
     for _ in range(REPEATS * most):
         if len(rows) == most:
@@ -170,11 +181,11 @@ def searched(made: FrontSearch, scores: Points, seed: int, most: int) -> list[in
         except SearchFinished:
             break
         if proposal is None:
-            raise stalled(made.controller)
+            raise stalled(front_search.controller)
         row = benchmark.row(proposal.arch)
         rows[row] = None
-        told = scores[row]
-        controller.tell(Outcome(proposal, None if np.isnan(told).any() else tuple(told.tolist())))
+        scores_of_cell = scores[row]
+        controller.tell(Outcome(proposal, None if np.isnan(scores_of_cell).any() else tuple(scores_of_cell.tolist())))
     return list(rows)
 
 
@@ -185,8 +196,8 @@ def macs_front(dataset: str) -> list[int]:
     macs = cell_macs(dataset)
     accuracy = benchmark.column(dataset=dataset, split="test", epochs=200)
     points = np.stack([accuracy, -macs], axis=1)
-    kept = {tuple(point) for point in front(points).tolist()}
-    return [row for row, point in enumerate(points.tolist()) if tuple(point) in kept]
+    points_of_front = {tuple(point) for point in front(points).tolist()}
+    return [row for row, point in enumerate(points.tolist()) if tuple(point) in points_of_front]
 
 
 def cell_macs(dataset: str) -> Points:
@@ -197,8 +208,8 @@ def cell_macs(dataset: str) -> Points:
     picks = np.array([arch.picks for arch in benchmark.architectures])
 
     def built(pick: int) -> int:
-        rest = [operations.index("skip_connect")] * 5
-        return counts(space.build(space.architecture([pick, *rest]), task), task).macs
+        skips = [operations.index("skip_connect")] * 5
+        return counts(space.build(space.architecture([pick, *skips]), task), task).macs
 
     nothing = built(operations.index("none"))
     total = np.full(len(picks), float(nothing))

@@ -32,20 +32,20 @@ from search_spaces.nasbench201 import NASBench201
 
 Vector = npt.NDArray[np.float64]
 
-POSSIBLE, SAFE = 0.15, 0.95  # probabilities of meeting the limit: what is searched, what is fallen back upon
+POSSIBLE, SAFE = 0.15, 0.95  # probabilities of meeting the limit: of cells that are searched, of cells to fall back on
 SEARCH_EPOCHS, READ_EPOCHS = 12, 200
-FOLDS = 10  # of smoothing
+FOLDS = 10  # folds of the cross-validation that smooths accuracies
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A cell that was returned, and what it cost to find it.
+    """A cell that was returned, and the cost of the search for it.
 
     Attributes:
-        row: of the cell.
-        latency_ms: measured.
-        measurements: latencies that were measured on the device, that of the cell included.
-        accuracy_queries: cells whose accuracy the search was told.
+        row: Row of the cell.
+        latency_ms: Measured latency in milliseconds.
+        measurements: Number of latencies that were measured on the device, that of the cell included.
+        accuracy_queries: Number of cells whose accuracy the search was given.
     """
 
     row: int
@@ -68,14 +68,14 @@ class TransferSearch:
     It is scored by validation accuracies after 12 epochs. The predictor learns from every cell that is measured.
 
     Attributes:
-        measurements: of cells that the predictor suggests, before the search.
-        verifications: most cells that are measured after the search; more only until one of them meets the limit.
-        accuracy_queries: cells that the controller may query; None tells the accuracy of all cells.
-        controller: its name.
-        datasets: whose accuracies count, by the mean of a cell's ranks; the data set of the table alone if empty.
-        smooth: count the ranks in what boosted trees, fitted on all other cells, say of a cell as much as its own. A
+        measurements: Number of cells that the predictor suggests and that are measured before the search.
+        verifications: Most cells that are measured after the search; more only until one of them meets the limit.
+        accuracy_queries: Number of cells that the controller may query; None gives the accuracy of all cells.
+        controller: Name of the controller.
+        datasets: Data sets whose accuracies count, by the mean of a cell's ranks; if empty, that of the table alone.
+        smooth: Whether the ranks by boosted trees, fitted on all other cells, count as much as a cell's own ranks. A
             training of 12 epochs is noisy, and similar cells tell of each other. Needs all accuracies.
-        returned: so many cells that meet the limit are returned, and the one with the best test accuracy is shown, as
+        returned: Number of cells that meet the limit and are returned; the one with the best test accuracy is shown, as
             HELP does. With more than one, test accuracies decide.
     """
 
@@ -93,24 +93,24 @@ class TransferSearch:
         accuracy = promise(table, self.datasets or (dataset,), smooth=self.smooth)
         predictor, rows = suggested(task, task.pool, self.measurements)
         device.measure(rows)
-        known = self._search(task, meeting(predictor, device, limit_ms) >= POSSIBLE, accuracy)
-        if not len(known):
+        candidates = self._search(task, meeting(predictor, device, limit_ms) >= POSSIBLE, accuracy)
+        if not len(candidates):
             raise UserError(f"no cell is expected to meet {limit_ms} ms on {device.name!r}; allow a higher limit.")
-        queries, found = len(known), list[int]()
-        while len(found) < self.returned and len(known):
-            row = self._next(known, accuracy[known], meeting(predictor, device, limit_ms)[known], device)
+        queries, chosen = len(candidates), list[int]()
+        while len(chosen) < self.returned and len(candidates):
+            row = self._next(candidates, accuracy[candidates], meeting(predictor, device, limit_ms)[candidates], device)
             if row in device.measured:
-                found.append(row)
-                known = known[known != row]
+                chosen.append(row)
+                candidates = candidates[candidates != row]
             else:
                 device.measure([row])
         test = table.column(dataset=dataset, split="test", epochs=READ_EPOCHS)
-        best = max(found, key=lambda row: float(test[row])) if len(found) > 1 else found[0]
+        best = max(chosen, key=lambda row: float(test[row])) if len(chosen) > 1 else chosen[0]
         return Choice(best, device.measured[best], device.measurements, queries * len(self.datasets or (dataset,)))
 
-    def _next(self, known: npt.NDArray[np.int64], accuracy: Vector, probability: Vector, device: NewDevice) -> int:
+    def _next(self, candidates: npt.NDArray[np.int64], accuracy: Vector, probability: Vector, device: NewDevice) -> int:
         """The row to measure next; one that has been measured and meets the limit, if that is the end."""
-        measured = np.isin(known, list(device.measured))
+        measured = np.isin(candidates, list(device.measured))
         possible = np.where(measured, 0, probability)
         if (probability[measured] == 1).any():
             reference = int(np.where(measured & (probability == 1), accuracy, -np.inf).argmax())
@@ -121,7 +121,7 @@ class TransferSearch:
         improvement = possible * np.maximum(accuracy - accuracy[reference], 0)
         promising = int(improvement.argmax())
         left = self.measurements + self.verifications - device.measurements
-        return int(known[promising if left > 0 and improvement[promising] > 0 else reference])
+        return int(candidates[promising if left > 0 and improvement[promising] > 0 else reference])
 
     def _search(self, task: RankingTask, fits: npt.NDArray[np.bool_], accuracy: Vector) -> npt.NDArray[np.int64]:
         """Rows of the cells whose accuracy is known after the search."""
@@ -130,9 +130,9 @@ class TransferSearch:
         if not fits.any():
             return np.zeros(0, dtype=np.int64)
         controller = get_controller(self.controller, FittingCells(fits), seed=task.seed)
-        numbers, known = cell_rows(), dict[int, None]()
+        numbers, queried = cell_rows(), dict[int, None]()
         for _ in range(20 * self.accuracy_queries):
-            if len(known) == self.accuracy_queries:
+            if len(queried) == self.accuracy_queries:
                 break
             try:
                 proposal = controller.ask()
@@ -141,14 +141,14 @@ class TransferSearch:
             if proposal is None:
                 raise stalled(self.controller)
             row = numbers[proposal.arch.picks]
-            known[row] = None
+            queried[row] = None
             controller.tell(Outcome(proposal, (float(accuracy[row]),)))
-        return np.array(list(known), dtype=np.int64)
+        return np.array(list(queried), dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestInTable:
-    """What no search can beat: the highest test accuracy in the table among all cells that meet the limit."""
+    """The bound of all searches: the highest test accuracy in the table among all cells that meet the limit."""
 
     name: ClassVar[str] = "bound"
 
@@ -172,38 +172,38 @@ def choice_method(method: Mapping[str, Any]) -> ChoiceMethod:
     check_options(kind, options, what=f"method {kind.name!r}")
     if "datasets" in options:
         options["datasets"] = tuple(options["datasets"])
-    made = kind(**options)
-    if isinstance(made, TransferSearch):
-        queries = made.accuracy_queries
-        if made.returned < 1:
-            raise UserError(f"returned={made.returned} of method {kind.name!r} must be 1 or more.")
-        if made.smooth and queries is not None:
+    choice = kind(**options)
+    if isinstance(choice, TransferSearch):
+        queries = choice.accuracy_queries
+        if choice.returned < 1:
+            raise UserError(f"returned={choice.returned} of method {kind.name!r} must be 1 or more.")
+        if choice.smooth and queries is not None:
             raise UserError(f"smooth of method {kind.name!r} needs all accuracies; leave accuracy_queries out.")
-        for dataset in made.datasets:
+        for dataset in choice.datasets:
             one_of("data set", dataset, IMAGES)
-        if made.measurements < 1 or (queries is not None and queries < 1):
+        if choice.measurements < 1 or (queries is not None and queries < 1):
             raise UserError(
-                f"measurements={made.measurements} and accuracy_queries={queries} of method {kind.name!r} must be 1 or "
-                f"more."
+                f"measurements={choice.measurements} and accuracy_queries={queries} of method {kind.name!r} must "
+                f"be 1 or more."
             )
-        get_controller(made.controller, NASBench201(), seed=0)
-    return made
+        get_controller(choice.controller, NASBench201(), seed=0)
+    return choice
 
 
 def promise(table: Table, datasets: tuple[str, ...], *, smooth: bool) -> Vector:
     """(15625,) how good cells look after 12 epochs: validation accuracy in percent, or a mean of ranks from 0 to 1.
 
     Args:
-        table: with accuracies of all cells.
-        datasets: of one the accuracy itself is given, of several the mean of the ranks.
-        smooth: let the ranks in cross-validated predictions of boosted trees count as much as the cells' own.
+        table: Table with accuracies of all cells.
+        datasets: Data sets; of one the accuracy itself is given, of several the mean of the ranks.
+        smooth: Whether the ranks in cross-validated predictions of boosted trees count as much as the cells' own.
     """
-    known = [table.column(dataset=dataset, split="val", epochs=SEARCH_EPOCHS) for dataset in datasets]
-    if len(known) == 1 and not smooth:
-        return known[0]
+    accuracies = [table.column(dataset=dataset, split="val", epochs=SEARCH_EPOCHS) for dataset in datasets]
+    if len(accuracies) == 1 and not smooth:
+        return accuracies[0]
     if smooth:
-        known += [_smoothed(table, dataset) for dataset in datasets]
-    promised: Vector = np.mean([rankdata(accuracy) / len(accuracy) for accuracy in known], axis=0)
+        accuracies += [_smoothed(table, dataset) for dataset in datasets]
+    promised: Vector = np.mean([rankdata(accuracy) / len(accuracy) for accuracy in accuracies], axis=0)
     return promised
 
 
@@ -231,7 +231,7 @@ class FittingCells(NASBench201):
     """The cells of NAS-Bench-201 that meet a limit; cells that build one network are different rows of a table.
 
     Args:
-        fits: (15625,) which rows do.
+        fits: (15625,) whether each row meets the limit.
     """
 
     def __init__(self, fits: npt.NDArray[np.bool_]) -> None:

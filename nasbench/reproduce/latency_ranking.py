@@ -1,4 +1,4 @@
-"""How well predictors rank cells by their latency on a device that they have hardly seen (Lee et al. 2021, HELP).
+"""Rank correlations of predictors of latency on a device that they have hardly seen (Lee et al. 2021, HELP).
 
 A predictor knows some devices on a pool of cells, measures a few cells of that pool on a new device, and ranks other
 cells. What it measures it has to choose without the latencies of the new device, and all that it measures counts.
@@ -31,12 +31,12 @@ CELLS = ("pool", "all")
 
 @dataclass(frozen=True)
 class RankingTask:
-    """What a predictor may know.
+    """The devices, the cells and the seed that a predictor gets.
 
     Attributes:
-        known_devices: whose latencies are known.
-        pool: cells 0 to `pool` - 1 are those that may be measured.
-        seed: of all random choices.
+        known_devices: Devices whose latencies are known.
+        pool: Number of cells that may be measured, from cell 0 on.
+        seed: Random seed of all random choices.
     """
 
     known_devices: tuple[str, ...]
@@ -49,9 +49,9 @@ class Ranked:
     """A prediction of all cells for one device.
 
     Attributes:
-        latency: (15625,) in any unit that grows with latency.
-        adapt_s: seconds from the measurements to a predictor.
-        predict_s: seconds for the prediction of all cells.
+        latency: (15625,) latencies in any unit that grows with latency.
+        adapt_s: Seconds from the measurements to a predictor.
+        predict_s: Seconds for the prediction of all cells.
     """
 
     latency: Vector
@@ -71,10 +71,10 @@ class Transfer:
     """`TransferPredictor`.
 
     Attributes:
-        measurements: cells of the pool that are measured on a new device.
-        choice: "suggested" by the predictor, or "random".
-        known_cells: on which cells the known devices were measured: the "pool" or "all".
-        known_devices: so many, the first of those of the task; None for all.
+        measurements: Number of cells of the pool that are measured on a new device.
+        choice: Choice of these cells: "suggested" by the predictor, or "random".
+        known_cells: Cells on which the known devices were measured: the "pool" or "all".
+        known_devices: Number of devices, the first of those of the task; None for all.
     """
 
     name: ClassVar[str] = "transfer"
@@ -86,9 +86,9 @@ class Transfer:
     def rank(self, task: RankingTask, devices: Sequence[NewDevice]) -> Iterable[Ranked]:
         """See `RankingMethod`."""
         cells = latency_cells()
-        known = len(cells) if self.known_cells == "all" else task.pool
+        known_count = len(cells) if self.known_cells == "all" else task.pool
         task = replace(task, known_devices=task.known_devices[: self.known_devices])
-        predictor, rows = suggested(task, known, self.measurements)
+        predictor, rows = suggested(task, known_count, self.measurements)
         if self.choice == "random":
             rows = drawn(task, self.measurements)
         for device in devices:
@@ -108,10 +108,10 @@ class Ridge:
     on them.
 
     Attributes:
-        components: how many.
-        penalty: of squared weights; all columns have the deviation 1.
-        measurements: see `Transfer`.
-        choice: see `Transfer`.
+        components: Number of principal components.
+        penalty: Penalty of squared weights; all columns have the deviation 1.
+        measurements: Number of measured cells, see `Transfer`.
+        choice: Choice of these cells, see `Transfer`.
     """
 
     name: ClassVar[str] = "ridge"
@@ -125,9 +125,9 @@ class Ridge:
         cells = latency_cells()
         space = NASBench201()
         logs = np.stack([log_latency(device_latencies(name)) for name in task.known_devices], axis=1)
-        known = standardized(logs, logs)
-        _, _, directions = np.linalg.svd(known[: task.pool], full_matrices=False)
-        columns = np.hstack([known @ directions[: self.components].T, space.option_counts(cells)])
+        known_logs = standardized(logs, logs)
+        _, _, directions = np.linalg.svd(known_logs[: task.pool], full_matrices=False)
+        columns = np.hstack([known_logs @ directions[: self.components].T, space.option_counts(cells)])
         columns = standardized(columns, columns)
         if self.choice == "random":
             rows = drawn(task, self.measurements)
@@ -168,14 +168,14 @@ def ranking_method(method: Mapping[str, Any]) -> RankingMethod:
     options = {key: value for key, value in method.items() if key != "name"}
     kind = METHODS[one_of("method", str(method["name"]), METHODS)]
     check_options(kind, options, what=f"method {kind.name!r}")
-    made = kind(**options)
-    if not isinstance(made, Flops):
-        one_of("choice", made.choice, CHOICES)
-        if made.measurements < 1:
-            raise UserError(f"measurements={made.measurements} of method {kind.name!r} must be 1 or more.")
-    if isinstance(made, Transfer):
-        one_of("known_cells", made.known_cells, CELLS)
-    return made
+    ranking = kind(**options)
+    if not isinstance(ranking, Flops):
+        one_of("choice", ranking.choice, CHOICES)
+        if ranking.measurements < 1:
+            raise UserError(f"measurements={ranking.measurements} of method {kind.name!r} must be 1 or more.")
+    if isinstance(ranking, Transfer):
+        one_of("known_cells", ranking.known_cells, CELLS)
+    return ranking
 
 
 @functools.lru_cache(maxsize=1)
@@ -186,8 +186,8 @@ def suggested(task: RankingTask, known_cells: int, count: int) -> tuple[Transfer
     """
     cells = latency_cells()
     predictor = TransferPredictor(NASBench201(), seed=task.seed)
-    known = {name: device_latencies(name)[:known_cells] for name in task.known_devices}
-    predictor.fit_sources(cells[:known_cells], known)
+    latencies = {name: device_latencies(name)[:known_cells] for name in task.known_devices}
+    predictor.fit_sources(cells[:known_cells], latencies)
     numbers = cell_rows()
     return predictor, [numbers[arch.picks] for arch in predictor.suggest(count, among=cells[: task.pool])]
 

@@ -1,4 +1,4 @@
-"""What a row of a table of latencies measures, seed by seed."""
+"""The values of a row of a table of latencies, measured seed by seed."""
 
 from __future__ import annotations
 
@@ -60,17 +60,19 @@ def _limits(table: PaperTable, protocol: LatencyLimit, options: Mapping[str, obj
     task, method = RankingTask(protocol.known_devices, protocol.pool, seed), choice_method(options)
     cells = load_table("nasbench201")
     tests = cells.column(dataset=protocol.dataset, split="test", epochs=READ_EPOCHS)
-    asked = dict.fromkeys((c.devices[0], c.limit_ms) for c in table.columns if c.limit_ms is not None)
-    found: dict[tuple[str, float], Choice] = {
+    limits = dict.fromkeys(
+        (column.devices[0], column.limit_ms) for column in table.columns if column.limit_ms is not None
+    )
+    choices: dict[tuple[str, float], Choice] = {
         (name, limit_ms): method.choose(task, NewDevice(name), limit_ms, cells, protocol.dataset)
-        for name, limit_ms in asked
+        for name, limit_ms in limits
     }
 
     def value(column: TableColumn) -> float:
         if column.limit_ms is not None:
-            choice = found[column.devices[0], column.limit_ms]
+            choice = choices[column.devices[0], column.limit_ms]
             return float(tests[choice.row]) if column.shows == "test_acc_pct" else choice.latency_ms
-        chosen = [(limit, choice) for (name, limit), choice in found.items() if name in column.devices]
+        chosen = [(limit, choice) for (name, limit), choice in choices.items() if name in column.devices]
         if column.shows == "limits_met":
             return float(sum(choice.latency_ms <= limit for limit, choice in chosen))
         return float(np.mean([getattr(choice, str(column.shows)) for _, choice in chosen]))

@@ -1,4 +1,4 @@
-"""What a differentiable search finds: a row of a table is a method; its last cell is looked up in a benchmark."""
+"""Rows of a table of differentiable searches: each is a method, whose last cell is looked up in a benchmark."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def measure_one_shot(table: PaperTable, row: Row, seed: int, folder: Path | None
     """Everything that a column may show of a row, for one seed: of the cell that is derived after the last epoch.
 
     Args:
-        table: of the row.
-        row: that is run.
-        seed: of the search.
-        folder: where the search is kept after each epoch, and gone on with; None keeps nothing.
+        table: Table of the row.
+        row: Row that is run.
+        seed: Random seed of the search.
+        folder: Folder in which the search is stored after each epoch, to go on from there; None stores nothing.
     """
     protocol = table.protocol
     if not isinstance(protocol, OneShot) or row.method is None:
@@ -45,16 +45,16 @@ def measure_one_shot(table: PaperTable, row: Row, seed: int, folder: Path | None
     search = DifferentiableSearch(space, _problem(protocol), name, seed=seed, folder=folder, **options)
     arch = search.run()
     benchmark = load_table(table.benchmark)
-    found = {
+    accuracies = {
         f"test_acc_pct {column.read}": benchmark.query(arch, dataset=str(column.read), split="test", epochs=200)
         for column in table.columns
         if column.shows == "test_acc_pct"
     }
     last = search.history[-1]
-    return found | {
+    return accuracies | {
         "skip_edges": float(sum(count for operation, count in last.chosen.items() if SKIP in operation)),
         "shared_acc_pct": last.val_quality,
-        "seconds": sum(each.seconds for each in search.history),
+        "seconds": sum(epoch.seconds for epoch in search.history),
     }
 
 

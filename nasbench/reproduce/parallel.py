@@ -17,12 +17,12 @@ Done = TypeVar("Done")
 
 
 def run_all(run: Callable[[Job], Done], jobs: Sequence[Job], workers: int) -> Iterator[Done]:
-    """What each job gives, in the order in which they end; with one worker in this process, one after the other.
+    """The result of each job, in the order in which they end; with one worker in this process, one after the other.
 
     Args:
-        run: a function of a module, which other processes find by its name.
-        jobs: that travel to them.
-        workers: how many processes.
+        run: Function of a module, which other processes find by its name.
+        jobs: Jobs that are sent to them.
+        workers: Number of processes.
 
     Raises:
         WorkFailed: a process ended before its job; what others gave was given before.

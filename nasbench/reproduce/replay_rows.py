@@ -1,4 +1,4 @@
-"""Searches over architectures and recipes on a table that was built here: what they cover, and when."""
+"""Searches over architectures and recipes on a table that was built here: the share that they cover, and when."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class ReplayMethod:
     """A controller, with its options.
 
     Attributes:
-        controller: its name.
-        options: of it.
+        controller: Name of the controller.
+        options: Options of the controller.
     """
 
     controller: str
@@ -60,17 +60,17 @@ def replay_method(method: Mapping[str, Any]) -> ReplayMethod:
     """The method of a row; UserError if it is none, or its controller takes one score only."""
     options = {key: value for key, value in method.items() if key != "name"}
     check_options(ReplayMethod, options, what=f"method {method['name']!r}")
-    made = ReplayMethod(**options)
-    if not controllers.find(made.controller).multi_objective:
-        raise UserError(f"controller {made.controller!r} takes one score; name one of several, such as nsga2.")
-    return made
+    replay = ReplayMethod(**options)
+    if not controllers.find(replay.controller).multi_objective:
+        raise UserError(f"controller {replay.controller!r} takes one score; name one of several, such as nsga2.")
+    return replay
 
 
 class TwoStages(Sequential):
     """A sequential search whose first stage knows no limits of artefacts: they are not made of its networks yet.
 
     Attributes:
-        plain_scores: of networks with the recipe that changes nothing, by their picks.
+        plain_scores: Scores of networks with the recipe that changes nothing, by their picks.
     """
 
     plain_scores: Mapping[tuple[int, ...], tuple[float, ...]] = {}
@@ -96,10 +96,10 @@ class OfRegime(Replayed):
         Raises:
             InfeasibleError: the regime does not count this recipe.
         """
-        found = super().__call__(candidate)
+        metrics = super().__call__(candidate)
         if not self.counts[self.row[self.identity(candidate.arch).picks]]:
-            raise InfeasibleError("the regime does not count this recipe", found, "after evaluation", NOT_OF_REGIME)
-        return found
+            raise InfeasibleError("the regime does not count this recipe", metrics, "after evaluation", NOT_OF_REGIME)
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,14 @@ class Ground:
     """The rows of a table, as a regime sees them.
 
     Attributes:
-        table: that was built.
-        space: the networks and recipes that it holds.
-        objectives: with the limits of the regime.
-        counts: (n,) whether its recipe is one that the regime counts.
-        points: (n, k) from 0, the worst, to 1, the best; NaN where a row breaks a limit or does not count.
-        scores: of each row.
-        total: hypervolume of the true front.
-        budget_s: simulated seconds of a search.
+        table: Table that was built.
+        space: Networks and recipes that it holds.
+        objectives: Objectives, with the limits of the regime.
+        counts: (n,) whether the recipe of a row is one that the regime counts.
+        points: (n, k) points from 0, the worst, to 1, the best; NaN where a row breaks a limit or does not count.
+        scores: Scores of each row.
+        total: Hypervolume of the true front.
+        budget_s: Simulated seconds of a search.
     """
 
     table: BuiltTable
@@ -128,7 +128,7 @@ class Ground:
 
 
 def space_of(table: BuiltTable) -> JointSpace:
-    """The networks and recipes that a table holds, as its card tells them."""
+    """The networks and recipes that a table holds, by its card."""
     named = table.card["experiment"]["space"]
     options = {key: value for key, value in named.items() if key != "name"}
     if not table.card["recipe"]:
@@ -155,39 +155,43 @@ def ground(file: str, regime: Regime, objectives: tuple[str, ...], seconds: str,
     texts = rows["recipe"].tolist()
     counts = np.array([not regime.recipes or any(word in text for word in regime.recipes) for text in texts])
     limits = {name: float(rows[name][done].quantile(share)) for name, share in regime.limits.items()}
-    asked = tuple(Objective(metric=name, goal=goals[name], limit=limits.get(name)) for name in objectives)
+    limited = tuple(Objective(metric=name, goal=goals[name], limit=limits.get(name)) for name in objectives)
     metrics = rows[list(objectives)].to_dict("records")
-    keeps = [
-        bool(ok and own and broken_limit(asked, each) is None)
-        for ok, own, each in zip(done, counts, metrics, strict=True)
+    feasible = [
+        bool(ok and counted and broken_limit(limited, row_metrics) is None)
+        for ok, counted, row_metrics in zip(done, counts, metrics, strict=True)
     ]
-    if not any(keeps):
+    if not any(feasible):
         raise UserError(f"no row of {file} keeps the limits {limits} of the regime.")
-    scale = Scale.of(asked, [each for each, own in zip(metrics, keeps, strict=True) if own])
-    points = np.full((len(rows), len(asked)), np.nan)
-    points[keeps] = scale.points([each for each, own in zip(metrics, keeps, strict=True) if own])
+    scale = Scale.of(
+        limited, [row_metrics for row_metrics, is_feasible in zip(metrics, feasible, strict=True) if is_feasible]
+    )
+    points = np.full((len(rows), len(limited)), np.nan)
+    points[feasible] = scale.points(
+        [row_metrics for row_metrics, is_feasible in zip(metrics, feasible, strict=True) if is_feasible]
+    )
     training, recipe = CLOCKS[seconds]
     spent_s = float(rows.drop_duplicates("network")[training].sum() + rows[recipe].sum())
     return Ground(
         table,
         space,
-        asked,
+        limited,
         counts,
         points,
-        [objective_scores(asked, each) for each in metrics],
-        hypervolume(front(points[keeps])),
+        [objective_scores(limited, row_metrics) for row_metrics in metrics],
+        hypervolume(front(points[feasible])),
         budget_share * spent_s,
     )
 
 
 @dataclass(frozen=True)
 class Covered:
-    """What a search covers of the true front, and when.
+    """The share of the true front that a search covers, over time.
 
     Attributes:
         ended_s: (k,) simulated seconds at which its evaluations ended.
-        shares: (k,) of the hypervolume of the true front, after each.
-        budget_s: of the search.
+        shares: (k,) share of the hypervolume of the true front, after each evaluation.
+        budget_s: Budget of the search in simulated seconds.
     """
 
     ended_s: npt.NDArray[np.float64]
@@ -212,22 +216,22 @@ class Covered:
         return float(min(1.0, reached[0] / self.budget_s)) if len(reached) else 1.0
 
 
-def covered(asked: Ground, made: ReplayMethod, seed: int, seconds: str) -> Covered:
+def covered(rows_of_regime: Ground, method: ReplayMethod, seed: int, seconds: str) -> Covered:
     """Search a table once.
 
     Args:
-        asked: the table, as a regime sees it.
-        made: the controller.
-        seed: of the search.
-        seconds: wall or cpu, that the simulated clock goes by.
+        rows_of_regime: Table, as a regime sees it.
+        method: Controller, with its options.
+        seed: Random seed of the search.
+        seconds: Clock of the simulation, wall or cpu.
     """
-    evaluator = OfRegime(asked.space, ground=asked, seconds=seconds)
+    evaluator = OfRegime(rows_of_regime.space, ground=rows_of_regime, seconds=seconds)
     study = Study(
-        _controller(asked, made, seed, evaluator),
-        asked.objectives,
+        _controller(rows_of_regime, method, seed, evaluator),
+        rows_of_regime.objectives,
         Pareto(name="pareto"),
-        SearchConfig(candidates=ENDLESS, max_hours=asked.budget_s / 3600, max_failures=ENDLESS),
-        MemoryRecord(asked.space, asked.objectives),
+        SearchConfig(candidates=ENDLESS, max_hours=rows_of_regime.budget_s / 3600, max_failures=ENDLESS),
+        MemoryRecord(rows_of_regime.space, rows_of_regime.objectives),
         clock=SimulatedClock(),
         identity=evaluator.identity,
         seed=seed,
@@ -235,28 +239,28 @@ def covered(asked: Ground, made: ReplayMethod, seed: int, seconds: str) -> Cover
     ended: list[RecordedCandidate] = []
     options = ExecutorOptions(ExecutorConfig(name="inline"), Checkpoints(Path()), Path())
     Simulated(options).run(study, evaluator, ended.append)
-    rows = [evaluator.row[evaluator.identity(each.arch).picks] for each in ended]
+    rows = [evaluator.row[evaluator.identity(candidate.arch).picks] for candidate in ended]
     values, last = [], 0.0
-    points = asked.points[rows] if rows else np.zeros((0, len(asked.objectives)))
-    there = np.atleast_1d(~np.isnan(points).any(axis=1))
-    grown = iter(growth(points[there]))
-    for own in there:
-        last = next(grown) / asked.total if own else last
+    points = rows_of_regime.points[rows] if rows else np.zeros((0, len(rows_of_regime.objectives)))
+    feasible = np.atleast_1d(~np.isnan(points).any(axis=1))
+    grown = iter(growth(points[feasible]))
+    for is_feasible in feasible:
+        last = next(grown) / rows_of_regime.total if is_feasible else last
         values.append(last)
-    return Covered(np.array([each.finished_s for each in ended]), np.array(values), asked.budget_s)
+    return Covered(np.array([candidate.finished_s for candidate in ended]), np.array(values), rows_of_regime.budget_s)
 
 
-def _controller(asked: Ground, made: ReplayMethod, seed: int, evaluator: Replayed) -> Controller:
-    options = dict(made.options)
-    kind = controllers.find(made.controller)
+def _controller(rows_of_regime: Ground, method: ReplayMethod, seed: int, evaluator: Replayed) -> Controller:
+    options = dict(method.options)
+    kind = controllers.find(method.controller)
     if kind.takes_budget:
-        options = {"budget_seconds": asked.budget_s, **options}
+        options = {"budget_seconds": rows_of_regime.budget_s, **options}
     if kind is not Sequential:
-        return get_controller(made.controller, asked.space, seed=seed, **options)
-    two = TwoStages(asked.space, seed=seed, **options)
-    plain = {picks: row for picks, row in evaluator.row.items() if picks[two.split :] == two.plain}
-    two.plain_scores = {picks: asked.scores[row] for picks, row in plain.items()}
-    return two
+        return get_controller(method.controller, rows_of_regime.space, seed=seed, **options)
+    two_stages = TwoStages(rows_of_regime.space, seed=seed, **options)
+    plain = {picks: row for picks, row in evaluator.row.items() if picks[two_stages.split :] == two_stages.plain}
+    two_stages.plain_scores = {picks: rows_of_regime.scores[row] for picks, row in plain.items()}
+    return two_stages
 
 
 def measure_replays(
@@ -265,52 +269,52 @@ def measure_replays(
     """The value of every column for one seed, and the share that is covered over time, of those that show an area.
 
     Args:
-        table: whose protocol is a `JointReplay`.
-        method: of the row.
-        seed: of the search.
-        keep: where what came of each search is kept, and found again.
-        parts: of the budget, ascending, at which shares over time are read.
+        table: Table whose protocol is a `JointReplay`.
+        method: Method of the row.
+        seed: Random seed of the search.
+        keep: Folder in which the result of each search is stored, and read again.
+        parts: Parts of the budget, ascending, at which shares over time are read.
     """
-    protocol, made = table.protocol, replay_method(method)
+    protocol, replay = table.protocol, replay_method(method)
     assert isinstance(protocol, JointReplay), "the caller asks"
-    found = {name: _searched(protocol, name, made, method, seed, keep) for name in protocol.regimes}
+    covered_by_regime = {name: _searched(protocol, name, replay, method, seed, keep) for name in protocol.regimes}
     values, curves = {}, {}
     for column in table.columns:
-        own = found[column.search]
+        covered_share = covered_by_regime[column.search]
         if column.shows == "area":
-            values[column.name] = own.area
-            curves[column.name] = np.array([own.at(part) for part in parts.tolist()])
+            values[column.name] = covered_share.area
+            curves[column.name] = np.array([covered_share.at(part) for part in parts.tolist()])
         elif column.shows == "time_to_95":
-            values[column.name] = own.until(0.95)
+            values[column.name] = covered_share.until(0.95)
         else:
-            values[column.name] = own.at(column.part or 1.0)
+            values[column.name] = covered_share.at(column.part or 1.0)
     return values, curves
 
 
 def _searched(
-    protocol: JointReplay, regime: str, made: ReplayMethod, method: Mapping[str, Any], seed: int, keep: Path | None
+    protocol: JointReplay, regime: str, replay: ReplayMethod, method: Mapping[str, Any], seed: int, keep: Path | None
 ) -> Covered:
-    asked = ground(
+    rows_of_regime = ground(
         protocol.file, protocol.regimes[regime], protocol.objectives, protocol.seconds, protocol.budget_share
     )
     file = None
     if keep is not None:
-        about = {
+        request = {
             "protocol": protocol.model_dump(mode="json", exclude={"text"}),
-            "rows": hashlib.sha256(asked.table.path.read_bytes()).hexdigest(),
+            "rows": hashlib.sha256(rows_of_regime.table.path.read_bytes()).hexdigest(),
             "regime": regime,
             "method": dict(method),
             "seed": seed,
         }
-        key = content_key(about)
+        key = content_key(request)
         file = keep / f"{key}.json"
         if file.exists():
-            kept = read_json(file, "delete it, and it is searched again", ("ended_s", "shares"))
-            return Covered(np.array(kept["ended_s"]), np.array(kept["shares"]), asked.budget_s)
-    done = covered(asked, made, seed, protocol.seconds)
+            stored = read_json(file, "delete it, and it is searched again", ("ended_s", "shares"))
+            return Covered(np.array(stored["ended_s"]), np.array(stored["shares"]), rows_of_regime.budget_s)
+    done = covered(rows_of_regime, replay, seed, protocol.seconds)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         rose = np.flatnonzero(np.diff(done.shares, prepend=0.0) > 0)  # the rest follows
         done = Covered(done.ended_s[rose], done.shares[rose], done.budget_s)
-        write_json(file, {**about, "ended_s": done.ended_s.tolist(), "shares": done.shares.tolist()})
+        write_json(file, {**request, "ended_s": done.ended_s.tolist(), "shares": done.shares.tolist()})
     return done

@@ -1,4 +1,4 @@
-"""Run the searches behind a table of a paper, and put what they find beside what the paper prints."""
+"""Run the searches behind a table of a paper, and put their results beside what the paper prints."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from nasbench.tables.reproduction import BAND, Curve, Entry, Reproduction
 from nasbench_registry import UserError
 
 Vector = npt.NDArray[np.float64]
-POINTS = 160  # of a curve
+POINTS = 160  # number of points of a curve
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Some seeds of a row, on one data set and budget; what all of `columns` read off, and where it is kept."""
+    """Some seeds of a row, on one data set and budget; the columns that are read from them; the folder of results."""
 
     table: PaperTable
     row: Row
@@ -74,14 +74,14 @@ def reproduce(
     """Run every row of a table, with the seeds 0, 1, ...; the same seeds give the same numbers with any workers.
 
     Args:
-        table: what to run.
-        seeds: searches of a row; without it, as many as the table says.
-        rows: of the table; all without it.
-        workers: processes; with one, everything happens in this one.
-        keep: a folder in which each seed of a row is kept as soon as it is done, and found again by a later call that
-            asks the same; only for tables whose rows train networks or look at untrained ones.
-        cells: of the sample of a table of proxies; without it, as many as the table says.
-        on_progress: called with (row, searches done, all searches).
+        table: Table to reproduce.
+        seeds: Number of searches of a row; without it, as many as the table says.
+        rows: Rows of the table; all without it.
+        workers: Number of processes; with one, everything happens in this one.
+        keep: Folder in which each seed of a row is stored as soon as it is done, and read again by a later call with
+            the same request; only for tables whose rows train networks or evaluate untrained ones.
+        cells: Size of the sample of a table of proxies; without it, as many as the table says.
+        on_progress: Function that is called with (row, searches done, all searches).
 
     Raises:
         UserError: the data are missing, or a controller, a method or an option of a row does not exist.
@@ -168,17 +168,17 @@ def _run_method(job: _Job) -> _Done:
     if isinstance(job.table.protocol, JointReplay):
         assert job.row.method is not None, "the row is run"
         parts = _grid(job.table, job.row, job.columns[0])
-        found = [measure_replays(job.table, job.row.method, seed, job.keep, parts) for seed in job.seeds]
-        over_time = {name: np.stack([curves[name] for _, curves in found]) for name in found[0][1]}
-        values = {column.name: [own[column.name] for own, _ in found] for column in job.columns}
+        results = [measure_replays(job.table, job.row.method, seed, job.keep, parts) for seed in job.seeds]
+        over_time = {name: np.stack([curves[name] for _, curves in results]) for name in results[0][1]}
+        values = {column.name: [values_of_seed[column.name] for values_of_seed, _ in results] for column in job.columns}
         return _Done(job, values, over_time, 0, time.perf_counter() - started)
-    by_seed = [_measured(job.table, job.row, seed, job.keep) for seed in job.seeds]
-    values = {column.name: [each[column.name] for each in by_seed] for column in job.columns}
+    values_by_seed = [_measured(job.table, job.row, seed, job.keep) for seed in job.seeds]
+    values = {column.name: [values_of_seed[column.name] for values_of_seed in values_by_seed] for column in job.columns}
     return _Done(job, values, {}, 0, time.perf_counter() - started)
 
 
 def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
-    """The value of every column."""
+    """The value of every column of a row, for one seed."""
     protocol = table.protocol
     if not isinstance(protocol, Compression | Hypervolume | OneShot):
         return measure_row(table, row, seed)
@@ -186,21 +186,21 @@ def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict
     if isinstance(protocol, Hypervolume):
         return measure_fronts(table, row.method, seed, keep)
     words = {"text"} if isinstance(protocol, OneShot) else None
-    asked = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
-    key = content_key(asked)
+    request = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
+    key = content_key(request)
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():
-        found: dict[str, float] = read_json(file, "delete it, and it is measured again", ("found",))["found"]
+        measured: dict[str, float] = read_json(file, "delete it, and it is measured again", ("found",))["found"]
     else:
         if isinstance(protocol, OneShot):
-            found = measure_one_shot(table, row, seed, None if keep is None else keep / key)
+            measured = measure_one_shot(table, row, seed, None if keep is None else keep / key)
         else:
-            found = measure_recipe(protocol, row.method, seed)
+            measured = measure_recipe(protocol, row.method, seed)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, {"row": row.name, **asked, "found": found})
+            write_json(file, {"row": row.name, **request, "found": measured})
     return {
-        column.name: found[f"{column.shows} {column.read}" if column.read else str(column.shows)]
+        column.name: measured[f"{column.shows} {column.read}" if column.read else str(column.shows)]
         for column in table.columns
     }
 
@@ -240,7 +240,7 @@ def _run_controller(job: _Job) -> _Done:
         for name, test in tests.items():
             values[name].append(read[name])
             curves[name].append(np.where(where < 0, np.nan, test[best][np.maximum(where, 0)]))
-    stacked = {name: np.array(each) for name, each in curves.items()}
+    stacked = {name: np.array(curves_of_seeds) for name, curves_of_seeds in curves.items()}
     return _Done(job, values, stacked, stopped, time.perf_counter() - started)
 
 
@@ -251,8 +251,8 @@ def incumbents(trace: Trace) -> npt.NDArray[np.int64]:
     """
     scores = np.where(trace.full, trace.scores, -np.inf)
     before = np.concatenate([[-np.inf], np.maximum.accumulate(scores)[:-1]])
-    found = np.maximum.accumulate(np.where(scores > before, np.arange(len(scores)), 0))
-    return trace.rows[found]
+    best = np.maximum.accumulate(np.where(scores > before, np.arange(len(scores)), 0))
+    return trace.rows[best]
 
 
 def queries(trace: Trace) -> npt.NDArray[np.int64]:
@@ -267,11 +267,11 @@ def read_off(ended_s: Vector, values: Vector, budget_s: float, *, exact: bool) -
     """The value of a search at the end of its budget.
 
     Args:
-        ended_s: (k,) ascending ends of the evaluations.
-        values: (k,) of the best so far after each.
-        budget_s: where to read.
-        exact: interpolate linearly between the evaluations before and behind the budget; otherwise take the last one
-            within it. In both cases the first one if the budget is spent before it ends.
+        ended_s: (k,) ascending ends of the evaluations, in seconds.
+        values: (k,) values of the best so far after each evaluation.
+        budget_s: Seconds at which the value is read.
+        exact: Whether to interpolate linearly between the evaluations before and behind the budget; otherwise the last
+            one within it is taken. In both cases the first one if the budget is spent before it ends.
     """
     if exact:
         return float(np.interp(budget_s, ended_s, values))
@@ -292,12 +292,12 @@ def _grid(table: PaperTable, row: Row, column: TableColumn) -> Vector:
 
 
 def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Done]) -> Entry:
-    said = row.published.get(column.name)
-    paper = said.mean if said else None
-    paper_std = said.std if said else None
-    source = table.sources[said.source] if said else None
-    trust = said.trust if said else None
-    note = _over_limit(table, row, column) if said else None
+    published = row.published.get(column.name)
+    paper = published.mean if published else None
+    paper_std = published.std if published else None
+    source = table.sources[published.source] if published else None
+    trust = published.trust if published else None
+    note = _over_limit(table, row, column) if published else None
     cell = Entry(row.name, column.name, paper, paper_std, source, trust, note=note)
     if not parts:
         return replace(cell, reason=row.reason)
@@ -316,20 +316,20 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
     """The entries, each with how far the first row is ahead of it over the same seeds, with a 95 % interval."""
 
     def values(row: str, column: str) -> list[float]:
-        return [v for part in results if part.job.row.name == row for v in part.values.get(column, ())]
+        return [value for part in results if part.job.row.name == row for value in part.values.get(column, ())]
 
     noted = []
     for cell in cells:
-        first, own = values(rows[0].name, cell.column), values(cell.row, cell.column)
-        both = min(len(first), len(own))
+        first, ours = values(rows[0].name, cell.column), values(cell.row, cell.column)
+        common_seeds = min(len(first), len(ours))
         note = None
-        if cell.row != rows[0].name and both > 1 and isinstance(table.protocol, JointReplay):
-            ratio, low, high = ratio_interval(first[:both], own[:both], paired=True)
+        if cell.row != rows[0].name and common_seeds > 1 and isinstance(table.protocol, JointReplay):
+            ratio, low, high = ratio_interval(first[:common_seeds], ours[:common_seeds], paired=True)
             if ratio is not None and low is not None and high is not None:
                 note = f"{rows[0].name} has {ratio:.3f} times as much ({low:.3f} to {high:.3f}, 95 %)"
-        elif cell.row != rows[0].name and both > 1:
-            ahead = np.array(first[:both]) - np.array(own[:both])
-            reach = float(stats.t.ppf(0.975, both - 1)) * float(ahead.std(ddof=1)) / math.sqrt(both)
+        elif cell.row != rows[0].name and common_seeds > 1:
+            ahead = np.array(first[:common_seeds]) - np.array(ours[:common_seeds])
+            reach = float(stats.t.ppf(0.975, common_seeds - 1)) * float(ahead.std(ddof=1)) / math.sqrt(common_seeds)
             middle = float(ahead.mean())
             note = f"{rows[0].name} is ahead by {middle:+.4f} ({middle - reach:+.4f} to {middle + reach:+.4f}, 95 %)"
         noted.append(replace(cell, note=note))
@@ -337,17 +337,20 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
 
 
 def _over_limit(table: PaperTable, row: Row, column: TableColumn) -> str | None:
-    """That the published cell breaks the limit of its column, if it does."""
-    for other in table.columns:
-        if other.shows == "latency_ms" and (other.devices, other.limit_ms) == (column.devices, column.limit_ms):
-            latency = row.published.get(other.name)
-            if latency is not None and other.limit_ms is not None and latency.mean > other.limit_ms:
-                return f"the published cell takes {latency.mean:g} ms, over the limit of {other.limit_ms:g} ms"
+    """A sentence if the published cell breaks the limit of its column; else None."""
+    for latency_column in table.columns:
+        if latency_column.shows == "latency_ms" and (latency_column.devices, latency_column.limit_ms) == (
+            column.devices,
+            column.limit_ms,
+        ):
+            latency = row.published.get(latency_column.name)
+            if latency is not None and latency_column.limit_ms is not None and latency.mean > latency_column.limit_ms:
+                return f"the published cell takes {latency.mean:g} ms, over the limit of {latency_column.limit_ms:g} ms"
     return None
 
 
 def _curve(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Done]) -> Curve:
     values = np.concatenate([part.curves[column.name] for part in parts])
-    known = ~np.isnan(values).any(axis=0)  # from where on every search has evaluated something
-    low, high = np.percentile(values[:, known], BAND, axis=0)
-    return Curve(_grid(table, row, column)[known], values[:, known].mean(axis=0), low, high)
+    complete = ~np.isnan(values).any(axis=0)  # from where on every search has evaluated something
+    low, high = np.percentile(values[:, complete], BAND, axis=0)
+    return Curve(_grid(table, row, column)[complete], values[:, complete].mean(axis=0), low, high)

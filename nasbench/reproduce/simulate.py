@@ -33,7 +33,7 @@ class Trace:
 
     Attributes:
         rows: (k,) row of each evaluated architecture in the table.
-        scores: (k,) what the controller was told.
+        scores: (k,) scores that the controller got.
         ended_s: (k,) simulated seconds at which each ended, ascending.
         full: (k,) whether it had the full fidelity.
     """
@@ -61,13 +61,13 @@ def simulate(
     was evaluated is answered at once.
 
     Args:
-        controller: fresh.
-        evaluator: looks candidates up.
-        budget_s: simulated seconds.
-        max_queries: different architectures.
-        until_row: the search ends when this row of the table has been evaluated.
-        start_with: evaluated before the controller is asked.
-        workers: evaluations at a time.
+        controller: Fresh controller.
+        evaluator: Evaluator that looks candidates up.
+        budget_s: Budget of simulated seconds.
+        max_queries: Budget of different architectures.
+        until_row: Row of the table after whose evaluation the search ends.
+        start_with: Architectures that are evaluated before the controller is asked.
+        workers: Number of evaluations at a time.
 
     Raises:
         UserError: neither budget is given.

@@ -1,4 +1,4 @@
-"""How zero-cost proxies rank the cells of a tabular benchmark by the accuracy that training gave them."""
+"""Rank correlations of zero-cost proxies with the accuracies of trained cells of a tabular benchmark."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from search_spaces import Task, get_space
 from search_spaces.fresh_model import fresh_model
 
 Vector = npt.NDArray[np.float64]
-Scores = dict[str, dict[str, tuple[float, float]]]  # by data set and proxy: the score, and its seconds
+Scores = dict[str, dict[str, tuple[float, float]]]  # score and its seconds, by data set and proxy
 
 BLIND = frozenset({"zen", "meco", "az_expressivity", "az_progressivity", "az_trainability"})
 """Proxies that see neither images nor the last layer: the same for data sets whose images have the same size."""
-CHUNK = 4  # cells of a job
+CHUNK = 4  # number of cells of a job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class ProxyMethod:
     """A proxy by itself.
 
     Attributes:
-        proxy: its name.
+        proxy: Name of the proxy.
     """
 
     proxy: str
 
     @property
     def proxies(self) -> tuple[str, ...]:
-        """What has to be known of a cell."""
+        """The proxies whose scores of a cell are needed."""
         return (self.proxy,)
 
     def of(self, columns: Mapping[str, Vector]) -> Vector:
@@ -65,7 +65,7 @@ class LogRankSum:
     """The sum of the logarithms of the ranks by several proxies.
 
     Attributes:
-        proxies: their names.
+        proxies: Names of the proxies.
     """
 
     proxies: tuple[str, ...]
@@ -80,7 +80,7 @@ class Vote:
     """The vote of several proxies.
 
     Attributes:
-        proxies: their names.
+        proxies: Names of the proxies.
     """
 
     proxies: tuple[str, ...]
@@ -103,10 +103,10 @@ def proxy_method(method: Mapping[str, Any]) -> ProxyMethod | LogRankSum | Vote:
     options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in method.items()}
     del options["name"]
     check_options(kind, options, what=f"method {method['name']!r}")
-    made = kind(**options)
-    for name in made.proxies:
+    proxies_of_row = kind(**options)
+    for name in proxies_of_row.proxies:
         one_of("zero-cost proxy", name, PROXIES)
-    return made
+    return proxies_of_row
 
 
 def rank_cells(
@@ -118,15 +118,15 @@ def rank_cells(
     keep: Path | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Reproduction:
-    """Every proxy of the rows on a sample of cells, and how its ranks agree with those of the accuracy.
+    """Score a sample of cells by every proxy of the rows, and compare its ranks with those of the accuracy.
 
     Args:
-        table: whose protocol is a `ZeroCostRanking`.
-        rows: of it.
-        cells: how many; None is what the table says. A larger sample holds the smaller one.
-        workers: processes.
-        keep: where the scores of a cell are kept, and found again; None is a place in the cache folder.
-        on_progress: called with (table, cells done, all cells).
+        table: Table whose protocol is a `ZeroCostRanking`.
+        rows: Rows of the table.
+        cells: Number of cells; None is what the table says. A larger sample holds the smaller one.
+        workers: Number of processes.
+        keep: Folder in which the scores of a cell are stored, and read again; None is a folder in the cache folder.
+        on_progress: Function that is called with (table, cells done, all cells).
 
     Raises:
         UserError: data are missing, or a method is not allowed.
@@ -141,9 +141,9 @@ def rank_cells(
     count = min(cells or protocol.cells, len(benchmark))
     sample = np.random.default_rng(protocol.sample_seed).permutation(len(benchmark))[:count].tolist()
     folder = keep or data_folders()[-1] / "zero_cost"
-    found = _measured(table, sample, names, folder, workers, on_progress)
+    scores_of_cell = _measured(table, sample, names, folder, workers, on_progress)
     columns = {
-        dataset: {name: np.array([found[cell][dataset][name][0] for cell in sample]) for name in names}
+        dataset: {name: np.array([scores_of_cell[cell][dataset][name][0] for cell in sample]) for name in names}
         for dataset in protocol.datasets
     }
     accuracy = {
@@ -152,24 +152,24 @@ def rank_cells(
     entries = []
     for row in rows:
         for column in table.columns:
-            said = row.published.get(column.name)
-            known = said.mean if said else None, said.std if said else None
-            origin = table.sources[said.source] if said else None, said.trust if said else None
+            published = row.published.get(column.name)
+            paper = published.mean if published else None, published.std if published else None
+            origin = table.sources[published.source] if published else None, published.trust if published else None
             if row.name not in methods:
-                entries.append(Entry(row.name, column.name, *known, *origin, reason=row.reason))
+                entries.append(Entry(row.name, column.name, *paper, *origin, reason=row.reason))
                 continue
             method, dataset = methods[row.name], column.search
             if column.shows == "published":
                 value, compared = _with_published(method, dataset, benchmark, sample, columns[dataset])
-                entries.append(Entry(row.name, column.name, *known, *origin, measured=value, n=compared))
+                entries.append(Entry(row.name, column.name, *paper, *origin, measured=value, n=compared))
                 continue
             if column.shows == "seconds":
-                each = [sum(found[cell][dataset][name][1] for name in method.proxies) for cell in sample]
-                value = float(np.mean(each))
+                seconds = [sum(scores_of_cell[cell][dataset][name][1] for name in method.proxies) for cell in sample]
+                value = float(np.mean(seconds))
             else:
                 scores = method.of(columns[dataset])
                 value = _agreement(str(column.shows), scores, accuracy[dataset])
-            entries.append(Entry(row.name, column.name, *known, *origin, measured=value, n=count))
+            entries.append(Entry(row.name, column.name, *paper, *origin, measured=value, n=count))
     return Reproduction(table, count, tuple(entries), {}, {}, time.perf_counter() - started)
 
 
@@ -180,18 +180,18 @@ def _with_published(
     sample: Sequence[int],
     columns: Mapping[str, Vector],
 ) -> tuple[float | None, int]:
-    """How a proxy ranks the published cells of the sample, compared with what was published; and how many they are."""
+    """The rank correlation of a proxy with its published scores on the cells of the sample, and their number."""
     if not isinstance(method, ProxyMethod) or SOURCES["zero_cost"].found() is None:
         return None, 0
-    held = load_published_proxies(dataset)
-    if method.proxy not in held.scores:
+    published = load_published_proxies(dataset)
+    if method.proxy not in published.scores:
         return None, 0
-    rows = {arch: row for row, arch in enumerate(held.architectures)}
+    rows = {arch: row for row, arch in enumerate(published.architectures)}
     places = [place for place, cell in enumerate(sample) if benchmark.architectures[cell] in rows]
-    there = [rows[benchmark.architectures[sample[place]]] for place in places]
+    published_rows = [rows[benchmark.architectures[sample[place]]] for place in places]
     if len(places) < 3:
         return None, len(places)
-    return rank_correlation(columns[method.proxy][places], held.scores[method.proxy][there]), len(places)
+    return rank_correlation(columns[method.proxy][places], published.scores[method.proxy][published_rows]), len(places)
 
 
 def _agreement(kind: str, scores: Vector, accuracy: Vector) -> float:
@@ -220,12 +220,12 @@ def _measured(
     on_progress: Callable[[str, int, int], None] | None,
 ) -> dict[int, Scores]:
     jobs = [_Job(table, tuple(sample[start : start + CHUNK]), names, folder) for start in range(0, len(sample), CHUNK)]
-    found: dict[int, Scores] = {}
+    scores_of_cell: dict[int, Scores] = {}
     for part in run_all(_run, jobs, workers):
-        found |= part
+        scores_of_cell |= part
         if on_progress is not None:
-            on_progress(table.name, len(found), len(sample))
-    return found
+            on_progress(table.name, len(scores_of_cell), len(sample))
+    return scores_of_cell
 
 
 def _run(job: _Job) -> dict[int, Scores]:
@@ -236,33 +236,35 @@ def cell_scores(table: PaperTable, cell: int, names: Sequence[str], folder: Path
     """The scores of one cell, from the folder as far as they lie there; what is new is put there."""
     protocol = table.protocol
     assert isinstance(protocol, ZeroCostRanking), "the caller asks"
-    asked = {"benchmark": table.benchmark, "protocol": protocol.model_dump(mode="json", exclude={"text", "cells"})}
-    key = content_key(asked)
+    request = {"benchmark": table.benchmark, "protocol": protocol.model_dump(mode="json", exclude={"text", "cells"})}
+    key = content_key(request)
     file = folder / key / f"{cell}.json"
-    known: Scores = {}
+    scores: Scores = {}
     if file.exists():
-        told = read_json(file, "delete it, and the cell is looked at again", ("scores",))["scores"]
-        known = {dataset: {name: tuple(pair) for name, pair in found.items()} for dataset, found in told.items()}
-    missing = {dataset: [name for name in names if name not in known.get(dataset, {})] for dataset in protocol.datasets}
+        stored = read_json(file, "delete it, and the cell is looked at again", ("scores",))["scores"]
+        scores = {dataset: {name: tuple(pair) for name, pair in pairs.items()} for dataset, pairs in stored.items()}
+    missing = {
+        dataset: [name for name in names if name not in scores.get(dataset, {})] for dataset in protocol.datasets
+    }
     if not any(missing.values()):
-        return known
+        return scores
     shapes: dict[tuple[str, tuple[int, int, int]], tuple[float, float]] = {}
     for dataset in protocol.datasets:
-        found = known.setdefault(dataset, {})
+        scores_of_dataset = scores.setdefault(dataset, {})
         shape, classes = SHAPES[dataset]
-        found |= {name: shapes[name, shape] for name in missing[dataset] if (name, shape) in shapes}
-        rest = [name for name in names if name not in found]
-        if rest:
+        scores_of_dataset |= {name: shapes[name, shape] for name in missing[dataset] if (name, shape) in shapes}
+        unscored = [name for name in names if name not in scores_of_dataset]
+        if unscored:
             space = get_space(table.benchmark)
             arch = load_table(table.benchmark).architectures[cell]
             network = fresh_model(space, arch, Task(shape, classes), protocol.weights_seed)
             images, labels = _minibatch(dataset)
             probe = Probe(network, images[: protocol.images], labels[: protocol.images], seed=protocol.weights_seed)
-            found |= timed_scores(rest, probe)
-        shapes |= {(name, shape): pair for name, pair in found.items() if name in BLIND}
+            scores_of_dataset |= timed_scores(unscored, probe)
+        shapes |= {(name, shape): pair for name, pair in scores_of_dataset.items() if name in BLIND}
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"cell": cell, "scores": known})
-    return known
+    write_json(file, {"cell": cell, "scores": scores})
+    return scores
 
 
 _minibatch = cache(load_minibatch)

@@ -1,4 +1,4 @@
-"""Who hears how a search goes."""
+"""Callbacks that receive the events of a search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nasbench.search.study import Study
 
 
 class Callback:
-    """Hears of every event of a search; each method does nothing until it is overridden.
+    """Receives every event of a search; each method does nothing until it is overridden.
 
     Callbacks run in the process of the search, in its own thread, and should be quick. What one of them raises ends the
     search; what finished before is kept.
@@ -20,8 +20,8 @@ class Callback:
         """The search begins, or goes on.
 
         Args:
-            study: with the candidates of an earlier process, if there was one.
-            experiment: what was asked, as JSON values.
+            study: Study of the search; it holds the candidates of an earlier process, if there was one.
+            experiment: Settings of the experiment, as JSON values.
         """
 
     def phase(self, name: str, total: int) -> None:
@@ -37,8 +37,8 @@ class Callback:
         """The Pareto front has other members now.
 
         Args:
-            front: their numbers.
-            study: that knows them.
+            front: Numbers of the candidates on the front.
+            study: Study of the search.
         """
 
     def retry(self, number: int, status: str, error: str | None) -> None:
@@ -48,8 +48,8 @@ class Callback:
         """A stage of a survivor was measured and stored.
 
         Args:
-            rank: of the survivor, from 1.
-            stage: as `report.json` describes it.
+            rank: Rank of the survivor, counted from 1.
+            stage: Entry of the stage, as `report.json` holds it.
         """
 
     def stopping(self) -> None:
@@ -59,15 +59,15 @@ class Callback:
         """The search is over, and its report is written.
 
         Args:
-            report: the content of `report.json`.
+            report: Content of `report.json`.
         """
 
 
 class Callbacks(Callback):
-    """Several callbacks that hear of everything, in their order.
+    """Several callbacks that receive every event, in their order.
 
     Args:
-        members: the callbacks.
+        members: Callbacks to call.
     """
 
     def __init__(self, members: Iterable[Callback]) -> None:
@@ -75,7 +75,7 @@ class Callbacks(Callback):
 
 
 def hears_of_fronts(callback: Callback) -> bool:
-    """Whether it does anything when the front changes, whose members are not listed for nobody."""
+    """Whether the callback overrides `front_changed`; otherwise the members of the front need not be computed."""
     if isinstance(callback, Callbacks):
         return any(map(hears_of_fronts, callback.members))
     return getattr(callback.front_changed, "__func__", None) is not Callback.front_changed

@@ -1,4 +1,4 @@
-"""What time a search goes by."""
+"""The clocks that measure the time of a search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SimulatedClock:
     """Seconds that evaluations would have taken, where their results are looked up.
 
     Attributes:
-        seconds: that have passed; whoever runs the candidates moves it on.
+        seconds: Seconds that have passed; the executor of the candidates moves the clock on.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:

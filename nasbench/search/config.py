@@ -13,12 +13,12 @@ class SearchConfig(Strict):
     """When the search ends, and when a candidate does.
 
     Attributes:
-        candidates: so many that are done or were stopped early end the search.
-        max_hours: hours of search, pauses between resumes left out.
-        max_failures: more failures than this end it; `outcomes` says what counts.
-        max_disk_gb: size of the run folder, in units of 1e9 bytes; checkpoints are given up first.
-        candidate_minutes: a candidate that takes longer is timed out.
-        repeats: an architecture that is proposed again is answered from the record, or evaluated again as another
+        candidates: So many that are done or were stopped early end the search.
+        max_hours: Hours of search, pauses between resumes left out.
+        max_failures: More failures than this end it; `outcomes` says what counts.
+        max_disk_gb: Size of the run folder, in units of 1e9 bytes; checkpoints are given up first.
+        candidate_minutes: A candidate that takes longer is timed out.
+        repeats: An architecture that is proposed again is answered from the record, or evaluated again as another
             candidate.
     """
 
@@ -37,9 +37,9 @@ class BaselineConfig(Strict):
     one longer search or as searches of their own.
 
     Attributes:
-        name: the controller.
-        candidates: how many candidates each search has; null is `search.candidates`. 40 times as many are 40 searches.
-        seeds: how many searches, each with a seed and a folder of its own.
+        name: The controller.
+        candidates: How many candidates each search has; null is `search.candidates`. 40 times as many are 40 searches.
+        seeds: How many searches, each with a seed and a folder of its own.
     """
 
     name: Literal["random"]
@@ -51,8 +51,8 @@ class CheckpointConfig(Strict):
     """Files of weights.
 
     Attributes:
-        every: epochs between two checkpoints of a candidate in training; null keeps none until it is done.
-        keep: weights of so many done candidates are kept, the best ones; null keeps all. Survivors whose weights are
+        every: Epochs between two checkpoints of a candidate in training; null keeps none until it is done.
+        keep: Weights of so many done candidates are kept, the best ones; null keeps all. Survivors whose weights are
             gone are trained again.
     """
 
@@ -61,11 +61,11 @@ class CheckpointConfig(Strict):
 
 
 class OutcomePolicy(Strict):
-    """What follows from a kind of failure.
+    """The retries and the weight of a kind of failure.
 
     Attributes:
-        retries: how often a candidate is tried again before the controller is told that it failed.
-        counts: whether it counts towards search.max_failures.
+        retries: How often a candidate is tried again before it counts as failed for the controller.
+        counts: Whether it counts towards search.max_failures.
     """
 
     retries: Whole = 0
@@ -88,23 +88,23 @@ class Counted(Strict):
     """A kind of failure that another try would only repeat.
 
     Attributes:
-        counts: whether it counts towards search.max_failures.
+        counts: Whether it counts towards search.max_failures.
     """
 
     counts: bool = True
 
 
 class Infeasible(Counted):
-    """Over a hard limit: that is no failure of anything."""
+    """A candidate over a hard limit, which is no failure of anything."""
 
     counts: bool = False
 
 
 class Stopped(Strict):
-    """What a controller is told of a candidate that the scheduler stopped.
+    """The outcome that a controller gets of a candidate that the scheduler stopped.
 
     Attributes:
-        tell: its score so far, or that it failed.
+        tell: Its score so far, or that it failed.
     """
 
     tell: Literal["score", "failure"] = "score"
@@ -130,8 +130,8 @@ class ExecutorConfig(Strict):
 
     Attributes:
         name: `inline` evaluates one candidate after another in this process; `ray` several at a time, under Ray.
-        workers: candidates that are evaluated at the same time.
-        cpus: processors of each candidate.
+        workers: Candidates that are evaluated at the same time.
+        cpus: Processors of each candidate.
         gpus: GPUs of each candidate; several candidates share one with 0.5, for example.
     """
 
@@ -156,7 +156,7 @@ class RayConfig(Strict):
     """The Ray cluster.
 
     Attributes:
-        address: host:port, ray://host:port or auto; null starts Ray on this machine.
+        address: Host:port, ray://host:port or auto; null starts Ray on this machine.
     """
 
     address: str | None = None
@@ -166,9 +166,9 @@ class Asha(Strict):
     """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934).
 
     Attributes:
-        grace_epochs: epochs that every candidate is trained before it may be stopped.
-        reduction_factor: one candidate in so many goes on at each rung, and each rung has so many times the epochs.
-        brackets: groups of candidates; each later one has its first rung later.
+        grace_epochs: Epochs that every candidate is trained before it may be stopped.
+        reduction_factor: One candidate in so many goes on at each rung, and each rung has so many times the epochs.
+        brackets: Groups of candidates; each later one has its first rung later.
     """
 
     name: Literal["asha"]
@@ -181,7 +181,7 @@ class Hyperband(Strict):
     """Hyperband, which pauses candidates and goes on with the best (Li et al. 2018, arXiv 1603.06560).
 
     Attributes:
-        reduction_factor: one candidate in so many goes on at each rung, and each rung has so many times the epochs.
+        reduction_factor: One candidate in so many goes on at each rung, and each rung has so many times the epochs.
     """
 
     name: Literal["hyperband"]
@@ -192,8 +192,8 @@ class MedianStopping(Strict):
     """Stop what is worse than the median of the others so far (Golovin et al. 2017).
 
     Attributes:
-        grace_epochs: epochs that every candidate is trained before it may be stopped.
-        min_candidates: candidates that must have reached an epoch before others are stopped there.
+        grace_epochs: Epochs that every candidate is trained before it may be stopped.
+        min_candidates: Candidates that must have reached an epoch before others are stopped there.
     """
 
     name: Literal["median_stopping"]

@@ -1,4 +1,4 @@
-"""What a run may leave on the disk."""
+"""Limits on the files that a run leaves on the disk."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Disk:
     """Gives up weights that nobody will need, and ends a search whose folder becomes too large.
 
     Args:
-        study: whose candidates left the weights.
-        checkpoints: that hold them.
-        folder: of the run.
-        keep: weights of so many done candidates stay, the best ones; None keeps all.
-        max_gb: of the run folder, in units of 1e9 bytes; None is no limit.
+        study: Study whose candidates left the weights.
+        checkpoints: Checkpoints that hold the weights.
+        folder: Folder of the run.
+        keep: Number of done candidates whose weights stay, the best ones; None keeps all.
+        max_gb: Largest size of the run folder, in units of 1e9 bytes; None is no limit.
     """
 
     def __init__(
@@ -30,25 +30,26 @@ class Disk:
         self.study, self.checkpoints, self.folder = study, checkpoints, folder
         self.keep, self.max_gb = keep, max_gb
         self._next_look = 0.0
-        there = self.checkpoints.sizes()
-        for candidate in study.candidates if there else ():
+        file_sizes = self.checkpoints.sizes()
+        for candidate in study.candidates if file_sizes else ():
             if candidate.status != "running":
-                self.checkpoints.forget(candidate.id, there)
+                self.checkpoints.forget(candidate.id, file_sizes)
 
     def tidy(self, number: int) -> None:
         """Call it when a candidate finished: its state of training goes, and so do weights beyond the best ones."""
-        there = self.checkpoints.sizes()
-        self.checkpoints.forget(number, there)
+        file_sizes = self.checkpoints.sizes()
+        self.checkpoints.forget(number, file_sizes)
         now = time.monotonic()
-        if there or now >= self._next_look:  # without weights the folder grows slowly, whatever the candidates cost
-            self._limit(there)
+        # Without weights the folder grows slowly, whatever the candidates cost.
+        if file_sizes or now >= self._next_look:
+            self._limit(file_sizes)
             self._next_look = now + LOOK_EVERY_S
 
-    def _limit(self, there: dict[str, int]) -> None:
+    def _limit(self, file_sizes: dict[str, int]) -> None:
         keep, limit = self.keep, self.max_gb
-        if limit is None and (keep is None or len(there) <= keep):
+        if limit is None and (keep is None or len(file_sizes) <= keep):
             return
-        sizes = self._weights(there)
+        sizes = self._weights(file_sizes)
         excess = 0 if keep is None else len(sizes) - keep
         used = 0.0 if limit is None else folder_bytes(self.folder)
         for number, size in sizes.items():
@@ -59,15 +60,15 @@ class Disk:
         if limit is not None and used > limit * GB:
             self.study.stop(f"the run folder holds {used / GB:.3g} GB, more than search.max_disk_gb={limit:g}")
 
-    def _weights(self, there: dict[str, int]) -> dict[int, int]:
+    def _weights(self, file_sizes: dict[str, int]) -> dict[int, int]:
         """Bytes of the weights of finished candidates, those first that are needed least."""
         names = {c.id: self.checkpoints.weights(c.id) for c in self.study.candidates if c.status != "running"}
         ranks = {c.id: rank for rank, c in enumerate(choose_survivors(self.study, len(self.study.candidates)))}
-        kept = sorted(
-            (number for number, name in names.items() if name in there),
+        numbers = sorted(
+            (number for number, name in names.items() if name in file_sizes),
             key=lambda number: (-ranks.get(number, len(ranks)), number),
         )
-        return {number: there[names[number]] for number in kept}
+        return {number: file_sizes[names[number]] for number in numbers}
 
 
 def folder_bytes(folder: Path) -> int:

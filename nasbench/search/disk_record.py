@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasbench.evaluators.trial import Evaluated, Trial
 from nasbench.objectives.objective import Objective
-from nasbench.search.record import TOLD, Choices, RecordedCandidate, Table, fill
+from nasbench.search.record import OUTCOME_DEFAULTS, Choices, RecordedCandidate, Table, fill
 from nasbench.storage.files import written_aside
 from nasbench.storage.line_file import TOGETHER_S, LineFile, mend, read_lines
 from nasbench.storage.pace import Pace
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 RECORD = "record.jsonl"
 SLOW_S = 1.0
-"""Who was evaluated for longer is on the disk before anything else hears of the outcome."""
-BURST = 50  # changes in a row of which Optuna hears at once; from then on it hears of them in blocks
+"""A candidate that was evaluated for longer is on the disk before anything else gets its outcome."""
+BURST = 50  # changes in a row that Optuna gets at once; from then on it gets them in blocks
 
 Parts = Callable[[Architecture], Mapping[str, Any]]
 """The network and the recipe of an architecture by themselves: {"network": notation, "recipe": entries or None}."""
@@ -31,12 +31,12 @@ Parts = Callable[[Architecture], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a controller has seen: it was asked, or told of an outcome.
+    """Something that a controller has seen: it was asked for a proposal, or got an outcome.
 
     Attributes:
-        number: of the candidate that is new, or has ended; None if the proposals led to none.
-        asks: proposals until then; None for an outcome, 0 where it is not known how the candidate came to be.
-        block: whether they belong to the same block as those before them.
+        number: Number of the candidate that is new, or has ended; None if the proposals led to none.
+        asks: Proposals until then; None for an outcome, 0 where it is not known how the candidate came to be.
+        block: Whether the proposals belong to the same block as those before them.
     """
 
     number: int | None
@@ -51,17 +51,17 @@ class DiskRecord:
     last evaluation took longer than `SLOW_S`; those of cheaper ones follow within `TOGETHER_S`, so that a machine that
     loses its power has no more than these to evaluate again.
 
-    A person reads the same in the trials of an Optuna storage. They hear of each change at once, or in blocks where
+    A person reads the same in the trials of an Optuna storage. They get each change at once, or in blocks where
     changes come faster than that.
 
     Args:
-        journal: the file for the trials, unless a storage holds them; the record lies beside it.
-        space: whose architectures are recorded; None reads a record that is there.
-        objectives: become the values of an Optuna trial, with their directions.
-        name: of the study; in a storage that several runs share, no other run may have it.
+        journal: File of the trials, unless a storage holds them; the record lies beside it.
+        space: Search space whose architectures are recorded; None reads a record that is there.
+        objectives: Objectives of the search; they become the values of an Optuna trial, with their directions.
+        name: Name of the study; in a storage that several runs share, no other run may have it.
         storage: URL of an Optuna storage in place of the journal.
-        parts: gives network and recipe of an architecture; None where all candidates have one recipe.
-        mend: repair what a killed process left; only for the holder of the run folder.
+        parts: Function that splits an architecture into network and recipe; None where all candidates have one recipe.
+        mend: Whether to repair what a killed process left; only for the holder of the run folder.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class DiskRecord:
         self._name, self._storage, self._parts = name, storage, parts
         self.candidates: dict[int, RecordedCandidate] = {}
         self.identity = ""
-        """Of this file: a state of a controller that belongs to another one tells nothing of its lines."""
+        """The identity of this file: a controller's state that belongs to another file says nothing of its lines."""
         self.lines = 0
         self._events: list[Event | None] = []  # by line, until they are taken
         self._table, self._of = Table(), ""  # the decisions and the name of the space
@@ -99,7 +99,7 @@ class DiskRecord:
 
     @property
     def space(self) -> SearchSpace:
-        """What is searched; a record that was opened to be read knows none."""
+        """The search space; a record that was opened to be read knows none."""
         if self._space is None:
             raise RuntimeError("this record was opened without its search space, to be read only")
         return self._space
@@ -110,9 +110,9 @@ class DiskRecord:
         """Write down that a candidate is running.
 
         Args:
-            trial: the candidate.
-            asks: proposals since the event before this one, its own included.
-            block: whether they belong to the same block as those before them.
+            trial: The candidate.
+            asks: Proposals since the event before this one, its own included.
+            block: Whether the proposals belong to the same block as those before them.
         """
         architecture = self.space.format(trial.arch)
         parts: dict[str, Any] = {"network": architecture, "recipe": None}
@@ -155,11 +155,11 @@ class DiskRecord:
         self, number: int, evaluated: Evaluated, scores: tuple[float, ...] | None, finished_s: float
     ) -> RecordedCandidate:
         """Write down what came of a candidate."""
-        known = vars(evaluated) | {"scores": scores, "finished_s": finished_s}
+        outcome = vars(evaluated) | {"scores": scores, "finished_s": finished_s}
         self._slow = evaluated.seconds > SLOW_S
-        self._append({"candidate": number, "outcome": outcome_entry(known)}, now=self._slow)
+        self._append({"candidate": number, "outcome": outcome_entry(outcome)}, now=self._slow)
         candidate = self.candidates[number]
-        fill(candidate, known)
+        fill(candidate, outcome)
         self._change(number)
         return candidate
 
@@ -168,7 +168,7 @@ class DiskRecord:
         self._file.sync()
 
     def flush(self) -> None:
-        """Let Optuna hear of everything, and wait until all is on the disk."""
+        """Give Optuna all changes, and wait until all is on the disk."""
         self._file.sync()  # first, so that the trials are never ahead of the record
         self._feed()
 
@@ -178,11 +178,11 @@ class DiskRecord:
         return self._file.size
 
     def events(self, lines: int) -> Iterator[Event]:
-        """What happened after so many lines; only once, for it is not kept in memory any longer."""
-        taken, self._events = self._events[lines:], []
-        return (event for event in taken if event is not None)
+        """The events after so many lines; only once, for they are not kept in memory any longer."""
+        events, self._events = self._events[lines:], []
+        return (event for event in events if event is not None)
 
-    # ---- what Optuna hears
+    # ---- changes for Optuna
 
     def _change(self, number: int) -> None:
         self._changed[number] = None
@@ -299,19 +299,24 @@ class DiskRecord:
         if not write:
             self.candidates = {candidate.id: candidate for candidate in earlier}
             return
-        decisions = {each.name: [_category(option) for option in each.options] for each in self.space.decisions}
+        decisions = {
+            decision.name: [_category(option) for option in decision.options] for decision in self.space.decisions
+        }
         entries: list[Mapping[str, Any]] = [
             {"record": uuid.uuid4().hex, "space": self.space.name, "decisions": decisions, "study": self._name}
         ]
         table = table_of(entries[0])
         for candidate in earlier:
-            # What the controller was asked is not known: it is told of these candidates alone.
+            # The proposals of the controller are not known: it gets the outcomes of these candidates alone.
             candidate.choices = Choices(table, candidate.arch.picks, _idle(self.space, candidate.arch))
             entries.append(begun_entry(candidate) | {"asks": 0})
             entries += [{"candidate": candidate.id, "attempt": attempt} for attempt in candidate.attempts]
             if candidate.status != "running":
-                known = {name: getattr(candidate, name) for name in ("status", "metrics", "scores", "curve", *TOLD)}
-                entries.append({"candidate": candidate.id, "outcome": outcome_entry(known)})
+                outcome = {
+                    name: getattr(candidate, name)
+                    for name in ("status", "metrics", "scores", "curve", *OUTCOME_DEFAULTS)
+                }
+                entries.append({"candidate": candidate.id, "outcome": outcome_entry(outcome)})
             else:
                 entries += [
                     {"candidate": candidate.id, "epoch": int(epoch), "value": value}
@@ -341,9 +346,9 @@ def candidate_of(entry: Mapping[str, Any], table: Table, space: str) -> Recorded
     """A running candidate, of which its first line tells.
 
     Args:
-        entry: that line.
-        table: the decisions of the space.
-        space: its name.
+        entry: First line of the candidate.
+        table: Decisions of the space.
+        space: Name of the space.
     """
     picks, architecture = tuple(entry["picks"]), entry["architecture"]
     return RecordedCandidate(
@@ -377,11 +382,11 @@ def begun_entry(candidate: RecordedCandidate) -> dict[str, Any]:
     return entry
 
 
-def outcome_entry(known: Mapping[str, Any]) -> dict[str, Any]:
+def outcome_entry(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """An outcome in JSON values; what is as usual is left out."""
-    entry = {name: known[name] for name, otherwise in TOLD.items() if known[name] != otherwise}
-    entry |= {name: known[name] for name in ("metrics", "scores", "curve") if known[name]}
-    return {"status": known["status"]} | entry
+    entry = {name: outcome[name] for name, otherwise in OUTCOME_DEFAULTS.items() if outcome[name] != otherwise}
+    entry |= {name: outcome[name] for name in ("metrics", "scores", "curve") if outcome[name]}
+    return {"status": outcome["status"]} | entry
 
 
 def _idle(space: SearchSpace, arch: Architecture) -> list[int]:

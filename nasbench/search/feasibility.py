@@ -29,9 +29,9 @@ class Feasible:
     """An architecture that meets every limit that is known before training.
 
     Attributes:
-        arch: the architecture.
-        costs: of it.
-        looked_at: architectures until it was found, itself included.
+        arch: Architecture that was found.
+        costs: Costs of the architecture.
+        looked_at: Number of architectures that were looked at until it was found, itself included.
     """
 
     arch: Architecture
@@ -43,11 +43,11 @@ def checked_limits(objectives: Sequence[Objective], *, latency: bool) -> list[Ob
     """The objectives with a hard limit on a cost that is known before training.
 
     Args:
-        objectives: of the experiment.
-        latency: whether latency can be predicted.
+        objectives: Objectives of the experiment.
+        latency: Whether latency can be predicted.
     """
-    known = ON_PAPER + (LATENCY if latency else ())
-    return [each for each in objectives if each.limit is not None and each.metric in known]
+    metrics = ON_PAPER + (LATENCY if latency else ())
+    return [objective for objective in objectives if objective.limit is not None and objective.metric in metrics]
 
 
 def check_feasible(
@@ -67,35 +67,35 @@ def check_feasible(
     closest. So a rare region is found that random draws would miss. A network that cannot be built is passed over.
 
     Args:
-        space: what is searched.
-        task: what the networks are built for.
-        objectives: have the limits; those known only after training are passed over.
-        predictor: of latency; None passes over limits on latency and throughput.
-        seed: decides what is looked at, and what is found; only how soon the descent gives up depends on the clock.
-        batch: images in one inference of the device that latency is of.
-        budget_s: seconds of descent, unless `STEPS` steps take longer.
+        space: Search space to look in.
+        task: Task that the networks are built for.
+        objectives: Objectives with their limits; those known only after training are passed over.
+        predictor: Predictor of latency; None passes over limits on latency and throughput.
+        seed: Random seed of the architectures that are looked at; only the end of the descent depends on the clock.
+        batch: Images in one inference of the device whose latency is predicted.
+        budget_s: Seconds of descent, unless `STEPS` steps take longer.
 
     Returns:
-        What was found; None if there is no such limit, or no network could be built at all.
+        An architecture within the limits; None if there is no such limit, or no network could be built at all.
 
     Raises:
-        UserError: nothing was found; with the closest values.
+        UserError: No architecture was found; the message has the closest values.
     """
     limits = checked_limits(objectives, latency=predictor is not None)
     if not limits:
         return None
-    peak = any(each.metric == "peak_memory_bytes" for each in limits)
-    micro = any(each.metric in FOOTPRINT for each in limits)
+    peak = any(objective.metric == "peak_memory_bytes" for objective in limits)
+    micro = any(objective.metric in FOOTPRINT for objective in limits)
 
     def known_costs(arch: Architecture) -> Metrics:
         model = fresh_model(space, arch, task, seed)
         return paper_costs(model, task, predictor, arch=arch, batch=batch, peak=peak, micro=micro)
 
     hunt = _Hunt(space, limits, known_costs, np.random.default_rng(seed))
-    found = hunt.sample() or hunt.descend(budget_s)
-    if found is None and hunt.costs:
+    feasible = hunt.sample() or hunt.descend(budget_s)
+    if feasible is None and hunt.costs:
         raise UserError(_nothing_found(space.name, limits, hunt))
-    return found
+    return feasible
 
 
 @dataclass
@@ -113,9 +113,9 @@ class _Hunt:
     def sample(self) -> Feasible | None:
         """Look at random architectures."""
         for _ in range(SAMPLES):
-            found = self.look(self.space.sample(self.rng))
-            if found:
-                return found
+            feasible = self.look(self.space.sample(self.rng))
+            if feasible:
+                return feasible
         return None
 
     def descend(self, budget_s: float) -> Feasible | None:
@@ -129,9 +129,9 @@ class _Hunt:
             # A model of few architectures errs, so one step in five is not its choice.
             guided = self.archs and self.rng.random() >= 0.2
             index = int(self.predicted(fresh).argmin()) if guided else int(self.rng.integers(len(fresh)))
-            found = self.look(fresh[index])
-            if found:
-                return found
+            feasible = self.look(fresh[index])
+            if feasible:
+                return feasible
             steps += 1
         return None
 
@@ -151,27 +151,27 @@ class _Hunt:
 
     def children(self) -> dict[Architecture, None]:
         """Architectures one to three mutations away from the closest ones, and random ones."""
-        made = {self.space.sample(self.rng): None for _ in range(CHILDREN)}
+        children = {self.space.sample(self.rng): None for _ in range(CHILDREN)}
         for parent in np.argsort(_distance(self.limits, self.logs()), kind="stable")[:PARENTS]:
             for number in range(CHILDREN):
                 child = self.archs[parent]
                 for _ in range(1 + number % 3):
                     with contextlib.suppress(NoValidArchitecture):
                         child = self.space.mutate(child, self.rng)
-                made[child] = None
-        return made
+                children[child] = None
+        return children
 
     def predicted(self, archs: list[Architecture]) -> npt.NDArray[np.float64]:
         """How far each is likely to be from the limits: logarithms of costs are nearly sums over the decisions."""
-        known, logs = self.space.encode(self.archs), self.logs()
-        middle, features = logs.mean(axis=0), known.mean(axis=0)
-        gram = (known - features).T @ (known - features) + 0.1 * np.eye(known.shape[1])
-        weights = np.linalg.solve(gram, (known - features).T @ (logs - middle))
+        encoded, logs = self.space.encode(self.archs), self.logs()
+        middle, features = logs.mean(axis=0), encoded.mean(axis=0)
+        gram = (encoded - features).T @ (encoded - features) + 0.1 * np.eye(encoded.shape[1])
+        weights = np.linalg.solve(gram, (encoded - features).T @ (logs - middle))
         return _distance(self.limits, (self.space.encode(archs) - features) @ weights + middle)
 
     def logs(self) -> npt.NDArray[np.float64]:
         """(architectures, limits) logarithms of the costs that are limited."""
-        return _logs([[costs[each.metric] for each in self.limits] for costs in self.costs])
+        return _logs([[costs[objective.metric] for objective in self.limits] for costs in self.costs])
 
     def nearest(self) -> Metrics:
         """The costs of the architecture that is closest to all limits."""
@@ -185,23 +185,29 @@ def _logs(values: Sequence[object]) -> npt.NDArray[np.float64]:
 
 def _distance(limits: Sequence[Objective], logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(n,) how far costs are beyond the limits: the sum of the logarithms of the ratios, which have no unit."""
-    signs = np.array([1.0 if each.goal == "min" else -1.0 for each in limits])
-    beyond = np.maximum(0.0, signs * (logs - _logs([each.limit for each in limits])))
+    signs = np.array([1.0 if objective.goal == "min" else -1.0 for objective in limits])
+    beyond = np.maximum(0.0, signs * (logs - _logs([objective.limit for objective in limits])))
     total: npt.NDArray[np.float64] = beyond.sum(axis=1)
     return total
 
 
 def _nothing_found(space: str, limits: Sequence[Objective], hunt: _Hunt) -> str:
-    asked = " and ".join(f"{each.metric} {_sign(each)} {_number(each.limit)}" for each in limits)
+    limit_text = " and ".join(
+        f"{objective.metric} {_sign(objective)} {_number(objective.limit)}" for objective in limits
+    )
     nearest = hunt.nearest()
-    closest = " and ".join(f"{each.metric} {_number(nearest[each.metric])}" for each in limits)
-    never = [each.metric for each in limits if not any(broken_limit([each], costs) is None for costs in hunt.costs)]
+    closest = " and ".join(f"{objective.metric} {_number(nearest[objective.metric])}" for objective in limits)
+    never = [
+        objective.metric
+        for objective in limits
+        if not any(broken_limit([objective], costs) is None for costs in hunt.costs)
+    ]
     if 0 < len(never) < len(limits):
         closest += f", and none met the limit of {', '.join(never)} alone"
     return (
-        f"no architecture of space {space!r} with {asked} was found among {len(hunt.seen):,} that were drawn at random "
-        f"and then bred towards the limits; the closest has {closest}. Loosen the limits in objectives, or change the "
-        f"options of the space; nasbench profile EXPERIMENT.yaml shows what its networks cost."
+        f"no architecture of space {space!r} with {limit_text} was found among {len(hunt.seen):,} that were drawn at "
+        f"random and then bred towards the limits; the closest has {closest}. Loosen the limits in objectives, or "
+        f"change the options of the space; nasbench profile EXPERIMENT.yaml shows what its networks cost."
     )
 
 

@@ -18,20 +18,21 @@ def stoppable(study: Study, on_stop: Callable[[], None], *, handle_signals: bool
     """Within the context the first SIGINT stops the handing out of candidates, the next one and SIGTERM stop at once.
 
     Args:
-        study: that hands them out.
-        on_stop: called at the first SIGINT, to tell the user.
-        handle_signals: False leaves the signals to the caller: then SIGINT raises KeyboardInterrupt at once.
+        study: Study that hands out the candidates.
+        on_stop: Called at the first SIGINT, to tell the user.
+        handle_signals: Whether to handle the signals. False leaves them to the caller, and SIGINT raises
+            KeyboardInterrupt at once.
 
     Raises:
-        KeyboardInterrupt: at the second SIGINT or at SIGTERM, or when the context ends after the first one.
+        KeyboardInterrupt: At the second SIGINT or at SIGTERM, or when the context ends after the first one.
     """
-    asked = False
+    interrupted = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked or number == signal.SIGTERM:
+        nonlocal interrupted
+        if interrupted or number == signal.SIGTERM:
             raise KeyboardInterrupt
-        asked = True
+        interrupted = True
         study.stop(INTERRUPTED)
         on_stop()
 

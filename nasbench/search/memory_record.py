@@ -14,8 +14,8 @@ class MemoryRecord:
     """Every candidate of a study, in memory alone; see `nasbench.search.disk_record.DiskRecord`.
 
     Args:
-        space: whose architectures are recorded.
-        objectives: of the search.
+        space: Search space whose architectures are recorded.
+        objectives: Objectives of the search.
     """
 
     def __init__(self, space: SearchSpace, objectives: Sequence[Objective]) -> None:

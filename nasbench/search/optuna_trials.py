@@ -36,8 +36,8 @@ class Trials(ABC):
     """Trials of one study, numbered as its candidates are.
 
     Attributes:
-        created: how many trials there are.
-        open: the numbers of those that are not finished.
+        created: Number of trials.
+        open: Numbers of the trials that are not finished.
     """
 
     created: int
@@ -69,8 +69,8 @@ class Trials(ABC):
         """Complete the trial of a candidate that ended."""
         for epoch, value in candidate.curve.items():
             self.report(candidate.id, int(epoch), value)
-        for name, known in ended_attributes(candidate).items():
-            self.note(candidate.id, name, known)
+        for name, value in ended_attributes(candidate).items():
+            self.note(candidate.id, name, value)
         self.end(candidate.id, state_of(candidate), self.values(candidate))
         self.open.discard(candidate.id)
 
@@ -82,7 +82,7 @@ class Trials(ABC):
 
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Of each decision."""
+        """The distribution of each decision."""
         return {
             name: CategoricalDistribution(options)
             for name, options in zip(self.table.names, self.table.options, strict=True)
@@ -95,10 +95,10 @@ class JournalTrials(Trials):
     They are collected until `flush`, and nothing is kept of them in memory, as that storage would.
 
     Args:
-        journal: the file; made if it is not there.
-        table: the decisions of the space.
-        objectives: of the search.
-        name: of the study.
+        journal: Journal file; created if it is not there.
+        table: Decisions of the space.
+        objectives: Objectives of the search.
+        name: Name of the study.
     """
 
     def __init__(self, journal: Path, table: Table, objectives: Sequence[Objective], name: str) -> None:
@@ -110,7 +110,7 @@ class JournalTrials(Trials):
         with of_file(journal):
             self._file = JournalFileBackend(str(journal))
         self._held: list[dict[str, Any]] = []
-        self._texts = {name: distribution_to_json(each) for name, each in self.distributions.items()}
+        self._texts = {name: distribution_to_json(distribution) for name, distribution in self.distributions.items()}
 
     def create(self, candidate: RecordedCandidate) -> None:
         """Make the trial of the next candidate, with all that is known of it."""
@@ -156,7 +156,7 @@ class JournalTrials(Trials):
             self._held = []
 
     def _pick(self, name: str, choices: Mapping[str, Any]) -> float:
-        """What Optuna writes for an option: its position."""
+        """The value that Optuna writes for an option: its position."""
         if isinstance(choices, Choices):
             return float(choices.picks[choices.table.positions[name]])
         return self.distributions[name].to_internal_repr(choices[name])
@@ -169,17 +169,17 @@ class DatabaseTrials(Trials):
     """Trials in a database, which several runs share.
 
     Args:
-        storage: its URL.
-        table: the decisions of the space.
-        objectives: of the search.
-        name: of the study; no other run may have it.
+        storage: URL of the database.
+        table: Decisions of the space.
+        objectives: Objectives of the search.
+        name: Name of the study; no other run may have it.
     """
 
     def __init__(self, storage: str, table: Table, objectives: Sequence[Objective], name: str) -> None:
         super().__init__(table, objectives)
         self._storage = open_storage(storage, Path())
-        there = find_study(self._storage, name)
-        self._study = _begin_study(self._storage, objectives, name) if there is None else there
+        study = find_study(self._storage, name)
+        self._study = _begin_study(self._storage, objectives, name) if study is None else study
         self._ids = {trial.number: trial._trial_id for trial in self._trials()}
         self.created = len(self._ids)
         self.open = {trial.number for trial in self._trials() if not trial.state.is_finished()}
@@ -226,8 +226,8 @@ class DatabaseTrials(Trials):
 
     def _new(self, number: int, template: FrozenTrial, again: bool) -> int:
         """The id of a new trial; it may be there already if the connection broke when it was made."""
-        there = [trial._trial_id for trial in self._trials() if trial.number == number] if again else []
-        return there[0] if there else self._storage.create_new_trial(self._study, template_trial=template)
+        ids = [trial._trial_id for trial in self._trials() if trial.number == number] if again else []
+        return ids[0] if ids else self._storage.create_new_trial(self._study, template_trial=template)
 
     def _trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._study, deepcopy=False)
@@ -238,10 +238,10 @@ def open_trials(storage: str | None, journal: Path, table: Table, objectives: Se
 
     Args:
         storage: URL of a database; None is the journal.
-        journal: the file.
-        table: the decisions of the space.
-        objectives: of the search.
-        name: of the study.
+        journal: Journal file.
+        table: Decisions of the space.
+        objectives: Objectives of the search.
+        name: Name of the study.
     """
     if storage is None:
         return JournalTrials(journal, table, objectives, name)
@@ -249,11 +249,11 @@ def open_trials(storage: str | None, journal: Path, table: Table, objectives: Se
 
 
 def read_trials(storage: str | None, journal: Path, name: str) -> list[RecordedCandidate]:
-    """The candidates that the trials of a study tell of: of a run of an earlier version, or whose record is lost.
+    """The candidates in the trials of a study, of a run of an earlier version or one whose record is lost.
 
     Raises:
-        UserError: the database does not answer.
-        AssertionError, LookupError, TypeError, ValueError: a journal cannot be replayed.
+        UserError: The database does not answer.
+        AssertionError, LookupError, TypeError, ValueError: A journal cannot be replayed.
     """
     opened = open_storage(storage, journal)
     study = find_study(opened, name)
@@ -262,7 +262,7 @@ def read_trials(storage: str | None, journal: Path, name: str) -> list[RecordedC
 
 def find_study(storage: BaseStorage, name: str) -> int | None:
     """The id of a study by its name; None if there is none."""
-    return next((each._study_id for each in storage.get_all_studies() if each.study_name == name), None)
+    return next((study._study_id for study in storage.get_all_studies() if study.study_name == name), None)
 
 
 def state_of(candidate: RecordedCandidate) -> TrialState:
@@ -271,8 +271,8 @@ def state_of(candidate: RecordedCandidate) -> TrialState:
 
 
 def attributes(candidate: RecordedCandidate) -> dict[str, Any]:
-    """What is known of a candidate when it begins."""
-    known = {
+    """The attributes of a candidate that are known when it begins."""
+    entries = {
         "architecture": candidate.architecture,
         "space": candidate.arch.space,
         "picks": list(candidate.arch.picks),
@@ -280,11 +280,11 @@ def attributes(candidate: RecordedCandidate) -> dict[str, Any]:
         "recipe": candidate.recipe,
         "asked_epochs": candidate.epochs,  # beside the metric `epochs`, how many there were
     }
-    return known | ({"attempts": candidate.attempts} if candidate.attempts else {})
+    return entries | ({"attempts": candidate.attempts} if candidate.attempts else {})
 
 
 def ended_attributes(candidate: RecordedCandidate) -> dict[str, Any]:
-    """What is known of a candidate when it has ended; nothing while it is running."""
+    """The attributes of a candidate that are known when it has ended; none while it is running."""
     if candidate.status == "running":
         return {}
     outcome = {
@@ -307,10 +307,12 @@ def ended_attributes(candidate: RecordedCandidate) -> dict[str, Any]:
 
 
 def _begin_study(storage: BaseStorage, objectives: Sequence[Objective], name: str) -> int:
-    directions = [StudyDirection.MAXIMIZE if each.goal == "max" else StudyDirection.MINIMIZE for each in objectives]
+    directions = [
+        StudyDirection.MAXIMIZE if objective.goal == "max" else StudyDirection.MINIMIZE for objective in objectives
+    ]
     with quiet_optuna():
         study = storage.create_new_study(directions, name)
-    storage.set_study_system_attr(study, METRIC_NAMES, [each.metric for each in objectives])
+    storage.set_study_system_attr(study, METRIC_NAMES, [objective.metric for objective in objectives])
     return study
 
 
@@ -322,8 +324,8 @@ def _scan(journal: Path) -> tuple[int, set[int], bool]:
         return created, running, named
     with of_file(journal), journal.open("rb") as file:
         for line in file:
-            found = OPERATION.match(line)
-            operation = int(found.group(1)) if found else -1
+            match = OPERATION.match(line)
+            operation = int(match.group(1)) if match else -1
             if operation == CREATE:
                 state = TRIAL_STATE.search(line)
                 if state is not None and not TrialState(int(state.group(1))).is_finished():
@@ -339,20 +341,20 @@ def _scan(journal: Path) -> tuple[int, set[int], bool]:
 
 
 def _candidate(trial: FrozenTrial) -> RecordedCandidate:
-    known = trial.user_attrs
+    user_attributes = trial.user_attrs
     candidate = RecordedCandidate(
         trial.number,
-        Architecture(known["space"], tuple(known["picks"])),
-        known["asked_epochs"],
-        known["architecture"],
+        Architecture(user_attributes["space"], tuple(user_attributes["picks"])),
+        user_attributes["asked_epochs"],
+        user_attributes["architecture"],
         dict(trial.params),
-        known["network"],
-        known["recipe"],
+        user_attributes["network"],
+        user_attributes["recipe"],
         curve={str(epoch): value for epoch, value in trial.intermediate_values.items()},
-        attempts=list(known.get("attempts", ())),
+        attempts=list(user_attributes.get("attempts", ())),
     )
-    if "outcome" in known:
-        fill(candidate, known["outcome"])
+    if "outcome" in user_attributes:
+        fill(candidate, user_attributes["outcome"])
     return candidate
 
 

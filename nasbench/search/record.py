@@ -16,8 +16,8 @@ class Table:
     """The decisions of a space, each with its options; objects and lists as text.
 
     Attributes:
-        names: of the decisions.
-        options: of each.
+        names: Names of the decisions.
+        options: Options of each decision.
     """
 
     names: tuple[str, ...] = ()
@@ -25,17 +25,17 @@ class Table:
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Of each decision."""
+        """The position of each decision."""
         return {name: position for position, name in enumerate(self.names)}
 
 
 class Choices(Mapping[str, Any]):
-    """Of each decision that matters its option, read from the picks when it is asked for: most never are.
+    """The option of each decision that matters, read from the picks when it is asked for: most never are.
 
     Args:
-        table: the decisions of the space.
-        picks: of the architecture.
-        idle: positions of the decisions that do not matter in it.
+        table: Decisions of the space.
+        picks: Picks of the architecture.
+        idle: Positions of the decisions that do not matter in it.
     """
 
     __slots__ = ("idle", "picks", "table")
@@ -64,25 +64,25 @@ class RecordedCandidate:
     """A candidate as the record knows it; to read it takes no search space.
 
     Attributes:
-        id: its number, from 0.
-        arch: the architecture.
-        epochs: the fidelity asked for; None is the full budget.
-        architecture: it in the notation of its space.
-        choices: of each decision that matters, its option; objects and lists as text.
-        network: the notation of the network alone, where a recipe belongs to the architecture.
-        recipe: the entries of that recipe; None where it is the same for all candidates.
-        status: running, or one of `OUTCOMES`.
-        metrics: of a done one, or of one that was stopped early.
-        scores: what the controller was told; None unless it was scored.
-        seconds: its evaluation took, without earlier attempts.
-        finished_s: when it finished, in seconds of search, pauses between resumes left out.
-        error: why it is not done.
-        training_seconds: of these were spent in training; what was trained before an interruption is included.
-        curve: the metric that a candidate is compared by while it is trained, by epoch, where it was reported.
-        attempts: status, error and seconds of attempts that were followed by another one.
-        cached: whether it was found in the shared cache and not trained.
-        ending: of an infeasible one, the stage of its evaluation that ended it.
-        violation: of an infeasible one, how far it is beyond the limits; None if that is not known.
+        id: Number of the candidate, from 0.
+        arch: Architecture of the candidate.
+        epochs: Epochs that were asked for; None is the full budget.
+        architecture: Architecture in the notation of its space.
+        choices: Option of each decision that matters; objects and lists as text.
+        network: Notation of the network alone, where a recipe belongs to the architecture.
+        recipe: Entries of that recipe; None where it is the same for all candidates.
+        status: Status of the candidate: running, or one of `OUTCOMES`.
+        metrics: Metrics of a candidate that is done or was stopped early.
+        scores: Scores that the controller got; None unless the candidate was scored.
+        seconds: Seconds that the evaluation took, without earlier attempts.
+        finished_s: Seconds of search at which the candidate finished, pauses between resumes left out.
+        error: Why the candidate is not done.
+        training_seconds: Seconds of the evaluation that were spent in training, also before an interruption.
+        curve: Learning curve by epoch, of the metric that candidates are compared by in training, where it was given.
+        attempts: Status, error and seconds of attempts that were followed by another one.
+        cached: Whether the outcome comes from the shared cache, so that nothing was trained.
+        ending: Stage of the evaluation that ended an infeasible candidate.
+        violation: How far an infeasible candidate is beyond the limits; None if that is not known.
     """
 
     id: int
@@ -106,8 +106,8 @@ class RecordedCandidate:
     violation: float | None = None
 
 
-FIELDS = tuple(known.name for known in dataclasses.fields(RecordedCandidate))
-TOLD: dict[str, Any] = {
+FIELDS = tuple(attribute.name for attribute in dataclasses.fields(RecordedCandidate))
+OUTCOME_DEFAULTS: dict[str, Any] = {
     "seconds": 0.0,
     "finished_s": 0.0,
     "error": None,
@@ -116,13 +116,13 @@ TOLD: dict[str, Any] = {
     "ending": None,
     "violation": None,
 }
-"""What an outcome may leave out, with what it is then."""
+"""Values of an outcome that may be left out because they are as usual."""
 
 
 def fill(candidate: RecordedCandidate, outcome: Mapping[str, Any]) -> None:
     """Set what is known of a candidate that ended."""
     candidate.status = outcome["status"]
-    for name, otherwise in TOLD.items():
+    for name, otherwise in OUTCOME_DEFAULTS.items():
         setattr(candidate, name, outcome.get(name, otherwise))
     candidate.metrics = dict(outcome.get("metrics", ()))
     candidate.scores = tuple(outcome["scores"]) if outcome.get("scores") else None
@@ -132,19 +132,19 @@ def fill(candidate: RecordedCandidate, outcome: Mapping[str, Any]) -> None:
 
 def describe(candidate: RecordedCandidate) -> dict[str, Any]:
     """A candidate in JSON values; its decisions are left out, which its notation tells."""
-    known = {name: getattr(candidate, name) for name in FIELDS if name not in ("arch", "choices")}
-    return known | {
+    entries = {name: getattr(candidate, name) for name in FIELDS if name not in ("arch", "choices")}
+    return entries | {
         "scores": list(candidate.scores) if candidate.scores else None,
         "curve": {epoch: round(candidate.curve[epoch], 3) for epoch in sorted(candidate.curve, key=int)},
     }
 
 
 def comparable(candidates: Sequence[RecordedCandidate], full_epochs: int) -> list[RecordedCandidate]:
-    """Those of the done candidates that were trained for the most epochs that any of them was.
+    """The done candidates that were trained for the largest number of epochs among them.
 
     Args:
-        candidates: of a study.
-        full_epochs: of a candidate that was asked for without a number of epochs.
+        candidates: Candidates of a study.
+        full_epochs: Epochs of a candidate that was asked for without a number of epochs.
     """
     done = [candidate for candidate in candidates if candidate.status == "done"]
     most = max((candidate.epochs or full_epochs for candidate in done), default=0)

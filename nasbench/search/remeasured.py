@@ -22,10 +22,10 @@ def overlay(
     """The candidates with their measured latencies in place of the predicted ones, and the scores that follow.
 
     Args:
-        candidates: done ones.
-        measured: the latency of some of them as JSON, by number: median in milliseconds, batch, protocol.
-        objectives: of the search.
-        reward: gives the scores.
+        candidates: Candidates that are done.
+        measured: Measured latency of some of them as JSON, by number: median in milliseconds, batch, protocol.
+        objectives: Objectives of the search.
+        reward: Reward that gives the scores.
     """
     return [
         _measured(candidate, measured[candidate.id], objectives, reward) if candidate.id in measured else candidate
@@ -47,6 +47,6 @@ def at_best(candidate: RecordedCandidate, measured: Mapping[int, Mapping[str, An
 def _measured(
     candidate: RecordedCandidate, latency: Mapping[str, Any], objectives: Sequence[Objective], reward: Reward
 ) -> RecordedCandidate:
-    known = {name: value for name, value in candidate.metrics.items() if name != "latency_std_ms"}
-    known |= latency_and_throughput(latency["median"], latency["batch"])
-    return dataclasses.replace(candidate, metrics=known, scores=scores(objectives, reward, known))
+    metrics = {name: value for name, value in candidate.metrics.items() if name != "latency_std_ms"}
+    metrics |= latency_and_throughput(latency["median"], latency["batch"])
+    return dataclasses.replace(candidate, metrics=metrics, scores=scores(objectives, reward, metrics))

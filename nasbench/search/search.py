@@ -27,16 +27,16 @@ def search(
     """Evaluate the candidates of a study until it is finished.
 
     Args:
-        study: hands them out; the caller holds its run folder.
-        evaluator: scores one.
-        executor: runs several at a time.
-        callback: hears how it goes.
-        disk: limits what weights take; None keeps all.
-        tensorboard: the folder for scalars; None writes none.
-        handle_signals: whether Ctrl-C lets the running candidates finish first.
+        study: Study that hands out the candidates; the caller holds its run folder.
+        evaluator: Evaluator that scores a candidate.
+        executor: Executor that runs several candidates at a time.
+        callback: Callback that receives the events of the search.
+        disk: Limit on the disk space of the weights; None keeps all.
+        tensorboard: Folder for scalars; None writes none.
+        handle_signals: Whether Ctrl-C lets the running candidates finish first.
 
     Raises:
-        KeyboardInterrupt: the user ended it; it can be resumed.
+        KeyboardInterrupt: The user ended it; it can be resumed.
     """
     scalars = None if tensorboard is None else Scalars(study, tensorboard)
     changes, listed = study.front_changes, hears_of_fronts(callback)

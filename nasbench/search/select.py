@@ -24,21 +24,25 @@ def choose_survivors(
     With several: members of the front spread evenly along the first objective, both of its ends included.
 
     Args:
-        study: that they are chosen from.
-        number: of survivors, or the numbers of the candidates themselves.
-        measured: latencies that were measured after the search, as JSON, by the number of the candidate; who breaks a
+        study: Study whose candidates are chosen from.
+        number: Number of survivors, or the numbers of the candidates themselves.
+        measured: Latencies that were measured after the search, as JSON, by the number of the candidate; who breaks a
             hard limit by them beyond doubt, by the lower end of its interval, does not survive.
 
     Raises:
-        UserError: a named candidate is not done.
+        UserError: A named candidate is not done.
     """
     if not isinstance(number, int):
-        return [_named(study, each) for each in number]
+        return [_named(study, candidate_number) for candidate_number in number]
     objectives = study.objectives
     measured = measured or {}
     candidates = overlay(study.comparable, measured, study.objectives, study.reward)
-    done = [each for each in candidates if each.scores and broken_limit(objectives, at_best(each, measured)) is None]
-    front = set(pareto_front(objectives, {each.id: each.metrics for each in done}))
+    done = [
+        candidate
+        for candidate in candidates
+        if candidate.scores and broken_limit(objectives, at_best(candidate, measured)) is None
+    ]
+    front = set(pareto_front(objectives, {candidate.id: candidate.metrics for candidate in done}))
     if done and len(done[0].scores or ()) == 1:
         return sorted(done, key=lambda c: (c.id in front, c.scores, -c.id), reverse=True)[:number]
     members = sorted((c for c in done if c.id in front), key=lambda c: (c.scores, -c.id), reverse=True)
@@ -51,9 +55,9 @@ def choose_survivors(
 def _named(study: Study, number: int) -> RecordedCandidate:
     candidate = study.record.candidates.get(number)
     if candidate is None or candidate.status != "done":
-        what = "is none of this search" if candidate is None else f"is {candidate.status}"
+        reason = "is none of this search" if candidate is None else f"is {candidate.status}"
         raise UserError(
-            f"survivors: candidate {number} {what}; name candidates that are done (trials.csv lists them), with "
+            f"survivors: candidate {number} {reason}; name candidates that are done (trials.csv lists them), with "
             f"nasbench resume RUN -o 'survivors=[...]', or give how many shall be chosen."
         )
     return candidate

@@ -1,4 +1,4 @@
-"""What a run was asked, as far as its record and its report need it; to read it takes no class of the user's."""
+"""The settings of a run, as far as its record and its report need them; to read them takes no class of the user's."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _REWARD: TypeAdapter[Reward] = TypeAdapter(Reward)
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run was asked.
+    """The settings of a run.
 
     Attributes:
-        asked: the whole experiment, with every default written out, as JSON values.
-        objectives: what is optimised.
-        reward: makes scores of metrics.
-        budget: when the search ends.
-        executor: where candidates are evaluated.
-        outcomes: what follows from a failure.
-        full_epochs: of a candidate that was asked for without a number of epochs.
+        asked: The whole experiment, with every default written out, as JSON values.
+        objectives: Objectives that are optimised.
+        reward: Reward that computes scores from metrics.
+        budget: Limits that end the search.
+        executor: Where candidates are evaluated.
+        outcomes: What follows from a failure.
+        full_epochs: Epochs of a candidate that was asked for without a number of epochs.
     """
 
     asked: Mapping[str, Any]
@@ -42,7 +42,7 @@ class RunSettings:
 
     @classmethod
     def of(cls, asked: Mapping[str, Any]) -> RunSettings:
-        """Those of an experiment as JSON values."""
+        """The settings of an experiment in JSON values."""
         return cls(
             asked,
             tuple(Objective.model_validate(objective) for objective in asked["objectives"]),
@@ -55,12 +55,12 @@ class RunSettings:
 
     @property
     def name(self) -> str:
-        """Of the experiment."""
+        """The name of the experiment."""
         return str(self.asked["name"])
 
     @property
     def seed(self) -> int:
-        """Of the experiment."""
+        """The seed of the experiment."""
         return int(self.asked["seed"])
 
     @property
@@ -86,10 +86,10 @@ class RunSettings:
 
 
 def read_settings(folder: RunFolder) -> RunSettings:
-    """What a run was asked; UserError if its folder holds none, or is damaged."""
-    asked = folder.require().asked()
+    """The settings of a run; UserError if its folder holds none, or is damaged."""
+    experiment = folder.require().asked()
     try:
-        return RunSettings.of(asked)
+        return RunSettings.of(experiment)
     except (KeyError, TypeError, ValueError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise damaged_config(folder.config, why) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasbench.search.disk_record import RECORD, DiskRecord, begun_entry, candidate_of, outcome_entry, table_of
-from nasbench.search.record import TOLD, RecordedCandidate, fill
+from nasbench.search.record import OUTCOME_DEFAULTS, RecordedCandidate, fill
 from nasbench.search.tally import Tally
 from nasbench.storage.files import write_json
 from nasbench.storage.line_file import read_lines
@@ -25,8 +25,8 @@ class Standing:
     """How far a search is.
 
     Attributes:
-        tally: of its candidates.
-        running: those without an outcome, by number.
+        tally: Counts, the best candidate and the front of the candidates.
+        running: Candidates without an outcome, by number.
     """
 
     tally: Tally
@@ -37,10 +37,10 @@ def write_standing(path: Path, tally: Tally, running: Iterable[int], record: Dis
     """Write down how far a search is, and how much of its record that covers.
 
     Args:
-        path: the file.
-        tally: of the candidates of the record.
-        running: the numbers of those without an outcome.
-        record: of the search; all of it is on the disk.
+        path: File to write.
+        tally: Tally of the candidates of the record.
+        running: Numbers of the candidates without an outcome.
+        record: Record of the search; all of it is on the disk.
     """
     best = tally.best
     write_json(
@@ -68,10 +68,10 @@ def read_standing(folder: RunFolder, settings: RunSettings) -> Standing:
         if _ends_a_line(record, saved["bytes"]):
             return _since(record, saved, settings)
     except (OSError, AttributeError, IndexError, KeyError, TypeError, ValueError):
-        pass  # what is wrong with the record, if it is that, is told below
+        pass  # what is wrong with the record, if it is that, is reported below
     candidates = read_candidates(folder, settings)
     tally = Tally(settings.objectives, settings.full_epochs, candidates)
-    return Standing(tally, {each.id: each for each in candidates if each.status == "running"})
+    return Standing(tally, {candidate.id: candidate for candidate in candidates if candidate.status == "running"})
 
 
 def _ends_a_line(record: Path, size: int) -> bool:
@@ -87,11 +87,11 @@ def _since(record: Path, saved: dict[str, Any], settings: RunSettings) -> Standi
         raise KeyError("it is that of another record")
     table, space = table_of(first), first["space"]
     tally = Tally(settings.objectives, settings.full_epochs)
-    known = saved["tally"]["best"]
+    best_entry = saved["tally"]["best"]
     best = None
-    if known is not None:
-        best = candidate_of(known, table, space)
-        fill(best, known["outcome"])
+    if best_entry is not None:
+        best = candidate_of(best_entry, table, space)
+        fill(best, best_entry["outcome"])
     tally.load(saved["tally"], best)
     running = {entry["candidate"]: candidate_of(entry, table, space) for entry in saved["running"]}
     for _, entry in read_lines(record, saved["bytes"]):
@@ -111,6 +111,6 @@ def _since(record: Path, saved: dict[str, Any], settings: RunSettings) -> Standi
 
 def _entry(candidate: RecordedCandidate) -> dict[str, Any]:
     """A candidate as its lines in the record tell of it, in one."""
-    known = {name: getattr(candidate, name) for name in ("status", "metrics", "scores", "curve", *TOLD)}
+    outcome = {name: getattr(candidate, name) for name in ("status", "metrics", "scores", "curve", *OUTCOME_DEFAULTS)}
     entry = begun_entry(candidate) | {"curve": candidate.curve, "attempts": candidate.attempts}
-    return entry | {"outcome": outcome_entry(known)}
+    return entry | {"outcome": outcome_entry(outcome)}

@@ -39,7 +39,7 @@ REMEDY = "delete it: the controller is then told again what came of all candidat
 log = logging.getLogger(__name__)
 
 Block = deque[tuple[int, Proposal]]
-"""Proposals that were asked for together, with their candidates; the controller hears of them in this order."""
+"""Proposals that were asked for together, with their candidates; the controller gets their outcomes in this order."""
 
 
 class _Differs(Exception):
@@ -49,31 +49,32 @@ class _Differs(Exception):
 class Study:
     """Hands out candidates and takes their results; goes on where a killed process stood.
 
-    Before a candidate is handed out, it is in the record; a result is in the record before the controller hears of it.
+    Before a candidate is handed out, it is in the record; a result is in the record before the controller gets it.
     So a finished candidate is never lost or evaluated twice, and one that was running when the process died is handed
-    out again, under its number. The controller's state is written now and then; what it was asked and told since is
+    out again, under its number. The controller's state is written now and then; its proposals and outcomes since are
     repeated from the record, which brings it to where it stood.
 
     An architecture that was evaluated before, in another notation or not, is answered from the record. A failed
     attempt is followed by another one as far as the policy of its kind allows.
 
     Args:
-        controller: proposes candidates; no one else may ask it.
-        objectives: what is optimised, and which limits hold.
-        reward: makes the controller's scores of a candidate's metrics.
-        budget: when the search ends.
-        record: of all candidates, which knows the space.
-        outcomes: what follows from a kind of failure.
-        full_epochs: of a candidate for which the controller asks no other number.
-        seed: of the search; the seeds of candidates follow from it.
-        state: the file that keeps the controller's state; None keeps none, and such a study does not resume.
-        workers: candidates that run at a time, for `utilization`.
-        clock: that the search goes by; None is the wall's.
-        identity: the same for architectures whose evaluations give the same; None is `SearchSpace.canonical`.
-        history: gives what the evaluator wants to know of earlier candidates, see `Evaluator.history`.
-        start_with: architectures to evaluate before the controller is asked.
-        stop_at: ends the search as soon as a done candidate is this good, by metric.
-        quality: the metric that candidates are compared by while they are trained; None is the first objective.
+        controller: Controller that proposes candidates; no one else may ask it.
+        objectives: Objectives that are optimised, with their limits.
+        reward: Reward that computes the controller's scores from a candidate's metrics.
+        budget: Limits that end the search.
+        record: Record of all candidates, which knows the space.
+        outcomes: Policies for each kind of failure.
+        full_epochs: Epochs of a candidate for which the controller asks no other number.
+        seed: Random seed of the search; the seeds of candidates follow from it.
+        state: File that keeps the controller's state; None keeps none, and such a study does not resume.
+        workers: Number of candidates that run at a time, for `utilization`.
+        clock: Clock of the search; None is the wall clock.
+        identity: Function that maps architectures whose evaluations are equal to one of them; None is
+            `SearchSpace.canonical`.
+        history: Function that collects what the evaluator needs of earlier candidates, see `Evaluator.history`.
+        start_with: Architectures to evaluate before the controller is asked.
+        stop_at: Values by metric; a done candidate that is this good ends the search.
+        quality: Metric that candidates are compared by while they are trained; None is the first objective.
     """
 
     def __init__(
@@ -114,13 +115,13 @@ class Study:
         self._start_with = list(dict.fromkeys(self._identity(arch) for arch in start_with))
         self._started_with = 0  # so many of these were proposed
         self._running: dict[int, Proposal] = {}
-        self._out: set[int] = set()  # those of `_running` that an executor has now
+        self._evaluating: set[int] = set()  # those of `_running` that an executor has now
         self._blocks: dict[int, Block] = {}  # of running candidates that were asked for together with others
         self._twins: dict[int, list[Proposal]] = {}  # further proposals of what a running candidate is, too
-        self._again: deque[int] = deque()  # were running when the process died, or will be tried again
+        self._pending: deque[int] = deque()  # were running when the process died, or will be tried again
         self._alone: set[int] = set()  # of these, those that ended a process together with others
         self._small = max(self.space.layout.sizes, default=0) <= 256  # then picks are bytes, which take less memory
-        self._known: dict[tuple[bytes | tuple[int, ...], int], int] = {}
+        self._numbers: dict[tuple[bytes | tuple[int, ...], int], int] = {}
         self._next = 0  # number of the next new candidate
         self._waits = False  # the controller waits for an outcome
         self._infeasible_in_a_row = 0
@@ -198,11 +199,11 @@ class Study:
 
     @property
     def utilization(self) -> float | None:
-        """What share of the workers' time was training so far; None before the first outcome."""
+        """The share of the workers' time that was training so far; None before the first outcome."""
         return self._tally.utilization(self.workers)
 
     def hear_of_work(self, hear: Callable[[str], None]) -> None:
-        """Have the lines told that a controller has for the user while it works long until its next proposal."""
+        """Pass on the lines of a controller for the user while it works long until its next proposal."""
         self._controller.on_work = hear
 
     def seed_of(self, arch: Architecture) -> int:
@@ -215,7 +216,7 @@ class Study:
         """The next candidate to evaluate; None while the controller waits for running ones.
 
         Raises:
-            SearchFinished: there will be no further candidate; `stop_reason` says why.
+            SearchFinished: There will be no further candidate; `stop_reason` says why.
         """
         return next(iter(self.next_trials(1)), None)
 
@@ -223,12 +224,12 @@ class Study:
         """Up to so many candidates to evaluate; none while the controller waits for running ones.
 
         They are several only as far as the controller would propose the same whatever came of those before them, and it
-        hears of them in their order: one after the other they would be no others.
+        gets their outcomes in their order: one after the other they would be no others.
 
         Raises:
-            SearchFinished: there will be no further candidate; `stop_reason` says why.
+            SearchFinished: There will be no further candidate; `stop_reason` says why.
         """
-        if self._again and self._stopped_for is None:
+        if self._pending and self._stopped_for is None:
             return self._give_again(count)
         reason = self._why_stop()
         room = self.budget.candidates - self.finished - len(self._running)
@@ -274,7 +275,7 @@ class Study:
         if reason is None:
             return []
         self.stop_reason = reason
-        if self._out:
+        if self._evaluating:
             return []
         self._save(at_once=True)
         self.record.flush()
@@ -292,9 +293,9 @@ class Study:
     def give_back(self, numbers: Sequence[int]) -> None:
         """Take candidates back whose process ended with several of them: each is handed out again, alone."""
         for number in numbers:
-            if number in self._out:
-                self._out.discard(number)
-                self._again.append(number)
+            if number in self._evaluating:
+                self._evaluating.discard(number)
+                self._pending.append(number)
                 self._alone.add(number)
 
     def finish(self, number: int, evaluated: Evaluated) -> RecordedCandidate | None:
@@ -304,7 +305,7 @@ class Study:
         """
         if number not in self._running:
             return None
-        self._out.discard(number)
+        self._evaluating.discard(number)
         missing = self._needed - set(evaluated.metrics)
         if evaluated.status in SCORED and missing:
             error = f"the evaluator gives no {', '.join(sorted(missing))}"
@@ -313,7 +314,7 @@ class Study:
             evaluated = self._limited(evaluated)
         if self._tries_again(number, evaluated):
             self.record.attempt(number, evaluated)
-            self._again.append(number)
+            self._pending.append(number)
             self.on_retry(number, evaluated)
             return None
         candidate = self.record.finish(number, evaluated, self._scores(evaluated), self.elapsed_s)
@@ -342,25 +343,25 @@ class Study:
         if not self.stop_at or candidate.status != "done":
             return
         goals = {objective.metric: objective.goal for objective in self.objectives}
-        for metric, wanted in self.stop_at.items():
+        for metric, threshold in self.stop_at.items():
             value = candidate.metrics.get(metric)
             larger = (goals.get(metric) or goal_of(metric) or "max") == "max"
-            if value is None or (value < wanted if larger else value > wanted):
+            if value is None or (value < threshold if larger else value > threshold):
                 return
         reached = ", ".join(f"{metric} {candidate.metrics[metric]:.4g}" for metric in self.stop_at)
         self.stop(f"candidate {candidate.id} reached stop_at: {reached}")
 
     def _tries_again(self, number: int, evaluated: Evaluated) -> bool:
         policy = getattr(self.outcomes, evaluated.status, None)
-        earlier: int = sum(each["status"] == evaluated.status for each in self.record.candidates[number].attempts)
+        earlier: int = sum(attempt["status"] == evaluated.status for attempt in self.record.candidates[number].attempts)
         return earlier < int(getattr(policy, "retries", 0))
 
     def _scores(self, evaluated: Evaluated) -> tuple[float, ...] | None:
-        told = evaluated.status == "done" or (evaluated.status == "stopped" and self.outcomes.stopped.tell == "score")
-        return scores(self.objectives, self.reward, evaluated.metrics) if told else None
+        scored = evaluated.status == "done" or (evaluated.status == "stopped" and self.outcomes.stopped.tell == "score")
+        return scores(self.objectives, self.reward, evaluated.metrics) if scored else None
 
     def _counted_failures(self) -> int:
-        """Those outcomes that the experiment counts towards search.max_failures."""
+        """The number of outcomes that the experiment counts towards search.max_failures."""
         outcomes = self.outcomes
         counts = self._counts
         return sum(counts[kind] for kind in (*FAILURES, "infeasible") if getattr(outcomes, kind).counts)
@@ -391,36 +392,36 @@ class Study:
 
     def _lookahead(self) -> int:
         """How many proposals in a row lose nothing by not knowing what came of the others."""
-        left = len(self._start_with) - self._started_with
-        if left:
-            return left
-        untold = sum(map(len, {id(block): block for block in self._blocks.values()}.values()))
+        remaining = len(self._start_with) - self._started_with
+        if remaining:
+            return remaining
+        unreported = sum(map(len, {id(block): block for block in self._blocks.values()}.values()))
         alone = sum(number not in self._blocks for number in self._running)
-        return max(1, self._controller.lookahead(untold + alone + sum(map(len, self._twins.values()))))
+        return max(1, self._controller.lookahead(unreported + alone + sum(map(len, self._twins.values()))))
 
     def _place(self, proposal: Proposal, block: Block | None) -> int | None:
-        """The number of a new candidate; None for a known one, whose outcome the controller is told as soon as it may.
+        """The number of a new candidate; None for a known one, whose outcome the controller gets as soon as possible.
 
         Args:
-            proposal: of the controller.
-            block: what was asked for together with it and is not told yet; None if nothing else is.
+            proposal: Proposal of the controller.
+            block: Proposals that were asked for together with it and have no outcome yet; None if there are no others.
         """
         key = self._key(proposal)
-        known = None if self.budget.repeats == "evaluated" else self._known.get(key)
-        if known is None or known >= self._next:  # in a replay, what is known by now was not known then
+        earlier = None if self.budget.repeats == "evaluated" else self._numbers.get(key)
+        if earlier is None or earlier >= self._next:  # in a replay, what is known by now was not known then
             number, self._next = self._next, self._next + 1
             self._running[number] = proposal
-            self._known[key] = number
+            self._numbers[key] = number
             if block is not None:
                 block.append((number, proposal))
                 self._blocks[number] = block
             return number
-        if known in self._running and (block is None or self._blocks.get(known) is not block):
-            self._twins.setdefault(known, []).append(proposal)
+        if earlier in self._running and (block is None or self._blocks.get(earlier) is not block):
+            self._twins.setdefault(earlier, []).append(proposal)
         elif block:
-            block.append((known, proposal))
+            block.append((earlier, proposal))
         else:
-            self._hear(proposal, known)
+            self._hear(proposal, earlier)
         return None
 
     def _key(self, proposal: Proposal) -> tuple[bytes | tuple[int, ...], int]:
@@ -433,23 +434,23 @@ class Study:
         return Proposal(self.space.architecture(picks), epochs)
 
     def _give(self, trial: Trial) -> Trial:
-        self._out.add(trial.number)
+        self._evaluating.add(trial.number)
         return trial if self._history is None else replace(trial, history=self._history(self.candidates))
 
     def _give_again(self, count: int) -> list[Trial]:
         """Candidates that were handed out before; one that failed, or ended a process with others, comes alone."""
-        given: list[Trial] = []
-        while self._again and len(given) < count:
-            number = self._again[0]
+        trials: list[Trial] = []
+        while self._pending and len(trials) < count:
+            number = self._pending[0]
             alone = number in self._alone or bool(self.record.candidates[number].attempts)
-            if alone and given:
+            if alone and trials:
                 break
-            self._again.popleft()
+            self._pending.popleft()
             self._alone.discard(number)
-            given.append(self._give(self._trial(number)))
+            trials.append(self._give(self._trial(number)))
             if alone:
                 break
-        return given
+        return trials
 
     def _create(self, number: int, asks: int = 1, *, block: bool = False) -> Trial:
         trial = self._trial(number)
@@ -460,9 +461,9 @@ class Study:
 
     def _trial(self, number: int) -> Trial:
         proposal = self._running[number]
-        known = self.record.candidates.get(number)
-        attempts = known.attempts if known is not None else []
-        too_large = sum(each["status"] == "out_of_memory" for each in attempts)
+        candidate = self.record.candidates.get(number)
+        attempts = candidate.attempts if candidate is not None else []
+        too_large = sum(attempt["status"] == "out_of_memory" for attempt in attempts)
         return Trial(
             number,
             proposal.arch,
@@ -474,7 +475,7 @@ class Study:
         )
 
     def _tell(self, number: int) -> None:
-        """Let the controller hear what came of a candidate, unless others of its block come first."""
+        """Give the controller the outcome of a candidate, unless others of its block come first."""
         proposal, block = self._running.pop(number), self._blocks.pop(number, None)
         if block is None:
             self._hear(proposal, number)
@@ -512,7 +513,7 @@ class Study:
         return {
             "state": self._controller.state_dict(),
             "running": {number: _to_json(proposal) for number, proposal in self._running.items()},
-            "twins": {number: [_to_json(each) for each in twins] for number, twins in self._twins.items()},
+            "twins": {number: [_to_json(proposal) for proposal in twins] for number, twins in self._twins.items()},
             "blocks": [[[number, _to_json(proposal)] for number, proposal in block] for block in blocks],
             "known": self._next,  # candidates that this state is aware of: those numbered below
             "started_with": self._started_with,
@@ -525,11 +526,11 @@ class Study:
         """Go on from what is on disk; the record may be ahead of the controller's state, which may even be lost."""
         record, state = self.record, self._state
         for candidate in record.candidates.values():
-            self._known[self._key(Proposal(candidate.arch, candidate.epochs))] = candidate.id
+            self._numbers[self._key(Proposal(candidate.arch, candidate.epochs))] = candidate.id
         if isinstance(record, MemoryRecord):
             self._next = len(record.candidates)
             return
-        saved: Mapping[str, Any] = {"state": self._controller.state_dict()}  # of one that was asked and told nothing
+        saved: Mapping[str, Any] = {"state": self._controller.state_dict()}  # of one without proposals and outcomes
         lines = 0
         if state is not None and state.exists():
             saved = read_json(state, REMEDY, ("state", "running", "twins", "known"))
@@ -547,15 +548,17 @@ class Study:
             self._take_state(saved)
             self._tell_since_state(record)
         self._next = len(record.candidates)
-        self._again.extend(sorted(self._running))
-        kept = [arch for arch in self._start_with[self._started_with :] if self._key(Proposal(arch)) not in self._known]
-        self._start_with = [*self._start_with[: self._started_with], *kept]
+        self._pending.extend(sorted(self._running))
+        remaining = [
+            arch for arch in self._start_with[self._started_with :] if self._key(Proposal(arch)) not in self._numbers
+        ]
+        self._start_with = [*self._start_with[: self._started_with], *remaining]
 
     def _replay(self, record: DiskRecord, lines: int) -> None:
-        """Ask and tell the controller what it was asked and told after so many lines of the record.
+        """Repeat the proposals and outcomes after so many lines of the record with the controller.
 
         Raises:
-            _Differs: it proposes something else, or the lines are not known.
+            _Differs: It proposes something else, or the lines are not known.
         """
         if not 0 <= lines <= record.lines:
             raise _Differs
@@ -565,7 +568,7 @@ class Study:
             if events[position].asks is not None:
                 grouped[position], goes_on = goes_on, events[position].block
         block: Block | None = None
-        for event, more in zip(events, grouped, strict=True):
+        for event, is_followed in zip(events, grouped, strict=True):
             if event.asks is None:
                 assert event.number is not None, "an outcome is that of a candidate"
                 self._tell(event.number)
@@ -573,23 +576,23 @@ class Study:
             if not event.asks:
                 raise _Differs  # the record was taken over, and does not know of proposals
             if not event.block:
-                block = Block() if more else None
-            for left in reversed(range(event.asks)):
-                self._ask_again(record, event, block, last=not left)
+                block = Block() if is_followed else None
+            for remaining in reversed(range(event.asks)):
+                self._ask_again(record, event, block, last=not remaining)
 
     def _ask_again(self, record: DiskRecord, event: Event, block: Block | None, *, last: bool) -> None:
-        other = "does not propose again what it proposed before"
+        message = "does not propose again what it proposed before"
         try:
             proposal = self._ask()
         except SearchFinished:
-            raise _Differs(other) from None
+            raise _Differs(message) from None
         number = None if proposal is None else self._place(proposal, block)
         if number != (event.number if last else None) or (proposal is None and not last):
-            raise _Differs(other)
+            raise _Differs(message)
         if proposal is None:
             self._waits = True
         elif number is not None and record.candidates[number].arch != proposal.arch:
-            raise _Differs(other)
+            raise _Differs(message)
 
     def _tell_since_state(self, record: DiskRecord) -> None:
         """Take up the candidates that a state of the controller is not aware of, without having asked for them."""
@@ -607,7 +610,7 @@ class Study:
         for number in sorted(self._running):
             if number not in record.candidates:  # an earlier version died between its two writes
                 self._create(number)
-                self._known[self._key(self._running[number])] = number
+                self._numbers[self._key(self._running[number])] = number
             elif record.candidates[number].status != "running":
                 self._tell(number)
 
@@ -615,11 +618,13 @@ class Study:
         """Take up a state that was written, or that a controller begins with."""
         try:
             self._controller.load_state_dict(saved["state"])
-            self._running = {int(n): self._proposal(each) for n, each in saved.get("running", {}).items()}
-            self._twins = {int(n): [self._proposal(e) for e in each] for n, each in saved.get("twins", {}).items()}
+            self._running = {int(n): self._proposal(entry) for n, entry in saved.get("running", {}).items()}
+            self._twins = {
+                int(n): [self._proposal(entry) for entry in entries] for n, entries in saved.get("twins", {}).items()
+            }
             self._blocks = {}
             for entries in saved.get("blocks", ()):
-                block = Block((int(number), self._proposal(each)) for number, each in entries)
+                block = Block((int(number), self._proposal(entry)) for number, entry in entries)
                 self._blocks |= {number: block for number, _ in block if number in self._running}
             self._next = int(saved.get("known", 0))
             self._started_with = int(saved.get("started_with", 0))

@@ -1,4 +1,4 @@
-"""What came of the candidates so far, kept up to date as they end."""
+"""Counts over the outcomes so far, kept up to date as candidates end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Tally:
     """Counts, the best candidate and the front of a search, at a cost that does not grow with its candidates.
 
     Args:
-        objectives: of the search.
-        full_epochs: of a candidate that was asked for without a number of epochs.
-        candidates: those that are there already.
+        objectives: Objectives of the search.
+        full_epochs: Epochs of a candidate that was asked for without a number of epochs.
+        candidates: Candidates that are there already.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Tally:
             "front": [[values, numbers] for values, numbers in self._front.items()],
         }
 
-    def load(self, known: Mapping[str, Any], best: RecordedCandidate | None) -> None:
+    def load(self, saved: Mapping[str, Any], best: RecordedCandidate | None) -> None:
         """Take up what `to_json` gave, and the best candidate."""
-        self.counts = Counter(known["counts"])
-        self.cached, self.trained_s, self.finished_s = known["cached"], known["trained_s"], known["finished_s"]
-        self._epochs, self.best = known["epochs"], best
-        self._front = {tuple(values): list(numbers) for values, numbers in known["front"]}
+        self.counts = Counter(saved["counts"])
+        self.cached, self.trained_s, self.finished_s = saved["cached"], saved["trained_s"], saved["finished_s"]
+        self._epochs, self.best = saved["epochs"], best
+        self._front = {tuple(values): list(numbers) for values, numbers in saved["front"]}
 
     def _compare(self, candidate: RecordedCandidate) -> None:
         """Whether it is the best, or on the front; who was trained for fewer epochs than others is neither."""
@@ -97,10 +97,10 @@ class Tally:
         values = objective_scores(self._objectives, candidate.metrics)
         # Whom a member dominated, no newcomer brings back.
         if values not in self._front:
-            if any(dominates(others, values) for others in self._front):
+            if any(dominates(member, values) for member in self._front):
                 return
-            for others in [others for others in self._front if dominates(values, others)]:
-                del self._front[others]
+            for member in [member for member in self._front if dominates(values, member)]:
+                del self._front[member]
             self._front[values] = []
         self._front[values].append(candidate.id)
         self.changes += 1

@@ -31,8 +31,8 @@ class Scalars:
     counted. A disk that refuses them does not end the search.
 
     Args:
-        study: whose candidates are shown.
-        folder: for the event files; what it held is removed.
+        study: Study whose candidates are shown.
+        folder: Folder of the event files; what it held is removed.
     """
 
     def __init__(self, study: Study, folder: Path) -> None:
@@ -46,7 +46,7 @@ class Scalars:
         except OSError as error:
             self._give_up(error)
         ended = [candidate for candidate in study.candidates if candidate.status != "running"]
-        ended.sort(key=lambda each: (each.finished_s, each.id))
+        ended.sort(key=lambda candidate: (candidate.finished_s, candidate.id))
         every = -(-len(ended) // BURST) or 1
         for position, candidate in enumerate(ended, start=1):
             self.candidate(candidate, shown=position % every == 0 or position == len(ended))
@@ -56,8 +56,8 @@ class Scalars:
         """Add a candidate that ended, and what is known with it: the best score, the front, the utilization.
 
         Args:
-            candidate: that ended.
-            shown: whether it is written, or only counted; None writes it unless many come at once.
+            candidate: Candidate that ended.
+            shown: Whether the candidate is written, or only counted; None writes it unless many come at once.
         """
         if self._file is None:
             return
@@ -110,7 +110,7 @@ class EventFile:
     """An event file that is written at once: a thread that a full disk ends, as in SummaryWriter, hangs its callers.
 
     Args:
-        folder: for the file; made if it is not there.
+        folder: Folder of the file; created if it is not there.
     """
 
     def __init__(self, folder: Path) -> None:

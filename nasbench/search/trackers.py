@@ -1,4 +1,4 @@
-"""Searches in experiment trackers: MLflow and Weights & Biases hear of each candidate as one run of theirs."""
+"""Searches in experiment trackers: each candidate is one run of MLflow or Weights & Biases."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class MlflowCallback(Callback):
     MLflow knows a search again by its name and seed, so that a resumed one goes on in the same MLflow run.
 
     Args:
-        tracking_uri: where MLflow keeps its runs, such as ``file:mlruns`` or a server; None is MLflow's own setting.
-        experiment: name of the MLflow experiment; None is that of the search.
+        tracking_uri: Where MLflow keeps its runs, such as ``file:mlruns`` or a server; None is MLflow's own setting.
+        experiment: Name of the MLflow experiment; None is that of the search.
     """
 
     summary: ClassVar[str] = "MLflow: a run for each candidate (extra mlflow)"
@@ -38,19 +38,19 @@ class MlflowCallback(Callback):
     def begin(self, study: Study, experiment: Mapping[str, Any]) -> None:
         """Open the run of the search, and write down candidates that are missing there."""
         name = self._name or str(experiment["name"])
-        known = self._client.get_experiment_by_name(name)
-        self._experiment = known.experiment_id if known is not None else self._client.create_experiment(name)
+        existing = self._client.get_experiment_by_name(name)
+        self._experiment = existing.experiment_id if existing is not None else self._client.create_experiment(name)
         self._quality = study.quality
         key = f"{experiment['name']}, seed {experiment['seed']}"
-        there = self._client.search_runs([self._experiment], f"tags.search = '{key}'", max_results=1)
-        run = there[0] if there else self._client.create_run(self._experiment, run_name=key, tags={"search": key})
+        runs = self._client.search_runs([self._experiment], f"tags.search = '{key}'", max_results=1)
+        run = runs[0] if runs else self._client.create_run(self._experiment, run_name=key, tags={"search": key})
         self._run = run.info.run_id
-        if not there:
+        if not runs:
             for section in ("space", "controller", "reward", "seed"):
                 self._client.log_param(self._run, section, str(experiment[section])[:500])
         below = f"tags.`mlflow.parentRunId` = '{self._run}'"
         inside = self._client.search_runs([self._experiment], below, max_results=50_000)
-        logged = {int(other.data.tags["candidate"]) for other in inside}
+        logged = {int(child.data.tags["candidate"]) for child in inside}
         for candidate in study.candidates:
             if candidate.status != "running" and candidate.id not in logged:
                 self._log(candidate)
@@ -93,9 +93,9 @@ class WandbCallback(Callback):
     """One run of Weights & Biases for the search: a row for each candidate, the best score and the size of the front.
 
     Args:
-        project: name of the project; None is that of the search.
-        mode: online, offline or disabled; None is W&B's own setting.
-        folder: where W&B keeps its files; None is its own setting.
+        project: Name of the project; None is that of the search.
+        mode: Online, offline or disabled; None is W&B's own setting.
+        folder: Where W&B keeps its files; None is its own setting.
     """
 
     summary: ClassVar[str] = "Weights & Biases: a row for each candidate (extra wandb)"

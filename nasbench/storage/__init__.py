@@ -1,1 +1,1 @@
-"""What lies on disk: the run folder, records, checkpoints, whole-or-nothing files."""
+"""Files on disk: the run folder, records, checkpoints, whole-or-nothing files."""

@@ -26,15 +26,15 @@ DAMAGED = (SafetensorError, KeyError, ValueError)
 
 
 class CandidateKey(Protocol):
-    """What the files of a candidate are known by; a `Trial` is one."""
+    """The key of the files of a candidate; a `Trial` is one."""
 
     @property
     def number(self) -> int:
-        """Of the candidate."""
+        """The number of the candidate."""
 
     @property
     def arch(self) -> Architecture:
-        """Its architecture."""
+        """The architecture of the candidate."""
 
     @property
     def epochs(self) -> int | None:
@@ -42,7 +42,7 @@ class CandidateKey(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of its weights."""
+        """The random seed of its weights."""
 
     @property
     def attempt(self) -> int:
@@ -54,7 +54,7 @@ class Checkpoints:
     """The files of the candidates of a run, in a folder that all of its workers reach.
 
     Attributes:
-        folder: that holds them.
+        folder: Folder that holds the files.
     """
 
     folder: Path
@@ -82,18 +82,18 @@ class Checkpoints:
         """Keep the state of a candidate in training, and what is needed to go on with it.
 
         Args:
-            trial: whose training it is.
-            tensors: the state.
+            trial: Trial of the candidate.
+            tensors: Tensors of the state.
             about: JSON values; `epoch` is the number of finished epochs.
         """
-        kept = {"of": _identity(trial), "epoch": str(about["epoch"]), "about": json.dumps(about)}
-        self._save(self.training(trial.number), tensors, kept)
+        metadata = {"of": _identity(trial), "epoch": str(about["epoch"]), "about": json.dumps(about)}
+        self._save(self.training(trial.number), tensors, metadata)
 
     def load_training(self, trial: CandidateKey) -> tuple[Tensors, dict[str, Any]] | None:
         """The state and what was kept with it; None if there is none of this very trial that can be read."""
         try:
-            tensors, kept = self._files.load(self.training(trial.number))
-            return (tensors, json.loads(kept["about"])) if kept.get("of") == _identity(trial) else None
+            tensors, metadata = self._files.load(self.training(trial.number))
+            return (tensors, json.loads(metadata["about"])) if metadata.get("of") == _identity(trial) else None
         except (OSError, *DAMAGED):
             return None
 
@@ -101,8 +101,8 @@ class Checkpoints:
         """Keep the state of a network after the last epoch of its candidate, for one of the same network that goes on.
 
         Args:
-            trial: of fewer epochs than the schedule that it was trained by.
-            tensors: the state.
+            trial: Trial of fewer epochs than the schedule that it was trained by.
+            tensors: Tensors of the state.
             about: JSON values that are needed to go on.
         """
         self._save(_rung(trial), tensors, {"of": _network(trial), "about": json.dumps(about)})
@@ -110,14 +110,15 @@ class Checkpoints:
     def load_rung(self, trial: CandidateKey) -> tuple[Tensors, dict[str, Any]] | None:
         """The state that an earlier candidate of the same network ended in, and what was kept with it, or None."""
         try:
-            tensors, kept = self._files.load(_rung(trial))
-            return tensors, json.loads(kept["about"])
+            tensors, metadata = self._files.load(_rung(trial))
+            return tensors, json.loads(metadata["about"])
         except (OSError, *DAMAGED):
             return None
 
     def remove_rungs(self, trial: CandidateKey | None = None) -> None:
         """Give up the states that promoted candidates would go on from, of one network or of all."""
-        for name in [_rung(trial)] if trial is not None else [each for each in self.sizes() if each.startswith(RUNG)]:
+        names = [name for name in self.sizes() if name.startswith(RUNG)] if trial is None else [_rung(trial)]
+        for name in names:
             self._remove(name)
 
     def epoch(self, number: int) -> int | None:
@@ -141,10 +142,10 @@ class Checkpoints:
     def load_weights(self, trial: CandidateKey) -> Tensors | None:
         """The weights of a trained candidate; None if there are none of this very network that can be read."""
         try:
-            tensors, kept = self._files.load(self.weights(trial.number))
+            tensors, metadata = self._files.load(self.weights(trial.number))
         except (OSError, *DAMAGED):
             return None
-        return tensors if kept.get("of", _network(trial)) == _network(trial) else None  # absent in earlier versions
+        return tensors if metadata.get("of", _network(trial)) == _network(trial) else None  # absent in earlier versions
 
     # ---- what becomes of the files
 
@@ -156,20 +157,20 @@ class Checkpoints:
         """Give up the weights of a candidate."""
         self._remove(self.weights(number))
 
-    def forget(self, number: int, there: Collection[str]) -> None:
+    def forget(self, number: int, names: Collection[str]) -> None:
         """Remove what only an unfinished candidate needs, as far as it is among the names that are there."""
         for name in (self.training(number), self.hang(number).name):
-            if name in there:
+            if name in names:
                 self._remove(name)
 
-    # ---- the last words of a worker
+    # ---- the traceback of a hanging worker
 
     def hang(self, number: int) -> Path:
         """Where a worker writes at which line a candidate hangs, before it ends itself."""
         return self.folder / f"{number:05d}.hang.txt"
 
     def take_hang(self, number: int) -> str:
-        """What was written there, empty if nothing was; it is removed."""
+        """The text that was written there, empty if nothing was; it is removed."""
         note = self.hang(number)
         try:
             text = note.read_text(encoding="utf-8", errors="replace")
@@ -194,10 +195,10 @@ def _tensors(model: nn.Module) -> Tensors:
     """The state of a network, each tensor with memory of its own, as the file has it, even if several share a weight.
 
     Raises:
-        UserError: the state holds something else than tensors.
+        UserError: The state holds something else than tensors.
     """
     tensors: Tensors = {}
-    taken: set[int] = set()
+    memories: set[int] = set()
     for name, value in model.state_dict().items():
         if not hasattr(value, "untyped_storage"):
             raise UserError(
@@ -205,13 +206,13 @@ def _tensors(model: nn.Module) -> Tensors:
                 f"keep it in a buffer, or let the code that builds the network make it."
             )
         memory = value.untyped_storage().data_ptr()
-        tensors[name] = (value.clone() if memory in taken else value).contiguous()
-        taken.add(memory)
+        tensors[name] = (value.clone() if memory in memories else value).contiguous()
+        memories.add(memory)
     return tensors
 
 
 def _network(trial: CandidateKey) -> str:
-    """What makes two networks the same before they are trained."""
+    """A text that is equal for networks that are the same before they are trained."""
     return json.dumps([list(trial.arch.picks), trial.seed])
 
 
@@ -220,5 +221,5 @@ def _rung(trial: CandidateKey) -> str:
 
 
 def _identity(trial: CandidateKey) -> str:
-    """What makes two trainings the same; a retry with smaller parts of a batch goes on with the state."""
+    """A text that is equal for equal trainings; a retry with smaller parts of a batch goes on with the state."""
     return json.dumps([list(trial.arch.picks), trial.epochs, trial.seed])

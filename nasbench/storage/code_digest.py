@@ -59,7 +59,7 @@ def code_digests(*things: object) -> dict[str, str]:
     by its bytecode and that of what it calls; so is what lies in no file.
 
     Args:
-        things: classes, functions, objects, or containers of such; the attributes of an object count, and texts
+        things: Classes, functions, objects, or containers of such; the attributes of an object count, and texts
             ``module:attribute`` in them.
     """
     importlib.invalidate_caches()
@@ -70,25 +70,25 @@ def code_digests(*things: object) -> dict[str, str]:
 
 
 def changes(before: Digests, now: Digests) -> list[str]:
-    """What differs between two results of `code_digests`, one text a module."""
-    told = []
+    """The differences between two results of `code_digests`, one text a module."""
+    texts = []
     for name in sorted({*before, *now}):
         if name not in now:
-            told.append(f"{name} is not used any more")
+            texts.append(f"{name} is not used any more")
         elif name not in before:
-            told.append(f"{_with_file(name)} is new")
+            texts.append(f"{_with_file(name)} is new")
         elif before[name] != now[name]:
-            told.append(f"{_with_file(name)} was edited")
-    return told
+            texts.append(f"{_with_file(name)} was edited")
+    return texts
 
 
 def moved_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs between two results of `versions`, in words."""
+    """The differences between two results of `versions`, in words."""
     return [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]
 
 
 def accepts_changed_code(accept: bool | None = None) -> bool:
-    """What was asked for; where nothing was, whether this process or the one that started it accepts changed code."""
+    """The given value; without one, whether this process or the one that started it accepts changed code."""
     return os.environ.get(ACCEPT) == "1" if accept is None else accept
 
 
@@ -96,9 +96,9 @@ def changed_code(what: str, changed: list[str], how: str = "put it back") -> Use
     """The refusal of what was made with other code.
 
     Args:
-        what: was made.
-        changed: since then, as `changes` tells it.
-        how: else the user may go on.
+        what: What was made with other code.
+        changed: Changes since then, as `changes` gives them.
+        how: What the user may do else to go on.
     """
     return UserError(
         f"{what} was made with other code: {'; '.join(changed)}; {how}, or accept it with --accept-changed-code "
@@ -110,21 +110,21 @@ def versions(*packages: str, used_by: object = None) -> dict[str, str]:
     """The versions of torch and of this project, and of the installed package that a thing comes from.
 
     Args:
-        packages: of this project, whose files count as well, for its version stays for many commits.
-        used_by: classes, functions or objects, or a tuple of such.
+        packages: Packages of this project, whose files count as well, for its version stays for many commits.
+        used_by: Classes, functions or objects, or a tuple of such.
     """
-    found = {"torch": importlib.metadata.version("torch")}
+    installed = {"torch": importlib.metadata.version("torch")}
     for thing in used_by if isinstance(used_by, tuple) else (used_by,):
         package = _module_of(thing).partition(".")[0]
         spec = None if package in NO_USERS else _spec(package)
         if spec is not None and any(INSTALLED & set(place.parts) for place in _places(spec)):
             names = importlib.metadata.packages_distributions().get(package, [])
-            found |= {name: importlib.metadata.version(name) for name in names}
+            installed |= {name: importlib.metadata.version(name) for name in names}
     try:
-        own = importlib.metadata.version("nasbench-framework")
+        project_version = importlib.metadata.version("nasbench-framework")
     except importlib.metadata.PackageNotFoundError:  # it runs from a folder in which it was not installed
-        own = "not installed"
-    return {**found, "nasbench": f"{own}+{_source_digest(*packages)[:16]}"}
+        project_version = "not installed"
+    return {**installed, "nasbench": f"{project_version}+{_source_digest(*packages)[:16]}"}
 
 
 @functools.cache
@@ -141,7 +141,7 @@ def _source_digest(*packages: str) -> str:
 
 
 class _Walk:
-    """Over things and over the imports of their modules."""
+    """A walk over things and over the imports of their modules."""
 
     def __init__(self) -> None:
         self.digests: dict[str, str] = {}
@@ -221,23 +221,23 @@ class _Walk:
                 around = package.split(".")[: len(package.split(".")) - level + 1] if level else []
                 waiting.append(".".join([*around, *filter(None, [module])]))
 
-    def _by_value(self, value: Any, around: Ids, known: dict[int, int]) -> Any:
-        """What stands for a value in a digest; the same in every process.
+    def _by_value(self, value: Any, around: Ids, numbers: dict[int, int]) -> Any:
+        """The representation of a value in a digest; the same in every process.
 
         Args:
-            value: to stand for.
-            around: identities of what holds it.
-            known: numbers of the classes and functions so far, by identity.
+            value: Value to represent.
+            around: Identities of what holds it.
+            numbers: Numbers of the classes and functions so far, by identity.
         """
         if value is None or value is ... or isinstance(value, bool | int | float | complex | str | bytes):
             return repr(value)
         if id(value) in around:
             return "itself"
-        if id(value) in known:
-            return "again", known[id(value)]
+        if id(value) in numbers:
+            return "again", numbers[id(value)]
 
         def inside(part: Any) -> Any:
-            return self._by_value(part, (*around, id(value)), known)
+            return self._by_value(part, (*around, id(value)), numbers)
 
         if isinstance(value, types.CodeType):
             constants = [inside(constant) for constant in value.co_consts]
@@ -260,7 +260,7 @@ class _Walk:
         if isinstance(value, functools.partial):
             return "partial", [inside(part) for part in (value.func, value.args, value.keywords)]
         if isinstance(value, type | types.FunctionType):
-            known[id(value)] = len(known)
+            numbers[id(value)] = len(numbers)
             module = _module_of(value)
             if module != "__main__" and (module.partition(".")[0] in NO_USERS or _spec(module) is not None):
                 self.add(value)
@@ -286,7 +286,7 @@ def _says_what_a_class_does(name: str, value: Any) -> bool:
 
 
 def _function_parts(function: types.FunctionType) -> list[Any]:
-    """Its code and defaults, and the constants, functions and classes around it that it names.
+    """The code and defaults of a function, and the constants, functions and classes around it that it names.
 
     Lists, dicts and sets around a function are what it writes its results into, rather than what it depends on.
     """
@@ -298,14 +298,16 @@ def _function_parts(function: types.FunctionType) -> list[Any]:
             named[variable] = cell.cell_contents
         except ValueError:  # it has no value yet
             continue
-    kept = {name: value for name, value in named.items() if not isinstance(value, list | dict | set)}
-    return [code, function.__defaults__, function.__kwdefaults__, kept]
+    constants = {name: value for name, value in named.items() if not isinstance(value, list | dict | set)}
+    return [code, function.__defaults__, function.__kwdefaults__, constants]
 
 
 def _global_names(code: types.CodeType) -> tuple[set[str], set[str]]:
     """The names that a function and those inside it look up outside, and those of them that they assign."""
     looked_up = set(code.co_names)
-    assigned = {str(each.argval) for each in dis.get_instructions(code) if each.opname == "STORE_GLOBAL"}
+    assigned = {
+        str(instruction.argval) for instruction in dis.get_instructions(code) if instruction.opname == "STORE_GLOBAL"
+    }
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             inner = _global_names(constant)
@@ -394,8 +396,8 @@ def _written(node: Any) -> str:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
         fields["body"] = fields["body"][1:]
-    kept = (f"{name}={_written(value)}" for name, value in fields.items() if value is not None and value != [])
-    return f"{type(node).__name__}({','.join(kept)})"
+    parts = (f"{name}={_written(value)}" for name, value in fields.items() if value is not None and value != [])
+    return f"{type(node).__name__}({','.join(parts)})"
 
 
 def _with_file(name: str) -> str:

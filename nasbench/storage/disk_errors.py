@@ -1,4 +1,4 @@
-"""What a disk, a folder or a right is lacking, in a sentence."""
+"""The fault of a disk, a folder or a right, in a sentence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def disk_error(error: OSError) -> str | None:
     """The sentence; None for an error that no path or disk of the user's explains, such as a bug of ours.
 
     Args:
-        error: from reading or writing a file.
+        error: Error from reading or writing a file.
     """
     words = FULL.get(error.errno or 0) or REFUSED.get(error.errno or 0)
     path = os.fspath(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else None

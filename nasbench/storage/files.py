@@ -74,14 +74,14 @@ def write_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> 
     gap = "\n" + " " * indent if indent is not None else ""
     with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.write("{")
-        for position, (key, each) in enumerate(value.items()):
+        for position, (key, item) in enumerate(value.items()):
             file.write(f"{',' * (position > 0)}{gap}{json.dumps(str(key))}: ")
-            if isinstance(each, list) and len(each) > LONG:
-                for number, entry in enumerate(each):
+            if isinstance(item, list) and len(item) > LONG:
+                for number, entry in enumerate(item):
                     file.write(f"{'[' if number == 0 else ','}\n{json.dumps(finite(entry))}")
                 file.write("]")
             else:
-                text = json.dumps(finite(each), indent=indent)
+                text = json.dumps(finite(item), indent=indent)
                 file.write(text.replace("\n", gap) if gap else text)
         file.write(f"{gap[:1] if value else ''}}}\n")
         file.flush()
@@ -92,12 +92,12 @@ def read_json(path: Path, remedy: str, keys: Collection[str] = ()) -> dict[str, 
     """The JSON object in a file that `write_json` wrote.
 
     Args:
-        path: the file.
-        remedy: what to do if it is damaged, the end of a sentence.
-        keys: that the object must have.
+        path: File to read.
+        remedy: What to do if it is damaged, the end of a sentence.
+        keys: Keys that the object must have.
 
     Raises:
-        UserError: it is damaged, for nothing but a broken disk or somebody's hand leaves such a file.
+        UserError: It is damaged, for nothing but a broken disk or somebody's hand leaves such a file.
     """
     with of_file(path):
         content = path.read_bytes()
@@ -116,7 +116,7 @@ def finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, Mapping):
-        return {str(key): finite(each) for key, each in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
+        return [finite(item) for item in value]
     return value

@@ -20,7 +20,7 @@ class LineFile:
     """Appends lines, which a killed process leaves at once, and a machine that loses its power after `sync`.
 
     Args:
-        path: of the file; made if it is not there.
+        path: Path of the file; created if it is not there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,11 +41,11 @@ class LineFile:
 
         Args:
             entry: JSON values.
-            now: wait until it is on the disk; otherwise it gets there with others, within `TOGETHER_S` while there are
-                further ones.
+            now: Whether to wait until it is on the disk; otherwise it gets there with others, within `TOGETHER_S` while
+                there are further ones.
 
         Raises:
-            OSError: it cannot be written; the file may end in half a line then, which `mend` takes away.
+            OSError: It cannot be written; the file may end in half a line then, which `mend` takes away.
         """
         line = memoryview(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
         with of_file(self.path):
@@ -59,14 +59,14 @@ class LineFile:
         """Wait until all that was appended is on the disk.
 
         Raises:
-            OSError: it cannot be written, or the file is gone: what is written into a deleted file is lost.
+            OSError: It cannot be written, or the file is gone: what is written into a deleted file is lost.
         """
         if not self._waits:
             return
         with of_file(self.path):
             os.fsync(self._file)
-            there, here = self.path.stat(), os.fstat(self._file)
-        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            on_disk, opened = self.path.stat(), os.fstat(self._file)
+        if (on_disk.st_dev, on_disk.st_ino) != (opened.st_dev, opened.st_ino):
             raise UserError(f"{self.path} was replaced while this process was writing it; let one process do that.")
         self._waits, self._synced = False, time.monotonic()
 
@@ -101,11 +101,11 @@ def read_lines(path: Path, start: int = 0) -> Iterator[tuple[bytes, dict[str, An
     """Each line of a file with its entry; the last one is left out if it is still being written.
 
     Args:
-        path: of the file.
-        start: bytes of whole lines that are passed over.
+        path: Path of the file.
+        start: Number of bytes of whole lines that are passed over.
 
     Raises:
-        ValueError: a line is no entry; its number, from 1, is the second argument of the error.
+        ValueError: A line is no entry; its number, from 1, is the second argument of the error.
     """
     with of_file(path), path.open("rb") as file:
         broken = None

@@ -28,12 +28,12 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
     """The storage that an experiment names.
 
     Args:
-        url: of SQLAlchemy, ``postgresql+psycopg://user:${PASSWORD}@host/database``, with environment variables to fill
-            in; None is the journal.
-        journal: the file of the journal; a process that was killed leaves it readable.
+        url: URL of SQLAlchemy, ``postgresql+psycopg://user:${PASSWORD}@host/database``, with environment variables to
+            fill in; None is the journal.
+        journal: File of the journal; a process that was killed leaves it readable.
 
     Raises:
-        UserError: a variable is not set, the driver of the database is not installed, or nothing answers there.
+        UserError: A variable is not set, the driver of the database is not installed, or nothing answers there.
     """
     if url is None:
         with of_file(journal):
@@ -59,11 +59,12 @@ def patiently(call: Callable[[bool], Result]) -> Result:
     """The result of a call to a storage; called again while the connection to it is lost.
 
     Args:
-        call: takes whether it was called before, for the connection may have broken after the storage had obeyed.
+        call: Function that takes whether it was called before, for the connection may have broken after the storage had
+            obeyed.
 
     Raises:
-        StorageLost: the storage did not come back within `PATIENCE_S`.
-        OSError: the file of a journal cannot be written. Then it may end in half a line, behind which nothing can be
+        StorageLost: The storage did not come back within `PATIENCE_S`.
+        OSError: The file of a journal cannot be written. Then it may end in half a line, behind which nothing can be
             written before `Record` has mended it.
     """
     end, wait, again = time.monotonic() + PATIENCE_S, 0.1, False
@@ -79,21 +80,21 @@ def patiently(call: Callable[[bool], Result]) -> Result:
             wait, again = min(2 * wait, 10.0), True
 
 
-def _lost(*others: type[Exception]) -> tuple[type[Exception], ...]:
+def _lost(*further: type[Exception]) -> tuple[type[Exception], ...]:
     """Others, and what a storage that does not answer raises: of SQLAlchemy, slow to import, once one is open."""
     database = sys.modules.get("sqlalchemy.exc")
-    return (*others, StorageInternalError, OSError, *(() if database is None else (database.SQLAlchemyError,)))
+    return (*further, StorageInternalError, OSError, *(() if database is None else (database.SQLAlchemyError,)))
 
 
 def _fill(url: str) -> str:
     """The URL with its environment variables; a value that is a part of it may hold any character."""
 
-    def value(found: re.Match[str]) -> str:
-        name = found.group(1)
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
         if name not in os.environ:
             raise UserError(f"storage {url!r} needs the environment variable {name}, which is not set; set it.")
         text = os.environ[name]
-        return text if found.group() == url else quote(text, safe="")
+        return text if match.group() == url else quote(text, safe="")
 
     return re.sub(r"\$\{(\w+)\}", value, url)
 

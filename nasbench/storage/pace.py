@@ -9,8 +9,8 @@ class Pace:
     """Allows a number of times in a row, and from then on once in an interval: slow work is never held back by it.
 
     Args:
-        burst: times in a row.
-        interval_s: until one more time is allowed.
+        burst: Number of times in a row.
+        interval_s: Seconds until one more time is allowed.
     """
 
     def __init__(self, burst: int, interval_s: float) -> None:

@@ -51,11 +51,11 @@ class RunFolder:
     """The files of one run, by name.
 
     Args:
-        path: the folder.
+        path: Path of the folder.
 
     Attributes:
-        name: what the user calls it.
-        checkpoints: weights and states of training, which workers on other machines reach, too.
+        name: Name that the user gives it.
+        checkpoints: Weights and states of training, which workers on other machines reach, too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,8 +116,8 @@ class RunFolder:
         """The JSON object in a file of this run that is made from others; UserError if it is damaged.
 
         Args:
-            path: of the file.
-            keys: that the object must have.
+            path: Path of the file.
+            keys: Keys that the object must have.
         """
         return read_json(path, f"delete it, and nasbench resume {self.name} makes it again", keys)
 
@@ -136,22 +136,22 @@ class RunFolder:
             return True
         return False
 
-    def start(self, asked: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    def start(self, experiment: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Make the folder for an experiment, or check that it is the one that runs here.
 
         Args:
-            asked: the experiment with every default written out, as JSON values.
-            about: where and with what the run is made, see `environment`.
+            experiment: Experiment with every default written out, as JSON values.
+            about: Where and with what the run is made, see `environment`.
 
         Raises:
-            UserError: another experiment runs here; the message shows the difference.
+            UserError: Another experiment runs here; the message shows the difference.
         """
-        text = to_yaml(asked)
+        text = to_yaml(experiment)
         if self.exists:
-            there = to_yaml(self.asked())
-            if there != text:
+            stored_text = to_yaml(self.asked())
+            if stored_text != text:
                 difference = difflib.unified_diff(
-                    there.splitlines(), text.splitlines(), "this run", "this experiment", lineterm="", n=0
+                    stored_text.splitlines(), text.splitlines(), "this run", "this experiment", lineterm="", n=0
                 )
                 raise UserError(
                     f"{self.name} holds a run of another experiment; choose another --run folder, or undo:\n"
@@ -162,16 +162,16 @@ class RunFolder:
         write_json(self.environment, about)
         write_text(self.config, text)  # last, for it is what makes a folder a run
 
-    def change(self, asked: Mapping[str, Any]) -> None:
+    def change(self, experiment: Mapping[str, Any]) -> None:
         """Write the experiment that runs here anew."""
-        write_text(self.config, to_yaml(asked))
+        write_text(self.config, to_yaml(experiment))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder, so that no second process writes into it; a killed process lets go of it.
 
         Raises:
-            UserError: another process holds it, or there is a file of this name.
+            UserError: Another process holds it, or there is a file of this name.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.name} is a file, and a run needs a folder; give another name with --run.")
@@ -196,20 +196,20 @@ def baseline_folders(folder: RunFolder, count: int) -> list[RunFolder]:
     return [RunFolder(folder.path / name) for name in names]
 
 
-def to_yaml(asked: Mapping[str, Any]) -> str:
+def to_yaml(experiment: Mapping[str, Any]) -> str:
     """An experiment as the text of a YAML file."""
-    return yaml.safe_dump(dict(asked), sort_keys=False)
+    return yaml.safe_dump(dict(experiment), sort_keys=False)
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a `config.yaml`; UserError if it cannot be read."""
     try:
-        asked = yaml.safe_load(path.read_text(encoding="utf-8"))
+        experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
         raise damaged_config(path, str(getattr(error, "problem", None) or error)) from None
-    if not isinstance(asked, dict):
+    if not isinstance(experiment, dict):
         raise damaged_config(path, "it holds no experiment")
-    return asked
+    return experiment
 
 
 def damaged_config(path: Path, why: str) -> UserError:
@@ -223,10 +223,10 @@ def environment(seed: int, code_folder: Path, command: str, machine: str) -> dic
     """Where and with what a run is made.
 
     Args:
-        seed: of the experiment.
-        code_folder: where a user's own code lies.
-        command: by which it is made again.
-        machine: name of the processor.
+        seed: Random seed of the experiment.
+        code_folder: Folder of a user's own code.
+        command: Command by which it is made again.
+        machine: Name of the processor.
     """
     versions = {}
     for package in PACKAGES:
@@ -252,9 +252,9 @@ def _commit() -> str | None:
     """The commit of this code, if it runs from a checkout."""
     folder = Path(__file__).resolve().parent
     try:
-        found = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return completed.stdout.strip()

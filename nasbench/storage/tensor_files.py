@@ -33,8 +33,8 @@ class TensorFiles:
         """Tensors and texts, read from a map of the file.
 
         Raises:
-            FileNotFoundError: it is not there.
-            SafetensorError, KeyError, ValueError: it is damaged.
+            FileNotFoundError: It is not there.
+            SafetensorError, KeyError, ValueError: It is damaged.
         """
         with safe_open(self.folder / name, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -49,15 +49,15 @@ class TensorFiles:
         (self.folder / name).unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
-        """Of one listing; files that vanish meanwhile are left out."""
-        found: dict[str, int] = {}
+        """Bytes of each file by name, from one listing; files that vanish meanwhile are left out."""
+        sizes: dict[str, int] = {}
         if self.folder.is_dir():
             for entry in os.scandir(self.folder):
                 try:
-                    found[entry.name] = entry.stat().st_size
+                    sizes[entry.name] = entry.stat().st_size
                 except FileNotFoundError:
                     continue
-        return found
+        return sizes
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, about: dict[str, str] | None = None) -> None:

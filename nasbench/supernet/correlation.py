@@ -25,13 +25,13 @@ class Agreement:
     """How networks rank with shared weights, and trained alone.
 
     Attributes:
-        quality: the metric, of validation examples.
-        epochs: that each network was trained for alone.
-        architectures: in the notation of the space.
+        quality: Metric of validation examples.
+        epochs: Epochs that each network was trained for alone.
+        architectures: Architectures in the notation of the space.
         shared: (n,) quality with the shared weights.
         alone: (n,) quality after training alone.
-        spearman: rank correlation of the two; NaN, as its interval, where all values of one are equal.
-        interval: of it, 95 %, by bootstrap over networks.
+        spearman: Rank correlation of the two; NaN, as its interval, where all values of one are equal.
+        interval: 95 % interval of the correlation, by bootstrap over networks.
     """
 
     quality: str
@@ -44,7 +44,7 @@ class Agreement:
 
     @property
     def sentence(self) -> str:
-        """What follows for a search with the shared weights."""
+        """The consequence for a search with the shared weights."""
         low, high = self.interval
         if not math.isfinite(low):
             return f"All of {len(self.shared)} networks do equally well, which says nothing of their ranks."
@@ -60,8 +60,8 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """All fields, and the sentence."""
-        known = math.isfinite(self.spearman)
-        figures = {"spearman": self.spearman, "interval": list(self.interval)} if known else {}
+        is_defined = math.isfinite(self.spearman)
+        figures = {"spearman": self.spearman, "interval": list(self.interval)} if is_defined else {}
         return {**self.__dict__, "spearman": None, "interval": None, **figures, "sentence": self.sentence}
 
 
@@ -78,42 +78,42 @@ def agreement(
     """Train a sample of the networks alone, and compare their ranks with those of shared weights.
 
     Args:
-        supernet: trained.
-        networks: how many, of different architectures.
-        epochs: of training alone; None is that of the problem's training.
-        seed: of the sample and of the trainings.
-        device: cpu or cuda.
-        file: keeps what was trained, so that it goes on if it was interrupted; None keeps nothing.
-        on_network: called with the number of networks that are done.
+        supernet: Trained supernet.
+        networks: Number of networks, of different architectures.
+        epochs: Epochs of training alone; None is that of the problem's training.
+        seed: Random seed of the sample and of the trainings.
+        device: Where the networks are trained: cpu or cuda.
+        file: File that keeps what was trained, so that it goes on if it was interrupted; None keeps nothing.
+        on_network: Called with the number of networks that are done.
 
     Raises:
-        UserError: fewer than three networks.
+        UserError: Fewer than three networks.
     """
     archs = supernet.sample(networks, seed)
     if len(archs) < 3:
         raise UserError(f"a rank correlation of {len(archs)} networks says nothing; take at least 3.")
     problem = supernet.problem
     length = problem.training.epochs if epochs is None else epochs
-    known: dict[str, float] = {}
+    trained_alone: dict[str, float] = {}
     if file is not None and file.exists():
         stored = json.loads(file.read_text(encoding="utf-8"))
-        known = stored["alone"] if stored["epochs"] == length and stored["seed"] == seed else {}
+        trained_alone = stored["alone"] if stored["epochs"] == length and stored["seed"] == seed else {}
     shared, alone = [], []
     for number, arch in enumerate(archs, start=1):
         text = supernet.space.format(arch)
-        if text not in known:
+        if text not in trained_alone:
             network = supernet.untrained(arch, seed)
             problem.fit(network, epochs=length, seed=seed, device=device)
-            known[text] = problem.score_on(device, network)[problem.quality]
+            trained_alone[text] = problem.score_on(device, network)[problem.quality]
             if file is not None:
-                write_json(file, {"epochs": length, "seed": seed, "alone": known})
-        alone.append(known[text])
+                write_json(file, {"epochs": length, "seed": seed, "alone": trained_alone})
+        alone.append(trained_alone[text])
         shared.append(supernet.score(arch)[problem.quality])
         if on_network is not None:
             on_network(number)
-    one, other = np.array(shared), np.array(alone)
+    shared_values, alone_values = np.array(shared), np.array(alone)
     rows = bootstrap_rows(len(archs))
-    spearman = rank_correlation(one, other)
+    spearman = rank_correlation(shared_values, alone_values)
     unknown = (math.nan, math.nan)
     return Agreement(
         problem.quality,
@@ -122,5 +122,7 @@ def agreement(
         shared,
         alone,
         spearman,
-        bootstrap_interval(rank_correlations(one[rows], other[rows])) if math.isfinite(spearman) else unknown,
+        bootstrap_interval(rank_correlations(shared_values[rows], alone_values[rows]))
+        if math.isfinite(spearman)
+        else unknown,
     )

@@ -36,8 +36,8 @@ class ElasticSupernet(Supernet):
     """The weights of a trained network, shared by all networks inside it; made by `elastic`.
 
     Attributes:
-        divisible: what may be missing.
-        whole: the trained network as it was, as a model.
+        divisible: Channels and blocks that may be missing.
+        whole: Trained network as it was, as a model.
     """
 
     kind: ClassVar[str] = "elastic"
@@ -151,22 +151,22 @@ def elastic(
     arXiv:2003.11142), narrower networks are leading parts of wider ones.
 
     Args:
-        model: a trained network, of any library, or a model; left as it is.
-        problem: what it is for.
-        widths: shares of the channels of a group that may be left, above 0 and at most 1; 1 is always one of them.
-        round_to: numbers of channels are multiples of this.
-        depth: whether residual blocks may be left out.
-        resolutions: sides in pixels that square images may be resized to inside the network, in place of their own.
-        importance: of channels, see `Prune`.
-        heads: whether attention heads may be left out.
-        exclude: names of modules, or patterns of names, whose layers keep their channels.
-        calibration_inputs: see `Supernet`.
-        seed: of what is random in the search for groups.
-        build: ``module:function`` that makes the network, for storing it; see `nasbench.save`.
-        options: of `build`.
+        model: Trained network, of any library, or a model; it is not changed.
+        problem: Problem of the network.
+        widths: Shares of the channels of a group that may be left, above 0 and at most 1; 1 is always one of them.
+        round_to: Number of which numbers of channels are multiples.
+        depth: Whether residual blocks may be left out.
+        resolutions: Sides in pixels that square images may be resized to inside the network, in place of their own.
+        importance: Importance of channels, see `Prune`.
+        heads: Whether attention heads may be left out.
+        exclude: Names of modules, or patterns of names, whose layers keep their channels.
+        calibration_inputs: Number of training inputs for batch norms, see `Supernet`.
+        seed: Random seed of the search for groups.
+        build: Function ``module:function`` that makes the network, for storing it; see `nasbench.save`.
+        options: Options of `build`.
 
     Raises:
-        UserError: the network has no channels and no blocks that may be missing, does not fit the problem, or an option
+        UserError: The network has no channels and no blocks that may be missing, does not fit the problem, or an option
             is out of range.
     """
     shares = sorted({*map(float, widths), 1.0})
@@ -176,8 +176,8 @@ def elastic(
         raise UserError(f"round_to is {round_to}; give a number of channels from 1.")
     whole = model if isinstance(model, Model) else Model(model, problem.task)
     if build is not None:
-        made: Build = FunctionBuild(build, dict(options or {}))
-        whole = Model(whole.network, problem.task, build=made, steps=whole.steps, problem=problem)
+        function_build: Build = FunctionBuild(build, dict(options or {}))
+        whole = Model(whole.network, problem.task, build=function_build, steps=whole.steps, problem=problem)
     network = whole.network
     if network is None:
         raise UserError("a compiled artefact cannot be made elastic; give the network that it was compiled from.")

@@ -28,7 +28,7 @@ class ElasticSpace(SearchSpace):
     gives a network with the weights of the supernet as they are now.
 
     Args:
-        folder: of the supernet, as ``nasbench elastic`` or `Supernet.save` wrote it.
+        folder: Folder of the supernet, as ``nasbench elastic`` or `Supernet.save` wrote it.
     """
 
     name = "elastic"
@@ -52,9 +52,9 @@ class ElasticSpace(SearchSpace):
     @classmethod
     def with_decisions(cls, decisions: Sequence[Decision]) -> Self:
         """A space of these decisions; its `supernet` is set by who made it."""
-        made = cls.__new__(cls)
-        made.decisions, made.folder = tuple(decisions), ""
-        return made
+        space = cls.__new__(cls)
+        space.decisions, space.folder = tuple(decisions), ""
+        return space
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
         """The network with copies of the shared weights; the task is that of the supernet.
@@ -74,32 +74,32 @@ def elastic_decisions(
     """The decisions of an elastic network: first the resolution, then blocks, then widths, from the least to all.
 
     Args:
-        divisible: what may be missing.
-        widths: shares of the channels of a group that may be left.
-        round_to: numbers of channels that may be left are multiples of this; the whole number always may.
-        depth: whether blocks may be missing.
-        resolutions: sides of the images in pixels.
+        divisible: Channels and blocks that may be missing.
+        widths: Shares of the channels of a group that may be left.
+        round_to: Number of which numbers of channels are multiples; the whole number of channels is always allowed.
+        depth: Whether blocks may be missing.
+        resolutions: Sides of the images in pixels.
     """
-    made = [Decision(RESOLUTION, tuple(sorted(resolutions)))] if len(resolutions) > 1 else []
+    decisions = [Decision(RESOLUTION, tuple(sorted(resolutions)))] if len(resolutions) > 1 else []
     blocks = list(divisible.blocks) if depth else []
-    made += [Decision(block, (LEFT_OUT, KEPT)) for block in blocks]
+    decisions += [Decision(block, (LEFT_OUT, KEPT)) for block in blocks]
     for group in divisible.groups:
         counts = {round_units(group.size, group.share, share, round_to) for share in widths}
         options = tuple(sorted(counts))
         if len(options) > 1:
             block = divisible.block_of(group)
-            made.append(Decision(group.layer, options, when={block: KEPT} if block in blocks else {}))
-    return made
+            decisions.append(Decision(group.layer, options, when={block: KEPT} if block in blocks else {}))
+    return decisions
 
 
 def round_units(size: int, share: int, part: float, round_to: int | None) -> int:
     """Channels that are left of a group at a share of it.
 
     Args:
-        size: units of the group.
-        share: channels of a unit.
-        part: of the channels.
-        round_to: see `elastic_decisions`.
+        size: Number of units of the group.
+        share: Channels of a unit.
+        part: Share of the channels.
+        round_to: Number of which numbers of channels are multiples, see `elastic_decisions`.
     """
     whole = size * share
     if part >= 1:

@@ -12,8 +12,8 @@ class AtResolution(nn.Module):
     """A network that computes with images of another resolution than it is given.
 
     Args:
-        inside: takes (n, c, size, size).
-        size: side in pixels.
+        inside: Network that takes (n, c, size, size).
+        size: Side in pixels.
     """
 
     INSIDE: ClassVar[str] = "inside"

@@ -17,7 +17,7 @@ class Sampling(ABC):
     """Draws the architectures of a step.
 
     Attributes:
-        distils: whether the networks after the first learn from the outputs of the first, and from nothing else.
+        distils: Whether the networks after the first learn from the outputs of the first, and from nothing else.
     """
 
     distils: ClassVar[bool] = False
@@ -29,10 +29,10 @@ class Sampling(ABC):
         """The architectures whose gradients are added up for one update of the weights.
 
         Args:
-            space: that they belong to.
-            smallest: network of the space.
-            largest: network of the space.
-            rng: every random choice.
+            space: Search space of the architectures.
+            smallest: Smallest network of the space.
+            largest: Largest network of the space.
+            rng: Random generator of every random choice.
         """
 
 
@@ -76,7 +76,7 @@ class Fair(Sampling):
         """See `Sampling.draw`.
 
         Raises:
-            NoValidArchitecture: no combination was valid; the space forbids too many.
+            NoValidArchitecture: No combination was valid; the space forbids too many.
         """
         sizes = space.layout.sizes
         count = max(sizes)
@@ -107,9 +107,9 @@ def extremes(
     """The smallest and the largest architecture, as far as changing one decision after the other leads to them.
 
     Args:
-        space: of the architectures.
-        size: of the network of an architecture, such as its parameters.
-        rng: where it begins.
+        space: Search space of the architectures.
+        size: Size of the network of an architecture, such as its parameters.
+        rng: Random generator of the architecture to begin with.
     """
     start = space.sample(rng)
     results = []
@@ -117,10 +117,10 @@ def extremes(
         best = start
         for _ in range(2):  # a decision may matter only after a later one has changed
             for position, options in enumerate(space.layout.sizes):
-                others = (
+                variants = (
                     Architecture(space.name, (*best.picks[:position], pick, *best.picks[position + 1 :]))
                     for pick in range(options)
                 )
-                best = better([best, *filter(space.is_valid, others)], key=size)
+                best = better([best, *filter(space.is_valid, variants)], key=size)
         results.append(best)
     return results[0], results[1]

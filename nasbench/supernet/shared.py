@@ -43,7 +43,8 @@ class SharedSupernet(Supernet):
     entanglement: Chen et al., AutoFormer, ICCV 2021, arXiv:2107.00651).
 
     Attributes:
-        kernels: "shared": small kernels are the middle of large ones; "separate": each size has weights of its own.
+        kernels: Kernel weights: "shared": small kernels are the middle of large ones; "separate": each size has weights
+            of its own.
     """
 
     kind: ClassVar[str] = "shared"
@@ -104,10 +105,12 @@ class SharedSupernet(Supernet):
 def source_of(space: SearchSpace) -> tuple[str, dict[str, Any]]:
     """The name and the options by which a space is made again: those that its object keeps under their names."""
     kind = type(space)
-    known = space.name if space.name in spaces.entries and spaces.find(space.name) is kind else None
-    kept = {name: getattr(space, name, None) for name in inspect.signature(kind).parameters}
-    plain = {name: value for name, value in kept.items() if isinstance(value, str | int | float | bool | list | tuple)}
-    return known or f"{kind.__module__}:{kind.__qualname__}", plain
+    registered_name = space.name if space.name in spaces.entries and spaces.find(space.name) is kind else None
+    attributes = {name: getattr(space, name, None) for name in inspect.signature(kind).parameters}
+    plain = {
+        name: value for name, value in attributes.items() if isinstance(value, str | int | float | bool | list | tuple)
+    }
+    return registered_name or f"{kind.__module__}:{kind.__qualname__}", plain
 
 
 def shared_names(network: nn.Module, kernels: Kernels) -> dict[str, tuple[str, nn.Parameter]]:
@@ -153,15 +156,15 @@ def share(
     new or larger than those before.
 
     Args:
-        space: of the networks.
-        problem: what they are for.
-        kernels: see `SharedSupernet`.
-        networks: that bring nothing new before the search for parameters ends.
-        calibration_inputs: see `Supernet`.
-        seed: of the first weights, and of the sample.
+        space: Search space of the networks.
+        problem: Problem of the networks.
+        kernels: Kernel weights, see `SharedSupernet`.
+        networks: Number of networks that bring nothing new before the search for parameters ends.
+        calibration_inputs: Number of training inputs for batch norms, see `Supernet`.
+        seed: Random seed of the first weights, and of the sample.
 
     Raises:
-        UserError: the networks share no parameter, or one of them cannot be built.
+        UserError: The networks share no parameter, or one of them cannot be built.
     """
     one_of("kernels", kernels, KERNELS)
     rng = np.random.default_rng(seed)
@@ -220,10 +223,10 @@ def _filled(fresh: Tensor, shape: tuple[int, ...], generator: torch.Generator) -
     if tuple(fresh.shape) == shape:
         return fresh.clone()
     spread = float(fresh.std()) if fresh.numel() > 1 else 0.0
-    made = torch.randn(shape, generator=generator, dtype=fresh.dtype) * spread + fresh.mean()
-    part = _leading(tuple(fresh.shape), shape).take(made)
+    tensor = torch.randn(shape, generator=generator, dtype=fresh.dtype) * spread + fresh.mean()
+    part = _leading(tuple(fresh.shape), shape).take(tensor)
     part.copy_(fresh)
-    return made
+    return tensor
 
 
 def load_shared(
@@ -232,10 +235,10 @@ def load_shared(
     """Read what `Supernet.save` wrote of shared weights, but for the weights.
 
     Args:
-        folder: of the supernet.
-        about: its description.
-        space: of the networks; None makes it again by its name.
-        problem: what they are for; None makes it again from its data.
+        folder: Folder of the supernet.
+        about: Description of the supernet.
+        space: Search space of the networks; None makes it again by its name.
+        problem: Problem of the networks; None makes it again from its data.
     """
     if space is None:
         named = dict(about["space"])

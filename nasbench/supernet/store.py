@@ -20,12 +20,12 @@ def load_supernet(folder: str | Path, problem: Problem | None = None, space: Sea
     """Read what `Supernet.save` wrote.
 
     Args:
-        folder: of the supernet.
-        problem: what its networks are for; None is that which was stored.
-        space: of shared weights; None makes it again by the name that was stored.
+        folder: Folder of the supernet.
+        problem: Problem of its networks; None is that which was stored.
+        space: Search space of shared weights; None makes it again by the name that was stored.
 
     Raises:
-        UserError: it holds no supernet, or a damaged one, or its data are gone or changed.
+        UserError: It holds no supernet, or a damaged one, or its data are gone or changed.
     """
     place = user_path(folder)
     try:

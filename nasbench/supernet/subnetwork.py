@@ -22,10 +22,10 @@ class SubnetworkStep(Step):
     """Exactly these widths, blocks and this resolution, where `Prune` and `DropLayers` are given a target.
 
     Attributes:
-        widths: channels that are left of a group of coupled layers, by the name of its first layer; others stay whole.
-        left_out: names of residual blocks that are left out.
-        resolution: side in pixels that images are resized to inside the network; None leaves them as they are.
-        importance: by which channels go, as in `Prune`.
+        widths: Channels that are left of a group of coupled layers, by the name of its first layer; others stay whole.
+        left_out: Names of residual blocks that are left out.
+        resolution: Side in pixels that images are resized to inside the network; None leaves them as they are.
+        importance: Importance by which channels are removed, as in `Prune`.
     """
 
     name: ClassVar[str] = "subnetwork"
@@ -43,7 +43,7 @@ class SubnetworkStep(Step):
         """See `Step.apply`.
 
         Raises:
-            UserError: the network has no such group or block.
+            UserError: The network has no such group or block.
         """
         divisible = Divisible.of(model, context, importance=self.importance)
         cut = divisible.subnetwork(self.widths, self.left_out).network

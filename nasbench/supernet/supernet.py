@@ -34,14 +34,14 @@ class Supernet(ABC):
     """Weights that all networks of a space share.
 
     Attributes:
-        space: of the networks.
-        problem: that they are for.
-        weights: which they share.
-        smallest: architecture, and
-        largest: architecture of the space.
-        epochs: that the weights were trained for so far.
-        calibration_inputs: training inputs that the statistics of batch norm of each network are taken from anew, at
-            most, for those of other networks do not fit; 0 leaves them as they are.
+        space: Search space of the networks.
+        problem: Problem of the networks.
+        weights: Weights that the networks share.
+        smallest: Smallest architecture of the space.
+        largest: Largest architecture of the space.
+        epochs: Epochs that the weights were trained for so far.
+        calibration_inputs: Largest number of training inputs from which the statistics of batch norm of each network
+            are taken anew, for those of other networks do not fit; 0 leaves them as they are.
     """
 
     kind: ClassVar[str]
@@ -64,7 +64,7 @@ class Supernet(ABC):
         self._members: OrderedDict[tuple[int, ...], Member] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to another process: all but the structures that can be made again."""
+        """The state for another process: all but the structures that can be made again."""
         return self.__dict__ | {"_members": OrderedDict()}
 
     @abstractmethod
@@ -72,7 +72,7 @@ class Supernet(ABC):
         """The structure of a network, and where its parameters are in the shared weights.
 
         Raises:
-            UserError: the supernet has no such network.
+            UserError: The supernet has no such network.
         """
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Supernet(ABC):
         """How a network is built again without this supernet: what builds it, and steps with their notes.
 
         Raises:
-            UserError: it is not known how the network is built in another process.
+            UserError: It is not known how the network is built in another process.
         """
 
     def extract(self, arch: Architecture) -> Model:
@@ -89,7 +89,7 @@ class Supernet(ABC):
         It gives the same outputs as `network`, and needs the supernet no more.
 
         Args:
-            arch: of the space.
+            arch: Architecture of the space.
         """
         try:
             build, steps = self.stored_as(arch)
@@ -102,13 +102,13 @@ class Supernet(ABC):
         """The network as it is where it is trained alone: it begins as the shared weights began.
 
         Args:
-            arch: of the space.
-            seed: of fresh weights, where it begins with such.
+            arch: Architecture of the space.
+            seed: Random seed of fresh weights, where it begins with such.
         """
 
     @abstractmethod
     def describe(self, folder: Path) -> dict[str, Any]:
-        """What `load_supernet` needs beside the weights, as JSON; files that it needs are written into the folder."""
+        """The description that `load_supernet` needs beside the weights, as JSON; further files go to the folder."""
 
     def member(self, arch: Architecture) -> Member:
         """See `make_member`; the last ones are kept."""
@@ -127,10 +127,10 @@ class Supernet(ABC):
         The statistics of its batch norms are taken anew from training inputs (`calibration_inputs`), as BigNAS does.
 
         Args:
-            arch: of the space.
+            arch: Architecture of the space.
 
         Raises:
-            UserError: the architecture belongs to another space, or its parts were in no training.
+            UserError: The architecture belongs to another space, or its parts were in no training.
         """
         network = copy.deepcopy(self.member(arch).fill(self.weights)).eval()
         norms = norms_of(network)
@@ -144,9 +144,9 @@ class Supernet(ABC):
         """The metrics of a network with the shared weights.
 
         Args:
-            arch: of the space.
-            part: "val", or "test", which is read when nothing is left to choose.
-            examples: so many of the part at most, always the same ones; None is all.
+            arch: Architecture of the space.
+            part: Part of the examples: "val", or "test", which is read when nothing is left to choose.
+            examples: Largest number of examples of the part, always the same ones; None is all.
         """
         problem = self.problem if examples is None else self.problem.fewer(examples, 0)
         return problem.score(self.network(arch), part)
@@ -166,22 +166,23 @@ class Supernet(ABC):
         """Train the shared weights, in place.
 
         Args:
-            epochs: None is that of the problem's training.
-            seed: of the architectures of each step, and of every other random choice.
-            device: cpu or cuda.
-            sampling: "sandwich", "uniform" or "fair", see `nasbench.supernet.sampling`; None is that of the class.
-            learning_rate: None is that of the problem's training.
-            folder: keeps the state after each epoch, from which a training that was interrupted goes on to the same
-                weights; and the trained supernet, which is only loaded if it is there already. None keeps nothing.
-            on_epoch: called after each epoch.
-            on_batch: called after each step, with the steps done and all there will be.
+            epochs: Number of epochs; None is that of the problem's training.
+            seed: Random seed of the architectures of each step, and of every other random choice.
+            device: Where the weights are trained: cpu or cuda.
+            sampling: Sampling of the networks: "sandwich", "uniform" or "fair", see `nasbench.supernet.sampling`; None
+                is that of the class.
+            learning_rate: Learning rate; None is that of the problem's training.
+            folder: Folder of the state after each epoch, from which a training that was interrupted goes on to the same
+                weights; and of the trained supernet, which is only loaded if it is there already. None keeps nothing.
+            on_epoch: Called after each epoch.
+            on_batch: Called after each step, with the steps done and all there will be.
 
         Returns:
             This supernet.
 
         Raises:
-            UserError: the folder holds a training with other options, or of another supernet.
-            Diverged: the loss is not finite.
+            UserError: The folder holds a training with other options, or of another supernet.
+            Diverged: The loss is not finite.
         """
         training = SupernetTraining(
             self,
@@ -202,7 +203,7 @@ class Supernet(ABC):
         """Write it into a folder, from which `load_supernet` reads it: safetensors and JSON, no pickle.
 
         Raises:
-            UserError: it is not known how its networks are built in another process.
+            UserError: It is not known how its networks are built in another process.
         """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
@@ -225,7 +226,7 @@ class Supernet(ABC):
         """Take the weights that `save` wrote.
 
         Raises:
-            UserError: they are of another supernet, or damaged.
+            UserError: They are of another supernet, or damaged.
         """
         try:
             tensors, _ = TensorFiles(folder).load(WEIGHTS)

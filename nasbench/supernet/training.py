@@ -32,13 +32,13 @@ MAX_GRADIENT_NORM = 1.0  # of AttentiveNAS: the gradients of several networks ad
 
 @dataclass(frozen=True)
 class EpochDone:
-    """What came of one epoch of the training of a supernet.
+    """The outcome of one epoch of the training of a supernet.
 
     Attributes:
-        number: from 1.
-        epochs: how many there shall be.
-        loss: of a step, added up over its networks; the mean over the epoch.
-        seconds: since the training began, without those before an interruption.
+        number: Number of the epoch, from 1.
+        epochs: Number of epochs of the training.
+        loss: Loss of a step, added up over its networks; the mean over the epoch.
+        seconds: Seconds since the training began, without those before an interruption.
     """
 
     number: int
@@ -86,13 +86,13 @@ class _Step(nn.Module):
                 f"the problem {type(problem).__name__} gives no loss of outputs and targets, which the training of a "
                 f"supernet needs; define its method loss."
             )
-        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        values = inputs if isinstance(inputs, tuple) else (inputs,)
         for arch in self._archs[1:]:
-            others = self._outputs(arch, given)
+            other_outputs = self._outputs(arch, values)
             value = (
-                soft_targets(logits_of(others), logits_of(outputs), classes=self._classes)
+                soft_targets(logits_of(other_outputs), logits_of(outputs), classes=self._classes)
                 if self._sampling.distils
-                else problem.loss(others, targets)
+                else problem.loss(other_outputs, targets)
             )
             assert value is not None, "the problem gave a loss of the first network"
             total = total + value
@@ -103,9 +103,9 @@ def soft_targets(outputs: Tensor, teacher: Tensor, *, classes: bool) -> Tensor:
     """The loss of outputs that are to be those of a teacher: cross-entropy of classes, or the mean squared difference.
 
     Args:
-        outputs: (n, k, ...).
-        teacher: the same shape; no gradient reaches it.
-        classes: whether they are logits of k classes.
+        outputs: (n, k, ...) outputs of a network.
+        teacher: Outputs of the teacher, of the same shape; no gradient reaches it.
+        classes: Whether the outputs are logits of k classes.
     """
     if not classes:
         return nn.functional.mse_loss(outputs, teacher.detach())
@@ -116,14 +116,14 @@ class SupernetTraining:
     """Trains a supernet, epoch by epoch.
 
     Args:
-        supernet: whose weights are trained in place.
-        sampling: which networks a step has.
-        epochs: None is that of the problem's training.
-        seed: of every random choice.
-        device: cpu or cuda.
-        learning_rate: None is that of the problem's training.
-        folder: keeps the state after each epoch; None keeps none.
-        on_batch: called after each step.
+        supernet: Supernet whose weights are trained in place.
+        sampling: Sampling of the networks of a step.
+        epochs: Number of epochs; None is that of the problem's training.
+        seed: Random seed of every random choice.
+        device: Where the weights are trained: cpu or cuda.
+        learning_rate: Learning rate; None is that of the problem's training.
+        folder: Folder of the state after each epoch; None keeps none.
+        on_batch: Called after each step.
     """
 
     def __init__(
@@ -218,11 +218,11 @@ class SupernetTraining:
         if self._folder is None:
             return None
         try:
-            tensors, kept = TensorFiles(self._folder).load(STATE)
+            tensors, metadata = TensorFiles(self._folder).load(STATE)
         except (OSError, *DAMAGED):
             return None
-        if kept.get("of") != self._about:
-            theirs, ours = json.loads(kept.get("of", "{}")), json.loads(self._about)
+        if metadata.get("of") != self._about:
+            theirs, ours = json.loads(metadata.get("of", "{}")), json.loads(self._about)
             names = ", ".join(name for name in ours if theirs.get(name) != ours[name])
             raise UserError(
                 f"{self._folder} holds the training of another supernet, which differs in {names}; take another "

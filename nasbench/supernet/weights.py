@@ -18,7 +18,7 @@ class SharedWeights(nn.Module):
     """Trainable tensors by name; names may have dots, which torch keeps for the paths of modules.
 
     Args:
-        tensors: the first values; a parameter that requires no gradient stays so.
+        tensors: First values of the tensors; a parameter that requires no gradient stays so.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -37,7 +37,7 @@ class SharedWeights(nn.Module):
 
     @property
     def shapes(self) -> dict[str, list[int]]:
-        """Of all tensors, by name."""
+        """The shapes of all tensors, by name."""
         return {name: list(parameter.shape) for name, parameter in self._parameters.items() if parameter is not None}
 
     @property
@@ -55,8 +55,8 @@ class Source:
     """Where a network finds one of its parameters.
 
     Attributes:
-        name: of the shared tensor.
-        positions: in it.
+        name: Name of the shared tensor.
+        positions: Positions in the shared tensor.
     """
 
     name: str
@@ -68,19 +68,19 @@ class Member:
     """One network of a supernet.
 
     Attributes:
-        network: its structure, with buffers of its own. Its own parameters are only what `fill` put there.
-        sources: where each of its parameters comes from, by the name that it has in the network.
+        network: Structure of the network, with buffers of its own. Its own parameters are only what `fill` put there.
+        sources: Source of each of its parameters, by the name that it has in the network.
     """
 
     network: nn.Module
     sources: Mapping[str, Source]
 
     def forward(self, weights: SharedWeights, *inputs: Tensor) -> Any:
-        """What the network gives with its part of the shared tensors, through which gradients reach them.
+        """The outputs of the network with its part of the shared tensors, through which gradients reach them.
 
         Args:
-            weights: of the supernet; the network follows them to their device.
-            inputs: as the network takes them.
+            weights: Shared tensors of the supernet; the network follows them to their device.
+            inputs: Inputs as the network takes them.
         """
         device = device_of(weights)
         if device_of(self.network) != device:

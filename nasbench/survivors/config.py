@@ -13,14 +13,14 @@ class GateConfig(Strict):
     """When a compression step is rolled back.
 
     Attributes:
-        max_val_acc_drop_pct: if validation accuracy is more points than this below the searched model; of a problem
-            whose quality is not in percent, if it is worse by more percent of its value.
-        must_save: if it promised to save time or bytes, and its artefact is neither faster than the one before, beyond
-            noise, nor smaller by a hundredth. Only where the device times networks itself.
-        max_latency_ratio: if its artefact takes more than so many times as long as the one before, beyond noise,
-            however small it is; null allows any. Only where the device times networks itself.
+        max_drop_pct: Largest drop of the quality on validation data against the searched model, in points if it is in
+            percent (accuracy, mean IoU), else in percent of its value.
+        must_save: Whether a step that promised to save time or bytes is rolled back if its artefact is neither faster
+            than the one before, beyond noise, nor smaller by a hundredth. Only where the device times networks itself.
+        max_latency_ratio: Largest ratio of the artefact's latency to that of the one before, beyond noise, however
+            small the artefact is; null allows any. Only where the device times networks itself.
     """
 
-    max_val_acc_drop_pct: Annotated[float, Field(ge=0)] = 5.0
+    max_drop_pct: Annotated[float, Field(ge=0)] = 5.0
     must_save: bool = True
     max_latency_ratio: Annotated[float, Field(gt=0)] | None = None

@@ -11,7 +11,7 @@ from nasbench_compression import CompiledModel
 from nasbench_compression.timing import Ratio
 from search_spaces import Task
 
-NO_GATE = GateConfig(max_val_acc_drop_pct=100, must_save=False)
+NO_GATE = GateConfig(max_drop_pct=100, must_save=False)
 """Lets every step pass, where what it costs and saves is weighed elsewhere, or shown."""
 
 LESS = 0.99  # of the bytes, at most, is a saving
@@ -20,11 +20,11 @@ SECONDS_EACH, ROUNDS = 0.2, 3
 
 @dataclass(frozen=True)
 class Saving:
-    """What a step saved on the device.
+    """The saving of a step on the device.
 
     Attributes:
-        latency: as a multiple of that of the artefact before, with its interval.
-        bytes: before and after.
+        latency: Latency as a multiple of that of the artefact before, with its interval.
+        bytes: Bytes before and after.
     """
 
     latency: Ratio
@@ -54,11 +54,11 @@ def saving(device: Device, task: Task, before: CompiledModel, after: CompiledMod
     """Time two artefacts in turn, in `ROUNDS` rounds.
 
     Args:
-        device: that both were compiled for; one that times calls itself (`Device.measures_many`).
-        task: the shape of their images.
-        before: the artefact of the stage that the step went on from.
-        after: that of its result.
-        sizes: bytes of both, as a report counts them.
+        device: Device that both were compiled for; one that times calls itself (`Device.measures_many`).
+        task: Task with the shape of their images.
+        before: Artefact of the stage that the step went on from.
+        after: Artefact of the step's result.
+        sizes: Bytes of both, as a report counts them.
     """
-    found = device.compare({"before": before, "after": after}, task, SECONDS_EACH, rounds=ROUNDS)
-    return Saving(found.ratios["after"], sizes)
+    comparison = device.compare({"before": before, "after": after}, task, SECONDS_EACH, rounds=ROUNDS)
+    return Saving(comparison.ratios["after"], sizes)

@@ -13,7 +13,7 @@ def read_recipe(path: Path) -> Recipe:
     """The recipe of a YAML file: a list of steps, or the list under the key `recipe`.
 
     Raises:
-        UserError: it cannot be read, is neither, or a step or the order is wrong.
+        UserError: It cannot be read, is neither, or a step or the order is wrong.
     """
     written = read_yaml(path)
     if isinstance(written, dict):

@@ -37,7 +37,7 @@ MEASURE_S = 0.6
 Failure = Literal["refused", "diverged", "failed"]
 
 Advise = Callable[[nn.Module, CompiledModel, Workbench], str | None]
-"""Of a network, its artefact and the bench: what was tried, in words; None if there was nothing to try."""
+"""Function of a network, its artefact and the bench: what was tried, in words; None if there was nothing to try."""
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +47,19 @@ class Stage:
     """One stage of a survivor.
 
     Attributes:
-        name: searched, or the past participle of the step.
-        model: what the step made; None if it was refused or failed.
-        network: the network behind it: `model`, or what was compiled into it.
-        steps: all steps that made it, with their notes.
-        accepted: whether the next step goes on from here.
-        reason: why not.
-        seconds: the step took.
-        scores: what the problem says of it on validation data; empty if it failed.
-        options: of the step.
-        deployed: what the device runs of it; None where it was not compiled yet, or cannot be.
-        saving: against the stage before; None where that was not measured.
-        advice: what would help where it saved nothing.
-        problem: why there is no model: the step was `refused`, for what is asked of it does not fit the network; its
+        name: Name of the stage: searched, or the past participle of the step.
+        model: Result of the step; None if it was refused or failed.
+        network: Network behind it: `model`, or what was compiled into it.
+        steps: All steps that led to it, with their notes.
+        accepted: Whether the next step goes on from here.
+        reason: Why the stage was not accepted.
+        seconds: Seconds that the step took.
+        scores: Metrics of validation data; empty if it failed.
+        options: Options of the step.
+        deployed: Artefact that the device runs; None where it was not compiled yet, or cannot be.
+        saving: Saving against the stage before; None where that was not measured.
+        advice: What would help where it saved nothing.
+        problem: Why there is no model: the step was `refused`, for what is asked of it does not fit the network; its
             training `diverged`; or it `failed` in a way that nobody foresaw. None if there is one, whether it is
             accepted or rolled back.
     """
@@ -80,14 +80,14 @@ class Stage:
 
     @property
     def size_bytes(self) -> int:
-        """Of the artefact, or of the weights as they are deployed."""
+        """The bytes of the artefact, or of the weights as they are deployed."""
         if self.model is None:
             raise UserError(f"the stage {self.name} has no model, and so no size: {self.reason}.")
         return self.model.bytes if isinstance(self.model, CompiledModel) else stored_bytes(self.model)
 
     @property
     def promised_bytes(self) -> int:
-        """Those of `size_bytes` in the form that the last step promises."""
+        """The bytes of the model in the form that the last step promises."""
         if isinstance(self.model, CompiledModel) or not self.steps:
             return self.size_bytes
         step, note = self.steps[-1]
@@ -114,33 +114,34 @@ def run_recipe(
     another recipe than the one asked.
 
     Args:
-        model: the trained network; left as it was.
-        recipe: the steps.
-        bench: data, training and judging.
-        gate: what a step may cost.
-        before: steps that were applied to `model` earlier.
-        teacher: of distillation; None is `model`.
-        skip_refused: go on behind a step that is refused, as one recipe for several networks needs it.
-        on_stage: called with the name of each stage before it begins.
-        advise: says what was tried on a stage that saved nothing, and what came of it; None tries nothing.
+        model: Trained network; it is not changed.
+        recipe: Steps to apply.
+        bench: Data, training and evaluation.
+        gate: What a step may cost.
+        before: Steps that were applied to `model` earlier.
+        teacher: Teacher of distillation; None is `model`.
+        skip_refused: Whether to go on behind a step that is refused, as one recipe for several networks needs it.
+        on_stage: Called with the name of each stage before it begins.
+        advise: Function that says what was tried on a stage that saved nothing, and what came of it; None tries
+            nothing.
 
     Raises:
-        OSError: the disk is full, or fails.
+        OSError: The disk is full, or fails.
     """
     problem = bench.problem
     first = bench.score(model)
     stages = [Stage(SEARCHED, model, model, list(before), True, None, 0.0, first, {})]
     current = stages[0]
     context = bench.context(teacher=model if teacher is None else teacher)
-    seen = Counter({SEARCHED: 1})
+    stage_counts = Counter({SEARCHED: 1})
     for step in recipe.steps:
-        seen[step.stage] += 1
-        name = f"{step.stage}_{seen[step.stage]}" if seen[step.stage] > 1 else step.stage
+        stage_counts[step.stage] += 1
+        name = f"{step.stage}_{stage_counts[step.stage]}" if stage_counts[step.stage] > 1 else step.stage
         on_stage(name)
         started = time.perf_counter()
         try:
-            made, note = step.apply(current.network, context)
-            scores = bench.score(made)
+            result, note = step.apply(current.network, context)
+            scores = bench.score(result)
         except UserError as error:
             kind: Failure = "failed" if isinstance(error, WorkFailed) else "refused"
             stage = _without_model(name, current, step, kind, str(error))
@@ -153,9 +154,9 @@ def run_recipe(
             words = " ".join(str(error).split()) or "no message"
             stage = _without_model(name, current, step, "failed", f"it failed: {type(error).__name__}: {words}")
         else:
-            network = current.network if isinstance(made, CompiledModel) else made
+            network = current.network if isinstance(result, CompiledModel) else result
             done = [*current.steps, (step, note)]
-            stage = Stage(name, made, network, done, True, None, 0.0, scores, step.options())
+            stage = Stage(name, result, network, done, True, None, 0.0, scores, step.options())
             too_far = _too_far(problem, scores[problem.quality], first[problem.quality], gate)
             if too_far is not None:
                 stage.accepted, stage.reason = False, too_far
@@ -173,9 +174,9 @@ def run_recipe(
 def _too_far(problem: Problem, value: float, first: float, gate: GateConfig) -> str | None:
     """Why a stage is too much worse than the searched network; None if it is not."""
     drop, metric = problem.drop_pct(value, first), problem.metrics[problem.quality]
-    if drop <= gate.max_val_acc_drop_pct:
+    if drop <= gate.max_drop_pct:
         return None
-    allowed = f"than the searched model; gate.max_val_acc_drop_pct allows {gate.max_val_acc_drop_pct:g}"
+    allowed = f"than the searched model; gate.max_drop_pct allows {gate.max_drop_pct:g}"
     if problem.quality == "val_acc_pct":
         return f"validation accuracy {value:.2f} % is {drop:.2f} points below {allowed.removeprefix('than ')}"
     unit = "points" if metric.unit == "%" else "%"
@@ -192,7 +193,11 @@ def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: Gate
     if device is None or not (device.times_networks and device.measures_many):
         return
     try:
-        artefacts = [each.deployed or bench.compiled(each.model) for each in (before, stage) if each.model is not None]
+        artefacts = [
+            compared.deployed or bench.compiled(compared.model)
+            for compared in (before, stage)
+            if compared.model is not None
+        ]
     except UserError:
         return  # the report says why it has no latency
     before.deployed, stage.deployed = artefacts
@@ -208,10 +213,10 @@ def _weigh(before: Stage, stage: Stage, step: Step, bench: Workbench, gate: Gate
         stage.reason = stage.saving.reason
     if stage.reason is not None:
         stage.accepted = False
-        told = None
+        tried = None
         if advise is not None and isinstance(stage.model, nn.Module):
-            told = advise(stage.model, stage.deployed, bench)
-        stage.advice = "; ".join(part for part in (step.advice, told) if part) or None
+            tried = advise(stage.model, stage.deployed, bench)
+        stage.advice = "; ".join(part for part in (step.advice, tried) if part) or None
 
 
 def measure_stages(
@@ -229,12 +234,12 @@ def measure_stages(
     been taken.
 
     Args:
-        stages: of one survivor; the first is the searched network.
-        bench: data and judging; its anchors are of `device`.
-        device: that is deployed to.
-        candidate: `Device.candidate` of the searched architecture; None compiles its network like any other.
+        stages: Stages of one survivor; the first is the searched network.
+        bench: Data and evaluation; its anchors are of `device`.
+        device: Device that is deployed to.
+        candidate: Function `Device.candidate` of the searched architecture; None compiles its network like any other.
     """
-    task, there = bench.task, dataclasses.replace(bench, device=device)
+    task, device_bench = bench.task, dataclasses.replace(bench, device=device)
     deployed: dict[str, CompiledModel] = {}
     reasons: dict[str, str] = {}
     for stage in stages:
@@ -242,16 +247,16 @@ def measure_stages(
             continue
         try:
             if stage.deployed is not None:
-                made = stage.deployed
+                artefact = stage.deployed
             elif stage is stages[0] and candidate is not None and isinstance(stage.model, nn.Module):
-                made = candidate(stage.model, task)
+                artefact = candidate(stage.model, task)
             else:
-                made = there.compiled(stage.model)
-            missing = device.why_not(made)
+                artefact = device_bench.compiled(stage.model)
+            missing = device.why_not(artefact)
         except (UserError, NotInTable) as error:
             missing = str(error)
         if missing is None:
-            deployed[stage.name] = made
+            deployed[stage.name] = artefact
         else:
             reasons[stage.name] = missing
     eager = device.eager(stages[0].network, task)
@@ -298,12 +303,12 @@ def save_stages(
     """Save every stage in a folder of its own, and describe it as the report does.
 
     Args:
-        root: of the run; paths in the description are relative to it.
-        place: of the survivor, below `root`.
-        stages: of the survivor.
-        metrics: of each stage, as `measure_stages` gives them.
-        save: `save_model` with all that is the same for every stage.
-        origin: where the models come from; their metrics are filled in.
+        root: Folder of the run; paths in the description are relative to it.
+        place: Folder of the survivor, below `root`.
+        stages: Stages of the survivor.
+        metrics: Metrics of each stage, as `measure_stages` gives them.
+        save: Function `save_model` with all that is the same for every stage.
+        origin: Origin of the models; their metrics are filled in.
     """
     described = []
     for stage, numbers in zip(stages, metrics, strict=True):

@@ -1,4 +1,4 @@
-"""The problem of a model that lies on disk, to train and judge it."""
+"""The problem of a model that lies on disk, to train and evaluate it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from nasbench_compression import CompiledModel, Step
 def workbench(
     stored: StoredModel, folder: Path, seed: int, device: Device | None = None, trains_on: str = "cpu"
 ) -> Workbench:
-    """The problem of a stored model, to train and judge it.
+    """The problem of a stored model, to train and evaluate it.
 
     Args:
-        stored: the model.
-        folder: where it lies.
-        seed: of every random choice.
-        device: where steps may measure what they made.
-        trains_on: cpu or cuda.
+        stored: Stored model.
+        folder: Folder of the model.
+        seed: Random seed of every random choice.
+        device: Device on which steps may measure what they made.
+        trains_on: Where networks are trained: cpu or cuda.
 
     Raises:
-        UserError: as `problem_of`.
+        UserError: As `problem_of`.
     """
     return Workbench(problem_of(stored.origin, stored.task, folder), seed, device, trains_on=trains_on)
 
 
 def save_made(
     place: Path,
-    made: nn.Module | CompiledModel,
+    result: nn.Module | CompiledModel,
     stored: StoredModel,
     folder: Path,
     steps: Sequence[tuple[Step, dict[str, Any]]] | None = None,
@@ -44,18 +44,18 @@ def save_made(
     """Save what was made of a stored model: of the same space and data, and without the metrics of that one.
 
     Args:
-        place: a folder, made if it is not there.
-        made: the network, or what was compiled of it.
-        stored: the model that it was made of.
-        folder: where that one lies.
-        steps: all that were applied, with their notes; None are those of the stored model.
+        place: Folder to write; created if it is not there.
+        result: Network, or what was compiled of it.
+        stored: Model that it was made of.
+        folder: Folder of that model.
+        steps: All steps that were applied, with their notes; None are those of the stored model.
 
     Returns:
         The file of the weights or of the artefact.
     """
     return save_model(
         place,
-        made,
+        result,
         build=stored.build,
         task=stored.task,
         steps=stored.steps if steps is None else steps,

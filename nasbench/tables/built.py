@@ -28,7 +28,7 @@ SECONDS = ("training_seconds", "recipe_seconds", "training_cpu_seconds", "recipe
 ABOUT = ("network", "recipe", "picks", "status", "error")
 """Columns of a row beside its metrics and seconds."""
 UNITS = ("_ms", "_us", "_s", "_bytes", "_kb", "_mb", "_pct", "_mj", "_per_s", "_seconds")
-"""What names of metrics end in."""
+"""Units at the end of metrics' names."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class BuiltTable:
     """Rows of measurements, with the card that says how they were made.
 
     Attributes:
-        path: of the parquet file.
-        card: `space`, `decisions`, `recipe`, `metrics` (unit, goal, protocol of each), `experiment`, `seconds`, and
-            with what it was built.
-        rows: one for each architecture: `ABOUT`, `SECONDS`, and a column for each metric; NaN where one is not known.
+        path: Path of the parquet file.
+        card: Description of the table: `space`, `decisions`, `recipe`, `metrics` (unit, goal, protocol of each),
+            `experiment`, `seconds`, and with what it was built.
+        rows: One row for each architecture: `ABOUT`, `SECONDS`, and a column for each metric; NaN where one is not
+            known.
     """
 
     path: Path
@@ -53,21 +54,23 @@ class BuiltTable:
 
     def require_space(self, space: DecisionSpace) -> None:
         """Raise UserError if the rows are of another space."""
-        own = self.card["space"]["name"]
-        if space.name != own:
-            raise UserError(f"table {self.path} holds rows of space {own!r}, not of {space.name!r}; search that space.")
-        here = described(space)
-        for known, asked in zip(self.card["decisions"], here, strict=False):
-            if known != asked:
+        space_name = self.card["space"]["name"]
+        if space.name != space_name:
+            raise UserError(
+                f"table {self.path} holds rows of space {space_name!r}, not of {space.name!r}; search that space."
+            )
+        decisions = described(space)
+        for stored, requested in zip(self.card["decisions"], decisions, strict=False):
+            if stored != requested:
                 raise UserError(
-                    f"table {self.path} was built with decision {known['name']} of {', '.join(known['options'])}, and "
-                    f"here it is {asked['name']} of {', '.join(asked['options'])}; write space and recipe as in the "
-                    f"experiment of the table's card."
+                    f"table {self.path} was built with decision {stored['name']} of {', '.join(stored['options'])}, "
+                    f"and here it is {requested['name']} of {', '.join(requested['options'])}; write space and recipe "
+                    f"as in the experiment of the table's card."
                 )
-        if len(self.card["decisions"]) != len(here):
+        if len(self.card["decisions"]) != len(decisions):
             raise UserError(
                 f"table {self.path} was built with {len(self.card['decisions'])} decisions, and here there are "
-                f"{len(here)}; write space and recipe as in the experiment of the table's card."
+                f"{len(decisions)}; write space and recipe as in the experiment of the table's card."
             )
 
     def require_metric(self, name: str) -> None:
@@ -75,7 +78,7 @@ class BuiltTable:
         if name in self.metrics:
             return
         stem = _stem(name)
-        alike = next((each for each in self.metrics if stem is not None and _stem(each) == stem), None)
+        alike = next((metric for metric in self.metrics if stem is not None and _stem(metric) == stem), None)
         if alike is not None:
             raise UserError(f"table {self.path} gives {alike}, in other units than {name!r}; ask for {alike}.")
         raise UserError(f"table {self.path} gives no {name!r}; it has {', '.join(self.metrics)}.")
@@ -98,9 +101,9 @@ def write_table(path: Path, rows: pd.DataFrame, card: Mapping[str, Any]) -> Buil
     """Write a table and its card, together or not at all.
 
     Args:
-        path: ends in .parquet; the card lies beside it, ending in .json.
-        rows: see `BuiltTable`.
-        card: see `BuiltTable`.
+        path: File to write, ending in .parquet; the card lies beside it, ending in .json.
+        rows: Rows of measurements, see `BuiltTable`.
+        card: Description of the table, see `BuiltTable`.
     """
     written = pa.Table.from_pandas(_tidy(rows), preserve_index=False)
     text = json.dumps(card, sort_keys=True)
@@ -138,13 +141,13 @@ def read_table(path: Path) -> BuiltTable:
         raise UserError(f"{path} holds no card of nasbench build-table; name a table that it built.") from None
     missing = [key for key in KEYS if key not in card]
     if missing or card["format"] != FORMAT:
-        what = f"lacks {', '.join(missing)}" if missing else f"has format {card['format']}, not {FORMAT}"
-        raise UserError(f"the card of {path} {what}; build the table again with this version.")
+        fault = f"lacks {', '.join(missing)}" if missing else f"has format {card['format']}, not {FORMAT}"
+        raise UserError(f"the card of {path} {fault}; build the table again with this version.")
     for name, about in card["metrics"].items():
-        known = METRICS.get(name)
-        if known is not None and about.get("unit") != known.unit:
+        metric = METRICS.get(name)
+        if metric is not None and about.get("unit") != metric.unit:
             raise UserError(
-                f"table {path} gives {name} in {about.get('unit')!r}, and it is {known.unit!r} here; convert the "
+                f"table {path} gives {name} in {about.get('unit')!r}, and it is {metric.unit!r} here; convert the "
                 f"column and its card."
             )
     return BuiltTable(path, card, read.to_pandas())
@@ -159,7 +162,7 @@ def merge(tables: Sequence[BuiltTable]) -> tuple[pd.DataFrame, dict[str, Any]]:
     Of a row that several parts hold, that of the first part counts: nothing is averaged in silence.
 
     Raises:
-        UserError: they were not built by the same experiment.
+        UserError: They were not built by the same experiment.
     """
     first = tables[0]
     for other in tables[1:]:

@@ -23,9 +23,9 @@ class PublishedDevice:
     """The latencies of a device in a published table.
 
     Attributes:
-        table: "hw_nasbench" or "latency_nasbench201".
-        dataset: whose images the networks take; empty where the table has only one size.
-        device: its name there.
+        table: Name of the table: "hw_nasbench" or "latency_nasbench201".
+        dataset: Data set whose images the networks take; empty where the table has only one size.
+        device: Name of the device in the table.
     """
 
     table: str
@@ -33,26 +33,26 @@ class PublishedDevice:
     device: str
 
     def costs(self) -> dict[str, Cost]:
-        """What the table says of each cell; UserError if it is not at hand."""
+        """The costs of each cell in the table; UserError if it is not at hand."""
         return _costs(self)
 
 
 @functools.lru_cache(maxsize=4)
-def _costs(asked: PublishedDevice) -> dict[str, Cost]:
+def _costs(published: PublishedDevice) -> dict[str, Cost]:
     space = NASBench201()
     archs: tuple[Architecture, ...]
-    if asked.table == "hw_nasbench":
-        held = hw_nasbench.load_hw_nasbench(asked.dataset)
-        archs, latency_ms = held.architectures, held.latency_ms[asked.device]
-        energy_mj = held.energy_mj.get(asked.device)
+    if published.table == "hw_nasbench":
+        table = hw_nasbench.load_hw_nasbench(published.dataset)
+        archs, latency_ms = table.architectures, table.latency_ms[published.device]
+        energy_mj = table.energy_mj.get(published.device)
     else:
-        archs, latency_ms, energy_mj = latencies.latency_cells(), latencies.device_latencies(asked.device), None
-    known = np.flatnonzero(~np.isnan(latency_ms)).tolist()
+        archs, latency_ms, energy_mj = latencies.latency_cells(), latencies.device_latencies(published.device), None
+    measured_rows = np.flatnonzero(~np.isnan(latency_ms)).tolist()
     return {
         space.format(archs[row]): Cost(
             row, float(latency_ms[row]), None if energy_mj is None else float(energy_mj[row])
         )
-        for row in known
+        for row in measured_rows
     }
 
 
@@ -60,7 +60,7 @@ def published_device(name: str) -> PublishedDevice | None:
     """The device of that name; None if the name is no table's, but may be a file's.
 
     Raises:
-        UserError: the table has no such device or data set.
+        UserError: The table has no such device or data set.
     """
     table, _, rest = name.partition("/")
     if table == "hw_nasbench":

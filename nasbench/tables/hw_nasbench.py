@@ -47,10 +47,10 @@ class HardwareTable:
     """Costs of every cell on six devices.
 
     Attributes:
-        dataset: whose images the networks take.
-        architectures: of all rows.
-        latency_ms: (n,) by device, NaN where it was not measured.
-        energy_mj: (n,) by device, for those in `ENERGY_DEVICES`.
+        dataset: Data set whose images the networks take.
+        architectures: Architectures of all rows.
+        latency_ms: (n,) latencies in milliseconds by device, NaN where it was not measured.
+        energy_mj: (n,) energies in millijoules by device, for those in `ENERGY_DEVICES`.
     """
 
     dataset: str
@@ -78,7 +78,7 @@ def load_hw_nasbench(dataset: str) -> HardwareTable:
     """The table of a data set; kept in memory.
 
     Raises:
-        UserError: there is no such data set, or its file is not at hand or not what was published.
+        UserError: There is no such data set, or its file is not at hand or not what was published.
     """
     name = FILES[one_of("data set", dataset, FILES)]
     places = [folder / FOLDER / f"{name}.gz" for folder in data_folders()]
@@ -108,7 +108,7 @@ def unpacked(path: Path, sha256: str) -> bytes:
     """The text in a compressed file.
 
     Raises:
-        UserError: it cannot be read, or is not what was published.
+        UserError: It cannot be read, or is not what was published.
     """
     source = path.parent.name
     try:

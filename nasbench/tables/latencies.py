@@ -32,7 +32,7 @@ def latency_cells() -> tuple[Architecture, ...]:
     """All 15,625 cells, in the order of `device_latencies`; kept in memory.
 
     Raises:
-        UserError: the data are not at hand, or are not what was published.
+        UserError: The data are not at hand, or are not what was published.
     """
     from search_spaces.nasbench201 import NASBench201
 
@@ -46,7 +46,7 @@ def device_latencies(device: str) -> Vector:
     """(15625,) latencies in milliseconds; not writable, kept in memory.
 
     Raises:
-        UserError: there is no such device, or its data are not at hand or not what was published.
+        UserError: There is no such device, or its data are not at hand or not what was published.
     """
     values = np.array(_read(f"{one_of('device', device, DEVICES)}.pt"), dtype=np.float64)
     values.setflags(write=False)
@@ -76,7 +76,7 @@ class NewDevice:
     """A device of the table that is measured as if it were new: every lookup is a measurement, and is counted.
 
     Args:
-        name: of the device.
+        name: Name of the device.
     """
 
     def __init__(self, name: str) -> None:

@@ -18,7 +18,7 @@ SHAPES: dict[str, tuple[tuple[int, int, int], int]] = {
     "cifar100": ((3, 32, 32), 100),
     "imagenet16_120": ((3, 16, 16), 120),
 }
-"""Of an image, and how many classes there are."""
+"""Shape of an image, and number of classes."""
 IMAGENET16_MEAN, IMAGENET16_STD = (122.68, 116.66, 104.01), (63.22, 61.26, 65.09)  # of the benchmark's training
 
 
@@ -29,7 +29,7 @@ def load_minibatch(dataset: str) -> tuple[Tensor, Tensor]:
     classes of ImageNet.
 
     Raises:
-        UserError: there is no such data set, or its file is in no data folder.
+        UserError: There is no such data set, or its file is in no data folder.
     """
     name = FILES[one_of("data set", dataset, FILES)]
     places = [folder / "minibatches" / f"{name}.safetensors" for folder in data_folders()]
@@ -41,8 +41,8 @@ def load_minibatch(dataset: str) -> tuple[Tensor, Tensor]:
         )
     from safetensors.torch import load_file
 
-    held = load_file(path)
-    images, labels = held["images_0"], held["labels_0"].long()
+    tensors = load_file(path)
+    images, labels = tensors["images_0"], tensors["labels_0"].long()
     if images.dtype == torch.uint8:
         mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET16_MEAN, IMAGENET16_STD))
         images = (images.float() - mean) / std

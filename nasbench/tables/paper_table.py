@@ -44,10 +44,10 @@ class Published(Strict):
     """One number of the paper.
 
     Attributes:
-        mean: over the paper's runs.
-        std: the standard deviation of the runs that the paper prints; None if it prints none.
-        source: a key of `sources`: where the number was read.
-        trust: how far to believe it, see `TRUST`.
+        mean: Mean over the paper's runs.
+        std: Standard deviation of the runs that the paper prints; None if it prints none.
+        source: Key of `sources`: where the number was read.
+        trust: How far to believe the number, see `TRUST`.
     """
 
     mean: float
@@ -57,18 +57,18 @@ class Published(Strict):
 
 
 class TableColumn(Strict):
-    """What one column measures.
+    """One column of the table.
 
     Attributes:
-        name: with its unit, such as "cifar10_test_acc_pct".
-        search: the data set on which the search is scored; not for protocols of latency.
-        read: the data set whose test accuracy after 200 epochs is read off; without it, that of `search`.
-        budget_s: simulated seconds of a search; only for the protocol "time_budget".
-        shows: what is read off by a protocol of latency, see `LatencyRanking` and `LatencyLimit`.
-        devices: over which it is averaged, or which it counts; only for protocols of latency.
-        limit_ms: of the search on the device; only for the protocol "latency_limit".
-        queries: different cells that were looked at; only for the protocol "hypervolume".
-        part: of the budget that is used; only for the protocol "joint_replay", where `search` is a regime.
+        name: Name of the column with its unit, such as "cifar10_test_acc_pct".
+        search: Data set on which the search is scored; not for protocols of latency.
+        read: Data set whose test accuracy after 200 epochs is read off; without it, that of `search`.
+        budget_s: Simulated seconds of a search; only for the protocol "time_budget".
+        shows: Value that is read off by a protocol of latency, see `LatencyRanking` and `LatencyLimit`.
+        devices: Devices over which it is averaged, or which it counts; only for protocols of latency.
+        limit_ms: Limit of the search on the device, in milliseconds; only for the protocol "latency_limit".
+        queries: Number of different cells that were evaluated; only for the protocol "hypervolume".
+        part: Part of the budget that is used; only for the protocol "joint_replay", where `search` is a regime.
     """
 
     name: str
@@ -91,9 +91,9 @@ class WarmStart(Strict):
     """The best of a sample by published zero-cost proxies, evaluated before the controller is asked.
 
     Attributes:
-        proxies: their names; the sum of the logarithms of their ranks counts.
-        sample: cells that are drawn.
-        best: how many of them are evaluated.
+        proxies: Names of the proxies; the sum of the logarithms of their ranks counts.
+        sample: Number of cells that are drawn.
+        best: Number of them that are evaluated.
     """
 
     proxies: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -105,18 +105,18 @@ class Row(Strict):
     """A line of the table: a controller or a method that is run, or the reason why nothing is.
 
     Attributes:
-        name: as in the paper.
-        controller: its name and options.
-        method: its name and options; in tables of latency, where there are no controllers.
-        space: options of the space.
-        runs: behind the paper's numbers, if known.
-        deviation: where our run differs from the paper's.
-        reason: why there is no run; then no number is measured.
-        max_seeds: of a row that takes long.
-        max_queries: of this row, if it is less than that of the protocol.
-        warm_start: what is evaluated first; only where a controller searches, and counted as its queries.
-        features: published zero-cost proxies that a controller with a Gaussian process sees as features.
-        published: the paper's numbers, by column; those that it does not print are left out.
+        name: Name of the row, as in the paper.
+        controller: Name and options of the controller.
+        method: Name and options of the method; in tables of latency, where there are no controllers.
+        space: Options of the space.
+        runs: Number of runs behind the paper's numbers, if known.
+        deviation: Where our run differs from the paper's.
+        reason: Why there is no run; then no number is measured.
+        max_seeds: Largest number of seeds of a row that takes long.
+        max_queries: Largest number of queries of this row, if it is less than that of the protocol.
+        warm_start: Cells that are evaluated first; only where a controller searches, and counted as its queries.
+        features: Published zero-cost proxies that a controller with a Gaussian process sees as features.
+        published: Numbers of the paper, by column; those that it does not print are left out.
     """
 
     name: str
@@ -134,8 +134,8 @@ class Row(Strict):
 
     @model_validator(mode="after")
     def _run_or_reason(self) -> Row:
-        given = {"controller": self.controller, "method": self.method, "reason": self.reason}
-        if sum(value is not None for value in given.values()) != 1:
+        alternatives = {"controller": self.controller, "method": self.method, "reason": self.reason}
+        if sum(value is not None for value in alternatives.values()) != 1:
             raise ValueError(
                 f"row {self.name!r} needs either a controller or a reason why it is not run, or a method in a table of "
                 f"latencies."
@@ -150,18 +150,18 @@ class PaperTable(Strict):
     """A file of `experiments/tables`.
 
     Attributes:
-        name: what a user types; the name of the file.
-        title: one line.
-        paper: authors, year, title.
-        arxiv: its number; empty for an experiment of our own.
-        table: which table of it.
-        benchmark: the tabular benchmark that answers; empty where networks are trained.
-        seeds: searches of each row, if the user asks for no other number.
-        protocol: how a search runs and is read.
-        sources: where numbers were read, by a short key.
-        notes: what a reader has to know.
-        columns: what is measured.
-        rows: what is compared.
+        name: Name that a user types; the name of the file.
+        title: Title in one line.
+        paper: Authors, year and title of the paper.
+        arxiv: arXiv number of the paper; empty for an experiment of our own.
+        table: Number of the table in the paper.
+        benchmark: Tabular benchmark that answers; empty where networks are trained.
+        seeds: Number of searches of each row, if the user asks for no other number.
+        protocol: Protocol: how a search runs and is read.
+        sources: Where numbers were read, by a short key.
+        notes: Notes that a reader has to know.
+        columns: Columns, which say what is measured.
+        rows: Rows, which say what is compared.
     """
 
     name: str
@@ -273,9 +273,9 @@ class PaperTable(Strict):
         ):
             raise ValueError(f"column {column.name!r}: in a table of fronts, columns have shows, devices and queries.")
         one_of("shows", column.shows or "", SHOWN["hypervolume"])
-        known = hw_nasbench.ENERGY_DEVICES if column.shows == "hypervolume_energy" else hw_nasbench.DEVICES
+        allowed = hw_nasbench.ENERGY_DEVICES if column.shows == "hypervolume_energy" else hw_nasbench.DEVICES
         for device in column.devices:
-            one_of("device", device, known)
+            one_of("device", device, allowed)
 
     def _check_zero_cost(self, column: TableColumn, protocol: ZeroCostRanking) -> None:
         if column.read or column.budget_s or column.devices or column.limit_ms:
@@ -307,11 +307,21 @@ class PaperTable(Strict):
 
     def select(self, names: list[str] | None) -> tuple[Row, ...]:
         """The rows of these names, in the order of the table; all without names. UserError for an unknown one."""
-        known = [row.name for row in self.rows]
+        row_names = [row.name for row in self.rows]
         for name in names or ():
-            if name not in known:
-                raise unknown("row", name, known, where=f"of table {self.name!r}")
+            if name not in row_names:
+                raise unknown("row", name, row_names, where=f"of table {self.name!r}")
         return tuple(row for row in self.rows if not names or row.name in names)
+
+    def split_names(self, text: str) -> list[str]:
+        """Names with commas between them, one by one; a comma inside of a row's name does not end it."""
+        row_names, parts, names = {row.name for row in self.rows}, text.split(","), []
+        while parts:
+            counts = [count for count in range(len(parts), 0, -1) if ",".join(parts[:count]).strip() in row_names]
+            count = counts[0] if counts else 1
+            names.append(",".join(parts[:count]).strip())
+            parts = parts[count:]
+        return names
 
 
 def make_controller(row: Row, benchmark: str, seed: int, dataset: str = "cifar10") -> Controller:
@@ -326,28 +336,28 @@ def make_controller(row: Row, benchmark: str, seed: int, dataset: str = "cifar10
 
 def first_cells(row: Row, benchmark: str, seed: int, dataset: str) -> list[Architecture]:
     """The cells that a row evaluates before its controller is asked."""
-    asked = row.warm_start
-    if asked is None:
+    warm_start = row.warm_start
+    if warm_start is None:
         return []
     space = get_space(benchmark, **row.space)
-    return best_published(dataset, asked.proxies, space, sample=asked.sample, best=asked.best, seed=seed)
+    return best_published(dataset, warm_start.proxies, space, sample=warm_start.sample, best=warm_start.best, seed=seed)
 
 
 def table_files() -> dict[str, Path]:
     """The files of the tables by name: those of the working folder, then ours."""
     folders = (FOLDER, Path(__file__).resolve().parent / "papers")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return found
+            files.setdefault(path.stem, path)
+    return files
 
 
 def load_paper_table(name: str) -> PaperTable:
     """The table of that name, or in that YAML file.
 
     Raises:
-        UserError: there is none, or the file is not such a table.
+        UserError: There is none, or the file is not such a table.
     """
     files = table_files()
     path = user_path(name) if name.endswith((".yaml", ".yml")) else files.get(name)

@@ -23,7 +23,7 @@ class TimeBudget(Strict):
     Attributes:
         read: "interpolated": linearly in time, between the best cells before and behind the end of the budget, as
             NATS-Bench does; "last": the best cell among the evaluations that end within the budget.
-        text: the protocol in words.
+        text: The protocol in words.
     """
 
     kind: Literal["time_budget"]
@@ -37,8 +37,9 @@ class Queries(Strict):
     Repeated queries are free, so what is counted are different cells.
 
     Attributes:
-        max_queries: a search that needs more is counted as having needed so many, and reported as stopped.
-        text: the protocol in words.
+        max_queries: Largest number of queries; a search that needs more is counted as having needed so many, and
+            reported as stopped.
+        text: The protocol in words.
     """
 
     kind: Literal["queries"]
@@ -54,11 +55,11 @@ class LatencyRanking(Strict):
     all cells ("predict_s"). Of several devices it shows the mean.
 
     Attributes:
-        known_devices: whose latencies a method may know.
-        pool: cells 0 to `pool` - 1 may be measured, on known and on new devices.
-        query: first cell and end of the query cells.
-        dropped: share of the fastest query cells of a device, and of the slowest, that are left out.
-        text: the protocol in words.
+        known_devices: Devices whose latencies a method may know.
+        pool: Number of cells that may be measured, on known and on new devices: cells 0 to `pool` - 1.
+        query: First cell and end of the query cells.
+        dropped: Share of the fastest query cells of a device, and of the slowest, that are left out.
+        text: The protocol in words.
     """
 
     kind: Literal["latency_ranking"]
@@ -77,10 +78,10 @@ class LatencyLimit(Strict):
     limits, how many cells were measured ("measurements") and had their accuracy queried ("accuracy_queries").
 
     Attributes:
-        known_devices: whose latencies a method may know.
-        pool: cells 0 to `pool` - 1 may be measured before the search.
-        dataset: whose accuracies are searched and read.
-        text: the protocol in words.
+        known_devices: Devices whose latencies a method may know.
+        pool: Number of cells that may be measured before the search: cells 0 to `pool` - 1.
+        dataset: Data set whose accuracies are searched and read.
+        text: The protocol in words.
     """
 
     kind: Literal["latency_limit"]
@@ -94,9 +95,9 @@ class NetworkSource(Strict):
     """A network of a function.
 
     Attributes:
-        build: ``module:function``.
-        options: of the function.
-        start: options beside these of the one that is trained, such as pretrained weights.
+        build: Function ``module:function``.
+        options: Options of the function.
+        start: Options beside these of the network that is trained, such as pretrained weights.
     """
 
     build: str
@@ -114,13 +115,14 @@ class Compression(Strict):
     that the steps took ("seconds").
 
     Attributes:
-        data: name and options of the data set.
-        space: name and options of the space that the networks are of; None if all of them are built by functions.
-        networks: architectures in the notation of the space, or networks of functions, by the names that rows use; the
+        data: Name and options of the data set.
+        space: Name and options of the space that the networks are of; None if all of them are built by functions.
+        networks: Architectures in the notation of the space, or networks of functions, by the names that rows use; the
             first is the dense one and the teacher.
-        training: as in an experiment file; of the networks, and of fine-tuning where a step says nothing else.
-        runtime: backend that runs the artefacts, with one thread and one image at a time.
-        text: the protocol in words.
+        training: Training section, as in an experiment file; of the networks, and of fine-tuning where a step says
+            nothing else.
+        runtime: Backend that runs the artefacts, with one thread and one image at a time.
+        text: The protocol in words.
     """
 
     kind: Literal["compression"]
@@ -152,12 +154,12 @@ class ZeroCostRanking(Strict):
     with all the passes that it needs ("seconds").
 
     Attributes:
-        datasets: of the benchmark.
-        cells: of a sample, drawn without replacement.
-        sample_seed: of the sample.
-        weights_seed: of the weights of each network.
-        images: of the real mini-batch.
-        text: the protocol in words.
+        datasets: Data sets of the benchmark.
+        cells: Number of cells of a sample, drawn without replacement.
+        sample_seed: Random seed of the sample.
+        weights_seed: Random seed of the weights of each network.
+        images: Number of images of the real mini-batch.
+        text: The protocol in words.
     """
 
     kind: Literal["zero_cost_ranking"]
@@ -176,8 +178,8 @@ class Hypervolume(Strict):
     accuracy and latency, or with energy, too ("hypervolume_energy"); of several devices the mean.
 
     Attributes:
-        dataset: whose accuracies after 200 epochs and costs count.
-        text: the protocol in words.
+        dataset: Data set whose accuracies after 200 epochs and costs count.
+        text: The protocol in words.
     """
 
     kind: Literal["hypervolume"]
@@ -193,12 +195,12 @@ class OneShot(Strict):
     ("shared_acc_pct"), or seconds of the search ("seconds").
 
     Attributes:
-        data: name and options of the data set.
-        judged: so many of its validation examples are looked at after each epoch.
-        space: name and options of the space.
-        training: as in an experiment file; of its keys, augmentation counts.
-        search: options of every search, such as epochs; a row may say others.
-        text: the protocol in words.
+        data: Name and options of the data set.
+        judged: Number of its validation examples that are evaluated after each epoch.
+        space: Name and options of the space.
+        training: Training section, as in an experiment file; of its keys, augmentation counts.
+        search: Options of every search, such as epochs; a row may say others.
+        text: The protocol in words.
     """
 
     kind: Literal["one_shot"]
@@ -215,11 +217,11 @@ class OneShot(Strict):
 
 
 class Regime(Strict):
-    """What a joint search is asked for.
+    """The limits of a joint search.
 
     Attributes:
-        recipes: words, of which the notation of a recipe holds one if its artefacts count; all count without any.
-        limits: by objective, the quantile of the table's rows that is the limit.
+        recipes: Words, of which the notation of a recipe holds one if its artefacts count; all count without any.
+        limits: Quantile of the table's rows that is the limit, by objective.
     """
 
     recipes: tuple[str, ...] = ()
@@ -237,12 +239,12 @@ class JointReplay(Strict):
     never are ("time_to_95"); each in one regime (`search`).
 
     Attributes:
-        file: the table.
-        objectives: of all searches.
-        regimes: by name.
-        seconds: wall or cpu, what the simulated clock goes by.
-        budget_share: of what building the table took, that a search may spend.
-        text: the protocol in words.
+        file: File of the table.
+        objectives: Objectives of all searches.
+        regimes: Regimes by name.
+        seconds: Seconds that the simulated clock goes by: wall or cpu.
+        budget_share: Share of what building the table took, that a search may spend.
+        text: The protocol in words.
     """
 
     kind: Literal["joint_replay"]
@@ -254,7 +256,7 @@ class JointReplay(Strict):
     text: str
 
     def why_unavailable(self) -> str | None:
-        """That there is no such table, if there is none."""
+        """The reason that there is no such table; None if there is one."""
         if user_path(self.file).exists():
             return None
         return f"there is no table {self.file}; build it with nasbench build-table, or begin in the folder where it is."

@@ -17,6 +17,6 @@ def load_table(name: str) -> Table:
     """The table called `name`; kept in memory, so a process reads it once.
 
     Raises:
-        UserError: the name is unknown, or the data are not there.
+        UserError: The name is unknown, or the data are not there.
     """
     return TABLES[one_of("table", name, TABLES)]()

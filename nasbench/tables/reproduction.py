@@ -1,4 +1,4 @@
-"""What came of measuring a table of a paper again."""
+"""The results of measuring a table of a paper again."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Entry:
     """One number of the table beside ours.
 
     Attributes:
-        row: name of the row.
-        column: name of the column, with its unit.
-        paper: the published mean; None if the paper prints none.
-        paper_std: standard deviation of the paper's runs, as it prints it.
-        source: where the published number was read.
-        trust: how far to believe it, see `TRUST`.
-        measured: our mean; None if there is no run.
-        std: standard deviation of our runs, as numpy.std computes it.
-        n: number of our runs.
-        seconds: of computing; searches that several columns read are counted in each of them.
-        stopped: runs that were stopped before they were done, so that `measured` is too low; None where that cannot be.
-        difference_se: measured less paper, in standard errors of the difference; None if one of them is unknown.
-        reason: why there is no run.
-        note: what to know about the published number.
+        row: Name of the row.
+        column: Name of the column, with its unit.
+        paper: The published mean; None if the paper prints none.
+        paper_std: Standard deviation of the paper's runs, as it prints it.
+        source: Where the published number was read.
+        trust: How far to believe the number, see `TRUST`.
+        measured: Our mean; None if there is no run.
+        std: Standard deviation of our runs, as numpy.std computes it.
+        n: Number of our runs.
+        seconds: Seconds of computing; searches that several columns read are counted in each of them.
+        stopped: Runs that were stopped before they were done, so that `measured` is too low; None where that cannot be.
+        difference_se: Measured less paper, in standard errors of the difference; None if one of them is unknown.
+        reason: Why there is no run.
+        note: What to know about the published number.
     """
 
     row: str
@@ -70,16 +70,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of a table.
+    """The outcome of a table.
 
     Attributes:
-        table: what was asked.
-        seeds: searches of a row.
-        entries: row by row.
-        curves: by (row, column); none for tables that search nothing.
-        optima: the best test accuracy in the benchmark that a column can reach, in percent, by column; none for
+        table: Table that was measured.
+        seeds: Number of searches of a row.
+        entries: Entries, row by row.
+        curves: Curves by (row, column); none for tables that search nothing.
+        optima: The best test accuracy in the benchmark that a column can reach, in percent, by column; none for
             tables that search nothing.
-        wall_s: seconds that it took.
+        wall_s: Seconds that it took.
     """
 
     table: PaperTable

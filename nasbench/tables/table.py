@@ -20,9 +20,9 @@ class Column(NamedTuple):
     """Which accuracy: on which images, after how long a training.
 
     Attributes:
-        dataset: such as "cifar10".
-        split: "val" or "test".
-        epochs: of the whole training schedule; 12 epochs of a schedule of 200 are another measurement.
+        dataset: Data set, such as "cifar10".
+        split: Part of the images: "val" or "test".
+        epochs: Epochs of the whole training schedule; 12 epochs of a schedule of 200 are another measurement.
     """
 
     dataset: str
@@ -41,13 +41,13 @@ class Table:
     trained apart and keep their own rows.
 
     Args:
-        name: of the table.
-        space: whose architectures the rows are.
-        picks: (n, decisions) of each row; every architecture once.
-        accuracy_pct: (n,) percent for each column.
+        name: Name of the table.
+        space: Search space of the rows.
+        picks: (n, decisions) picks of each row; every architecture once.
+        accuracy_pct: (n,) accuracies in percent for each column.
         train_s_per_epoch: (n,) seconds that one epoch on the full training images took, for each data set.
         params: (n,) trainable parameters.
-        source: where the numbers come from.
+        source: Where the numbers come from.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Table:
         self._accuracy = {column: _frozen(values) for column, values in accuracy_pct.items()}
         self._seconds = {dataset: _frozen(values) for dataset, values in train_s_per_epoch.items()}
         self.params = _frozen(params)
-        self._picks = [tuple(each) for each in picks.tolist()]
-        self._rows = {each: row for row, each in enumerate(self._picks)}
+        self._picks = [tuple(row) for row in picks.tolist()]
+        self._rows = {row_picks: row for row, row_picks in enumerate(self._picks)}
         vectors: list[Sequence[Any] | npt.NDArray[Any]] = [*self._accuracy.values(), *self._seconds.values(), params]
         if len(self._rows) != len(self._picks):
-            twice = next(each for each, count in Counter(self._picks).items() if count > 1)
+            twice = next(row_picks for row_picks, count in Counter(self._picks).items() if count > 1)
             raise UserError(f"table {name!r} has the architecture {twice} twice; give each one a single row.")
         lengths = {len(values) for values in vectors}
         if lengths != {len(self._picks)}:
@@ -83,12 +83,12 @@ class Table:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What was measured."""
+        """The columns that were measured."""
         return tuple(self._accuracy)
 
     @cached_property
     def architectures(self) -> tuple[Architecture, ...]:
-        """All of them, by row."""
+        """The architectures of all rows."""
         return tuple(Architecture(self.space.name, picks) for picks in self._picks)
 
     def row(self, arch: Architecture) -> int:
@@ -103,25 +103,25 @@ class Table:
         """One accuracy, in percent.
 
         Raises:
-            UserError: the architecture or the column is not in the table.
+            UserError: The architecture or the column is not in the table.
         """
         return float(self.column(dataset=dataset, split=split, epochs=epochs)[self.row(arch)])
 
     def column(self, *, dataset: str, split: str, epochs: int) -> Vector:
         """(n,) accuracies of all rows, in percent; not writable. Raises UserError if they were not measured."""
-        found = self._accuracy.get(Column(dataset, split, epochs))
-        if found is None:
+        accuracy = self._accuracy.get(Column(dataset, split, epochs))
+        if accuracy is None:
             raise UserError(
                 f"table {self.name!r} has no column {dataset!r}, split {split!r}, {epochs!r} epochs; "
                 f"it has: {'; '.join(map(str, self.columns))}."
             )
-        return found
+        return accuracy
 
     def seconds_per_epoch(self, arch: Architecture, *, dataset: str) -> float:
         """Seconds that one epoch on the full training images of the data set took.
 
         Raises:
-            UserError: the architecture or the data set is not in the table.
+            UserError: The architecture or the data set is not in the table.
         """
         return float(self.epoch_seconds(dataset=dataset)[self.row(arch)])
 

@@ -37,8 +37,8 @@ class PublishedProxies:
     """Scores of cells.
 
     Attributes:
-        architectures: of all rows.
-        scores: (n,) by our name of the proxy, larger is better.
+        architectures: Architectures of all rows.
+        scores: (n,) scores by our name of the proxy, larger is better.
     """
 
     architectures: tuple[Architecture, ...]
@@ -50,7 +50,7 @@ def load_published_proxies(dataset: str) -> PublishedProxies:
     """The scores on the images of a data set; kept in memory.
 
     Raises:
-        UserError: there are none of this data set, or the file is not at hand or not what was published.
+        UserError: There are none of this data set, or the file is not at hand or not what was published.
     """
     name = FILES[one_of("data set with published proxies", dataset, FILES)]
     places = [folder / FOLDER / f"{name}.gz" for folder in data_folders()]
@@ -70,23 +70,23 @@ def load_published_proxies(dataset: str) -> PublishedProxies:
 def published_features(
     dataset: str, names: Sequence[str], space: SearchSpace
 ) -> Callable[[Sequence[Architecture]], npt.NDArray[np.float64]]:
-    """What gives the published scores of n cells as ranks from 0 to 1: (n, proxies).
+    """A function that gives the published scores of n cells as ranks from 0 to 1: (n, proxies).
 
     A cell that was not scored has those of one that builds the same network; without such a one, zeros: nothing of it
     reaches the output.
 
     Args:
-        dataset: of the scores; those on CIFAR-10 stand for CIFAR-100.
-        names: of the proxies.
-        space: of the cells.
+        dataset: Data set of the scores; those on CIFAR-10 stand for CIFAR-100.
+        names: Names of the proxies.
+        space: Search space of the cells.
     """
     from scipy.stats import rankdata  # a listing of tables does without
 
-    held = load_published_proxies("cifar10" if dataset == "cifar100" else dataset)
+    published = load_published_proxies("cifar10" if dataset == "cifar100" else dataset)
     for name in names:
-        one_of("published zero-cost proxy", name, held.scores)
-    ranks = np.stack([rankdata(held.scores[name]) / len(held.architectures) for name in names], axis=1)
-    by_cell = {space.canonical(arch): row for arch, row in zip(held.architectures, ranks, strict=True)}
+        one_of("published zero-cost proxy", name, published.scores)
+    ranks = np.stack([rankdata(published.scores[name]) / len(published.architectures) for name in names], axis=1)
+    by_cell = {space.canonical(arch): row for arch, row in zip(published.architectures, ranks, strict=True)}
     nothing = np.zeros(len(names))
 
     def features(archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:

@@ -23,7 +23,7 @@ Criterion = Callable[[Any, Any, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be told of some examples, and of those that are mixed into them, if any are."""
+    """The targets of some examples, and of those that are mixed into them, if any are."""
 
     first: torch.Tensor
     other: torch.Tensor | None
@@ -37,10 +37,10 @@ class Batch:
     """Examples as a network takes them in training.
 
     Attributes:
-        inputs: a tensor, or several.
-        targets: of the same number of examples.
-        others: those of the images that are mixed into these; None where none are.
-        share: of `targets` in the loss; the rest is of `others`.
+        inputs: Tensor, or several.
+        targets: Targets of the same number of examples.
+        others: Targets of the images that are mixed into these; None where none are.
+        share: Share of `targets` in the loss; the rest is of `others`.
     """
 
     inputs: Inputs
@@ -54,7 +54,9 @@ class Batch:
         other = [None] * len(first) if self.others is None else self.others.tensor_split(count)
         targets = [Targets(*pair) for pair in zip(first, other, strict=True)]
         if isinstance(self.inputs, tuple):
-            yield from zip(zip(*(each.tensor_split(count) for each in self.inputs), strict=True), targets, strict=True)
+            yield from zip(
+                zip(*(tensor.tensor_split(count) for tensor in self.inputs), strict=True), targets, strict=True
+            )
         else:
             yield from zip(self.inputs.tensor_split(count), targets, strict=True)
 
@@ -70,19 +72,19 @@ def check_augmentation(config: AugmentationConfig, images: bool, kind: Kind, sca
     """Refuse what makes no sense for some data.
 
     Args:
-        config: what is asked.
-        images: whether the data are images (n, c, h, w), and no rows, tokens, or several inputs.
-        kind: of the targets.
-        scale: of the inputs, which says whether they can be tones from 0 to 1.
+        config: Augmentation that is asked for.
+        images: Whether the data are images (n, c, h, w), and no rows, tokens, or several inputs.
+        kind: Kind of the targets.
+        scale: Scale of the inputs, which says whether they can be tones from 0 to 1.
 
     Raises:
-        UserError: with the first key that does not fit.
+        UserError: With the first key that does not fit.
     """
-    asked = [key for key in type(config).model_fields if getattr(config, key) not in (0, False, None)]
-    if asked and not images:
-        raise UserError(f"training.augmentation.{asked[0]} changes images, and these data are none; leave it out.")
+    requested = [key for key in type(config).model_fields if getattr(config, key) not in (0, False, None)]
+    if requested and not images:
+        raise UserError(f"training.augmentation.{requested[0]} changes images, and these data are none; leave it out.")
     fitting = {"mixup": ("classes",), "cutmix": ("classes", "masks")}
-    for key in asked:
+    for key in requested:
         if kind not in fitting.get(key, (kind,)):
             raise UserError(
                 f"training.augmentation.{key} mixes images of two classes, and here "
@@ -115,11 +117,11 @@ def augmented(
     is blanked in an image keeps its classes.
 
     Args:
-        images: (n, c, h, w), normalised.
-        targets: classes, masks or values.
-        config: what is done.
-        generator: of every random choice.
-        scale: by which they were normalised, for what changes tones; None takes them as they are from 0 to 1.
+        images: (n, c, h, w) images, normalised.
+        targets: Classes, masks or values.
+        config: Augmentation to apply.
+        generator: Random generator of every random choice.
+        scale: Scale by which they were normalised, for what changes tones; None takes them as they are from 0 to 1.
     """
     if not config.changes:
         return Batch(images, targets)
@@ -169,8 +171,8 @@ def _by_policy(
     before = Changed(images * std + mean, masks)
     fill = Fill(mean.flatten(), IGNORED)
     if config.rand_augment is not None:
-        asked = config.rand_augment
-        after = rand_augment(before, asked.number, asked.magnitude, fill, generator)
+        policy_options = config.rand_augment
+        after = rand_augment(before, policy_options.number, policy_options.magnitude, fill, generator)
     else:
         after = trivial_augment(before, fill, generator)
     return (after.images - mean) / std, targets if after.masks is None else after.masks
@@ -180,18 +182,18 @@ def _mixed(
     images: torch.Tensor, targets: torch.Tensor, config: AugmentationConfig, generator: torch.Generator
 ) -> Batch:
     """Mixup or CutMix of a batch; with both, one of them by chance."""
-    asked = [key for key in ("mixup", "cutmix") if getattr(config, key)]
-    if not asked:
+    requested = [key for key in ("mixup", "cutmix") if getattr(config, key)]
+    if not requested:
         return Batch(images, targets)
-    key = asked[int(torch.randint(len(asked), (), generator=generator))]
+    key = requested[int(torch.randint(len(requested), (), generator=generator))]
     share = share_of_first(getattr(config, key), generator)
     order = torch.randperm(len(images), generator=generator).to(images.device)
     if key == "mixup":
         return Batch(mixup(images, order, share), targets, targets[order], share)
-    made, other, share = cutmix(images, order, share, generator)
+    mixed_images, is_other, share = cutmix(images, order, share, generator)
     if targets.ndim == MASKS:
-        return Batch(made, torch.where(other, targets[order], targets))
-    return Batch(made, targets, targets[order], share)
+        return Batch(mixed_images, torch.where(is_other, targets[order], targets))
+    return Batch(mixed_images, targets, targets[order], share)
 
 
 def _erase(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:

@@ -15,8 +15,8 @@ class RandAugmentConfig(Strict):
     """How much RandAugment changes.
 
     Attributes:
-        number: how many operations are done on each image.
-        magnitude: strength of all of them, from 0 to 30.
+        number: How many operations are done on each image.
+        magnitude: Strength of all of them, from 0 to 30.
     """
 
     number: Count = 2
@@ -27,15 +27,15 @@ class AugmentationConfig(Strict):
     """Random changes of the training images, done on the whole batch at once; 0 and false leave images as they are.
 
     Attributes:
-        crop: images are padded by so many pixels on each side and cut back at a random place.
-        flip: mirror half of the images left to right.
-        cutout: side of a square in pixels that is blanked at a random place (DeVries & Taylor 2017, arXiv 1708.04552).
-        erasing: share of the images of which a rectangle by chance is blanked (Zhong et al. 2020, arXiv 1708.04896).
-        rand_augment: operations on each image, all of one magnitude (Cubuk et al. 2020, arXiv 1909.13719); null: none.
-        trivial_augment: one operation on each image, of a magnitude by chance (Müller & Hutter 2021, arXiv 2103.10158).
-        mixup: alpha of the Beta distribution that says how much of another image shines through (Zhang et al. 2018,
+        crop: Images are padded by so many pixels on each side and cut back at a random place.
+        flip: Mirror half of the images left to right.
+        cutout: Side of a square in pixels that is blanked at a random place (DeVries & Taylor 2017, arXiv 1708.04552).
+        erasing: Share of the images of which a rectangle by chance is blanked (Zhong et al. 2020, arXiv 1708.04896).
+        rand_augment: Operations on each image, all of one magnitude (Cubuk et al. 2020, arXiv 1909.13719); null: none.
+        trivial_augment: One operation on each image, of a magnitude by chance (Müller & Hutter 2021, arXiv 2103.10158).
+        mixup: Alpha of the Beta distribution that says how much of another image shines through (Zhang et al. 2018,
             arXiv 1710.09412); for classes.
-        cutmix: alpha of the one that says how large a rectangle is from another image (Yun et al. 2019, arXiv
+        cutmix: Alpha of the one that says how large a rectangle is from another image (Yun et al. 2019, arXiv
             1905.04899); for classes, and for masks, which are cut alike. With both, each batch has one of them.
     """
 
@@ -58,17 +58,17 @@ class TrainingConfig(Strict):
     """How a candidate is trained: AdamW or SGD with momentum 0.9, cosine decay to zero over the epochs.
 
     Attributes:
-        epochs: passes over the training examples.
-        batch_size: examples in one step of the optimizer.
+        epochs: Passes over the training examples.
+        batch_size: Examples in one step of the optimizer.
         optimizer: AdamW, or SGD with Nesterov momentum 0.9.
-        learning_rate: the peak of the learning rate.
-        weight_decay: decay of the weights; biases and normalisation have none.
-        warmup_epochs: epochs in which the learning rate rises to its peak, at most a fifth of all.
-        label_smoothing: share of a label that is spread over all classes.
-        precision: what convolutions and products are computed in; `auto` is bf16 on a GPU and fp32 on a CPU.
-        compile: whether torch.compile is worth its time (tens of seconds an architecture).
-        chance_epochs: after so many epochs in a row no better than guessing, training has diverged; null never says so.
-        validate_every: epochs between two validations; null validates at the end only, or every epoch if there is a
+        learning_rate: The peak of the learning rate.
+        weight_decay: Decay of the weights; biases and normalisation have none.
+        warmup_epochs: Epochs in which the learning rate rises to its peak, at most a fifth of all.
+        label_smoothing: Share of a label that is spread over all classes.
+        precision: What convolutions and products are computed in; `auto` is bf16 on a GPU and fp32 on a CPU.
+        compile: Whether torch.compile is worth its time (tens of seconds an architecture).
+        chance_epochs: After so many epochs in a row no better than guessing, training has diverged; null never says so.
+        validate_every: Epochs between two validations; null validates at the end only, or every epoch if there is a
             scheduler.
     """
 
@@ -90,7 +90,7 @@ def read_training(options: Mapping[str, Any]) -> TrainingConfig:
     """The section of some options, which were written elsewhere than in an experiment.
 
     Raises:
-        UserError: a name or a value is not allowed.
+        UserError: A name or a value is not allowed.
     """
     for name in options:
         if name not in TrainingConfig.model_fields:

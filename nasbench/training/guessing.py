@@ -1,4 +1,4 @@
-"""What an accuracy is worth that guessing may reach."""
+"""The accuracy that guessing may reach."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Guessing:
     """Always saying the most frequent label.
 
     Attributes:
-        share: of the images that it is right about, p.
-        images: that accuracy is counted over, n.
+        share: Share of the images that it is right about, p.
+        images: Number of images that accuracy is counted over, n.
     """
 
     share: float

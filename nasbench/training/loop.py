@@ -32,27 +32,27 @@ def train(
     """Train in place, in an order of the images that only `seed` decides; leave the model on the CPU, in eval mode.
 
     Args:
-        model: takes the inputs of `data`; gives what the loss takes.
-        data: what it is fitted on.
-        config: optimizer, schedule and the like.
-        seed: of the order of the images, of their augmentation, and of dropout and the like.
-        epochs: instead of `config.epochs`.
-        learning_rate: instead of `config.learning_rate`.
-        loss: (inputs, outputs, targets) -> scalar, instead of cross-entropy.
-        targets: what they are; None is "classes".
-        on_epoch: called with the epoch (from 1) and its mean loss; False ends the training.
-        device: see `Training`, as for the following.
-        accumulate: parts that a batch is divided into.
-        deadline: value of `time.monotonic()` that no batch may end after.
-        on_batch: called after each step of the optimizer, with the steps done and all there will be.
+        model: Network that takes the inputs of `data`, and gives what the loss takes.
+        data: Examples that it is fitted on.
+        config: Optimizer, schedule and the like.
+        seed: Random seed of the order of the images, of their augmentation, and of dropout and the like.
+        epochs: Number of epochs instead of `config.epochs`.
+        learning_rate: Learning rate instead of `config.learning_rate`.
+        loss: Loss (inputs, outputs, targets) -> scalar, instead of cross-entropy.
+        targets: Kind of the targets; None is "classes".
+        on_epoch: Called with the epoch (from 1) and its mean loss; False ends the training.
+        device: Device to train on; see `Training`, as for the following.
+        accumulate: Number of parts that a batch is divided into.
+        deadline: Value of `time.monotonic()` that no batch may end after.
+        on_batch: Called after each step of the optimizer, with the steps done and all there will be.
 
     Returns:
         The number of epochs that were trained.
 
     Raises:
-        Diverged: the loss is not finite, or accuracy stays no better than guessing.
-        TimedOut: the deadline is over.
-        UserError: the device can do no training, or not in `config.precision`.
+        Diverged: The loss is not finite, or accuracy stays no better than guessing.
+        TimedOut: The deadline is over.
+        UserError: The device can do no training, or not in `config.precision`.
     """
     training = Training(
         model,

@@ -21,9 +21,9 @@ def mixup(images: Tensor, order: Tensor, share: float) -> Tensor:
     """Zhang et al., mixup, ICLR 2018, arXiv 1710.09412: each image with another one shining through.
 
     Args:
-        images: (n, c, h, w).
-        order: (n,) numbers of the others.
-        share: of the first one, the same in the batch, as in the authors' code.
+        images: (n, c, h, w) images.
+        order: (n,) numbers of the other images.
+        share: Share of the first image, the same in the batch, as in the authors' code.
     """
     return share * images + (1 - share) * images[order]
 
@@ -43,5 +43,5 @@ def cutmix(images: Tensor, order: Tensor, share: float, generator: torch.Generat
         first = int(torch.randint(length, (), generator=generator)) - side // 2
         place = torch.arange(length, device=images.device)
         inside.append((place >= first) & (place < first + side))
-    other = inside[0][:, None] & inside[1][None, :]
-    return torch.where(other, images[order], images), other, 1 - float(other.float().mean())
+    is_other = inside[0][:, None] & inside[1][None, :]
+    return torch.where(is_other, images[order], images), is_other, 1 - float(is_other.float().mean())

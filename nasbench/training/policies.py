@@ -20,14 +20,14 @@ OPERATIONS = ("identity", *GEOMETRIC, *FACTORS, "posterize", "solarize", "auto_c
 
 @dataclass(frozen=True)
 class Ranges:
-    """What the largest magnitude means.
+    """The meaning of the largest magnitude.
 
     Attributes:
-        shear: tangent of the angle.
-        translate: share of the side of an image, or pixels where it is above 1.
-        rotate: degrees.
-        factor: how far from 1 a factor is.
-        bits: that posterizing takes away.
+        shear: Tangent of the angle.
+        translate: Share of the side of an image, or pixels where it is above 1.
+        rotate: Angle in degrees.
+        factor: Largest distance of a factor from 1.
+        bits: Number of bits that posterizing takes away.
     """
 
     shear: float
@@ -48,8 +48,8 @@ class Changed:
     """A batch after a policy.
 
     Attributes:
-        images: (n, c, h, w) from 0 to 1.
-        masks: (n, h, w), or None where there are none.
+        images: (n, c, h, w) images from 0 to 1.
+        masks: (n, h, w) masks, or None where there are none.
     """
 
     images: Tensor
@@ -58,11 +58,11 @@ class Changed:
 
 @dataclass(frozen=True)
 class Fill:
-    """What comes from outside of an image.
+    """The values of pixels that come from outside of an image.
 
     Attributes:
-        pixel: (c,) from 0 to 1.
-        label: class of a pixel of a mask.
+        pixel: (c,) values from 0 to 1.
+        label: Class of a pixel of a mask.
     """
 
     pixel: Tensor
@@ -97,14 +97,14 @@ def _change(
         if name == "identity" or len(rows) == 0:
             continue
         level = (magnitudes[rows] / LEVELS).to(images.device)
-        signed, there = level * signs[rows].to(images.device), rows.to(images.device)
+        signed, on_device = level * signs[rows].to(images.device), rows.to(images.device)
         if name in GEOMETRIC:
             matrices = matrices_of(name, signed, ranges, images.shape[2:])
-            images[there] = moved(images[there], matrices, fill.pixel)
+            images[on_device] = moved(images[on_device], matrices, fill.pixel)
             if masks is not None:
-                masks[there] = moved_masks(masks[there], matrices, fill.label)
+                masks[on_device] = moved_masks(masks[on_device], matrices, fill.label)
         else:
-            images[there] = recolored(name, images[there], level, signed, ranges)
+            images[on_device] = recolored(name, images[on_device], level, signed, ranges)
     return Changed(images, masks)
 
 
@@ -112,23 +112,23 @@ def matrices_of(name: str, signed: Tensor, ranges: Ranges, size: torch.Size) -> 
     """(n, 2, 3) of each image: where each pixel comes from, in pixels from the middle.
 
     Args:
-        name: of `GEOMETRIC`.
+        name: Name of an operation of `GEOMETRIC`.
         signed: (n,) shares of the largest magnitude, with a sign.
-        ranges: what that is.
-        size: height and width.
+        ranges: Largest magnitude of each operation.
+        size: Height and width.
     """
-    made = torch.eye(2, 3, device=signed.device).repeat(len(signed), 1, 1)
+    matrices = torch.eye(2, 3, device=signed.device).repeat(len(signed), 1, 1)
     if name.startswith("shear"):
         row = 0 if name == "shear_x" else 1
-        made[:, row, 1 - row] = signed * ranges.shear
+        matrices[:, row, 1 - row] = signed * ranges.shear
     elif name.startswith("translate"):
         row, side = (0, size[1]) if name == "translate_x" else (1, size[0])
-        made[:, row, 2] = signed * (ranges.translate if ranges.translate > 1 else ranges.translate * side)
+        matrices[:, row, 2] = signed * (ranges.translate if ranges.translate > 1 else ranges.translate * side)
     else:
         angle = torch.deg2rad(signed * ranges.rotate)
-        made[:, 0, 0] = made[:, 1, 1] = angle.cos()
-        made[:, 0, 1], made[:, 1, 0] = -angle.sin(), angle.sin()
-    return made
+        matrices[:, 0, 0] = matrices[:, 1, 1] = angle.cos()
+        matrices[:, 0, 1], matrices[:, 1, 0] = -angle.sin(), angle.sin()
+    return matrices
 
 
 def moved(images: Tensor, matrices: Tensor, pixel: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def moved_masks(masks: Tensor, matrices: Tensor, label: int) -> Tensor:
 
 
 def _grid(matrices: Tensor, size: torch.Size) -> Tensor:
-    """What grid_sample takes, which counts from -1 to 1 across an image."""
+    """The grid of grid_sample, which counts from -1 to 1 across an image."""
     half = torch.tensor([size[1] / 2, size[0] / 2], device=matrices.device)
     scaled = torch.cat([matrices[:, :, :2] * half / half[:, None], matrices[:, :, 2:] / half[:, None]], 2)
     return functional.affine_grid(scaled, [len(matrices), 1, *size], align_corners=False)
@@ -157,11 +157,11 @@ def recolored(name: str, images: Tensor, level: Tensor, signed: Tensor, ranges: 
     """Images (n, c, h, w) from 0 to 1 with other tones.
 
     Args:
-        name: of an operation that moves no pixel.
-        images: to be changed.
+        name: Name of an operation that moves no pixel.
+        images: Images to change.
         level: (n,) shares of the largest magnitude.
-        signed: the same with signs, for factors.
-        ranges: what the largest is.
+        signed: The same shares with signs, for factors.
+        ranges: Largest magnitude of each operation.
     """
     column = (-1, 1, 1, 1)
     if name in FACTORS:
@@ -190,11 +190,11 @@ def _smooth(images: Tensor) -> Tensor:
     channels = images.shape[1]
     kernel = torch.ones(3, 3, device=images.device, dtype=images.dtype)
     kernel[1, 1] = 5
-    made = images.clone()
+    smoothed = images.clone()
     if min(images.shape[2:]) > 2:
         weight = (kernel / 13).expand(channels, 1, 3, 3)
-        made[:, :, 1:-1, 1:-1] = functional.conv2d(images, weight, groups=channels)
-    return made
+        smoothed[:, :, 1:-1, 1:-1] = functional.conv2d(images, weight, groups=channels)
+    return smoothed
 
 
 _BLANDEST: dict[str, Callable[[Tensor], Tensor]] = {
@@ -203,7 +203,7 @@ _BLANDEST: dict[str, Callable[[Tensor], Tensor]] = {
     "contrast": lambda images: _grey(images).mean((2, 3), keepdim=True).expand_as(images),
     "sharpness": _smooth,
 }
-"""What a factor of 0 makes of images."""
+"""Images that a factor of 0 gives."""
 
 
 def equalized(images: Tensor) -> Tensor:

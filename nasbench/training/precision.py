@@ -1,4 +1,4 @@
-"""What convolutions and products are computed in."""
+"""The number types of convolutions and products."""
 
 from __future__ import annotations
 

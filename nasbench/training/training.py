@@ -36,12 +36,12 @@ DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Epoch:
-    """What came of one epoch.
+    """The outcome of one epoch.
 
     Attributes:
-        number: from 1.
-        loss: mean over the batches, each taken before its step.
-        accuracy_pct: share of the images of the epoch, as they were trained on, whose largest logit was the label; None
+        number: Number of the epoch, from 1.
+        loss: Mean loss over the batches, each taken before its step.
+        accuracy_pct: Share of the images of the epoch, as they were trained on, whose largest logit was the label; None
             where the targets are no classes.
     """
 
@@ -61,10 +61,10 @@ class Training:
     After an epoch that raised, the object is of no more use; a state from before can be loaded into a new one.
 
     Attributes:
-        model: what is trained, in place. Meanwhile its tensors are on `device` and channels-last, which convolutions
-            prefer, depthwise ones most of all.
-        epoch: how many epochs are finished.
-        epochs: how many there shall be.
+        model: Network that is trained, in place. Meanwhile its tensors are on `device` and channels-last, which
+            convolutions prefer, depthwise ones most of all.
+        epoch: Number of epochs that are finished.
+        epochs: Number of epochs of the training.
     """
 
     def __init__(
@@ -88,25 +88,25 @@ class Training:
         """Move the model to the device; train nothing yet.
 
         Args:
-            model: takes the inputs of `data`; gives (n, classes) logits, or whatever `loss` takes.
-            data: what it is fitted on; what is in memory is moved to a GPU as a whole.
-            config: optimizer, schedule and the like.
-            seed: of the order of the images, of their augmentation, and of dropout and the like.
-            epochs: instead of `config.epochs`.
-            learning_rate: instead of `config.learning_rate`.
-            loss: instead of cross-entropy; with one, accuracy does not decide whether training has diverged.
-            targets: what they are; None is "classes", of which accuracy is counted.
-            device: cpu or cuda.
-            accumulate: parts that every batch goes through the network in, to need less memory. Their gradients add
-                up to that of the mean loss over the batch; but batch norm sees the smaller parts.
-            deadline: value of `time.monotonic()` that no batch may end after; None is no limit.
-            on_batch: called after each step; what it changes outside of the model, a resumed training does not know.
-            max_gradient_norm: gradients are clipped at this norm.
-            before_step: called with the examples of a step before it, likewise; what it draws from the global
+            model: Network that takes the inputs of `data`; gives (n, classes) logits, or whatever `loss` takes.
+            data: Examples that it is fitted on; what is in memory is moved to a GPU as a whole.
+            config: Optimizer, schedule and the like.
+            seed: Random seed of the order of the images, of their augmentation, and of dropout and the like.
+            epochs: Number of epochs instead of `config.epochs`.
+            learning_rate: Learning rate instead of `config.learning_rate`.
+            loss: Loss instead of cross-entropy; with one, accuracy does not decide whether training has diverged.
+            targets: Kind of the targets; None is "classes", of which accuracy is counted.
+            device: Device to train on: cpu or cuda.
+            accumulate: Number of parts that every batch goes through the network in, to need less memory. Their
+                gradients add up to that of the mean loss over the batch; but batch norm sees the smaller parts.
+            deadline: Value of `time.monotonic()` that no batch may end after; None is no limit.
+            on_batch: Called after each step; what it changes outside of the model, a resumed training does not know.
+            max_gradient_norm: Norm at which gradients are clipped.
+            before_step: Called with the examples of a step before it, likewise; what it draws from the global
                 generators is part of the state.
 
         Raises:
-            UserError: the device can do no training, or not in `config.precision`.
+            UserError: The device can do no training, or not in `config.precision`.
             ValueError: `accumulate` is below 1.
         """
         self._device = torch.device(device)
@@ -159,9 +159,9 @@ class Training:
         clipped.
 
         Raises:
-            Diverged: the loss is not finite; or training accuracy was no better than guessing for
+            Diverged: The loss is not finite; or training accuracy was no better than guessing for
                 `config.chance_epochs` epochs in a row.
-            TimedOut: the deadline is over.
+            TimedOut: The deadline is over.
         """
         if self.epoch >= self.epochs:
             raise UserError(f"all {self.epochs} epochs of this training are done; begin another one to train for more.")
@@ -232,20 +232,20 @@ class Training:
         return float(self._optimizer.param_groups[0]["lr"])
 
     def updates(self, gradients: Mapping[nn.Parameter, torch.Tensor]) -> dict[nn.Parameter, torch.Tensor]:
-        """What SGD would subtract from each parameter next, per unit of the learning rate; nothing is changed.
+        """The step of SGD for each parameter, per unit of the learning rate; nothing is changed.
 
         Args:
-            gradients: of parameters of the model, before they are clipped.
+            gradients: Gradients of parameters of the model, before they are clipped.
         """
-        found = {}
+        updates = {}
         for group in self._optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter in gradients:
                     step = gradients[parameter] + group["weight_decay"] * parameter.detach()
                     before = self._optimizer.state[parameter].get("momentum_buffer")
                     buffer = step if before is None else group["momentum"] * before + step
-                    found[parameter] = step + group["momentum"] * buffer  # Nesterov's
-        return found
+                    updates[parameter] = step + group["momentum"] * buffer  # Nesterov's
+        return updates
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self._autocast_type is None:
@@ -312,8 +312,8 @@ class Training:
         A state from another kind of device is taken up, too, though not to the bit.
 
         Raises:
-            ValueError: a tensor is missing, or is of an optimizer, a parameter or an epoch that this training lacks.
-            RuntimeError: the weights are not of this model.
+            ValueError: A tensor is missing, or is of an optimizer, a parameter or an epoch that this training lacks.
+            RuntimeError: The weights are not of this model.
         """
         missing = {"epoch", "at_chance", "order", "augmentation", "random.cpu"} - tensors.keys()
         if missing:
@@ -366,7 +366,7 @@ def _moved(inputs: Inputs, device: torch.device) -> Inputs:
 
 
 def _in_float32(outputs: Any) -> Any:
-    """What a network gave under autocast, so that losses are computed in float32."""
+    """The outputs of a network under autocast as float32, in which losses are computed."""
     return tree_map_only(torch.Tensor, lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, outputs)
 
 

@@ -1,4 +1,4 @@
-"""What a block module of the zoo is."""
+"""A block module of the zoo."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Block:
     The module maps (n, inputs, h, w) to (n, outputs, ceil(h/stride), ceil(w/stride)), for all h and w from 1.
 
     Attributes:
-        make: ``make(inputs, outputs, *, kernel, stride)``; without `kernel` if `has_kernel` is false.
-        summary: one line for a listing.
-        source: the paper.
-        has_kernel: whether its kernel size can be chosen; if not, `kernel` is ignored.
-        reshapes: whether it can change the width and the resolution.
+        make: Function ``make(inputs, outputs, *, kernel, stride)``; without `kernel` if `has_kernel` is false.
+        summary: One line for a listing.
+        source: Paper of the block.
+        has_kernel: Whether its kernel size can be chosen; if not, `kernel` is ignored.
+        reshapes: Whether it can change the width and the resolution.
     """
 
     make: Callable[..., nn.Module]
@@ -34,7 +34,7 @@ class Block:
         """The block for these widths.
 
         Raises:
-            UserError: a number that it cannot have.
+            UserError: A number that it cannot have.
         """
         if not self.reshapes and (inputs != outputs or stride != 1):
             raise UserError(

@@ -16,12 +16,12 @@ class ConvNeXt(nn.Module):
     stochastic depth.
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        kernel: of the depthwise convolution; 7 in the paper.
-        stride: side of a patch.
-        expansion: how many times wider than the output the hidden layer is.
-        layer_scale: first value of the factor of each channel (Touvron et al. 2021, arXiv 2103.17239).
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        kernel: Kernel size of the depthwise convolution; 7 in the paper.
+        stride: Side of a patch.
+        expansion: Width of the hidden layer, as a multiple of the output's.
+        layer_scale: First value of the factor of each channel (Touvron et al. 2021, arXiv 2103.17239).
     """
 
     def __init__(

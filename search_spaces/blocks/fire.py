@@ -16,12 +16,12 @@ class Fire(nn.Module):
     which short trainings fail, and a stride, where the paper pools between the modules.
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        kernel: of the wider convolution.
-        stride: of both convolutions behind the squeeze.
-        squeeze: channels behind the first convolution; an eighth of `outputs` as in the paper, at least 8.
-        batch_norm: False for convolutions with biases and without batch norm, as in the paper.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        kernel: Kernel size of the wider convolution.
+        stride: Stride of both convolutions behind the squeeze.
+        squeeze: Channels behind the first convolution; an eighth of `outputs` as in the paper, at least 8.
+        batch_norm: Whether convolutions have batch norm; False gives biases and no batch norm, as in the paper.
     """
 
     def __init__(

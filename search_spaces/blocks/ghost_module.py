@@ -15,12 +15,12 @@ class GhostModule(nn.Module):
     (n, inputs, h, w) -> (n, outputs, ceil(h/stride), ceil(w/stride)).
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        kernel: of the primary convolution.
-        stride: of the primary convolution.
-        ratio: `outputs` over the maps that the primary convolution makes (s in the paper).
-        cheap_kernel: of the cheap convolution (d in the paper).
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        kernel: Kernel size of the primary convolution.
+        stride: Stride of the primary convolution.
+        ratio: Ratio of `outputs` to the maps that the primary convolution makes (s in the paper).
+        cheap_kernel: Kernel size of the cheap convolution (d in the paper).
     """
 
     def __init__(

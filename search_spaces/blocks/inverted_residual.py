@@ -46,15 +46,15 @@ def inverted_residual_se(
     block of the EfficientNets has ``activation=SiLU, squeeze=inputs // 4, squeeze_activation=SiLU, gate=Sigmoid``.
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        kernel: of the depthwise convolution.
-        stride: of the depthwise convolution.
-        expansion: how many times wider than the input the depthwise convolution is.
-        activation: behind the first two convolutions.
-        squeeze: hidden channels of the squeeze-and-excitation; see `SqueezeExcitation`.
-        squeeze_activation: behind them.
-        gate: what makes its factors.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        kernel: Kernel size of the depthwise convolution.
+        stride: Stride of the depthwise convolution.
+        expansion: Width of the depthwise convolution, as a multiple of the input's.
+        activation: Activation behind the first two convolutions.
+        squeeze: Hidden channels of the squeeze-and-excitation; see `SqueezeExcitation`.
+        squeeze_activation: Activation behind the hidden channels.
+        gate: Function that gives the factors of the channels.
     """
     hidden = round(inputs * expansion)
     body = nn.Sequential(

@@ -47,10 +47,10 @@ class SqueezeExcitation(nn.Module):
     By default with the sizes and the hard sigmoid of MobileNetV3 (Howard et al. 2019, arXiv 1905.02244).
 
     Args:
-        channels: channels of the input.
-        hidden: channels of the hidden layer; a quarter of `channels`, as a multiple of 8, if not given.
-        activation: behind the hidden layer.
-        gate: what makes the factors.
+        channels: Number of input channels.
+        hidden: Channels of the hidden layer; a quarter of `channels`, as a multiple of 8, if not given.
+        activation: Activation behind the hidden layer.
+        gate: Function that gives the factors of the channels.
     """
 
     def __init__(

@@ -114,24 +114,24 @@ class _Blocks(Names[Block]):
 
     attribute = "block"
 
-    def _checked(self, name: str, found: object) -> Block:
-        if isinstance(found, Block):
-            return found
-        if not callable(found):
-            raise UserError(f"block {name!r} is {found!r}; it must be a search_spaces.blocks.Block or a function.")
-        parameters = inspect.signature(found).parameters
+    def _checked(self, name: str, value: object) -> Block:
+        if isinstance(value, Block):
+            return value
+        if not callable(value):
+            raise UserError(f"block {name!r} is {value!r}; it must be a search_spaces.blocks.Block or a function.")
+        parameters = inspect.signature(value).parameters
         any_keyword = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         has_kernel = "kernel" in parameters or any_keyword
         try:
-            inspect.signature(found).bind(8, 8, stride=1, **({"kernel": 3} if has_kernel else {}))
+            inspect.signature(value).bind(8, 8, stride=1, **({"kernel": 3} if has_kernel else {}))
         except TypeError as error:
             raise UserError(
                 f"block {name!r} cannot be called as block(inputs, outputs, kernel=..., stride=...): {error}; "
                 f"give it these parameters."
             ) from None
-        lines = (inspect.getdoc(found) or "").strip().splitlines()
+        lines = (inspect.getdoc(value) or "").strip().splitlines()
         return Block(
-            make=found, summary=lines[0] if lines else name, source=f"the user's own: {name}", has_kernel=has_kernel
+            make=value, summary=lines[0] if lines else name, source=f"the user's own: {name}", has_kernel=has_kernel
         )
 
     def _offers(self, value: object) -> bool:
@@ -148,6 +148,6 @@ def get_block(name: str) -> Block:
     `kernel`, whose first docstring line becomes the summary.
 
     Raises:
-        UserError: the name is unknown, or what it names is no block.
+        UserError: The name is unknown, or what it names is no block.
     """
     return blocks.find(name)

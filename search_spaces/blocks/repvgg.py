@@ -18,11 +18,12 @@ class RepVGG(nn.Module):
     All three are linear in x, so that `reparameterize` can put one convolution in their place.
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        kernel: of the dense branch.
-        stride: of both convolutions.
-        groups: of both convolutions; the variants g2 and g4 of the paper have more than one in every other block.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        kernel: Kernel size of the dense branch.
+        stride: Stride of both convolutions.
+        groups: Groups of both convolutions; the variants g2 and g4 of the paper have more than one in every other
+            block.
     """
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, groups: int = 1) -> None:

@@ -50,12 +50,12 @@ def resnext(
     """The bottleneck with a grouped convolution: (n, inputs, h, w) -> (n, outputs, ceil(h/stride), ceil(w/stride)).
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        kernel: of the grouped convolution.
-        stride: of the grouped convolution.
-        cardinality: number of groups; groups of 4 channels if not given. In ResNeXt-50 32x4d it is 32 everywhere.
-        reduction: `outputs` over the channels of the grouped convolution; 2 for 32x4d, 1 for 64x4d and 32x8d.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        kernel: Kernel size of the grouped convolution.
+        stride: Stride of the grouped convolution.
+        cardinality: Number of groups; groups of 4 channels if not given. In ResNeXt-50 32x4d it is 32 everywhere.
+        reduction: Ratio of `outputs` to the channels of the grouped convolution; 2 for 32x4d, 1 for 64x4d and 32x8d.
     """
     width = outputs // reduction
     return _bottleneck(inputs, outputs, kernel, stride, width, groups=cardinality or max(1, width // 4))

@@ -29,9 +29,9 @@ class ShuffleUnit(nn.Module):
             raise UserError(f"a shuffle unit needs an even number of output channels, not {outputs}.")
         half = outputs // 2
         self.splits = stride == 1 and inputs == outputs
-        seen = half if self.splits else inputs
+        main_inputs = half if self.splits else inputs
         self.main = nn.Sequential(
-            conv_bn(seen, half, activation=nn.ReLU),
+            conv_bn(main_inputs, half, activation=nn.ReLU),
             conv_bn(half, half, kernel, stride=stride, groups=half),
             conv_bn(half, half, activation=nn.ReLU),
         )

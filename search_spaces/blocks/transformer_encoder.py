@@ -33,9 +33,9 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention on tokens: (n, t, width) -> (n, t, width), with biases everywhere.
 
     Args:
-        width: channels of a token.
-        heads: products of attention side by side.
-        head_width: channels of each of them.
+        width: Channels of a token.
+        heads: Number of heads, each with a product of attention.
+        head_width: Channels of a head.
     """
 
     def __init__(self, width: int, heads: int, head_width: int) -> None:
@@ -60,14 +60,14 @@ class TransformerEncoder(nn.Module):
     """One layer of the encoder on tokens: (n, t, width) -> (n, t, width).
 
     Args:
-        width: channels of a token.
-        heads: heads of the attention.
-        mlp_ratio: how many times wider than a token the hidden layer of the MLP is.
-        head_width: channels of a head; ``width // heads`` if not given. Heads need not fill the width: the linear
+        width: Channels of a token.
+        heads: Heads of the attention.
+        mlp_ratio: Width of the hidden layer of the MLP, as a multiple of a token's.
+        head_width: Channels of a head; ``width // heads`` if not given. Heads need not fill the width: the linear
             layers before and after them go from `width` to ``heads * head_width`` and back.
 
     Raises:
-        UserError: a number below 1, or more heads than channels.
+        UserError: A number below 1, or more heads than channels.
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, head_width: int | None = None) -> None:
@@ -97,11 +97,11 @@ class TransformerOnMap(nn.Module):
     token its position (the convolutions around the block do), and there is no class token.
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out, the width of a token.
-        stride: side of the square of pixels that becomes a token.
-        heads: heads of the attention; by default as many as 64 channels fit into `outputs`, as in the paper.
-        mlp_ratio: as in `TransformerEncoder`.
+        inputs: Number of input channels.
+        outputs: Number of output channels, the width of a token.
+        stride: Side of the square of pixels that becomes a token.
+        heads: Number of heads of the attention; by default as many as 64 channels fit into `outputs`, as in the paper.
+        mlp_ratio: Width of the hidden layer, as in `TransformerEncoder`.
     """
 
     def __init__(

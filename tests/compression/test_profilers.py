@@ -26,9 +26,9 @@ class Network(nn.Module):
         return self.head((images + self.middle(images)).relu().mean((2, 3)))
 
 
-def profiled(backend, precision):
+def profiled(backend, precision, side=SIDE):
     torch.manual_seed(0)
-    images = torch.randn(8, 3, SIDE, SIDE)
+    images = torch.randn(8, 3, side, side)
     if missing := get_backend(backend).why_unavailable():
         pytest.skip(missing)
     compiled = get_backend(backend).compile(Network().eval(), images[:1], precision, images)
@@ -55,6 +55,13 @@ def test_an_int8_graph_shows_its_casts_and_its_integer_kernels(backend):
     assert [each.precision for each in told if is_product(each.kind)] == ["int8"] * 3
     assert any(each.cast for each in told)
     assert not any(each.cast for each in profiled(backend, "fp32"))
+
+
+def test_a_cast_that_is_shorter_than_the_clock_counts_is_there():
+    profile = profiled("openvino", "int8", side=2)
+    assert [operator.cast for operator in profile[:2]] == [True, False]
+    assert min(operator.seconds for operator in profile) > 0
+    assert not {operator.kind for operator in profile} & {"Const", "Input", "Output", "Reshape"}
 
 
 def test_names_of_layers_and_what_was_fused_are_found_in_onnx_runtime():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bounds import check_above, check_below
 from compression_networks import NETWORKS
 from torch import nn
 
@@ -225,10 +226,11 @@ def test_ninety_percent_of_the_weights_can_go(trained, context, options) -> None
     before = context.evaluate(trained)
     made, note = sparsify(trained, context, sparsity=0.9, epochs=8, learning_rate=0.005, **options)
     assert note["density"] == pytest.approx(0.1, abs=1e-3)
-    assert context.evaluate(made) > before - 4
+    after = context.evaluate(made)
+    check_below("points lost", before - after, mean=0, sd=1)
     if "importance" not in options:  # movement is learned, and cannot do without fine-tuning
         at_once, _ = sparsify(trained, context, sparsity=0.9, **options)
-        assert context.evaluate(at_once) < context.evaluate(made)
+        check_above("points that fine-tuning gives back", after - context.evaluate(at_once), mean=100, sd=1)
 
 
 # Zeros stay

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from controllers import Outcome, Proposal, get_controller
+from controllers.core import front_of
 from controllers.ehvi import EHVI, scaled
-from controllers.expected_hypervolume import boxes, front_of, log_expected_gain, log_mean_excess, spread
+from controllers.expected_hypervolume import boxes, log_expected_gain, log_mean_excess, spread
 from controllers.testing import Corners
 from nasbench.objectives.hypervolume import hypervolume
 from nasbench_registry import UserError

@@ -40,7 +40,7 @@ from nasbench_registry import UserError, WorkFailed
 IMAGES = 8  # that are compared when a network is compiled
 BATCH = 256  # images at a time where many are compared
 _FLOATS = {"fp32": (2.0**-23, 64.0), "fp16": (2.0**-10, 8.0), "bf16": (2.0**-7, 8.0)}
-"""Of each precision, one unit in the last place of a number from 1 to 2, and the multiple."""
+"""One unit in the last place of a number from 1 to 2, and the multiple, for each precision."""
 _LEVELS, _LEVELS_MULTIPLE = 255, 8.0  # of int8, and of what is no float
 _DRAWS = 2  # of the disturbance; the larger effect counts
 _OTHER_WHOLE = 0.01  # share of whole numbers, such as those of argmax, that may differ, for ties are broken at will
@@ -51,15 +51,16 @@ class Agreement:
     """How an artefact compares with its network.
 
     Attributes:
-        images: that were compared.
-        difference: of the output that comes closest to its limit. In int8, the root of the summed squares of the
-            differences in units of that of the output; else the largest difference in units of the largest value; of
-            whole numbers and truth values, the share that differs.
-        allowed: what `difference` may be.
-        output: the name of that output; empty where there is but one.
-        max_diff: the largest absolute difference of all outputs.
-        largest: the largest absolute value that the network gives.
-        same_class_pct: images whose largest logit is the same, in percent; None where the first output is no matrix.
+        images: Number of images that were compared.
+        difference: Difference of the output that comes closest to its limit. In int8, the root of the summed squares of
+            the differences in units of that of the output; else the largest difference in units of the largest value;
+            of whole numbers and truth values, the share that differs.
+        allowed: Largest `difference` that is allowed.
+        output: Name of that output; empty where there is only one.
+        max_diff: Largest absolute difference of all outputs.
+        largest: Largest absolute value that the network gives.
+        same_class_pct: Share of images whose largest logit is the same, in percent; None where the first output is no
+            matrix.
     """
 
     images: int
@@ -77,14 +78,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found out about a network before it is compiled.
+    """What is known about a network before it is compiled.
 
     Attributes:
-        signature: what it takes and gives.
-        writes: whether it writes into its input.
-        inputs: (n, ...) that the artefact is compared on.
-        limits: what `Agreement.difference` may be for each output; None where the network gives no numbers for random
-            inputs, and there are no others.
+        signature: Inputs that it takes and outputs that it gives.
+        writes: Whether it writes into its input.
+        inputs: Inputs (n, ...) on which the artefact is compared.
+        limits: Largest `Agreement.difference` that each output may have; None where the network gives no numbers for
+            random inputs, and there are no others.
     """
 
     signature: Signature
@@ -97,21 +98,21 @@ def examine(network: nn.Module, example: Tensor, calibration: Tensor | None, pre
     """Run a network on real inputs, or on random ones where there are none, before it is compiled.
 
     Args:
-        network: left as it was.
-        example: (n, ...) as the artefact is made for.
-        calibration: (m, ...) real inputs; None where there are none.
-        precision: of the artefact.
+        network: Network; it is not changed.
+        example: Inputs (n, ...) that the artefact is made for.
+        calibration: Real inputs (m, ...); None where there are none.
+        precision: Precision of the artefact.
 
     Raises:
-        UserError: the network does not run on the example, gives no tensor, other outputs each time, or NaN.
+        UserError: The network does not run on the example, gives no tensor, other outputs each time, or NaN.
     """
-    network = _judged(network, precision)
-    inputs, real = _some(example, calibration)
+    network = _reference_network(network, precision)
+    inputs, are_real = _comparison_inputs(example, calibration)
     try:
         outputs, writes = _first_run(network, inputs)
-        alone = _run(network, inputs[:1])
+        single_outputs = _run(network, inputs[:1])
     except Exception:  # whatever a network raises that takes no other number of inputs
-        inputs = _exactly(inputs, len(example))
+        inputs = _cycled(inputs, len(example))
         try:
             outputs, writes = _first_run(network, inputs)
         except Exception as error:
@@ -121,42 +122,44 @@ def examine(network: nn.Module, example: Tensor, calibration: Tensor | None, pre
                 f"{example.dtype}: {type(error).__name__}: {_line(error)}; give a network that takes such a tensor "
                 f"alone, or an example of what it takes."
             ) from error
-        alone = None
+        single_outputs = None
     if not outputs:
         raise UserError(
             "the network gives no tensor; give one whose output is a tensor, or several in a tuple or dict."
         )
     limits = None
-    if real or all(bool(output.isfinite().all()) for output in outputs.values()):
+    if are_real or all(bool(output.isfinite().all()) for output in outputs.values()):
         _check_finite(network, outputs)
         limits = _limits(network, inputs, outputs, precision)
-    axes = tuple(_axis(output, None if alone is None else alone.get(name)) for name, output in outputs.items())
-    whole = alone is None
+    axes = tuple(
+        _axis(output, None if single_outputs is None else single_outputs.get(name)) for name, output in outputs.items()
+    )
+    whole = single_outputs is None
     if limits is not None:
-        drawn = _run(network, inputs, seed=1)
-        if any(not _difference(drawn[name], output, precision) <= limits[name] for name, output in outputs.items()):
+        redrawn = _run(network, inputs, seed=1)
+        if any(not _difference(redrawn[name], output, precision) <= limits[name] for name, output in outputs.items()):
             raise UserError(
                 "the network gives other outputs for the same images each time, so no artefact can agree with it; "
                 "make it draw no random numbers in evaluation mode."
             )
-        whole = alone is None or not _is_part(alone, outputs, axes, limits, precision)
-    fixed = len(inputs) if alone is None else None
+        whole = single_outputs is None or not _is_part(single_outputs, outputs, axes, limits, precision)
+    fixed = len(inputs) if single_outputs is None else None
     signature = Signature(example.ndim, _numpy_type(example), tuple(outputs), axes, whole=whole, fixed=fixed)
     return Examined(signature, writes, inputs, limits)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far an artefact may be from its network, and with which it is compared.
+    """How far the outputs of an artefact may be from those of its network, and how it is compared.
 
     Attributes:
-        what: the artefact in words, such as "the artefact of backend 'tvm'".
-        precision: of the artefact.
-        by_output: what `Agreement.difference` may be, see `Examined`.
-        whole: how many inputs the artefact must be given at a time; None is any number.
+        artefact: Artefact in words, such as "the artefact of backend 'tvm'".
+        precision: Precision of the artefact.
+        by_output: Largest `Agreement.difference` that each output may have, see `Examined`.
+        whole: Number of inputs that the artefact must be given at a time; None is any number.
     """
 
-    what: str
+    artefact: str
     precision: str
     by_output: Mapping[str, float]
     whole: int | None = None
@@ -165,24 +168,24 @@ class Limits:
         """Compare an artefact with its network.
 
         Args:
-            call: the artefact, a `CompiledModel`.
-            network: that it was made of.
-            inputs: (n, ...) real ones.
+            call: Artefact, a `CompiledModel`.
+            network: Network from which the artefact was made.
+            inputs: Real inputs (n, ...).
 
         Raises:
-            WorkFailed: it computes something else; says by how much.
+            WorkFailed: The artefact computes something else; the message says by how much.
         """
-        network = _judged(network, self.precision)
+        network = _reference_network(network, self.precision)
         tallies = {name: _Tally(self.precision) for name in self.by_output}
         same_class: list[Tensor] = []
         if self.whole is None:
             # The first one alone, so that the artefact is seen with batches of different sizes.
             pieces = [inputs[:1], *(piece for piece in torch.split(inputs[1:], BATCH) if len(piece))]
         else:
-            pieces = list(torch.split(_exactly(inputs, -(-len(inputs) // self.whole) * self.whole), self.whole))
+            pieces = list(torch.split(_cycled(inputs, -(-len(inputs) // self.whole) * self.whole), self.whole))
         for piece in pieces:
             expected = _run(network, piece)
-            outputs = _by_name(call(_as_array(piece)), expected, self.what)
+            outputs = _by_name(call(_as_array(piece)), expected, self.artefact)
             for name, output in expected.items():
                 tallies[name].add(outputs[name], output)
             name, logits = next(iter(expected.items()))
@@ -199,14 +202,14 @@ class Limits:
             same_class_pct=100 * float(torch.cat(same_class).double().mean()) if same_class else None,
         )
         if not agreement.difference <= agreement.allowed:
-            raise WorkFailed(_verdict(self.what, agreement, self.precision))
+            raise WorkFailed(_verdict(self.artefact, agreement, self.precision))
         return agreement
 
 
-def _verdict(what: str, agreement: Agreement, precision: str) -> str:
+def _verdict(artefact: str, agreement: Agreement, precision: str) -> str:
     output = f"output {agreement.output!r}" if agreement.output else "output"
     return (
-        f"{what} does not compute what the network computes: on {agreement.images} image(s) its {output} is off by "
+        f"{artefact} does not compute what the network computes: on {agreement.images} image(s) its {output} is off by "
         f"{agreement.difference:.2g} of its size, where {precision} explains {agreement.allowed:.2g} in this network "
         f"(the largest difference is {agreement.max_diff:.3g}, the largest value {agreement.largest:.3g}); take "
         f"another backend or precision."
@@ -214,17 +217,17 @@ def _verdict(what: str, agreement: Agreement, precision: str) -> str:
 
 
 class _Tally:
-    """Sums over pieces of what an artefact gives and what the network gives, for one output."""
+    """Sums over pieces of the outputs of an artefact and of its network, for one output."""
 
     def __init__(self, precision: str) -> None:
         self._by_squares = precision not in _FLOATS
         self._whole_numbers = False
-        self._count = self._others = 0
+        self._count = self._unequal = 0
         self._squares = self._squares_apart = 0.0
         self.max_diff = self.largest = 0.0
 
     def add(self, output: Tensor, expected: Tensor) -> None:
-        """Two tensors of one shape."""
+        """Add two tensors of one shape to the sums."""
         self._whole_numbers = not (expected.is_floating_point() or expected.is_complex())
         wide = torch.complex128 if expected.is_complex() else torch.float64
         ours, theirs = output.to(wide), expected.to(wide)
@@ -232,7 +235,7 @@ class _Tally:
         apart = torch.where(same, 0.0, (ours - theirs).abs()).nan_to_num(nan=float("inf"))
         size = torch.where(theirs.isfinite(), theirs.abs(), 0.0)
         self._count += same.numel()
-        self._others += int((~same).sum())
+        self._unequal += int((~same).sum())
         if same.numel():
             self.max_diff = max(self.max_diff, float(apart.max()))
             self.largest = max(self.largest, float(size.max()))
@@ -243,7 +246,7 @@ class _Tally:
     def difference(self) -> float:
         """See `Agreement.difference`."""
         if self._whole_numbers:
-            return self._others / max(1, self._count)
+            return self._unequal / max(1, self._count)
         apart, size = (
             (self._squares_apart**0.5, self._squares**0.5) if self._by_squares else (self.max_diff, self.largest)
         )
@@ -259,10 +262,10 @@ def _difference(output: Tensor, expected: Tensor, precision: str) -> float:
 
 
 def _limits(network: nn.Module, inputs: Tensor, outputs: Mapping[str, Tensor], precision: str) -> dict[str, float]:
-    """What an artefact may differ by, for each output: a multiple of what a disturbance of the precision does."""
-    own = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(native_type(network))
-    if precision in _FLOATS and own is not None and _FLOATS[own][0] > _FLOATS[precision][0]:
-        precision = own  # the network itself is no more exact
+    """Largest difference that is allowed for each output: a multiple of the effect of a disturbance."""
+    native_precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(native_type(network))
+    if precision in _FLOATS and native_precision is not None and _FLOATS[native_precision][0] > _FLOATS[precision][0]:
+        precision = native_precision  # the network itself is no more exact
     unit, multiple = _FLOATS.get(precision, (1 / _LEVELS, _LEVELS_MULTIPLE))
     effect = dict.fromkeys(outputs, unit)
     for seed in range(_DRAWS if precision in _FLOATS else 1):
@@ -281,8 +284,8 @@ class _Disturbance(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     """Inside it, every result of an operator is as inexact as in a precision.
 
     Args:
-        precision: a key of `_FLOATS`, or anything else for int8.
-        seed: of the disturbance.
+        precision: Key of `_FLOATS`, or anything else for int8.
+        seed: Random seed of the disturbance.
     """
 
     def __init__(self, precision: str, seed: int) -> None:
@@ -324,11 +327,11 @@ def _run(network: nn.Module, inputs: Tensor, *, seed: int = 0) -> dict[str, Tens
     return _called(network, network, _as_taken(network, inputs), seed)
 
 
-def _called(network: nn.Module, call: Callable[[Tensor], Any], given: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """What a call of a network gives in evaluation mode; it may write into what it is given."""
-    with inference(network), torch.random.fork_rng(devices=[given.device] if given.is_cuda else []):
+def _called(network: nn.Module, call: Callable[[Tensor], Any], batch: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Outputs of a call of a network in evaluation mode; the call may write into its inputs."""
+    with inference(network), torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
         torch.manual_seed(seed)
-        return {name: output.detach().cpu().clone() for name, output in tensors_of(call(given)).items()}
+        return {name: output.detach().cpu().clone() for name, output in tensors_of(call(batch)).items()}
 
 
 def _run_disturbed(network: nn.Module, inputs: Tensor, disturbance: _Disturbance) -> dict[str, Tensor]:
@@ -339,19 +342,19 @@ def _run_disturbed(network: nn.Module, inputs: Tensor, disturbance: _Disturbance
     with torch.no_grad():
         moved = {name: disturbance.moved_weight(weight) for name, weight in weights.items()}
 
-    def call(given: Tensor) -> Any:
+    def call(batch: Tensor) -> Any:
         with disturbance:
-            return functional_call(network, moved, (given,)) if moved else network(given)
+            return functional_call(network, moved, (batch,)) if moved else network(batch)
 
     return _called(network, call, _as_taken(network, inputs))
 
 
 def _first_run(network: nn.Module, inputs: Tensor) -> tuple[dict[str, Tensor], bool]:
     """The outputs, and whether the network wrote into its input."""
-    given = _as_taken(network, inputs)
-    before = given.clone()
-    outputs = _called(network, network, given)
-    return outputs, not torch.equal(given.nan_to_num(), before.nan_to_num())
+    batch = _as_taken(network, inputs)
+    before = batch.clone()
+    outputs = _called(network, network, batch)
+    return outputs, not torch.equal(batch.nan_to_num(), before.nan_to_num())
 
 
 def _as_taken(network: nn.Module, inputs: Tensor) -> Tensor:
@@ -361,24 +364,28 @@ def _as_taken(network: nn.Module, inputs: Tensor) -> Tensor:
     return inputs.to(device, dtype, copy=True)
 
 
-def _judged(network: nn.Module, precision: str) -> nn.Module:
+def _reference_network(network: nn.Module, precision: str) -> nn.Module:
     """The network that an artefact is compared with: in a float precision, a quantized one has its inputs in float."""
     return dequantize(network) if precision in _FLOATS else network
 
 
-def _some(example: Tensor, calibration: Tensor | None) -> tuple[Tensor, bool]:
+def _comparison_inputs(example: Tensor, calibration: Tensor | None) -> tuple[Tensor, bool]:
     """Inputs to compare on, from two up, and whether they are real ones."""
     if calibration is not None and len(calibration) > 0:
-        return _exactly(calibration[:IMAGES], max(2, min(IMAGES, len(calibration)))), True
-    given = example[:IMAGES]
-    real = bool((given != given.flatten()[0]).any())  # an example of zeros only says what shape inputs have
-    if not given.is_floating_point():
-        return torch.cat([given, given.flip(-1)]), real
-    noise = torch.randn(max(2, IMAGES - len(given)), *given.shape[1:], generator=torch.Generator().manual_seed(0))
-    return torch.cat([given, noise]), real
+        return _cycled(calibration[:IMAGES], max(2, min(IMAGES, len(calibration)))), True
+    example_inputs = example[:IMAGES]
+    is_real = bool(
+        (example_inputs != example_inputs.flatten()[0]).any()
+    )  # an example of zeros only says what shape inputs have
+    if not example_inputs.is_floating_point():
+        return torch.cat([example_inputs, example_inputs.flip(-1)]), is_real
+    noise = torch.randn(
+        max(2, IMAGES - len(example_inputs)), *example_inputs.shape[1:], generator=torch.Generator().manual_seed(0)
+    )
+    return torch.cat([example_inputs, noise]), is_real
 
 
-def _exactly(inputs: Tensor, count: int) -> Tensor:
+def _cycled(inputs: Tensor, count: int) -> Tensor:
     """So many inputs: the first ones, or all and then the first ones again."""
     return inputs[torch.arange(count) % len(inputs)]
 
@@ -388,7 +395,7 @@ def _check_finite(network: nn.Module, outputs: Mapping[str, Tensor]) -> None:
     for name, output in outputs.items():
         if not output.numel() or (not bool(output.isnan().any()) and bool(output.isfinite().any())):
             continue
-        bad = int((~output.isfinite()).sum())
+        infinite_count = int((~output.isfinite()).sum())
         weights = {
             path: int((~weight.isfinite()).sum())
             for path, weight in network.state_dict().items()
@@ -396,52 +403,58 @@ def _check_finite(network: nn.Module, outputs: Mapping[str, Tensor]) -> None:
         }
         blamed = [f"{path} has {count}" for path, count in weights.items() if count]
         raise UserError(
-            f"{bad} of {output.numel()} values that the network gives{f' as {name!r}' if name else ''} are not finite, "
-            f"so no artefact can be compared with it; "
+            f"{infinite_count} of {output.numel()} values that the network gives{f' as {name!r}' if name else ''} are "
+            f"not finite, so no artefact can be compared with it; "
             + (f"of its weights, {', '.join(blamed[:3])} that are not." if blamed else "look at its inputs.")
         )
 
 
-def _axis(output: Tensor, alone: Tensor | None) -> int | None:
+def _axis(output: Tensor, single_output: Tensor | None) -> int | None:
     """Along which the images of a batch lie, given the output for one of them; None if along none or several."""
-    if alone is None or alone.ndim != output.ndim:
+    if single_output is None or single_output.ndim != output.ndim:
         return None
-    axes = [axis for axis, (many, one) in enumerate(zip(output.shape, alone.shape, strict=True)) if many != one]
+    axes = [
+        axis
+        for axis, (batch_size, single_size) in enumerate(zip(output.shape, single_output.shape, strict=True))
+        if batch_size != single_size
+    ]
     return axes[0] if len(axes) == 1 else None
 
 
 def _is_part(
-    alone: Mapping[str, Tensor],
+    single_outputs: Mapping[str, Tensor],
     outputs: Mapping[str, Tensor],
     axes: tuple[int | None, ...],
     limits: Mapping[str, float],
     precision: str,
 ) -> bool:
     """Whether an image has by itself the outputs that it has in a batch."""
-    if alone.keys() != outputs.keys():
+    if single_outputs.keys() != outputs.keys():
         return False
     for (name, output), axis in zip(outputs.items(), axes, strict=True):
-        part = output if axis is None else output.narrow(axis, 0, alone[name].shape[axis])
-        if not _difference(alone[name], part, precision) <= limits[name]:
+        part = output if axis is None else output.narrow(axis, 0, single_outputs[name].shape[axis])
+        if not _difference(single_outputs[name], part, precision) <= limits[name]:
             return False
     return True
 
 
-def _by_name(outputs: Any, expected: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """What an artefact gives, by the names of the network's outputs."""
+def _by_name(outputs: Any, expected: Mapping[str, Tensor], artefact: str) -> dict[str, Tensor]:
+    """Outputs of an artefact, by the names of the network's outputs."""
     if isinstance(outputs, Mapping):
         named = {str(name): torch.from_numpy(np.asarray(output)) for name, output in outputs.items()}
     else:
-        several = outputs if isinstance(outputs, tuple) else (outputs,)
-        named = {name: torch.from_numpy(np.asarray(output)) for name, output in zip(expected, several, strict=False)}
-        if len(several) > len(expected):
-            named |= {f"output {number}": torch.empty(0) for number in range(len(expected), len(several))}
+        output_tuple = outputs if isinstance(outputs, tuple) else (outputs,)
+        named = {
+            name: torch.from_numpy(np.asarray(output)) for name, output in zip(expected, output_tuple, strict=False)
+        }
+        if len(output_tuple) > len(expected):
+            named |= {f"output {number}": torch.empty(0) for number in range(len(expected), len(output_tuple))}
     shapes = {name: tuple(output.shape) for name, output in named.items()}
-    wanted = {name: tuple(output.shape) for name, output in expected.items()}
-    if shapes != wanted:
+    expected_shapes = {name: tuple(output.shape) for name, output in expected.items()}
+    if shapes != expected_shapes:
         raise WorkFailed(
-            f"{what} gives outputs of other shapes than the network, {_shapes(shapes)} in the place of "
-            f"{_shapes(wanted)}; take another backend."
+            f"{artefact} gives outputs of other shapes than the network, {_shapes(shapes)} in the place of "
+            f"{_shapes(expected_shapes)}; take another backend."
         )
     return named
 

@@ -82,8 +82,8 @@ class AotInductor(Backend):
     "bf16" stores weights and computes in bfloat16, from and to float32 at both ends. Int8 is left to `TorchCompile`.
 
     Attributes:
-        threads: a call may use. Kernels that Inductor wrote keep the number that they were compiled for; those of
-            oneDNN take this one.
+        threads: Number of threads that a call may use. Kernels that Inductor wrote keep the number that they were
+            compiled for; those of oneDNN take this one.
     """
 
     name: ClassVar[str] = "aot_inductor"

@@ -1,4 +1,4 @@
-"""What backends need on this machine, found out without importing torch or a runtime: listings ask for it."""
+"""Requirements of backends on this machine, checked without importing torch or a runtime, for listings."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def no_converter(name: str) -> str | None:
     if converter() is not None:
         return None
     named = os.environ.get(INTERPRETER)
-    wrong = f"{INTERPRETER} is {named}, where no interpreter is" if named else f"there is no {MADE} here"
+    problem = f"{INTERPRETER} is {named}, where no interpreter is" if named else f"there is no {MADE} here"
     return (
-        f"backend {name!r} converts networks in an environment of its own, and {wrong}; run: make litert, and set "
+        f"backend {name!r} converts networks in an environment of its own, and {problem}; run: make litert, and set "
         f"{INTERPRETER} to the .venv-litert/bin/python that it makes."
     )
 

@@ -33,11 +33,11 @@ class CompiledModel(ABC):
     """A network as it would be deployed. A subclass has `_run`, or `__call__` itself.
 
     Attributes:
-        options: of the backend that made or loaded it, with which `get_backend` makes that backend again.
-        signature: what it takes and gives.
-        agreement: how it compared with its network when it was compiled; None if it was loaded, or could not be.
-        limits: with which it can be compared again, on other inputs; None where `agreement` is.
-        why_not_profiled: why its operators cannot be timed; of no meaning where `profiler` is there.
+        options: Options of the backend that made or loaded it, with which `get_backend` makes that backend again.
+        signature: Inputs that it takes and outputs that it gives.
+        agreement: Comparison with its network when it was compiled; None if it was loaded, or could not be compared.
+        limits: Limits with which it can be compared again, on other inputs; None where `agreement` is None.
+        why_not_profiled: Reason why its operators cannot be timed; without meaning where there is a `profiler`.
     """
 
     options: Mapping[str, Any] = {}
@@ -46,29 +46,29 @@ class CompiledModel(ABC):
     limits: Limits | None = None
     why_not_profiled: ClassVar[str] = "no profiler of it is known here"
 
-    def __call__(self, images: Images, *others: Images) -> Any:
-        """What the network gives: for a classifier, logits (n, classes) float32 of images (n, c, h, w) float32.
+    def __call__(self, images: Images, *further_inputs: Images) -> Any:
+        """Outputs of the network: for a classifier, logits (n, classes) float32 of images (n, c, h, w) float32.
 
         Args:
-            images: as the network takes them; n is any number from 1, unless what the network gives for one depends on
-                the others of its batch.
-            others: where the network is `Packed`, its other inputs.
+            images: Images as the network takes them; n is any number from 1, unless what the network gives for one
+                depends on the others of its batch.
+            further_inputs: Other inputs of a network that is `Packed`.
 
         Returns:
             An array; for a network with several outputs a tuple of arrays, or a dict of them by name.
 
         Raises:
-            UserError: the images have another number of dimensions, or the batch another size than it must have.
+            UserError: The images have another number of dimensions, or the batch another size than it must have.
         """
-        if others:
-            images = np.concatenate([np.asarray(one).reshape(len(one), -1) for one in (images, *others)], 1)
-        given = self.signature.checked(images)
-        outputs = self._outputs(given)
-        kept = [  # by others: a weight that is an output, or an input that comes out as it went in
-            np.array(output) if axis is None or np.may_share_memory(output, given) else output
+        if further_inputs:
+            images = np.concatenate([np.asarray(part).reshape(len(part), -1) for part in (images, *further_inputs)], 1)
+        inputs = self.signature.checked(images)
+        outputs = self._outputs(inputs)
+        copies = [  # by others: a weight that is an output, or an input that comes out as it went in
+            np.array(output) if axis is None or np.may_share_memory(output, inputs) else output
             for output, axis in zip(outputs, self.signature.axes, strict=True)
         ]
-        return self.signature.formed(kept)
+        return self.signature.formed(copies)
 
     @property
     def batch(self) -> int | None:
@@ -88,7 +88,7 @@ class CompiledModel(ABC):
         """Write the artefact and return the file written.
 
         Args:
-            path: a folder, made if need be, or a file with the suffix of the backend's artefact.
+            path: Folder, which is made if it does not exist, or a file with the suffix of the backend's artefact.
         """
 
     @property
@@ -100,10 +100,10 @@ class CompiledModel(ABC):
         """This model under the profiler of its runtime, on one batch.
 
         Args:
-            images: as many as `batch` says, or any number where that is None.
+            images: As many images as `batch` says, or any number where that is None.
 
         Raises:
-            NoProfiler: the runtime has none that can be reached from here; the message says why.
+            NoProfiler: The runtime has none that can be reached from here; the message says why.
         """
         from nasbench_compression.compilation.profiler import NoProfiler
 
@@ -119,11 +119,11 @@ class CompiledModel(ABC):
 
 
 class SingleFile(CompiledModel):
-    """One whose artefact is a single file, held in memory.
+    """Compiled model whose artefact is a single file, held in memory.
 
     Attributes:
-        artefact: the content of the file.
-        filename: its name in a folder.
+        artefact: Content of the file.
+        filename: Name of the file in a folder.
     """
 
     artefact: bytes
@@ -147,20 +147,20 @@ class Backend(ABC):
     """A compiler or runtime. Its fields are its options.
 
     Attributes:
-        name: as users type it.
-        summary: one line for a listing.
-        source: where it is documented.
-        precisions: those that it can compile to.
-        artefact: name of the file that `CompiledModel.save` writes into a folder.
-        packages: import names without which it does not run.
-        extra: of this project, that installs them.
-        also_needs: a function that is called with `name` and says what else is missing, as ``module:function``; empty
+        name: Name that users type.
+        summary: One line for a listing.
+        source: Address of its documentation.
+        precisions: Precisions that it can compile to.
+        artefact: Name of the file that `CompiledModel.save` writes into a folder.
+        packages: Import names of the packages without which it does not run.
+        extra: Extra of this project that installs them.
+        also_needs: Function that is called with `name` and says what else is missing, as ``module:function``; empty
             where nothing is.
-        usage: a few lines of Python that run the artefact without this project: from `images` (n, c, h, w) float32 to
+        usage: Lines of Python that run the artefact without this project: from `images` (n, c, h, w) float32 to
             `logits` (n, classes); with the fields {file}, {threads}, {batch} and {arithmetic}, which
             is bf16 or f32, to be filled in. Empty where the artefact does not run by itself.
-        compile_s: seconds that it takes to compile a small network, roughly; a search tries what takes least first.
-        threads: a call may use.
+        compile_s: Seconds that it takes to compile a small network, roughly; a search tries the quickest backend first.
+        threads: Number of threads that a call may use.
     """
 
     name: ClassVar[str]
@@ -186,7 +186,7 @@ class Backend(ABC):
 
     @classmethod
     def why_not_loadable(cls) -> str | None:
-        """As `why_unavailable`, for running what was saved, which may need less than making it."""
+        """As `why_unavailable`, for running a saved artefact, which may need less than compiling it."""
         return cls.why_unavailable()
 
     def options(self) -> dict[str, Any]:
@@ -207,24 +207,24 @@ class Backend(ABC):
         The artefact is compared with the network on real inputs, see `agreement`.
 
         Args:
-            model: a float network, or one from the step `quantize`. In "fp32" that one is compiled with its weights
+            model: Float network, or one from the step `quantize`. In "fp32" that one is compiled with its weights
                 on the int8 grid and float inputs. One in float64, bfloat16 or float16 is compiled in float32.
-            example_inputs: (n, c, h, w), or whatever tensor the network takes alone, whose shape but the first number
-                is fixed in the artefact.
-            precision: one of `precisions`.
-            calibration: (m, c, h, w) real inputs, from which int8 reads its ranges, and which are compared on.
+            example_inputs: Inputs (n, c, h, w), or whatever tensor the network takes alone, whose shape but the first
+                number is fixed in the artefact.
+            precision: One of `precisions`.
+            calibration: Real inputs (m, c, h, w), from which int8 reads its ranges, and on which outputs are compared.
 
         Raises:
-            UserError: the backend is not installed, the precision is unknown, calibration images are missing, or the
+            UserError: The backend is not installed, the precision is unknown, calibration images are missing, or the
                 network does not run on the example.
-            WorkFailed: the backend cannot compile this network, or its artefact computes something else.
+            WorkFailed: The backend cannot compile this network, or its artefact computes something else.
         """
         missing = self.why_unavailable()
         if missing:
             raise UserError(missing)
         one_of(f"precision of backend {self.name!r}", precision, self.precisions)
-        example = _as_given(example_inputs, "example_inputs")
-        images = None if calibration is None else _as_given(calibration, "calibration")
+        example = _as_cpu_tensor(example_inputs, "example_inputs")
+        images = None if calibration is None else _as_cpu_tensor(calibration, "calibration")
         examined = examine(model, example, images, precision)
         network = deployed(reparameterize(model), examined.signature, writes=examined.writes)
         with self._failures(network):
@@ -232,8 +232,8 @@ class Backend(ABC):
             compiled.options, compiled.signature = self.options(), examined.signature
             if examined.limits is not None:
                 whole = compiled.batch if examined.signature.whole else None
-                what = f"the artefact of backend {self.name!r}"
-                compiled.limits = Limits(what, precision, examined.limits, whole)
+                description = f"the artefact of backend {self.name!r}"
+                compiled.limits = Limits(description, precision, examined.limits, whole)
                 compiled.agreement = compiled.limits.check(compiled, model, examined.inputs)
         return compiled
 
@@ -263,10 +263,10 @@ class Backend(ABC):
         """Load what `CompiledModel.save` wrote.
 
         Args:
-            path: the folder or the file that was given to `save`.
+            path: Folder or file that was given to `save`.
 
         Raises:
-            UserError: the backend is not installed, nothing is there, or the artefact cannot run by itself.
+            UserError: The backend is not installed, nothing is there, or the artefact cannot run by itself.
         """
         missing = self.why_not_loadable()
         if missing:
@@ -290,7 +290,7 @@ def artefact_path(path: Path | str, filename: str) -> Path:
     return path if path.suffix == Path(filename).suffix else path / filename
 
 
-def _as_given(inputs: object, name: str) -> Tensor:
+def _as_cpu_tensor(inputs: object, name: str) -> Tensor:
     """Inputs as a backend takes them: one tensor on the CPU, float32 if it has floats."""
     if not isinstance(inputs, Tensor) or inputs.ndim == 0 or len(inputs) == 0:
         kind = f"a tensor of shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__

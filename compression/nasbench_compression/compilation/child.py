@@ -28,29 +28,31 @@ def run_child(
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
 ) -> Any:
-    """What a Python program answers to a request.
+    """Run a Python program and return its answer to a request.
 
     The child is started with two more arguments, a file that holds the request as JSON and one where it writes its
     answer as JSON; `answer` does both for it. What it prints is kept for the error. When this returns, the child and
     all that it started are gone, however it ended.
 
     Args:
-        arguments: of the interpreter, such as ["-m", "package.module"] or the path of a script.
-        request: JSON.
-        timeout_s: after which it is killed.
-        python: the interpreter.
-        environment: variables beside those of this process; an empty value takes one away.
+        arguments: Arguments of the interpreter, such as ["-m", "package.module"] or the path of a script.
+        request: Request of the child, JSON.
+        timeout_s: Seconds after which the child is killed.
+        python: Path of the Python interpreter.
+        environment: Environment variables beside those of this process; an empty value takes one away.
 
     Raises:
-        ChildError: it was killed, ended with an error, or did not answer.
+        ChildError: The child was killed, ended with an error, or did not answer.
     """
     variables = {name: value for name, value in {**os.environ, **(environment or {})}.items() if value != ""}
     with tempfile.TemporaryDirectory() as folder:
-        asked, answered, said = (Path(folder) / name for name in ("request.json", "answer.json", "output.txt"))
-        asked.write_text(json.dumps(dict(request)), encoding="utf-8")
-        with said.open("wb") as output:
+        request_file, answer_file, output_file = (
+            Path(folder) / name for name in ("request.json", "answer.json", "output.txt")
+        )
+        request_file.write_text(json.dumps(dict(request)), encoding="utf-8")
+        with output_file.open("wb") as output:
             child = subprocess.Popen(
-                [python, *arguments, str(asked), str(answered)],
+                [python, *arguments, str(request_file), str(answer_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -66,23 +68,23 @@ def run_child(
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         if child.returncode < 0:
-            raise ChildError(f"its process died of {signal.Signals(-child.returncode).name}{_last_words(said)}")
-        if child.returncode or not answered.exists():
-            raise ChildError(f"its process ended with code {child.returncode}{_last_words(said)}")
-        found = json.loads(answered.read_text(encoding="utf-8"))
-    if "error" in found:
-        raise ChildError(found["error"])
-    return found["result"]
+            raise ChildError(f"its process died of {signal.Signals(-child.returncode).name}{_last_words(output_file)}")
+        if child.returncode or not answer_file.exists():
+            raise ChildError(f"its process ended with code {child.returncode}{_last_words(output_file)}")
+        reply = json.loads(answer_file.read_text(encoding="utf-8"))
+    if "error" in reply:
+        raise ChildError(reply["error"])
+    return reply["result"]
 
 
 def answer(work: Callable[[Any], Any]) -> None:
     """The whole life of a child: read the request, do the work, write the answer or the one line of its error."""
-    asked, answered = (Path(argument) for argument in sys.argv[-2:])
+    request_file, answer_file = (Path(argument) for argument in sys.argv[-2:])
     try:
-        found = {"result": work(json.loads(asked.read_text(encoding="utf-8")))}
+        reply = {"result": work(json.loads(request_file.read_text(encoding="utf-8")))}
     except Exception as error:  # whatever a compiler raises is the answer
-        found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:_TAIL] or 'no message'}"}
-    answered.write_text(json.dumps(found), encoding="utf-8")
+        reply = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:_TAIL] or 'no message'}"}
+    answer_file.write_text(json.dumps(reply), encoding="utf-8")
 
 
 def _last_words(output: Path) -> str:

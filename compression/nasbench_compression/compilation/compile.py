@@ -19,10 +19,10 @@ class Compile(Step):
     """Compile the network with a backend.
 
     Attributes:
-        backend: its name, as in `nasbench_compression.backends`.
-        precision: one of the backend's; None is "int8" for a quantized network and "fp32" for any other.
-        threads: a call of the compiled model may use.
-        backend_options: others of the backend's, by name, such as {graph_optimization: extended}.
+        backend: Name of the backend, as in `nasbench_compression.backends`.
+        precision: Precision, one of the backend's; None is "int8" for a quantized network and "fp32" for any other.
+        threads: Number of threads that a call of the compiled model may use.
+        backend_options: Other options of the backend, by name, such as {graph_optimization: extended}.
 
     The note is `describe()` of the compiled model, its size in `bytes`, and how it agrees with the network, see
     `Agreement`.
@@ -48,9 +48,9 @@ class Compile(Step):
                 f"compile backend_options are {self.backend_options!r}; give options of backend {self.backend!r} as "
                 f"{{option: value}}, and threads beside them."
             )
-        made = self._backend()
+        backend = self._backend()
         if self.precision is not None:
-            one_of(f"precision of backend {self.backend!r}", self.precision, made.precisions)
+            one_of(f"precision of backend {self.backend!r}", self.precision, backend.precisions)
 
     def _backend(self) -> Backend:
         from nasbench_compression.registry import get_backend  # the registry imports this file for its table
@@ -61,8 +61,8 @@ class Compile(Step):
         """See `Step.apply`.
 
         Raises:
-            UserError: the backend is not installed here; says what to install.
-            WorkFailed: it cannot compile this network, or computes something else.
+            UserError: The backend is not installed here; the message says what to install.
+            WorkFailed: The backend cannot compile this network, or its artefact computes something else.
         """
         precision = self.precision or ("int8" if is_quantized(model) else "fp32")
         compiled = self._backend().compile(model, context.example_inputs, precision, context.calibration)
@@ -73,7 +73,7 @@ class Compile(Step):
         """Impossible: a compiled model is an artefact, not a network.
 
         Raises:
-            UserError: always; names the way to load it.
+            UserError: Always; the message names the way to load the artefact.
         """
         raise UserError(
             f"a compiled model is no network to be restored; load its artefact with "

@@ -95,8 +95,9 @@ class Eager(Backend):
     computes in float32 what integer kernels would: right, not fast.
 
     Attributes:
-        threads: a call may use.
-        memory_format: "contiguous" or "channels_last", in which the channels of a pixel lie side by side.
+        threads: Number of threads that a call may use.
+        memory_format: Order of the values in memory: "contiguous" or "channels_last", in which the channels of a pixel
+            lie side by side.
     """
 
     name: ClassVar[str] = "eager"

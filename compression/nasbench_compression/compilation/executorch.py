@@ -26,7 +26,7 @@ from nasbench_compression.compilation.pt2e import exact_weights, float_layers, q
 from nasbench_compression.compilation.signature import Array, Signature, arrays, signature_of
 
 _FILE = "model.pte"
-_FACTS = "nasbench"  # a method of the program that returns what `describe` tells
+_FACTS = "nasbench"  # a method of the program that returns the facts of `describe`
 
 
 class ExecuTorchModel(SingleFile):
@@ -95,8 +95,8 @@ class ExecuTorch(Backend):
     than float32, and the file is hardly smaller.
 
     Attributes:
-        threads: a call may use. All programs of a process share them: models with different numbers that take turns
-            are loaded again at each turn.
+        threads: Number of threads that a call may use. All programs of a process share them: models with different
+            numbers that take turns are loaded again at each turn.
     """
 
     name: ClassVar[str] = "executorch"
@@ -120,12 +120,12 @@ class ExecuTorch(Backend):
     def _compile(
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
-        made = deployable(model, example_inputs)
+        network = deployable(model, example_inputs)
         if precision == "int8":
-            made = quantize_exported(
-                made, example_inputs, needs_calibration(self.name, calibration), lambda: _quantizer(model)
+            network = quantize_exported(
+                network, example_inputs, needs_calibration(self.name, calibration), lambda: _quantizer(model)
             )
-        program = export(made, example_inputs)
+        program = export(network, example_inputs)
         facts = {
             "precision": precision,
             "operators": operators(program),
@@ -140,19 +140,19 @@ class ExecuTorch(Backend):
 def _quantizer(model: nn.Module) -> Any:
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
 
-    left = set(float_layers(model))
+    float_names = set(float_layers(model))
     quantizer = xnnpack.XNNPACKQuantizer()
     quantizer.set_global(exact_weights(xnnpack.get_symmetric_quantization_config(is_per_channel=True)))
 
     def rounded(node: torch.fx.Node) -> bool:
-        return not left & {name for name, _ in node.meta.get("nn_module_stack", {}).values()}
+        return not float_names & {name for name, _ in node.meta.get("nn_module_stack", {}).values()}
 
     quantizer.set_filter_function(rounded)
     return quantizer
 
 
 def _lowered(program: Any, facts: dict[str, Any]) -> bytes:
-    """The program in ExecuTorch's format, which tells the facts when it is asked."""
+    """The program in ExecuTorch's format, with a method that returns the facts."""
     with silence():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower

@@ -23,9 +23,9 @@ class Pool:
         """The program in an artefact, on so many threads; neither it nor a method of it may be kept beyond a call.
 
         Args:
-            owner: whose program it is; when that is gone, so is the program.
-            artefact: what ExecuTorch loads.
-            threads: of the whole process, from now on.
+            owner: Owner of the program; when it is gone, so is the program.
+            artefact: Program in the format of ExecuTorch.
+            threads: Number of threads of the whole process, from now on.
         """
         cls._use(threads)
         if owner not in cls.programs:

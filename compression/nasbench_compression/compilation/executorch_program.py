@@ -1,4 +1,4 @@
-"""What a program of ExecuTorch runs, read from its file."""
+"""Operators that a program of ExecuTorch runs, read from its file."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def deployable(model: nn.Module, example_inputs: Tensor) -> nn.Module:
     Weights of a network from the step `quantize` lie on their grid.
 
     Args:
-        model: left as it was.
-        example_inputs: (n, c, h, w) float32.
+        model: Network; it is not changed.
+        example_inputs: Images (n, c, h, w), float32.
     """
     copied = copy_network(dequantize(model)).cpu().eval().requires_grad_(False)
     return fold(copied, find_pairs(copied, example_inputs))
@@ -46,7 +46,7 @@ class Narrow(nn.Module):
     """A network that stores and computes in 16 bits, and takes and gives float32.
 
     Args:
-        network: a plain one, or a `Deployed`; is changed.
+        network: Plain network, or a `Deployed`; it is changed.
         precision: "fp16" or "bf16".
     """
 
@@ -58,8 +58,8 @@ class Narrow(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs of the network, in float32 where they are floats."""
-        given = inputs.to(self.dtype) if inputs.is_floating_point() else inputs
-        outputs = as_list(self.network(given))
+        narrow_inputs = inputs.to(self.dtype) if inputs.is_floating_point() else inputs
+        outputs = as_list(self.network(narrow_inputs))
         wide = tuple(output.float() if output.is_floating_point() else output for output in outputs)
         return wide[0] if len(wide) == 1 else wide
 
@@ -68,8 +68,8 @@ def export(model: nn.Module, example_inputs: Tensor) -> Any:
     """The `ExportedProgram` for images of this shape, without notes on where in the source each node comes from.
 
     Args:
-        model: in evaluation mode.
-        example_inputs: (n, c, h, w) float32; n is fixed in the program.
+        model: Network in evaluation mode.
+        example_inputs: Images (n, c, h, w), float32; n is fixed in the program.
     """
     with silence():
         program = torch.export.export(model, (example_inputs,))

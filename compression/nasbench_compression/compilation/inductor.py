@@ -24,13 +24,13 @@ _NO_KERNELS = {"set_", "_reinterpret_tensor", "view_dtype"}
 
 def exported(backend: str, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None) -> Any:
     """The `ExportedProgram` that Inductor compiles to this precision: "fp32", "bf16" or "int8"."""
-    made = deployable(model, example_inputs)
+    network = deployable(model, example_inputs)
     if precision == "bf16":
-        made = Narrow(made, precision)
+        network = Narrow(network, precision)
     elif precision == "int8":
         images = needs_calibration(backend, calibration)
-        made = quantize_exported(made, example_inputs, images, lambda: _quantizer(model))
-    return export(made, example_inputs)
+        network = quantize_exported(network, example_inputs, images, lambda: _quantizer(model))
+    return export(network, example_inputs)
 
 
 def _quantizer(model: nn.Module) -> Any:
@@ -76,7 +76,7 @@ def kernels(code: str) -> dict[str, int]:
     `_convolution_pointwise` of oneDNN, which has its activation fused in.
 
     Args:
-        code: what runs in one call of the network, in Python or C++.
+        code: Code that runs in one call of the network, in Python or C++.
     """
     names = (next(name for name in match.groups() if name) for match in _CALL.finditer(code))
     return counted(name.removeprefix("mkldnn_") for name in names if name not in _NO_KERNELS)

@@ -114,8 +114,8 @@ class LiteRt(Backend):
     `example_inputs` has; others are filled up or split.
 
     Attributes:
-        threads: a call may use.
-        float_ends: whether an int8 file takes and gives float32, as programs like it; otherwise int8, as accelerators
+        threads: Number of threads that a call may use.
+        float_ends: Whether an int8 file takes and gives float32, as programs like it; otherwise int8, as accelerators
             want it, which `CompiledModel` converts in each call.
     """
 
@@ -134,12 +134,12 @@ class LiteRt(Backend):
 
         interpreter = Interpreter("{file}", num_threads={threads})
         interpreter.allocate_tensors()
-        (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
-        batch, logits = given["shape"][0], []
+        (input_details,), (output_details,) = interpreter.get_input_details(), interpreter.get_output_details()
+        batch, logits = input_details["shape"][0], []
         for start in range(0, len(images), batch):  # the file takes as many images at a time
-            interpreter.set_tensor(given["index"], images[start : start + batch])
+            interpreter.set_tensor(input_details["index"], images[start : start + batch])
             interpreter.invoke()
-            logits.append(interpreter.get_tensor(found["index"]))
+            logits.append(interpreter.get_tensor(output_details["index"]))
         logits = np.concatenate(logits)
     """
 
@@ -186,7 +186,7 @@ def _convert(request: dict[str, Any]) -> None:
     python = converter()
     assert python is not None, "why_unavailable looked for it"
     # Where to look for modules, and what to do with warnings, is the other environment's own affair.
-    apart = {
+    environment = {
         "PYTHONPATH": "",
         "PYTHONHOME": "",
         "PYTHONWARNINGS": "",
@@ -194,7 +194,9 @@ def _convert(request: dict[str, Any]) -> None:
         "JAX_PLATFORMS": "cpu",
     }
     try:
-        run_child(["-I", litert_convert.__file__], request, timeout_s=_TIMEOUT_S, python=str(python), environment=apart)
+        run_child(
+            ["-I", litert_convert.__file__], request, timeout_s=_TIMEOUT_S, python=str(python), environment=environment
+        )
     except ChildError as error:
         raise WorkFailed(f"LiteRT did not convert this network: {error}") from error
 
@@ -210,7 +212,7 @@ def _write_batches(images: Images, batch: int, folder: Path) -> Path:
 
 
 def _write_layers(model: nn.Module, folder: Path) -> Path:
-    """What `litert_convert` is to keep of a quantized network."""
+    """Write a file with the weights and ranges of a quantized network that `litert_convert` is to keep."""
     arrays: dict[str, Any] = {}
     quantized = [module for module in model.modules() if isinstance(module, QuantizedConv2d | QuantizedLinear)]
     for number, module in enumerate(quantized):
@@ -221,11 +223,11 @@ def _write_layers(model: nn.Module, folder: Path) -> Path:
     for number, layer in enumerate(dynamic, len(quantized)):
         arrays[f"weight{number}"] = layer.dequantized_weight().cpu().numpy()
         arrays[f"dynamic{number}"] = np.ones(1, np.float32)
-    kept = {entry.tobytes() for key, entry in arrays.items() if key.startswith("weight")}
+    written_weights = {entry.tobytes() for key, entry in arrays.items() if key.startswith("weight")}
     plain = [module for module in dequantize(model).modules() if type(module) in (nn.Conv2d, nn.Linear)]
-    for number, kept_float in enumerate(plain, len(quantized) + len(dynamic)):
-        weight = kept_float.get_parameter("weight").detach().cpu().numpy()
-        if weight.tobytes() not in kept:
+    for number, float_layer in enumerate(plain, len(quantized) + len(dynamic)):
+        weight = float_layer.get_parameter("weight").detach().cpu().numpy()
+        if weight.tobytes() not in written_weights:
             arrays[f"weight{number}"] = weight
     file = folder / "layers.npz"
     np.savez(file, allow_pickle=False, **arrays)
@@ -247,20 +249,20 @@ def _as_float(logits: Any, details: dict[str, Any]) -> Images:
     if details["dtype"] == np.float32 or not details["quantization"][0]:
         return np.asarray(logits)
     scale, zero_point = details["quantization"]
-    found: Images = ((logits.astype(np.float32) - zero_point) * scale).astype(np.float32)
-    return found
+    values: Images = ((logits.astype(np.float32) - zero_point) * scale).astype(np.float32)
+    return values
 
 
 def _note(model: Any) -> dict[str, Any]:
     """What `litert_convert` wrote into the file; nothing in a file of another program."""
     for entry in model.metadata or []:
         if entry.name == litert_convert.NOTE.encode():
-            found: dict[str, Any] = json.loads(bytes(model.buffers[entry.buffer].data).decode())
-            return found
+            note: dict[str, Any] = json.loads(bytes(model.buffers[entry.buffer].data).decode())
+            return note
     return {}
 
 
 def _precision(model: Any, types: Any) -> str:
-    """By the types of its tensors."""
-    found = {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
-    return "int8" if types.INT8 in found else "fp16" if types.FLOAT16 in found else "fp32"
+    """Precision of a file, by the types of its tensors."""
+    tensor_types = {tensor.type for graph in model.subgraphs for tensor in graph.tensors}
+    return "int8" if types.INT8 in tensor_types else "fp16" if types.FLOAT16 in tensor_types else "fp32"

@@ -3,7 +3,7 @@
 It runs in the environment of `make litert`, where this project is not installed: it must not import it. Its two
 arguments are those of a child of `run_child`: a file with the request, and one for the answer. The request names files:
 
-    program: what torch.export.save wrote, of one input (n, c, h, w) and one output (n, classes).
+    program: File that torch.export.save wrote, with one input (n, c, h, w) and one output (n, classes).
     target: the TFLite file to be written.
     precision: fp32, fp16 or int8.
     images: for int8, an .npy of (batches, n, c, h, w) float32.
@@ -55,7 +55,7 @@ def _inputs(program: Any) -> list[Any]:
 
 
 def _halve(target: Path) -> None:
-    """Weights in float16."""
+    """Store the weights of a file in float16."""
     from ai_edge_quantizer import qtyping, quantizer
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
@@ -64,14 +64,16 @@ def _halve(target: Path) -> None:
         compute_precision=qtyping.ComputePrecision.FLOAT,
         explicit_dequantize=True,
     )
-    made = quantizer.Quantizer(str(target))
+    model_quantizer = quantizer.Quantizer(str(target))
     for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "CONV_2D_TRANSPOSE"):
-        made.update_quantization_recipe(".*", qtyping.TFLOperationName[kind], half, AlgorithmName.FLOAT_CASTING)
-    made.quantize(None).export_model(str(target), overwrite=True)
+        model_quantizer.update_quantization_recipe(
+            ".*", qtyping.TFLOperationName[kind], half, AlgorithmName.FLOAT_CASTING
+        )
+    model_quantizer.quantize(None).export_model(str(target), overwrite=True)
 
 
 def _quantize(target: Path, batches: Any, layers: dict[str, Any], *, float_ends: bool) -> None:
-    """Weights and what runs in int8, with the ranges of the images and of the layers."""
+    """Quantize weights and activations of a file to int8, with the ranges of the images and of the layers."""
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.utils import qsv_utils
@@ -82,15 +84,15 @@ def _quantize(target: Path, batches: Any, layers: dict[str, Any], *, float_ends:
     if float_ends:
         for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
             recipe.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    found = _find(target, layers) if layers else []
-    for scope, kind, number, _ in found:
+    layer_operators = _find_operators(target, layers) if layers else []
+    for scope, kind, number, _ in layer_operators:
         exactly = f"^{re.escape(scope)}$"
         if f"dynamic{number}" in layers:
             recipe.add_dynamic_config(exactly, qtyping.TFLOperationName[kind], num_bits=8)
         elif f"range{number}" not in layers:
             recipe.add_quantization_config(exactly, everything, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    made = quantizer.Quantizer(str(target))
-    made.load_quantization_recipe(recipe.get_quantization_recipe())
+    model_quantizer = quantizer.Quantizer(str(target))
+    model_quantizer.load_quantization_recipe(recipe.get_quantization_recipe())
     reader = calibrator.Calibrator(
         str(target),
         num_threads=1,
@@ -100,18 +102,18 @@ def _quantize(target: Path, batches: Any, layers: dict[str, Any], *, float_ends:
     signature, name = _signature(target)
     reader.calibrate({signature: [{name: batch} for batch in batches]}, recipe)
     ranges = reader.get_model_qsvs()
-    given: dict[str, tuple[float, float]] = {}
-    for _, _, number, tensors in found:
+    input_ranges: dict[str, tuple[float, float]] = {}
+    for _, _, number, tensors in layer_operators:
         if f"range{number}" in layers:
             low, high = (float(value) for value in layers[f"range{number}"])
             for tensor in tensors:  # where two layers read it, both have room
-                before = given.get(tensor, (low, high))
-                given[tensor] = min(low, before[0]), max(high, before[1])
-    for tensor, (low, high) in given.items():
+                before = input_ranges.get(tensor, (low, high))
+                input_ranges[tensor] = min(low, before[0]), max(high, before[1])
+    for tensor, (low, high) in input_ranges.items():
         if ranges.get(tensor):
             shape = np.shape(ranges[tensor]["min"])
             ranges[tensor] = {"min": np.full(shape, low, np.float32), "max": np.full(shape, high, np.float32)}
-    made.quantize(ranges).export_model(str(target), overwrite=True)
+    model_quantizer.quantize(ranges).export_model(str(target), overwrite=True)
 
 
 def _signature(target: Path) -> tuple[str, str]:
@@ -121,8 +123,8 @@ def _signature(target: Path) -> tuple[str, str]:
     return signature, names["inputs"][0]
 
 
-def _find(target: Path, layers: dict[str, Any]) -> list[tuple[str, str, int, list[str]]]:
-    """Operators that hold the weight of a layer, told by its values.
+def _find_operators(target: Path, layers: dict[str, Any]) -> list[tuple[str, str, int, list[str]]]:
+    """Operators that hold the weight of a layer, recognized by its values.
 
     Returns:
         Of each: its scope in a recipe, its kind, the number of the layer, and the names of its input and of the tensors
@@ -130,14 +132,14 @@ def _find(target: Path, layers: dict[str, Any]) -> list[tuple[str, str, int, lis
     """
     from ai_edge_quantizer.utils import tfl_flatbuffer_utils as utils
 
-    known = {}
+    layer_numbers = {}
     for key, weight in layers.items():
         if key.startswith("weight"):
             for form in _forms(weight):
-                known[_key(form)] = int(key[len("weight") :])
+                layer_numbers[_key(form)] = int(key[len("weight") :])
     model = utils.read_model(str(target))
     names = {code: str(getattr(kind, "value", kind)) for code, kind in utils.TFL_OP_CODE_TO_NAME.items()}
-    found = []
+    operators = []
     for graph in model.subgraphs:
         kinds = [names.get(model.operatorCodes[op.opcodeIndex].builtinCode, "") for op in graph.operators]
         makers = {output: index for index, op in enumerate(graph.operators) for output in op.outputs}
@@ -146,7 +148,7 @@ def _find(target: Path, layers: dict[str, Any]) -> list[tuple[str, str, int, lis
             if kind not in _WEIGHTED:
                 continue
             value = utils.get_tensor_data(graph.tensors[op.inputs[1]], model.buffers)
-            if value is None or _key(value) not in known:
+            if value is None or _key(value) not in layer_numbers:
                 continue
             sources = [op.inputs[0]]
             while sources[-1] in makers and kinds[makers[sources[-1]]] in _KEEP_RANGE:
@@ -155,8 +157,8 @@ def _find(target: Path, layers: dict[str, Any]) -> list[tuple[str, str, int, lis
                     break
                 sources.append(source)
             tensors = [utils.get_tensor_name(graph.tensors[source]) for source in sources]
-            found.append((utils.get_op_scope(op, graph.tensors), kind, known[_key(value)], tensors))
-    return found
+            operators.append((utils.get_op_scope(op, graph.tensors), kind, layer_numbers[_key(value)], tensors))
+    return operators
 
 
 def _forms(weight: Any) -> list[Any]:
@@ -190,14 +192,14 @@ def _write_note(target: Path, note: str) -> None:
 
 def main() -> None:
     """Read the request, write the file, and then the answer."""
-    asked, answered = (Path(argument) for argument in sys.argv[-2:])
+    request_file, answer_file = (Path(argument) for argument in sys.argv[-2:])
     warnings.simplefilter("ignore")
     try:
-        work(json.loads(asked.read_text(encoding="utf-8")))
-        found: dict[str, Any] = {"result": None}
+        work(json.loads(request_file.read_text(encoding="utf-8")))
+        reply: dict[str, Any] = {"result": None}
     except Exception as error:  # whatever the converter raises is the answer
-        found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:400] or 'no message'}"}
-    answered.write_text(json.dumps(found), encoding="utf-8")
+        reply = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:400] or 'no message'}"}
+    answer_file.write_text(json.dumps(reply), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ def export_onnx(model: nn.Module, example_inputs: Tensor) -> bytes:
     The file is compared with the network, on one image and on several.
 
     Args:
-        model: left as it was; a plain network, or a `Deployed`.
-        example_inputs: (n, ...); the file accepts any n, unless the network takes this one only.
+        model: Plain network, or a `Deployed`; it is not changed.
+        example_inputs: Inputs (n, ...); the file accepts any n, unless the network takes this one only.
 
     Raises:
-        WorkFailed: no exporter gives a file that computes what the network computes.
+        WorkFailed: No exporter gives a file that computes what the network computes.
     """
     network = copy_network(model).cpu().eval().requires_grad_(False)
     examined = examine(network, example_inputs, None, "fp32")

@@ -24,13 +24,13 @@ _KEEP_RANGE = ("MaxPool", "Reshape", "Flatten", "Squeeze", "Transpose")  # they 
 
 
 @dataclass
-class _Wanted:
-    """What the layers of a network ask of the nodes that hold their weights.
+class _LayerForms:
+    """Forms that the layers of a network ask of the nodes that hold their weights.
 
     Attributes:
-        ranges: of inputs, by the weight's bytes.
-        dynamic: weights of layers that find their range while they run.
-        plain: weights of layers that stay float.
+        ranges: Ranges of the layers' inputs, by the bytes of the weight.
+        dynamic: Weights of the layers that find their range while they run.
+        plain: Weights of the layers that stay float.
     """
 
     ranges: dict[bytes, tuple[float, float]] = field(default_factory=dict)
@@ -47,47 +47,48 @@ def quantize_onnx(artefact: bytes, images: Images, model: nn.Module, *, signed: 
     are quantized and no others. Dynamic layers become `MatMulInteger`.
 
     Args:
-        artefact: the ONNX file of the float network, see `dequantize`.
-        images: (m, c, h, w), for ranges that the layers do not give.
-        model: the network.
-        signed: inputs in int8 around zero and biases in float32, as graphics processors want them, which takes half of
-            the levels from inputs that are never negative; else in uint8 with a zero point.
+        artefact: ONNX file of the float network, see `dequantize`.
+        images: Images (m, c, h, w), for ranges that the layers do not give.
+        model: Network whose layers say what is rounded.
+        signed: Whether inputs are in int8 around zero and biases in float32, as graphics processors want them, which
+            takes half of the levels from inputs that are never negative; otherwise inputs are in uint8 with a zero
+            point.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    wanted = _wanted(model)
+    forms = _layer_forms(model)
     with tempfile.TemporaryDirectory() as folder, quiet(logging.WARNING), _batches(images) as reader:
         source, prepared, target = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
         source.write_bytes(artefact)
         # Symbolic shapes are for networks with more than the batch left open; it needs sympy and much time.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        if wanted.dynamic:
-            _dynamic(prepared, target, wanted)
+        if forms.dynamic:
+            _dynamic(prepared, target, forms)
         else:
-            _static(prepared, target, reader, wanted, signed)
+            _static(prepared, target, reader, forms, signed)
         return target.read_bytes()
 
 
-def _wanted(model: nn.Module) -> _Wanted:
-    wanted = _Wanted()
+def _layer_forms(model: nn.Module) -> _LayerForms:
+    forms = _LayerForms()
     if not is_quantized(model):
-        return wanted
+        return forms
     for module in model.modules():
         if isinstance(module, QuantizedConv2d | QuantizedLinear):
             scale, zero_point = float(module.input_scale), int(module.input_zero_point)
             for key in _keys(module.dequantized_weight().cpu().numpy()):
-                wanted.ranges[key] = (-zero_point * scale, (255 - zero_point) * scale)
+                forms.ranges[key] = (-zero_point * scale, (255 - zero_point) * scale)
         elif isinstance(module, DynamicLinear):
-            wanted.dynamic.update(_keys(module.dequantized_weight().cpu().numpy()))
+            forms.dynamic.update(_keys(module.dequantized_weight().cpu().numpy()))
     for module in dequantize(model).modules():
         if type(module) in (nn.Conv2d, nn.Linear):
             keys = _keys(module.weight.detach().cpu().numpy())  # type: ignore[operator]  # one of the two
-            wanted.plain.update(key for key in keys if key not in wanted.ranges and key not in wanted.dynamic)
-    return wanted
+            forms.plain.update(key for key in keys if key not in forms.ranges and key not in forms.dynamic)
+    return forms
 
 
 def _keys(weight: Images) -> list[bytes]:
-    """What tells a weight from others, as it is and transposed."""
+    """Keys of a weight by its values, as it is and transposed."""
     forms = [weight, weight.T] if weight.ndim == 2 else [weight]
     return [str(form.shape).encode() + np.ascontiguousarray(form, dtype=np.float32).tobytes() for form in forms]
 
@@ -104,29 +105,29 @@ def _keys_of_nodes(model: Any) -> dict[str, bytes]:
     }
 
 
-def _dynamic(prepared: Path, target: Path, wanted: _Wanted) -> None:
+def _dynamic(prepared: Path, target: Path, forms: _LayerForms) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     keys = _keys_of_nodes(onnx.load(prepared))
-    others = [name for name, key in keys.items() if key not in wanted.dynamic]
+    excluded = [name for name, key in keys.items() if key not in forms.dynamic]
     quantize_dynamic(
         str(prepared),
         str(target),
         op_types_to_quantize=["MatMul"],
         per_channel=True,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=[*others, *(f"{name}_MatMul" for name in others)],  # it takes a Gemm apart and renames it
+        nodes_to_exclude=[*excluded, *(f"{name}_MatMul" for name in excluded)],  # it takes a Gemm apart and renames it
     )
 
 
-def _static(prepared: Path, target: Path, reader: Any, wanted: _Wanted, signed: bool) -> None:
+def _static(prepared: Path, target: Path, reader: Any, forms: _LayerForms, signed: bool) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     model = onnx.load(prepared)
     keys = _keys_of_nodes(model)
-    partly = any(key in wanted.plain for key in keys.values())
+    partly = any(key in forms.plain for key in keys.values())
     weighted = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
     quantize_static(
         str(prepared),
@@ -138,38 +139,38 @@ def _static(prepared: Path, target: Path, reader: Any, wanted: _Wanted, signed: 
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
         op_types_to_quantize=list(_PARTLY) if partly else None,
-        nodes_to_exclude=[node.name for node in weighted if keys.get(node.name) not in wanted.ranges]
+        nodes_to_exclude=[node.name for node in weighted if keys.get(node.name) not in forms.ranges]
         if partly
         else None,
         extra_options={
-            "TensorQuantOverrides": {**_overrides(model, keys, wanted), **_grouped_transposed(model)},
+            "TensorQuantOverrides": {**_overrides(model, keys, forms), **_grouped_transposed(model)},
             "ActivationSymmetric": signed,
             "QuantizeBias": not signed,
         },
     )
 
 
-def _overrides(model: Any, keys: dict[str, bytes], wanted: _Wanted) -> dict[str, list[dict[str, Any]]]:
+def _overrides(model: Any, keys: dict[str, bytes], forms: _LayerForms) -> dict[str, list[dict[str, Any]]]:
     """The ranges of tensors that quantized layers read, and of those from which such a tensor takes its range."""
     makers = {output: node for node in model.graph.node for output in node.output}
     readers: dict[str, int] = {}
     for node in model.graph.node:
         for name in node.input:
             readers[name] = readers.get(name, 0) + 1
-    found: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     for node in model.graph.node:
         key = keys.get(node.name)
-        if key is None or key not in wanted.ranges:
+        if key is None or key not in forms.ranges:
             continue
         name = node.input[0]
-        low, high = wanted.ranges[key]
-        if name in found:  # two layers read it: both have room
-            low, high = min(low, found[name][0]), max(high, found[name][1])
-        found[name] = low, high
+        low, high = forms.ranges[key]
+        if name in ranges:  # two layers read it: both have room
+            low, high = min(low, ranges[name][0]), max(high, ranges[name][1])
+        ranges[name] = low, high
         while name in makers and makers[name].op_type in _KEEP_RANGE and readers[makers[name].input[0]] == 1:
             name = makers[name].input[0]
-            found[name] = low, high
-    return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in found.items()}
+            ranges[name] = low, high
+    return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
 
 
 def _grouped_transposed(model: Any) -> dict[str, list[dict[str, Any]]]:

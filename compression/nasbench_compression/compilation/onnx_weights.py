@@ -23,8 +23,8 @@ def store_weights(artefact: bytes, model: nn.Module) -> bytes:
     Weights are found by their values. One that the export has changed stays as it is.
 
     Args:
-        artefact: the ONNX file made from `dequantize(model)`.
-        model: the network.
+        artefact: ONNX file made from `dequantize(model)`.
+        model: Network whose weights the file holds.
     """
     if not any(isinstance(module, WeightOnly | HalfNetwork) for module in model.modules()):
         return artefact
@@ -35,32 +35,32 @@ def store_weights(artefact: bytes, model: nn.Module) -> bytes:
     graph = file.graph
     layers = dict(_weights(model))
     halves = [DTYPES[module.precision] for module in model.modules() if isinstance(module, HalfNetwork)]
-    kept, made = [], []
+    initializers, new_nodes = [], []
     for entry in graph.initializer:
         if entry.data_type != onnx.TensorProto.FLOAT:
-            kept.append(entry)
+            initializers.append(entry)
             continue
         value = numpy_helper.to_array(entry)
         builder = _Builder(entry.name)
-        found = layers.get(_key(value))
-        if found is not None:
-            _unpacking(builder, *found)
+        layer_form = layers.get(_key(value))
+        if layer_form is not None:
+            _unpacking(builder, *layer_form)
         elif halves and value.size and _is_exact(value, halves[0]):
             _widening(builder, value, halves[0])
         else:
-            kept.append(entry)
+            initializers.append(entry)
             continue
-        kept += builder.constants
-        made += builder.nodes
-    nodes = [*made, *graph.node]
+        initializers += builder.constants
+        new_nodes += builder.nodes
+    nodes = [*new_nodes, *graph.node]
     del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(initializers)
     graph.node.extend(nodes)
     return bytes(file.SerializeToString())
 
 
 def _weights(model: nn.Module) -> Iterator[tuple[bytes, tuple[WeightOnly, bool]]]:
-    """What tells the weight of each layer from others, and whether that form of it is transposed."""
+    """Key of the weight of each layer by its values, and whether that form of it is transposed."""
     exact: set[bytes] = set()
     for module in model.modules():
         if isinstance(module, WeightOnly):

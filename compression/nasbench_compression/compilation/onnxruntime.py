@@ -57,8 +57,8 @@ class OnnxRuntimeModel(SingleFile):
         self.provider = provider
         self._session = self._open()
         self._input = self._session.get_inputs()[0].name
-        told = self._session.get_modelmeta().custom_metadata_map.get(_SIGNATURE_KEY)
-        self.signature = Signature.from_json(None if told is None else json.loads(told))
+        signature_json = self._session.get_modelmeta().custom_metadata_map.get(_SIGNATURE_KEY)
+        self.signature = Signature.from_json(None if signature_json is None else json.loads(signature_json))
 
     def _open(self, optimized: Path | None = None, profile: str | None = None) -> Any:
         import onnxruntime
@@ -129,11 +129,11 @@ class OnnxRuntime(Backend):
     without inputs, are stored so in the file and become float32 when it is opened; see `store_weights`.
 
     Attributes:
-        threads: a call may use.
-        graph_optimization: "disable", "basic", "extended" or "all".
-        provider: "cpu", "cuda", "tensorrt" or "openvino", whichever the installed ONNX Runtime was built with. For
-            "tensorrt", int8 inputs are signed and lie around zero, as it demands. Others than "cpu" have not been run
-            by the tests of this project.
+        threads: Number of threads that a call may use.
+        graph_optimization: Level of the optimization of the graph: "disable", "basic", "extended" or "all".
+        provider: Execution provider: "cpu", "cuda", "tensorrt" or "openvino", whichever the installed ONNX Runtime was
+            built with. For "tensorrt", int8 inputs are signed and lie around zero, as it demands. Others than "cpu"
+            have not been run by the tests of this project.
     """
 
     name: ClassVar[str] = "onnxruntime"
@@ -187,9 +187,13 @@ class OnnxRuntime(Backend):
         """Raise UserError if the installed ONNX Runtime was built without the provider."""
         import onnxruntime
 
-        wanted, package = _PROVIDERS[self.provider]
-        if wanted not in onnxruntime.get_available_providers():
-            usable = [name for name, (found, _) in _PROVIDERS.items() if found in onnxruntime.get_available_providers()]
+        provider_name, package = _PROVIDERS[self.provider]
+        if provider_name not in onnxruntime.get_available_providers():
+            usable = [
+                name
+                for name, (known_name, _) in _PROVIDERS.items()
+                if known_name in onnxruntime.get_available_providers()
+            ]
             raise UserError(
                 f"provider {self.provider!r} of backend {self.name!r} is not in the ONNX Runtime installed here, which "
                 f"has {', '.join(usable)}; install {package}."
@@ -197,7 +201,7 @@ class OnnxRuntime(Backend):
 
 
 def _tagged(artefact: bytes, precision: str, signature: Signature) -> bytes:
-    """Write the precision and the signature into the file, so that they can be told after loading."""
+    """Write the precision and the signature into the file, so that they are known after loading."""
     import onnx
 
     model = onnx.load_from_string(artefact)

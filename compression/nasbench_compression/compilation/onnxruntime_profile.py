@@ -32,9 +32,9 @@ class OnnxRuntimeProfiler(Profiler):
     """A second session of the same file, with the profiler on.
 
     Args:
-        open_session: opens one, given a file for the optimized graph and a prefix for the profile.
-        artefact: the ONNX file.
-        images: of one call.
+        open_session: Function (file for the optimized graph, prefix for the profile) that opens a session.
+        artefact: ONNX file.
+        images: Images of one call.
     """
 
     def __init__(self, open_session: Any, artefact: bytes, images: Images) -> None:
@@ -67,41 +67,44 @@ def _operators(events: list[dict[str, Any]], optimized: Path, artefact: bytes) -
     nodes = {node.name: node for node in graph.node}
     weights = {entry.name: tuple(entry.dims) for entry in graph.initializer}
     parts = _Parts(source)
-    return [_operator(told, nodes, weights, parts) for told in calls.values()]
+    return [_operator(node_events, nodes, weights, parts) for node_events in calls.values()]
 
 
 def _operator(
-    told: list[dict[str, Any]], nodes: Mapping[str, Any], weights: Mapping[str, tuple[int, ...]], parts: _Parts
+    node_events: list[dict[str, Any]], nodes: Mapping[str, Any], weights: Mapping[str, tuple[int, ...]], parts: _Parts
 ) -> OperatorTime:
-    name, about = told[-1]["name"].removesuffix("_kernel_time"), told[-1]["args"]
-    kind = about["op_name"]
-    given, made = ([next(iter(one.items())) for one in about[key]] for key in ("input_type_shape", "output_type_shape"))
+    name, event_arguments = node_events[-1]["name"].removesuffix("_kernel_time"), node_events[-1]["args"]
+    kind = event_arguments["op_name"]
+    inputs, outputs = (
+        [next(iter(entry.items())) for entry in event_arguments[key]]
+        for key in ("input_type_shape", "output_type_shape")
+    )
     node = nodes.get(name)
     shapes = [weights[key] for key in node.input if len(weights.get(key, ())) > 1] if node is not None else []
     cast, reorder = kind in _CASTS, kind in _REORDERS
     macs = channels = None
-    if given and made and not (cast or reorder):
-        weight = shapes[0] if shapes else tuple(given[1][1]) if len(given) > 1 else ()
-        macs = product_macs(kind, given[0][1], weight, made[0][1])
+    if inputs and outputs and not (cast or reorder):
+        weight = shapes[0] if shapes else tuple(inputs[1][1]) if len(inputs) > 1 else ()
+        macs = product_macs(kind, inputs[0][1], weight, outputs[0][1])
         if macs is not None:
-            channels = (weight[1], weight[0]) if "Conv" in kind else (given[0][1][-1], made[0][1][-1])
-    precision = _TYPES.get(given[0][0] if given else "", "fp32")
+            channels = (weight[1], weight[0]) if "Conv" in kind else (inputs[0][1][-1], outputs[0][1][-1])
+    precision = _TYPES.get(inputs[0][0] if inputs else "", "fp32")
     if "Integer" in kind or kind.startswith(("QLinear", "QGemm", "QAttention", "DynamicQuantizeMatMul")):
         precision = "int8"
-    moved = sum(int(about.get(key) or 0) for key in ("activation_size", "output_size"))
+    moved_bytes = sum(int(event_arguments.get(key) or 0) for key in ("activation_size", "output_size"))
     stored = sum(_size(shape) for shape in shapes) * BYTES[precision]
-    seconds = float(np.quantile([event["dur"] for event in told[COLD:] or told], QUIET)) * 1e-6
-    one, each = _added_s()
+    seconds = float(np.quantile([event["dur"] for event in node_events[COLD:] or node_events], QUIET)) * 1e-6
+    per_operator, per_input = _added_s()
     return OperatorTime(
         name=name,
         kind=kind,
-        seconds=max(LEAST * seconds, seconds - one - each * len(given)),
+        seconds=max(LEAST * seconds, seconds - per_operator - per_input * len(inputs)),
         precision=precision,
         cast=cast,
         reorder=reorder,
         parts=() if cast or reorder else parts.of(name),
         macs=macs,
-        bytes=moved + max(stored, int(about.get("parameter_size") or 0)),
+        bytes=moved_bytes + max(stored, int(event_arguments.get("parameter_size") or 0)),
         channels=channels,
     )
 
@@ -113,9 +116,9 @@ def _added_s() -> tuple[float, float]:
     The end of an operator is read from the clock after its shapes were written down. How long that takes is what a
     chain of operators that do next to nothing seems to take, less what it takes without the profiler.
     """
-    told = {inputs: _seeming_s(inputs) for inputs in (1, 8)}
-    each = max(0.0, (told[8] - told[1]) / 7)
-    return max(0.0, told[1] - each), each
+    seeming = {inputs: _seeming_s(inputs) for inputs in (1, 8)}
+    per_input = max(0.0, (seeming[8] - seeming[1]) / 7)
+    return max(0.0, seeming[1] - per_input), per_input
 
 
 def _seeming_s(inputs: int) -> float:
@@ -126,7 +129,7 @@ def _seeming_s(inputs: int) -> float:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x0", f"x{CHAIN}")]
     graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    one = {"x0": np.zeros(1, np.float32)}
+    feed = {"x0": np.zeros(1, np.float32)}
     with tempfile.TemporaryDirectory() as folder:
         sessions = []
         for profiled in (False, True):
@@ -136,7 +139,7 @@ def _seeming_s(inputs: int) -> float:
             options.log_severity_level = 3
             options.enable_profiling, options.profile_file_prefix = profiled, str(Path(folder) / "profile")
             sessions.append(onnxruntime.InferenceSession(model.SerializeToString(), options))
-        calls = [lambda session=session: session.run(None, one) for session in sessions]
+        calls = [lambda session=session: session.run(None, feed) for session in sessions]
         turns = take_turns(calls, lambda turns, _: len(turns[0]) * TURN >= RUNS, turn=TURN)
         events = json.loads(Path(sessions[1].end_profiling()).read_text(encoding="utf-8"))
     seeming = float(np.quantile([event["dur"] for event in events if event.get("cat") == "Node"], QUIET)) * 1e-6
@@ -179,7 +182,7 @@ class _Parts:
             chain.append(before)
         if chain[-1].op_type not in _WEIGHTED:
             chain = chain[:1]
-        return tuple(each.name for each in reversed(chain) if each.op_type not in _CASTS)
+        return tuple(part.name for part in reversed(chain) if part.op_type not in _CASTS)
 
 
 def module_name(node: str) -> str:

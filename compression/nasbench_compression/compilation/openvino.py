@@ -126,7 +126,7 @@ class OpenVinoModel(CompiledModel):
         """See `CompiledModel`; `computed_in` counts what runs by the type of its numbers."""
         import openvino
 
-        given = Counter(node.get_type_name() for node in self._model.get_ops())
+        network_kinds = Counter(node.get_type_name() for node in self._model.get_ops())
         run = [node.get_rt_info() for node in self._compiled.get_runtime_model().get_ops()]
         kinds = Counter(info["layerType"].astype(str) for info in run)
         # The name of a kernel, such as brgconv_avx512_f32, ends with what it computes in.
@@ -140,7 +140,7 @@ class OpenVinoModel(CompiledModel):
             "hint": self.hint,
             "streams": self.streams,
             "batch": self._batch,
-            "operators": {kind: count for kind, count in sorted(given.items()) if kind not in _NO_WORK},
+            "operators": {kind: count for kind, count in sorted(network_kinds.items()) if kind not in _NO_WORK},
             "operators_optimized": {kind: count for kind, count in sorted(kinds.items()) if kind not in _NO_WORK},
             "computed_in": dict(sorted(types.items())),
         }
@@ -164,9 +164,9 @@ class OpenVino(Backend):
     usage statistics of OpenVINO and nncf.
 
     Attributes:
-        threads: a call may use.
-        hint: "latency" or "throughput", which chooses the number of streams.
-        streams: how many batches are computed at once when a call brings several; None leaves it to the hint.
+        threads: Number of threads that a call may use.
+        hint: Performance hint: "latency" or "throughput", which chooses the number of streams.
+        streams: Number of batches that are computed at once when a call brings several; None leaves it to the hint.
     """
 
     name: ClassVar[str] = "openvino"
@@ -201,15 +201,15 @@ class OpenVino(Backend):
     ) -> CompiledModel:
         images = needs_calibration(self.name, calibration).numpy() if precision == "int8" else None
         if images is not None and is_quantized(model):
-            made = _with_its_own_grid(model, example_inputs, images)
+            converted = _with_its_own_grid(model, example_inputs, images)
         else:
             network = copy_network(dequantize(model)).cpu().eval().requires_grad_(False)
-            made = _converted(network, example_inputs)
+            converted = _converted(network, example_inputs)
             if images is not None:
-                made = _quantized(made, images, len(example_inputs))
-        made.set_rt_info(precision, _PRECISION_PATH)
-        made.set_rt_info(json.dumps(signature_of(model).to_json()), _SIGNATURE_PATH)
-        xml, weights = _files(made, half=precision == "fp16")
+                converted = _quantized(converted, images, len(example_inputs))
+        converted.set_rt_info(precision, _PRECISION_PATH)
+        converted.set_rt_info(json.dumps(signature_of(model).to_json()), _SIGNATURE_PATH)
+        xml, weights = _files(converted, half=precision == "fp16")
         return OpenVinoModel(xml, weights, self.threads, self.hint, self.streams)
 
     def _load(self, file: Path) -> CompiledModel:
@@ -255,7 +255,7 @@ def _converted(network: nn.Module, example: Tensor) -> Any:
         return openvino.convert_model(network, example_input=example, input=list(example.shape))
 
 
-def _quantized(made: Any, images: Array, batch: int) -> Any:
+def _quantized(converted: Any, images: Array, batch: int) -> Any:
     with _silently():
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -270,7 +270,7 @@ def _quantized(made: Any, images: Array, batch: int) -> Any:
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
         )
         return nncf.quantize(
-            made,
+            converted,
             data,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=rounds,
@@ -284,16 +284,16 @@ def _with_its_own_grid(model: nn.Module, example: Tensor, images: Array) -> Any:
         raise UserError(f"a quantized network reaches OpenVINO as an ONNX file, but {missing}")
     artefact = quantize_onnx(export_onnx(dequantize(model), example), images, model)
     with _silently():
-        made = _core().read_model(artefact)
-        made.reshape(list(example.shape))
-    return made
+        converted = _core().read_model(artefact)
+        converted.reshape(list(example.shape))
+    return converted
 
 
-def _files(made: Any, half: bool) -> tuple[bytes, bytes]:
+def _files(converted: Any, half: bool) -> tuple[bytes, bytes]:
     """What `save_model` writes: the graph and the weights."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / _FILE
-        openvino.save_model(made, file, compress_to_fp16=half)
+        openvino.save_model(converted, file, compress_to_fp16=half)
         return file.read_bytes(), file.with_suffix(".bin").read_bytes()

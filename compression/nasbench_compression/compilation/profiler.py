@@ -1,4 +1,4 @@
-"""Time by operator, as the profiler of a runtime tells it."""
+"""Time of each operator, measured by the profiler of a runtime."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from nasbench_registry import UserError
 
 QUIET = 0.25
-"""What calls are read at, of all: other work only slows a call down, so the quieter ones show what it takes itself."""
+"""Quantile at which times of calls are read: other work only slows a call down, so quiet calls show its own time."""
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
-"""Of a number, by what an operator computes in."""
+"""Bytes of a number, by the precision in which an operator computes."""
 
 
 class NoProfiler(UserError):
@@ -25,17 +25,17 @@ class OperatorTime:
     """One operator of a compiled network, as the runtime runs it.
 
     Attributes:
-        name: in the runtime's graph.
-        kind: in the words of the runtime, such as Conv or QLinearConv.
-        seconds: of one call of the network.
-        precision: that it computes in: fp32, bf16, fp16 or int8.
-        cast: whether it only changes types or scales: a quantization, a dequantization, a cast.
-        reorder: whether it only moves data to another layout.
-        parts: names of the operators of the network as it was given to the runtime that are computed in this one, the
-            one that multiplies first; empty where the runtime does not tell.
-        macs: multiply-adds that it executes, padded channels included; None where it is no product of matrices.
-        bytes: that it reads and writes, weights included; None where the runtime does not tell.
-        channels: into each group of a convolution or into a product, and out of it, as it is executed.
+        name: Name in the runtime's graph.
+        kind: Kind in the words of the runtime, such as Conv or QLinearConv.
+        seconds: Seconds that it takes in one call of the network.
+        precision: Precision in which it computes: fp32, bf16, fp16 or int8.
+        cast: Whether it only changes types or scales: a quantization, a dequantization, a cast.
+        reorder: Whether it only moves data to another layout.
+        parts: Names of the operators of the network as it was given to the runtime that are computed in this one, the
+            one that multiplies first; empty where the runtime does not say.
+        macs: Multiply-adds that it executes, padded channels included; None where it is no product of matrices.
+        bytes: Bytes that it reads and writes, weights included; None where the runtime does not say.
+        channels: Input channels of each group of a convolution or of a product, and output channels, as it is executed.
     """
 
     name: str
@@ -59,29 +59,32 @@ class Profiler(ABC):
 
     @abstractmethod
     def operators(self, call_s: float) -> list[OperatorTime]:
-        """What the calls told, in the order in which operators run; the profiler is closed.
+        """Times of the operators over all calls, in the order in which they run; the profiler is closed.
 
         Args:
-            call_s: seconds of a call without the profiler, at `QUIET` of those made in turn with those under it.
+            call_s: Seconds of a call without the profiler: the quantile `QUIET` of calls that took turns with profiled
+                ones.
         """
 
 
-def product_macs(kind: str, given: Sequence[int], weight: Sequence[int], made: Sequence[int]) -> int | None:
+def product_macs(
+    kind: str, input_shape: Sequence[int], weight_shape: Sequence[int], output_shape: Sequence[int]
+) -> int | None:
     """Multiply-adds of a convolution or a product of matrices; None for anything else.
 
     Args:
-        kind: the operator, in the words of any runtime.
-        given: shape of its input.
-        weight: shape of its weight: (out, in / groups, ...) of a convolution, whatever of a product.
-        made: shape of its output.
+        kind: Kind of the operator, in the words of any runtime.
+        input_shape: Shape of its input.
+        weight_shape: Shape of its weight: (out, in / groups, ...) of a convolution, any shape of a product.
+        output_shape: Shape of its output.
     """
-    told = kind.lower()
-    if "conv" in told and "transpose" in told:
-        return math.prod(given) * math.prod(weight[1:])
-    if "conv" in told:
-        return math.prod(made) * math.prod(weight[1:])
-    if is_product(kind) and given:
-        return math.prod(made) * given[-1]
+    kind_name = kind.lower()
+    if "conv" in kind_name and "transpose" in kind_name:
+        return math.prod(input_shape) * math.prod(weight_shape[1:])
+    if "conv" in kind_name:
+        return math.prod(output_shape) * math.prod(weight_shape[1:])
+    if is_product(kind) and input_shape:
+        return math.prod(output_shape) * input_shape[-1]
     return None
 
 

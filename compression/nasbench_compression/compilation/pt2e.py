@@ -22,13 +22,13 @@ def quantize_exported(
     """The graph of the network with int8 weights and with operators that round between the layers.
 
     Args:
-        model: float32, in evaluation mode, batch norm folded.
-        example_inputs: (n, c, h, w) float32; n is fixed in the graph.
-        calibration: (m, c, h, w) float32, of which the ranges are read.
-        quantizer: makes one of torchao or of a runtime, which says what is rounded, and how.
+        model: Float32 network in evaluation mode, batch norm folded.
+        example_inputs: Images (n, c, h, w), float32; n is fixed in the graph.
+        calibration: Images (m, c, h, w), float32, from which the ranges are read.
+        quantizer: Function that makes a quantizer of torchao or of a runtime, which says what is rounded, and how.
 
     Raises:
-        UserError: torchao is not installed.
+        UserError: Torchao is not installed.
     """
     if importlib.util.find_spec("torchao") is None:
         raise UserError("int8 by PyTorch's compilers needs torchao, which is not installed; run: pip install torchao")

@@ -1,4 +1,4 @@
-"""What a network takes and gives, beyond the images and logits that most take and give."""
+"""Inputs and outputs of a network, beyond the images and logits of most networks."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def _logits(outputs: Mapping[str, Array], dtype: Any) -> Array:
 
 @dataclass(frozen=True)
 class Signature:
-    """What an artefact takes and gives. The default is that of a classifier: images in float32, and their logits.
+    """Inputs and outputs of an artefact. The default is that of a classifier: images in float32, and their logits.
 
     Attributes:
-        dimensions: of the input, that of the batch included.
-        dtype: of the input, as NumPy names it.
-        names: of the outputs, in the order in which the artefact gives them, as `tensors_of` names those of the
+        dimensions: Number of dimensions of the input, that of the batch included.
+        dtype: Type of the input, as NumPy names it.
+        names: Names of the outputs, in the order in which the artefact gives them, as `tensors_of` names those of the
             network: "" is the one output of a network that gives a tensor.
-        axes: of each output, the one along which the images of a batch lie; None where it does not grow with the batch.
-        whole: whether an image must stay with the others of its batch, for what the network gives for one depends on
+        axes: Axis of each output along which the images of a batch lie; None where it does not grow with the batch.
+        whole: Whether an image must stay with the others of its batch, for what the network gives for one depends on
             the others, or it takes no other number of images.
-        fixed: the number of images, if the network takes no other; None if it takes any.
+        fixed: Number of images, if the network takes no other; None if it takes any.
     """
 
     dimensions: int = 4
@@ -64,12 +64,12 @@ class Signature:
     fixed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """The signature as JSON, which `from_json` reads."""
         return dataclasses.asdict(self) | {"names": list(self.names), "axes": list(self.axes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Signature:
-        """What `to_json` wrote; the default for an artefact that does not say."""
+        """The signature that `to_json` wrote; the default for an artefact without one."""
         if data is None:
             return cls()
         return cls(**{**data, "names": tuple(data["names"]), "axes": tuple(data["axes"])})
@@ -85,12 +85,12 @@ class Signature:
         """The inputs of a call as a contiguous array of the right type.
 
         Raises:
-            UserError: they have another number of dimensions, or are empty.
+            UserError: The inputs have another number of dimensions, or are empty.
         """
         inputs = np.asarray(inputs)
         if inputs.ndim != self.dimensions or inputs.size == 0:
-            wanted = "(n, c, h, w)" if self.dimensions == 4 else f"{self.dimensions} dimensions, (n, ...),"
-            raise UserError(f"images have shape {inputs.shape}; give {wanted} with n of at least 1.")
+            expected_form = "(n, c, h, w)" if self.dimensions == 4 else f"{self.dimensions} dimensions, (n, ...),"
+            raise UserError(f"images have shape {inputs.shape}; give {expected_form} with n of at least 1.")
         return np.ascontiguousarray(inputs, dtype=self.dtype)
 
     def formed(self, outputs: Sequence[Array]) -> Any:
@@ -110,12 +110,12 @@ class Signature:
         """Any number of inputs through a runtime that takes `batch` at a time; the last ones are filled with zeros.
 
         Args:
-            run: the outputs for so many inputs; what it returns may be overwritten by the next call.
-            inputs: (n, ...), contiguous.
-            batch: of the artefact; None takes any number.
+            run: Function that computes the outputs of `batch` inputs; its next call may overwrite them.
+            inputs: Inputs (n, ...), contiguous.
+            batch: Number of inputs that the artefact takes at a time; None is any number.
 
         Raises:
-            UserError: the batch must stay whole, and there are more or fewer inputs.
+            UserError: The batch must stay whole, and there are more or fewer inputs.
         """
         if batch is None or len(inputs) == batch:
             return list(run(inputs))
@@ -153,9 +153,9 @@ class Deployed(nn.Module):
     """A network as compilers like it: it gives a tensor or a flat tuple of them, and leaves its input alone.
 
     Args:
-        network: is put into it.
-        signature: of the network.
-        writes: whether the network writes into its input.
+        network: Network that it calls.
+        signature: Signature of the network.
+        writes: Whether the network writes into its input.
     """
 
     def __init__(self, network: nn.Module, signature: Signature, *, writes: bool) -> None:
@@ -167,12 +167,12 @@ class Deployed(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """All outputs, in the order of the signature; one of them alone is no tuple."""
-        given = inputs.clone() if self.writes else inputs
+        network_input = inputs.clone() if self.writes else inputs
         tensors: list[Tensor] = []
-        for tensor in tensors_of(self.network(given)).values():
+        for tensor in tensors_of(self.network(network_input)).values():
             # Exporters and runtimes take two outputs that are one tensor, or an output that is the input, for one.
-            again = tensor is inputs or any(tensor is other for other in tensors)
-            tensors.append(tensor.clone() if again else tensor)
+            is_repeated = tensor is inputs or any(tensor is earlier for earlier in tensors)
+            tensors.append(tensor.clone() if is_repeated else tensor)
         return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 
@@ -189,9 +189,9 @@ def deployed(network: nn.Module, signature: Signature, *, writes: bool) -> nn.Mo
     """The network as a backend is given it: in float32, in a `Deployed` where it is not the usual classifier.
 
     Args:
-        network: left as it was; returned itself, not copied, if it is as backends expect it.
-        signature: of the network.
-        writes: whether the network writes into its input.
+        network: Network; it is not changed, and returned itself, not a copy, if it is as backends expect it.
+        signature: Signature of the network.
+        writes: Whether the network writes into its input.
     """
     if native_type(network) is not torch.float32:
         network = copy_network(network).float()
@@ -211,11 +211,11 @@ def signature_of(model: nn.Module) -> Signature:
 
 
 def as_list(outputs: Any) -> list[Tensor]:
-    """What `Deployed` or a plain network gives, as a list."""
+    """Outputs of a `Deployed` or of a plain network, as a list."""
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
 def arrays(outputs: Any) -> list[Array]:
-    """What `Deployed` or a plain network gives, as NumPy arrays; bfloat16, which NumPy lacks, as float32."""
+    """Outputs of a `Deployed` or of a plain network, as NumPy arrays; bfloat16, which NumPy lacks, as float32."""
     tensors = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor for tensor in as_list(outputs))
     return [tensor.detach().cpu().numpy() for tensor in tensors]

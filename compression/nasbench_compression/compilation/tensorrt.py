@@ -51,9 +51,9 @@ class TensorRtModel(SingleFile):
         self._context = self._engine.create_execution_context()
         shape = tuple(self._engine.get_tensor_profile_shape(INPUT, 0)[2])  # the largest, and the only one
         self._context.set_input_shape(INPUT, shape)
-        told = json.loads(self._engine.name)
-        self.precision: str = told["precision"]
-        self.signature = Signature.from_json(told["signature"])
+        facts = json.loads(self._engine.name)
+        self.precision: str = facts["precision"]
+        self.signature = Signature.from_json(facts["signature"])
         self._images = self._buffer(INPUT, shape)
         # An engine lists its tensors in an order of its own.
         self._results = [
@@ -87,8 +87,8 @@ class TensorRtModel(SingleFile):
         import tensorrt
 
         inspector = self._engine.create_engine_inspector()
-        found = json.loads(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
-        kinds = Counter(layer["LayerType"] if isinstance(layer, dict) else "layer" for layer in found["Layers"])
+        information = json.loads(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
+        kinds = Counter(layer["LayerType"] if isinstance(layer, dict) else "layer" for layer in information["Layers"])
         return {
             "backend": "tensorrt",
             "version": tensorrt.__version__,
@@ -111,7 +111,7 @@ class TensorRt(Backend):
     the kind of GPU and the version that built it, and takes as many images as `example_inputs` has.
 
     Attributes:
-        threads: told in the description; the GPU does the work.
+        threads: Number of threads, which only the description repeats; the GPU does the work.
     """
 
     name: ClassVar[str] = "tensorrt"
@@ -143,12 +143,12 @@ def onnx_for_tensorrt(model: nn.Module, example_inputs: Tensor, images: Images |
     """The ONNX file that TensorRT is given.
 
     Args:
-        model: a float network, or one from the step `quantize`.
-        example_inputs: (n, c, h, w) float32.
-        images: (m, c, h, w), from which int8 reads its ranges; None makes a float file.
+        model: Float network, or one from the step `quantize`.
+        example_inputs: Images (n, c, h, w), float32.
+        images: Images (m, c, h, w), from which int8 reads its ranges; None makes a float file.
 
     Raises:
-        UserError: layers of the network find their range while they run.
+        UserError: Layers of the network find their range while they run.
     """
     if images is not None and any(isinstance(module, DynamicLinear) for module in model.modules()):
         raise UserError(

@@ -107,9 +107,9 @@ class TorchCompile(Backend):
     weights, and its layers in float stay so; ranges are read from the images.
 
     Attributes:
-        threads: a call may use; the generated code is for so many.
-        mode: "default"; or "max-autotune", which times several kernels for the linear layers and takes the
-            fastest, so that two compilations may differ in rounding.
+        threads: Number of threads that a call may use; the generated code is for so many.
+        mode: Mode of the compiler: "default"; or "max-autotune", which times several kernels for the linear layers and
+            takes the fastest, so that two compilations may differ in rounding.
     """
 
     name: ClassVar[str] = "torch_compile"
@@ -157,7 +157,11 @@ def _packed(program: io.BytesIO) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(program) as before, zipfile.ZipFile(packed, "w") as after:
         for entry in before.infolist():
-            kept = zipfile.ZipInfo(entry.filename)  # of a fixed date, so that the same network makes the same file
-            kept.compress_type = zipfile.ZIP_DEFLATED if entry.filename.endswith(".json") else zipfile.ZIP_STORED
-            after.writestr(kept, before.read(entry))
+            packed_entry = zipfile.ZipInfo(
+                entry.filename
+            )  # of a fixed date, so that the same network makes the same file
+            packed_entry.compress_type = (
+                zipfile.ZIP_DEFLATED if entry.filename.endswith(".json") else zipfile.ZIP_STORED
+            )
+            after.writestr(packed_entry, before.read(entry))
     return packed.getvalue()

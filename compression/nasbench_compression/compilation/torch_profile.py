@@ -32,9 +32,9 @@ class TorchProfiler(Profiler):
     Each event costs the profiler time, which those around it seem to take. What one costs is measured, and taken out.
 
     Args:
-        run: one call.
-        network: whose modules without parts are told apart, in eager mode; None tells none.
-        precision: of what computes.
+        run: Function that makes one call.
+        network: Network in eager mode whose modules without parts are told apart; None where there is none.
+        precision: Precision in which the network computes.
     """
 
     def __init__(self, run: Callable[[], object], network: nn.Module | None, precision: str) -> None:
@@ -48,11 +48,11 @@ class TorchProfiler(Profiler):
 
         handles = [] if self._network is None else _marked(self._network)
         try:
-            with descriptors_closed(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as told:
+            with descriptors_closed(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
                 for _ in range(CALLS):
                     with record_function(_CALL):
                         self._run()
-            events = told.events()
+            events = profiled.events()
         finally:
             for handle in handles:
                 handle.remove()
@@ -62,15 +62,15 @@ class TorchProfiler(Profiler):
     def operators(self, call_s: float) -> list[OperatorTime]:
         """See `Profiler`; of each operator what it takes in the quieter calls."""
         last = self._calls[-1]
-        alike = [call for call in self._calls if [each.name for each in call] == [each.name for each in last]]
-        an_event = _event_s()
-        made = []
+        alike = [call for call in self._calls if [event.name for event in call] == [event.name for event in last]]
+        event_s = _event_s()
+        operator_times = []
         for index, event in enumerate(last):
             seconds = float(np.quantile([call[index].seconds for call in alike], QUIET))
             if not event.name.startswith(_FREE):
-                own = max(LEAST * seconds, seconds - (event.inside + 0.5) * an_event)
-                made.append(_operator(event, own, self._precision))
-        return made
+                net_seconds = max(LEAST * seconds, seconds - (event.inside + 0.5) * event_s)
+                operator_times.append(_operator(event, net_seconds, self._precision))
+        return operator_times
 
 
 class _Event:
@@ -89,15 +89,15 @@ def _count(event: Any) -> int:
 
 def _below(event: Any, module: str = "") -> list[_Event]:
     """The operators that a call dispatches, the outermost of each."""
-    found: list[_Event] = []
-    for child in sorted(event.cpu_children, key=lambda each: each.time_range.start):
+    events: list[_Event] = []
+    for child in sorted(event.cpu_children, key=lambda child_event: child_event.time_range.start):
         if child.name.startswith(_LAYER):
-            found += _below(child, child.name.removeprefix(_LAYER))
+            events += _below(child, child.name.removeprefix(_LAYER))
         elif child.name.startswith(_OPERATORS) or "cpp_fused" in child.name:
-            found.append(_Event(child, module))
+            events.append(_Event(child, module))
         else:
-            found += _below(child, module)  # a frame of the compiler around what it compiled
-    return found
+            events += _below(child, module)  # a frame of the compiler around what it compiled
+    return events
 
 
 @functools.cache
@@ -108,14 +108,14 @@ def _event_s() -> float:
     def run() -> float:
         before = time.perf_counter()
         for _ in range(_SMALL):
-            one.neg()
+            tensor.neg()
         return (time.perf_counter() - before) / _SMALL
 
-    one = torch.zeros(1)
+    tensor = torch.zeros(1)
     plain = min(run() for _ in range(10))
     with descriptors_closed(), profile(activities=[ProfilerActivity.CPU], record_shapes=True):
-        told = min(run() for _ in range(10))
-    return max(0.0, told - plain)
+        profiled = min(run() for _ in range(10))
+    return max(0.0, profiled - plain)
 
 
 def _marked(network: nn.Module) -> list[Any]:
@@ -126,12 +126,12 @@ def _marked(network: nn.Module) -> list[Any]:
             continue
         marks: list[Any] = []
 
-        def begin(_module: nn.Module, _given: Any, name: str = name, marks: list[Any] = marks) -> None:
+        def begin(_module: nn.Module, _inputs: Any, name: str = name, marks: list[Any] = marks) -> None:
             mark = torch.profiler.record_function(_LAYER + name)
             mark.__enter__()  # type: ignore[no-untyped-call]  # of torch
             marks.append(mark)
 
-        def end(_module: nn.Module, _given: Any, _made: Any, marks: list[Any] = marks) -> None:
+        def end(_module: nn.Module, _inputs: Any, _output: Any, marks: list[Any] = marks) -> None:
             marks.pop().__exit__(None, None, None)
 
         handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
@@ -143,21 +143,23 @@ _KINDS: Mapping[str, str] = {"aten::": "", "mkldnn::_": "mkldnn ", "mkl::_": "mk
 
 def _operator(event: _Event, seconds: float, precision: str) -> OperatorTime:
     kind = event.name
-    for start, put in _KINDS.items():
-        if kind.startswith(start):
-            kind = put + kind.removeprefix(start)
+    for prefix, short_prefix in _KINDS.items():
+        if kind.startswith(prefix):
+            kind = short_prefix + kind.removeprefix(prefix)
     shapes = [shape for shape in event.shapes if len(shape) > 1]
     integer = kind.startswith(("onednn q", "quantized"))
     computes = "int8" if integer else "fp32" if precision == "int8" else precision
-    channels, moved = None, sum(math.prod(shape) for shape in shapes) + _largest(shapes)
+    channels, moved_numbers = None, sum(math.prod(shape) for shape in shapes) + _largest(shapes)
     if is_product(kind) and len(shapes) > 1:
-        given, weight = shapes[0], shapes[1] if "conv" in kind else shapes[-1]
+        input_shape, weight_shape = shapes[0], shapes[1] if "conv" in kind else shapes[-1]
         if "conv" in kind:
-            channels = weight[1], weight[0]
+            channels = weight_shape[1], weight_shape[0]
         else:
-            channels = given[-1], weight[0] if weight[-1] == given[-1] else weight[-1]
-        made = math.prod(given) // given[1 if "conv" in kind else -1] * channels[1]  # as with a stride of one
-        moved = math.prod(given) + math.prod(weight) + made
+            channels = input_shape[-1], weight_shape[0] if weight_shape[-1] == input_shape[-1] else weight_shape[-1]
+        output_size = (
+            math.prod(input_shape) // input_shape[1 if "conv" in kind else -1] * channels[1]
+        )  # as with a stride of one
+        moved_numbers = math.prod(input_shape) + math.prod(weight_shape) + output_size
     size = 1 if integer else 2 if computes == "bf16" else 4
     return OperatorTime(
         name=event.module or event.name,
@@ -166,7 +168,7 @@ def _operator(event: _Event, seconds: float, precision: str) -> OperatorTime:
         precision=computes,
         cast="quantize" in kind and "cpp_fused" in kind,
         parts=(event.module,) if event.module else (),
-        bytes=moved * size if shapes else None,
+        bytes=moved_numbers * size if shapes else None,
         channels=channels,
     )
 

@@ -89,12 +89,12 @@ class Tvm(Backend):
     Q/DQ nodes into float layers with rounding in between, which is no faster than float.
 
     Attributes:
-        threads: a call may use; the schedules are for so many.
-        trials: schedules to measure, all kernels together; 0 leaves the kernels untuned.
-        records: a folder that keeps what was measured, by processor and threads. Trials found there count, so that
+        threads: Number of threads that a call may use; the schedules are for so many.
+        trials: Number of schedules to measure, all kernels together; 0 leaves the kernels untuned.
+        records: Folder that keeps what was measured, by processor and threads. Trials found there count, so that
             tuning goes on where it ended, and networks share kernels. None keeps nothing.
-        seed: random seed of the schedules drawn.
-        max_minutes: after which tuning is ended with an error; records stay.
+        seed: Random seed of the schedules drawn.
+        max_minutes: Minutes after which tuning is ended with an error; records stay.
     """
 
     name: ClassVar[str] = "tvm"
@@ -152,14 +152,14 @@ class Tvm(Backend):
 
     def _tuned(self, program: Any, example: Tensor, facts: dict[str, Any]) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
-            given, made = Path(folder) / "program.pt2", Path(folder) / _FILE
+            program_file, library_file = Path(folder) / "program.pt2", Path(folder) / _FILE
             buffer = io.BytesIO()
             with silence():
                 torch.export.save(program, buffer)
-            given.write_bytes(buffer.getvalue())
+            program_file.write_bytes(buffer.getvalue())
             request = {
-                "program": str(given),
-                "library": str(made),
+                "program": str(program_file),
+                "library": str(library_file),
                 "records": str(Path(self.records or Path(folder) / "records").resolve()),
                 "trials": self.trials,
                 "seed": self.seed,
@@ -177,9 +177,9 @@ class Tvm(Backend):
                     environment=environment,
                 )
             except ChildError as error:
-                kept = f"; what it measured is kept in {self.records}" if self.records else ""
-                raise WorkFailed(f"TVM's tuning of this network failed: {error}{kept}") from error
-            return made.read_bytes()
+                records_hint = f"; what it measured is kept in {self.records}" if self.records else ""
+                raise WorkFailed(f"TVM's tuning of this network failed: {error}{records_hint}") from error
+            return library_file.read_bytes()
 
     def _load(self, file: Path) -> CompiledModel:
         return TvmModel(file.read_bytes(), self.threads)

@@ -14,7 +14,7 @@ import numpy as np
 from nasbench_compression.compilation.exported import counted, silence
 from nasbench_registry import WorkFailed
 
-FACTS = "nasbench"  # a function of the library that returns what `describe` tells
+FACTS = "nasbench"  # a function of the library that returns the facts of `describe`
 _OPAQUE = 8  # TVM's word for a kernel with which nothing is fused
 
 
@@ -34,7 +34,7 @@ def import_program(program: Any) -> tuple[Any, dict[str, int]]:
     """The Relax module of an `ExportedProgram`, and how many operators of each kind it has.
 
     Raises:
-        WorkFailed: TVM does not know an operator; says which.
+        WorkFailed: TVM does not know an operator; the message says which.
     """
     with silence():
         from tvm.relax.frontend.torch import from_exported_program
@@ -58,8 +58,8 @@ def _counting_from_the_front(program: Any) -> Any:
             source, dimension, index = node.args
             node.args = (source, dimension, index + int(source.meta["val"].shape[dimension]))
         elif node.target is aten.index.Tensor:
-            source, given = node.args
-            indices = list(given)
+            source, original_indices = node.args
+            indices = list(original_indices)
             for dimension, index in enumerate(indices):
                 if index is None or index.meta["val"].dtype is torch.bool:
                     continue
@@ -118,9 +118,9 @@ def library(module: Any, target: Any, facts: dict[str, Any]) -> bytes:
     """A shared library that `load` reads, linked by the C++ compiler of this machine.
 
     Args:
-        module: of `fused`.
-        target: see `target`.
-        facts: JSON, which goes into the library.
+        module: Module that `fused` returned.
+        target: Processor, see `target`.
+        facts: Facts (JSON) that go into the library.
     """
     from tvm import relax
 
@@ -160,7 +160,7 @@ def _operator(call: Any) -> str:
 
 
 def _kernel(call: Any) -> str:
-    """Without the numbers by which TVM tells kernels of a kind apart, as in fused_conv2d3_add2_relu1."""
+    """Name of a kernel without the numbers that TVM adds for kernels of a kind: fused_conv2d3_add2_relu1."""
     if getattr(call.op, "name", "") != "relax.call_tir":
         return ""
     return "_".join(re.sub(r"(?<=[a-z])\d+$", "", word) for word in call.args[0].name_hint.split("_"))

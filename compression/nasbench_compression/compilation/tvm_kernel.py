@@ -1,4 +1,4 @@
-"""What is known of one kernel: how long it takes untuned, and with each schedule that was measured."""
+"""Records of one kernel: how long it takes untuned, and with each schedule that was measured."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import statistics
 from typing import Any
 
 
-class Known:
-    """What the records say of a kernel.
+class KernelRecords:
+    """Measurements of a kernel in the records.
 
     The kernel as it is, untuned, is recorded with a schedule that changes nothing, which TVM itself passes over.
     """
@@ -16,7 +16,7 @@ class Known:
         self.kernel = kernel
         self.weight = int(kernel.weight)
         self.workload = database.commit_workload(kernel.dispatched[0])
-        records = [each for each in database.get_all_tuning_records() if each.workload.same_as(self.workload)]
+        records = [record for record in database.get_all_tuning_records() if record.workload.same_as(self.workload)]
         self.tuned = [record for record in records if record.trace.insts]
         untuned = [seconds(record) for record in records if not record.trace.insts]
         self.untuned_s: float | None = min(untuned, default=None)
@@ -24,12 +24,12 @@ class Known:
     @property
     def best(self) -> Any:
         """The fastest record, if it is faster than the kernel untuned."""
-        found = min(self.tuned, key=seconds, default=None)
-        return found if found is not None and self.untuned_s and seconds(found) < self.untuned_s else None
+        fastest = min(self.tuned, key=seconds, default=None)
+        return fastest if fastest is not None and self.untuned_s and seconds(fastest) < self.untuned_s else None
 
     @property
     def best_s(self) -> float | None:
-        """Of the fastest record or of the kernel untuned."""
+        """Seconds of the fastest record, or of the kernel untuned."""
         return self.untuned_s if self.best is None else seconds(self.best)
 
     def measure_untuned(self, database: Any, builder: Any, runner: Any) -> None:
@@ -52,7 +52,7 @@ class Known:
 
 
 def seconds(record: Any) -> float:
-    """Of a call; infinite where the measurement failed."""
+    """Mean seconds of a call; infinite where the measurement failed."""
     return statistics.fmean(map(float, record.run_secs)) if record.run_secs else float("inf")
 
 
@@ -62,15 +62,15 @@ def in_process_builder() -> Any:
     from tvm.s_tir.meta_schedule.builder import BuilderResult, PyBuilder
     from tvm.s_tir.meta_schedule.builder.local_builder import default_build, default_export
 
-    def built(given: Any) -> Any:
+    def built(build_input: Any) -> Any:
         try:
-            return BuilderResult(default_export(default_build(given.mod, given.target, None)), None)
+            return BuilderResult(default_export(default_build(build_input.mod, build_input.target, None)), None)
         except Exception as error:  # a schedule that cannot be built is one that is not taken
             return BuilderResult(None, str(error))
 
     @derived_object
     class Builder(PyBuilder):  # type: ignore[misc]  # TVM has no types
         def build(self, build_inputs: list[Any]) -> list[Any]:
-            return [built(given) for given in build_inputs]
+            return [built(build_input) for build_input in build_inputs]
 
     return Builder()

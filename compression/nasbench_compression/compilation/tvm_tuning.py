@@ -20,7 +20,7 @@ import torch
 from nasbench_compression.compilation import tvm_build
 from nasbench_compression.compilation.child import answer
 from nasbench_compression.compilation.exported import silence
-from nasbench_compression.compilation.tvm_kernel import Known, in_process_builder
+from nasbench_compression.compilation.tvm_kernel import KernelRecords, in_process_builder
 from nasbench_compression.timing import compare_two
 
 _TIMING = {"number": 1, "repeat": 3, "min_repeat_ms": 10}
@@ -33,9 +33,9 @@ def tune(request: dict[str, Any]) -> dict[str, Any]:
     """Tune a network and write the library, of the tuned or of the untuned kernels, whichever is faster.
 
     Args:
-        request: `program`, an `ExportedProgram` in a file; `shape` and `dtype` of its images; `facts`, that go into the
-            library, to which those on the tuning are added; `library`, where it is written; `records`, a folder;
-            `trials`; `seed`; `threads`.
+        request: Request with `program`, an `ExportedProgram` in a file; `shape` and `dtype` of its images; `facts`,
+            that go into the library, to which those on the tuning are added; `library`, where it is written; `records`,
+            a folder; `trials`; `seed`; `threads`.
 
     Returns:
         The facts that went into the library.
@@ -46,25 +46,25 @@ def tune(request: dict[str, Any]) -> dict[str, Any]:
     _skip_other_processors()
     target = tvm_build.target(request["threads"])
     module = tvm_build.fused(tvm_build.import_program(program)[0], target)
-    best, found = _search(module, target, request)
-    facts = {**request["facts"], **found, "tuning_s": round(time.monotonic() - begin, 1)}
+    best, search_facts = _search(module, target, request)
+    facts = {**request["facts"], **search_facts, "tuning_s": round(time.monotonic() - begin, 1)}
     tuned = {**facts, "tuned": True}
     plain = {**facts, "tuned": False, "why_not_tuned": "with the tuned kernels, the network was no faster"}
     libraries = [
-        tvm_build.library(each, target, told)
-        for each, told in ((module, plain), (_scheduled(module, target, best), tuned))
+        tvm_build.library(variant, target, variant_facts)
+        for variant, variant_facts in ((module, plain), (_scheduled(module, target, best), tuned))
     ]
-    taken = int(_second_is_better(libraries, request["shape"], request["dtype"]))
-    Path(request["library"]).write_bytes(libraries[taken])
-    return (plain, tuned)[taken]
+    chosen = int(_second_is_better(libraries, request["shape"], request["dtype"]))
+    Path(request["library"]).write_bytes(libraries[chosen])
+    return (plain, tuned)[chosen]
 
 
 def _skip_other_processors() -> None:
     """Leave out the instructions of processors that this one is not: TVM takes a minute to read them."""
-    others = ["cuda", "rocm", "hexagon", "riscv_cpu"]
+    processors = ["cuda", "rocm", "hexagon", "riscv_cpu"]
     if platform.machine() in ("x86_64", "AMD64"):
-        others.append("arm_cpu")
-    for name in others:
+        processors.append("arm_cpu")
+    for name in processors:
         path = f"tvm.s_tir.tensor_intrin.{name}"
         sys.modules[path] = types.ModuleType(path)
 
@@ -80,58 +80,62 @@ def _search(module: Any, target: Any, request: dict[str, Any]) -> tuple[Any, dic
     runner = ms.runner.LocalRunner(timeout_sec=_TIMEOUT_S, evaluator_config=config)
     builder = in_process_builder()
     kernels = ms.relax_integration.extract_tasks(module, target)
-    known = [Known(kernel, database) for kernel in kernels]
-    for each in known:
-        if each.untuned_s is None:
-            each.measure_untuned(database, builder, runner)
-    total = sum(each.weight * (each.untuned_s or 0) for each in known)
-    worth = [each for each in known if each.untuned_s and each.weight * each.untuned_s >= _SHARE * total]
-    before = sum(len(each.tuned) for each in known)
-    left = request["trials"] - before
+    kernel_records = [KernelRecords(kernel, database) for kernel in kernels]
+    for kernel_record in kernel_records:
+        if kernel_record.untuned_s is None:
+            kernel_record.measure_untuned(database, builder, runner)
+    total = sum(kernel_record.weight * (kernel_record.untuned_s or 0) for kernel_record in kernel_records)
+    worth = [
+        kernel_record
+        for kernel_record in kernel_records
+        if kernel_record.untuned_s and kernel_record.weight * kernel_record.untuned_s >= _SHARE * total
+    ]
+    before = sum(len(kernel_record.tuned) for kernel_record in kernel_records)
+    trials_left = request["trials"] - before
     tasks, weights = _tasks(worth, request["seed"])
-    if left > 0 and tasks:
+    if trials_left > 0 and tasks:
         ms.tune.tune_tasks(
             tasks=tasks,
             task_weights=weights,
             work_dir=str(folder),
-            max_trials_global=left,
-            num_trials_per_iter=max(1, min(8, left // (2 * len(tasks)))),
+            max_trials_global=trials_left,
+            num_trials_per_iter=max(1, min(8, trials_left // (2 * len(tasks)))),
             builder=builder,
             runner=runner,
             database=database,
             cost_model="random",
             task_scheduler=ms.task_scheduler.GradientBased(seed=request["seed"]),
         )
-        known = [Known(each.kernel, database) for each in known]
+        kernel_records = [KernelRecords(kernel_record.kernel, database) for kernel_record in kernel_records]
     best = ms.database.MemoryDatabase()
-    for each in known:
-        if each.best is not None:
-            best.commit_workload(each.kernel.dispatched[0])
-            best.commit_tuning_record(each.best)
-    after = sum(len(each.tuned) for each in known)
-    tuned = sum(each.weight * (each.best_s or 0) for each in known)
+    for kernel_record in kernel_records:
+        if kernel_record.best is not None:
+            best.commit_workload(kernel_record.kernel.dispatched[0])
+            best.commit_tuning_record(kernel_record.best)
+    after = sum(len(kernel_record.tuned) for kernel_record in kernel_records)
+    tuned = sum(kernel_record.weight * (kernel_record.best_s or 0) for kernel_record in kernel_records)
     return best, {
         "kernels": len(kernels),
         "kernels_worth_tuning": len(tasks),
-        "kernels_tuned": sum(each.best is not None for each in known),
+        "kernels_tuned": sum(kernel_record.best is not None for kernel_record in kernel_records),
         "kernels_tuned_to_untuned": round(tuned / total, 3) if total else 1.0,
         "records": after,
         "trials_run": after - before,
     }
 
 
-def _tasks(kernels: list[Known], seed: int) -> tuple[list[Any], list[float]]:
+def _tasks(kernel_records: list[KernelRecords], seed: int) -> tuple[list[Any], list[float]]:
     """Tuning tasks and their weights; kernels for which TVM finds no schedules are left out."""
     from tvm.s_tir import meta_schedule as ms
 
     tasks, weights = [], []
-    for number, each in enumerate(kernels):
+    for number, kernel_record in enumerate(kernel_records):
         task = ms.TuneContext(
-            mod=each.kernel.dispatched[0],
-            target=each.kernel.target,
+            mod=kernel_record.kernel.dispatched[0],
+            target=kernel_record.kernel.target,
             space_generator="post-order-apply",
             search_strategy="replay-trace",
-            task_name=each.kernel.task_name,
+            task_name=kernel_record.kernel.task_name,
             rand_state=1 + 1000 * seed + number,
             num_threads=1,
         ).clone()
@@ -140,7 +144,7 @@ def _tasks(kernels: list[Known], seed: int) -> tuple[list[Any], list[float]]:
         except Exception:  # TVM's search trips over some fused kernels
             continue
         tasks.append(task)
-        weights.append(float(each.weight))
+        weights.append(float(kernel_record.weight))
     return tasks, weights
 
 
@@ -156,9 +160,9 @@ def _second_is_better(libraries: list[bytes], shape: list[int], dtype: str) -> b
     """Whether the second library computes the same as the first one, faster; calls alternate."""
     import tvm
 
-    drawn = np.random.default_rng(0).standard_normal(shape) if dtype == "float32" else np.zeros(shape)
-    images = tvm.runtime.tensor(drawn.astype(dtype))
-    calls = [tvm_build.load(each)["main"] for each in libraries]
+    values = np.random.default_rng(0).standard_normal(shape) if dtype == "float32" else np.zeros(shape)
+    images = tvm.runtime.tensor(values.astype(dtype))
+    calls = [tvm_build.load(artefact)["main"] for artefact in libraries]
     for expected, output in zip(*([output.numpy() for output in call(images)] for call in calls), strict=True):
         if not np.allclose(output, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(expected).max()))):
             return False

@@ -36,16 +36,16 @@ def cp_factors(weight: Array, rank: int, seed: int) -> tuple[list[Array], float]
     thousandth more allows.
 
     Args:
-        weight: any number of dimensions d.
-        rank: number of components R.
-        seed: decides the random starts.
+        weight: Tensor of any number of dimensions d.
+        rank: Number of components R.
+        seed: Random seed of the starts.
 
     Returns:
         d matrices (size of the dimension, R), with the scale of a component spread evenly over them, and the
         relative error ||W - W'|| / ||W|| in the Frobenius norm.
 
     Raises:
-        UserError: no start converges.
+        UserError: No start converges.
     """
     rng = np.random.default_rng(seed)
     norm = float(np.linalg.norm(weight))
@@ -103,7 +103,7 @@ class CP(Method):
     source: ClassVar[str] = "Lebedev et al. 2015, arXiv:1412.6553; Phan et al. 2020, arXiv:2008.05441"
 
     def refuses(self, layer: Layer) -> str | None:
-        """A matrix."""
+        """Reason why a layer whose weight is a matrix has no such form."""
         return "its kernel is 1x1" if is_matrix(layer) else None
 
     def full_ranks(self, layer: Layer) -> Ranks:
@@ -148,8 +148,8 @@ class CP(Method):
 
     def report(self, chain: nn.Sequential) -> dict[str, float]:
         """The sensitivity of the factors."""
-        *others, last = (module.weight.detach().double().cpu().flatten(1).numpy() for module in chain)  # type: ignore[operator]  # convolutions
-        return {"sensitivity": sensitivity([last, *(other.T for other in others)])}
+        *earlier_factors, last = (module.weight.detach().double().cpu().flatten(1).numpy() for module in chain)  # type: ignore[operator]  # convolutions
+        return {"sensitivity": sensitivity([last, *(factor.T for factor in earlier_factors)])}
 
     @staticmethod
     def _kernel(layer: Layer) -> Array:

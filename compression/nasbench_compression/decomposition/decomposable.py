@@ -19,10 +19,10 @@ class DecomposableLayer:
     """A layer that may be replaced.
 
     Attributes:
-        name: in the network.
-        layer: the module itself.
-        calls: sizes of its maps, for each time that one image passes it.
-        seed: of its decomposition.
+        name: Name in the network.
+        layer: Module itself.
+        calls: Sizes of its maps, for each time that one image passes it.
+        seed: Random seed of its decomposition.
     """
 
     name: str
@@ -53,14 +53,14 @@ def find_decomposable(
     """The layers that `method` can replace, in order, and those that it cannot, as {name: reason}.
 
     Args:
-        model: left as it was.
-        method: convolutions are looked at, and linear layers if it has a form for them.
-        exclude: names of modules, or patterns of names as in `fnmatch`; layers inside of them are excluded, too.
-        example_inputs: (n, c, h, w) on the device of the network.
-        seed: that of a candidate is `seed` plus its position among the modules.
+        model: Network; it is not changed.
+        method: Method of decomposition; linear layers take part only if it has a form for them.
+        exclude: Names of modules, or patterns of names as in `fnmatch`; layers inside of them are excluded, too.
+        example_inputs: Images (n, c, h, w) on the device of the network.
+        seed: Random seed; that of a candidate is `seed` plus its position among the modules.
 
     Raises:
-        UserError: an entry of `exclude` fits no module.
+        UserError: An entry of `exclude` fits no module.
     """
     kinds = (nn.Conv2d, nn.Linear) if method.linear else (nn.Conv2d,)
     fixed = excluded("decompose", model, exclude)
@@ -68,7 +68,7 @@ def find_decomposable(
     for module in model.modules():
         for parameter in module._parameters.values():
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    found: list[tuple[str, Layer, int]] = []
+    fitting: list[tuple[str, Layer, int]] = []
     left_alone: dict[str, str] = {}
     for index, (name, layer) in enumerate(model.named_modules()):
         if not isinstance(layer, kinds):
@@ -81,10 +81,10 @@ def find_decomposable(
         if reason is not None:
             left_alone[name] = reason
         else:
-            found.append((name, layer, seed + index))
-    calls = _watch(model, [layer for _, layer, _ in found], example_inputs)
+            fitting.append((name, layer, seed + index))
+    calls = _watch(model, [layer for _, layer, _ in fitting], example_inputs)
     candidates = []
-    for (name, layer, own_seed), seen in zip(found, calls, strict=True):
+    for (name, layer, own_seed), seen in zip(fitting, calls, strict=True):
         if seen:
             candidates.append(DecomposableLayer(name, layer, tuple(seen), own_seed))
         else:

@@ -52,17 +52,17 @@ class Decompose(Step):
 
     Attributes:
         method: "cp", "tucker", "tt" (tensor train) or "svd".
-        ratio: share of a layer's weights to keep, above 0 and below 1.
-        rank: the same ranks for each layer, or as much of it as the layer allows.
-        energy: share of a weight's squared norm (of its squared singular values) to keep, above 0 and below 1.
+        ratio: Share of a layer's weights to keep, above 0 and below 1.
+        rank: Ranks of each layer, all the same, or as large as the layer allows.
+        energy: Share of a weight's squared norm (of its squared singular values) to keep, above 0 and below 1.
         rank_rule: "vbmf", ranks by variational Bayesian matrix factorization.
-        max_macs: multiply-adds of the whole network for one image, at most.
-        macs_ratio: share of the network's multiply-adds, at most.
-        max_params: parameters of the whole network, at most.
-        max_latency_ms: measured latency of the network, at most.
-        exclude: names of modules, or patterns such as "blocks.*", whose layers are left alone.
-        epochs: fine-tuning afterwards.
-        learning_rate: learning rate of the fine-tuning; None is the experiment's own.
+        max_macs: Multiply-adds of the whole network for one image, at most.
+        macs_ratio: Share of the network's multiply-adds, at most.
+        max_params: Parameters of the whole network, at most.
+        max_latency_ms: Measured latency of the network, at most.
+        exclude: Names of modules, or patterns such as "blocks.*", whose layers are left alone.
+        epochs: Number of epochs of fine-tuning afterwards.
+        learning_rate: Learning rate of the fine-tuning; None is the experiment's own.
 
     One of the options from `ratio` to `max_latency_ms` decides the ranks; with none, it is a ratio of 0.5. For a whole
     network, each layer keeps the same share of its cost, but for the smallest, which have a hundredth of it together
@@ -116,11 +116,11 @@ class Decompose(Step):
         check_number("decompose epochs", self.epochs, at_least=0, integer=True)
         check_number("decompose learning_rate", self.learning_rate, above=0, optional=True)
         object.__setattr__(self, "exclude", check_exclude("decompose", self.exclude))
-        given = [option for option in _RULES if getattr(self, option) is not None]
-        if len(given) > 1:
-            values = ", ".join(f"{option} {getattr(self, option)!r}" for option in given)
+        rules = [option for option in _RULES if getattr(self, option) is not None]
+        if len(rules) > 1:
+            values = ", ".join(f"{option} {getattr(self, option)!r}" for option in rules)
             raise UserError(f"decompose has {values}, but only one of them can decide the ranks; leave out the others.")
-        if not given:
+        if not rules:
             object.__setattr__(self, "ratio", _DEFAULT_RATIO)
 
     @property
@@ -132,7 +132,8 @@ class Decompose(Step):
         """See `Step.apply`.
 
         Raises:
-            UserError: no layer gets smaller, with the reason for each; or the network cannot be brought to the limit.
+            UserError: No layer gets smaller, and the message gives the reason for each; or the network cannot be
+                brought to the limit.
         """
         method = METHODS[self.method]
         context.require(self.name, self.needs)
@@ -176,10 +177,10 @@ class Decompose(Step):
         """See `Step.restore`."""
         method = METHODS[note["method"]]
         model = reparameterize(copy_network(model))
-        for name, made in note["layers"].items():
+        for name, entry in note["layers"].items():
             layer = model.get_submodule(name)
             assert isinstance(layer, nn.Conv2d | nn.Linear), f"{name} of the note is a {type(layer).__name__}"
-            rank = made["rank"]
+            rank = entry["rank"]
             ranks = tuple(rank) if isinstance(rank, list) else (rank,)
             model = replace_module(model, layer, build(layer, method.links(layer, ranks)))
         return model
@@ -189,9 +190,9 @@ class Decompose(Step):
     ) -> tuple[dict[str, Choice], bool, dict[str, Any]]:
         """Ranks, or why a layer is left alone; whether the limit holds as it is; and what the note gets besides."""
         if self.max_latency_ms is not None:
-            found = LatencySearch(model, method, candidates, given(context.latency_ms)).run(self.max_latency_ms)
-            measured = {"latency_ms": list(found.latency_ms), "measurements": found.measurements}
-            return found.chosen, found.latency_ms[0] <= self.max_latency_ms, {"measured": measured}
+            outcome = LatencySearch(model, method, candidates, given(context.latency_ms)).run(self.max_latency_ms)
+            measured = {"latency_ms": list(outcome.latency_ms), "measurements": outcome.measurements}
+            return outcome.chosen, outcome.latency_ms[0] <= self.max_latency_ms, {"measured": measured}
         if self.max_params is not None:
             whole, cost, unit = count_parameters(model), DecomposableLayer.weights, "parameters"
             return self._within("max_params", self.max_params, whole, candidates, cost, unit)
@@ -200,10 +201,10 @@ class Decompose(Step):
         if self.macs_ratio is not None:
             limit = int(self.macs_ratio * macs)
             return self._within("macs_ratio", limit, macs, candidates, DecomposableLayer.macs, "multiply-adds")
-        return {candidate.name: self._one(method, candidate) for candidate in candidates}, False, {}
+        return {candidate.name: self._layer_ranks(method, candidate) for candidate in candidates}, False, {}
 
-    def _one(self, method: Method, candidate: DecomposableLayer) -> Choice:
-        """By the rules that look at one layer."""
+    def _layer_ranks(self, method: Method, candidate: DecomposableLayer) -> Choice:
+        """Ranks of one layer, by the rules that look at one layer."""
         if self.rank is not None:
             return by_rank(method, candidate, self.rank)
         if self.energy is not None:
@@ -216,7 +217,7 @@ class Decompose(Step):
     def _within(
         self, option: str, limit: int, whole: int, candidates: list[DecomposableLayer], cost: Cost, unit: str
     ) -> tuple[dict[str, Choice], bool, dict[str, Any]]:
-        """By the rules that look at the whole network."""
+        """Ranks of all layers, by the rules that look at the whole network."""
         method = METHODS[self.method]
         if whole <= limit:
             reason = f"the network has {whole} {unit}, which is within the limit"

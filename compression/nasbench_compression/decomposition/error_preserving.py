@@ -28,7 +28,7 @@ def sensitivity(factors: list[Array]) -> float:
     The sum over components and dimensions of a dimension's size times the squared norms of the other factors.
 
     Args:
-        factors: one matrix (size of the dimension, rank) for each dimension.
+        factors: One matrix (size of the dimension, rank) for each dimension.
     """
     squares = np.stack([(factor**2).sum(axis=0) for factor in factors])
     return float(
@@ -44,39 +44,39 @@ def correct(weight: Array, factors: list[Array], bound: float, sweeps: int) -> l
     decides. Deviation from the paper: it is for any number of dimensions.
 
     Args:
-        weight: any tensor that is not zero.
-        factors: left as they were.
-        bound: on ||W - W'|| / ||W||; that of `factors` should be below it.
-        sweeps: over all factors.
+        weight: Any tensor that is not zero.
+        factors: Factors of the tensor; they are not changed.
+        bound: Upper bound of ||W - W'|| / ||W||; that of `factors` should be below it.
+        sweeps: Number of sweeps over all factors.
 
     Returns:
         The corrected factors, or `factors` if they could not be made less sensitive.
     """
     norm = float(np.linalg.norm(weight))
     scaled = weight / norm
-    made = [factor / norm ** (1 / len(factors)) for factor in factors]
+    corrected = [factor / norm ** (1 / len(factors)) for factor in factors]
     with tensorly.backend.backend_context("numpy", local_threadsafe=True):
         for _ in range(sweeps):
-            for mode in range(len(made)):
-                made[mode] = _corrected(scaled, made, mode, bound)
-        error = float(np.linalg.norm(scaled - cp_to_tensor((None, made))))
-    made = [factor * norm ** (1 / len(factors)) for factor in made]
-    good = all(np.isfinite(factor).all() for factor in made) and error <= bound * (1 + 1e-3)
-    return made if good and sensitivity(made) < sensitivity(factors) else factors
+            for mode in range(len(corrected)):
+                corrected[mode] = _corrected(scaled, corrected, mode, bound)
+        error = float(np.linalg.norm(scaled - cp_to_tensor((None, corrected))))
+    corrected = [factor * norm ** (1 / len(factors)) for factor in corrected]
+    acceptable = all(np.isfinite(factor).all() for factor in corrected) and error <= bound * (1 + 1e-3)
+    return corrected if acceptable and sensitivity(corrected) < sensitivity(factors) else factors
 
 
 def _corrected(weight: Array, factors: list[Array], mode: int, bound: float) -> Array:
     """One factor, given the others; the tensor has norm one."""
-    others = [factor for index, factor in enumerate(factors) if index != mode]
-    squares = np.stack([(factor**2).sum(axis=0) for factor in others])
+    fixed_factors = [factor for index, factor in enumerate(factors) if index != mode]
+    squares = np.stack([(factor**2).sum(axis=0) for factor in fixed_factors])
     price = np.sqrt(
-        sum(len(factor) * np.delete(squares, index, axis=0).prod(axis=0) for index, factor in enumerate(others))
+        sum(len(factor) * np.delete(squares, index, axis=0).prod(axis=0) for index, factor in enumerate(fixed_factors))
     )
     alive = price > _VANISHED * price.max()  # a component that vanished takes no part; its price would divide by zero
     if not alive.any():
         return factors[mode]
     price = price[alive]
-    gram = np.prod([factor[:, alive].T @ factor[:, alive] for factor in others], axis=0) / np.outer(price, price)
+    gram = np.prod([factor[:, alive].T @ factor[:, alive] for factor in fixed_factors], axis=0) / np.outer(price, price)
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, _TINY * max(float(values[-1]), 1e-300))
     target = (unfolding_dot_khatri_rao(weight, (None, factors), mode)[:, alive] / price) @ vectors

@@ -23,12 +23,12 @@ _MOST_SHARE = 0.75  # at which a kind of layer is tried
 
 @dataclass(frozen=True)
 class Measured:
-    """What the search found.
+    """Result of the search.
 
     Attributes:
-        chosen: ranks for each layer, or why it is left alone.
-        latency_ms: of the network before and after.
-        measurements: how many it took.
+        chosen: Ranks of each layer, or the reason why it is left alone.
+        latency_ms: Latency of the network before and after, in milliseconds.
+        measurements: Number of measurements that it took.
     """
 
     chosen: dict[str, Choice]
@@ -50,10 +50,10 @@ class LatencySearch:
     round of kinds, and the least of its latencies counts; a kind that is faster than that pays, noise or not.
 
     Args:
-        model: left as it was.
-        method: of decomposition.
-        candidates: its layers that may be replaced.
-        latency_ms: measures a network.
+        model: Network; it is not changed.
+        method: Method of decomposition.
+        candidates: Layers of the network that may be replaced.
+        latency_ms: Function that measures the latency of a network, in milliseconds.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class LatencySearch:
         self.before = math.inf  # the least latency of the network as it is, so far
 
     def run(self, limit_ms: float) -> Measured:
-        """Search.
+        """Search for ranks within the latency.
 
         Raises:
-            UserError: the network cannot be made this fast.
+            UserError: The network cannot be made this fast.
         """
         before = self.before = self._latency({})
         if before <= limit_ms:
@@ -95,9 +95,9 @@ class LatencySearch:
                 f"decompose max_latency_ms is {limit_ms}, but {self.method.name} brings this network from "
                 f"{self.before:.4g} ms to no less than {least:.4g}; raise it, or prune first."
             )
-        found = self._larger(paying, share, above, limit_ms)
-        if found is not None:
-            chosen, still_slow, after = found
+        larger = self._larger(paying, share, above, limit_ms)
+        if larger is not None:
+            chosen, still_slow, after = larger
             slow = slow | still_slow
         return Measured(reasons | slow | chosen, (self.before, after), self.measurements)
 

@@ -27,11 +27,11 @@ class Link:
     """One small layer.
 
     Attributes:
-        inputs: channels.
-        outputs: channels.
-        vertical: it does the rows of the kernel.
-        horizontal: it does the columns of the kernel.
-        depthwise: each channel by itself.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        vertical: Whether it does the rows of the kernel.
+        horizontal: Whether it does the columns of the kernel.
+        depthwise: Whether it works on each channel by itself.
     """
 
     inputs: int
@@ -52,14 +52,14 @@ class Call:
 
 
 def kernel_size(layer: Layer) -> tuple[int, int]:
-    """Height and width; one pixel for a linear layer."""
+    """Height and width of the kernel; one pixel for a linear layer."""
     if isinstance(layer, nn.Linear):
         return 1, 1
     return layer.kernel_size[0], layer.kernel_size[1]
 
 
 def channels(layer: Layer) -> tuple[int, int]:
-    """In and out."""
+    """Numbers of input and output channels."""
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     return layer.in_channels, layer.out_channels
@@ -78,8 +78,8 @@ class Chain(nn.Sequential):
     """Small layers in the place of one, which answer for it: what other code reads of the layer, it finds here.
 
     Args:
-        layer: that they stand for.
-        links: the small layers, in order.
+        layer: Layer that they stand for.
+        links: Small layers, in order.
     """
 
     def __init__(self, layer: Layer, links: Sequence[nn.Module]) -> None:
@@ -105,28 +105,28 @@ class Chain(nn.Sequential):
 
     @property
     def bias(self) -> Tensor | None:
-        """That of the last link, the only one to have one."""
+        """Bias of the last link, the only one that has a bias."""
         bias: Tensor | None = self[-1].bias  # type: ignore[assignment]  # a convolution or a linear layer
         return bias
 
     @property
     def in_channels(self) -> int:
-        """Those of the first link, which may be pruned."""
+        """Input channels of the first link, which may be pruned."""
         return int(self[0].in_channels)  # type: ignore[arg-type]  # or an AttributeError, as it should be
 
     @property
     def out_channels(self) -> int:
-        """Those of the last link."""
+        """Output channels, or features, of the last link."""
         return int(self[-1].out_channels)  # type: ignore[arg-type]  # or an AttributeError, as it should be
 
     @property
     def in_features(self) -> int:
-        """Those of the first link."""
+        """Input features of the first link."""
         return int(self[0].in_features)  # type: ignore[arg-type]  # or an AttributeError, as it should be
 
     @property
     def out_features(self) -> int:
-        """Those of the last link."""
+        """Output channels, or features, of the last link."""
         return int(self[-1].out_features)  # type: ignore[arg-type]  # or an AttributeError, as it should be
 
 
@@ -135,33 +135,33 @@ def build(layer: Layer, links: Sequence[Link]) -> Chain:
 
     What is learned in `layer` is learned in them, and what is frozen stays frozen.
     """
-    place = {"device": layer.weight.device, "dtype": layer.weight.dtype}
-    made: list[nn.Module] = []
+    tensor_options = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    layers: list[nn.Module] = []
     for link in links:
         bias = layer.bias is not None and link is links[-1]
         if isinstance(layer, nn.Linear):
-            made.append(nn.Linear(link.inputs, link.outputs, bias=bias, **place))
+            layers.append(nn.Linear(link.inputs, link.outputs, bias=bias, **tensor_options))
             continue
-        done = (link.vertical, link.horizontal)
+        sides = (link.vertical, link.horizontal)
         padding = layer.padding
         if not isinstance(padding, str):
-            padding = _pair(padding, done, 0)
-        elif not any(done):
+            padding = _pair(padding, sides, 0)
+        elif not any(sides):
             padding = (0, 0)
-        made.append(
+        layers.append(
             nn.Conv2d(
                 link.inputs,
                 link.outputs,
-                _pair(layer.kernel_size, done, 1),
-                stride=_pair(layer.stride, done, 1),
+                _pair(layer.kernel_size, sides, 1),
+                stride=_pair(layer.stride, sides, 1),
                 padding=padding,
-                dilation=_pair(layer.dilation, done, 1),
+                dilation=_pair(layer.dilation, sides, 1),
                 groups=link.inputs if link.depthwise else 1,
                 bias=bias,
-                **place,  # type: ignore[arg-type]  # a device and a type, which the dict hides
+                **tensor_options,  # type: ignore[arg-type]  # a device and a type, which the dict hides
             )
         )
-    chain = Chain(layer, made).train(layer.training).requires_grad_(layer.weight.requires_grad)
+    chain = Chain(layer, layers).train(layer.training).requires_grad_(layer.weight.requires_grad)
     if layer.bias is not None:
         chain[-1].bias.requires_grad_(layer.bias.requires_grad)
     return chain
@@ -189,8 +189,8 @@ def layer_macs(layer: Layer, calls: Sequence[Call]) -> int:
     return sum(layer.weight.numel() * call.rows_out * call.columns_out for call in calls)
 
 
-def _pair(values: tuple[int, ...], done: tuple[bool, bool], otherwise: int) -> tuple[int, int]:
-    return values[0] if done[0] else otherwise, values[1] if done[1] else otherwise
+def _pair(values: tuple[int, ...], sides: tuple[bool, bool], otherwise: int) -> tuple[int, int]:
+    return values[0] if sides[0] else otherwise, values[1] if sides[1] else otherwise
 
 
 def _size(shape: tuple[int, ...]) -> int:

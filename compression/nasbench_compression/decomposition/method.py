@@ -1,4 +1,4 @@
-"""What a method of decomposition has to say about a layer."""
+"""Interface of a method of decomposition."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Method(ABC):
     """One way to write a weight as a product.
 
     Attributes:
-        name: the value of the option `method`.
-        linear: whether it also writes linear layers.
-        source: the paper.
+        name: Value of the option `method`.
+        linear: Whether it also writes linear layers.
+        source: Paper of the method.
     """
 
     name: ClassVar[str]
@@ -59,7 +59,7 @@ class Method(ABC):
         return self.clip(layer, tuple(max(1, rank) for rank in ranks))
 
     def report(self, chain: nn.Sequential) -> dict[str, float]:
-        """What the note has about a chain besides its ranks and error."""
+        """Entries of the note about a chain, besides its ranks and error."""
         return {}
 
     def same(self, layer: Layer, rank: int) -> Ranks:
@@ -90,10 +90,10 @@ def decompose_layer(method: Method, layer: Layer, ranks: Ranks, seed: int = 0) -
     """The layer as a chain of smaller ones.
 
     Args:
-        method: of decomposition.
-        layer: left as it was; a convolution without groups.
-        ranks: as `Method.clip` gives them.
-        seed: decides random starts, where there are any.
+        method: Method of decomposition.
+        layer: Layer to be decomposed, with a convolution without groups; it is not changed.
+        ranks: Ranks as `Method.clip` gives them.
+        seed: Random seed of the starts, where there are any.
 
     Returns:
         The chain, and ||W - W'|| / ||W|| in the Frobenius norm; 0 for a weight of zeros.

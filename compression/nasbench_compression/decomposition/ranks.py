@@ -56,29 +56,31 @@ def by_energy(method: Method, candidate: DecomposableLayer, energy: float) -> Ch
     squares = [np.linalg.svd(matrix, compute_uv=False) ** 2 for matrix in method.unfoldings(layer)]
 
     def ranks(lost: float) -> Ranks:
-        kept = [1 + int(((values.sum() - values.cumsum()) > lost * values.sum()).sum()) for values in squares]
-        return method.from_unfoldings(layer, kept)
+        unfolding_ranks = [
+            1 + int(((values.sum() - values.cumsum()) > lost * values.sum()).sum()) for values in squares
+        ]
+        return method.from_unfoldings(layer, unfolding_ranks)
 
     low, high = (1 - energy) / len(squares), 1 - energy
     best = ranks(low)
     for _ in range(_ENERGY_BISECTIONS if len(squares) > 1 else 0):
         middle = (low + high) / 2
-        tried = ranks(middle)
-        if tried == best or decompose_layer(method, layer, tried, candidate.seed)[1] ** 2 <= 1 - energy:
-            low, best = middle, tried
+        middle_ranks = ranks(middle)
+        if middle_ranks == best or decompose_layer(method, layer, middle_ranks, candidate.seed)[1] ** 2 <= 1 - energy:
+            low, best = middle, middle_ranks
         else:
             high = middle
     return _if_smaller(method, candidate, best)
 
 
 def by_share(method: Method, candidates: Sequence[DecomposableLayer], share: float, cost: Cost) -> dict[str, Choice]:
-    """For each layer the largest ranks that cost at most a share of what it costs now, and at least rank one.
+    """Largest ranks of each layer that cost at most a share of what it costs now, and at least rank one.
 
     Args:
-        method: of decomposition.
-        candidates: the layers.
-        share: from 0; with 1, as much as just pays.
-        cost: of a layer.
+        method: Method of decomposition.
+        candidates: Layers that may be replaced.
+        share: Share of the cost, from 0; with 1, as much as just pays.
+        cost: Cost of a layer with given ranks.
     """
     chosen: dict[str, Choice] = {}
     for candidate in candidates:
@@ -91,18 +93,18 @@ def by_share(method: Method, candidates: Sequence[DecomposableLayer], share: flo
 
 
 def total(method: Method, candidates: Sequence[DecomposableLayer], chosen: Mapping[str, Choice], cost: Cost) -> int:
-    """What the layers cost together; those left alone, what they cost now."""
+    """Cost of all layers together; layers that are left alone cost what they cost now."""
     ranks = {name: None if isinstance(choice, str) else choice for name, choice in chosen.items()}
     return sum(cost(candidate, method, ranks[candidate.name]) for candidate in candidates)
 
 
 def without_small(method: Method, candidates: Sequence[DecomposableLayer], cost: Cost) -> list[DecomposableLayer]:
     """The layers but for the cheapest, which have a hundredth of the cost together: they would save nothing."""
-    left = _SMALL * sum(cost(candidate, method, None) for candidate in candidates)
+    budget = _SMALL * sum(cost(candidate, method, None) for candidate in candidates)
     small = set()
     for candidate in sorted(candidates, key=lambda candidate: cost(candidate, method, None)):
-        left -= cost(candidate, method, None)
-        if left < 0:
+        budget -= cost(candidate, method, None)
+        if budget < 0:
             break
         small.add(candidate.name)
     return [candidate for candidate in candidates if candidate.name not in small]
@@ -130,9 +132,9 @@ def to_limit(
             else:
                 high = middle
         for name, larger in by_share(method, candidates, high, cost).items():
-            tried = best | {name: larger}
-            if total(method, candidates, tried, cost) <= limit:
-                best = tried
+            enlarged = best | {name: larger}
+            if total(method, candidates, enlarged, cost) <= limit:
+                best = enlarged
     return best, total(method, candidates, best, cost)
 
 
@@ -156,15 +158,15 @@ def _if_smaller(method: Method, candidate: DecomposableLayer, ranks: Ranks) -> C
 
 
 def _cp_by_energy(method: CP, candidate: DecomposableLayer, energy: float) -> Choice:
-    def kept(rank: int) -> float:
+    def kept_energy(rank: int) -> float:
         return 1 - decompose_layer(method, candidate.layer, (rank,), candidate.seed)[1] ** 2
 
     low, high = 0, _largest(method, candidate, DecomposableLayer.weights, candidate.weights(method, None) - 1)
-    if high == 0 or kept(high) < energy:
+    if high == 0 or kept_energy(high) < energy:
         return f"CP keeps less than {energy} of it with the {high} components that have fewer weights than it"
     while high - low > 1:
         middle = (low + high) // 2
-        if kept(middle) >= energy:
+        if kept_energy(middle) >= energy:
             high = middle
         else:
             low = middle
@@ -172,5 +174,5 @@ def _cp_by_energy(method: CP, candidate: DecomposableLayer, energy: float) -> Ch
 
 
 def written(ranks: Ranks) -> int | list[int]:
-    """As a note has it: a number, or a list of several."""
+    """The ranks as a note has them: a number, or a list of several."""
     return ranks[0] if len(ranks) == 1 else list(ranks)

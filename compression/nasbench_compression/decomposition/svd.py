@@ -24,17 +24,17 @@ class SVD(Method):
     source: ClassVar[str] = "Jaderberg et al. 2014, arXiv:1405.3866; Denton et al. 2014, arXiv:1404.0736"
 
     def full_ranks(self, layer: Layer) -> Ranks:
-        """One rank."""
+        """One rank, the smaller side of the matrix."""
         inputs, outputs = channels(layer)
         height, width = kernel_size(layer)
         return (min(inputs * height, width * outputs),)
 
     def clip(self, layer: Layer, ranks: Ranks) -> Ranks:
-        """At most the full one."""
+        """The rank, at most the full one."""
         return (min(ranks[0], self.full_ranks(layer)[0]),)
 
     def links(self, layer: Layer, ranks: Ranks) -> list[Link]:
-        """Two; a 1x1 convolution has its stride in the first, where it saves work."""
+        """Two links; a 1x1 convolution has its stride in the first, where it saves work."""
         inputs, outputs = channels(layer)
         if is_matrix(layer):
             return [Link(inputs, ranks[0], vertical=True, horizontal=True), Link(ranks[0], outputs)]
@@ -61,4 +61,4 @@ class SVD(Method):
 
 
 MATRIX = SVD()
-"""What Tucker and tensor train come to where the weight is a matrix."""
+"""Method that Tucker and tensor train become where the weight is a matrix."""

@@ -25,7 +25,7 @@ class TensorTrain(Method):
     source: ClassVar[str] = "Oseledets, Tensor-Train Decomposition, SIAM J. Sci. Comput. 33(5), 2011"
 
     def full_ranks(self, layer: Layer) -> Ranks:
-        """Three, each the smaller side of an unfolding."""
+        """Three ranks, each the smaller side of an unfolding."""
         if is_matrix(layer):
             return MATRIX.full_ranks(layer)
         inputs, outputs = channels(layer)
@@ -42,7 +42,7 @@ class TensorTrain(Method):
         return min(r1, height * r2), r2, min(r3, width * r2)
 
     def links(self, layer: Layer, ranks: Ranks) -> list[Link]:
-        """Four, or fewer where a rank is that of all channels."""
+        """Four links, or fewer where a rank is that of all channels."""
         if is_matrix(layer):
             return MATRIX.links(layer, ranks)
         (inputs, outputs), (r1, r2, r3) = channels(layer), ranks
@@ -68,12 +68,12 @@ class TensorTrain(Method):
             rows = np.einsum("ia,ahb->ihb", first, rows)
         if r3 == outputs:
             columns = np.einsum("bwc,co->bwo", columns, last)
-        made = [rows.transpose(2, 0, 1), columns.transpose(2, 0, 1)]
+        weights = [rows.transpose(2, 0, 1), columns.transpose(2, 0, 1)]
         if r1 < inputs:
-            made.insert(0, first.T)
+            weights.insert(0, first.T)
         if r3 < outputs:
-            made.append(last.T)
-        return made, product
+            weights.append(last.T)
+        return weights, product
 
     def unfoldings(self, layer: Layer) -> list[Array]:
         """(in, rest), (in * height, width * out) and (rest, out)."""

@@ -42,7 +42,7 @@ class Tucker(Method):
         return r_out, min(r_in, r_out * height * width)
 
     def links(self, layer: Layer, ranks: Ranks) -> list[Link]:
-        """Three, or fewer where a rank is that of all channels."""
+        """Three links, or fewer where a rank is that of all channels."""
         if is_matrix(layer):
             return MATRIX.links(layer, ranks)
         (inputs, outputs), (r_out, r_in) = channels(layer), ranks
@@ -66,12 +66,12 @@ class Tucker(Method):
             core = np.einsum("rshw,is->rihw", core, in_factor, optimize=True)
         if r_out == outputs:
             core = np.einsum("or,rihw->oihw", out_factor, core, optimize=True)
-        made = [core]
+        weights = [core]
         if r_in < inputs:
-            made.insert(0, in_factor.T)
+            weights.insert(0, in_factor.T)
         if r_out < outputs:
-            made.append(out_factor)
-        return made, product
+            weights.append(out_factor)
+        return weights, product
 
     def unfoldings(self, layer: Layer) -> list[Array]:
         """(out, in * height * width) and (in, out * height * width)."""

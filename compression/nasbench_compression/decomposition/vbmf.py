@@ -28,11 +28,11 @@ _GRID = 200  # the free energy has several minima
 
 @dataclass(frozen=True)
 class VBMF:
-    """What the factorization finds.
+    """Result of the factorization.
 
     Attributes:
-        rank: number of components above the noise.
-        noise_variance: of each value of the matrix.
+        rank: Number of components above the noise.
+        noise_variance: Variance of the noise of each value of the matrix.
     """
 
     rank: int
@@ -43,7 +43,7 @@ def vbmf(matrix: NDArray[np.float64]) -> VBMF:
     """Rank and noise of a matrix.
 
     Args:
-        matrix: (rows, columns), either way up.
+        matrix: Matrix (rows, columns); either side may be the longer one.
 
     Returns:
         The rank is that of the matrix, with no noise, where there is none.
@@ -78,8 +78,8 @@ def _minimize(scaled: NDArray[np.float64], share: float, threshold: float, low: 
 
     def energy(log_variance: float) -> float:
         x = scaled / math.exp(log_variance)
-        kept = x[x > threshold]
-        rest = kept - (1 + share)
+        signal = x[x > threshold]
+        rest = signal - (1 + share)
         t = (rest + np.sqrt(np.maximum(rest**2 - 4 * share, 0))) / 2
         return float((x - np.log(x)).sum() + (np.log1p(t) + share * np.log1p(t / share) - t).sum())
 
@@ -88,5 +88,5 @@ def _minimize(scaled: NDArray[np.float64], share: float, threshold: float, low: 
     grid = np.linspace(math.log(low), math.log(high), _GRID)
     best = int(np.argmin([energy(point) for point in grid]))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
-    found = optimize.minimize_scalar(energy, bounds=bounds, method="bounded")
-    return math.exp(float(found.x))
+    minimum = optimize.minimize_scalar(energy, bounds=bounds, method="bounded")
+    return math.exp(float(minimum.x))

@@ -20,9 +20,9 @@ def attention_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor
     and the mean are what the authors computed, with a weight of 1000.
 
     Args:
-        student_features: (n, c, h, w).
-        teacher_features: (n, c', h', w'), any number of channels; the larger map is averaged down to the smaller one.
-            No gradient flows into it.
+        student_features: Feature map of the student, (n, c, h, w).
+        teacher_features: Feature map of the teacher, (n, c', h', w'), with any number of channels; the larger map is
+            averaged down to the smaller one. No gradient flows into it.
 
     Returns:
         Scalar.

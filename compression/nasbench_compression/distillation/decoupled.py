@@ -24,12 +24,12 @@ def decoupled_loss(
     sure. Deviation: the soft part is not warmed up over the first epochs.
 
     Args:
-        student_logits: (n, classes).
-        teacher_logits: (n, classes); no gradient flows into them.
-        labels: (n,) class indices.
-        temperature: T > 0, of both networks.
-        alpha: weight of TCKD.
-        beta: weight of NCKD.
+        student_logits: Logits of the student, (n, classes).
+        teacher_logits: Logits of the teacher, (n, classes); no gradient flows into them.
+        labels: Class indices, (n,).
+        temperature: Temperature T > 0 of both networks.
+        alpha: Weight of TCKD.
+        beta: Weight of NCKD.
 
     Returns:
         Scalar, mean over the batch, in nats.
@@ -37,14 +37,14 @@ def decoupled_loss(
     student_target, student_others = _decouple(student_logits / temperature, labels)
     teacher_target, teacher_others = _decouple(teacher_logits.detach() / temperature, labels)
     target = functional.kl_div(student_target, teacher_target, reduction="batchmean", log_target=True)
-    others = functional.kl_div(student_others, teacher_others, reduction="batchmean", log_target=True)
-    soft = temperature**2 * (alpha * target + beta * others)
+    other_classes = functional.kl_div(student_others, teacher_others, reduction="batchmean", log_target=True)
+    soft = temperature**2 * (alpha * target + beta * other_classes)
     return functional.cross_entropy(student_logits, labels) + soft
 
 
 def _decouple(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the class and of all others, (n, 2), and among the others, (n, classes - 1)."""
     is_target = functional.one_hot(labels, logits.shape[1]).bool()
-    others = logits[~is_target].view(len(logits), -1)
-    binary = torch.stack([logits[is_target], others.logsumexp(dim=1)], dim=1)
-    return binary.log_softmax(dim=1), others.log_softmax(dim=1)
+    other_logits = logits[~is_target].view(len(logits), -1)
+    binary = torch.stack([logits[is_target], other_logits.logsumexp(dim=1)], dim=1)
+    return binary.log_softmax(dim=1), other_logits.log_softmax(dim=1)

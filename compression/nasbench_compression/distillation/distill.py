@@ -45,23 +45,23 @@ class Distill(Step):
     """Train the network on the knowledge of a teacher.
 
     Attributes:
-        method: "soft_targets" (Hinton et al.; where a network tells other numbers than scores of classes, the mean
+        method: "soft_targets" (Hinton et al.; where a network gives other numbers than scores of classes, the mean
             squared difference of those), "logit_standardization", "decoupled", "fitnets", "attention_transfer" or
             "relational"; each has a file of its own with its paper and its loss.
-        temperature: T of both softmax functions, above 0; None is 4, and 2 for "logit_standardization".
-        alpha: weight of the soft targets against the labels, from 0 to 1. None is 0.9, and 0 for methods on features,
+        temperature: Temperature T of both softmax functions, above 0; None is 4, and 2 for "logit_standardization".
+        alpha: Weight of the soft targets against the labels, from 0 to 1. None is 0.9, and 0 for methods on features,
             whose loss is (1 - alpha) * cross-entropy + alpha * T^2 * KL + the method's own term. For "decoupled" it is
             the paper's weight of the target class, 0 or more; None is 1.
-        beta: weight of the other classes in "decoupled" (8), of the hints (100) or of attention (1000).
-        distance_weight: weight of "relational" (25).
-        angle_weight: weight of "relational" (50).
-        student_layers: names of the modules whose output is compared, for methods on features; None is the last feature
+        beta: Weight of the other classes in "decoupled" (8), of the hints (100) or of attention (1000).
+        distance_weight: Weight of "relational" (25).
+        angle_weight: Weight of "relational" (50).
+        student_layers: Names of the modules whose output is compared, for methods on features; None is the last feature
             map before the pooling.
-        teacher_layers: as many modules of the teacher.
-        teacher: folder of a stored model; None is `context.teacher`, for which a recipe takes the network that it
+        teacher_layers: Names of as many modules of the teacher.
+        teacher: Folder of a stored model; None is `context.teacher`, for which a recipe takes the network that it
             started from.
-        epochs: epochs of training.
-        learning_rate: None is the experiment's own.
+        epochs: Epochs of training.
+        learning_rate: Learning rate; None is the experiment's own.
 
     Where a network gives several tensors, its logits are what `nasbench_compression.outputs.logits_of` picks. The
     teacher is in evaluation mode. Where the context says that images recur, its logits are computed once for each
@@ -136,7 +136,7 @@ class Distill(Step):
         """See `Step.apply`.
 
         Raises:
-            UserError: there is no teacher, or it does not fit; or a layer does not exist or puts out no features.
+            UserError: There is no teacher, or it does not fit; or a layer does not exist or puts out no features.
         """
         context.require(self.name, self.needs)
         device = device_of(model)
@@ -148,7 +148,7 @@ class Distill(Step):
         _check_logits(student, teacher.network, inputs)
         if not context.classes and self.method in ON_CLASSES:
             raise UserError(
-                f"distill method {self.method!r} compares what networks say of classes, and this network tells other "
+                f"distill method {self.method!r} compares what networks say of classes, and this network gives other "
                 f"numbers; take soft_targets, which compares those, or a method on features."
             )
         weights = self._weights()
@@ -178,9 +178,9 @@ class Distill(Step):
         return copy_network(model)
 
     def _weights(self) -> dict[str, float]:
-        """What the method takes, with its defaults where nothing is given."""
-        given = {name: getattr(self, name) for name in METHODS[self.method]}
-        return {name: METHODS[self.method][name] if value is None else value for name, value in given.items()}
+        """Weights of the terms of the method, with defaults where none is set."""
+        options = {name: getattr(self, name) for name in METHODS[self.method]}
+        return {name: METHODS[self.method][name] if value is None else value for name, value in options.items()}
 
     def _find_teacher(self, context: Context) -> nn.Module:
         if self.teacher is not None:
@@ -197,8 +197,8 @@ class Distill(Step):
         logits = logits_of(output)
         if not classes:
             return logits
-        several = self.method == "decoupled" and logits.ndim > 2
-        if logits.ndim < 2 or several or logits.shape[:1] + logits.shape[2:] != labels.shape:
+        of_pixels = self.method == "decoupled" and logits.ndim > 2
+        if logits.ndim < 2 or of_pixels or logits.shape[:1] + logits.shape[2:] != labels.shape:
             raise UserError(
                 f"distill compares logits (n, classes) with labels (n,), and this network gives a tensor of shape "
                 f"{tuple(logits.shape)} for labels of shape {tuple(labels.shape)}; leave the step out of the recipe."
@@ -226,11 +226,13 @@ class Distill(Step):
         inputs: Tensor,
         context: Context,
     ) -> tuple[nn.Module, Loss]:
-        """What is to be trained, and the loss."""
+        """Network to be trained, and the loss."""
         shapes = list(zip(ours.shapes(student, inputs), theirs.shapes(teacher.network, inputs), strict=True))
         trained = student
         if self.method == "fitnets":
-            trained = WithRegressors(student, [(one[1], other[1]) for one, other in shapes]).to(inputs.device)
+            trained = WithRegressors(
+                student, [(student_shape[1], teacher_shape[1]) for student_shape, teacher_shape in shapes]
+            ).to(inputs.device)
             trained.train(student.training)
         if self.method == "attention_transfer" and any(shape[2:].numel() == 1 for pair in shapes for shape in pair):
             raise UserError(
@@ -239,29 +241,29 @@ class Distill(Step):
             )
 
         def loss(inputs: Tensor, outputs: Any, labels: Tensor) -> Tensor:
-            found = ours.maps()
+            student_maps = ours.maps()
             logits, targets = self._comparable(outputs, labels, context.classes), teacher.logits(inputs)
             value = _towards(targets, logits, labels, weights, context)
-            for index, pair in enumerate(zip(found, theirs.maps(), strict=True)):
+            for index, pair in enumerate(zip(student_maps, theirs.maps(), strict=True)):
                 value = value + self._term(trained, index, *pair, weights)
             return value
 
         return trained, loss
 
     def _term(
-        self, trained: nn.Module, index: int, found: Tensor, wanted: Tensor, weights: Mapping[str, float]
+        self, trained: nn.Module, index: int, student_map: Tensor, teacher_map: Tensor, weights: Mapping[str, float]
     ) -> Tensor:
         if self.method == "relational":
-            vectors = [features.mean(dim=(2, 3)) for features in (found, wanted)]
+            vectors = [features.mean(dim=(2, 3)) for features in (student_map, teacher_map)]
             distance, angle = weights["distance_weight"], weights["angle_weight"]
             return relational_loss(*vectors, distance_weight=distance, angle_weight=angle)
         if isinstance(trained, WithRegressors):
-            return weights["beta"] * hint_loss(trained.regressors[index](found), wanted)
-        return weights["beta"] * attention_loss(found, wanted)
+            return weights["beta"] * hint_loss(trained.regressors[index](student_map), teacher_map)
+        return weights["beta"] * attention_loss(student_map, teacher_map)
 
 
 def _towards(targets: Tensor, logits: Tensor, labels: Tensor, weights: Mapping[str, float], context: Context) -> Tensor:
-    """What the teacher and the labels say: soft targets of classes, the mean squared difference of other numbers."""
+    """Loss against teacher and labels: soft targets of classes, mean squared difference of other numbers."""
     temperature, alpha = weights["temperature"], weights["alpha"]
     if context.classes:
         return soft_target_loss(logits, targets, labels, temperature=temperature, alpha=alpha, hard=context.task_loss)

@@ -1,4 +1,4 @@
-"""What layers inside of a network put out, read by hooks, so that it does not matter how its forward is written."""
+"""Outputs of layers inside of a network, read by hooks, so that it does not matter how its forward is written."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def last_map(model: nn.Module, inputs: Tensor) -> str:
     In most networks that is what comes before the global pooling.
 
     Raises:
-        UserError: there is none.
+        UserError: There is no such module.
     """
-    found: list[str] = []
+    map_names: list[str] = []
 
     def watch(name: str) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -51,7 +51,7 @@ def last_map(model: nn.Module, inputs: Tensor) -> str:
                 and not is_wrapped(output)
                 and as_map(output)[0, 0].numel() > 1
             ):
-                found.append(name)
+                map_names.append(name)
 
         return note
 
@@ -66,23 +66,23 @@ def last_map(model: nn.Module, inputs: Tensor) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    if not found:
+    if not map_names:
         raise UserError(
             "distill finds no feature map in this network; name layers by student_layers and teacher_layers."
         )
-    return found[-1]
+    return map_names[-1]
 
 
 class Features:
     """The latest output of some modules, while `watching`.
 
     Args:
-        model: the network.
-        names: of modules in it.
-        option: that names them, for errors.
+        model: Network that has the modules.
+        names: Names of the modules.
+        option: Name of the option that names them, for errors.
 
     Raises:
-        UserError: there is no such module.
+        UserError: A name fits no module.
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str], option: str) -> None:
@@ -117,18 +117,18 @@ class Features:
         """Each module's latest output as a float map (n, c, h, w).
 
         Raises:
-            UserError: a module did not run, or put out something else than features.
+            UserError: A module did not run, or put out something else than features.
         """
-        found = []
+        feature_maps = []
         for name, module in zip(self._names, self._modules, strict=True):
             output = self._latest.get(module)
             if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
-                what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                form = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise UserError(
-                    f"layer {name!r} in distill {self._option} puts out {what}, which is no feature map; name another."
+                    f"layer {name!r} in distill {self._option} puts out {form}, which is no feature map; name another."
                 )
-            found.append(as_map(output).float())
-        return found
+            feature_maps.append(as_map(output).float())
+        return feature_maps
 
     def shapes(self, model: nn.Module, inputs: Tensor) -> list[torch.Size]:
         """Shapes of the maps for these inputs; to be called while watching."""

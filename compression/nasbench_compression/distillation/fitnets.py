@@ -17,8 +17,9 @@ def hint_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     depend on the size of the map.
 
     Args:
-        student_features: (n, c, h, w), after the regressor.
-        teacher_features: (n, c, h', w'); the larger one is averaged down to the smaller one. No gradient flows into it.
+        student_features: Feature map of the student after the regressor, (n, c, h, w).
+        teacher_features: Feature map of the teacher, (n, c, h', w'); the larger one is averaged down to the smaller
+            one. No gradient flows into it.
 
     Returns:
         Scalar.
@@ -34,8 +35,8 @@ class WithRegressors(nn.Module):
     are thrown away. Deviation: the paper trains up to the hint first and the whole student afterwards.
 
     Args:
-        student: (n, c, h, w) -> (n, classes).
-        widths: channels of the student's and of the teacher's features, for each pair of layers.
+        student: Network, (n, c, h, w) -> (n, classes).
+        widths: Channels of the student's and of the teacher's features, for each pair of layers.
     """
 
     def __init__(self, student: nn.Module, widths: list[tuple[int, int]]) -> None:
@@ -44,5 +45,5 @@ class WithRegressors(nn.Module):
         self.regressors = nn.ModuleList([nn.Conv2d(ours, theirs, 1) for ours, theirs in widths])
 
     def forward(self, inputs: Tensor) -> Any:
-        """What the student gives."""
+        """Outputs of the student."""
         return self.student(inputs)

@@ -36,12 +36,13 @@ def standardized_loss(
     they are. The paper weights the two parts 9 and 0.1 at temperature 2; here they are alpha and 1 - alpha.
 
     Args:
-        student_logits: (n, classes).
-        teacher_logits: (n, classes); no gradient flows into them.
-        labels: (n,) class indices.
-        temperature: of both softmax functions over standardized logits, in units of their deviation, above 0.
-        alpha: weight of the soft targets, from 0 to 1.
-        hard: (logits, labels) -> the loss against the labels, a mean.
+        student_logits: Logits of the student, (n, classes).
+        teacher_logits: Logits of the teacher, (n, classes); no gradient flows into them.
+        labels: Class indices, (n,).
+        temperature: Temperature of both softmax functions over standardized logits, in units of their deviation, above
+            0.
+        alpha: Weight of the soft targets, from 0 to 1.
+        hard: Function (logits, labels) -> mean loss against the labels.
 
     Returns:
         Scalar, mean over the batch, in nats.

@@ -13,10 +13,10 @@ def relational_loss(student: Tensor, teacher: Tensor, *, distance_weight: float,
     """The weighted sum of `distance_loss` and `angle_loss`: how images lie to each other, not where they lie.
 
     Args:
-        student: (n, d) one vector for each image.
-        teacher: (n, d'), of any other length; no gradient flows into it.
-        distance_weight: lambda of RKD-D, 25 in the paper.
-        angle_weight: lambda of RKD-A, 50 in the paper.
+        student: One vector of the student for each image, (n, d).
+        teacher: Vectors of the teacher, (n, d'), of any length; no gradient flows into them.
+        distance_weight: Weight lambda of RKD-D, 25 in the paper.
+        angle_weight: Weight lambda of RKD-A, 50 in the paper.
 
     Returns:
         Scalar.
@@ -47,9 +47,9 @@ def _huber(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _distances(vectors: Tensor) -> Tensor:
-    found = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
     n = len(vectors)
-    return found / (found.sum() / max(n * (n - 1), 1)).clamp(min=_SMALLEST)
+    return distances / (distances.sum() / max(n * (n - 1), 1)).clamp(min=_SMALLEST)
 
 
 def _cosines(vectors: Tensor) -> Tensor:

@@ -24,12 +24,12 @@ def soft_target_loss(
     a constant, so that the gradients are the same.
 
     Args:
-        student_logits: (n, classes), or (n, classes, h, w) of pixels.
-        teacher_logits: likewise; no gradient flows into them.
-        labels: (n,) class indices, or (n, h, w).
-        temperature: T > 0; larger is softer.
-        alpha: weight of the soft targets, from 0 to 1.
-        hard: (logits, labels) -> the loss against the labels, a mean.
+        student_logits: Logits of the student, (n, classes), or (n, classes, h, w) of pixels.
+        teacher_logits: Logits of the teacher, of the same shape; no gradient flows into them.
+        labels: Class indices, (n,) or (n, h, w).
+        temperature: Temperature T > 0; larger is softer.
+        alpha: Weight of the soft targets, from 0 to 1.
+        hard: Function (logits, labels) -> mean loss against the labels.
 
     Returns:
         Scalar, mean over the batch and its pixels, in nats.

@@ -1,4 +1,4 @@
-"""The network that is learned from, and what it said before."""
+"""The network that is learned from, and the logits that it gave before."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Teacher:
     any batches; but only images that come again unchanged are found.
 
     Args:
-        network: is put into evaluation mode and gets no gradients; give a copy.
-        keep: the logits of each image; without, the network runs for every batch.
+        network: Network that is put into evaluation mode and gets no gradients; give a copy.
+        keep: Whether the logits of each image are kept; if not, the network runs for every batch.
     """
 
     def __init__(self, network: nn.Module, *, keep: bool) -> None:
@@ -28,7 +28,7 @@ class Teacher:
         for parameter in network.parameters():  # what TorchScript has compiled has no requires_grad_()
             parameter.requires_grad_(False)
         self._keep = keep
-        self._known: dict[bytes, Tensor] = {}
+        self._logits_by_digest: dict[bytes, Tensor] = {}
 
     def logits(self, inputs: Tensor) -> Tensor:
         """(n, c, h, w) to (n, classes)."""
@@ -36,11 +36,11 @@ class Teacher:
             return self._run(inputs)
         values = inputs.detach().cpu().contiguous().view(torch.uint8).numpy()  # numpy has no bfloat16
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in values]
-        missing = [index for index, key in enumerate(keys) if key not in self._known]
+        missing = [index for index, key in enumerate(keys) if key not in self._logits_by_digest]
         if missing:
             for index, row in zip(missing, self._run(inputs[missing]), strict=True):
-                self._known[keys[index]] = row
-        return torch.stack([self._known[key] for key in keys])
+                self._logits_by_digest[keys[index]] = row
+        return torch.stack([self._logits_by_digest[key] for key in keys])
 
     def _run(self, inputs: Tensor) -> Tensor:
         if device_of(self.network) != inputs.device:

@@ -17,12 +17,12 @@ class Call:
     """One operation that ran.
 
     Attributes:
-        name: of it, such as "cat".
-        arguments: by the names that its schema gives them.
-        results: the tensors that it gave.
-        labels: to be joined and frozen.
-        axes: the labels of tensors.
-        put: sets those of a result.
+        name: Name of the operation, such as "cat".
+        arguments: Arguments by their names in the schema of the operation.
+        results: Tensors that the operation returned.
+        labels: Labels of the channels, which a rule joins and freezes.
+        axes: Gives the labels of a tensor.
+        put: Sets the labels of a result.
     """
 
     name: str
@@ -81,9 +81,9 @@ def elementwise(call: Call) -> None:
         axes: Axes = {}
         for dim, size in enumerate(result.shape):
             parts = [
-                call.axes(tensor).get(own)
+                call.axes(tensor).get(own_dim)
                 for tensor in fitting
-                if (own := dim - result.ndim + tensor.ndim) >= 0 and size > 1 and tensor.shape[own] == size
+                if (own_dim := dim - result.ndim + tensor.ndim) >= 0 and size > 1 and tensor.shape[own_dim] == size
             ]
             labels = call.combine(parts) if any(part is not None for part in parts) else None
             if labels is not None:
@@ -119,8 +119,8 @@ def join_rows(call: Call, rows: Any) -> Array:
     return first
 
 
-def share(call: Call, one: Tensor, dim: int, other: Tensor, other_dim: int) -> None:
+def share(call: Call, first: Tensor, dim: int, second: Tensor, second_dim: int) -> None:
     """Let a dimension of one tensor and one of another tensor go together."""
-    parts = [call.axes(one).get(dim), call.axes(other).get(other_dim)]
+    parts = [call.axes(first).get(dim), call.axes(second).get(second_dim)]
     if any(part is not None for part in parts):
         call.combine(parts)

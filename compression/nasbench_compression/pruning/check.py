@@ -33,19 +33,20 @@ class Probe:
     because a trained or a freshly initialized network may hardly react to some channels.
 
     Args:
-        model: the network; copied.
-        example_inputs: (n, c, h, w), of which only shape and type are used; of tokens and the like, the first and the
-            last one.
-        generator: a CPU generator for weights and inputs.
+        model: Network; it is copied.
+        example_inputs: Images (n, c, h, w), of which only shape and type are used; of whole numbers, such as
+            tokens, the first and the last one.
+        generator: Random generator on the CPU, for weights and inputs.
 
     Attributes:
-        model: the copy, in evaluation mode on the CPU; in single precision where it has less, and in double precision
-            where a rounding of the images would move the outputs of single precision as far as a wrong cut does.
-        inputs: (2, c, h, w).
-        coupling: which of its channels go together.
+        model: Copy of the network, in evaluation mode on the CPU; in single precision where it has less, and in double
+            precision where a rounding of the images would move the outputs of single precision as far as a wrong cut
+            does.
+        inputs: Two random images, (2, c, h, w).
+        coupling: Channels of the network that go together.
 
     Raises:
-        UserError: the network has no copy, or does not run on such images.
+        UserError: The network has no copy, or does not run on such images.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Tensor, generator: torch.Generator) -> None:
@@ -129,8 +130,8 @@ class Probe:
                 expected = self._output()
                 self._undo()
                 apply_cuts(self.model, cuts)
-                found = self._output()
-                reason = _difference(found, expected)
+                cut_output = self._output()
+                reason = _difference(cut_output, expected)
                 if reason is None and self._merged_off is not None:
                     reason = self._why_unmerged()
                 return reason
@@ -203,12 +204,12 @@ _OTHERS = tuple(str(Path(path).parent) for path in (torch.__file__, str(torch_pr
 """Folders of code that is not the user's."""
 
 
-def _difference(found: Any, expected: Any) -> str | None:
+def _difference(cut_output: Any, expected: Any) -> str | None:
     """What is wrong with the output of the cut network, if anything."""
-    shapes = [{name: tensor.shape for name, tensor in tensors_of(output).items()} for output in (found, expected)]
+    shapes = [{name: tensor.shape for name, tensor in tensors_of(output).items()} for output in (cut_output, expected)]
     if shapes[0] != shapes[1]:
         return OUTPUT
-    off = difference(found, expected)
+    off = difference(cut_output, expected)
     if off <= _TOLERANCE:
         return None
     return (

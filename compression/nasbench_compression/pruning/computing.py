@@ -35,8 +35,8 @@ def linear(call: Call) -> None:
     inputs, weight, bias = call.tensors[0], call.arguments["weight"], call.tensor("bias")
     of_inputs, of_weight = call.axes(inputs), call.axes(weight)
     share(call, inputs, inputs.ndim - 1, weight, 1)
-    made = {dim: labels for dim, labels in of_inputs.items() if dim < inputs.ndim - 1}
-    _add_outputs(call, made, call.results[0].ndim - 1, of_weight.get(0), bias)
+    result_axes = {dim: labels for dim, labels in of_inputs.items() if dim < inputs.ndim - 1}
+    _add_outputs(call, result_axes, call.results[0].ndim - 1, of_weight.get(0), bias)
 
 
 def product(call: Call) -> None:
@@ -49,22 +49,22 @@ def product(call: Call) -> None:
         call.put(result, {dim: labels for dim, labels in rows.items() if dim < first.ndim - 1})
         return
     share(call, first, first.ndim - 1, second, second.ndim - 2)
-    made = {dim: labels for dim, labels in rows.items() if dim < first.ndim - 1}
+    result_axes = {dim: labels for dim, labels in rows.items() if dim < first.ndim - 1}
     if second.ndim - 1 in columns:
-        made[result.ndim - 1] = columns[second.ndim - 1]
+        result_axes[result.ndim - 1] = columns[second.ndim - 1]
     if first.ndim == 3:
-        made.pop(0, None)
+        result_axes.pop(0, None)
         batch = call.combine([rows.get(0), columns.get(0)]) if 0 in rows or 0 in columns else None
-        made |= {} if batch is None else {0: batch}
+        result_axes |= {} if batch is None else {0: batch}
     if len(call.tensors) == 3:  # addmm, baddbmm
         added = call.tensors[0]
         for dim in range(result.ndim):
-            own = dim - result.ndim + added.ndim
-            if own >= 0 and added.shape[own] == result.shape[dim] > 1:
-                shared = call.combine([made.get(dim), call.axes(added).get(own)])
-                made.pop(dim, None)
-                made |= {} if shared is None else {dim: shared}
-    call.put(result, made)
+            added_dim = dim - result.ndim + added.ndim
+            if added_dim >= 0 and added.shape[added_dim] == result.shape[dim] > 1:
+                shared = call.combine([result_axes.get(dim), call.axes(added).get(added_dim)])
+                result_axes.pop(dim, None)
+                result_axes |= {} if shared is None else {dim: shared}
+    call.put(result, result_axes)
 
 
 def attention(call: Call) -> None:
@@ -73,15 +73,15 @@ def attention(call: Call) -> None:
     last = query.ndim - 1
     share(call, query, last, key, last)
     share(call, key, last - 1, value, last - 1)
-    made: Axes = {}
+    result_axes: Axes = {}
     for dim in range(last - 1):
         parts = [call.axes(tensor).get(dim) for tensor in (query, key, value) if tensor.shape[dim] > 1]
         shared = call.combine(parts) if any(part is not None for part in parts) else None
-        made |= {} if shared is None else {dim: shared}
+        result_axes |= {} if shared is None else {dim: shared}
     of_query, of_value = call.axes(query), call.axes(value)
-    made |= {last - 1: of_query[last - 1]} if last - 1 in of_query else {}
-    made |= {last: of_value[last]} if last in of_value else {}
-    call.put(call.results[0], made)
+    result_axes |= {last - 1: of_query[last - 1]} if last - 1 in of_query else {}
+    result_axes |= {last: of_value[last]} if last in of_value else {}
+    call.put(call.results[0], result_axes)
 
 
 def convolution(call: Call) -> None:
@@ -94,40 +94,42 @@ def convolution(call: Call) -> None:
     call.freeze([inputs], "a convolution runs over them", range(channels + 1, inputs.ndim))
     of_inputs, of_weight = call.axes(inputs), call.axes(weight)
     call.freeze([weight], "they are places of a kernel", range(2, weight.ndim))
-    made = {dim: labels for dim, labels in of_inputs.items() if dim < channels}
-    own, one, other = of_inputs.get(channels), of_weight.get(0), of_weight.get(1)
+    result_axes = {dim: labels for dim, labels in of_inputs.items() if dim < channels}
+    input_labels, first_labels, second_labels = of_inputs.get(channels), of_weight.get(0), of_weight.get(1)
     if groups > 1 and weight.shape[1] == 1 and weight.shape[0] != groups:
         call.freeze([inputs, weight], "a convolution makes several channels of each of them alone", [channels, 0])
-        call.put(result, made)
+        call.put(result, result_axes)
         return
     if groups > 1 and weight.shape[1] == 1 and weight.shape[0] == groups:  # depthwise, transposed or not
-        shared = call.combine([own, one]) if own is not None or one is not None else None
-        _add_outputs(call, made, channels, shared, bias)
+        shared = (
+            call.combine([input_labels, first_labels]) if input_labels is not None or first_labels is not None else None
+        )
+        _add_outputs(call, result_axes, channels, shared, bias)
         return
     if transposed:
         share(call, inputs, channels, weight, 0)
-        outputs = None if other is None else np.tile(other, groups)
-        if one is not None and groups > 1:
-            join_rows(call, one.reshape(groups, -1))
-        _add_outputs(call, made, channels, outputs, bias)
+        outputs = None if second_labels is None else np.tile(second_labels, groups)
+        if first_labels is not None and groups > 1:
+            join_rows(call, first_labels.reshape(groups, -1))
+        _add_outputs(call, result_axes, channels, outputs, bias)
         return
     if groups > 1:
-        of_group = np.tile(other, groups) if other is not None else None
-        if own is not None or other is not None:
-            call.combine([own, of_group])
-        if one is not None:
-            join_rows(call, one.reshape(groups, -1))
+        of_group = np.tile(second_labels, groups) if second_labels is not None else None
+        if input_labels is not None or second_labels is not None:
+            call.combine([input_labels, of_group])
+        if first_labels is not None:
+            join_rows(call, first_labels.reshape(groups, -1))
     else:
         share(call, inputs, channels, weight, 1)
-    _add_outputs(call, made, channels, one, bias)
+    _add_outputs(call, result_axes, channels, first_labels, bias)
 
 
 def channelwise(call: Call) -> None:
     """Norms and activations with a value for each channel of (n, channels, ...)."""
-    inputs, *others = call.tensors
+    inputs, *parameters = call.tensors
     axes = dict(call.axes(inputs))
     channel = 1 if inputs.ndim > 1 else 0
-    parts = [axes.get(channel), *(call.axes(other).get(0) for other in others if other.numel() > 1)]
+    parts = [axes.get(channel), *(call.axes(parameter).get(0) for parameter in parameters if parameter.numel() > 1)]
     shared = call.combine(parts) if any(part is not None for part in parts) else None
     axes.pop(channel, None)
     if call.name != "prelu" and (call.arguments.get("training") or call.tensor("running_var") is None):
@@ -145,9 +147,12 @@ def layer_norm(call: Call) -> None:
     if len(call.arguments["normalized_shape"]) > 1:
         dims = range(call.tensors[0].ndim - len(call.arguments["normalized_shape"]), call.tensors[0].ndim)
         call.freeze(call.tensors, "a norm is taken over them together with other dimensions", dims)
-    inputs, *others = call.tensors
+    inputs, *parameters = call.tensors
     axes = dict(call.axes(inputs))
-    parts = [axes.pop(inputs.ndim - 1, None), *(call.axes(other).get(other.ndim - 1) for other in others)]
+    parts = [
+        axes.pop(inputs.ndim - 1, None),
+        *(call.axes(parameter).get(parameter.ndim - 1) for parameter in parameters),
+    ]
     shared = call.combine(parts) if any(part is not None for part in parts) else None
     axes |= {} if shared is None else {inputs.ndim - 1: shared}
     call.put(call.results[0], axes)

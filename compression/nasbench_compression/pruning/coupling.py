@@ -34,11 +34,11 @@ class Side:
     """The channels on one side of a module, or along a dimension of a bare parameter or buffer.
 
     Attributes:
-        name: of the module, or of the tensor where `dimension` is set.
-        handler: torch-pruning's function that removes channels there; None where `dimension` is set.
-        labels: one for each channel.
-        produces: whether these are outputs of the module, not inputs.
-        dimension: of a bare tensor; None for a module.
+        name: Name of the module, or of the tensor where `dimension` is set.
+        handler: Torch-pruning's function that removes channels there; None where `dimension` is set.
+        labels: Label of each channel, (channels,).
+        produces: Whether the channels are outputs of the module, not inputs.
+        dimension: Dimension of a bare tensor along which the channels lie; None for a module.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Coupling:
     """What goes together in a network.
 
     Attributes:
-        sides: of all modules and bare tensors.
-        outputs: for each layer, by name, the labels of the channels that it makes.
-        runs: names of the layers whose weights were used.
-        components: which labels go together, and which stay.
+        sides: Sides of all modules and bare tensors.
+        outputs: Labels of the output channels of each layer, by the layer's name.
+        runs: Names of the layers whose weights were used.
+        components: Labels that go together, and labels that stay.
     """
 
     sides: tuple[Side, ...]
@@ -72,15 +72,15 @@ def follow(model: nn.Module, inputs: Tensor) -> Coupling:
     once or several times, with or without gradients. Time and memory are linear in the operations and in the channels.
 
     Args:
-        model: in evaluation mode; it runs once.
-        inputs: (n, c, h, w) as it takes them.
+        model: Network in evaluation mode; it runs once.
+        inputs: Images (n, c, h, w) as the network takes them.
     """
     labels = Labels()
     follower = _Follower(labels)
     sides, outputs = _label_modules(model, labels, follower)
     with torch.inference_mode(), no_fast_path(), follower:
-        given = tensors_of(model(inputs))
-    for tensor in given.values():
+        results = tensors_of(model(inputs))
+    for tensor in results.values():
         for axis in follower.axes(tensor).values():
             labels.freeze(axis, OUTPUT)
     used = {
@@ -119,9 +119,9 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
             with self:
                 return func.decompose(*args, **kwargs)
         schema = func._schema.arguments
-        given = {argument.name: value for argument, value in zip(schema, args, strict=False)} | kwargs
+        passed = {argument.name: value for argument, value in zip(schema, args, strict=False)} | kwargs
         defaults = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
-        arguments = given | {key: value for key, value in defaults.items() if key not in given}
+        arguments = passed | {key: value for key, value in defaults.items() if key not in passed}
         result = func(*args, **kwargs)
         results = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         call = Call(name=name, arguments=arguments, results=results, labels=self._labels, axes=self.axes, put=self.put)
@@ -141,13 +141,13 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
-    """What is known of a module whose channels can be removed.
+class _ModuleLabels:
+    """Labels of the channels of a module that can be cut.
 
     Attributes:
-        sides: handler, labels and whether it produces them, see `Side`.
-        tensors: the labels of its parameters and buffers.
-        outputs: the labels of what it makes.
+        sides: Handler, labels and `produces` of each side, as in `Side`.
+        tensors: Labels of its parameters and buffers, by name.
+        outputs: Labels of its output channels.
     """
 
     sides: list[tuple[_Handler, Array, bool]]
@@ -155,14 +155,14 @@ class _Known:
     outputs: Array
 
 
-def _known(module: nn.Module, labels: Labels) -> _Known | None:
+def _label_module(module: nn.Module, labels: Labels) -> _ModuleLabels | None:
     """Labels for a module of a kind that torch-pruning can cut, and for what belongs to it."""
     cut = function.PrunerBox.get(ops.module2type(module))
     if isinstance(module, nn.modules.conv._ConvNd):
-        return _known_convolution(module, labels)
+        return _label_convolution(module, labels)
     if isinstance(module, nn.Linear):
         inputs, outputs = labels.fresh(module.in_features), labels.fresh(module.out_features)
-        return _Known(
+        return _ModuleLabels(
             sides=[(cut.prune_in_channels, inputs, False), (cut.prune_out_channels, outputs, True)],
             tensors={"weight": {0: outputs, 1: inputs}, "bias": {0: outputs}},
             outputs=outputs,
@@ -170,14 +170,14 @@ def _known(module: nn.Module, labels: Labels) -> _Known | None:
     if isinstance(module, nn.RNNBase):
         inputs = labels.fresh(module.input_size)
         reads = function.PrunerBox[ops.OPTYPE.LSTM].prune_in_channels  # it knows weights by names that all of them have
-        return _Known(
+        return _ModuleLabels(
             sides=[(reads, inputs, False)],
             tensors={"weight_ih_l0": {1: inputs}, "weight_ih_l0_reverse": {1: inputs}},
             outputs=inputs,
         )
     if isinstance(module, nn.Embedding):
         columns = labels.fresh(module.embedding_dim)
-        return _Known(
+        return _ModuleLabels(
             sides=[(cut.prune_out_channels, columns, True)], tensors={"weight": {1: columns}}, outputs=columns
         )
     channels = _normalized(module, labels)
@@ -185,27 +185,33 @@ def _known(module: nn.Module, labels: Labels) -> _Known | None:
         return None
     tensors = {key: {0: channels} for key in ("weight", "bias", "running_mean", "running_var")}
     fewer = _fewer_of_root_mean_square if isinstance(module, nn.RMSNorm) else cut.prune_out_channels
-    return _Known(sides=[(fewer, channels, True)], tensors=tensors, outputs=channels)
+    return _ModuleLabels(sides=[(fewer, channels, True)], tensors=tensors, outputs=channels)
 
 
-def _known_convolution(module: nn.modules.conv._ConvNd, labels: Labels) -> _Known:
+def _label_convolution(module: nn.modules.conv._ConvNd, labels: Labels) -> _ModuleLabels:
     groups = module.groups
     if 1 < groups == module.in_channels == module.out_channels:
         channels = labels.fresh(groups)
-        return _Known(
+        return _ModuleLabels(
             sides=[(function.prune_depthwise_conv_out_channels, channels, True)],
             tensors={"weight": {0: channels}, "bias": {0: channels}},
             outputs=channels,
         )
     # All groups lose the same channels.
-    read, made = labels.fresh(module.in_channels // groups), labels.fresh(module.out_channels // groups)
-    inputs, outputs = np.tile(read, groups), np.tile(made, groups)
+    group_inputs, group_outputs = (
+        labels.fresh(module.in_channels // groups),
+        labels.fresh(module.out_channels // groups),
+    )
+    inputs, outputs = np.tile(group_inputs, groups), np.tile(group_outputs, groups)
     handlers = (function.prune_conv_in_channels, function.prune_conv_out_channels)
     if module.transposed and groups > 1:
         handlers = (_fewer_inputs, _fewer_outputs)
-    return _Known(
+    return _ModuleLabels(
         sides=[(handlers[0], inputs, False), (handlers[1], outputs, True)],
-        tensors={"weight": {0: inputs, 1: made} if module.transposed else {0: outputs, 1: read}, "bias": {0: outputs}},
+        tensors={
+            "weight": {0: inputs, 1: group_outputs} if module.transposed else {0: outputs, 1: group_inputs},
+            "bias": {0: outputs},
+        },
         outputs=outputs,
     )
 
@@ -238,11 +244,14 @@ def _label_modules(model: nn.Module, labels: Labels, follower: _Follower) -> tup
             whole[name] = reason
         above = next((path for path in whole if path in ("", name) or name.startswith(f"{path}.")), None)
         reason = None if above is None else whole[above]
-        known = _known(module, labels) if reason is None else None
-        if known is not None:
-            sides += [Side(name=name, handler=cut, labels=own, produces=makes) for cut, own, makes in known.sides]
+        labelled = _label_module(module, labels) if reason is None else None
+        if labelled is not None:
+            sides += [
+                Side(name=name, handler=handler, labels=side_labels, produces=makes)
+                for handler, side_labels, makes in labelled.sides
+            ]
         if isinstance(module, ROOTS):
-            outputs[name] = known.outputs if known else labels.fresh(channels_of(module)[1])
+            outputs[name] = labelled.outputs if labelled else labels.fresh(channels_of(module)[1])
             if reason is not None:
                 labels.freeze(outputs[name], reason)
         stored = {
@@ -251,8 +260,8 @@ def _label_modules(model: nn.Module, labels: Labels, follower: _Follower) -> tup
         for key, tensor in {**module._parameters, **stored}.items():
             if tensor is None or not (tensor.is_floating_point() or tensor.is_complex()):
                 continue
-            if known is not None and key in known.tensors:
-                axes = known.tensors[key]
+            if labelled is not None and key in labelled.tensors:
+                axes = labelled.tensors[key]
             elif isinstance(module, nn.RNNBase) and reason is None:
                 axes = {}  # its state
             else:
@@ -260,22 +269,27 @@ def _label_modules(model: nn.Module, labels: Labels, follower: _Follower) -> tup
                 path = f"{name}.{key}".lstrip(".")
                 if reason is None:
                     sides += [
-                        Side(name=path, handler=None, labels=own, produces=True, dimension=dim)
-                        for dim, own in axes.items()
+                        Side(name=path, handler=None, labels=axis_labels, produces=True, dimension=dim)
+                        for dim, axis_labels in axes.items()
                     ]
                 else:
-                    for own in axes.values():
-                        labels.freeze(own, f"they meet {above}: {reason}")
-            _put_or_join(follower, labels, tensor, {dim: own for dim, own in axes.items() if len(own) > 1})
+                    for axis_labels in axes.values():
+                        labels.freeze(axis_labels, f"they meet {above}: {reason}")
+            _put_or_join(
+                follower,
+                labels,
+                tensor,
+                {dim: axis_labels for dim, axis_labels in axes.items() if len(axis_labels) > 1},
+            )
     return sides, outputs
 
 
 def _put_or_join(follower: _Follower, labels: Labels, tensor: Tensor, axes: Axes) -> None:
     """The labels of a parameter, which may belong to several modules."""
     earlier = follower.axes(tensor)
-    for dim, own in axes.items():
+    for dim, axis_labels in axes.items():
         if dim in earlier:
-            labels.join(earlier[dim], own)
+            labels.join(earlier[dim], axis_labels)
     follower.put(tensor, axes | earlier)
 
 
@@ -289,24 +303,24 @@ def channels_of(layer: nn.Module) -> tuple[int, int]:
 
 def _fewer_of_root_mean_square(layer: nn.RMSNorm, removed: list[int]) -> None:
     """For a norm that torch-pruning does not know."""
-    kept = np.setdiff1d(np.arange(layer.normalized_shape[0]), removed)
+    remaining = np.setdiff1d(np.arange(layer.normalized_shape[0]), removed)
     if layer.weight is not None:
-        layer.weight = nn.Parameter(layer.weight.detach()[kept])
-    layer.normalized_shape = (len(kept),)
+        layer.weight = nn.Parameter(layer.weight.detach()[remaining])
+    layer.normalized_shape = (len(remaining),)
 
 
 def _fewer_inputs(layer: nn.modules.conv._ConvNd, removed: list[int]) -> None:
     """For transposed convolutions with groups, weights (inputs, outputs / groups, ...); torch-pruning cuts others."""
-    kept = np.setdiff1d(np.arange(layer.in_channels), removed)
-    layer.weight = nn.Parameter(layer.weight.detach()[kept])
-    layer.in_channels = len(kept)
+    remaining = np.setdiff1d(np.arange(layer.in_channels), removed)
+    layer.weight = nn.Parameter(layer.weight.detach()[remaining])
+    layer.in_channels = len(remaining)
 
 
 def _fewer_outputs(layer: nn.modules.conv._ConvNd, removed: list[int]) -> None:
     """See `_fewer_inputs`."""
-    kept = np.setdiff1d(np.arange(layer.out_channels), removed)
-    of_group = kept[kept < layer.out_channels // layer.groups]
+    remaining = np.setdiff1d(np.arange(layer.out_channels), removed)
+    of_group = remaining[remaining < layer.out_channels // layer.groups]
     layer.weight = nn.Parameter(layer.weight.detach()[:, of_group])
     if layer.bias is not None:
-        layer.bias = nn.Parameter(layer.bias.detach()[kept])
-    layer.out_channels = len(kept)
+        layer.bias = nn.Parameter(layer.bias.detach()[remaining])
+    layer.out_channels = len(remaining)

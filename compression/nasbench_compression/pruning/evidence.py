@@ -57,10 +57,10 @@ def mean_activations(model: nn.Module, context: Context, images: int) -> Evidenc
 
     def watch(name: str, channel_dimension: int) -> object:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Tensor]) -> None:
-            given = (*inputs, *options.values())[0]
-            if is_wrapped(given):  # where the channels of all that it stands for are is not known
+            layer_input = (*inputs, *options.values())[0]
+            if is_wrapped(layer_input):  # where the channels of all that it stands for are is not known
                 return
-            values = given.detach().abs().movedim(channel_dimension, 0).flatten(1)
+            values = layer_input.detach().abs().movedim(channel_dimension, 0).flatten(1)
             total, count = sums.get(name, (torch.zeros(len(values), device=values.device), 0))
             sums[name] = (total + values.sum(1), count + values.shape[1])
 

@@ -25,13 +25,13 @@ class ChannelGroup:
     """Channels of one layer, and of others that lose the same ones.
 
     Attributes:
-        layer: name of the layer whose channels these are.
-        members: names of all layers that produce these channels.
-        size: how many units can be removed one by one. A unit is one channel of the layer, except where grouped
-            convolutions, shuffles and splits let several go together.
-        blocks: how many channels of the layer a unit has; all have the same number.
-        cuts: what goes if all units go; the positions' roots are units.
-        width: channels behind one of these; more than 1 for attention heads only.
+        layer: Name of the layer whose channels these are.
+        members: Names of all layers that produce these channels.
+        size: Number of units, each of which can be removed alone. A unit is one channel of the layer, except where
+            grouped convolutions, shuffles and splits let several go together.
+        blocks: Channels of the layer in one unit; all units have the same number.
+        cuts: Cuts that remove all units; the roots of their positions are units.
+        width: Channels that one of the `blocks` stands for; more than 1 for attention heads only.
     """
 
     layer: str
@@ -56,8 +56,8 @@ class ChannelGroup:
         """So many units, the least important ones; fewer if nothing would be left of one of the `parts`.
 
         Args:
-            scores: importance of the units, (size,).
-            count: of units that go.
+            scores: Importance of the units, (size,).
+            count: Number of units to be removed.
         """
         order = torch.argsort(scores, stable=True).tolist()
         spared: set[int] = set()
@@ -83,21 +83,21 @@ def find_groups(
     network is in neither result.
 
     Args:
-        probe: of the network.
-        generator: decides which are removed.
-        exclude: names of modules, or patterns of names; layers in them keep their output channels.
-        heads: find groups of attention heads, too.
+        probe: Copy of the network on which cuts are tried.
+        generator: Random generator that decides which channels are removed.
+        exclude: Names of modules, or patterns of names; layers in them keep their output channels.
+        heads: Whether groups of attention heads are found, too.
 
     Raises:
-        UserError: an entry of `exclude` fits no module.
+        UserError: An entry of `exclude` fits no module.
     """
     fixed = excluded("prune", probe.model, exclude)
     attention = find_heads(probe.model)
-    groups = [_group_of_heads(found) for found in attention if heads and found.heads > 1]
+    groups = [_group_of_heads(module_heads) for module_heads in attention if heads and module_heads.heads > 1]
     left_out: dict[str, str] = {}
-    for found in attention:
+    for module_heads in attention:
         reason = "it has one attention head" if heads else "its channels are attention heads; set heads to remove some"
-        left_out.update(dict.fromkeys(found.producers, reason))
+        left_out.update(dict.fromkeys(module_heads.producers, reason))
     coupled, reasons = _groups(probe.coupling, set(left_out))
     left_out |= reasons
     sound = []
@@ -131,9 +131,9 @@ def _some(group: ChannelGroup, generator: torch.Generator) -> list[int]:
     return group.least(torch.rand(group.size, generator=generator), count)
 
 
-def _group_of_heads(found: Heads) -> ChannelGroup:
+def _group_of_heads(heads: Heads) -> ChannelGroup:
     return ChannelGroup(
-        layer=found.values, members=found.producers, size=found.heads, cuts=found.cuts, width=found.head_width
+        layer=heads.values, members=heads.producers, size=heads.heads, cuts=heads.cuts, width=heads.head_width
     )
 
 
@@ -143,42 +143,42 @@ def _groups(coupling: Coupling, apart: set[str]) -> tuple[list[ChannelGroup], di
     A component belongs to the first layer that makes some of its channels.
 
     Args:
-        coupling: of the network.
-        apart: names of layers that are dealt with elsewhere.
+        coupling: Coupling of the channels of the network.
+        apart: Names of layers that are handled elsewhere.
     """
-    of, frozen = coupling.components.of, coupling.components.frozen
-    found = {layer: of[labels] for layer, labels in coupling.outputs.items() if layer not in apart}
+    component_of, frozen = coupling.components.of, coupling.components.frozen
+    components_of = {layer: component_of[labels] for layer, labels in coupling.outputs.items() if layer not in apart}
     makers: dict[int, list[str]] = {}
-    for layer, components in found.items():
+    for layer, components in components_of.items():
         for component in np.unique(components).tolist():
             makers.setdefault(component, []).append(layer)
     units: dict[str, list[int]] = {}
     left_out: dict[str, str] = {}
-    for layer, components in found.items():
+    for layer, components in components_of.items():
         counts = Counter(components.tolist())
         free = [component for component in counts if component not in frozen]
-        own = [component for component in free if makers[component][0] == layer]
+        owned = [component for component in free if makers[component][0] == layer]
         if layer not in coupling.runs:
             left_out[layer] = "it does not run"
         elif not free:
             left_out[layer] = next(frozen[component] for component in counts)
-        elif own:
-            blocks = Counter(counts[component] for component in own).most_common(1)[0][0]
-            equal = [component for component in own if counts[component] == blocks]
+        elif owned:
+            blocks = Counter(counts[component] for component in owned).most_common(1)[0][0]
+            equal = [component for component in owned if counts[component] == blocks]
             if len(equal) > 1:
                 units[layer] = equal
                 continue
             reason = f"its {len(components)} channels, in parts that must stay equal, leave nothing to choose"
             if len(components) == 1:
                 reason = "it has a single channel"
-            left_out |= _for_members({maker for component in own for maker in makers[component]}, layer, reason)
-    unit_of = np.full(int(of.max(initial=-1)) + 1, -1)
+            left_out |= _for_members({maker for component in owned for maker in makers[component]}, layer, reason)
+    unit_of = np.full(int(component_of.max(initial=-1)) + 1, -1)
     owner = np.full(len(unit_of), -1)
-    for number, own in enumerate(units.values()):
-        unit_of[own], owner[own] = range(len(own)), number
+    for number, owned in enumerate(units.values()):
+        unit_of[owned], owner[owned] = range(len(owned)), number
     cuts: list[list[Cut]] = [[] for _ in units]
     for side in coupling.sides:
-        components = of[side.labels]
+        components = component_of[side.labels]
         for number in np.unique(owner[components]).tolist():
             if number >= 0:
                 channels = np.flatnonzero(owner[components] == number)
@@ -195,11 +195,11 @@ def _groups(coupling: Coupling, apart: set[str]) -> tuple[list[ChannelGroup], di
     groups = [
         ChannelGroup(
             layer=layer,
-            members=tuple(dict.fromkeys(maker for component in own for maker in makers[component])),
-            size=len(own),
-            blocks=int(np.sum(found[layer] == own[0])),
+            members=tuple(dict.fromkeys(maker for component in owned for maker in makers[component])),
+            size=len(owned),
+            blocks=int(np.sum(components_of[layer] == owned[0])),
             cuts=tuple(cut),
         )
-        for (layer, own), cut in zip(units.items(), cuts, strict=True)
+        for (layer, owned), cut in zip(units.items(), cuts, strict=True)
     ]
     return groups, left_out

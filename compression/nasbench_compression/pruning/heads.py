@@ -24,11 +24,11 @@ class Heads:
     """The heads of one attention module.
 
     Attributes:
-        values: name of the linear layer that makes the values.
-        producers: names of the layers that make queries, keys and values.
-        heads: how many.
-        head_width: channels of each.
-        cuts: what goes if all heads go; the positions' roots are heads.
+        values: Name of the linear layer that computes the values.
+        producers: Names of the layers that compute queries, keys and values.
+        heads: Number of heads.
+        head_width: Channels of each head.
+        cuts: Cuts that remove all heads; the roots of their positions are heads.
     """
 
     values: str
@@ -47,7 +47,7 @@ def find_heads(model: nn.Module) -> list[Heads]:
     may also be the first linear layer behind the module in the module that holds it, as in BERT. Channels are ordered
     by part, head, channel. `nn.MultiheadAttention` ties its heads to the width of a token and is none.
     """
-    found = []
+    attention_heads = []
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for name, module in model.named_modules():
         values = vars(module)
@@ -79,8 +79,10 @@ def find_heads(model: nn.Module) -> list[Heads]:
                 name=name, handler=_fewer_heads, channels=tuple(range(heads)), produces=False, roots=tuple(range(heads))
             )
         )
-        found.append(Heads(values=producers[-1], producers=producers, heads=heads, head_width=width, cuts=tuple(cuts)))
-    return found
+        attention_heads.append(
+            Heads(values=producers[-1], producers=producers, heads=heads, head_width=width, cuts=tuple(cuts))
+        )
+    return attention_heads
 
 
 def _cut(name: str, handler: Any, heads: Sequence[int], produces: bool) -> Cut:

@@ -27,11 +27,11 @@ class RankedChannels:
     """Channels that are to be ranked.
 
     Attributes:
-        model: the network.
-        cuts: what goes if all of the channels go.
-        channels: how many there are.
-        evidence: what was measured on calibration images; see `Importance.measure`.
-        generator: for what is random.
+        model: Network that the channels belong to.
+        cuts: Cuts that remove all of the channels.
+        channels: Number of channels.
+        evidence: Measurements on calibration images; see `Importance.measure`.
+        generator: Random generator.
     """
 
     model: nn.Module
@@ -116,9 +116,9 @@ def lamp(ranked: RankedChannels) -> Tensor:
     order = torch.argsort(scores, stable=True)
     rising = scores[order]
     left = rising.flip(0).cumsum(0).flip(0)
-    made = torch.empty_like(scores)
-    made[order] = rising / left.clamp(min=1e-300)
-    return made
+    lamp_scores = torch.empty_like(scores)
+    lamp_scores[order] = rising / left.clamp(min=1e-300)
+    return lamp_scores
 
 
 def bn_scale(ranked: RankedChannels) -> Tensor:
@@ -128,16 +128,16 @@ def bn_scale(ranked: RankedChannels) -> Tensor:
     without its L1 penalty in training.
 
     Raises:
-        NoImportance: no batch norm scales these channels.
+        NoImportance: No batch norm scales these channels.
     """
-    found = [
+    scales = [
         (_weight(module)[list(cut.channels)].abs(), cut)
         for _, module, cut in ranked.norms()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
-    if not found:
+    if not scales:
         raise NoImportance("no batch norm with learned scales follows it")
-    return ranked.sums(found) / len(found)
+    return ranked.sums(scales) / len(scales)
 
 
 def fpgm(ranked: RankedChannels) -> Tensor:
@@ -153,12 +153,12 @@ def fpgm(ranked: RankedChannels) -> Tensor:
         counts = torch.bincount(roots)
         counts = counts[counts > 0]
         # The rows of a head are one filter, its score shared out among them; elsewhere each row is one.
-        each = int(counts[0]) if (counts == counts[0]).all() else 1
+        rows_per_filter = int(counts[0]) if (counts == counts[0]).all() else 1
         order = torch.argsort(roots, stable=True)
-        filters = rows[order].reshape(len(rows) // each, -1)
+        filters = rows[order].reshape(len(rows) // rows_per_filter, -1)
         distances = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
         values = torch.empty(len(rows), dtype=torch.float64)
-        values[order] = distances.repeat_interleave(each) / each
+        values[order] = distances.repeat_interleave(rows_per_filter) / rows_per_filter
         parts.append((values, cut))
     return ranked.sums(parts) / len(parts)
 
@@ -191,7 +191,7 @@ def activation(ranked: RankedChannels) -> Tensor:
     arXiv:1611.06440 (mean activation), behind the non-linearity; averaged over the layers that read the channel.
 
     Raises:
-        NoImportance: no such layer reads these channels.
+        NoImportance: No such layer reads these channels.
     """
     parts = []
     for name, _, cut in ranked.layers(produces=False):
@@ -215,14 +215,14 @@ def _with_evidence(ranked: RankedChannels) -> Iterator[tuple[Tensor, Tensor, Cut
         for key, parameter in module.named_parameters(recurse=False):
             if key not in ("weight", "bias"):
                 continue
-            found = ranked.evidence.get(f"{name}.{key}" if name else key)
-            if found is None:  # nothing of it reaches the loss
-                found = torch.zeros_like(parameter)
+            evidence = ranked.evidence.get(f"{name}.{key}" if name else key)
+            if evidence is None:  # nothing of it reaches the loss
+                evidence = torch.zeros_like(parameter)
             if parameter.ndim > 1:
-                yield _rows(module, parameter.detach(), cut), _rows(module, found, cut), cut
+                yield _rows(module, parameter.detach(), cut), _rows(module, evidence, cut), cut
             else:
                 index = list(cut.channels)
-                yield parameter.detach()[index][:, None], found[index][:, None], cut
+                yield parameter.detach()[index][:, None], evidence[index][:, None], cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,10 +230,12 @@ class Importance:
     """A definition of importance.
 
     Attributes:
-        score: the function.
-        measure: what it needs to know beforehand, from a network and a context with so many calibration images.
-        needs: names of what it uses of a context, keys of `nasbench_compression.step.MEANING`.
-        comparable: whether numbers of different groups mean the same; a global ranking divides others by their mean.
+        score: Function that gives the importance of each channel, (channels,).
+        measure: Function that measures what `score` needs, from a network, a context and a number of calibration
+            images.
+        needs: Names of the parts of a context that it uses, keys of `nasbench_compression.step.MEANING`.
+        comparable: Whether the numbers of different groups can be compared; if not, a global ranking divides them by
+            the mean of their group.
     """
 
     score: Callable[[RankedChannels], Tensor]

@@ -21,8 +21,8 @@ class Components:
     """Which labels go together.
 
     Attributes:
-        of: (labels,), the number of the component that each label is in.
-        frozen: why a component cannot go, by its number.
+        of: Number of the component that each label is in, (labels,).
+        frozen: Reason why a component cannot be removed, by its number.
     """
 
     of: Array
@@ -45,11 +45,11 @@ class Labels:
         self._count += size
         return np.arange(self._count - size, self._count)
 
-    def join(self, one: Array, other: Array) -> None:
+    def join(self, first: Array, second: Array) -> None:
         """Let the labels at the same positions of two arrays of one length go together."""
-        assert len(one) == len(other), f"{len(one)} labels are joined with {len(other)}"
-        if one is not other:
-            self._pairs.append((one, other))
+        assert len(first) == len(second), f"{len(first)} labels are joined with {len(second)}"
+        if first is not second:
+            self._pairs.append((first, second))
 
     def freeze(self, labels: Array, reason: str) -> None:
         """Let these, and what they are joined with, stay; of several reasons the first one counts."""
@@ -58,11 +58,13 @@ class Labels:
 
     def components(self) -> Components:
         """What goes together, by all that was said so far."""
-        one, other = (np.concatenate([np.empty(0, np.int64), *(pair[side] for pair in self._pairs)]) for side in (0, 1))
-        links = coo_array((np.ones(len(one), bool), (one, other)), shape=(self._count, self._count))
-        of = connected_components(links, directed=False)[1].astype(np.int64) if self._count else one
+        first, second = (
+            np.concatenate([np.empty(0, np.int64), *(pair[side] for pair in self._pairs)]) for side in (0, 1)
+        )
+        links = coo_array((np.ones(len(first), bool), (first, second)), shape=(self._count, self._count))
+        component_of = connected_components(links, directed=False)[1].astype(np.int64) if self._count else first
         frozen: dict[int, str] = {}
         for labels, reason in self._frozen:
-            for component in np.unique(of[labels]).tolist():
+            for component in np.unique(component_of[labels]).tolist():
                 frozen.setdefault(component, reason)
-        return Components(of, frozen)
+        return Components(component_of, frozen)

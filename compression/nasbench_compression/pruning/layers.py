@@ -95,10 +95,10 @@ class DropLayers(Step):
             blocks = residual_blocks(short, example, left_alone)
             count = self.count if self.count is not None else round((self.ratio or 0) * len(blocks))
             if not 0 < count <= len(blocks):
-                others = "".join(f" ({name}: {reason})" for name, reason in left_alone.items())
+                exceptions = "".join(f" ({name}: {reason})" for name, reason in left_alone.items())
                 raise UserError(
                     f"drop_layers is to drop {count} of {len(blocks)} residual blocks whose removal keeps all shapes"
-                    f"{others}; give a count from 1 to their number, or leave the step out of the recipe."
+                    f"{exceptions}; give a count from 1 to their number, or leave the step out of the recipe."
                 )
             dropped: dict[str, float] = {}
             for _ in range(count):
@@ -134,9 +134,9 @@ def residual_blocks(model: nn.Module, example_inputs: Tensor, left_alone: dict[s
     shapes stay as they are. Only modules that run once, on one tensor, are looked at.
 
     Args:
-        model: left as it was.
-        example_inputs: (n, c, h, w), some images.
-        left_alone: gets the blocks that cannot be dropped for another reason, by name.
+        model: Network; it is not changed.
+        example_inputs: Some images, (n, c, h, w).
+        left_alone: Receives the reason of each block that cannot be dropped for another reason, by its name.
     """
     probe = copy_network(model).eval()
     modules = {name: module for name, module in probe.named_modules() if name and _computes(module)}
@@ -149,7 +149,7 @@ def residual_blocks(model: nn.Module, example_inputs: Tensor, left_alone: dict[s
         probe(images)
     for handle in handles:
         handle.remove()
-    found: list[str] = []
+    unchanging: list[str] = []
     outside: dict[str, str] = {}
     with torch.no_grad():
         for parameter in probe.parameters():
@@ -161,15 +161,15 @@ def residual_blocks(model: nn.Module, example_inputs: Tensor, left_alone: dict[s
             try:
                 output = module(inputs[0].clone())  # it may change its input in place
             except Exception as error:  # whatever the user's block raises, under a context of its network, say
-                if not any(name.startswith(f"{other}.") for other in outside):
+                if not any(name.startswith(f"{outer}.") for outer in outside):
                     outside[name] = (
                         f"what it computes is not seen, for it fails without the network around it ({summary(error)})"
                     )
                 continue
             if isinstance(output, Tensor) and output.shape == inputs[0].shape and torch.equal(output, inputs[0]):
-                found.append(name)
+                unchanging.append(name)
     left_alone = {} if left_alone is None else left_alone
-    innermost = [name for name in found if not any(other.startswith(f"{name}.") for other in found)]
+    innermost = [name for name in unchanging if not any(inner.startswith(f"{name}.") for inner in unchanging)]
     left_alone |= outside | {
         name: reason for name in innermost if (reason := _why_needed(model, name, images)) is not None
     }

@@ -25,12 +25,12 @@ class Cut:
     """Channels to be removed from one module, or from one bare parameter or buffer.
 
     Attributes:
-        name: of the module, or of the tensor where `dimension` is set.
-        handler: torch-pruning's function that removes the channels from a module of this kind; None for a tensor.
-        channels: positions in this module.
-        produces: whether these are outputs of the module, not inputs.
-        dimension: the dimension of a bare tensor; None for a module.
-        roots: the unit of the group that each position belongs to; as many as `channels`.
+        name: Name of the module, or of the tensor where `dimension` is set.
+        handler: Torch-pruning's function that removes the channels from a module of this kind; None for a tensor.
+        channels: Positions of the channels in this module.
+        produces: Whether the channels are outputs of the module, not inputs.
+        dimension: Dimension of a bare tensor along which the channels lie; None for a module.
+        roots: Unit of the group that each position belongs to, one for each of the `channels`.
     """
 
     name: str
@@ -42,15 +42,15 @@ class Cut:
 
 
 def restrict(cuts: Sequence[Cut], removed: Sequence[int]) -> tuple[Cut, ...]:
-    """Only what goes with these units of the group."""
-    wanted = set(removed)
-    made = []
+    """The cuts, reduced to the positions that belong to these units of the group."""
+    units = set(removed)
+    restricted = []
     for cut in cuts:
-        pairs = [(c, root) for c, root in zip(cut.channels, cut.roots, strict=True) if root in wanted]
+        pairs = [(c, root) for c, root in zip(cut.channels, cut.roots, strict=True) if root in units]
         if pairs:
             channels, roots = zip(*pairs, strict=True)
-            made.append(replace(cut, channels=channels, roots=roots))
-    return tuple(made)
+            restricted.append(replace(cut, channels=channels, roots=roots))
+    return tuple(restricted)
 
 
 def merge(cuts: Iterable[Cut]) -> tuple[Cut, ...]:
@@ -70,7 +70,7 @@ def apply_cuts(model: nn.Module, cuts: Sequence[Cut]) -> None:
     What is trained, and which modules share one parameter, stays as it was.
 
     Raises:
-        Uncut: modules that share a parameter would keep different parts of it.
+        Uncut: Modules that share a parameter would keep different parts of it.
     """
     places = [(module, key) for module in model.modules() for key, old in module._parameters.items() if old is not None]
     before = [module._parameters[key] for module, key in places]
@@ -83,7 +83,7 @@ def apply_cuts(model: nn.Module, cuts: Sequence[Cut]) -> None:
         module, attribute = _owner(model, cut.name)
         whole: Tensor = getattr(module, attribute)
         size = whole.shape[cut.dimension]
-        index = torch.tensor(_kept(size, cut.channels), device=whole.device)
+        index = torch.tensor(_remaining(size, cut.channels), device=whole.device)
         _set(module, attribute, whole.detach().index_select(cut.dimension, index))
         for name, value in [] if isinstance(module, KNOWN) else list(vars(module).items()):
             # A norm of another library, say, that keeps the shape of its scale.
@@ -194,7 +194,7 @@ def zero_cuts(model: nn.Module, cuts: Sequence[Cut]) -> None:
             _zero(module, "running_mean", 0, cut.channels)
 
 
-def _kept(size: int, removed: Sequence[int]) -> list[int]:
+def _remaining(size: int, removed: Sequence[int]) -> list[int]:
     gone = set(removed)
     return [position for position in range(size) if position not in gone]
 
@@ -217,13 +217,13 @@ class _NormalizeRest(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in _NORMS:
             return func(*args, **kwargs)
-        x, count, *others = args
+        x, count, *parameters = args
         dimension = 1 if func in _GROUP_NORMS else -1
-        index = torch.tensor(_kept(x.shape[dimension], self._removed))
-        others = [value[index] if isinstance(value, Tensor) else value for value in others]
+        index = torch.tensor(_remaining(x.shape[dimension], self._removed))
+        parameters = [value[index] if isinstance(value, Tensor) else value for value in parameters]
         kwargs = {key: value[index] if isinstance(value, Tensor) else value for key, value in kwargs.items()}
         rest = x.index_select(dimension, index)
-        rest = func(rest, count if func in _GROUP_NORMS else (len(index),), *others, **kwargs)
+        rest = func(rest, count if func in _GROUP_NORMS else (len(index),), *parameters, **kwargs)
         return torch.zeros_like(x).index_copy(dimension, index, rest)
 
 

@@ -41,9 +41,9 @@ def reduction(call: Call) -> None:
         call.freeze([tensor], f"{call.phrase} is taken over them", dims)
     for result in call.results:
         keeps = result.ndim == tensor.ndim
-        kept = [dim for dim in range(tensor.ndim) if keeps or dim not in dims]
+        remaining = [dim for dim in range(tensor.ndim) if keeps or dim not in dims]
         axes = call.axes(tensor)
-        call.put(result, {kept.index(dim): axes[dim] for dim in kept if dim in axes and dim not in dims})
+        call.put(result, {remaining.index(dim): axes[dim] for dim in remaining if dim in axes and dim not in dims})
 
 
 def permute(call: Call) -> None:
@@ -55,8 +55,8 @@ def permute(call: Call) -> None:
     elif call.name == "t":
         order.reverse()  # of two
     else:
-        (one,), (other,) = call.dims(tensor, "dim0"), call.dims(tensor, "dim1")
-        order[one], order[other] = order[other], order[one]
+        (first,), (second,) = call.dims(tensor, "dim0"), call.dims(tensor, "dim1")
+        order[first], order[second] = order[second], order[first]
     axes = call.axes(tensor)
     call.put(call.results[0], {new: axes[old] for new, old in enumerate(order) if old in axes})
 
@@ -72,25 +72,29 @@ def reshape(call: Call) -> None:
         return
     carried: dict[int, Array] = {}  # by atom
     for dim, labels in axes.items():
-        own = [index for index, atom in enumerate(atoms) if atom.old == dim]
-        table = labels.reshape([atoms[index].size for index in own])
-        varying = [axis for axis in range(len(own)) if (table != table.take([0], axis)).any()] or [len(own) - 1]
+        own_atoms = [index for index, atom in enumerate(atoms) if atom.old == dim]
+        table = labels.reshape([atoms[index].size for index in own_atoms])
+        varying = [axis for axis in range(len(own_atoms)) if (table != table.take([0], axis)).any()] or [
+            len(own_atoms) - 1
+        ]
         # Features that become a map are channels first; everywhere else, parts of equal size come first.
         columns = varying[0 if tensor.ndim == 2 and result.ndim > 3 else -1]
-        carried[own[columns]] = join_rows(call, np.moveaxis(table, columns, -1).reshape(-1, atoms[own[columns]].size))
-    made: Axes = {}
+        carried[own_atoms[columns]] = join_rows(
+            call, np.moveaxis(table, columns, -1).reshape(-1, atoms[own_atoms[columns]].size)
+        )
+    result_axes: Axes = {}
     for dim in range(result.ndim):
-        own = [index for index, atom in enumerate(atoms) if atom.new == dim]
-        bearing = [index for index in own if index in carried]
+        own_atoms = [index for index, atom in enumerate(atoms) if atom.new == dim]
+        bearing = [index for index in own_atoms if index in carried]
         if len(bearing) > 1:
             for index in bearing:
                 call.labels.freeze(carried[index], "a view puts several dimensions of channels into one")
         elif bearing:
             (index,) = bearing
-            before = int(np.prod([atoms[other].size for other in own if other < index], initial=1))
-            after = int(np.prod([atoms[other].size for other in own if other > index], initial=1))
-            made[dim] = np.tile(np.repeat(carried[index], after), before)
-    call.put(result, made)
+            before = int(np.prod([atoms[preceding].size for preceding in own_atoms if preceding < index], initial=1))
+            after = int(np.prod([atoms[following].size for following in own_atoms if following > index], initial=1))
+            result_axes[dim] = np.tile(np.repeat(carried[index], after), before)
+    call.put(result, result_axes)
 
 
 @dataclass(frozen=True)
@@ -122,24 +126,24 @@ def expand(call: Call) -> None:
     """Single positions are repeated, as often as the code says: what is read there may follow the channels."""
     tensor, result = call.tensors[0], call.results[0]
     axes = call.axes(tensor)
-    made: Axes = {}
+    result_axes: Axes = {}
     for dim, size in enumerate(result.shape):
-        own = dim - result.ndim + tensor.ndim
-        if own in axes and len(axes[own]) == size:
-            made[dim] = axes[own]
-        elif size > 1 and (own < 0 or tensor.shape[own] == 1):
-            made[dim] = call.labels.fresh(size)
-    call.put(result, made)
+        tensor_dim = dim - result.ndim + tensor.ndim
+        if tensor_dim in axes and len(axes[tensor_dim]) == size:
+            result_axes[dim] = axes[tensor_dim]
+        elif size > 1 and (tensor_dim < 0 or tensor.shape[tensor_dim] == 1):
+            result_axes[dim] = call.labels.fresh(size)
+    call.put(result, result_axes)
 
 
 def repeat(call: Call) -> None:
     """The whole tensor several times, one after the other."""
     tensor, result = call.tensors[0], call.results[0]
     shift = result.ndim - tensor.ndim
-    made = {}
+    result_axes = {}
     for dim, labels in call.axes(tensor).items():
-        made[dim + shift] = np.tile(labels, result.shape[dim + shift] // len(labels))
-    call.put(result, made)
+        result_axes[dim + shift] = np.tile(labels, result.shape[dim + shift] // len(labels))
+    call.put(result, result_axes)
 
 
 def factory(call: Call) -> None:
@@ -190,13 +194,13 @@ def split(call: Call) -> None:
     axes, start = call.axes(tensor), 0
     equal = len({result.shape[dim] for result in call.results}) == 1
     for result in call.results:
-        made = dict(axes)
+        result_axes = dict(axes)
         if dim in axes:
-            made[dim] = axes[dim][start : start + result.shape[dim]]
+            result_axes[dim] = axes[dim][start : start + result.shape[dim]]
             if equal:
-                call.labels.join(axes[dim][: result.shape[dim]], made[dim])
+                call.labels.join(axes[dim][: result.shape[dim]], result_axes[dim])
         start += result.shape[dim]
-        call.put(result, made)
+        call.put(result, result_axes)
 
 
 def unbind(call: Call) -> None:
@@ -289,7 +293,9 @@ def windows(call: Call) -> None:
     tensor = call.tensors[0]
     (dim,) = call.dims(tensor, "dimension" if "dimension" in call.arguments else "dim")
     call.freeze([tensor], "a window runs over them", [dim])
-    call.put(call.results[0], {kept: labels for kept, labels in call.axes(tensor).items() if kept != dim})
+    call.put(
+        call.results[0], {remaining: labels for remaining, labels in call.axes(tensor).items() if remaining != dim}
+    )
 
 
 def trailing(call: Call) -> None:
@@ -315,27 +321,27 @@ def pixel_shuffle(call: Call) -> None:
     """Blocks of channels become one channel of a larger map, or the other way round."""
     tensor = call.tensors[0]
     labels = call.axes(tensor).get(tensor.ndim - 3)
-    made: Axes = {}
+    result_axes: Axes = {}
     if labels is not None:
         factor = int(call.arguments.get("upscale_factor") or call.arguments["downscale_factor"]) ** 2
         if call.name == "pixel_unshuffle":
-            made = {tensor.ndim - 3: np.repeat(labels, factor)}
+            result_axes = {tensor.ndim - 3: np.repeat(labels, factor)}
         else:
-            made = {tensor.ndim - 3: join_rows(call, labels.reshape(-1, factor).T)}
-    call.put(call.results[0], made)
+            result_axes = {tensor.ndim - 3: join_rows(call, labels.reshape(-1, factor).T)}
+    call.put(call.results[0], result_axes)
 
 
 def patches(call: Call) -> None:
     """Unfold and fold: a channel is as many rows as a kernel has places."""
     tensor, result = call.tensors[0], call.results[0]
     labels = call.axes(tensor).get(1)
-    made: Axes = {}
+    result_axes: Axes = {}
     if labels is not None:
         places = int(np.prod(call.arguments["kernel_size"]))
-        made = {
+        result_axes = {
             1: np.repeat(labels, places) if call.name == "im2col" else join_rows(call, labels.reshape(-1, places).T)
         }
-    call.put(result, made)
+    call.put(result, result_axes)
 
 
 def _without(axes: Axes, gone: int) -> Axes:

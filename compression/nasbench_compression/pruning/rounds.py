@@ -34,7 +34,7 @@ class Unmeasured(RuntimeError):
     """A network that does not run without some positions, which were screened with others only.
 
     Attributes:
-        chosen: the positions.
+        chosen: Positions that were removed, for each group.
     """
 
     def __init__(self, chosen: Chosen) -> None:
@@ -59,11 +59,11 @@ class _Layer:
     """What a convolution or a linear layer costs, uncut.
 
     Attributes:
-        name: of the module.
-        macs: multiply-adds for one image.
-        weights: how many it has.
-        inputs: channels that it reads.
-        outputs: channels that it makes.
+        name: Name of the module.
+        macs: Multiply-adds for one image.
+        weights: Number of its weights.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
     """
 
     name: str
@@ -78,11 +78,13 @@ class Round:
     """The groups of one network, ranked.
 
     Attributes:
-        model: the network to be cut; left as it is.
-        context: what the step was given.
-        ranking: how channels are ranked.
-        groups: that can be cut, with `scores`, (size,) each.
-        left_out: layers that are in no group, each with the reason.
+        model: Network to be cut; it is not changed.
+        context: Context of the step.
+        ranking: Options of the ranking of channels.
+        probe: Copy of the network on which cuts are tried.
+        groups: Groups that can be cut.
+        scores: Importance of the units of each group, (size,) each.
+        left_out: Layers that are in no group, each with the reason.
     """
 
     model: nn.Module
@@ -100,25 +102,25 @@ class Round:
         """Find and rank the groups of a network.
 
         Raises:
-            UserError: the importance needs labels and there are none, or `exclude` names no module.
+            UserError: The importance needs labels and there are none, or `exclude` names no module.
         """
         importance = IMPORTANCES[ranking.importance]
         evidence = importance.measure(model, context, ranking.calibration_images)
         probe = Probe(model, context.example_inputs, generator)
-        found, left_out = find_groups(probe, generator, exclude=ranking.exclude, heads=ranking.heads)
-        made = cls(model=model, context=context, ranking=ranking, probe=probe, left_out=left_out)
-        for group in found:
+        groups, left_out = find_groups(probe, generator, exclude=ranking.exclude, heads=ranking.heads)
+        pruning_round = cls(model=model, context=context, ranking=ranking, probe=probe, left_out=left_out)
+        for group in groups:
             ranked = RankedChannels(
                 model=model, cuts=group.cuts, channels=group.size, evidence=evidence, generator=generator
             )
             try:
                 scores = torch.nan_to_num(importance.score(ranked))
             except NoImportance as error:
-                made.left_out[group.layer] = f"importance {ranking.importance} says nothing of it: {error}"
+                pruning_round.left_out[group.layer] = f"importance {ranking.importance} says nothing of it: {error}"
                 continue
-            made.groups.append(group)
-            made.scores.append(scores / group.blocks)
-        return made
+            pruning_round.groups.append(group)
+            pruning_round.scores.append(scores / group.blocks)
+        return pruning_round
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -127,7 +129,7 @@ class Round:
 
     @property
     def channels(self) -> int:
-        """Of all groups."""
+        """Channels of all groups together, those of coupled layers counted once."""
         return sum(self.sizes.values())
 
     def choose(self, ratio: float) -> list[list[int]]:
@@ -145,7 +147,7 @@ class Round:
         """Multiply-adds of one image, without these positions.
 
         Raises:
-            Unmeasured: the network does not run without them.
+            Unmeasured: The network does not run without them.
         """
         key = str(chosen)  # the cut that is settled on is asked for again
         if key not in self._macs:
@@ -182,7 +184,7 @@ class Round:
         return self._estimated(chosen, [layer.weights for layer in self._layers])
 
     def _estimated(self, chosen: Chosen, costs: Sequence[int]) -> float:
-        """Of a layer it goes with the product of its inputs and outputs, which takes no forward pass."""
+        """A cost of a layer changes with the product of its inputs and outputs, so that no forward pass is needed."""
         removed: Counter[tuple[str, bool]] = Counter()
         for group, positions in zip(self.groups, chosen, strict=True):
             if positions:
@@ -211,11 +213,11 @@ class Round:
         def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
             def hook(module: nn.Module, inputs: Any, output: Any) -> None:
                 weights = sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
-                read, made = channels_of(module)
+                in_channels, out_channels = channels_of(module)
                 values = sum(tensor.numel() for tensor in tensors_of(output).values())
                 earlier = layers[name].macs if name in layers else 0
-                macs = earlier + values // len(self.probe.inputs) // made * weights
-                layers[name] = _Layer(name=name, macs=macs, weights=weights, inputs=read, outputs=made)
+                macs = earlier + values // len(self.probe.inputs) // out_channels * weights
+                layers[name] = _Layer(name=name, macs=macs, weights=weights, inputs=in_channels, outputs=out_channels)
 
             return hook
 
@@ -251,6 +253,6 @@ class Round:
         return merge(cut for group, removed in pairs for cut in group.without(removed))
 
     def _without(self, chosen: Chosen) -> nn.Module:
-        made = copy_network(self.model)
-        apply_cuts(made, self._cuts(chosen))
-        return made
+        network = copy_network(self.model)
+        apply_cuts(network, self._cuts(chosen))
+        return network

@@ -15,11 +15,11 @@ def _module_shapes(module: nn.Module) -> dict[str, dict[str, Any]]:
 
     What a property tells, such as the channels of a wrapper's own convolution, follows from those of others.
     """
-    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     numbers = {name: value for name, value in vars(module).items() if _is_whole(value)}
     return {
         "sizes": {name: list(value) if isinstance(value, tuple | list) else value for name, value in numbers.items()},
-        "tensors": {name: list(tensor.shape) for name, tensor in own},
+        "tensors": {name: list(tensor.shape) for name, tensor in tensors},
     }
 
 
@@ -46,18 +46,18 @@ def changed_shapes(before: nn.Module, after: nn.Module) -> dict[str, Any]:
 def with_shapes(model: nn.Module, shapes: dict[str, Any]) -> nn.Module:
     """A copy of `model` with these sizes; tensors whose shape changes are zero, and modules that share one still do."""
     model = copy_network(model)
-    made: dict[int, torch.Tensor] = {}
-    kept = []  # so that no id is used again
-    for name, wanted in shapes.items():
+    resized: dict[int, torch.Tensor] = {}
+    replaced = []  # so that no id is used again
+    for name, changes in shapes.items():
         module = model.get_submodule(name)
-        for size, value in wanted["sizes"].items():
+        for size, value in changes["sizes"].items():
             setattr(module, size, type(getattr(module, size))(value) if isinstance(value, list) else value)
-        for key, shape in wanted["tensors"].items():
+        for key, shape in changes["tensors"].items():
             old = getattr(module, key)
-            kept.append(old)
-            if id(old) not in made:
+            replaced.append(old)
+            if id(old) not in resized:
                 empty = torch.zeros(shape, dtype=old.dtype, device=old.device)
                 is_parameter = isinstance(old, nn.Parameter)
-                made[id(old)] = nn.Parameter(empty, requires_grad=old.requires_grad) if is_parameter else empty
-            setattr(module, key, made[id(old)])
+                resized[id(old)] = nn.Parameter(empty, requires_grad=old.requires_grad) if is_parameter else empty
+            setattr(module, key, resized[id(old)])
     return model

@@ -92,14 +92,14 @@ class Prune(Step):
         for option in TARGETS:
             below = 1 if option.endswith("ratio") else None
             check_number(f"prune {option}", getattr(self, option), above=0, below=below, optional=True)
-        given = {option: getattr(self, option) for option in TARGETS if getattr(self, option) is not None}
-        if not given:
+        targets = {option: getattr(self, option) for option in TARGETS if getattr(self, option) is not None}
+        if not targets:
             raise UserError(
                 "step 'prune' needs the option 'ratio', or one of macs_ratio, max_macs, max_params, max_latency_ms in "
                 "its place; write ratio: followed by its value."
             )
-        if len(given) > 1:
-            raise UserError(f"prune has the targets {given}; give exactly one of {', '.join(TARGETS)}.")
+        if len(targets) > 1:
+            raise UserError(f"prune has the targets {targets}; give exactly one of {', '.join(TARGETS)}.")
         check_number("prune round_to", self.round_to, at_least=1, integer=True, optional=True)
         check_number("prune iterations", self.iterations, at_least=1, integer=True)
         check_number("prune epochs", self.epochs, at_least=0, integer=True)
@@ -147,29 +147,29 @@ class Prune(Step):
         rounds: list[float] = []
         total, pruned = 0, model
         for number in range(1, self.iterations + 1):
-            found = Round.of(pruned, context, self._ranking, generator)
-            left |= found.sizes
+            pruning_round = Round.of(pruned, context, self._ranking, generator)
+            left |= pruning_round.sizes
             kept_share = (target.limit(start) / start if start else 1 - target.value) ** (number / self.iterations)
             if target.kind == "channels":
                 # Of all channels of the first round; those of groups that cannot be cut any more stay.
-                goal = (total or found.channels) * kept_share - (sum(left.values()) - found.channels)
+                goal = (total or pruning_round.channels) * kept_share - (sum(left.values()) - pruning_round.channels)
             else:
                 goal = start * kept_share
-            chosen = find_cut(found, target, goal, target.limit(start))
+            chosen = find_cut(pruning_round, target, goal, target.limit(start))
             if number == 1:
-                left = found.sizes  # without groups that turned out to be wrong
-                total = found.channels
+                left = pruning_round.sizes  # without groups that turned out to be wrong
+                total = pruning_round.channels
             before = sum(left.values())
-            pruned, kept = found.cut(chosen)
+            pruned, remaining = pruning_round.cut(chosen)
             _check_runs(pruned, context)
-            left |= kept
+            left |= remaining
             rounds.append(1 - sum(left.values()) / max(before, 1))
             if self.epochs and rounds[-1]:
                 given(context.finetune)(pruned, epochs=self.epochs, learning_rate=self.learning_rate)
         shapes = changed_shapes(model, pruned)
         if not shapes:
             reasons = "; ".join(
-                f"{layer or 'the network itself'}: {reason}" for layer, reason in found.left_out.items()
+                f"{layer or 'the network itself'}: {reason}" for layer, reason in pruning_round.left_out.items()
             )
             kinds = {type(module) for module in model.modules()}
             nothing = "its only layers produce its output"
@@ -182,7 +182,10 @@ class Prune(Step):
             )
         sizes: dict[str, list[float]] = {
             "channels": [total, sum(left.values())],
-            "macs": [int(start if target.kind == "macs" else quantity("macs", model, context)), found.macs(chosen)],
+            "macs": [
+                int(start if target.kind == "macs" else quantity("macs", model, context)),
+                pruning_round.macs(chosen),
+            ],
             "params": [count_parameters(model), count_parameters(pruned)],
         }
         if target.kind == "latency_ms":
@@ -196,7 +199,7 @@ class Prune(Step):
             **sizes,
             "rounds": rounds,
             "layers": _changed_layers(model, pruned, shapes),
-            "left_out": found.left_out,
+            "left_out": pruning_round.left_out,
             "shapes": shapes,
         }
 

@@ -37,8 +37,8 @@ class Target:
     """One of `TARGETS` with its value.
 
     Attributes:
-        option: its name.
-        value: a share that goes, or what is left at most.
+        option: Name of the target.
+        value: Share to be removed, or the largest quantity that may be left.
     """
 
     option: str
@@ -77,7 +77,7 @@ class Target:
         """Refuse a limit that the network keeps already.
 
         Raises:
-            UserError: it does.
+            UserError: The network is within the limit already.
         """
         if self.at_most and start <= self.value:
             raise UserError(
@@ -96,54 +96,62 @@ def quantity(kind: str, model: nn.Module, context: Context) -> float:
     return given(context.latency_ms)(model)
 
 
-def find_cut(found: Round, target: Target, goal: float, limit: float) -> Chosen:
+def find_cut(pruning_round: Round, target: Target, goal: float, limit: float) -> Chosen:
     """The positions of each group of a round that go, so that it comes nearest to its goal.
 
     Groups that turn out to be wrong then are left out of the round.
 
     Args:
-        found: the round.
-        target: of the whole step.
-        goal: what the quantity of `target` is to be after this round.
-        limit: and after the last one.
+        pruning_round: Groups of the network, ranked.
+        target: Target of the whole step.
+        goal: Value that the quantity of `target` is to have after this round.
+        limit: Value that the quantity of `target` is to have after the last round.
 
     Raises:
-        UserError: the target is a limit that the network cannot keep.
+        UserError: The target is a limit that the network cannot keep.
     """
-    share = min(max(1 - goal / max(found.channels, 1), 0.0), _SMALLEST)
-    while found.groups:
+    share = min(max(1 - goal / max(pruning_round.channels, 1), 0.0), _SMALLEST)
+    while pruning_round.groups:
         try:
-            chosen = found.choose(share) if target.kind == "channels" else _nearest(found, target, goal, limit)
+            chosen = (
+                pruning_round.choose(share)
+                if target.kind == "channels"
+                else _nearest(pruning_round, target, goal, limit)
+            )
         except Unmeasured as error:
-            if not found.drop_wrong(error.chosen):
+            if not pruning_round.drop_wrong(error.chosen):
                 raise
             continue
-        if not found.drop_wrong(chosen):
+        if not pruning_round.drop_wrong(chosen):
             return chosen
     return []
 
 
-def _nearest(found: Round, target: Target, goal: float, limit: float) -> Chosen:
-    measure = {"macs": found.macs, "params": found.params, "latency_ms": found.latency_ms}[target.kind]
+def _nearest(pruning_round: Round, target: Target, goal: float, limit: float) -> Chosen:
+    measure = {"macs": pruning_round.macs, "params": pruning_round.params, "latency_ms": pruning_round.latency_ms}[
+        target.kind
+    ]
     if target.at_most:
-        smallest = measure(found.choose(_SMALLEST))
+        smallest = measure(pruning_round.choose(_SMALLEST))
         if smallest > limit:
             raise UserError(
                 f"prune {target.option} is {target.value:g}, but {smallest:.6g} are left when every layer that can be "
                 f"cut is as small as may be; raise it."
             )
     largest = _SMALLEST if target.at_most else _FLOOR
-    estimates = {"macs": found.estimated_macs, "params": found.estimated_params}
+    estimates = {"macs": pruning_round.estimated_macs, "params": pruning_round.estimated_params}
     if target.kind in estimates:
-        return _by_estimate(found, measure, estimates[target.kind], goal, at_most=target.at_most, largest=largest)
+        return _by_estimate(
+            pruning_round, measure, estimates[target.kind], goal, at_most=target.at_most, largest=largest
+        )
     share = search_share(
-        lambda share: measure(found.choose(share)), goal, at_most=target.at_most, tries=_TRIES, largest=largest
+        lambda share: measure(pruning_round.choose(share)), goal, at_most=target.at_most, tries=_TRIES, largest=largest
     )
-    return found.choose(share)  # its noise is larger than what single groups would gain
+    return pruning_round.choose(share)  # its noise is larger than what single groups would gain
 
 
 def _by_estimate(
-    found: Round,
+    pruning_round: Round,
     measure: Callable[[Chosen], float],
     estimate: Callable[[Chosen], float],
     goal: float,
@@ -164,10 +172,14 @@ def _by_estimate(
 
     for _ in range(_MEASURED):
         share = search_share(
-            lambda share: corrected(found.choose(share)), goal, at_most=at_most, tries=_ESTIMATED, largest=largest
+            lambda share: corrected(pruning_round.choose(share)),
+            goal,
+            at_most=at_most,
+            tries=_ESTIMATED,
+            largest=largest,
         )
-        chosen = _refined(found, found.choose(share), corrected, goal, at_most=at_most)
-        if any(chosen == other for _, other in tried):
+        chosen = _refined(pruning_round, pruning_round.choose(share), corrected, goal, at_most=at_most)
+        if any(chosen == earlier for _, earlier in tried):
             break
         value = measure(chosen)
         tried.append((_distance(value, goal, at_most=at_most), chosen))
@@ -175,7 +187,7 @@ def _by_estimate(
             break
         scale.append(value / max(estimate(chosen), 1e-9))
     distance, chosen = min(tried, key=lambda pair: pair[0])
-    return chosen if math.isfinite(distance) else found.choose(largest)
+    return chosen if math.isfinite(distance) else pruning_round.choose(largest)
 
 
 def _distance(value: float, goal: float, *, at_most: bool) -> float:
@@ -183,18 +195,21 @@ def _distance(value: float, goal: float, *, at_most: bool) -> float:
 
 
 def _refined(
-    found: Round, chosen: Chosen, estimate: Callable[[Chosen], float], goal: float, *, at_most: bool
+    pruning_round: Round, chosen: Chosen, estimate: Callable[[Chosen], float], goal: float, *, at_most: bool
 ) -> Chosen:
     """Nearer to the goal by small changes in single groups, where whole layers at a time come not near enough."""
     nearest = _distance(estimate(chosen), goal, at_most=at_most)
     for _ in range(_REFINEMENTS):
         if nearest <= _CLOSE * goal:
             break
-        others = [(_distance(estimate(other), goal, at_most=at_most), other) for other in found.beside(chosen)]
-        distance, other = min(others, key=lambda pair: pair[0], default=(math.inf, chosen))
+        neighbours = [
+            (_distance(estimate(neighbour), goal, at_most=at_most), neighbour)
+            for neighbour in pruning_round.beside(chosen)
+        ]
+        distance, neighbour = min(neighbours, key=lambda pair: pair[0], default=(math.inf, chosen))
         if distance >= nearest:
             break
-        nearest, chosen = distance, other
+        nearest, chosen = distance, neighbour
     return chosen
 
 
@@ -204,11 +219,11 @@ def search_share(
     """The share of channels between 0 and `largest` with which a quantity comes nearest to its goal, by bisection.
 
     Args:
-        measure: the quantity that such a share leaves; falls with the share, as far as rounding allows.
-        goal: of the quantity.
-        at_most: it must not be exceeded.
-        tries: measurements at most.
-        largest: share that is allowed.
+        measure: Gives the quantity that a share leaves; it falls with the share, as far as rounding allows.
+        goal: Value that the quantity is to have.
+        at_most: Whether the goal must not be exceeded.
+        tries: Largest number of measurements.
+        largest: Largest share that is allowed.
 
     Returns:
         The share whose quantity is nearest; of those within the goal, with `at_most`, if there are any.

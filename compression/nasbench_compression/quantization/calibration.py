@@ -42,14 +42,14 @@ def input_ranges(
     is exact in any range.
 
     Args:
-        model: left as it was.
-        images: (m, c, h, w) float32.
-        calibration: one of `CALIBRATIONS`.
-        percentile: in percent.
-        layers: whose ranges are asked for; None is every plain one.
+        model: Network; it is not changed.
+        images: Images (m, c, h, w), float32.
+        calibration: One of `CALIBRATIONS`.
+        percentile: Percentile of "percentile", in percent.
+        layers: Layers whose ranges are read; None is every plain one.
 
     Returns:
-        By layer; one whose inputs are NaN or infinite for some image has such a range.
+        The range of each layer; a layer whose inputs are NaN or infinite for some image has such a range.
     """
     layers = [module for module in model.modules() if why_not_plain(module) is None] if layers is None else layers
     ranges: dict[nn.Module, Range] = {}
@@ -57,15 +57,15 @@ def input_ranges(
     def widen(module: nn.Module, values: Tensor) -> None:
         low, high = (float(value) for value in torch.aminmax(values))
         if module in ranges:
-            known = ranges[module]
-            low, high = float(np.minimum(low, known[0])), float(np.maximum(high, known[1]))  # NaN stays NaN
+            earlier = ranges[module]
+            low, high = float(np.minimum(low, earlier[0])), float(np.maximum(high, earlier[1]))  # NaN stays NaN
         ranges[module] = low, high
 
     _watch(model, images, layers, widen)
     if calibration == "min_max":
         return ranges
     of_size = calibration == "entropy"
-    sound = [module for module, found in ranges.items() if np.isfinite(found).all()]
+    sound = [module for module, input_range in ranges.items() if np.isfinite(input_range).all()]
     counts = {module: np.zeros(BINS) for module in sound}
 
     def count(module: nn.Module, values: Tensor) -> None:
@@ -76,21 +76,21 @@ def input_ranges(
     _watch(model, images, sound, count)
     wide = {module: ranges[module] for module in sound if ranges[module][1] > ranges[module][0]}
     return ranges | {
-        module: entropy_range(counts[module], found)
+        module: entropy_range(counts[module], input_range)
         if of_size
-        else _percentile_range(counts[module], found, percentile)
-        for module, found in wide.items()
+        else _percentile_range(counts[module], input_range, percentile)
+        for module, input_range in wide.items()
     }
 
 
-def _span(found: Range, of_size: bool) -> Range:
+def _span(input_range: Range, of_size: bool) -> Range:
     """Ends of the histogram: of the values, or of their absolute values."""
-    return (0.0, max(abs(found[0]), abs(found[1]))) if of_size else found
+    return (0.0, max(abs(input_range[0]), abs(input_range[1]))) if of_size else input_range
 
 
-def _percentile_range(counts: NDArray[np.float64], found: Range, percentile: float) -> Range:
+def _percentile_range(counts: NDArray[np.float64], input_range: Range, percentile: float) -> Range:
     """The edges of the bins between which the values lie, but for the rarest at either end."""
-    edges = np.linspace(*found, BINS + 1)
+    edges = np.linspace(*input_range, BINS + 1)
     below = np.cumsum(counts) / counts.sum()
     share = percentile / 100
     first = int(np.searchsorted(below, 1 - share, side="right"))
@@ -98,19 +98,19 @@ def _percentile_range(counts: NDArray[np.float64], found: Range, percentile: flo
     return float(edges[min(first, BINS - 1)]), float(edges[min(last, BINS - 1) + 1])
 
 
-def entropy_range(counts: NDArray[np.float64], found: Range) -> Range:
+def entropy_range(counts: NDArray[np.float64], input_range: Range) -> Range:
     """The range clipped at the absolute value that loses least information.
 
     Args:
-        counts: histogram of absolute values, from 0 to the largest.
-        found: smallest and largest value.
+        counts: Histogram of absolute values, from 0 to the largest.
+        input_range: Smallest and largest value.
     """
-    low, high = found
+    low, high = input_range
     levels = 256 if low >= 0 or high <= 0 else 128
     counts = counts.copy()
     counts[0] = counts[1]
     if counts.sum() == 0:
-        return found
+        return input_range
     stops = range(levels, BINS + 1, _STRIDE)
     best = min(stops, key=lambda stop: (_divergence(counts, stop, levels), -stop))
     threshold = best / BINS * max(abs(low), abs(high))

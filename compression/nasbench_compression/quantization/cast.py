@@ -26,7 +26,7 @@ class HalfNetwork(Reduced):
     torch has no fast fp16 convolution for the CPU. Deviation from both papers: activations are not rounded.
 
     Args:
-        network: becomes the part `network`, and is changed.
+        network: Network that becomes the part `network`; it is changed.
         precision: "fp16" or "bf16".
     """
 
@@ -38,7 +38,7 @@ class HalfNetwork(Reduced):
         self.train(network.training)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the network gives."""
+        """Outputs of the network."""
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # it is public; and tracing cannot replace weights for a call
             return self.to_float()(*args, **kwargs)
         # Not `torch.func.functional_call`: that leaves a wide weight behind in a layer that has two names and a twin.
@@ -63,7 +63,7 @@ def cast(model: nn.Module, precision: str) -> HalfNetwork:
     """The network in 16 bits; `model` is changed.
 
     Raises:
-        UserError: it has no weights, complex ones, or one that is too large for fp16.
+        UserError: The network has no weights, complex ones, or one that is too large for fp16.
     """
     for name, parameter in model.named_parameters():
         if parameter.is_complex():

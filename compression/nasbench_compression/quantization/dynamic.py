@@ -18,7 +18,7 @@ class DynamicLinear(Int8Weights):
     """A linear layer with int8 weights and inputs; (..., in_features) to (..., out_features).
 
     Args:
-        layer: the layer whose shape it takes; its values come with `set_weights` or a state_dict.
+        layer: Layer whose shape it takes; its values come with `set_weights` or a state_dict.
     """
 
     def __init__(self, layer: nn.Linear) -> None:

@@ -35,7 +35,7 @@ _ABOUT = frozenset(
         *("element_size", "ndimension", "__len__", "type", "is_inference", "storage_offset"),
     }
 )
-"""What is read of a tensor without its values."""
+"""Attributes and methods of a tensor that do not read its values."""
 
 
 class _Uses(TorchFunctionMode):
@@ -59,7 +59,7 @@ class _Uses(TorchFunctionMode):
         return result
 
     def of(self, tensor: Tensor | None) -> int:
-        """How many took it."""
+        """Number of operations that took a tensor."""
         return self.counts.get(id(tensor), 0)
 
 
@@ -71,8 +71,8 @@ def find_pairs(model: nn.Module, inputs: Tensor) -> list[Pair]:
     changed in place, kept by a module or put out; and batch norms without running statistics.
 
     Args:
-        model: any network; left as it was.
-        inputs: (n, c, h, w).
+        model: Any network; it is not changed.
+        inputs: Images, (n, c, h, w).
     """
     outputs: dict[int, list[tuple[nn.Conv2d, Tensor, int]]] = {}
     followers: list[tuple[int, int, nn.BatchNorm2d]] = []
@@ -86,8 +86,8 @@ def find_pairs(model: nn.Module, inputs: Tensor) -> list[Pair]:
 
     def before_norm(module: nn.Module, args: Any, kwargs: Any) -> None:
         calls[module] = calls.get(module, 0) + 1
-        taken = args[0] if args else kwargs["input"]
-        followers.append((id(taken), taken._version, module))  # type: ignore[arg-type]  # only those get the hook
+        norm_input = args[0] if args else kwargs["input"]
+        followers.append((id(norm_input), norm_input._version, module))  # type: ignore[arg-type]  # only those get the hook
 
     for module in model.modules():
         if why_not_plain(module, (nn.Conv2d,)) is None:
@@ -100,23 +100,23 @@ def find_pairs(model: nn.Module, inputs: Tensor) -> list[Pair]:
     finally:
         for handle in handles:
             handle.remove()
-    kept = {id(tensor) for tensor in tensors_of(final).values()}
-    kept |= {key for module in model.modules() for value in vars(module).values() for key in _ids(value)}
+    retained = {id(tensor) for tensor in tensors_of(final).values()}
+    retained |= {key for module in model.modules() for value in vars(module).values() for key in _ids(value)}
     names = {module: name for name, module in model.named_modules()}
     pairs = []
     for key, version, norm in followers:
-        if len(outputs.get(key, [])) != 1 or uses.counts.get(key) != 1 or key in kept:
+        if len(outputs.get(key, [])) != 1 or uses.counts.get(key) != 1 or key in retained:
             continue
         convolution, _, before = outputs[key][0]
-        own = [*convolution._parameters.values(), *norm._parameters.values(), norm.running_mean, norm.running_var]
-        once = calls[norm] == calls[convolution] == 1 and all(value is None or uses.of(value) == 1 for value in own)
+        tensors = [*convolution._parameters.values(), *norm._parameters.values(), norm.running_mean, norm.running_var]
+        once = calls[norm] == calls[convolution] == 1 and all(value is None or uses.of(value) == 1 for value in tensors)
         if once and version == before:
             pairs.append((names[convolution], names[norm]))
     return pairs
 
 
 def _ids(value: Any, depth: int = 3) -> set[int]:
-    """Those of the tensors in what a module keeps."""
+    """Ids of the tensors in a value that a module keeps."""
     if isinstance(value, Tensor):
         return {id(value)}
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
@@ -156,8 +156,8 @@ def fold_checked(model: nn.Module, reference: Reference) -> tuple[nn.Module, lis
     """A copy with the pairs folded that `find_pairs` finds and that change nothing.
 
     Args:
-        model: left as it was.
-        reference: of it.
+        model: Network; it is not changed.
+        reference: Outputs of the network.
 
     Returns:
         The copy, the pairs, and norms that stay because folding them changes the outputs, with the reason.
@@ -166,21 +166,21 @@ def fold_checked(model: nn.Module, reference: Reference) -> tuple[nn.Module, lis
     folded = fold(copy_network(model), pairs)
     if _how_wrong(folded, reference) is None:
         return folded, pairs, {}
-    good: list[Pair] = []
-    left: dict[str, str] = {}
+    harmless: list[Pair] = []
+    left_unfolded: dict[str, str] = {}
     for pair in pairs:
-        wrong = _how_wrong(fold(copy_network(model), [*good, pair]), reference)
-        if wrong is None:
-            good.append(pair)
+        reason = _how_wrong(fold(copy_network(model), [*harmless, pair]), reference)
+        if reason is None:
+            harmless.append(pair)
         else:
-            left[pair[1]] = f"{wrong} with it folded into {pair[0]}"
-    return fold(copy_network(model), good), good, left
+            left_unfolded[pair[1]] = f"{reason} with it folded into {pair[0]}"
+    return fold(copy_network(model), harmless), harmless, left_unfolded
 
 
 def _how_wrong(folded: nn.Module, reference: Reference) -> str | None:
     """What is wrong with a folded network; None if nothing is."""
     try:
-        off = reference.off(folded)
+        distance = reference.off(folded)
     except Exception as error:  # whatever the user's network raises
         return f"the network fails ({summary(error)})"
-    return None if reference.explains(off) else f"the outputs are off by {off:.2g} of their size"
+    return None if reference.explains(distance) else f"the outputs are off by {distance:.2g} of their size"

@@ -29,11 +29,11 @@ class Prepared:
     """A network with its batch norms folded, and the layers of it that can be quantized.
 
     Attributes:
-        model: a copy of the network it was made from.
-        folded: names of each convolution and the norm that went into it.
-        ranges: smallest and largest input of each plain layer that runs, by name, as the calibration has them.
-        left_float: layers that stay as they are, by name, each with the reason.
-        left_unfolded: norms that could not be folded although their convolution is plain, each with the reason.
+        model: Copy of the network, with its batch norms folded.
+        folded: Names of each convolution and of the norm that was folded into it.
+        ranges: Smallest and largest input of each plain layer that runs, by name, as the calibration has them.
+        left_float: Layers that stay as they are, by name, each with the reason.
+        left_unfolded: Norms that could not be folded although their convolution is plain, each with the reason.
     """
 
     model: nn.Module
@@ -53,42 +53,42 @@ def prepare(
     """Merge branches (`reparameterize`), fold batch norms, and read the ranges of inputs.
 
     Args:
-        model: a float network; left as it was.
-        images: (m, c, h, w) of its type.
-        calibration: see `input_ranges`.
-        percentile: see `input_ranges`.
+        model: Float network; it is not changed.
+        images: Images (m, c, h, w) of the network's type.
+        calibration: Calibration, see `input_ranges`.
+        percentile: Percentile, see `input_ranges`.
 
     Returns:
         What was prepared, and the images on the device of the network.
 
     Raises:
-        UserError: the network is quantized already, does not run on the images, or has nothing to quantize.
+        UserError: The network is quantized already, does not run on the images, or has nothing to quantize.
     """
     refuse_reduced(model)
     check_network("quantize", model, {"calibration": images})
     images = images.to(device_of(model))
     merged, reference = deployed_copy("quantize", model, images)
-    made, pairs, left_unfolded = fold_checked(merged, reference)
-    left_float = {name: reason for name, module in _weighted(made) if (reason := _why_float(module)) is not None}
-    names = [name for name, _ in _weighted(made) if name not in left_float]
-    found = input_ranges(made, images, calibration, percentile, [plain(made, name) for name in names])
+    folded, pairs, left_unfolded = fold_checked(merged, reference)
+    left_float = {name: reason for name, module in _weighted(folded) if (reason := _why_float(module)) is not None}
+    names = [name for name, _ in _weighted(folded) if name not in left_float]
+    measured_ranges = input_ranges(folded, images, calibration, percentile, [plain(folded, name) for name in names])
     ranges = {}
     for name in names:
-        layer_range = found.get(plain(made, name))
+        layer_range = measured_ranges.get(plain(folded, name))
         if layer_range is None:
             left_float[name] = "no image passes it as a module"
         elif not all(math.isfinite(end) for end in layer_range):
             left_float[name] = "its inputs are not finite for some image"
         else:
             ranges[name] = layer_range
-    left_float |= irreplaceable(made, list(ranges), Reference.of("quantize", made, images))
+    left_float |= irreplaceable(folded, list(ranges), Reference.of("quantize", folded, images))
     ranges = {name: ends for name, ends in ranges.items() if name not in left_float}
     if not ranges:
         raise UserError(
-            f"this network has no Conv2d or Linear to quantize ({_reasons(made, left_float)}); "
+            f"this network has no Conv2d or Linear to quantize ({_reasons(folded, left_float)}); "
             f"leave `quantize` out of the recipe."
         )
-    return Prepared(made, [list(pair) for pair in pairs], ranges, left_float, left_unfolded), images
+    return Prepared(folded, [list(pair) for pair in pairs], ranges, left_float, left_unfolded), images
 
 
 def refuse_reduced(model: nn.Module) -> None:
@@ -108,14 +108,14 @@ _QUANTIZED_BY_TORCH = ("torch.ao.nn.quantized", "torch.ao.nn.qat", "torch.ao.nn.
 
 def _weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers of torch that have a weight, norms apart, with their names."""
-    found = []
+    layers = []
     for name, module in model.named_modules():
-        own = [value for value in module._parameters.values() if value is not None]
+        parameters = [value for value in module._parameters.values() if value is not None]
         in_torch = any(kind.__module__.startswith("torch.nn.modules") for kind in type(module).__mro__[:-2])
-        listed = isinstance(module, nn.Conv2d | nn.Linear) or (in_torch and any(value.ndim > 1 for value in own))
+        listed = isinstance(module, nn.Conv2d | nn.Linear) or (in_torch and any(value.ndim > 1 for value in parameters))
         if listed and not isinstance(module, ParametrizationList):
-            found.append((name, module))
-    return found
+            layers.append((name, module))
+    return layers
 
 
 def _why_float(module: nn.Module) -> str | None:
@@ -143,17 +143,17 @@ def plain(model: nn.Module, name: str) -> nn.Conv2d | nn.Linear:
     return layer
 
 
-def entry_of(kind: str, found: Range, *, group_size: int = 32, symmetric: bool = True) -> Entry:
-    """What the note says of a layer; `made_like` makes the layer from it.
+def entry_of(kind: str, input_range: Range, *, group_size: int = 32, symmetric: bool = True) -> Entry:
+    """What the note says of a layer; `put` makes the layer from it.
 
     Args:
-        kind: "static", "dynamic", "int8" or "int4", of which the last two are weights only.
-        found: smallest and largest input, for "static".
-        group_size: for weights only.
-        symmetric: for weights only.
+        kind: Kind of the layer: "static", "dynamic", "int8" or "int4", of which the last two have weights only.
+        input_range: Smallest and largest input, for "static".
+        group_size: Weights that share a scale, for weights only.
+        symmetric: Whether levels lie symmetric around zero, for weights only.
     """
     if kind == "static":
-        return {"low": found[0], "high": found[1]}  # as the first version of this step wrote it
+        return {"low": input_range[0], "high": input_range[1]}  # as the first version of this step wrote it
     if kind == "dynamic":
         return {"kind": "dynamic"}
     return {"kind": "weight_only", "bits": int(kind[3:]), "group_size": group_size, "symmetric": symmetric}
@@ -163,9 +163,9 @@ def put(model: nn.Module, entries: Mapping[str, Entry], *, with_values: bool = T
     """Put quantized layers in the place of plain ones, in place.
 
     Args:
-        model: with its batch norms folded.
-        entries: of `entry_of`, by name of the layer.
-        with_values: take over the weights; otherwise they are left to a state_dict.
+        model: Network with its batch norms folded.
+        entries: Entries of the layers, as `entry_of` gives them, by name of the layer.
+        with_values: Whether the weights are taken over; otherwise they are left to a state_dict.
     """
     replacements: dict[nn.Module, nn.Module] = {}
     for name, entry in entries.items():
@@ -175,18 +175,18 @@ def put(model: nn.Module, entries: Mapping[str, Entry], *, with_values: bool = T
             static = quantized_like(layer)
             if with_values:
                 static.set_values(layer, entry["low"], entry["high"])
-            made: nn.Module = static
+            quantized: nn.Module = static
         elif kind == "dynamic":
             assert isinstance(layer, nn.Linear), f"{name} is no linear layer"
             dynamic = DynamicLinear(layer)
             if with_values:
                 dynamic.set_weights(layer)
-            made = dynamic
+            quantized = dynamic
         else:
             options = {key: value for key, value in entry.items() if key != "kind"}
             weight_only = WeightOnly(layer, **options)
             if with_values:
                 weight_only.set_values(layer)
-            made = weight_only
-        replacements[layer] = made.train(layer.training)
+            quantized = weight_only
+        replacements[layer] = quantized.train(layer.training)
     return replace_modules(model, replacements)

@@ -58,7 +58,7 @@ class Reduced(nn.Module):
     """A layer, or a whole network, whose weights are stored in fewer bits.
 
     Attributes:
-        integer: whether it computes with integers, so that a backend should run it in int8.
+        integer: Whether it computes with integers, so that a backend should run it in int8.
     """
 
     integer: ClassVar[bool] = False
@@ -74,7 +74,7 @@ class ReducedLayer(StandIn, Reduced):
     It computes in float32; inputs and outputs have the type of the layer that it stands for.
 
     Args:
-        layer: the layer whose shape it takes; its values come later.
+        layer: Layer whose shape it takes; its values come later.
     """
 
     bias: Tensor | None
@@ -187,7 +187,7 @@ class QuantizedConv2d(_Quantized):
     """A convolution with int8 weights; (n, in_channels, h, w) to (n, out_channels, h', w').
 
     Args:
-        layer: the convolution whose shape it takes; its values come with `set_values` or a state_dict.
+        layer: Convolution whose shape it takes; its values come with `set_values` or a state_dict.
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:
@@ -215,7 +215,7 @@ class QuantizedLinear(_Quantized):
     """A linear layer with int8 weights; (..., in_features) to (..., out_features).
 
     Args:
-        layer: the layer whose shape it takes; its values come with `set_values` or a state_dict.
+        layer: Layer whose shape it takes; its values come with `set_values` or a state_dict.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -244,8 +244,8 @@ def _fill(layer: nn.Conv2d | nn.Linear, source: Int8Weights) -> None:
 
 def quantized_like(layer: nn.Conv2d | nn.Linear) -> QuantizedConv2d | QuantizedLinear:
     """The quantized layer of the same shape, without values."""
-    made = QuantizedConv2d(layer) if isinstance(layer, nn.Conv2d) else QuantizedLinear(layer)
-    return made.train(layer.training)
+    quantized = QuantizedConv2d(layer) if isinstance(layer, nn.Conv2d) else QuantizedLinear(layer)
+    return quantized.train(layer.training)
 
 
 def is_quantized(model: nn.Module) -> bool:
@@ -262,7 +262,7 @@ def dequantize(model: nn.Module) -> nn.Module:
     """The network with ordinary layers, whose weights lie on the grid of the fewer bits.
 
     Args:
-        model: left as it was.
+        model: Network; it is not changed.
 
     Returns:
         A copy; or `model` itself, not copied, if it has nothing but ordinary layers.

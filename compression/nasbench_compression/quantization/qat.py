@@ -25,31 +25,31 @@ class FakeQuantized(StandIn):
     their values at the moment. The range of inputs moves with the extremes of the training batches, if it may.
 
     Args:
-        layer: whose weights are trained; becomes the part `layer`.
-        found: smallest and largest input, to begin with.
-        moving: whether the range moves; as Jacob et al. have it, by an exponential average.
+        layer: Layer whose weights are trained; it becomes the part `layer`.
+        initial_range: Smallest and largest input at the beginning.
+        moving: Whether the range moves, by an exponential average as in Jacob et al.
     """
 
     low: Tensor
     high: Tensor
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, found: Range, *, moving: bool) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, initial_range: Range, *, moving: bool) -> None:
         super().__init__(layer)
         self.layer = layer
         self.moving = moving
         device = layer.weight.device
-        self.register_buffer("low", torch.tensor(found[0], device=device))
-        self.register_buffer("high", torch.tensor(found[1], device=device))
+        self.register_buffer("low", torch.tensor(initial_range[0], device=device))
+        self.register_buffer("high", torch.tensor(initial_range[1], device=device))
         self.train(layer.training)
 
     @property
     def weight(self) -> Tensor:
-        """That of the layer, which is trained."""
+        """The weight of the layer, which is trained."""
         return self.layer.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """That of the layer, which is trained."""
+        """The bias of the layer, which is trained."""
         return self.layer.bias
 
     def forward(self, input: Tensor) -> Tensor:
@@ -77,15 +77,15 @@ class FakeQuantized(StandIn):
 def put_fakes(model: nn.Module, ranges: dict[str, Range], *, moving: bool) -> nn.Module:
     """Let the named layers round, in place."""
     fakes: dict[nn.Module, nn.Module] = {}
-    for name, found in ranges.items():
+    for name, bounds in ranges.items():
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        fakes[layer] = FakeQuantized(layer, found, moving=moving)
+        fakes[layer] = FakeQuantized(layer, bounds, moving=moving)
     return replace_modules(model, fakes)
 
 
 def take_out_fakes(model: nn.Module) -> tuple[nn.Module, dict[str, Range]]:
-    """Put the trained layers back in place, and tell the ranges at which training ended."""
+    """Put the trained layers back in place, and return the ranges at which training ended."""
     fakes = {name: module for name, module in model.named_modules() if isinstance(module, FakeQuantized)}
     ranges = {name: (float(fake.low), float(fake.high)) for name, fake in fakes.items()}
     return replace_modules(model, {fake: fake.layer for fake in fakes.values()}), ranges

@@ -38,20 +38,21 @@ class Quantize(Step):
     """Store weights in fewer bits and, for static, dynamic and quantization-aware int8, compute with fewer.
 
     Attributes:
-        precision: "int8", "int4", "fp16", "bf16", or "mixed", which chooses fp32, int8 or int4 for each layer.
-        method: for int8 "static" (ranges of inputs are fixed beforehand), "qat" (and then trained with rounding),
-            "dynamic" (linear layers only, each batch has its range) or "weight_only" (computes in float32); for int4
-            "weight_only"; for fp16 and bf16 "cast"; for mixed "sensitivity". None is the first of these.
-        calibration: "min_max", "percentile" or "entropy", of static, qat and mixed; see `input_ranges`.
-        percentile: for that calibration, in percent.
-        calibration_images: number of images from which ranges are read; all, if there are fewer.
-        group_size: weights that share a scale, an even number; of weight_only, and of int4 layers in mixed.
-        symmetric: whether levels lie symmetric around zero, for the same; otherwise each group has a zero point.
-        epochs: epochs of qat.
-        learning_rate: learning rate of qat; None is the experiment's own.
-        max_size_bytes: limit of mixed on the bytes of all weights and buffers.
-        max_latency_ms: limit of mixed on the latency of what is deployed.
-        max_acc_drop_pct: limit of mixed on the points of validation accuracy that may be lost; one of the three.
+        precision: Precision: "int8", "int4", "fp16", "bf16", or "mixed", which chooses fp32, int8 or int4 for each
+            layer.
+        method: Method: for int8 "static" (ranges of inputs are fixed beforehand), "qat" (and then trained with
+            rounding), "dynamic" (linear layers only, each batch has its range) or "weight_only" (computes in float32);
+            for int4 "weight_only"; for fp16 and bf16 "cast"; for mixed "sensitivity". None is the first of these.
+        calibration: Calibration: "min_max", "percentile" or "entropy", of static, qat and mixed; see `input_ranges`.
+        percentile: Percentile of that calibration, in percent.
+        calibration_images: Number of images from which ranges are read; all, if there are fewer.
+        group_size: Weights that share a scale, an even number; of weight_only, and of int4 layers in mixed.
+        symmetric: Whether levels lie symmetric around zero, for the same; otherwise each group has a zero point.
+        epochs: Epochs of qat.
+        learning_rate: Learning rate of qat; None is the experiment's own.
+        max_size_bytes: Limit of mixed on the bytes of all weights and buffers.
+        max_latency_ms: Limit of mixed on the latency of what is deployed.
+        max_acc_drop_pct: Limit of mixed on the points of validation accuracy that may be lost; one of the three.
 
     Deviation from Jacob et al.: batch norm is folded before qat, not during it; the network computes in float32 what an
     integer kernel would compute. In qat the ranges of "min_max" move with the training batches, those of the other
@@ -111,13 +112,13 @@ class Quantize(Step):
         self._check_limits()
 
     def _check_limits(self) -> None:
-        given = [name for name in _LIMITS if getattr(self, name) is not None]
-        if self.precision == "mixed" and len(given) != 1:
-            raise UserError(f"quantize precision 'mixed' has {given or 'no limit'}; give one of {', '.join(_LIMITS)}.")
-        if self.precision != "mixed" and given:
-            value = getattr(self, given[0])
+        limits = [name for name in _LIMITS if getattr(self, name) is not None]
+        if self.precision == "mixed" and len(limits) != 1:
+            raise UserError(f"quantize precision 'mixed' has {limits or 'no limit'}; give one of {', '.join(_LIMITS)}.")
+        if self.precision != "mixed" and limits:
+            value = getattr(self, limits[0])
             raise UserError(
-                f"quantize {given[0]} is {value!r} with precision {self.precision!r}; it goes with precision: mixed."
+                f"quantize {limits[0]} is {value!r} with precision {self.precision!r}; it goes with precision: mixed."
             )
 
     @property
@@ -135,52 +136,52 @@ class Quantize(Step):
         """See `Step.apply`.
 
         Raises:
-            UserError: the network is quantized already, or has nothing to quantize; a limit cannot be met; or a weight
+            UserError: The network is quantized already, or has nothing to quantize; a limit cannot be met; or a weight
                 is too large for fp16.
         """
         context.require(self.name, self.needs)
-        about: dict[str, Any] = {"precision": self.precision, "method": self.method}
+        note_head: dict[str, Any] = {"precision": self.precision, "method": self.method}
         if self.method == "cast":
             return self._cast(model, context)
         images = context.example_inputs
         if context.calibration is not None:
             images = context.calibration[: self.calibration_images]
-            about["calibration_images"] = len(images)
+            note_head["calibration_images"] = len(images)
         ranges = self.method in ("static", "qat", "sensitivity")
         prepared, images = prepare(model, images, self.calibration if ranges else "min_max", self.percentile)
-        more: dict[str, Any] = {}
+        mixed_note: dict[str, Any] = {}
         left_float = dict(prepared.left_float)
         if self.method == "qat":
             prepared = self._train(prepared, context)
         if self.method == "sensitivity":
             options = Options(self.calibration, self.percentile, self.group_size, self.symmetric)
             limits = {name: getattr(self, name) for name in _LIMITS}
-            choices, more = choose(prepared, images, context, options, **limits)
+            choices, mixed_note = choose(prepared, images, context, options, **limits)
             layers = entries_of(prepared, choices, options)
-            more["choices"] = choices
+            mixed_note["choices"] = choices
             left_float |= {name: "fp32 was chosen for it" for name, choice in choices.items() if choice == "fp32"}
         else:
             kinds = {"static": "static", "qat": "static", "dynamic": "dynamic", "weight_only": self.precision}
             kind = kinds[str(self.method)]
-            found = prepared.layers()
-            chosen = [name for name, layer in found.items() if kind != "dynamic" or isinstance(layer, nn.Linear)]
+            candidates = prepared.layers()
+            chosen = [name for name, layer in candidates.items() if kind != "dynamic" or isinstance(layer, nn.Linear)]
             if not chosen:
                 reasons = "".join(f"; {name}: {reason}" for name, reason in left_float.items())
                 raise UserError(
                     f"this network has no Linear for quantize method 'dynamic'{reasons}; "
                     f"method: static quantizes convolutions."
                 )
-            left_float |= {name: "method 'dynamic' has no convolutions" for name in found if name not in chosen}
+            left_float |= {name: "method 'dynamic' has no convolutions" for name in candidates if name not in chosen}
             layers = {
                 name: entry_of(kind, prepared.ranges[name], group_size=self.group_size, symmetric=self.symmetric)
                 for name in chosen
             }
-        made = put(prepared.model, layers)
-        note = {**about, "folded": prepared.folded, "layers": layers, "left_float": left_float, **more}
+        quantized = put(prepared.model, layers)
+        note = {**note_head, "folded": prepared.folded, "layers": layers, "left_float": left_float, **mixed_note}
         if prepared.left_unfolded:
             note["left_unfolded"] = prepared.left_unfolded
-        check_restores(self, model, made, note, images)
-        return made, note
+        check_restores(self, model, quantized, note, images)
+        return quantized, note
 
     def _cast(self, model: nn.Module, context: Context) -> tuple[nn.Module, dict[str, Any]]:
         """Batch norms are folded first, as exporters do it too: so the file has the weights that were rounded."""
@@ -190,14 +191,14 @@ class Quantize(Step):
         images = images[:8]
         merged, reference = deployed_copy("quantize", model, images)
         folded, pairs, left_unfolded = fold_checked(merged, reference)
-        made = cast(copy_network(folded), self.precision)
+        half_network = cast(copy_network(folded), self.precision)
         note: dict[str, Any] = {"precision": self.precision, "method": self.method, "folded": [list(p) for p in pairs]}
         if left_unfolded:
             note["left_unfolded"] = left_unfolded
         rounded = Reference.of("quantize", rounded_weights(folded, self.precision), images)
-        rounded.check(made, f"quantize: more than rounding the weights to {self.precision}", exact=True)
-        check_restores(self, model, made, note, images)
-        return made, note
+        rounded.check(half_network, f"quantize: more than rounding the weights to {self.precision}", exact=True)
+        check_restores(self, model, half_network, note, images)
+        return half_network, note
 
     def _train(self, prepared: Prepared, context: Context) -> Prepared:
         """Train with rounding; the ranges are those at the end."""

@@ -30,18 +30,18 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What quantizing one layer alone does to a network.
+    """Effect of quantizing one layer alone.
 
     Attributes:
-        layer: its name.
-        precision: "int8" (static, weights and inputs) or "int4" (weights only, in groups).
-        val_acc_pct: validation accuracy, in percent.
-        acc_drop_pct: points below the float network.
-        loss: cross-entropy on the calibration images; None where they have no labels, or the network no logits.
-        divergence: mean Kullback-Leibler divergence, in nats, of the float network's class probabilities on the
-            calibration images from those of the quantized one. It tells layers apart that accuracy does not. None
+        layer: Name of the layer.
+        precision: Precision of the layer: "int8" (static, weights and inputs) or "int4" (weights only, in groups).
+        val_acc_pct: Validation accuracy, in percent.
+        acc_drop_pct: Points of validation accuracy below the float network.
+        loss: Cross-entropy on the calibration images; None where they have no labels, or the network no logits.
+        divergence: Mean Kullback-Leibler divergence, in nats, of the float network's class probabilities on the
+            calibration images from those of the quantized one. It tells layers apart where accuracy does not. None
             where it is not finite: the layer does not bear the precision.
-        saved_bytes: that the weights of the network take less.
+        saved_bytes: Bytes by which the weights of the network become smaller.
     """
 
     layer: str
@@ -58,11 +58,11 @@ class Options:
     """How layers are quantized.
 
     Attributes:
-        calibration: see `input_ranges`.
-        percentile: see `input_ranges`.
-        group_size: weights of an int4 layer that share a scale.
-        symmetric: whether int4 is.
-        images: the first so many calibration images; None is all.
+        calibration: Calibration, see `input_ranges`.
+        percentile: Percentile, see `input_ranges`.
+        group_size: Weights of an int4 layer that share a scale.
+        symmetric: Whether the levels of int4 lie symmetric around zero.
+        images: Number of calibration images, the first ones; None is all.
     """
 
     calibration: str = "min_max"
@@ -80,13 +80,13 @@ def sensitivity(
     It costs one validation and one pass over the calibration images for each layer and precision.
 
     Args:
-        model: a float network; left as it was.
-        context: its `evaluate`, `calibration`, and `labels` if there are any, judge.
-        precisions: of "int8" and "int4".
-        options: None is the defaults.
+        model: Float network; it is not changed.
+        context: Context whose `evaluate`, `calibration` and, if there are any, `labels` judge the network.
+        precisions: Precisions to try, of "int8" and "int4".
+        options: Options of the quantization; None is the defaults.
 
     Raises:
-        UserError: an unknown precision; or as `prepare`.
+        UserError: An unknown precision; or as `prepare`.
     """
     options = options or Options()
     context.require("sensitivity", ("calibration", "evaluate"))
@@ -110,13 +110,13 @@ def measure(
     before = evaluate(prepared.model)
     reference = _logits(prepared.model, images)
     size = count_bytes(prepared.model)
-    found = []
+    sensitivities = []
     for name in prepared.ranges:
         for precision in precisions:
-            made = with_choices(prepared, {name: precision}, options)
-            logits = _logits(made, images)
-            accuracy = evaluate(made)
-            found.append(
+            quantized = with_choices(prepared, {name: precision}, options)
+            logits = _logits(quantized, images)
+            accuracy = evaluate(quantized)
+            sensitivities.append(
                 Sensitivity(
                     layer=name,
                     precision=precision,
@@ -124,10 +124,10 @@ def measure(
                     acc_drop_pct=before - accuracy,
                     loss=_loss(logits, labels, context),
                     divergence=_divergence(reference, logits, context.classes),
-                    saved_bytes=size - count_bytes(made),
+                    saved_bytes=size - count_bytes(quantized),
                 )
             )
-    return found
+    return sensitivities
 
 
 def with_choices(prepared: Prepared, choices: dict[str, str], options: Options) -> nn.Module:
@@ -167,7 +167,7 @@ def choose(
         The choice, and a note: `sensitivity`, with `order` and what was reached.
 
     Raises:
-        UserError: the limit cannot be met; says what can be reached.
+        UserError: The limit cannot be met; the message says what can be reached.
     """
     precisions = ("int8",) if max_latency_ms is not None else PRECISIONS
     table = measure(prepared, images, context, precisions, options)
@@ -191,9 +191,9 @@ def choose(
         evaluate = given(context.evaluate)
         before = evaluate(prepared.model)
         for layer, precision in moves:
-            tried = {**choices, layer: precision}
-            if before - evaluate(with_choices(prepared, tried, options)) <= max_acc_drop_pct:
-                choices = tried
+            changed_choices = {**choices, layer: precision}
+            if before - evaluate(with_choices(prepared, changed_choices, options)) <= max_acc_drop_pct:
+                choices = changed_choices
     elif max_latency_ms is not None:
         choices, note["measured"] = _for_latency(prepared, context, options, moves, max_latency_ms)
     return choices, note
@@ -227,7 +227,7 @@ def _ordered(table: Sequence[Sensitivity]) -> list[tuple[str, str]]:
     for entry in table:
         by_layer.setdefault(entry.layer, {})[entry.precision] = entry
     weighted: list[tuple[float, int, str, str]] = []
-    for place, (layer, entries) in enumerate(by_layer.items()):
+    for layer_index, (layer, entries) in enumerate(by_layer.items()):
         harm, saved, last = 0.0, 0, 0.0
         for precision in PRECISIONS:
             if precision not in entries or entries[precision].saved_bytes <= saved:
@@ -236,7 +236,7 @@ def _ordered(table: Sequence[Sensitivity]) -> list[tuple[str, str]]:
             divergence = math.inf if entry.divergence is None else entry.divergence
             added = math.inf if divergence == math.inf else max(divergence - harm, 0.0) / (entry.saved_bytes - saved)
             last = max(last, added)  # a move that needs the one before it cannot come first
-            weighted.append((last, place, layer, precision))
+            weighted.append((last, layer_index, layer, precision))
             harm, saved = divergence, entry.saved_bytes
     weighted.sort(key=lambda move: (move[0], move[1], PRECISIONS.index(move[3])))
     return [(layer, precision) for _, _, layer, precision in weighted]

@@ -18,19 +18,19 @@ def quantize_static(
     `Linear` that runs gets int8 weights and a uint8 input whose range is read from `images`.
 
     Args:
-        model: a float network; left as it was.
-        images: (m, c, h, w) float32.
-        calibration: "min_max", "percentile" or "entropy", see `input_ranges`.
-        percentile: for "percentile", in percent.
+        model: Float network; it is not changed.
+        images: Images (m, c, h, w), float32.
+        calibration: Calibration: "min_max", "percentile" or "entropy", see `input_ranges`.
+        percentile: Percentile of "percentile", in percent.
 
     Returns:
         The network, and a note: `folded` ([[convolution, norm]]), `layers` ({name: {"low", "high"}}) and `left_float`
         ({name: reason}).
 
     Raises:
-        UserError: the network is quantized already, or has nothing to quantize.
+        UserError: The network is quantized already, or has nothing to quantize.
     """
     prepared, _ = prepare(model, images, calibration, percentile)
-    layers = {name: entry_of("static", found) for name, found in prepared.ranges.items()}
+    layers = {name: entry_of("static", input_range) for name, input_range in prepared.ranges.items()}
     quantized = put(prepared.model, layers)
     return quantized, {"folded": prepared.folded, "layers": layers, "left_float": prepared.left_float}

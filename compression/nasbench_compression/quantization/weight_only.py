@@ -23,10 +23,10 @@ def quantize_groups(weight: Tensor, bits: int, group_size: int, symmetric: bool)
     smallest to its largest value, zero included, so that zero stays exact.
 
     Args:
-        weight: (out_channels, ...).
-        bits: 8 or 4.
-        group_size: weights that share a scale; a channel with fewer is one group.
-        symmetric: see above.
+        weight: Weight, (out_channels, ...).
+        bits: Number of bits, 8 or 4.
+        group_size: Weights that share a scale; a channel with fewer is one group.
+        symmetric: Whether the levels lie symmetric around zero, see above.
 
     Returns:
         Levels (out_channels, groups, group_size) uint8, scales (out_channels, groups) float32, and zero points of that
@@ -59,7 +59,7 @@ def pack(levels: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """What `pack` packed."""
+    """The levels that `pack` packed."""
     return torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
 
 
@@ -67,10 +67,10 @@ class WeightOnly(ReducedLayer):
     """A convolution or a linear layer with weights of 8 or 4 bits; shapes as in the layer that it stands for.
 
     Args:
-        layer: whose shape it takes; its values come with `set_values` or a state_dict.
-        bits: 8 or 4.
-        group_size: weights that share a scale, an even number.
-        symmetric: whether the levels lie symmetric around zero; otherwise each group has a zero point.
+        layer: Layer whose shape it takes; its values come with `set_values` or a state_dict.
+        bits: Number of bits, 8 or 4.
+        group_size: Weights that share a scale, an even number.
+        symmetric: Whether the levels lie symmetric around zero; otherwise each group has a zero point.
     """
 
     levels: Tensor
@@ -91,11 +91,11 @@ class WeightOnly(ReducedLayer):
         self.register_buffer("zero_point", zero_point)
         self.register_buffer("bias", None if layer.bias is None else torch.zeros_like(layer.bias.detach()))
         if isinstance(layer, nn.Conv2d):
-            made: nn.Conv2d | nn.Linear = nn.Conv2d(**convolution_shape(layer), bias=False, device="meta")
+            template: nn.Conv2d | nn.Linear = nn.Conv2d(**convolution_shape(layer), bias=False, device="meta")
         else:
-            made = nn.Linear(inputs, outputs, bias=False, device="meta")
+            template = nn.Linear(inputs, outputs, bias=False, device="meta")
         # Only says how to compute: the weight is passed in. Kept out of the submodules, as it has no state.
-        object.__setattr__(self, "_like", made)
+        object.__setattr__(self, "_like", template)
 
     def set_values(self, layer: nn.Conv2d | nn.Linear) -> None:
         """Take over the weights of `layer`."""
@@ -136,5 +136,5 @@ class WeightOnly(ReducedLayer):
         return layer.train(self.training)
 
     def extra_repr(self) -> str:
-        """What is stored."""
+        """Shape of the weight and options."""
         return f"{self.weight_shape}, bits={self.bits}, group_size={self.group_size}, symmetric={self.symmetric}"

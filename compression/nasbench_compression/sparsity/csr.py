@@ -29,23 +29,25 @@ def to_csr(weight: Tensor, groups: int = 1) -> Tensor:
     """The weight as a sparse matrix with 32-bit indices.
 
     Args:
-        weight: (outputs, inputs of a group, ...).
-        groups: of a convolution; a group's rows have entries only where its inputs are.
+        weight: Weight, (outputs, inputs of a group, ...).
+        groups: Number of groups of a convolution; a group's rows have entries only where its inputs are.
 
     Returns:
         (outputs, inputs * ...) in layout `torch.sparse_csr`.
     """
     rows = weight.detach().flatten(1)
     if groups > 1:
-        outputs, each = rows.shape
-        blocks = rows.new_zeros(groups, outputs // groups, groups, each)
-        for group, block in enumerate(rows.view(groups, -1, each)):
+        outputs, group_inputs = rows.shape
+        blocks = rows.new_zeros(groups, outputs // groups, groups, group_inputs)
+        for group, block in enumerate(rows.view(groups, -1, group_inputs)):
             blocks[group, :, group] = block
-        rows = blocks.view(outputs, groups * each)
+        rows = blocks.view(outputs, groups * group_inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the layout is in beta state
-        made = rows.to_sparse_csr()
-        return torch.sparse_csr_tensor(made.crow_indices().int(), made.col_indices().int(), made.values(), made.shape)
+        matrix = rows.to_sparse_csr()
+        return torch.sparse_csr_tensor(
+            matrix.crow_indices().int(), matrix.col_indices().int(), matrix.values(), matrix.shape
+        )
 
 
 def stored_bytes(matrix: Tensor) -> int:
@@ -58,7 +60,7 @@ class _Sparse(StandIn):
     """A layer with a sparse matrix; what else is read of the layer stays as it was.
 
     Args:
-        layer: its weights are copied.
+        layer: Layer whose weights are copied.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, groups: int = 1) -> None:
@@ -77,11 +79,11 @@ class CsrLinear(_Sparse):
     """A linear layer with a sparse matrix; (..., in_features) to (..., out_features).
 
     Args:
-        layer: its weights are copied.
+        layer: Layer whose weights are copied.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """As `torch.nn.Linear`."""
+        """Outputs as of `torch.nn.Linear`."""
         outputs = torch.mm(self.matrix, inputs.reshape(-1, inputs.shape[-1]).t()).t()
         if self.bias is not None:
             outputs = outputs + self.bias
@@ -92,7 +94,7 @@ class CsrConv2d(_Sparse):
     """A convolution with a sparse matrix; (n, in_channels, h, w) to (n, out_channels, h', w').
 
     Args:
-        layer: its weights are copied; its padding is of zeros.
+        layer: Convolution whose weights are copied, with a padding of zeros.
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:
@@ -102,7 +104,7 @@ class CsrConv2d(_Sparse):
         self.pointwise = layer.kernel_size == layer.stride == (1, 1) and self.before == self.after == (0, 0)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """As `torch.nn.Conv2d`."""
+        """Outputs as of `torch.nn.Conv2d`."""
         (top, left), (bottom, right) = self.before, self.after
         padding: tuple[int, int] = self.before
         if self.before != self.after:
@@ -131,36 +133,36 @@ def with_csr_layers(model: nn.Module, weights: Mapping[str, Weight]) -> tuple[nn
     """A network that computes the same with sparse matrices, as far as its layers are plain ones.
 
     Args:
-        model: not changed; what is no such layer is shared with it.
-        weights: of the layers to be replaced.
+        model: Network; it is not changed, and layers that are not replaced are shared with it.
+        weights: Weights of the layers to be replaced.
 
     Returns:
         The network, and the new layers by the names that `weights` has for them.
     """
-    made: dict[str, nn.Module] = {}
-    twin = copy_network(model)
+    csr_layers: dict[str, nn.Module] = {}
+    sparse_network = copy_network(model)
     places = {module: name for name, module in model.named_modules()}
     for name, weight in weights.items():
-        layer = twin.get_submodule(places[weight.module])
+        layer = sparse_network.get_submodule(places[weight.module])
         if why_not_plain(layer) is not None:
             continue
         if isinstance(layer, nn.Linear):
-            made[name] = CsrLinear(layer)
+            csr_layers[name] = CsrLinear(layer)
         elif isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
-            made[name] = CsrConv2d(layer)
+            csr_layers[name] = CsrConv2d(layer)
         else:
             continue
-        twin = replace_module(twin, layer, made[name].train(layer.training))
-    return twin, made
+        sparse_network = replace_module(sparse_network, layer, csr_layers[name].train(layer.training))
+    return sparse_network, csr_layers
 
 
 def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Tensor) -> dict[str, Any]:
     """Time the layers, and the whole network, with dense and with sparse matrices, in turn.
 
     Args:
-        model: with the sparse weights; left as it was.
-        weights: that are sparse.
-        inputs: (n, c, h, w), on the device of the network.
+        model: Network with the sparse weights; it is not changed.
+        weights: Weights that are sparse.
+        inputs: Images (n, c, h, w) on the device of the network.
 
     Returns:
         JSON: `kernel`, `threads`, `batch`; `network` and, for each layer in `layers`, `dense_ms`, `csr_ms` and
@@ -179,18 +181,18 @@ def compare_kernels(model: nn.Module, weights: Mapping[str, Weight], inputs: Ten
         return keep
 
     handles = [weights[name].module.register_forward_pre_hook(watch(name)) for name in layers]
-    about: dict[str, Any] = {"kernel": "csr", "threads": torch.get_num_threads(), "batch": len(inputs)}
+    note: dict[str, Any] = {"kernel": "csr", "threads": torch.get_num_threads(), "batch": len(inputs)}
     try:
         with inference(model), inference(sparse):
             model(inputs)
             for handle in handles:
                 handle.remove()
             ran = {name: (weights[name].module, layers[name], inputs) for name, inputs in seen.items()}
-            each = min(_BUDGET_S, _BUDGET_OF_LAYERS_S / max(len(ran), 1))
-            timed = {name: _compare(*pair, each) for name, pair in ran.items()}
-            return about | {"network": _compare(model, sparse, inputs, 4 * _BUDGET_S), "layers": timed}
+            layer_budget_s = min(_BUDGET_S, _BUDGET_OF_LAYERS_S / max(len(ran), 1))
+            timed = {name: _compare(*pair, layer_budget_s) for name, pair in ran.items()}
+            return note | {"network": _compare(model, sparse, inputs, 4 * _BUDGET_S), "layers": timed}
     except Exception as error:  # MKL is missing, say, or the user's network does not bear other layers
-        return about | {"reason": summary(error)[:300]}
+        return note | {"reason": summary(error)[:300]}
     finally:
         for handle in handles:
             handle.remove()

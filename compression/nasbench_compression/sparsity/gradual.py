@@ -18,12 +18,12 @@ def cubic_sparsity(progress: float, final: float, initial: float = 0.0) -> float
     """Zhu & Gupta, To prune, or not to prune, 2017, arXiv:1710.01878: fast at first, when much is redundant.
 
     Args:
-        progress: (t - t0) / (n * dt) in the paper: 0 where sparsity begins to grow, 1 where it is reached.
-        final: sparsity from then on.
-        initial: sparsity until it begins.
+        progress: Progress, (t - t0) / (n * dt) in the paper: 0 where sparsity begins to grow, 1 where it is reached.
+        final: Sparsity from then on.
+        initial: Sparsity until it begins to grow.
     """
-    left = 1 - min(max(progress, 0.0), 1.0)
-    return final + (initial - final) * left**3
+    remaining = 1 - min(max(progress, 0.0), 1.0)
+    return final + (initial - final) * remaining**3
 
 
 class Gradual:
@@ -38,14 +38,14 @@ class Gradual:
     it is left out; gradients are those that the optimizer got, clipped if it clips.
 
     Args:
-        weights: to be masked.
-        select: makes masks from scores.
-        sparsity: in the end.
-        scores: fixed ones; None for |w| or for movement.
-        movement: learn the scores.
-        begin: share of the fine-tuning after which sparsity begins to grow.
-        end: share after which it is reached.
-        frequency: steps between two choices of masks; None is a hundredth of the fine-tuning.
+        weights: Weights to be masked.
+        select: Function that makes masks from scores.
+        sparsity: Final sparsity.
+        scores: Fixed scores; None for |w| or for movement.
+        movement: Whether the scores are learned.
+        begin: Share of the fine-tuning after which sparsity begins to grow.
+        end: Share after which it is reached.
+        frequency: Steps between two choices of masks; None is a hundredth of the fine-tuning.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class Gradual:
             dense, mask = self._dense[name].to(device), self._masks[name].to(device)
             if self._movement and self._scores is not None and value.grad is not None:
                 # With loss scaling an optimizer leaves out a step whose gradients overflowed, and so is it here.
-                moved = torch.nan_to_num(dense * value.grad, nan=0.0, posinf=0.0, neginf=0.0)
-                self._scores[name] = self._scores[name].to(device) - moved
+                score_change = torch.nan_to_num(dense * value.grad, nan=0.0, posinf=0.0, neginf=0.0)
+                self._scores[name] = self._scores[name].to(device) - score_change
             self._dense[name], self._masks[name] = torch.where(mask, value, dense), mask
 
     def _choose(self, sparsity: float) -> None:

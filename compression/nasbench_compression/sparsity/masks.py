@@ -16,8 +16,8 @@ def keep_per_layer(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, T
     """Masks that drop the same share of each layer, the lowest scores first; one weight of a layer stays at least.
 
     Args:
-        scores: of each weight, in any shape; the first of equal ones goes first.
-        sparsity: share of the weights that is to go, from 0 to 1.
+        scores: Scores of the weights of each layer, in any shape; the first of equal ones goes first.
+        sparsity: Share of the weights that become zero, from 0 to 1.
 
     Returns:
         For each layer True where a weight stays, in the shape of its scores.
@@ -34,8 +34,8 @@ def keep_globally(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Te
     weights would cut the network in two (layer collapse; Tanaka et al. 2020, arXiv:2006.05467).
 
     Args:
-        scores: as in `keep_per_layer`.
-        sparsity: share of all weights that is to go.
+        scores: Scores as in `keep_per_layer`.
+        sparsity: Share of all weights that become zero.
     """
     top = {}
     for name, score in scores.items():
@@ -43,18 +43,20 @@ def keep_globally(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Te
         top[name] = _keep(score, score.numel() - least)
     together = torch.cat([score.masked_fill(top[name], torch.inf).flatten() for name, score in scores.items()])
     protected = sum(int(mask.sum()) for mask in top.values())
-    kept = _keep(together, min(round(sparsity * together.numel()), together.numel() - protected))
+    joint_mask = _keep(together, min(round(sparsity * together.numel()), together.numel() - protected))
     sizes = [score.numel() for score in scores.values()]
-    return {name: part.view(scores[name].shape) for name, part in zip(scores, torch.split(kept, sizes), strict=True)}
+    return {
+        name: part.view(scores[name].shape) for name, part in zip(scores, torch.split(joint_mask, sizes), strict=True)
+    }
 
 
 def keep_n_of_m(score: Tensor, n: int, m: int) -> Tensor:
     """A mask that keeps the n highest of each m neighbours along the inputs (Mishra et al. 2021, arXiv:2104.08378).
 
     Args:
-        score: (outputs, inputs, ...), inputs a multiple of m.
-        n: that stay.
-        m: in a group.
+        score: Scores (outputs, inputs, ...), with a number of inputs that m divides.
+        n: Number of weights that stay in a group.
+        m: Number of weights in a group.
     """
     rows = score.movedim(1, -1)
     groups = rows.reshape(-1, m)
@@ -67,7 +69,7 @@ def parse_pattern(pattern: object) -> tuple[int, int]:
     """N and M of "2:4".
 
     Raises:
-        UserError: it is something else.
+        UserError: The pattern is something else.
     """
     parts = pattern.split(":") if isinstance(pattern, str) else []
     if len(parts) == 2 and all(part.isdecimal() for part in parts) and 0 < int(parts[0]) < int(parts[1]):

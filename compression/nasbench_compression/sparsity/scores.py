@@ -32,21 +32,26 @@ def snip_scores(
     paper's division by the sum of all scores is left out, as it changes no order.
 
     Args:
-        model: that holds `weights`; left as it was.
-        weights: to be scored.
-        images: (m, c, h, w).
-        labels: (m,) class indices, or whatever the loss takes.
-        loss: of a batch, the mean.
+        model: Network that holds `weights`; it is not changed.
+        weights: Weights to be scored.
+        images: Images, (m, c, h, w).
+        labels: Class indices (m,), or whatever the loss takes.
+        loss: Mean loss of a batch.
     """
-    twin = learning_copy(model)
+    learning_network = learning_copy(model)
     places = {module: name for name, module in model.named_modules()}
-    same = {name: getattr(twin.get_submodule(places[weight.module]), weight.name) for name, weight in weights.items()}
-    device = next(iter(same.values())).device
-    gradients = [torch.zeros_like(weight) for weight in same.values()]
+    twin_weights = {
+        name: getattr(learning_network.get_submodule(places[weight.module]), weight.name)
+        for name, weight in weights.items()
+    }
+    device = next(iter(twin_weights.values())).device
+    gradients = [torch.zeros_like(weight) for weight in twin_weights.values()]
     for batch, targets in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
-        found = loss_gradients(twin, batch.to(device), targets.to(device), list(same.values()), loss)
-        for total, gradient in zip(gradients, found, strict=True):
+        batch_gradients = loss_gradients(
+            learning_network, batch.to(device), targets.to(device), list(twin_weights.values()), loss
+        )
+        for total, gradient in zip(gradients, batch_gradients, strict=True):
             if gradient is not None:
                 total += gradient * (len(batch) / len(images))
-    scored = zip(same, same.values(), gradients, strict=True)
+    scored = zip(twin_weights, twin_weights.values(), gradients, strict=True)
     return {name: (weight.detach() * gradient).abs() for name, weight, gradient in scored}

@@ -37,20 +37,20 @@ class Sparsify(Step):
     anew from the calibration images, if the network validates better with them: averages of a training lag behind.
 
     Attributes:
-        importance: "magnitude" (|w|), "snip" (|w * dL/dw| on the calibration images), or "movement" (learned during
-            fine-tuning, of which it needs some `epochs`).
-        sparsity: share of the weights that become zero, above 0 and below 1; of each layer, or of all with
+        importance: Importance of a weight: "magnitude" (|w|), "snip" (|w * dL/dw| on the calibration images), or
+            "movement" (learned during fine-tuning, of which it needs some `epochs`).
+        sparsity: Share of the weights that become zero, above 0 and below 1; of each layer, or of all with
             `global_ranking`.
-        pattern: "N:M" in place of `sparsity`: of each M weights along the inputs of a layer N stay.
-        global_ranking: let the weights of all layers compete.
-        schedule: "one_shot", then fine-tuning; or "cubic", growing during fine-tuning (Zhu & Gupta 2017). None is cubic
-            where there are `epochs` and no `pattern`.
-        begin: share of the fine-tuning at which sparsity begins to grow.
-        end: share at which it is reached.
-        frequency: steps of the optimizer between two changes; None is a hundredth of the fine-tuning.
-        exclude: names of modules, or patterns such as "features.*", that are left alone.
-        epochs: fine-tuning.
-        learning_rate: learning rate of the fine-tuning; None is the experiment's own.
+        pattern: Pattern "N:M" in place of `sparsity`: of each M weights along the inputs of a layer N stay.
+        global_ranking: Whether the weights of all layers compete.
+        schedule: Schedule of the sparsity: "one_shot", then fine-tuning; or "cubic", growing during fine-tuning (Zhu &
+            Gupta 2017). None is cubic where there are `epochs` and no `pattern`.
+        begin: Share of the fine-tuning at which sparsity begins to grow.
+        end: Share at which it is reached.
+        frequency: Number of steps of the optimizer between two changes; None is a hundredth of the fine-tuning.
+        exclude: Names of modules, or patterns such as "features.*", that are left alone.
+        epochs: Number of epochs of fine-tuning.
+        learning_rate: Learning rate of the fine-tuning; None is the experiment's own.
 
     The note holds, for each layer and in all, `weights`, `density` (share that is not zero, counted in the result),
     `dense_bytes` and `csr_bytes` (as compressed sparse rows with 32-bit indices); `network_density` over all
@@ -130,17 +130,18 @@ class Sparsify(Step):
         """See `Step.apply`.
 
         Raises:
-            UserError: nothing can be made sparse; says why. Or the importance is "snip" and the context has no labels.
-                Or the network does not run on the images, has no copy, or holds values that are not finite.
+            UserError: Nothing can be made sparse, and the message says why. Or the importance is "snip" and the context
+                has no labels. Or the network does not run on the images, has no copy, or holds values that are not
+                finite.
         """
         context.require(self.name, self.needs)
         check_network("sparsify", model, context.inputs)
         inputs = context.example_inputs.to(device_of(model))
-        made, _ = deployed_copy("sparsify", model, inputs)
-        weights, left_alone = self._choose_layers(made, inputs)
-        with seeded(context.seed, device=device_of(made)):
+        sparse, _ = deployed_copy("sparsify", model, inputs)
+        weights, left_alone = self._choose_layers(sparse, inputs)
+        with seeded(context.seed, device=device_of(sparse)):
             if self._gradual:
-                scores = self._scores(made, weights, context) if self.importance == "snip" else None
+                scores = self._scores(sparse, weights, context) if self.importance == "snip" else None
                 gradual = Gradual(
                     weights,
                     self._masks,
@@ -153,40 +154,40 @@ class Sparsify(Step):
                 )
                 with gradual.watching():
                     given(context.finetune)(
-                        made, epochs=self.epochs, learning_rate=self.learning_rate, on_batch=gradual
+                        sparse, epochs=self.epochs, learning_rate=self.learning_rate, on_batch=gradual
                     )
                 gradual.finish()
                 _mark(weights)
             else:
-                scores = self._scores(made, weights, context)
+                scores = self._scores(sparse, weights, context)
                 with torch.no_grad():
                     for name, mask in self._masks(scores, self._share).items():
                         weights[name].value.mul_(mask)
                 _mark(weights)
                 if self.epochs:
-                    given(context.finetune)(made, epochs=self.epochs, learning_rate=self.learning_rate)
-            statistics = refresh_statistics(made, context)
+                    given(context.finetune)(sparse, epochs=self.epochs, learning_rate=self.learning_rate)
+            statistics = refresh_statistics(sparse, context)
         note = {
             "importance": self.importance,
             **({"pattern": self.pattern} if self.pattern else {"sparsity": self.sparsity}),
             "schedule": "cubic" if self._gradual else "one_shot",
-            **_described(made, weights),
+            **_described(sparse, weights),
             "left_alone": left_alone,
             "batch_norm": statistics,
-            "measured": compare_kernels(made, weights, inputs[:1]),
+            "measured": compare_kernels(sparse, weights, inputs[:1]),
         }
-        check_restores(self, model, made, note, inputs)
-        return made, note
+        check_restores(self, model, sparse, note, inputs)
+        return sparse, note
 
     def bytes_promised(self, size_bytes: int, note: dict[str, Any]) -> int:
-        """With the sparse layers stored as compressed sparse rows."""
+        """See `Step.bytes_promised`; the sparse layers are stored as compressed sparse rows."""
         return size_bytes - int(note["dense_bytes"]) + int(note["csr_bytes"])
 
     def restore(self, model: nn.Module, note: dict[str, Any]) -> nn.Module:
         """See `Step.restore`; the layers keep their zeros from then on, so the weights have to be loaded first."""
         model = reparameterize(copy_network(model))
-        found, _ = find_weights(model)
-        _mark({name: found[name] for name in note["layers"]})
+        weights, _ = find_weights(model)
+        _mark({name: weights[name] for name in note["layers"]})
         return model
 
     def _choose_layers(self, model: nn.Module, inputs: Tensor) -> tuple[dict[str, Weight], dict[str, str]]:

@@ -23,8 +23,8 @@ class Weight:
     """A parameter by its place, for training may put another one there.
 
     Attributes:
-        module: that holds it.
-        name: of the parameter in the module.
+        module: Module that holds the parameter.
+        name: Name of the parameter in the module.
     """
 
     module: nn.Module
@@ -32,10 +32,10 @@ class Weight:
 
     @property
     def value(self) -> nn.Parameter:
-        """(outputs, inputs of a group, ...)."""
-        found = getattr(self.module, self.name)
-        assert isinstance(found, nn.Parameter), f"{self.name} of a {type(self.module).__name__} is no parameter"
-        return found
+        """The parameter, (outputs, inputs of a group, ...)."""
+        parameter = getattr(self.module, self.name)
+        assert isinstance(parameter, nn.Parameter), f"{self.name} of a {type(self.module).__name__} is no parameter"
+        return parameter
 
 
 def find_weights(model: nn.Module, exclude: Sequence[str] = ()) -> tuple[dict[str, Weight], dict[str, str]]:
@@ -44,15 +44,15 @@ def find_weights(model: nn.Module, exclude: Sequence[str] = ()) -> tuple[dict[st
     Depthwise convolutions are left alone, as by Zhu & Gupta: they hold few weights, and an output needs each of them.
 
     Args:
-        model: any network.
-        exclude: names of modules, or patterns of names such as "features.*"; modules inside of them are left alone too.
+        model: Any network.
+        exclude: Names of modules, or patterns of names such as "features.*"; modules inside of them are left alone too.
 
     Returns:
         {layer: weight} and {layer: why it is left alone}. A layer has the name of its module; a weight that is not
         called `weight` has its own name after it.
 
     Raises:
-        UserError: a name or pattern in `exclude` fits no module.
+        UserError: A name or pattern in `exclude` fits no module.
     """
     fixed = excluded("sparsify", model, exclude)
     weights: dict[str, Weight] = {}
@@ -82,9 +82,9 @@ def multiplied(model: nn.Module, inputs: Tensor, weights: Mapping[str, Weight]) 
     """Names of the weights with which some convolution or matrix product computes as they are, or with parts of them.
 
     Args:
-        model: runs once in evaluation mode.
-        inputs: (n, c, h, w) on its device.
-        weights: of this network.
+        model: Network that runs once in evaluation mode.
+        inputs: Images (n, c, h, w) on the device of the network.
+        weights: Weights of this network.
     """
     watch = _Products()
     with inference(model), no_fast_path(), watch:

@@ -54,18 +54,18 @@ ENOUGH = 8  # earlier candidates, with which a stage may compare
 WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
 SPENT = "spent.json"  # beside a network after first steps: what they took
 SECONDS = ("training_cpu_seconds", "recipe_seconds", "recipe_cpu_seconds")
-"""What an evaluation took, beside training_seconds; on a busy machine seconds of the processor say more."""
+"""Costs of an evaluation beside training_seconds; on a busy machine seconds of the processor say more."""
 
 Networks = Mapping[str, Mapping[str, float]]
 
 
 @dataclass
 class Spent:
-    """Seconds on a recipe since this was made, and those of first steps that another candidate made for it.
+    """Seconds on a recipe since the start, and those of first steps that another candidate made for it.
 
     Attributes:
-        wall: that passed.
-        cpu: of the processor, in all threads of this process.
+        wall: Seconds that passed.
+        cpu: Seconds of the processor, in all threads of this process.
     """
 
     wall: float = field(default_factory=lambda: -time.perf_counter())
@@ -74,8 +74,8 @@ class Spent:
     def reuse(self, file: Path) -> None:
         """Count what first steps took when they were made; nothing where an earlier version did not say so."""
         with contextlib.suppress(OSError):
-            kept = read_json(file, "delete its folder", ("wall", "cpu"))
-            self.wall, self.cpu = self.wall + kept["wall"], self.cpu + kept["cpu"]
+            stored = read_json(file, "delete its folder", ("wall", "cpu"))
+            self.wall, self.cpu = self.wall + stored["wall"], self.cpu + stored["cpu"]
 
     def now(self) -> dict[str, float]:
         """Both, so far."""
@@ -84,13 +84,13 @@ class Spent:
 
 @dataclass(frozen=True)
 class Shared:
-    """What candidates of a search over recipes have in common on disk.
+    """Files and identity that candidates of a search over recipes share.
 
     Attributes:
-        folder: for networks after first steps.
-        identity: everything that they depend on beside network, steps and seed, as JSON values.
-        space: name and options of the space of networks, by which a model folder finds it again.
-        artefacts: the folder in which each artefact is kept under the number of its candidate; None keeps none.
+        folder: Folder of networks after first steps.
+        identity: Everything that they depend on beside network, steps and seed, as JSON values.
+        space: Name and options of the space of networks, from which a model folder builds it again.
+        artefacts: Folder in which each artefact is kept under the number of its candidate; None keeps none.
     """
 
     folder: Path
@@ -112,14 +112,14 @@ class Compressed(Evaluator):
     5. Measurements of the artefact: validation accuracy, bytes, latency.
 
     Args:
-        space: architectures, each with a recipe.
-        trained: trains the networks of `space.network` by their accuracy alone, and keeps their weights.
-        device: that artefacts are deployed on.
-        stages: which of the early stages there are.
-        shared: what candidates have in common.
-        objectives: whose limits end a candidate.
-        estimator: knows networks that were measured before the search, beside which artefacts are measured while other
-            candidates are trained; None where nothing else runs meanwhile.
+        space: Search space of architectures, each with a recipe.
+        trained: Trains the networks of `space.network` by their accuracy alone, and keeps their weights.
+        device: Device that artefacts are deployed on.
+        stages: Settings of the early stages.
+        shared: Folders and identity that candidates have in common.
+        objectives: Objectives whose limits end a candidate.
+        estimator: Latency estimator with networks that were measured before the search, beside which artefacts are
+            measured while other candidates are trained; None where nothing else runs meanwhile.
     """
 
     summary = "train, apply a recipe, compile, measure the artefact"
@@ -142,8 +142,8 @@ class Compressed(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those of the artefact, and what the stages find."""
-        return (*self.training.problem.metrics, *LATENCY, "size_bytes", "macs", "params", *self._found)
+        """The metrics of the artefact, and those of the stages."""
+        return (*self.training.problem.metrics, *LATENCY, "size_bytes", "macs", "params", *self._stage_metrics)
 
     @property
     def _quality(self) -> str:
@@ -166,8 +166,8 @@ class Compressed(Evaluator):
         return self.early.proxy is not None or self.early.short_epochs is not None
 
     @property
-    def _found(self) -> tuple[str, ...]:
-        """What the stages find of a candidate."""
+    def _stage_metrics(self) -> tuple[str, ...]:
+        """The metrics that the stages add to a candidate."""
         return (self._trained, "proxy_score", self._short, "latency_predicted_ms", *SECONDS)
 
     def __call__(self, candidate: Candidate) -> Metrics:
@@ -179,44 +179,44 @@ class Compressed(Evaluator):
         training_cpu_seconds where it was trained now.
 
         Raises:
-            InfeasibleError: a stage ended it, or a step does not fit the network; with what was known.
-            InvalidNetwork, Diverged, TimedOut: as `Trained`.
+            InfeasibleError: A stage ended it, or a step does not fit the network; with what was known.
+            InvalidNetwork, Diverged, TimedOut: As `Trained`.
         """
         trial, problem = candidate.trial, self.training.problem
         torch.set_num_threads(self.training.limits.threads)
         network, point = self.joint.halves(trial.arch)
-        known: dict[str, float] = {}
+        known_metrics: dict[str, float] = {}
         model = checked_model(self.network_space, network, problem.task, trial.seed)
-        self._predict(trial, known)
+        self._predict(trial, known_metrics)
         networks = self._networks(trial) if self._compares else {}
         if self._trained not in networks.pop(self.network_space.format(network), {}):
-            self._look(model, networks, known)
+            self._look(model, networks, known_metrics)
         recipe = self.joint.recipes.recipe(point)
         cpu_s = time.process_time()
-        known |= self._train(network, recipe, candidate, networks, known)
-        if not known.get("cached"):
-            known["training_cpu_seconds"] = time.process_time() - cpu_s
-        self._check({self._quality: known[self._trained]}, "after training", known)
+        known_metrics |= self._train(network, recipe, candidate, networks, known_metrics)
+        if not known_metrics.get("cached"):
+            known_metrics["training_cpu_seconds"] = time.process_time() - cpu_s
+        self._check({self._quality: known_metrics[self._trained]}, "after training", known_metrics)
         spent = Spent()
         anchors = anchors_of(self.estimator)
         bench = Workbench(problem, trial.seed, self.device, anchors, self.training.limits.device)
         trained = self.training.trained(trial.number, network, trial.seed, trial.epochs)
-        last, behind, steps = self.apply(network, recipe, bench, trained, known, spent)
+        last, behind, steps = self.apply(network, recipe, bench, trained, known_metrics, spent)
         artefact = bench.compiled(last)
         counted = counts(dequantize(behind), problem.task)
-        known |= {
+        known_metrics |= {
             **problem.score(artefact, "val"),
             "size_bytes": float(artefact.bytes),
             "macs": counted.macs,
             "params": counted.params,
         } | _seconds(spent)
-        self._check(known, "artefact", known)
+        self._check(known_metrics, "artefact", known_metrics)
         latency = self.device.measure(artefact, problem.task, SECONDS_EACH, anchors)
-        known |= latency_and_throughput(latency.median, self.device.batch) | _seconds(spent)
-        self._check(known, "artefact", known)
+        known_metrics |= latency_and_throughput(latency.median, self.device.batch) | _seconds(spent)
+        self._check(known_metrics, "artefact", known_metrics)
         if self.shared.artefacts is not None:
             self._save(self.shared.artefacts / f"{trial.number:05d}", artefact, steps, network)
-        return known
+        return known_metrics
 
     def apply(
         self,
@@ -224,24 +224,24 @@ class Compressed(Evaluator):
         recipe: Recipe,
         bench: Workbench,
         trained: nn.Module,
-        known: Metrics,
+        known_metrics: Metrics,
         spent: Spent,
     ) -> tuple[nn.Module | CompiledModel, nn.Module, list[Noted]]:
         """Apply a recipe, going on from the longest beginning that another candidate left.
 
         Args:
-            network: the architecture.
-            recipe: of the candidate.
-            bench: for it.
-            trained: the trained network.
-            known: metrics so far, which a step that does not fit hands on.
-            spent: on this recipe.
+            network: Architecture of the network.
+            recipe: Recipe of the candidate.
+            bench: Workbench of the recipe.
+            trained: The trained network.
+            known_metrics: Metrics so far, which a step that does not fit hands on.
+            spent: Seconds spent on this recipe.
 
         Returns:
             What the last step gave, the network behind it, and the steps with their notes.
 
         Raises:
-            InfeasibleError: a step does not fit the network.
+            InfeasibleError: A step does not fit the network.
         """
         done, model, steps = 0, trained, list[Noted]()
         for count in range(len(recipe.steps), 0, -1):
@@ -262,8 +262,10 @@ class Compressed(Evaluator):
                 if not isinstance(error, UserError) and (step.name != "compile" or is_full(error)):
                     raise
                 words = " ".join(str(error).split()) or type(error).__name__
-                known = {**known, **_seconds(spent)}
-                raise InfeasibleError(f"the recipe does not fit: {step.stage}: {words}", known, "recipe") from error
+                known_metrics = {**known_metrics, **_seconds(spent)}
+                raise InfeasibleError(
+                    f"the recipe does not fit: {step.stage}: {words}", known_metrics, "recipe"
+                ) from error
             steps = [*steps, (step, note)]
             if isinstance(last, nn.Module):
                 model = last
@@ -272,7 +274,7 @@ class Compressed(Evaluator):
         return last, model, steps
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
-        """What the stages found of the candidates so far; nothing where no stage asks."""
+        """The metrics of the stages for the candidates so far; nothing where no stage asks."""
         if not (self.early.predict or self._compares):
             return ()
         staged = ("latency_ms", "proxy_score", self._short, self._trained)
@@ -300,7 +302,7 @@ class Compressed(Evaluator):
         return self.joint.halves(arch)[0]
 
     def recipe(self, arch: Architecture) -> Recipe:
-        """The candidate's own."""
+        """The recipe of the candidate."""
         return self.joint.recipes.recipe(self.joint.halves(arch)[1])
 
     def artefact(self, number: int, arch: Architecture, seed: int) -> CompiledModel | None:
@@ -313,15 +315,15 @@ class Compressed(Evaluator):
             return None
 
     def begin(self, progress: Progress) -> None:
-        """What training needs."""
+        """Do what training needs; see `Evaluator.begin`."""
         self.training.begin(progress)
 
     def end(self, progress: Progress, folder: Path) -> None:
-        """What training has to say at the end."""
+        """Do what training needs at the end; see `Evaluator.end`."""
         self.training.end(progress, folder)
 
     def stored_as(self, arch: Architecture, build: Build) -> tuple[Build, list[Noted]]:
-        """That of the network."""
+        """How the network is built; see `Evaluator.stored_as`."""
         return self.training.stored_as(arch, build)
 
     def trained(self, number: int, arch: Architecture, seed: int, epochs: int | None) -> nn.Module:
@@ -330,14 +332,14 @@ class Compressed(Evaluator):
 
     # ---- the stages before compression
 
-    def _predict(self, trial: Trial, known: dict[str, float]) -> None:
+    def _predict(self, trial: Trial, known_metrics: dict[str, float]) -> None:
         if not self.early.predict:
             return
         guess = predict_artefact(self.joint, trial.arch, self.training.problem.task, trial.history)
         if guess is None:
             return
         mean_ms, std_ms = guess
-        known["latency_predicted_ms"] = mean_ms
+        known_metrics["latency_predicted_ms"] = mean_ms
         # The logarithm is normal, see `nasbench.latency.predictors.contract.log_normal`.
         variance = math.log1p((std_ms / mean_ms) ** 2)
         least_ms = mean_ms * math.exp(-variance / 2 - TWO_SIGMAS * math.sqrt(variance))
@@ -345,26 +347,28 @@ class Compressed(Evaluator):
         if broken:
             beyond = violation(self.objectives, latency_and_throughput(mean_ms, self.device.batch))
             words = f"predicted beyond doubt from the artefacts before it: {broken}"
-            raise InfeasibleError(words, known, "predicted latency", beyond)
+            raise InfeasibleError(words, known_metrics, "predicted latency", beyond)
 
-    def _look(self, model: nn.Module, networks: Networks, known: dict[str, float]) -> None:
+    def _look(self, model: nn.Module, networks: Networks, known_metrics: dict[str, float]) -> None:
         if self.early.proxy is None:
             return
-        known["proxy_score"] = proxy(self.early.proxy, model, self.training.problem)
-        self._compare("proxy_score", known, networks, self.early.proxy_keep, "zero-cost proxy")
+        known_metrics["proxy_score"] = proxy(self.early.proxy, model, self.training.problem)
+        self._compare("proxy_score", known_metrics, networks, self.early.proxy_keep, "zero-cost proxy")
 
-    def _compare(self, name: str, known: Mapping[str, float], networks: Networks, keep: float, ending: Ending) -> None:
+    def _compare(
+        self, name: str, known_metrics: Mapping[str, float], networks: Networks, keep: float, ending: Ending
+    ) -> None:
         """End a candidate whose network is not among the best share of those that came so far."""
-        others = [metrics[name] for metrics in networks.values() if name in metrics]
-        if len(others) < ENOUGH:
+        values = [metrics[name] for metrics in networks.values() if name in metrics]
+        if len(values) < ENOUGH:
             return
         small = name == self._short and self.training.problem.metrics[self._quality].goal == "min"
-        needed = float(np.quantile(others, keep if small else 1 - keep))
-        if known[name] > needed if small else known[name] < needed:
+        needed = float(np.quantile(values, keep if small else 1 - keep))
+        if known_metrics[name] > needed if small else known_metrics[name] < needed:
             raise InfeasibleError(
-                f"{name} {known[name]:.4g} is {'above' if small else 'below'} {needed:.4g}, which the best "
-                f"{100 * keep:.0f} % of {len(others)} networks before it reached",
-                known,
+                f"{name} {known_metrics[name]:.4g} is {'above' if small else 'below'} {needed:.4g}, which the best "
+                f"{100 * keep:.0f} % of {len(values)} networks before it reached",
+                known_metrics,
                 ending,
             )
 
@@ -374,7 +378,7 @@ class Compressed(Evaluator):
         recipe: Recipe,
         candidate: Candidate,
         networks: Networks,
-        known: dict[str, float],
+        known_metrics: dict[str, float],
     ) -> dict[str, float]:
         """Train, unless a candidate with this architecture was trained; what the uncompressed network is worth."""
         short = self.early.short_epochs
@@ -383,18 +387,18 @@ class Compressed(Evaluator):
         def on_epoch(epoch: int, metrics: Metrics) -> bool:
             nonlocal cut
             if epoch == short and self._quality in metrics:
-                known[self._short] = metrics[self._quality]
+                known_metrics[self._short] = metrics[self._quality]
                 try:
-                    self._compare(self._short, known, networks, self.early.short_keep, "short training")
+                    self._compare(self._short, known_metrics, networks, self.early.short_keep, "short training")
                 except InfeasibleError as error:
                     cut = error
                     return False
             return candidate.report(epoch, metrics)
 
         # The network alone: its weights are of no recipe.
-        own = dataclasses.replace(candidate.trial, arch=network, history=())
+        network_trial = dataclasses.replace(candidate.trial, arch=network, history=())
         report: Report = on_epoch
-        metrics = dict(self.training(Candidate(own, self.network_space, self.task, report)))
+        metrics = dict(self.training(Candidate(network_trial, self.network_space, self.task, report)))
         if cut is not None:
             raise cut
         metrics[self._trained] = metrics.pop(self._quality)
@@ -408,20 +412,20 @@ class Compressed(Evaluator):
         )
         return metrics
 
-    def _check(self, metrics: Metrics, ending: Ending, known: Metrics) -> None:
+    def _check(self, metrics: Metrics, ending: Ending, known_metrics: Metrics) -> None:
         """End a candidate whose metrics break a limit."""
         broken = broken_limit(self.objectives, metrics)
         if broken:
             where = "of the artefact" if ending == "artefact" else "before compression"
-            raise InfeasibleError(f"{where}: {broken}", known, ending, violation(self.objectives, metrics))
+            raise InfeasibleError(f"{where}: {broken}", known_metrics, ending, violation(self.objectives, metrics))
 
     def _networks(self, trial: Trial) -> dict[str, dict[str, float]]:
-        """What is known of each network that came before, whatever its recipes, by its notation."""
-        known: dict[str, dict[str, float]] = {}
+        """The metrics of each network that came before, whatever its recipes, by its notation."""
+        networks: dict[str, dict[str, float]] = {}
         for text, metrics in trial.history:
             network = self.network_space.format(self.joint.halves(self.joint.parse(text))[0])
-            known.setdefault(network, {}).update(metrics)
-        return known
+            networks.setdefault(network, {}).update(metrics)
+        return networks
 
     # ---- what candidates share
 

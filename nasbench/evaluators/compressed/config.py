@@ -29,18 +29,18 @@ ProxyName = Literal[
     "az_progressivity",
     "az_trainability",
 ]
-"""Of `nasbench.evaluators.proxies`."""
+"""Name of a proxy of `nasbench.evaluators.proxies`."""
 
 
 class JointConfig(Strict):
     """Stages that may end a candidate early where the recipe leaves something to choose.
 
     Attributes:
-        predict: whether a candidate ends whose latency is predicted, beyond doubt, to be over a limit.
-        proxy: a zero-cost proxy of the untrained network; null looks at none.
-        proxy_keep: the share of candidates that it lets through.
-        short_epochs: after so many epochs validation accuracy is compared; null trains everyone to the end.
-        short_keep: the share of candidates that go on.
+        predict: Whether a candidate ends whose latency is predicted, beyond doubt, to be over a limit.
+        proxy: A zero-cost proxy of the untrained network; null looks at none.
+        proxy_keep: The share of candidates that it lets through.
+        short_epochs: After so many epochs validation accuracy is compared; null trains everyone to the end.
+        short_keep: The share of candidates that go on.
     """
 
     predict: bool = True

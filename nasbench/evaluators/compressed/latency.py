@@ -24,12 +24,12 @@ def predict_artefact(space: JointSpace, arch: Architecture, task: Task, earlier:
     says, see `nasbench.latency.predictors`. It is fitted again with every few artefacts.
 
     Args:
-        space: of the search.
-        arch: an architecture with its recipe.
-        task: that networks are built for.
-        earlier: what is known of candidates before it.
+        space: Search space of architectures with recipes.
+        arch: Architecture with its recipe.
+        task: Task that networks are built for.
+        earlier: Metrics of the candidates before it, by notation.
     """
-    measured = [(text, dict(known)["latency_ms"]) for text, known in earlier if "latency_ms" in dict(known)]
+    measured = [(text, dict(metrics)["latency_ms"]) for text, metrics in earlier if "latency_ms" in dict(metrics)]
     if len(measured) < LEAST:
         return None
     measured = measured[: len(measured) // REFIT * REFIT]

@@ -43,10 +43,10 @@ class _Step:
     """A step of a place.
 
     Attributes:
-        name: in the registry.
-        options: as written; choices are replaced when a recipe is made.
-        fields: its choices.
-        left_out: for decisions that have it, the options with which the step does nothing.
+        name: Name of the step in the registry.
+        options: Options as written; choices are replaced when a recipe is made.
+        fields: Choices of the step.
+        left_out: Options with which the step does nothing, by the decision that has them.
     """
 
     name: str
@@ -75,10 +75,10 @@ class RecipeSpace(DecisionSpace):
     order of steps refuses are not valid.
 
     Args:
-        entries: the recipe as it stands in an experiment file.
+        entries: Recipe as it stands in an experiment file.
 
     Raises:
-        UserError: nothing is to be chosen, a name or an option is wrong, with the nearest one, or an option occurs in
+        UserError: Nothing is to be chosen, a name or an option is wrong, with the nearest one, or an option occurs in
             no valid recipe.
     """
 
@@ -93,27 +93,27 @@ class RecipeSpace(DecisionSpace):
                 "the recipe leaves nothing to choose; write an option as {choice: [...]}, or search without a recipe."
             )
         self.decisions = tuple(decisions)
-        self._made: dict[tuple[int, ...], Recipe | UserError] = {}
+        self._recipes: dict[tuple[int, ...], Recipe | UserError] = {}
         self._check_every_option()
 
     def recipe(self, point: Architecture) -> Recipe:
         """The recipe of a point.
 
         Raises:
-            UserError: it is no valid one.
+            UserError: It is no valid one.
         """
-        made = self._made.get(point.picks)
-        if made is None:
-            if len(self._made) > 10_000:
-                self._made.clear()
+        recipe = self._recipes.get(point.picks)
+        if recipe is None:
+            if len(self._recipes) > 10_000:
+                self._recipes.clear()
             try:
-                made = Recipe.parse(self.entries(point))
+                recipe = Recipe.parse(self.entries(point))
             except UserError as error:
-                made = error
-            self._made[point.picks] = made
-        if isinstance(made, UserError):
-            raise made
-        return made
+                recipe = error
+            self._recipes[point.picks] = recipe
+        if isinstance(recipe, UserError):
+            raise recipe
+        return recipe
 
     def entries(self, point: Architecture) -> list[dict[str, Any]]:
         """The recipe of a point as it would be written without choices."""
@@ -139,18 +139,18 @@ class RecipeSpace(DecisionSpace):
 
     def backends(self) -> list[str]:
         """The backends that its recipes may compile with."""
-        found = {
+        backends = {
             str(backend)
             for place in self.places
             for step in place.steps.values()
             if step is not None and step.name == "compile"
             for backend in _options(step, ("backend",), self.decisions, default="onnxruntime")
         }
-        return sorted(found)
+        return sorted(backends)
 
     def teachers(self) -> list[str]:
         """The folders of the teachers that its recipes name."""
-        found = {
+        teachers = {
             str(folder)
             for place in self.places
             for step in place.steps.values()
@@ -158,7 +158,7 @@ class RecipeSpace(DecisionSpace):
             for folder in _options(step, ("teacher",), self.decisions, default=None)
             if folder is not None
         }
-        return sorted(found)
+        return sorted(teachers)
 
     def _check_every_option(self) -> None:
         """Each option has to occur in a valid recipe, or its author is mistaken."""
@@ -202,17 +202,17 @@ def _place(entry: Any, position: int, decisions: list[Decision]) -> _Place:
         names = _names(alternatives)
         decision = f"step{position}"
         decisions.append(Decision(decision, tuple(names)))
-        made = {
+        steps = {
             name: None
             if alternative is None
             else _step(alternative, position, decisions, label=f"{decision}.{name}", when={decision: name})
             for name, alternative in zip(names, alternatives, strict=True)
         }
-        return _Place(decision, made)
-    taken = {decision.name.partition(".")[0] for decision in decisions}
+        return _Place(decision, steps)
+    used_labels = {decision.name.partition(".")[0] for decision in decisions}
     name, _ = _named(entry, position)
     label = name.replace(":", "_").replace(".", "_")
-    label = _free(label, taken)
+    label = _free(label, used_labels)
     return _Place(None, {label: _step(entry, position, decisions, label=label, when={})})
 
 
@@ -229,10 +229,10 @@ def _names(alternatives: Sequence[Any]) -> list[str]:
     return names
 
 
-def _free(name: str, taken: Collection[str]) -> str:
+def _free(name: str, used_names: Collection[str]) -> str:
     """The name, numbered if it is taken."""
     numbered = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
-    return next(each for each in numbered if each not in taken)
+    return next(label for label in numbered if label not in used_names)
 
 
 def _named(entry: Any, position: int) -> tuple[str, dict[str, Any]]:
@@ -257,30 +257,30 @@ def _named(entry: Any, position: int) -> tuple[str, dict[str, Any]]:
 def _step(entry: Any, position: int, decisions: list[Decision], *, label: str, when: Mapping[str, Any]) -> _Step:
     name, options = _named(entry, position)
     nothing = known_steps.find(name).nothing
-    found = sorted(
-        _choices(options, (), name), key=lambda each: each[0][-1] not in nothing
+    choices = sorted(
+        _choices(options, (), name), key=lambda choice: choice[0][-1] not in nothing
     )  # what may leave it out first
     fields: list[_Field] = []
     left_out: dict[str, tuple[Any, ...]] = {}
     conditions = dict(when)
-    for path, values in found:
+    for path, values in choices:
         decision = Decision(".".join((label, *path)), tuple(values), when=dict(conditions))
         fields.append(_Field(path, decision.name))
         decisions.append(decision)
         none = tuple(value for value in values if path[0] in nothing and value in (nothing[path[0]], None))
         if none and len(path) == 1:
             left_out[decision.name] = none
-            kept = tuple(value for value in values if value not in none)
-            if not kept:
+            remaining = tuple(value for value in values if value not in none)
+            if not remaining:
                 raise UserError(
                     f"{name} {'.'.join(path)} chooses only from {values}, with which the step does nothing; leave the "
                     f"step out, or add an option."
                 )
-            conditions[decision.name] = kept
-    made = _Step(name, options, tuple(fields), left_out)
+            conditions[decision.name] = remaining
+    step = _Step(name, options, tuple(fields), left_out)
     if not fields:
         get_step(name, **options)  # for its errors
-    return made
+    return step
 
 
 def _choices(
@@ -288,20 +288,22 @@ def _choices(
 ) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
     """Where choices are, and what they choose from."""
     for key, value in options.items():
-        here = (*path, str(key))
+        key_path = (*path, str(key))
         if not isinstance(value, Mapping):
             continue
         if set(value) == {CHOICE}:
             choice = value[CHOICE]
             if not isinstance(choice, list | tuple) or len(choice) < 1:
-                raise UserError(f"{step} {'.'.join(here)} chooses from {choice!r}; give a list such as [0, 0.25, 0.5].")
-            yield here, list(choice)
+                raise UserError(
+                    f"{step} {'.'.join(key_path)} chooses from {choice!r}; give a list such as [0, 0.25, 0.5]."
+                )
+            yield key_path, list(choice)
         elif len(value) == 1 and nearest(str(next(iter(value))), [CHOICE]):
             raise UserError(
-                f"{step} {'.'.join(here)} has the unknown key {next(iter(value))!r}. Did you mean {CHOICE!r}?"
+                f"{step} {'.'.join(key_path)} has the unknown key {next(iter(value))!r}. Did you mean {CHOICE!r}?"
             )
         else:
-            yield from _choices(value, here, step)
+            yield from _choices(value, key_path, step)
 
 
 def _filled(options: Mapping[str, Any], fields: Sequence[_Field], chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,7 +314,7 @@ def _filled(options: Mapping[str, Any], fields: Sequence[_Field], chosen: Mappin
         if path in paths:
             return paths[path]
         if isinstance(value, Mapping):
-            return {key: fill(each, (*path, str(key))) for key, each in value.items()}
+            return {key: fill(nested, (*path, str(key))) for key, nested in value.items()}
         return value
 
     return {key: fill(value, (str(key),)) for key, value in options.items()}
@@ -323,10 +325,10 @@ def _options(step: _Step, path: tuple[str, ...], decisions: Sequence[Decision], 
     for field in step.fields:
         if field.path == path:
             return next(decision.options for decision in decisions if decision.name == field.decision)
-    return [functools.reduce(lambda found, key: found.get(key, default), path, step.options)]
+    return [functools.reduce(lambda nested, key: nested.get(key, default), path, step.options)]
 
 
 def _contains(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return CHOICE in value or any(_contains(each) for each in value.values())
-    return isinstance(value, list | tuple) and any(_contains(each) for each in value)
+        return CHOICE in value or any(_contains(nested) for nested in value.values())
+    return isinstance(value, list | tuple) and any(_contains(item) for item in value)

@@ -22,8 +22,8 @@ class JointSpace(ProductSpace):
     parent gets the recipe of the other, in the fourth every decision is from one of both.
 
     Args:
-        network: the space of architectures.
-        recipes: the space of recipes.
+        network: Search space of networks.
+        recipes: Search space of recipes.
     """
 
     summary = "architectures, each with a recipe"

@@ -24,7 +24,7 @@ def log_rank_sum(columns: Sequence[npt.ArrayLike]) -> Vector:
     gains. Equal values share the mean of their ranks.
 
     Args:
-        columns: for each proxy (n,) scores of the same networks, larger is better.
+        columns: (n,) scores of the same networks for each proxy; larger is better.
     """
     ranks = [rankdata(np.asarray(column, dtype=np.float64)) for column in columns]
     total: Vector = np.sum([np.log(rank / len(rank)) for rank in ranks], axis=0)
@@ -35,7 +35,7 @@ def vote(columns: Sequence[npt.ArrayLike]) -> Vector:
     """(n,) how many other networks lie below by most of the proxies (Abdelfattah et al., arXiv 2101.08134, section 3).
 
     Args:
-        columns: as of `log_rank_sum`; an odd number of them.
+        columns: Scores as of `log_rank_sum`; an odd number of columns.
     """
     votes = np.sum([np.sign(np.subtract.outer(column, column)) for column in map(np.asarray, columns)], axis=0)
     wins: Vector = (votes > 0).sum(axis=1).astype(np.float64)
@@ -46,7 +46,7 @@ def aggregate(name: str, columns: Mapping[str, npt.ArrayLike]) -> Vector:
     """The sum called `name` of `AGGREGATES`, or the proxy of that name by itself.
 
     Args:
-        name: of a sum or of a proxy.
+        name: Name of a sum or of a proxy.
         columns: (n,) scores by proxy.
     """
     if name in AGGREGATES:

@@ -58,7 +58,7 @@ def _views(probe: Probe) -> tuple[list[float], float]:
 
         with hooked([(block, keep) for block in blocks(network)]), torch.enable_grad():
             network(probe.noise().requires_grad_(True))
-        return [_entropy(each) for each in features], _trainability(features, probe.seed)
+        return [_entropy(feature) for feature in features], _trainability(features, probe.seed)
 
     return probe.shared("az_nas", look)
 

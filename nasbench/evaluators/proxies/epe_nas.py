@@ -22,7 +22,7 @@ def epe_nas(probe: Probe) -> float:
     is constant.
 
     Raises:
-        UserError: the targets are no classes.
+        UserError: The targets are no classes.
     """
     targets = probe.targets
     if targets is None or targets.ndim != 1 or targets.is_floating_point():
@@ -30,11 +30,11 @@ def epe_nas(probe: Probe) -> float:
     jacobian, by_class = probe.jacobian, list[float]()
     classes = torch.unique(targets).tolist()
     for label in classes:
-        found = correlations(jacobian[targets == label])
-        if not bool(torch.isfinite(found).all()):
+        correlation = correlations(jacobian[targets == label])
+        if not bool(torch.isfinite(correlation).all()):
             return -math.inf
-        logs = torch.log(found.abs() + SMALL)
+        logs = torch.log(correlation.abs() + SMALL)
         by_class.append(float(logs.sum()) / (len(logs) if len(classes) > MANY_CLASSES else 1))
     if len(classes) <= MANY_CLASSES:
         return sum(map(abs, by_class))
-    return sum(abs(one - other) for one in by_class for other in by_class) / len(by_class)
+    return sum(abs(score - other) for score in by_class for other in by_class) / len(by_class)

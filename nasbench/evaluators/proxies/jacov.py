@@ -18,10 +18,10 @@ def jacov(probe: Probe) -> float:
     The Jacobian of an image is that of the sum of all outputs; k is 1e-5. Minus infinity where that of an image is
     constant, as it is if no path leads from the input to the output.
     """
-    found = correlations(probe.jacobian)
-    if not bool(torch.isfinite(found).all()):
+    matrix = correlations(probe.jacobian)
+    if not bool(torch.isfinite(matrix).all()):
         return -math.inf
-    values = torch.linalg.eigvalsh(found).clamp(min=0)
+    values = torch.linalg.eigvalsh(matrix).clamp(min=0)
     return -float((torch.log(values + SMALL) + 1 / (values + SMALL)).sum())
 
 

@@ -7,5 +7,5 @@ from nasbench_compression.macs import multiply_adds
 
 
 def macs(probe: Probe) -> float:
-    """Their number, see `nasbench_compression.macs.multiply_adds`."""
-    return float(multiply_adds(probe.given, probe.images[:1]).total)
+    """The number of multiply-adds, see `nasbench_compression.macs.multiply_adds`."""
+    return float(multiply_adds(probe.original, probe.images[:1]).total)

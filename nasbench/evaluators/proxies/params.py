@@ -6,5 +6,5 @@ from nasbench.evaluators.proxies.probe import Probe
 
 
 def params(probe: Probe) -> float:
-    """Their number."""
-    return float(sum(parameter.numel() for parameter in probe.given.parameters()))
+    """The number of trainable parameters."""
+    return float(sum(parameter.numel() for parameter in probe.original.parameters()))

@@ -31,13 +31,13 @@ Loss = Callable[[Any, Tensor], Tensor | None]
 
 @dataclass(frozen=True)
 class HalfPass:
-    """What a forward pass of one half of the images, and its backward passes, gave.
+    """The results of a forward pass of one half of the images, and of its backward passes.
 
     Attributes:
-        patterns: for each activation module that ran, (n, units) whether a unit is above zero.
-        input_gradient: (n, inputs) of the sum of all outputs.
-        weight_gradients: of the mean loss, for each of `Probe.weights`; None without targets.
-        fisher: half the mean square over examples of activation times gradient, over the channels of all convolutions
+        patterns: (n, units) whether a unit is above zero, for each activation module that ran.
+        input_gradient: (n, inputs) gradient of the sum of all outputs.
+        weight_gradients: Gradient of the mean loss, for each of `Probe.weights`; None without targets.
+        fisher: Half the mean square over examples of activation times gradient, over the channels of all convolutions
             and linear layers; None without targets.
     """
 
@@ -48,21 +48,21 @@ class HalfPass:
 
 
 class Probe:
-    """A network, the images it is looked at with, and what the passes through it give.
+    """A network, the images that go through it, and the results of these passes.
 
     The passes run on a copy in which batch norms normalize by the batch, as in training, and dropout is off. The images
     go through in two halves, each with a forward pass, a backward pass of the loss and one of the sum of the outputs;
     what is read of the whole batch is put together from these. Nothing runs before a proxy asks for it.
 
     Args:
-        network: any; left as it was.
+        network: Any network; it is not changed.
         images: (n, ...) real inputs; of floating-point numbers for all proxies that need gradients of them.
-        targets: (n, ...) what the loss compares with; None where that is not known.
-        loss: (outputs, targets) -> the mean loss; cross-entropy without it.
-        seed: of the random images and weights of the proxies that have their own.
+        targets: (n, ...) targets of the loss; None where they are not known.
+        loss: Function (outputs, targets) -> the mean loss; None is cross-entropy.
+        seed: Random seed of the images and weights of the proxies that have their own.
 
     Raises:
-        UserError: there are fewer than two images.
+        UserError: There are fewer than two images.
     """
 
     def __init__(
@@ -76,19 +76,19 @@ class Probe:
     ) -> None:
         if len(images) < 2:
             raise UserError(f"zero-cost proxies compare images, and there are {len(images)}; give two or more.")
-        self.given, self.images, self.targets, self.seed = network, images[:IMAGES], targets, seed
+        self.original, self.images, self.targets, self.seed = network, images[:IMAGES], targets, seed
         self._shared: dict[str, tuple[Any, float]] = {}  # what passes gave, and the seconds that they took
         self.read: set[str] = set()  # what was read of it
-        self.loss = loss or (lambda outputs, wanted: functional.cross_entropy(logits_of(outputs), wanted))
+        self.loss = loss or (lambda outputs, labels: functional.cross_entropy(logits_of(outputs), labels))
         if targets is not None:
             self.targets = targets[: len(self.images)]
 
     def shared(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` gives, worked out once for all proxies.
+        """The result of `make`, computed once for all proxies.
 
         Args:
-            name: of the pass.
-            make: runs it.
+            name: Name of the pass.
+            make: Function that runs the pass.
         """
         if name not in self._shared:
             began = time.perf_counter()
@@ -98,19 +98,19 @@ class Probe:
         return value
 
     def timed(self, call: Callable[[Probe], float]) -> tuple[float, float]:
-        """What a proxy says, and the seconds that it takes by itself: with all passes that it reads."""
-        known, began = set(self._shared), time.perf_counter()
+        """The score of a proxy, and the seconds that it takes by itself: with all passes that it reads."""
+        earlier_passes, began = set(self._shared), time.perf_counter()
         self.read.clear()
         value = call(self)
         spent = time.perf_counter() - began
         of_passes = {name: seconds for name, (_, seconds) in self._shared.items() if name in self.read}
-        return value, spent + sum(seconds for name, seconds in of_passes.items() if name in known)
+        return value, spent + sum(seconds for name, seconds in of_passes.items() if name in earlier_passes)
 
     # ---- the network
 
     def copied(self) -> nn.Module:
         """A copy whose batch norms normalize by the batch and whose dropout is off."""
-        network = copy.deepcopy(self.given).eval().requires_grad_(True)
+        network = copy.deepcopy(self.original).eval().requires_grad_(True)
         for module in network.modules():
             if isinstance(module, _BatchNorm):
                 module.train()
@@ -131,12 +131,12 @@ class Probe:
 
     @cached_property
     def weights(self) -> list[Tensor]:
-        """Of `layers`, without biases."""
-        found = []
+        """The weights of `layers`, without biases."""
+        weights = []
         for layer in self.layers:
             assert isinstance(layer.weight, Tensor), "layers have weights"
-            found.append(layer.weight)
-        return found
+            weights.append(layer.weight)
+        return weights
 
     # ---- real images
 
@@ -170,7 +170,9 @@ class Probe:
         hooks += [(module, layer) for module in self.layers]
         with hooked(hooks), torch.enable_grad():
             outputs = self.network(images)
-        total = torch.stack([each.sum() for each in tensors_of(outputs).values() if each.is_floating_point()]).sum()
+        total = torch.stack(
+            [output.sum() for output in tensors_of(outputs).values() if output.is_floating_point()]
+        ).sum()
         with_loss = self.targets is not None
         (input_gradient,) = torch.autograd.grad(  # zeros where nothing reaches the output
             total, [images], retain_graph=with_loss, allow_unused=True, materialize_grads=True
@@ -180,14 +182,14 @@ class Probe:
             loss = self.loss(outputs, self.targets[part])
             if loss is None:
                 raise UserError("the problem has no loss that a proxy could take the gradient of; define Problem.loss.")
-            seen = [each for each in outputs_of_layers if each.requires_grad]
-            found = torch.autograd.grad(loss, [*self.weights, *seen], allow_unused=True)
+            differentiable = [output for output in outputs_of_layers if output.requires_grad]
+            all_gradients = torch.autograd.grad(loss, [*self.weights, *differentiable], allow_unused=True)
             gradients = [
                 torch.zeros_like(weight) if gradient is None else gradient
-                for weight, gradient in zip(self.weights, found[: len(self.weights)], strict=True)
+                for weight, gradient in zip(self.weights, all_gradients[: len(self.weights)], strict=True)
             ]
             fisher = 0.0
-            for output, gradient in zip(seen, found[len(self.weights) :], strict=True):
+            for output, gradient in zip(differentiable, all_gradients[len(self.weights) :], strict=True):
                 if gradient is not None:
                     product = output.detach() * gradient
                     summed = product.flatten(2).sum(2) if product.ndim == 4 else product
@@ -196,18 +198,21 @@ class Probe:
 
     @property
     def gradients(self) -> list[Tensor]:
-        """Of the mean loss of all images, for each of `weights`.
+        """The gradient of the mean loss of all images, for each of `weights`.
 
         Raises:
-            UserError: there are no targets.
+            UserError: There are no targets.
         """
         first, second = (self.loss_gradients(half) for half in self.halves)
         share = len(self.halves[0].input_gradient) / len(self.images)
-        return [share * one + (1 - share) * other for one, other in zip(first, second, strict=True)]
+        return [
+            share * first_gradient + (1 - share) * second_gradient
+            for first_gradient, second_gradient in zip(first, second, strict=True)
+        ]
 
     @staticmethod
     def loss_gradients(half: HalfPass) -> list[Tensor]:
-        """Those of one half; UserError if there are no targets."""
+        """The gradients of the mean loss of one half; UserError if there are no targets."""
         if half.weight_gradients is None:
             raise UserError(
                 "this zero-cost proxy reads the gradient of the loss, and the problem tells no targets; define "
@@ -217,7 +222,7 @@ class Probe:
 
     @property
     def jacobian(self) -> Tensor:
-        """(n, inputs) of the sum of all outputs by the images."""
+        """(n, inputs) gradient of the sum of all outputs by the images."""
         return torch.cat([half.input_gradient for half in self.halves])
 
     def patterns(self) -> list[Tensor]:
@@ -231,7 +236,7 @@ class Probe:
         """(count, ...) images of independent normal numbers, in the shape of the real ones.
 
         Raises:
-            UserError: the inputs are no floating-point numbers.
+            UserError: The inputs are no floating-point numbers.
         """
         if not self.images.is_floating_point():
             raise UserError(f"this zero-cost proxy makes random images, and the inputs are {self.images.dtype}.")
@@ -242,7 +247,7 @@ class Probe:
         """A copy with other weights in its convolutions and linear layers, and norms that only normalize.
 
         Args:
-            initialize: (weight, generator) fills a weight in place.
+            initialize: Function (weight, generator) that fills a weight in place.
         """
         network, generator = self.copied(), torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
@@ -283,10 +288,10 @@ def blocks(network: nn.Module) -> list[nn.Module]:
             else:
                 yield child
 
-    found = list(chain(network))
-    composed = [module for module in found if next(module.children(), None) is not None]
+    modules = list(chain(network))
+    composed = [module for module in modules if next(module.children(), None) is not None]
     if len(composed) > 1:
         return composed
     if len(composed) == 1:  # the network in a wrapper, beside a head
         return blocks(composed[0])
-    return [module for module in found if isinstance(module, (_ConvNd, nn.Linear))]
+    return [module for module in modules if isinstance(module, (_ConvNd, nn.Linear))]

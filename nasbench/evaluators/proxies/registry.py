@@ -28,25 +28,25 @@ UNDEFINED = -1e12
 
 
 def scores(names: Sequence[str], probe: Probe) -> dict[str, float]:
-    """What each proxy says of the network; the proxies share their passes.
+    """The score of the network by each proxy; the proxies share their passes.
 
     Raises:
-        UserError: there is no such proxy, or it cannot look at this network.
+        UserError: There is no such proxy, or it cannot look at this network.
     """
     return {name: value for name, (value, _) in timed_scores(names, probe).items()}
 
 
 def timed_scores(names: Sequence[str], probe: Probe) -> dict[str, tuple[float, float]]:
     """`scores`, each with the seconds that the proxy takes by itself."""
-    found = {name: probe.timed(PROXIES[one_of("zero-cost proxy", name, PROXIES)]) for name in names}
-    return {name: (value if math.isfinite(value) else UNDEFINED, spent) for name, (value, spent) in found.items()}
+    results = {name: probe.timed(PROXIES[one_of("zero-cost proxy", name, PROXIES)]) for name in names}
+    return {name: (value if math.isfinite(value) else UNDEFINED, spent) for name, (value, spent) in results.items()}
 
 
 def probe_of(network: nn.Module, problem: Problem, images: int = IMAGES, *, seed: int = 0) -> Probe:
     """A network, looked at with training inputs and targets of a problem.
 
     Raises:
-        UserError: its networks take several inputs.
+        UserError: Its networks take several inputs.
     """
     inputs = problem.examples(images)
     if not isinstance(inputs, Tensor):

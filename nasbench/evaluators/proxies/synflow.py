@@ -16,7 +16,7 @@ def synflow(probe: Probe) -> float:
     Eq. 3, summed as in Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, arXiv 2101.08134. Batch norms pass
     what they get, as they do in evaluation mode before any training. Only the shape of the images is read.
     """
-    network = copy.deepcopy(probe.given).double().eval()
+    network = copy.deepcopy(probe.original).double().eval()
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point():
@@ -24,12 +24,12 @@ def synflow(probe: Probe) -> float:
     with torch.enable_grad():
         network.requires_grad_(True)
         outputs = tensors_of(network(torch.ones(1, *probe.images.shape[1:], dtype=torch.float64)))
-        total = torch.stack([each.sum() for each in outputs.values() if each.is_floating_point()]).sum()
+        total = torch.stack([output.sum() for output in outputs.values() if output.is_floating_point()]).sum()
         parameters = list(network.parameters())
-        found = torch.autograd.grad(total, parameters, allow_unused=True)
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     flow = sum(
-        float((each.detach() * gradient).abs().sum())
-        for each, gradient in zip(parameters, found, strict=True)
+        float((parameter.detach() * gradient).abs().sum())
+        for parameter, gradient in zip(parameters, gradients, strict=True)
         if gradient is not None
     )
     return float(torch.log(torch.tensor(max(flow, 1e-300), dtype=torch.float64)))

@@ -29,16 +29,16 @@ def best_by_proxies(
     For any controller: `nb.search(..., start_with=[space.format(arch) for arch in best_by_proxies(space, problem)])`.
 
     Args:
-        space: that is searched.
-        problem: whose inputs and targets the proxies look at.
-        proxies: their names.
-        sample: different networks that are drawn, built and looked at.
-        best: how many are returned.
-        images: that a proxy looks at.
-        seed: of the sample and of the weights.
+        space: Search space to draw from.
+        problem: Problem whose inputs and targets the proxies look at.
+        proxies: Names of the proxies.
+        sample: Number of different networks that are drawn, built and scored.
+        best: Number of architectures that are returned.
+        images: Number of images that a proxy looks at.
+        seed: Random seed of the sample and of the weights.
 
     Raises:
-        UserError: a proxy does not exist or cannot look at these networks, or best is not from 1 to sample.
+        UserError: A proxy does not exist or cannot look at these networks, or best is not from 1 to sample.
     """
     if not 1 <= best <= sample:
         raise UserError(f"best is {best} and sample {sample}; give a best from 1 to sample.")
@@ -46,9 +46,9 @@ def best_by_proxies(
         raise UserError("there is no proxy to rank by; name one or more.")
     rng = np.random.default_rng(seed)
     drawn = list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(sample)))
-    found = [
+    sample_scores = [
         scores(proxies, probe_of(fresh_model(space, arch, problem.task, seed), problem, images, seed=seed))
         for arch in drawn
     ]
-    total = log_rank_sum([[each[name] for each in found] for name in proxies])
+    total = log_rank_sum([[network_scores[name] for network_scores in sample_scores] for name in proxies])
     return [drawn[place] for place in np.argsort(-total, kind="stable")[:best].tolist()]

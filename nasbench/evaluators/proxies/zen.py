@@ -33,16 +33,16 @@ def zen(probe: Probe) -> float:
 
     leaves = [module for module in network.modules() if next(module.children(), None) is None]
     hooks = [(module, keep) for module in leaves]
-    found = []
+    last_features = []
     images = probe.noise()
     with torch.no_grad():
         norms = [(module, normalized) for module in leaves if isinstance(module, _BatchNorm)]
         for batch in (images, images + MIXED * probe.noise(stream=1)):
             with hooked([*hooks, *norms]):
                 network(batch)
-            found.append(features[0] if features else torch.zeros(1))
+            last_features.append(features[0] if features else torch.zeros(1))
             norms = []  # those of the first batch
-    moved = (found[0] - found[1]).abs().mean().double().clamp(min=1e-30)
+    moved = (last_features[0] - last_features[1]).abs().mean().double().clamp(min=1e-30)
     scale = torch.tensor(deviations, dtype=torch.float64).log().sum() if deviations else torch.tensor(0.0)
     return float(moved.log() + scale)
 

@@ -42,17 +42,19 @@ class BoostedTrees(LatencyPredictor):
                 max_iter=80, learning_rate=0.08, max_leaf_nodes=8, min_samples_leaf=5, random_state=bag
             )
             self._boosters.append(booster.fit(columns[rows], wrong[rows]))
-            others = np.setdiff1d(np.arange(n), rows)
-            unseen[others] += booster.predict(columns[others])
-            counts[others] += 1
+            out_of_bag = np.setdiff1d(np.arange(n), rows)
+            unseen[out_of_bag] += booster.predict(columns[out_of_bag])
+            counts[out_of_bag] += 1
         met = counts > 0
         self._noise = float(np.mean((unseen[met] / counts[met] - wrong[met]) ** 2)) if met.any() else float(wrong.var())
 
     def predict(self, networks: Networks) -> tuple[Floats, Floats]:
         """See `LatencyPredictor`."""
         columns, log_price = self._columns(networks)
-        each = np.array([booster.predict(columns) for booster in self._boosters])
-        return log_normal(log_price + each.mean(axis=0), each.var(axis=0) + self._noise + self._prices.optimism)
+        predictions = np.array([booster.predict(columns) for booster in self._boosters])
+        return log_normal(
+            log_price + predictions.mean(axis=0), predictions.var(axis=0) + self._noise + self._prices.optimism
+        )
 
     def _columns(self, networks: Networks) -> tuple[Floats, Floats]:
         log_price = self._prices.log_total(networks.priced)

@@ -1,4 +1,4 @@
-"""What a latency predictor is, and what it reads of a network."""
+"""The contract of a latency predictor, and the descriptions of networks that it reads."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ LEAST = 8  # measurements; those that a cross-validation of ten leaves
 
 @dataclass(frozen=True)
 class Networks:
-    """What is known of n networks before they are measured.
+    """Descriptions of n networks before they are measured.
 
     Attributes:
-        work: (n, len(WORK)) what they do, see `nasbench.costs.work`.
-        table: (n, len(COLUMNS)) what measured operators say of them; (n, 0) if none were measured.
-        encoding: their architectures, one array (n, d_g) for each of `SearchSpace.feature_groups`; empty without them.
+        work: (n, len(WORK)) work of the networks, see `nasbench.costs.work`.
+        table: (n, len(COLUMNS)) their latency by measured operators; (n, 0) if none were measured.
+        encoding: Encoded architectures, one array (n, d_g) for each of `SearchSpace.feature_groups`; empty without
+            them.
     """
 
     work: Floats
@@ -37,10 +38,10 @@ class Networks:
     def __post_init__(self) -> None:
         n = len(self.work)
         widths = self.table.shape[1:] in ((0,), (len(COLUMNS),)) and self.work.shape == (n, len(WORK))
-        if not widths or any(len(each) != n for each in (self.table, *self.encoding)):
+        if not widths or any(len(columns) != n for columns in (self.table, *self.encoding)):
             raise UserError(
                 f"networks are described by work (n, {len(WORK)}), a table (n, {len(COLUMNS)}) or (n, 0) and encodings "
-                f"(n, d), not by {self.work.shape}, {self.table.shape} and {[each.shape for each in self.encoding]}."
+                f"(n, d), not by {self.work.shape}, {self.table.shape} and {[group.shape for group in self.encoding]}."
             )
 
     @classmethod
@@ -52,7 +53,7 @@ class Networks:
         return len(self.work)
 
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> Networks:
-        return Networks(self.work[rows], self.table[rows], tuple(each[rows] for each in self.encoding))
+        return Networks(self.work[rows], self.table[rows], tuple(group[rows] for group in self.encoding))
 
     @property
     def priced(self) -> Floats:
@@ -64,9 +65,9 @@ class LatencyPredictor(ABC):
     """Predicts the latency of networks on one device from measurements of others.
 
     Attributes:
-        name: as users type it.
-        summary: one line for a listing.
-        source: the paper.
+        name: Name as users type it.
+        summary: One line for a listing.
+        source: Paper of the predictor.
     """
 
     name: ClassVar[str]
@@ -77,7 +78,7 @@ class LatencyPredictor(ABC):
         """Fit on measured networks, whose latencies (n,) are in milliseconds; returns the predictor.
 
         Raises:
-            UserError: there are fewer than 8 measurements, one is not a positive number, or something is missing that
+            UserError: There are fewer than 8 measurements, one is not a positive number, or something is missing that
                 this predictor reads.
         """
         if latency_ms.ndim != 1 or len(latency_ms) < LEAST or len(networks) != len(latency_ms):

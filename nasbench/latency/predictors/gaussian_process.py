@@ -30,7 +30,7 @@ class GaussianProcess(LatencyPredictor):
     source: ClassVar[str] = "Rasmussen & Williams 2006; White et al. 2021, arXiv 2104.01177"
 
     def _fit(self, networks: Networks, latency_ms: Floats) -> None:
-        self._seen, self._prices = networks, Prices(networks.priced, latency_ms)
+        self._networks, self._prices = networks, Prices(networks.priced, latency_ms)
         wrong = np.log(latency_ms) - self._prices.log_total(networks.priced)
         self._middle, self._unit = float(wrong.mean()), max(float(wrong.std()), 1e-6)
         self._values = (wrong - self._middle) / self._unit
@@ -41,14 +41,14 @@ class GaussianProcess(LatencyPredictor):
     def predict(self, networks: Networks) -> tuple[Floats, Floats]:
         """See `LatencyPredictor`."""
         posterior = Posterior(self.kernel, self._points(networks))
-        posterior.observe(range(len(self._seen)), self._points(self._seen))
+        posterior.observe(range(len(self._networks)), self._points(self._networks))
         mean = self._middle + self._unit * posterior.mean(self._values) + self._prices.log_total(networks.priced)
         variance = posterior.deviation() ** 2 + self.kernel.noise + SMALLEST_NOISE
         return log_normal(mean, self._unit**2 * variance + self._prices.optimism)
 
     def _points(self, networks: Networks) -> tuple[Floats, ...]:
-        columns, seen = _groups(networks), _groups(self._seen)
-        return tuple(standardized(each, like) for each, like in zip(columns, seen, strict=True))
+        columns, measured = _groups(networks), _groups(self._networks)
+        return tuple(standardized(group, like) for group, like in zip(columns, measured, strict=True))
 
 
 def _groups(networks: Networks) -> tuple[Floats, ...]:

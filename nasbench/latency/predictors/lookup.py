@@ -10,7 +10,7 @@ from nasbench_registry import UserError
 
 
 class Lookup(LatencyPredictor):
-    """What each convolution and linear layer takes alone, added up, and a price for what is not in the table.
+    """The milliseconds of each convolution and linear layer alone, added up, and a price for all other work.
 
     Cai et al. 2019 (ProxylessNAS, arXiv 1812.00332) and Wu et al. 2019 (FBNet, arXiv 1812.03443) add up blocks as they
     are measured. Deviations: entries are operators, so that any space has them; and the sum is corrected by prices that

@@ -19,14 +19,14 @@ class Prices:
     A model that 30 measurements can support, and that goes on sensibly outside of what was measured.
 
     Args:
-        columns: (n, k), each zero or more.
-        latency_ms: (n,).
+        columns: (n, k) columns, each zero or more.
+        latency_ms: (n,) measured latencies in milliseconds.
 
     Attributes:
         values: (k + 1,) milliseconds for one of each column, and for a call.
-        relative_std: scatter of the measurements around totals by prices that were fitted without them, in ten parts,
+        relative_std: Scatter of the measurements around totals by prices that were fitted without them, in ten parts,
             as a share. Many prices can meet few networks exactly, so the errors of the fit itself say little.
-        optimism: how much smaller the variance of the fit's own relative errors is.
+        optimism: Difference between the variance `relative_std ** 2` and that of the fit's own relative errors.
     """
 
     def __init__(self, columns: Floats, latency_ms: Floats) -> None:

@@ -29,8 +29,8 @@ class HeldOut:
     """Predictions of networks that were measured and not fitted on.
 
     Attributes:
-        measured_ms: (n,).
-        predicted_ms: (n,).
+        measured_ms: (n,) measured latencies in milliseconds.
+        predicted_ms: (n,) predicted latencies in milliseconds.
         std_ms: (n,) standard deviations that came with the predictions.
     """
 
@@ -74,7 +74,7 @@ class HeldOut:
         return deviations
 
     def scale(self) -> float:
-        """What deviations have to be multiplied by for 95 % of networks to lie inside of their intervals.
+        """The factor of the deviations by which 95 % of networks lie inside of their intervals.
 
         The quantile of the absolute residuals in units of the deviation, as in conformal prediction (Lei et al. 2018,
         Distribution-free predictive inference for regression), with its correction for few networks.
@@ -100,11 +100,11 @@ class HeldOut:
             "within_10_pct": 100 * np.mean(errors <= 0.1, axis=1),
             "coverage_pct": 100 * np.mean(self._deviations[drawn] <= TWO_SIGMAS, axis=1),
         }
-        found = {}
+        figures = {}
         for name, values in draws.items():
             low, high = bootstrap_interval(values)  # a draw that holds one network alone has no ranks
-            found[name] = {"value": float(getattr(self, name)), "low": low, "high": high}
-        return found
+            figures[name] = {"value": float(getattr(self, name)), "low": low, "high": high}
+        return figures
 
 
 def cross_validate(
@@ -113,10 +113,10 @@ def cross_validate(
     """Each network is predicted by a fit without it; in five parts.
 
     Args:
-        make: a new predictor.
-        networks: that were measured.
-        latency_ms: (n,) of each.
-        seed: of the parts.
+        make: Function that gives a new predictor.
+        networks: Networks that were measured.
+        latency_ms: (n,) latency of each network in milliseconds.
+        seed: Random seed of the parts.
 
     Returns:
         The predictions; their deviations are as the predictors give them.

@@ -14,7 +14,7 @@ class WorkPrices(LatencyPredictor):
     The deviation is the scatter of measurements around fits without them, as a share of the mean.
 
     Attributes:
-        prices: after `fit`.
+        prices: Prices after `fit`.
     """
 
     name: ClassVar[str] = "work"

@@ -6,10 +6,10 @@ BLOCK_S = 0.1  # what a block should take: little is evaluated again after a kil
 
 
 class BlockSize:
-    """As many candidates as are evaluated in `BLOCK_S`, judged by the blocks before; the first one comes alone.
+    """As many candidates as are evaluated in `BLOCK_S`, estimated from the blocks before; the first one comes alone.
 
     Args:
-        most: that an evaluator takes at once.
+        most: Largest number of candidates that the evaluator takes at once.
     """
 
     def __init__(self, most: int) -> None:

@@ -23,12 +23,12 @@ def connected(executor: ExecutorConfig, config: RayConfig, code_folder: Path) ->
     """Ray, for as long as the context lasts; a Ray that this process is connected to already is used and left alone.
 
     Args:
-        executor: what the candidates need.
-        config: the address of the cluster.
-        code_folder: where a user's own modules lie, which travel to the machines of a cluster.
+        executor: Resources that the candidates need.
+        config: Address of the cluster.
+        code_folder: Folder of a user's own modules, which travel to the machines of a cluster.
 
     Raises:
-        UserError: there is no Ray at the address, or it has too little for a single candidate.
+        UserError: There is no Ray at the address, or it has too little for a single candidate.
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -97,7 +97,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def user_code(folder: Path) -> list[Path]:
     """Modules and packages that were imported from a folder: what a user's space, controller or step consists of."""
     folder = folder.resolve()
-    found: set[Path] = set()
+    module_paths: set[Path] = set()
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if not file or not Path(file).is_absolute():
@@ -107,21 +107,21 @@ def user_code(folder: Path) -> list[Path]:
             continue
         top = module.__name__.partition(".")[0]
         root = getattr(sys.modules.get(top), "__path__", None)
-        found.add(Path(next(iter(root))).resolve() if root else path)
+        module_paths.add(Path(next(iter(root))).resolve() if root else path)
     ours = {Path(__file__).resolve().parents[1]}
     for name in ("search_spaces", "controllers", "nasbench_compression", "nasbench_registry"):
         ours |= {Path(place).resolve() for place in getattr(sys.modules.get(name), "__path__", ())}
     main = Path(getattr(sys.modules.get("__main__"), "__file__", None) or sys.executable).resolve()
-    return sorted(found - ours - {main})
+    return sorted(module_paths - ours - {main})
 
 
 def _check_resources(cpus: float, gpus: float) -> None:
     import ray
 
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray does not annotate it
+    available = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray does not annotate it
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
-        if needed > there.get(kind, 0):
+        if needed > available.get(kind, 0):
             raise UserError(
-                f"a candidate needs executor.{kind.lower()}s={needed:g}, and Ray has {there.get(kind, 0):g} {kind} in "
-                f"all; lower it, or connect to another cluster."
+                f"a candidate needs executor.{kind.lower()}s={needed:g}, and Ray has {available.get(kind, 0):g} {kind} "
+                f"in all; lower it, or connect to another cluster."
             )

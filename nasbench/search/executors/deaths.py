@@ -17,27 +17,27 @@ TUNE = ("ray.tune.execution.tune_controller", "ray.tune.tune")  # both tell of t
 
 @dataclass
 class Deaths:
-    """What is known of workers that ended: their last words on disk, and what Ray said.
+    """The known causes of workers' ends: the traceback of a hanging one on disk, and the exceptions of Ray.
 
     Attributes:
-        checkpoints: of the run; a hanging worker leaves a note there.
-        minutes: after which a candidate is timed out.
-        said: Ray's exception for each trial, by the end of its id.
+        checkpoints: Checkpoints of the run; a hanging worker leaves a note there.
+        minutes: Minutes after which a candidate is timed out.
+        said: Ray's exception for each trial, by the end of the trial's id.
     """
 
     checkpoints: Checkpoints
     minutes: float | None
-    said: dict[str, BaseException] = field(default_factory=dict)
+    exceptions: dict[str, BaseException] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
         """Listen to Tune's log, which alone tells of exceptions, and keep its tracebacks from the terminal."""
-        said = self.said
+        exceptions = self.exceptions
 
         class Listener(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
                 if record.exc_info and record.exc_info[1] is not None:
-                    said[record.getMessage().rpartition("_")[2]] = record.exc_info[1]
+                    exceptions[record.getMessage().rpartition("_")[2]] = record.exc_info[1]
 
         logs, listener = [logging.getLogger(name) for name in TUNE], Listener(logging.ERROR)
         before = [log.propagate for log in logs]
@@ -52,9 +52,9 @@ class Deaths:
                 log.propagate = propagate
 
     def explain(self, trial_id: str, number: int, seconds: float) -> Evaluated:
-        """What came of a candidate whose worker ended: timed out, out of memory, or crashed."""
+        """The outcome of a candidate whose worker ended: timed out, out of memory, or crashed."""
         where = _where(self.checkpoints.take_hang(number))
-        exception = self.said.pop(trial_id.rpartition("_")[2], None)
+        exception = self.exceptions.pop(trial_id.rpartition("_")[2], None)
         if where is not None:
             error = f"it hung {where}, longer than search.candidate_minutes={self.minutes:g}"
             return Evaluated("timed_out", {}, error, seconds)

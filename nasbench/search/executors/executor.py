@@ -22,12 +22,12 @@ class ExecutorOptions:
     """Where candidates are evaluated, and what ends one of them.
 
     Attributes:
-        executor: how many at a time, and what each of them gets.
-        checkpoints: of the run, where a hanging worker leaves a note.
-        code_folder: where a user's own modules lie, which travel to the machines of a cluster.
-        ray: the cluster.
-        scheduler: which candidates are stopped before their last epoch; None stops none.
-        candidate_minutes: a candidate that takes longer is timed out; None never.
+        executor: Number of candidates at a time, and the resources of each of them.
+        checkpoints: Checkpoints of the run, where a hanging worker leaves a note.
+        code_folder: Folder of a user's own modules, which travel to the machines of a cluster.
+        ray: Settings of the cluster.
+        scheduler: Rule by which candidates are stopped before their last epoch; None stops none.
+        candidate_minutes: Minutes after which a candidate is timed out; None is no limit.
     """
 
     executor: ExecutorConfig
@@ -39,10 +39,10 @@ class ExecutorOptions:
 
 
 class Executor(ABC):
-    """Takes candidates from a study, has them evaluated, and gives back what came of them.
+    """Takes candidates from a study, has them evaluated, and returns their outcomes.
 
     Args:
-        options: where, and what ends a candidate.
+        options: Where candidates are evaluated, and what ends one of them.
     """
 
     name: ClassVar[str]
@@ -53,4 +53,4 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, study: Study, evaluator: Evaluator, on_result: OnResult) -> None:
-        """Evaluate until the study is finished; `on_result` hears of each candidate."""
+        """Evaluate until the study is finished; `on_result` is called with each candidate."""

@@ -53,22 +53,22 @@ class RayPool(Executor):
 
         idle = deque(start() for _ in range(self.config.workers))
         size = BlockSize(evaluator.at_once)
-        given: dict[Any, tuple[Any, list[Trial], float]] = {}  # by the promise of its outcomes
+        in_flight: dict[Any, tuple[Any, list[Trial], float]] = {}  # by the promise of its outcomes
         while True:
             try:
                 while idle and (trials := study.next_trials(size.count)):
                     worker = idle.popleft()
                     promise = worker.evaluate.remote([trial.to_json() for trial in trials])
-                    given[promise] = worker, trials, time.monotonic()
+                    in_flight[promise] = worker, trials, time.monotonic()
             except SearchFinished:
                 return  # only when nothing is being evaluated
-            if not given:
+            if not in_flight:
                 raise stalled(study.controller_name)
-            for promise in ray.wait(list(given), num_returns=1)[0]:
-                worker, trials, began = given.pop(promise)
+            for promise in ray.wait(list(in_flight), num_returns=1)[0]:
+                worker, trials, began = in_flight.pop(promise)
                 seconds = time.monotonic() - began
                 try:
-                    outcomes = [Evaluated.from_json(each) for each in ray.get(promise)]
+                    outcomes = [Evaluated.from_json(outcome) for outcome in ray.get(promise)]
                     idle.append(worker)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None  # the disk is full, say: that ends the search
@@ -79,7 +79,7 @@ class RayPool(Executor):
                         study.give_back([trial.number for trial in trials])
                         continue
                     number = trials[0].number
-                    deaths.said[str(number)] = error
+                    deaths.exceptions[str(number)] = error
                     outcomes = [deaths.explain(str(number), number, seconds)]
                 else:
                     size.took(len(trials), seconds)
@@ -90,10 +90,10 @@ class RayPool(Executor):
 
 
 class BlockWorker:
-    """What an actor of the pool is.
+    """An actor of the pool.
 
     Args:
-        worker: what travels to it.
+        worker: Evaluating side of the search, which travels to the actor.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -101,7 +101,7 @@ class BlockWorker:
 
     def evaluate(self, block: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Evaluate candidates, in plain values."""
-        worker, trials = self.worker, [Trial.from_json(each) for each in block]
+        worker, trials = self.worker, [Trial.from_json(entry) for entry in block]
         if self.edited is not None:
             return [self.edited.to_json() for _ in trials]
         limit_s = None if worker.limit_s is None else worker.limit_s * len(trials)

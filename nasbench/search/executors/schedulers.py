@@ -16,8 +16,8 @@ def get_scheduler(config: SchedulerConfig | None, epochs: int) -> Any:
     """The scheduler that an experiment names; it compares the first score by epochs. None stops nothing.
 
     Args:
-        config: of the experiment.
-        epochs: of a candidate that is trained to its end.
+        config: Scheduler section of the experiment.
+        epochs: Epochs of a candidate that is trained to its end.
     """
     from ray.tune import schedulers
 
@@ -56,7 +56,7 @@ class PastTrial:
 
 
 def remember(scheduler: Any, config: SchedulerConfig | None, study: Study) -> None:
-    """Let a new scheduler hear the curves of candidates that finished in an earlier process.
+    """Give a new scheduler the curves of candidates that finished in an earlier process.
 
     Hyperband begins anew instead, for its brackets hold candidates that are paused. So do rules whose first score is
     not made of the metric of the curve, for it holds nothing else.

@@ -18,10 +18,10 @@ def make_searcher(study: Study, deaths: Deaths, on_result: OnResult, workers: in
     """A searcher of Ray Tune that holds a study. Made here, so that Ray is imported only where it is used.
 
     Args:
-        study: that hands out candidates and takes what came of them.
-        deaths: tells why a worker ended without a report.
-        on_result: hears of each finished candidate.
-        workers: so many candidates may be in training at a time; paused ones are not counted.
+        study: Study that hands out candidates and takes their outcomes.
+        deaths: Explains why a worker ended without a report.
+        on_result: Called with each finished candidate.
+        workers: Number of candidates that may be in training at a time; paused ones are not counted.
     """
     from ray.tune.search import Searcher
 

@@ -32,18 +32,18 @@ GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Worker:
-    """What travels to the workers, once for each machine.
+    """The evaluator and its setting, sent to the workers once for each machine.
 
     Attributes:
-        evaluator: what scores a candidate.
-        objectives: of the search.
-        reward: of the search; a scheduler compares its first score.
-        checkpoints: of the run.
-        quality: the metric of the learning curve.
-        scheduler: that listens after each epoch; None listens at the end only.
-        candidate_minutes: after which a candidate is timed out; None never.
-        code: digests of the user's own code, which a worker that starts later may find edited.
-        token: by which a process knows again a worker that it holds already, with all that was loaded and fitted.
+        evaluator: Evaluator that scores a candidate.
+        objectives: Objectives of the search.
+        reward: Reward of the search; a scheduler compares its first score.
+        checkpoints: Checkpoints of the run.
+        quality: Metric of the learning curve.
+        scheduler: Scheduler that gets a report after each epoch; None reports at the end only.
+        candidate_minutes: Minutes after which a candidate is timed out; None is no limit.
+        code: Digests of the user's own code, which a worker that starts later may find edited.
+        token: Token by which a process recognises a worker that it holds already, with all that was loaded and fitted.
     """
 
     evaluator: Evaluator
@@ -58,7 +58,7 @@ class Worker:
 
     @classmethod
     def of(cls, study: Study, evaluator: Evaluator, options: ExecutorOptions) -> Worker:
-        """What the workers of a search need."""
+        """The worker of a search."""
         return cls(
             evaluator,
             study.objectives,
@@ -94,7 +94,7 @@ def travelling() -> Iterator[None]:
 
 
 def _last_words(error: BaseException) -> str:
-    """What the innermost cause of an exception says: Ray wraps it into pages."""
+    """The message of the innermost cause of an exception: Ray wraps it into pages."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -147,7 +147,7 @@ def run_trial(config: dict[str, Any], worker: Worker) -> None:
 
 
 def _score(worker: Worker, evaluated: Evaluated) -> float:
-    """What a scheduler compares; for a failure what it takes as the worst, or does not count."""
+    """The score that a scheduler compares; for a failure the one that it takes as the worst, or does not count."""
     needed = needed_metrics(worker.objectives, worker.reward)
     if evaluated.status in SCORED and needed <= set(evaluated.metrics):
         return scores(worker.objectives, worker.reward, evaluated.metrics)[0]

@@ -18,9 +18,9 @@ class BetaDARTS(DARTS):
     """One term over DARTS.
 
     Args:
-        space: whose edges are mixed.
-        seed: of the first parameters.
-        strength: lambda at the end of the search; the paper's is 50.
+        space: Search space whose edges are mixed.
+        seed: Random seed of the first parameters.
+        strength: Weight lambda at the end of the search; the paper's is 50.
     """
 
     name = "beta_darts"

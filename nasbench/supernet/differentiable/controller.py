@@ -14,11 +14,12 @@ class Differentiable(Controller):
     """Proposals are derived after equal shares of the epochs, the last one after the last epoch; none is learned from.
 
     Args:
-        space: what is searched.
-        seed: of the contract; the search has its own.
-        name: of the method.
-        start: makes the search, or takes up the one that was interrupted; called when the first proposal is asked for.
-        proposals: how many there shall be; no more than the epochs of the search.
+        space: Search space.
+        seed: Seed of the contract; the search has its own.
+        name: Name of the method.
+        start: Function that makes the search, or takes up the one that was interrupted; called when the first proposal
+            is asked for.
+        proposals: Number of proposals; no more than the epochs of the search.
     """
 
     multi_objective = True
@@ -30,13 +31,13 @@ class Differentiable(Controller):
         super().__init__(space, seed=seed)
         self.name = name  # type: ignore[misc]  # one class for all methods
         self._start = start
-        self._wanted = proposals
+        self._proposals = proposals
         self._proposed = 0
         self._search: DifferentiableSearch | None = None
 
     def _propose(self) -> Proposal:
         search = self._search = self._search or self._start()
-        count = min(self._wanted, search.epochs)
+        count = min(self._proposals, search.epochs)
         if self._proposed >= count:
             raise SearchFinished
         epoch = round((self._proposed + 1) * search.epochs / count)

@@ -27,9 +27,9 @@ class DARTS(Method):
     """Deviation from the paper: the step that is looked ahead is that of our optimizer, SGD with Nesterov momentum.
 
     Args:
-        space: whose edges are mixed.
-        seed: of the first parameters.
-        order: 1 or 2.
+        space: Search space whose edges are mixed.
+        seed: Random seed of the first parameters.
+        order: Order of the gradients: 1 or 2.
     """
 
     name = "darts"
@@ -84,7 +84,7 @@ class DARTS(Method):
 def _split(
     gradients: Sequence[torch.Tensor | None], alphas: Sequence[torch.Tensor]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
-    """Those of the parameters of the method, which are all there, and those of the weights."""
+    """The gradients of the parameters of the method, which are all there, and those of the weights."""
     first = [gradient for gradient in gradients[: len(alphas)] if gradient is not None]
     assert len(first) == len(alphas), "every edge is in the network"
     return first, list(gradients[len(alphas) :])

@@ -24,9 +24,9 @@ class DrNAS(Method):
     """Deviation from the paper: no progressive shrinking of operations, and all channels from the beginning.
 
     Args:
-        space: whose edges are mixed.
-        seed: of the first parameters.
-        anchor: weight of the divergence from the uniform distribution.
+        space: Search space whose edges are mixed.
+        seed: Random seed of the first parameters.
+        anchor: Weight of the divergence from the uniform distribution.
     """
 
     name = "drnas"
@@ -46,16 +46,19 @@ class DrNAS(Method):
 
     def weights(self) -> list[EdgeWeights]:
         """A sample for each edge."""
-        return [EdgeWeights(Dirichlet(each).rsample()) for each in self.concentrations()]
+        return [EdgeWeights(Dirichlet(concentration).rsample()) for concentration in self.concentrations()]
 
     def penalty(self) -> torch.Tensor:
         """The mean divergence of the edges from the uniform distribution, weighed."""
-        terms = [kl_divergence(Dirichlet(each), Dirichlet(torch.ones_like(each))) for each in self.concentrations()]
+        terms = [
+            kl_divergence(Dirichlet(concentration), Dirichlet(torch.ones_like(concentration)))
+            for concentration in self.concentrations()
+        ]
         return self.anchor * torch.stack(terms).sum()
 
     def strengths(self) -> Strengths:
         """The mean of the distribution of each edge."""
         return {
-            edge.name: (each / each.sum()).detach().double().cpu().numpy()
-            for edge, each in zip(self.edges, self.concentrations(), strict=True)
+            edge.name: (concentration / concentration.sum()).detach().double().cpu().numpy()
+            for edge, concentration in zip(self.edges, self.concentrations(), strict=True)
         }

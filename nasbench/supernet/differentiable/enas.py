@@ -30,13 +30,13 @@ class ENAS(Method):
     has no attention over earlier nodes.
 
     Args:
-        space: whose edges are decided.
-        seed: random seed of the LSTM and of what it draws.
-        hidden: size of the LSTM.
-        policy_rate: learning rate of its Adam.
-        baseline_decay: decay of the moving average.
-        entropy: weight of the entropy bonus.
-        samples: architectures that are drawn to derive one.
+        space: Search space whose edges are decided.
+        seed: Random seed of the LSTM and of what it draws.
+        hidden: Size of the LSTM.
+        policy_rate: Learning rate of its Adam.
+        baseline_decay: Decay of the moving average.
+        entropy: Weight of the entropy bonus.
+        samples: Number of architectures that are drawn to derive one.
     """
 
     name = "enas"
@@ -85,7 +85,7 @@ class ENAS(Method):
 
     def strengths(self) -> Strengths:
         """How often each operation is drawn."""
-        rng = np.random.default_rng(0)  # what is only told leaves the search as it was
+        rng = np.random.default_rng(0)  # what is only reported leaves the search as it was
         counts = {edge.name: np.zeros(len(edge.operations)) for edge in self.edges}
         for _ in range(SHOWN):
             for name, operation in self.space.operations_of(draw(self.policy, self.space, rng)).items():

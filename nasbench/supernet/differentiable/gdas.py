@@ -23,10 +23,10 @@ class GDAS(Method):
     """The fixed reduction cell of the paper (GDAS with FRC) is left out: a space says which edges there are.
 
     Args:
-        space: whose edges are mixed.
-        seed: of the first parameters.
-        hottest: tau at the beginning.
-        coldest: tau at the end.
+        space: Search space whose edges are mixed.
+        seed: Random seed of the first parameters.
+        hottest: Temperature tau at the beginning.
+        coldest: Temperature tau at the end.
     """
 
     name = "gdas"
@@ -45,7 +45,7 @@ class GDAS(Method):
 
     @property
     def temperature(self) -> float:
-        """Tau, now."""
+        """The temperature tau, now."""
         return self.hottest + (self.coldest - self.hottest) * self.progress
 
     def weights(self) -> list[EdgeWeights]:

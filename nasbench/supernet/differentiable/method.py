@@ -17,15 +17,18 @@ from search_spaces.edges import Strengths
 
 @dataclass(frozen=True)
 class Step:
-    """What a method may look at before the weights take a step.
+    """The values that a method may read before the weights take a step.
 
     Attributes:
-        train_loss: of the examples of that step, with the mixture that the method gives now; a scalar with a graph.
-        val_loss: of other examples, held back for the parameters of the method, likewise.
-        val_quality: of the same examples, without a graph: larger is better, between 0 and 1 where targets are classes.
-        parameters: the weights of the network.
-        rate: the learning rate of the step.
-        updates: of gradients of weights, what the step would subtract from each, per unit of the learning rate.
+        train_loss: Loss of the examples of that step, with the mixture that the method gives now; a scalar with a
+            graph.
+        val_loss: Loss of other examples, held back for the parameters of the method, likewise.
+        val_quality: Quality of the same examples, without a graph: larger is better, between 0 and 1 where targets are
+            classes.
+        parameters: Weights of the network.
+        rate: Learning rate of the step.
+        updates: Function of the gradients of weights: what the step would subtract from each, per unit of the learning
+            rate.
     """
 
     train_loss: Callable[[], torch.Tensor]
@@ -42,19 +45,19 @@ class Method(ABC):
     Here they move down the gradient of the loss on held back examples, and of `penalty` (DARTS of first order).
 
     Args:
-        space: whose edges are mixed.
-        seed: of every random choice that is not drawn from the global generator of torch, which belongs to the training
-            while it runs.
+        space: Search space whose edges are mixed.
+        seed: Random seed of every random choice that is not drawn from the global generator of torch, which belongs to
+            the training while it runs.
 
     Attributes:
-        alphas: (operations,) for each edge.
+        alphas: (operations,) parameters of each edge.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str]
     epochs: ClassVar[int] = 50
-    """Of the paper's search."""
+    """Number of epochs of the paper's search."""
     multi_objective: ClassVar[bool] = True
     """As a controller it takes several scores, for it learns from none."""
     multi_fidelity: ClassVar[bool] = False
@@ -74,11 +77,11 @@ class Method(ABC):
         """How the edges are mixed in one forward pass; drawn from the global generator of torch, if drawn."""
 
     def begin_epoch(self, progress: float) -> None:
-        """Hear how much of the search is done, from 0 to 1."""
+        """Called with the share of the search that is done, from 0 to 1."""
         self.progress = progress
 
     def penalty(self) -> torch.Tensor | None:
-        """What is added to the loss on held back examples; None is nothing."""
+        """The term that is added to the loss on held back examples; None is nothing."""
         return None
 
     def gradients(self, step: Step) -> None:
@@ -103,16 +106,17 @@ class Method(ABC):
         """The architecture that the parameters say now.
 
         Args:
-            quality: of an architecture with the shared weights, on some held back examples; larger is better.
+            quality: Function that gives the quality of an architecture with the shared weights, on some held back
+                examples; larger is better.
         """
         return self.space.derive(self.strengths())
 
     def parameters(self) -> list[nn.Parameter]:
-        """What an optimizer moves."""
+        """The parameters that an optimizer moves."""
         return list(self.alphas)
 
     def state(self) -> dict[str, Any]:
-        """What `weights` and `derive` depend on beside the parameters, as JSON values."""
+        """The state of `weights` and `derive` beside the parameters, as JSON values."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # most keep nothing beside their parameters

@@ -20,8 +20,8 @@ class EdgeWeights:
     """How the operations of an edge are mixed in a forward pass.
 
     Attributes:
-        weights: (operations,) what each output is multiplied by; None multiplies by one.
-        only: the index of the only operation that is computed; None computes all.
+        weights: (operations,) factor of each output; None multiplies by one.
+        only: Index of the only operation that is computed; None computes all.
     """
 
     weights: torch.Tensor | None = None
@@ -32,7 +32,7 @@ class Mixture:
     """The weights of all edges, which every place of an edge reads.
 
     Attributes:
-        edges: by name.
+        edges: Weights of the edges, by name.
     """
 
     def __init__(self) -> None:
@@ -40,13 +40,13 @@ class Mixture:
 
     def set(self, edges: Sequence[MixedEdge], weights: Sequence[EdgeWeights]) -> None:
         """Give each edge its weights."""
-        self.edges = {edge.name: each for edge, each in zip(edges, weights, strict=True)}
+        self.edges = {edge.name: edge_weights for edge, edge_weights in zip(edges, weights, strict=True)}
 
     def fix(self, operations: Mapping[str, int]) -> None:
         """Compute one operation on each edge, as in the network of one architecture.
 
         Args:
-            operations: index of the operation, by edge.
+            operations: Index of the operation, by edge.
         """
         self.edges = {name: EdgeWeights(only=index) for name, index in operations.items()}
 
@@ -55,9 +55,9 @@ class MixedOperation(nn.Module):
     """All operations of an edge at one place of a network, their outputs weighed and added.
 
     Args:
-        name: of the edge.
-        operations: in the order of its options.
-        mixture: whose weights count.
+        name: Name of the edge.
+        operations: Operations in the order of the edge's options.
+        mixture: Mixture with the weights of the edges.
     """
 
     def __init__(self, name: str, operations: Sequence[nn.Module], mixture: Mixture) -> None:
@@ -90,13 +90,13 @@ def mixed_network(space: EdgeSpace, task: Task, mixture: Mixture, seed: int) -> 
     operations have no scale of their own, which would do what the weights are there for.
 
     Args:
-        space: of the edges.
-        task: what the network is for.
-        mixture: whose weights count.
-        seed: of the weights.
+        space: Search space of the edges.
+        task: Task of the network.
+        mixture: Mixture with the weights of the edges.
+        seed: Random seed of the weights.
 
     Raises:
-        UserError: an edge of the space is at no place of its network.
+        UserError: An edge of the space is at no place of its network.
     """
     edges = {edge.name: edge for edge in space.edges()}
     placed: set[str] = set()

@@ -34,17 +34,17 @@ BETAS = (0.5, 0.999)  # of Adam for the parameters of a method, as in DARTS
 
 @dataclass(frozen=True)
 class SearchEpoch:
-    """What came of an epoch.
+    """The outcome of an epoch.
 
     Attributes:
-        epoch: from 1.
-        picks: of the architecture that the method derives now.
-        architecture: it in the notation of its space.
-        train_loss: mean over the batches, of the mixed network.
-        val_quality: the quality of the derived architecture with the shared weights, on the validation examples.
-        strengths: for each operation, by its text, how much it is preferred, as the mean over the edges.
-        chosen: on how many edges the derived architecture has each operation.
-        seconds: that the epoch took.
+        epoch: Number of the epoch, from 1.
+        picks: Picks of the architecture that the method derives now.
+        architecture: Architecture in the notation of its space.
+        train_loss: Training loss of the mixed network, the mean over the batches.
+        val_quality: Quality of the derived architecture with the shared weights, on the validation examples.
+        strengths: How much each operation, by its text, is preferred, as the mean over the edges.
+        chosen: Number of edges on which the derived architecture has each operation.
+        seconds: Seconds that the epoch took.
     """
 
     epoch: int
@@ -58,7 +58,7 @@ class SearchEpoch:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchEpoch:
-        """What `dataclasses.asdict` gave, through JSON."""
+        """The epoch that `dataclasses.asdict` gave, through JSON."""
         return cls(**{**data, "picks": tuple(data["picks"])})
 
 
@@ -90,8 +90,8 @@ def require_examples(problem: Problem | None, method: str) -> Supervised:
 def check_search(space: SearchSpace, problem: Problem | None, method: str, options: Mapping[str, Any]) -> None:
     """Raise UserError where `DifferentiableSearch` would, unless it is that the network cannot be built."""
     kind = method_class(method)
-    settings, own = divided(kind, options)
-    kind(require_edges(space, method), seed=0, **own)
+    settings, method_options = divided(kind, options)
+    kind(require_edges(space, method), seed=0, **method_options)
     train = require_examples(problem, method).data.train
     count = min(len(train), settings.train_examples or len(train))
     if count // 2 < settings.batch_size:
@@ -109,22 +109,23 @@ class DifferentiableSearch:
     threads). What is there of a search with other arguments is begun anew.
 
     Args:
-        space: whose edges are mixed; derived from `EdgeSpace`.
-        problem: whose training examples are divided by chance in two halves, one that weights are fitted on and one
-            that moves the parameters of the method. What its validation examples say of a derived architecture is told.
-        method: name of a method.
-        seed: of every random choice.
-        device: cpu or cuda.
-        folder: where the state is kept after each epoch; None keeps none.
-        options: of `SearchSettings`, and of the method.
+        space: Search space whose edges are mixed; derived from `EdgeSpace`.
+        problem: Problem whose training examples are divided by chance in two halves, one that weights are fitted on and
+            one that moves the parameters of the method. The quality of a derived architecture is that of its validation
+            examples.
+        method: Name of a method.
+        seed: Random seed of every random choice.
+        device: Where the search trains: cpu or cuda.
+        folder: Folder of the state after each epoch; None keeps none.
+        options: Options of `SearchSettings`, and of the method.
 
     Attributes:
-        method: with its parameters.
-        epochs: how many there shall be.
-        history: what came of each epoch that is done.
+        method: Method with its parameters.
+        epochs: Number of epochs.
+        history: Outcome of each epoch that is done.
 
     Raises:
-        UserError: an option is not allowed, the space has no edges, or there are fewer examples than two batches.
+        UserError: An option is not allowed, the space has no edges, or there are fewer examples than two batches.
     """
 
     def __init__(
@@ -140,9 +141,9 @@ class DifferentiableSearch:
     ) -> None:
         check_search(space, problem, method, options)
         kind = method_class(method)
-        self.settings, own = divided(kind, options)
+        self.settings, method_options = divided(kind, options)
         self.space = require_edges(space, method)
-        self.method: Method = kind(self.space, seed=seed, **own)
+        self.method: Method = kind(self.space, seed=seed, **method_options)
         self.problem = require_examples(problem, method)
         self.epochs = self.settings.epochs or type(self.method).epochs
         self.history: list[SearchEpoch] = []
@@ -154,7 +155,7 @@ class DifferentiableSearch:
                 "edges": [[edge.name, list(edge.operations)] for edge in self.space.edges()],
                 "kept": {key: value for key, value in vars(space).items() if isinstance(value, str | int | float)},
                 "method": method,
-                "options": own,
+                "options": method_options,
                 "settings": asdict(self.settings) | {"epochs": self.epochs},
                 "seed": seed,
                 "data": self.problem.digest,
@@ -219,7 +220,7 @@ class DifferentiableSearch:
 
     @property
     def architecture(self) -> Architecture:
-        """What the method derived after the last finished epoch."""
+        """The architecture that the method derived after the last finished epoch."""
         if not self.history:
             raise UserError("no epoch of this search is done; call run_epoch() or run() first.")
         return self.space.architecture(self.history[-1].picks)
@@ -236,7 +237,7 @@ class DifferentiableSearch:
         """Train for one more epoch, and derive.
 
         Raises:
-            WorkFailed: the loss is not finite.
+            WorkFailed: The loss is not finite.
         """
         started = time.monotonic()
         self.method.begin_epoch(self.epoch / max(1, self.epochs - 1))
@@ -254,7 +255,7 @@ class DifferentiableSearch:
             ) from None
         strengths = self.method.strengths()
         edges = self.space.edges()
-        operations = list(dict.fromkeys(_text(each) for edge in edges for each in edge.operations))
+        operations = list(dict.fromkeys(_text(operation) for edge in edges for operation in edge.operations))
         chosen, mean = dict.fromkeys(operations, 0), dict.fromkeys(operations, 0.0)
         placed = self.space.operations_of(arch)
         for edge in edges:
@@ -285,12 +286,12 @@ class DifferentiableSearch:
     def _move_parameters(self, batch: Batch) -> None:
         size = self.settings.batch_size
         inputs, targets = self._held.take(self._order[self._batch * size : (self._batch + 1) * size])
-        held = Batch(_moved(inputs, self._device), targets.to(self._device))
+        held_back = Batch(_moved(inputs, self._device), targets.to(self._device))
         self._batch += 1
         step = Step(
             train_loss=lambda: self._loss(batch),
-            val_loss=lambda: self._loss(held),
-            val_quality=lambda: self._quality_of(held),
+            val_loss=lambda: self._loss(held_back),
+            val_quality=lambda: self._quality_of(held_back),
             parameters=list(self._network.parameters()),
             rate=self._training.rate,
             updates=self._training.updates,
@@ -301,19 +302,19 @@ class DifferentiableSearch:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         self._mixture.set(self.method.edges, self.method.weights())
-        told = Targets(batch.targets, batch.others)
+        batch_targets = Targets(batch.targets, batch.others)
         return batch.loss(
             lambda inputs, outputs, targets: self.problem.loss(outputs, targets),
             batch.inputs,
             self._outputs(batch),
-            told,
+            batch_targets,
         )
 
     def _outputs(self, batch: Batch) -> Any:
         return self._network(*batch.inputs) if isinstance(batch.inputs, tuple) else self._network(batch.inputs)
 
     def _quality_of(self, batch: Batch) -> float:
-        """Of a network that the method mixes now."""
+        """The quality of a network that the method mixes now."""
         self._mixture.set(self.method.edges, self.method.weights())
         return self._judged(batch)
 
@@ -325,7 +326,7 @@ class DifferentiableSearch:
             return -float(self.problem.loss(outputs, batch.targets))
 
     def _quality_of_some(self, arch: Architecture) -> float:
-        """Of an architecture with the shared weights, on one batch of held back examples; larger is better."""
+        """The quality of an architecture with the shared weights, on one batch of held back examples."""
         self._mixture.fix(self.space.operations_of(arch))
         inputs, targets = self._held.take(self._order[: self.settings.batch_size])
         return self._judged(Batch(_moved(inputs, self._device), targets.to(self._device)))
@@ -345,32 +346,32 @@ class DifferentiableSearch:
         for index, parameter in enumerate(self._parameters):
             state = {} if self._adam is None else self._adam.state.get(parameter, {})
             tensors |= {f"adam.{index}.{name}": value.detach().cpu().clone() for name, value in state.items()}
-        history = [asdict(each) for each in self.history]
-        kept = {"of": self._about, "history": json.dumps(history), "method": json.dumps(self.method.state())}
-        self._files.save(STATE, tensors, kept)
+        history = [asdict(epoch) for epoch in self.history]
+        metadata = {"of": self._about, "history": json.dumps(history), "method": json.dumps(self.method.state())}
+        self._files.save(STATE, tensors, metadata)
         self._tell()
 
     def _tell(self) -> None:
         """Write what a report reads; made from the state, so that a process that dies here loses nothing."""
         if self._files is not None:
-            told = {
+            report = {
                 "method": self.method.name,
                 "epochs": self.epochs,
                 "edges": len(self.space.edges()),
                 "quality": self.problem.quality,
-                "history": [asdict(each) for each in self.history],
+                "history": [asdict(epoch) for epoch in self.history],
             }
-            write_json(self._files.folder / EPOCHS, told)
+            write_json(self._files.folder / EPOCHS, report)
 
     def _load(self) -> None:
         """Go on from what is there; begin anew where nothing of this search can be read."""
         if self._files is None:
             return
         try:
-            tensors, kept = self._files.load(STATE)
+            tensors, metadata = self._files.load(STATE)
         except (OSError, SafetensorError, KeyError, ValueError):
             return
-        if kept.get("of") != self._about:
+        if metadata.get("of") != self._about:
             return
         self._training.load_state_dict(
             {name.removeprefix("training."): value for name, value in tensors.items() if name.startswith("training.")}
@@ -383,8 +384,8 @@ class DifferentiableSearch:
                 names = [name for name in ("step", "exp_avg", "exp_avg_sq") if f"adam.{index}.{name}" in tensors]
                 if names:  # it has moved
                     self._adam.state[parameter] = {name: tensors[f"adam.{index}.{name}"].clone() for name in names}
-        self.method.load_state(json.loads(kept["method"]))
-        self.history = [SearchEpoch.from_json(each) for each in json.loads(kept["history"])]
+        self.method.load_state(json.loads(metadata["method"]))
+        self.history = [SearchEpoch.from_json(entry) for entry in json.loads(metadata["history"])]
         self._tell()
 
 
@@ -394,5 +395,5 @@ def _text(operation: Any) -> str:
 
 def _moved(inputs: Any, device: torch.device) -> Any:
     if isinstance(inputs, tuple):
-        return tuple(each.to(device) for each in inputs)
+        return tuple(tensor.to(device) for tensor in inputs)
     return inputs.to(device)

@@ -16,15 +16,17 @@ class SearchSettings:
     """Options that every differentiable method takes beside its own; defaults are those of DARTS.
 
     Attributes:
-        epochs: over the half of the training examples that weights are fitted on; None is the number of the paper.
-        weights_first: so many epochs train the weights alone, before the parameters of the method move, for operations
-            without weights are ahead of the others at first (as in PC-DARTS, Xu et al. 2020, arXiv 1907.05737).
-        batch_size: batch size of weights, and of the parameters of the method.
-        learning_rate: learning rate of SGD with momentum for the weights; it falls along a cosine.
-        weight_decay: weight decay of the weights.
-        architecture_rate: learning rate of Adam for the parameters of the method.
-        architecture_decay: its weight decay.
-        train_examples: so many training examples by chance; None takes all.
+        epochs: Epochs over the half of the training examples that weights are fitted on; None is the number of the
+            paper.
+        weights_first: Number of epochs that train the weights alone, before the parameters of the method move, for
+            operations without weights are ahead of the others at first (as in PC-DARTS, Xu et al. 2020, arXiv
+            1907.05737).
+        batch_size: Batch size of weights, and of the parameters of the method.
+        learning_rate: Learning rate of SGD with momentum for the weights; it falls along a cosine.
+        weight_decay: Weight decay of the weights.
+        architecture_rate: Learning rate of Adam for the parameters of the method.
+        architecture_decay: Weight decay of the parameters of the method.
+        train_examples: Number of training examples that are taken by chance; None takes all.
     """
 
     epochs: int | None = None
@@ -61,16 +63,16 @@ def divided(kind: type[Method], options: Mapping[str, Any]) -> tuple[SearchSetti
     """The settings among the options of a controller, and the options of its method.
 
     Args:
-        kind: the class of the method.
-        options: options of the controller.
+        kind: Class of the method.
+        options: Options of the controller.
 
     Raises:
-        UserError: an option is of neither, or a setting has a bad value.
+        UserError: An option is of neither, or a setting has a bad value.
     """
     common = {field.name for field in fields(SearchSettings)}
-    own = {name for name in inspect.signature(kind).parameters if name not in ("space", "seed")}
+    method_names = {name for name in inspect.signature(kind).parameters if name not in ("space", "seed")}
     for name in options:
-        if name not in common | own:
-            raise unknown("option", name, common | own, where=f"of controller {kind.name!r}")
+        if name not in common | method_names:
+            raise unknown("option", name, common | method_names, where=f"of controller {kind.name!r}")
     settings = SearchSettings(**{name: value for name, value in options.items() if name in common})
     return settings, {name: value for name, value in options.items() if name not in common}

@@ -26,7 +26,7 @@ def datasets(tmp_path, monkeypatch):
     import datasets as package
 
     monkeypatch.setattr(package.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    registry._kept.clear()
+    registry._cache.clear()
     return package
 
 
@@ -66,7 +66,7 @@ def test_images(make, sizes, datasets, tmp_path, monkeypatch):
     make(datasets, tmp_path / "set")
 
     def load():
-        registry._kept.clear()
+        registry._cache.clear()
         return nb.image_classification("huggingface", path=str(tmp_path / "set"), size=[8, 8], channels=1).data
 
     decoded = load()
@@ -89,7 +89,7 @@ def test_columns_of_numbers(datasets, tmp_path):
     assert data.columns == ("age", "rooms") and data.train.inputs[0].shape == (28, 2)
     for options, message in [
         ({"target": "price"}, "column 'name' of data set 'huggingface:homes.parquet' holds no numbers"),
-        ({}, "which of them is to be told is not known"),
+        ({}, "which of them is the target is not known"),
         ({"target": "prize"}, "Did you mean 'price'"),
     ]:
         with pytest.raises(UserError, match=message):

@@ -51,7 +51,7 @@ def kaggle(root):
 
 
 def load(root, **options):
-    registry._kept.clear()
+    registry._cache.clear()
     return nb.image_classification("imagenet_folder", path=str(root), size=[8, 8], val_share=0.2, **options).data
 
 

@@ -26,7 +26,7 @@ def all_on_disk(monkeypatch):
     """However small they are."""
     for module in ("arrays", "given"):
         monkeypatch.setattr(f"nasbench.data.{module}.ON_DISK_BYTES", 0)
-    registry._kept.clear()
+    registry._cache.clear()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_networks_learn_the_same(form, file, tmp_path, all_on_disk, request):
     on_disk = problem()
     assert all(isinstance(getattr(on_disk.data, part).inputs[0], OnDisk) for part in ("train", "val", "test"))
     request.getfixturevalue("monkeypatch").undo()
-    registry._kept.clear()
+    registry._cache.clear()
     in_memory = problem()
     assert isinstance(in_memory.data.train.inputs[0], torch.Tensor)
     assert in_memory.digest == on_disk.digest

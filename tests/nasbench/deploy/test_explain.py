@@ -10,7 +10,7 @@ from torch import nn
 import nasbench as nb
 from nasbench.deploy import advice
 from nasbench.deploy.advice import Subject, Suggestion, causes, measured, predicted_with, suggestions
-from nasbench.deploy.explain import Explained, Profile, compared, fitted
+from nasbench.deploy.explain import Profile, ProfiledOperator, compared, fitted
 from nasbench.deploy.layers import Layer, layers_of, located
 from nasbench.deploy.setting import Setting
 from nasbench.devices.device import Device
@@ -44,7 +44,7 @@ def told(operators, call_ms, layers=(), precision="fp32", batch=1, names=None):
     """A profile with these operators, each of the layer of its name where there is one."""
     known = {each.name: each for each in layers}
     explained = [
-        Explained(
+        ProfiledOperator(
             each,
             each.name if each.name in known else None,
             None,

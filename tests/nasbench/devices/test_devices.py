@@ -61,7 +61,7 @@ def survivor():
     model = fresh_model(MOBILE, ARCHS[0], TASK, 0).eval()
     entries = ["quantize", *([] if onnx_missing else [{"compile": {"backend": "onnxruntime"}}])]
     recipe = Recipe.parse([{entry: None} if isinstance(entry, str) else entry for entry in entries])
-    return run_recipe(model, recipe, bench, GateConfig(max_val_acc_drop_pct=100)), bench
+    return run_recipe(model, recipe, bench, GateConfig(max_drop_pct=100)), bench
 
 
 def test_every_device_is_listed(nasbench):

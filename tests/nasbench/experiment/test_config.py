@@ -107,7 +107,7 @@ def test_parsing_leaves_the_data_as_they_were() -> None:
         ({"training": {"epoch": 3}}, "epoch", "epochs"),
         ({"search": {"candidate": 3}}, "candidate", "candidates"),
         ({"executor": {"name": "ray", "worker": 3}}, "worker", "workers"),
-        ({"gate": {"max_val_acc_drop": 3}}, "max_val_acc_drop", "max_val_acc_drop_pct"),
+        ({"gate": {"max_drop": 3}}, "max_drop", "max_drop_pct"),
         ({"reward": {"name": "weigthed_product"}}, "weigthed_product", "weighted_product"),
         ({"objectives": [{"metric": "val_acc_pct", "goal": "mx"}]}, "mx", "max"),
         ({"executor": {"name": "rai"}}, "rai", "ray"),

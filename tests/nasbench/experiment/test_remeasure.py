@@ -10,7 +10,7 @@ from tests_support import begin
 from nasbench.devices.measure import ALL_CALLS, BESIDE, QUIETEST
 from nasbench.evaluators.trial import Evaluated
 from nasbench.experiment.build import prepare
-from nasbench.experiment.remeasure import remeasure, wanted
+from nasbench.experiment.remeasure import remeasure, to_be_measured
 from nasbench.experiment.run import run_search
 from nasbench.experiment.stored import start_run
 from nasbench.report import build_report
@@ -54,7 +54,7 @@ def test_a_front_of_predictions_gives_way_to_a_front_of_measurements(searched):
     measured = remeasured(run, lambda done, total: heard.append((done, total)))
     assert {0, 1} <= measured.keys() and measured[0]["median"] > 1e-3
     assert heard[0] == (1, 2) and heard[-1][0] == heard[-1][1] == len(measured)
-    assert wanted(study, 2, measured) == measured.keys(), "a member of the front was not measured"
+    assert to_be_measured(study, 2, measured) == measured.keys(), "a member of the front was not measured"
     report = build_report(run.folder)
     assert set(report["front"]) <= measured.keys()
     told = {each["id"]: each for each in report["candidates"]}

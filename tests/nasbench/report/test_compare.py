@@ -146,7 +146,7 @@ def test_the_command_prints_and_draws(ran, nasbench, tmp_path):
     code, out, _ = nasbench("compare", one.path, two.path, "--html", tmp_path / "page.html")
     assert code == 0 and "hypervolume" in out
     page = (tmp_path / "page.html").read_text()
-    assert "Covered over time" in page and "random #2" in page and "that says nothing of other seeds" in page
+    assert "Hypervolume over time" in page and "random #2" in page and "that says nothing of other seeds" in page
     assert nasbench("compare", tmp_path / "nowhere")[0] == 2
 
 

@@ -323,7 +323,7 @@ def test_measured_latencies_stand_where_they_are_known(report, tmp_path):
     assert (dot.x[0], dot.y[0]) == (1.25 * predicted, predicted)
     _, page = render(report, tmp_path)
     assert "1 candidate on the front or among the survivors was measured" in page.text
-    assert "off by 20.0 % in the middle" in page.text
+    assert "median error of the predictions was 20.0 %" in page.text
 
 
 def test_reproduction_holds_the_command_and_the_experiment(report, tmp_path):

@@ -21,7 +21,7 @@ from nasbench.training.loop import train
 from nasbench_compression import Recipe
 from nasbench_registry import UserError
 
-LENIENT = GateConfig(max_val_acc_drop_pct=100, must_save=False)
+LENIENT = GateConfig(max_drop_pct=100, must_save=False)
 STEPS = [
     {"prune": {"ratio": 0.25, "epochs": 1}},
     {"sparsify": {"sparsity": 0.5, "epochs": 1}},
@@ -102,7 +102,7 @@ def test_a_search_and_its_survivors_ask_for_it(tmp_path, monkeypatch, problem) -
     for name in ("device", "device_here"):
         monkeypatch.setattr(TrainingLimits, name, property(lambda self: NAME))
     recipe = [{"prune": {"ratio": 0.25, "epochs": 1}}, {"distill": {"epochs": 1}}, {"quantize": {"precision": "int8"}}]
-    gate = {"max_val_acc_drop_pct": 100, "must_save": False}
+    gate = {"max_drop_pct": 100, "must_save": False}
     asked = parse_experiment(
         experiment_of(search={"candidates": 2}, survivors=1, recipe=recipe, gate=gate, executor={"name": "inline"})
     )

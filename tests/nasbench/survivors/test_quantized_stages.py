@@ -39,7 +39,7 @@ KINDS = {
 SPACE = {"widths": [16, 32], "layers": 1}
 TEXT = "convolution_k3_w1.0/inverted_residual_k3_w1.0"
 RUNTIME = "eager" if get_backend("onnxruntime").why_unavailable() else "onnxruntime"
-GATE = GateConfig(max_val_acc_drop_pct=100, must_save=False)
+GATE = GateConfig(max_drop_pct=100, must_save=False)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from search_spaces.fresh_model import fresh_model
 
 SPACE = {"widths": [16, 32], "layers": 2}
 TEXT = "convolution_k3_w1.0-inverted_residual_k3_w1.0/convolution_k3_w1.0-depthwise_separable_k3_w1.0"
-LENIENT = GateConfig(max_val_acc_drop_pct=100)
+LENIENT = GateConfig(max_drop_pct=100)
 ONNX_MISSING = get_backend("onnxruntime").why_unavailable()
 
 
@@ -208,7 +208,7 @@ class TestRecipe:
 class TestGate:
     def test_a_step_that_costs_too_much_is_rolled_back(self, searched, bench, untouched) -> None:
         recipe = Recipe(steps({"prune": {"ratio": 0.9, "epochs": 0}}, {"quantize": {}}))
-        first, pruned, quantized = run_recipe(searched, recipe, bench, GateConfig(max_val_acc_drop_pct=1))
+        first, pruned, quantized = run_recipe(searched, recipe, bench, GateConfig(max_drop_pct=1))
         assert pruned.accepted is False
         check_above(
             "points lost", first.scores["val_acc_pct"] - pruned.scores["val_acc_pct"], mean=82.53, sd=2.4, least=1
@@ -239,7 +239,7 @@ class TestGate:
         first, one, both, _ = (stage.scores["val_acc_pct"] for stage in run_recipe(searched, recipe, bench, LENIENT))
         most = max(first - one, one - both)
         assert 0 < most < first - both
-        made = run_recipe(searched, recipe, bench, GateConfig(max_val_acc_drop_pct=(most + first - both) / 2))
+        made = run_recipe(searched, recipe, bench, GateConfig(max_drop_pct=(most + first - both) / 2))
         assert [stage.accepted for stage in made] == [True, True, False, True]
         assert [step.label for step, _ in made[3].steps] == [3, 3]
         assert made[3].scores["val_acc_pct"] == made[1].scores["val_acc_pct"]
@@ -248,7 +248,7 @@ class TestGate:
         space = get_space("mobile", **SPACE)
         untrained = fresh_model(space, space.parse(TEXT), bench.problem.data.task, 0)
         recipe = Recipe(steps({"prune": {"ratio": 0.2, "epochs": 2}}))
-        first, pruned = run_recipe(untrained, recipe, bench, GateConfig(max_val_acc_drop_pct=0))
+        first, pruned = run_recipe(untrained, recipe, bench, GateConfig(max_drop_pct=0))
         check_above(
             "points won", pruned.scores["val_acc_pct"] - first.scores["val_acc_pct"], mean=58.3, sd=8.5, least=0
         )

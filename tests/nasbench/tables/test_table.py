@@ -10,6 +10,7 @@ import pytest
 
 from nasbench.tables import TABLES, load_table
 from nasbench.tables.nasbench201 import check, count_params, load_nasbench201
+from nasbench.tables.paper_table import load_paper_table
 from nasbench_registry import UserError
 from search_spaces import Architecture, Task, get_space
 
@@ -144,3 +145,13 @@ def test_another_content_is_refused(data_file, tmp_path):
     assert "does not hold the published numbers" in check(tmp_path / exact.name)[0] == check(recompressed)[0]
     (tmp_path / exact.name).unlink()
     assert "there is no file" in check(recompressed)[0]
+
+
+def test_rows_whose_names_hold_commas_are_selected_by_name():
+    table = load_paper_table("joint-table")
+    assert any("," in row.name for row in table.rows)
+    for row in table.rows:
+        assert table.split_names(row.name) == [row.name]
+    assert table.split_names(", ".join(row.name for row in table.rows)) == [row.name for row in table.rows]
+    with pytest.raises(UserError, match="no such row"):
+        table.select(table.split_names("random, no such row"))
