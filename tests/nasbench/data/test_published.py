@@ -51,6 +51,7 @@ def mnist_files():
 @pytest.fixture
 def data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("NASBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def write(files):
         for path, content in files.items():
