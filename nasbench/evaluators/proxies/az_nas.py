@@ -51,13 +51,16 @@ def _views(probe: Probe) -> tuple[list[float], float]:
     def look() -> tuple[list[float], float]:
         network = probe.renewed(_kaiming)
         features: list[Tensor] = []
+        images = probe.noise().requires_grad_(True)
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not features and inputs and inputs[0] is not images:
+                features.append(inputs[0])  # of the stem
             if isinstance(output, Tensor) and output.ndim > 1:
                 features.append(output)
 
         with hooked([(block, keep) for block in blocks(network)]), torch.enable_grad():
-            network(probe.noise().requires_grad_(True))
+            network(images)
         return [_entropy(feature) for feature in features], _trainability(features, probe.seed)
 
     return probe.shared("az_nas", look)
