@@ -76,8 +76,10 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
             lines.append((row.name, f"<code>{broken}</code>", published, mine))
         if row.reason:
             lines.append((row.name, "", "", sentence(row.reason)))
-    heads = ("row", "column", "published", "ours" if numbers else "ours (not stored here; the command prints them)")
-    parts.append(table(heads, [[cell.replace("|", "\\|") for cell in line] for line in lines]))
+    heads = ["row", "column", "published", "ours" if numbers else "ours (not stored here; the command prints them)"]
+    shown = [index for index in range(4) if index != 2 or any(line[2] for line in lines)]
+    cells = [[line[index].replace("|", "\\|") for index in shown] for line in lines]
+    parts.append(table([heads[index] for index in shown], cells))
     parts.append(
         "The numbers are means and standard deviations; `n` is the number of runs. A letter says how we know a "
         "published number: V was read in the paper, V2 in another source that quotes it, and M is from memory and was "
@@ -89,7 +91,7 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
 
 
 def _number(mean: float, std: float | None) -> str:
-    digits = 2 if abs(mean) >= 10 else 3
+    digits = 0 if abs(mean) >= 1000 else 2 if abs(mean) >= 10 else 3
     return f"{mean:,.{digits}f}" + (f" ± {std:,.{digits}f}" if std is not None else "")
 
 
