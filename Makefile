@@ -13,10 +13,13 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 search: $(VENV)/run.stamp
 	$(VENV)/bin/nasbench search experiments/quickstart.yaml
 
-# Beside the fast tests runs what takes one process after the other: lint, the documentation, and the slow tests, which
-# start several processes of their own. One that fails stops none of the others; each is shown when it has ended.
+# Lint and the documentation run beside the fast tests. The slow tests come after them, for they start several processes of
+# their own, some with seconds to spare; they run if anything before failed, too.
 test: $(VENV)/dev.stamp $(VENV)/docs.stamp
-	$(MAKE) --keep-going --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) fast lint docs slow
+	failed=0; \
+	$(MAKE) --keep-going --jobs 2 fast lint docs || failed=1; \
+	$(MAKE) slow || failed=1; \
+	exit $$failed
 
 fast: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not sweep" -n 2 --dist worksteal --max-worker-restart=0 --durations=25
