@@ -10,6 +10,7 @@ import contextlib
 import copy
 import importlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ from nasbench_compression.step import count_parameters, seeded
 from nasbench_compression.surgery import inference
 
 HALF = 0.5
+LONGEST_S = 120
+"""Processor seconds that torch-pruning may take: its search for groups does not end on every network."""
 LIBRARIES = ("timm", "segmentation_models_pytorch")
 """They import torchvision, and build networks without it."""
 
@@ -60,7 +63,7 @@ def zoo_row(entry: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     context = Context(images[:1], calibration=images, seed=seed)
     prune, quantize = get_step("prune", macs_ratio=HALF, heads=True), get_step("quantize", precision="int8")
     row["macs"], row["params"] = [count_macs(network, images[:1])], [count_parameters(network)]
-    with noted("torch_pruning"):
+    with noted("torch_pruning"), _limited(LONGEST_S):
         row["torch_pruning_s"], cut = _seconds(lambda: _by_torch_pruning(network, images[:1]))
         row["torch_pruning_kept"] = count_macs(cut, images[:1]) / row["macs"][0]
     pruned = network
@@ -120,6 +123,22 @@ def _by_torch_pruning(network: nn.Module, image: Tensor) -> nn.Module:
     )
     pruner.step()
     return network
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after so many seconds of the processor."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"it took more than {seconds:g} processor seconds")
+
+    previous = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
 
 
 def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:

@@ -11,6 +11,9 @@ from nasbench_compression.copying import copy_network
 from nasbench_compression.surgery import attached
 from nasbench_registry import UserError
 
+_MERGED = "_merged_in_place"
+"""Attribute of a module whose branches were merged in place."""
+
 
 def reparameterize(model: nn.Module) -> nn.Module:
     """The network in which every module that knows a simpler form of itself has that form.
@@ -35,8 +38,10 @@ def reparameterize(model: nn.Module) -> nn.Module:
 
 
 def _has_simpler_form(module: nn.Module) -> bool:
-    return callable(getattr(module, "reparameterize", None)) and all(
-        attached(part) is None for part in module.modules()
+    return (
+        callable(getattr(module, "reparameterize", None))
+        and not getattr(module, _MERGED, False)
+        and all(attached(part) is None for part in module.modules())
     )
 
 
@@ -46,7 +51,9 @@ def _simplify(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
         return done[module]
     if _has_simpler_form(module):
         simpler: object = module.reparameterize()  # type: ignore[operator]  # it is callable, as was just seen
-        simpler = module if simpler is None else simpler
+        if simpler is None:  # it changed in place, and need not bear to be asked again
+            simpler = module
+            setattr(module, _MERGED, True)
         if not isinstance(simpler, nn.Module):
             raise UserError(
                 f"{type(module).__name__}.reparameterize() returned {simpler!r}; "

@@ -9,11 +9,12 @@ import torch
 from awkward import IMAGES, Net, context, outputs
 from torch import nn
 
-from nasbench_compression import get_step
+from nasbench_compression import Context, get_backend, get_step
 from nasbench_compression.outputs import difference
 from nasbench_compression.quantization.folding import find_pairs, fold, fold_checked
 from nasbench_compression.quantization.quantize import Quantize
 from nasbench_compression.reference import Reference, check_restores, irreplaceable
+from nasbench_compression.reparameterization import reparameterize
 from nasbench_registry import UserError
 
 STEPS = [("quantize", {}), ("quantize", {"precision": "fp16"}), ("decompose", {"method": "svd"})]
@@ -162,3 +163,29 @@ def test_weights_that_a_hook_keeps_out_of_the_state_are_an_error() -> None:
     network.register_state_dict_post_hook(without_bias)
     with pytest.raises(UserError, match=r"cannot be built again from its note.*RuntimeError"):
         get_step("quantize", precision="fp16").apply(network, context())
+
+
+class MergedInPlace(nn.Module):
+    """Two branches that `reparameterize` makes one layer of, in place and once only, as `RepMixer` of timm does."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other, self.merged = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), None
+
+    def forward(self, images):
+        return self.merged(images) if self.merged is not None else self.one(images) + self.other(images)
+
+    def reparameterize(self):
+        self.merged = nn.Conv2d(3, 4, 3)
+        self.merged.weight.data = self.one.weight.data + self.other.weight.data
+        self.merged.bias.data = self.one.bias.data + self.other.bias.data
+        del self.one, self.other
+
+
+def test_branches_that_were_merged_in_place_are_not_merged_again():
+    network, images = nn.Sequential(MergedInPlace()).eval(), torch.randn(2, 3, 8, 8)
+    merged = reparameterize(network)
+    assert merged is not network and reparameterize(merged) is merged
+    torch.testing.assert_close(merged(images), network(images))
+    quantized, _ = get_step("quantize", precision="int8").apply(network, Context(images[:1], calibration=images))
+    assert get_backend("onnxruntime").compile(quantized, images[:1], "int8", images) is not None
