@@ -5,10 +5,8 @@ Beside ours stand samplers of Optuna on the same decisions, in a study in memory
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +14,7 @@ import numpy as np
 import optuna
 import torch
 
+from benchmarks.time_limit import TimeUp, time_limit
 from controllers import Outcome, Proposal, SearchFinished, get_controller, stalled
 from search_spaces import Architecture, SearchSpace
 
@@ -160,7 +159,7 @@ def controller_speed(
                 continue
             seconds: list[float] = []
             try:
-                with _alarm(cap_s):
+                with time_limit(cap_s):
                     end = time.perf_counter() + cap_s / 3
                     while outcomes < count and time.perf_counter() < end:
                         player.round()
@@ -175,7 +174,7 @@ def controller_speed(
                         player.round()
                         seconds.append(time.process_time() - started)
                         outcomes, proposed = outcomes + 1, proposed + 1
-            except _TimeUp:
+            except TimeUp:
                 stopped = f"stopped after {cap_s:g} s with {outcomes:,} outcomes"
                 timings.append(Timing(name, count, proposed, None, 0, stopped))
             except SearchFinished:
@@ -184,21 +183,3 @@ def controller_speed(
             else:
                 timings.append(Timing(name, begun[0], begun[1], 1e6 * float(np.mean(seconds)), len(seconds)))
     return timings
-
-
-class _TimeUp(BaseException):
-    """The cap is reached; not an Exception, which a library on the way might catch."""
-
-
-@contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    def ring(number: int, frame: object) -> None:
-        raise _TimeUp
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

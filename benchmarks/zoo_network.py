@@ -10,7 +10,6 @@ import contextlib
 import copy
 import importlib
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from benchmarks.no_torchvision import without_torchvision
+from benchmarks.time_limit import TimeUp, time_limit
 from nasbench_compression import CompiledModel, Context, get_backend, get_step
 from nasbench_compression.macs import count_macs
 from nasbench_compression.outputs import difference, tensors_of
@@ -57,13 +57,15 @@ def zoo_row(entry: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     def noted(stage: str) -> Iterator[None]:
         try:
             yield
+        except TimeUp:
+            row["errors"][stage] = f"it took more than {LONGEST_S} processor seconds"
         except Exception as error:  # whatever the network, a runtime or a library raises is a result here
             row["errors"][stage] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
     context = Context(images[:1], calibration=images, seed=seed)
     prune, quantize = get_step("prune", macs_ratio=HALF, heads=True), get_step("quantize", precision="int8")
     row["macs"], row["params"] = [count_macs(network, images[:1])], [count_parameters(network)]
-    with noted("torch_pruning"), _limited(LONGEST_S):
+    with noted("torch_pruning"), time_limit(LONGEST_S, processor=True):
         row["torch_pruning_s"], cut = _seconds(lambda: _by_torch_pruning(network, images[:1]))
         row["torch_pruning_kept"] = count_macs(cut, images[:1]) / row["macs"][0]
     pruned = network
@@ -123,22 +125,6 @@ def _by_torch_pruning(network: nn.Module, image: Tensor) -> nn.Module:
     )
     pruner.step()
     return network
-
-
-@contextlib.contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block after so many seconds of the processor."""
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError(f"it took more than {seconds:g} processor seconds")
-
-    previous = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, previous)
 
 
 def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:
