@@ -63,8 +63,7 @@ def multiply_adds(model: nn.Module, *example_inputs: Tensor) -> MultiplyAdds:
     model = reparameterize(model)
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         return _compiled_multiply_adds(model, *example_inputs)
-    analysis = _analysis(model, *example_inputs)
-    return MultiplyAdds(analysis.by_operator(), dict(analysis.unsupported_ops()))
+    return _traced_multiply_adds(model, *example_inputs)
 
 
 def count_macs(model: nn.Module, example_inputs: Tensor) -> int:
@@ -84,42 +83,31 @@ def _compiled_multiply_adds(model: nn.Module, *example_inputs: Tensor) -> Multip
     return MultiplyAdds({str(operator): flops // 2 for operator, flops in counted.items()}, {})
 
 
-def _analysis(model: nn.Module, *example_inputs: Tensor) -> Any:
-    """The analysis of fvcore for one image, with its counts."""
+def _traced_multiply_adds(model: nn.Module, *example_inputs: Tensor) -> MultiplyAdds:
+    """`multiply_adds` by fvcore's counts of operators, in one trace of the whole network.
+
+    fvcore's own analysis counts by modules as well, with two hooks on each of them, which takes longer than the trace.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing fvcore warns about torch.jit
         from fvcore.nn import FlopCountAnalysis
-        from fvcore.nn.jit_analysis import Statistics
-
-    jit: Any = torch.jit  # which does not say that it has what fvcore calls of it
-
-    class OfTheWhole(FlopCountAnalysis):  # type: ignore[misc]  # fvcore has no types
-        """Counts for the network, and not for each of its modules: hooks on all of them take longer than running it."""
-
-        _stats: Any
-
-        def _analyze(self) -> Any:
-            if self._stats is None:
-                graph, _ = jit._get_trace_graph(self._model, self._inputs)
-                counts, uncounted = Counter[str](), Counter[str]()
-                for node in graph.nodes():
-                    kind = node.kind() + (f".{node.pyname()}" if node.kind() == "prim::PythonOp" else "")
-                    if kind in self._op_handles:
-                        count = self._op_handles[kind](list(node.inputs()), list(node.outputs()))
-                        counts += count if isinstance(count, Counter) else Counter({kind.partition("::")[2]: count})
-                    elif not self._should_ignore_node(node):
-                        uncounted[kind] += 1
-                self._stats = Statistics({"": counts}, {"": uncounted}, set())
-            return self._stats
 
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    network = _Tensors(model)
+    jit: Any = torch.jit  # which does not say that it has what fvcore calls of it
+    network, inputs = _Tensors(model), tuple(tensor[:1] for tensor in example_inputs)
+    analysis = FlopCountAnalysis(network, inputs).set_op_handle(**_HANDLERS)
     with inference(network), no_fast_path(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        analysis = OfTheWhole(network, tuple(tensor[:1] for tensor in example_inputs))
-        analysis.set_op_handle(**_HANDLERS)
-        analysis.by_operator()  # runs it, here where the mode of the network is set
-    return analysis
+        graph, _ = jit._get_trace_graph(network, inputs)
+    counts, uncounted = Counter[str](), Counter[str]()
+    for node in graph.nodes():
+        kind = node.kind() + (f".{node.pyname()}" if node.kind() == "prim::PythonOp" else "")
+        if kind in analysis._op_handles:
+            count = analysis._op_handles[kind](list(node.inputs()), list(node.outputs()))
+            counts += count if isinstance(count, Counter) else Counter({kind.partition("::")[2]: count})
+        elif not analysis._should_ignore_node(node):
+            uncounted[kind] += 1
+    return MultiplyAdds(counts, dict(uncounted))
 
 
 class _Tensors(nn.Module):

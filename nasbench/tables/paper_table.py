@@ -317,8 +317,8 @@ class PaperTable(Strict):
         """Names with commas between them, one by one; a comma inside of a row's name does not end it."""
         row_names, parts, names = {row.name for row in self.rows}, text.split(","), []
         while parts:
-            counts = [count for count in range(len(parts), 0, -1) if ",".join(parts[:count]).strip() in row_names]
-            count = counts[0] if counts else 1
+            longest_first = range(len(parts), 0, -1)
+            count = next((count for count in longest_first if ",".join(parts[:count]).strip() in row_names), 1)
             names.append(",".join(parts[:count]).strip())
             parts = parts[count:]
         return names

@@ -54,10 +54,8 @@ def _views(probe: Probe) -> tuple[list[float], float]:
         images = probe.noise().requires_grad_(True)
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not features and inputs and inputs[0] is not images:
-                features.append(inputs[0])  # of the stem
-            if isinstance(output, Tensor) and output.ndim > 1:
-                features.append(output)
+            stem = [value for value in inputs[:1] if not features and value is not images]
+            features.extend(value for value in (*stem, output) if isinstance(value, Tensor) and value.ndim > 1)
 
         with hooked([(block, keep) for block in blocks(network)]), torch.enable_grad():
             network(images)

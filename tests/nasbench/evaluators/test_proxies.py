@@ -185,6 +185,9 @@ def test_az_nas_of_blocks_by_hand():
     assert score("az_progressivity", halved, images) == pytest.approx(0.0, abs=1e-6)
     dead = score("az_trainability", nn.Sequential(Scaled(2.0), Scaled(0.0)), images)
     assert UNDEFINED < dead < -1e5
+    # What a stem gives to the first block counts, too; the images themselves do not.
+    stem = nn.Sequential(nn.Sequential(nn.BatchNorm2d(2)), Scaled(2.0), Scaled(0.5))
+    assert score("az_expressivity", stem, images) == pytest.approx(3 * math.log(2), abs=0.01)
 
 
 def test_blocks_are_the_chain_of_a_network():
