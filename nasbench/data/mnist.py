@@ -7,13 +7,14 @@ from nasbench.data.folders import mnist_files
 from nasbench.data.published import idx_data
 
 
-def mnist(*, train_images: int | None = None) -> Data:
+def mnist(*, train_images: int | None = None, val_images: int | None = None) -> Data:
     """The 10,000 test images; 5,000 of the 60,000 training images validate.
 
     Args:
         train_images: Use only this many training images, each class alike, for quick experiments.
+        val_images: Use only this many validation images, each class alike.
 
     Raises:
-        UserError: The files are not there or damaged, or `train_images` is out of range.
+        UserError: The files are not there or damaged, or an option is out of range.
     """
-    return idx_data("mnist", mnist_files(), tuple(str(digit) for digit in range(10)), train_images)
+    return idx_data("mnist", mnist_files(), tuple(str(digit) for digit in range(10)), train_images=train_images, val_images=val_images)

@@ -29,6 +29,7 @@ def published_data(
     classes: Sequence[str],
     *,
     train_images: int | None = None,
+    val_images: int | None = None,
     size: int | None = None,
 ) -> Data:
     """A data set of bytes with 5,000 of its training images, or a tenth of fewer than 50,000, for validation.
@@ -39,6 +40,7 @@ def published_data(
         test: Test images and labels, likewise.
         classes: Names of the classes.
         train_images: Use only this many training images, each class alike, for quick experiments.
+        val_images: Use only this many validation images, each class alike, which is as much faster and less exact.
         size: Height and width that images are resized to; None leaves them.
 
     Raises:
@@ -46,12 +48,15 @@ def published_data(
     """
     images, labels = train[0], train[1].astype(np.int64)
     val, train_rows = stratified_parts(labels, (min(VAL_IMAGES / len(labels), 0.1),), SPLIT_SEED)
-    if train_images is not None:
-        if not len(classes) <= train_images <= len(train_rows):
-            raise UserError(
-                f"train_images={train_images} of data set {name!r} must be from {len(classes)} to {len(train_rows)}."
-            )
-        train_rows = train_rows[stratified_parts(labels[train_rows], (train_images / len(train_rows),), SPLIT_SEED)[0]]
+
+    def fewer(rows: npt.NDArray[np.int64], option: str, count: int | None) -> npt.NDArray[np.int64]:
+        if count is None:
+            return rows
+        if not len(classes) <= count <= len(rows):
+            raise UserError(f"{option}={count} of data set {name!r} must be from {len(classes)} to {len(rows)}.")
+        return rows[stratified_parts(labels[rows], (count / len(rows),), SPLIT_SEED)[0]]
+
+    train_rows, val = fewer(train_rows, "train_images", train_images), fewer(val, "val_images", val_images)
     if size is not None and not 1 <= size <= 1024:
         raise UserError(f"size={size} of data set {name!r} must be from 1 to 1024 pixels.")
     parts = ((images[train_rows], labels[train_rows]), (images[val], labels[val]), (test[0], test[1].astype(np.int64)))
@@ -87,11 +92,11 @@ def read_idx(path: Path) -> Bytes:
         raise UserError(f"{path} is not an IDX file of bytes ({error}); fetch it again.") from None
 
 
-def idx_data(name: str, files: Sequence[Path], classes: Sequence[str], train_images: int | None) -> Data:
+def idx_data(name: str, files: Sequence[Path], classes: Sequence[str], **options: int | None) -> Data:
     """A data set of four IDX files: training images and labels, test images and labels; see `published_data`."""
     images, labels, test_images, test_labels = (read_idx(file) for file in files)
     return published_data(
-        name, (images[:, None], labels), (test_images[:, None], test_labels), classes, train_images=train_images
+        name, (images[:, None], labels), (test_images[:, None], test_labels), classes, **options
     )
 
 

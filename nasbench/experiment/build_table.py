@@ -38,6 +38,7 @@ from search_spaces.product import ProductSpace
 
 ALL = 100_000  # most combinations of a space that are listed
 TRIES = 200  # draws for each requested architecture of a larger space
+ROUGH_S = 0.01  # seconds of timing for an artefact before that
 TIMED_S = 0.15  # seconds of timing for each artefact of a network, in turn with the others and the anchors
 ORDER = 7  # seed of the generator that puts networks in order, beside the experiment's seed
 LATENCIES = "latencies"  # in the run folder: latencies of the artefacts, a file for each network
@@ -203,7 +204,8 @@ def _measure(
         evaluator = prepared.evaluator(folder, calibration)
         estimator = prepared.latency_estimator(calibration) if isinstance(evaluator, Compressed) else None
         if isinstance(evaluator, Compressed):
-            evaluator.estimator = None  # latencies are measured when all artefacts of a network are there
+            # The latencies of the table are measured when all artefacts of a network are there.
+            evaluator.estimator, evaluator.latency_budget_s = None, ROUGH_S
         study = prepared.study(folder, evaluator)
         writer = _Writer(
             prepared, folder, out, study, evaluator, estimator, callback, max(map(len, prefixes), default=1)

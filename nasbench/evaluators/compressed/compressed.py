@@ -51,7 +51,7 @@ from nasbench_registry.config import Named
 from search_spaces import Architecture, SearchSpace
 
 ENOUGH = 8  # earlier candidates, with which a stage may compare
-WORTH_KEEPING_S = 1.0  # a step that took longer is kept for the next recipe that begins like this one
+WORTH_KEEPING_S = 0.3  # a step that took longer is kept for the next recipe that begins like this one
 SPENT = "spent.json"  # beside a network after first steps: what they took
 SECONDS = ("training_cpu_seconds", "recipe_seconds", "recipe_cpu_seconds")
 """Costs of an evaluation beside training_seconds; on a busy machine seconds of the processor say more."""
@@ -120,6 +120,7 @@ class Compressed(Evaluator):
         objectives: Objectives whose limits end a candidate.
         estimator: Latency estimator with networks that were measured before the search, beside which artefacts are
             measured while other candidates are trained; None where nothing else runs meanwhile.
+        latency_budget_s: Seconds of measuring the latency of each artefact.
     """
 
     summary = "train, apply a recipe, compile, measure the artefact"
@@ -134,11 +135,12 @@ class Compressed(Evaluator):
         shared: Shared,
         objectives: Sequence[Objective],
         estimator: LatencyEstimator | None = None,
+        latency_budget_s: float = SECONDS_EACH,
     ) -> None:
         super().__init__(space, trained.problem.task)
         self.joint, self.training, self.device = space, trained, device
         self.early, self.shared, self.objectives = stages, shared, tuple(objectives)
-        self.estimator = estimator
+        self.estimator, self.latency_budget_s = estimator, latency_budget_s
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -211,7 +213,7 @@ class Compressed(Evaluator):
             "params": counted.params,
         } | _seconds(spent)
         self._check(known_metrics, "artefact", known_metrics)
-        latency = self.device.measure(artefact, problem.task, SECONDS_EACH, anchors)
+        latency = self.device.measure(artefact, problem.task, self.latency_budget_s, anchors)
         known_metrics |= latency_and_throughput(latency.median, self.device.batch) | _seconds(spent)
         self._check(known_metrics, "artefact", known_metrics)
         if self.shared.artefacts is not None:

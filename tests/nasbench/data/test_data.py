@@ -186,6 +186,14 @@ class TestFashionMNIST:
         with pytest.raises(UserError, match=f"train_images={train_images} .* from 10 to 55000"):
             fashion_mnist.fashion_mnist(train_images=train_images)
 
+    def test_fewer_validation_images(self, fashion) -> None:
+        few = fashion_mnist.fashion_mnist(val_images=500)
+        assert [len(part) for part in parts(few)] == [55_000, 500, 10_000]
+        assert np.bincount(few.val.targets).tolist() == [50] * 10
+        assert torch.equal(few.train.targets, fashion.train.targets)
+        with pytest.raises(UserError, match="val_images=5001 .* from 10 to 5000"):
+            fashion_mnist.fashion_mnist(val_images=5_001)
+
 
 class TestFashionMNISTFiles:
     @pytest.fixture
