@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from controllers.candidates import Features
 from controllers.core import Controller, Outcome, Proposal
 from controllers.predictor import Array, RandomFeatureEnsemble
 from controllers.ranks import normal_scores
@@ -38,6 +39,8 @@ class PredictorEvolution(Controller):
         children: Number of candidates of a proposal.
         optimism: Weight of the disagreement between the members, 0 or more.
         examples: Largest number of outcomes that the predictor learns from: the best half of so many, and the newest.
+        features: Function that gives (n, k) further numbers of n architectures, such as zero-cost proxies; the same for
+            the same architecture. The predictor sees its columns standardized, beside `space.encode`. In Python only.
     """
 
     name = "predictor_evolution"
@@ -54,6 +57,7 @@ class PredictorEvolution(Controller):
         children: int = 100,
         optimism: float = 0.5,
         examples: int = 500,
+        features: Features | None = None,
     ) -> None:
         super().__init__(space, seed=seed)
         if min(initial, parents, children) < 1 or optimism < 0 or examples < 2:
@@ -62,10 +66,10 @@ class PredictorEvolution(Controller):
                 f"0 or more, and examples={examples} 2 or more."
             )
         self.initial, self.parents, self.children = initial, parents, children
-        self.optimism, self.examples = optimism, examples
+        self.optimism, self.examples, self.features = optimism, examples, features
         self.predictor_seed = int(self.rng.integers(2**31))
         self.outcomes: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
-        self.encoded: list[Array] = []  # of each outcome
+        self.encoded: list[Array] = []  # of each outcome, with what `features` gives
         self.running: list[Architecture] = []
         self.known: set[Architecture] = set()
 
@@ -83,7 +87,7 @@ class PredictorEvolution(Controller):
 
     def _add(self, arch: Architecture, score: float) -> None:
         self.outcomes.append((arch, score))
-        self.encoded.append(self.space.encode([arch])[0])
+        self.encoded.append(self._encode([arch])[0])
         self.known.add(arch)
 
     def _draw(self) -> Architecture:
@@ -103,9 +107,24 @@ class PredictorEvolution(Controller):
             return self._draw()
         best = ranked[: self.examples // 2]
         chosen = np.union1d(best, np.arange(max(0, len(scores) - (self.examples - len(best))), len(scores)))
-        self._predictor.fit(np.stack([self.encoded[index] for index in chosen]), normal_scores(scores[chosen]))
-        predictions = self._predictor.predict(self.space.encode(children))
+        examples = np.stack([self.encoded[index] for index in chosen])
+        middle, width = self._scale(examples)
+        self._predictor.fit((examples - middle) / width, normal_scores(scores[chosen]))
+        predictions = self._predictor.predict((self._encode(children) - middle) / width)
         return children[int(np.argmax(predictions.mean(axis=0) + self.optimism * predictions.std(axis=0)))]
+
+    def _encode(self, archs: Sequence[Architecture]) -> Array:
+        encoded = self.space.encode(archs)
+        return encoded if self.features is None else np.hstack([encoded, self.features(archs)])
+
+    def _scale(self, examples: Array) -> tuple[Array, Array]:
+        """What is subtracted from columns, and what they are divided by: nothing and one for those of the space."""
+        own = len(examples[0]) if self.features is None else self.space.encode([self.outcomes[0][0]]).shape[1]
+        middle, width = np.zeros(examples.shape[1]), np.ones(examples.shape[1])
+        middle[own:] = examples[:, own:].mean(axis=0)
+        spread = examples[:, own:].std(axis=0)
+        width[own:] = np.where(spread > 0, spread, 1.0)
+        return middle, width
 
     def _children(self, parents: list[Architecture]) -> list[Architecture]:
         """New architectures, each once: half of them mutations, half mutated crossovers of two parents."""

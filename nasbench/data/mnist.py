@@ -17,4 +17,10 @@ def mnist(*, train_images: int | None = None, val_images: int | None = None) -> 
     Raises:
         UserError: The files are not there or damaged, or an option is out of range.
     """
-    return idx_data("mnist", mnist_files(), tuple(str(digit) for digit in range(10)), train_images=train_images, val_images=val_images)
+    return idx_data(
+        "mnist",
+        mnist_files(),
+        tuple(str(digit) for digit in range(10)),
+        train_images=train_images,
+        val_images=val_images,
+    )

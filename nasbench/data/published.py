@@ -95,9 +95,7 @@ def read_idx(path: Path) -> Bytes:
 def idx_data(name: str, files: Sequence[Path], classes: Sequence[str], **options: int | None) -> Data:
     """A data set of four IDX files: training images and labels, test images and labels; see `published_data`."""
     images, labels, test_images, test_labels = (read_idx(file) for file in files)
-    return published_data(
-        name, (images[:, None], labels), (test_images[:, None], test_labels), classes, **options
-    )
+    return published_data(name, (images[:, None], labels), (test_images[:, None], test_labels), classes, **options)
 
 
 def read_records(path: Path, labels: int) -> tuple[Bytes, Bytes]:

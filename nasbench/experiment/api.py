@@ -96,7 +96,8 @@ def search(
         device: Device whose latency counts: its name, or its section.
         recipe: Steps that survivors go through: objects, or as in an experiment file.
         survivors: Number of candidates that go through the recipe, or a list of their numbers.
-        start_with: Architectures in the notation of the space that are evaluated first, or the folder of another run.
+        start_with: Architectures in the notation of the space that are evaluated first; the folder of another run, for
+            its best ones; or a mapping as in an experiment file, such as {"proxies": ["jacov", "params"]}.
         stop_at: Values of metrics; a candidate that reaches all of them ends the search.
         callbacks: Objects that hear how the search goes, or ``module:Class``.
         scheduler: Scheduler that stops candidates early, under Ray: its name or its section.

@@ -28,7 +28,8 @@ from nasbench.evaluators.registry import evaluators
 from nasbench.evaluators.replayed import Replayed, measured_part
 from nasbench.evaluators.supernet import SupernetConfig, SupernetScores
 from nasbench.evaluators.trained import Trained, TrainingLimits
-from nasbench.experiment.experiment import SUPERNET, TRAINS, Experiment, StartWith
+from nasbench.experiment.experiment import SUPERNET, TRAINS, Experiment
+from nasbench.experiment.start import check_start
 from nasbench.latency.calibration import Calibration
 from nasbench.latency.stored import CalibrationScope, load_calibration
 from nasbench.models.workbench import Workbench
@@ -44,7 +45,7 @@ from nasbench.search.disk_record import DiskRecord
 from nasbench.search.executors.executor import Executor, ExecutorOptions
 from nasbench.search.executors.registry import get_executor
 from nasbench.search.executors.simulated import Simulated
-from nasbench.search.settings import read_candidates, read_settings, study_name
+from nasbench.search.settings import study_name
 from nasbench.search.study import Study
 from nasbench.search.trackers import MlflowCallback, WandbCallback
 from nasbench.storage.code_digest import code_digests, versions
@@ -331,12 +332,13 @@ class Prepared:
             return None
         return self.controller().schedule_epochs
 
-    def study(self, folder: RunFolder, evaluator: Evaluator) -> Study:
+    def study(self, folder: RunFolder, evaluator: Evaluator, start_with: Sequence[Architecture] = ()) -> Study:
         """The study of a run, which goes on where a process before this one stood.
 
         Args:
             folder: Folder of the run; the caller holds its lock.
             evaluator: Evaluator of the same run.
+            start_with: Architectures that are evaluated first.
         """
         experiment = self.experiment
         record = DiskRecord(
@@ -362,7 +364,7 @@ class Prepared:
             clock=SimulatedClock() if evaluator.simulated else None,
             identity=evaluator.identity,
             history=None if type(evaluator).history is Evaluator.history else evaluator.history,
-            start_with=start_architectures(experiment, self.space),
+            start_with=start_with,
             stop_at=experiment.stop_at,
             quality=metrics[0] if metrics else None,
         )
@@ -454,7 +456,7 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
     prepared = dataclasses.replace(prepared, problem=problem, calibration=calibration)
     _check_differentiable(prepared)
     prepared.callbacks()
-    start_architectures(experiment, prepared.space)
+    check_start(prepared)
     _check_metrics(experiment, prepared.evaluator(RunFolder(Path()), None).metrics)
     return prepared
 
@@ -576,33 +578,6 @@ def make_controller(experiment: Experiment, space: SearchSpace) -> Controller:
         workers = 1 if experiment.executor.name == "inline" else experiment.executor.workers
         options = {"budget_seconds": 3600 * hours * workers, **options}
     return get_controller(name, space, seed=experiment.seed, **options)
-
-
-def start_architectures(experiment: Experiment, space: SearchSpace) -> list[Architecture]:
-    """The architectures that are evaluated first.
-
-    Raises:
-        UserError: a notation does not read, or the other run has no candidate of this space.
-    """
-    start_with = experiment.start_with
-    if not isinstance(start_with, StartWith):
-        return [space.parse(text) for text in start_with]
-    folder = RunFolder(user_path(start_with.run)).require()
-    done = [
-        candidate
-        for candidate in read_candidates(folder, read_settings(folder))
-        if candidate.status == "done" and candidate.scores
-    ]
-    done.sort(key=lambda candidate: (candidate.scores or (), -candidate.id), reverse=True)
-    try:
-        start = [space.parse(candidate.architecture) for candidate in done[: start_with.best]]
-    except ValueError as error:
-        raise UserError(
-            f"start_with names {start_with.run}, whose candidates are not of space {space.name!r}: {error}"
-        ) from None
-    if not start:
-        raise UserError(f"start_with names {start_with.run}, which has no candidate that is done; name another run.")
-    return start
 
 
 def stored_calibration(experiment: Experiment, task: Task, device: Device) -> Calibration | None:

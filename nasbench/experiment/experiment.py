@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from nasbench.devices.config import DeviceConfig
 from nasbench.evaluators.compressed.config import JointConfig
@@ -39,15 +40,35 @@ QUALITIES: dict[Any, tuple[str, str]] = {
 
 
 class StartWith(Strict):
-    """Architectures of another run that are evaluated first.
+    """Architectures that are evaluated first: the best of another run, or of a sample by zero-cost proxies.
 
     Attributes:
         run: Folder of the other run.
-        best: Number of its best candidates.
+        proxies: Names of the proxies, which rank by the sum of the logarithms of their ranks.
+        best: Number of the best candidates of the run, or of the best networks of the sample.
+        sample: Number of networks that are drawn, built and scored by the proxies.
+        images: Number of training images that a proxy looks at.
     """
 
-    run: str
+    run: str | None = None
+    proxies: tuple[str, ...] = ()
     best: Count = 10
+    sample: Count = 200
+    images: Count = 64
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StartWith:
+        if (self.run is None) == (not self.proxies):
+            raise ValueError("name the folder of a run, or proxies, and not both")
+        if self.proxies and self.best > self.sample:
+            raise ValueError(f"best is {self.best} and sample {self.sample}; give a best from 1 to sample")
+        return self
+
+
+StartsWith = Annotated[
+    Annotated[tuple[str, ...], Tag("architectures")] | Annotated[StartWith, Tag("source")],
+    Discriminator(lambda value: "source" if isinstance(value, Mapping | StartWith) else "architectures"),
+]
 
 
 class Experiment(Strict):
@@ -73,7 +94,7 @@ class Experiment(Strict):
         evaluator: Evaluator that scores a candidate; null trains it, and where the recipe leaves something to choose
             compresses and compiles it, too.
         start_with: Architectures in the notation of the space that are evaluated first, or the best ones of another
-            run.
+            run, or of a sample by zero-cost proxies.
         stop_at: Values of metrics; a candidate that reaches all of them ends the search.
         callbacks: Classes derived from `nasbench.search.callbacks.Callback`, as module:Class with their options.
     """
@@ -99,7 +120,7 @@ class Experiment(Strict):
     cache: str | None = None
     baseline: BaselineConfig | None = None
     tensorboard: bool = True
-    start_with: tuple[str, ...] | StartWith = ()
+    start_with: StartsWith = ()
     stop_at: dict[str, float] = Field(default_factory=dict)
     callbacks: tuple[Named, ...] = ()
     survivors: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] = 3

@@ -52,6 +52,13 @@ def parse_experiment(data: dict[str, Any]) -> Experiment:
         raise UserError(_sentence(error)) from None
 
 
+TAGS: dict[int | str, tuple[str, ...]] = {
+    "reward": ("weighted_product", "pareto", "scalar"),
+    "start_with": ("architectures", "source"),
+}
+"""Kinds of values of the keys that have several."""
+
+
 def _set(data: dict[str, Any], text: str) -> None:
     key, value = key_value(text, "override", "training.epochs=2")
     *parents, last = key.split(".")
@@ -84,9 +91,8 @@ def _sentence(error: ValidationError) -> str:
     kind = problem["type"]
     if kind == "extra_forbidden":
         *parents, key = problem["loc"]
-        return str(
-            unknown("key", str(key), _keys(parents), where=f"in {'.'.join(map(str, parents)) or 'the experiment'}")
-        )
+        where = ".".join(str(part) for part in parents if not _is_tag(part, problem["loc"])) or "the experiment"
+        return str(unknown("key", str(key), _keys(parents), where=f"in {where}"))
     if kind == "missing":
         return f"the key {place!r} is missing; add it to the experiment."
     if kind == "value_error":
@@ -123,7 +129,7 @@ def _shortened(value: Any) -> str:
 
 def _is_tag(part: int | str, loc: tuple[int | str, ...]) -> bool:
     # pydantic puts the tag of a discriminated union into the path: reward.weighted_product.target
-    return len(loc) > 1 and loc[0] == "reward" and part == loc[1] and part in ("weighted_product", "pareto", "scalar")
+    return len(loc) > 1 and part == loc[1] and part in TAGS.get(loc[0], ())
 
 
 def _keys(parents: Sequence[int | str]) -> list[str]:

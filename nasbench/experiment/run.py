@@ -17,6 +17,7 @@ from nasbench.experiment.baseline import run_baseline
 from nasbench.experiment.build import Prepared, training_limits
 from nasbench.experiment.peak_compute import keep_peak_compute
 from nasbench.experiment.remeasure import remeasure
+from nasbench.experiment.start import start_architectures
 from nasbench.experiment.unchanged import begin_or_check
 from nasbench.latency.calibrate import calibrate
 from nasbench.latency.calibration import MEASURED, Calibration
@@ -77,13 +78,14 @@ def run_search(
         write_json(folder.summary, {"status": None})
     begun = folder.controller.exists()  # then a candidate was handed out, and the limits were looked at
     write_json(folder.space, prepared.describe_space() | _described_problem(prepared))
+    start_with = start_architectures(prepared, folder, callbacks)
     calibration = None
     if prepared.problem is not None:
         calibration = _before(prepared, folder, callbacks, begun)
         keep_peak_compute(experiment, folder)
     evaluator = prepared.evaluator(folder, calibration)
     estimator = prepared.latency_estimator(calibration)
-    study = prepared.study(folder, evaluator)
+    study = prepared.study(folder, evaluator, start_with)
     if not begun and not isinstance(experiment.survivors, int):
         choose_survivors(study, experiment.survivors)  # refused now, and not after hours
     callbacks.begin(study, experiment.model_dump(mode="json"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,10 +23,11 @@ def best_by_proxies(
     best: int = 10,
     images: int = 64,
     seed: int = 0,
+    on_progress: Callable[[int], object] = lambda done: None,
 ) -> list[Architecture]:
     """The best architectures of a sample by the sum of the logarithms of their ranks, the best first.
 
-    For any controller: `nb.search(..., start_with=[space.format(arch) for arch in best_by_proxies(space, problem)])`.
+    For any controller: `start_with={"proxies": ["jacov", "params"]}` begins a search with them.
 
     Args:
         space: Search space to draw from.
@@ -36,6 +37,7 @@ def best_by_proxies(
         best: Number of architectures that are returned.
         images: Number of images that a proxy looks at.
         seed: Random seed of the sample and of the weights.
+        on_progress: Function that is called with the number of networks that are scored.
 
     Raises:
         UserError: A proxy does not exist or cannot look at these networks, or best is not from 1 to sample.
@@ -46,9 +48,10 @@ def best_by_proxies(
         raise UserError("there is no proxy to rank by; name one or more.")
     rng = np.random.default_rng(seed)
     drawn = list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(sample)))
-    sample_scores = [
-        scores(proxies, probe_of(fresh_model(space, arch, problem.task, seed), problem, images, seed=seed))
-        for arch in drawn
-    ]
+    sample_scores = list[dict[str, float]]()
+    for done, arch in enumerate(drawn, start=1):
+        network = fresh_model(space, arch, problem.task, seed)
+        sample_scores.append(scores(proxies, probe_of(network, problem, images, seed=seed)))
+        on_progress(done)
     total = log_rank_sum([[network_scores[name] for network_scores in sample_scores] for name in proxies])
     return [drawn[place] for place in np.argsort(-total, kind="stable")[:best].tolist()]

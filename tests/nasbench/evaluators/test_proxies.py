@@ -16,6 +16,7 @@ from nasbench.evaluators import proxies
 from nasbench.evaluators.compressed.config import ProxyName
 from nasbench.evaluators.proxies import PROXIES, Probe, scores
 from nasbench.evaluators.proxies.aggregate import log_rank_sum, vote
+from nasbench.evaluators.proxies.features import proxy_features
 from nasbench.evaluators.proxies.probe import blocks
 from nasbench.evaluators.proxies.registry import UNDEFINED, timed_scores
 from nasbench.evaluators.proxies.warm_start import best_by_proxies
@@ -316,3 +317,26 @@ def test_a_warm_start_is_the_best_of_a_sample():
     assert [size(arch) for arch in found] == sorted(map(size, drawn), reverse=True)[:3]
     with pytest.raises(UserError, match="best is 5 and sample 4"):
         best_by_proxies(space, problem, sample=4, best=5)
+
+
+def test_proxies_as_features_are_the_logarithms_of_the_scores_and_say_where_there_is_none():
+    space = get_space("nasbench201", channels=4, cells=1)
+    problem = image_classification("digits")
+    archs = [space.sample(np.random.default_rng(seed)) for seed in range(4)]
+    features = proxy_features(space, problem, ["params", "jacov"], images=8)
+    rows = features(archs)
+    assert rows.shape == (4, 3)
+    sizes = [
+        sum(tensor.numel() for tensor in space.build(arch, problem.task).parameters())
+        for arch in map(space.canonical, archs)
+    ]
+    np.testing.assert_allclose(rows[:, 0], np.log1p(sizes))
+    np.testing.assert_array_equal(rows, features(archs))
+    np.testing.assert_array_equal(rows[2:], features(archs[2:]))
+    nothing = space.parse("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+    (row,) = proxy_features(space, problem, ["jacov"], images=8)([nothing])
+    assert row.tolist() == [0.0, 1.0], "no input reaches the output of this cell"
+    with pytest.raises(UserError, match="no proxy to compute"):
+        proxy_features(space, problem, [])
+    with pytest.raises(UserError, match="zero-cost proxy.*paramz.*params"):
+        proxy_features(space, problem, ["paramz"], images=8)(archs[:1])

@@ -68,12 +68,14 @@ def test_the_best_of_another_run_are_evaluated_first(search):
         ({"run": "empty"}, ["start_with names empty", "no candidate that is done"]),
         ({"run": "other", "first": 2}, ["first"]),
         ({"run": "other", "best": 0}, ["best", "0"]),
+        ({"run": "other", "proxies": ["params"]}, ["start_with", "a run, or proxies, and not both"]),
+        ({"best": 3}, ["start_with", "a run, or proxies, and not both"]),
     ],
 )
 def test_what_cannot_be_begun_with_is_refused_before_the_search(search, nasbench, write, start_with, words):
-    if isinstance(start_with, dict) and start_with["run"] == "other":
+    if isinstance(start_with, dict) and start_with.get("run") == "other":
         assert nasbench("search", write(search={"candidates": 1}), "--run", "other")[0] == 0
-    if isinstance(start_with, dict) and start_with["run"] == "empty":
+    if isinstance(start_with, dict) and start_with.get("run") == "empty":
         assert search(run="empty", evaluator="lunch:no_dict", search={"candidates": 1, "max_failures": 0})[0] == 1
     code, report, err = search(start_with=start_with)
     assert (code, report) == (2, None)
@@ -98,6 +100,43 @@ def test_a_joint_search_begins_with_an_architecture_and_its_recipe(nasbench, wri
     assert code == 0, err
     (candidate,) = json.loads(out)["candidates"]
     assert candidate["architecture"] == wanted and {"prune": {"ratio": 0.5}} in candidate["recipe"]
+
+
+def test_the_best_of_a_sample_by_zero_cost_proxies_are_evaluated_first(nasbench, write, small):
+    from nasbench.evaluators.proxies.warm_start import best_by_proxies
+    from nasbench.experiment.build import prepare
+
+    start_with = {"proxies": ["params"], "sample": 8, "best": 2, "images": 4}
+    prepared = prepare(small())
+    expected = best_by_proxies(prepared.space, prepared.problem, ["params"], sample=8, best=2, images=4)
+    expected_notations = [prepared.space.format(arch) for arch in expected]
+    changes = {"search": {"candidates": 1}, "survivors": 0, "start_with": start_with}
+    code, out, err = nasbench("search", write(**changes), "--run", "run", "--json")
+    assert code == 0, err
+    assert architectures(json.loads(out)) == expected_notations[:1]
+    code, out, err = nasbench("resume", "run", "-o", "search.candidates=2", "--json")
+    assert code == 0, err
+    assert architectures(json.loads(out)) == expected_notations
+
+
+@pytest.mark.parametrize(
+    ("start_with", "words"),
+    [
+        ({"proxies": ["paramz"]}, ["paramz", "params"]),
+        ({"proxies": []}, ["proxies"]),
+        ({"proxies": ["params"], "sample": 3, "best": 4}, ["best is 4 and sample 3"]),
+    ],
+)
+def test_proxies_that_cannot_be_begun_with_are_refused_before_the_search(nasbench, write, start_with, words):
+    code, out, err = nasbench("search", write(start_with=start_with), "--run", "run", "--json")
+    assert (code, out) == (2, "")
+    assert all(word in err for word in words), err
+
+
+def test_proxies_without_data_are_refused(search):
+    code, report, err = search(start_with={"proxies": ["params"]})
+    assert (code, report) == (2, None)
+    assert "add the section data" in err
 
 
 @pytest.mark.parametrize(
