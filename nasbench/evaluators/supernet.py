@@ -13,10 +13,11 @@ from torch import nn
 
 from nasbench.evaluators.candidate import Candidate
 from nasbench.evaluators.costs import ENERGY, LATENCY, ON_PAPER, CandidateCosts
-from nasbench.evaluators.evaluator import Progress
+from nasbench.evaluators.evaluator import BLOCK, Progress, attempt
 from nasbench.evaluators.trained import Trained, TrainingLimits
 from nasbench.models.build import Build
 from nasbench.models.model import Noted
+from nasbench.objectives.metrics import Metrics
 from nasbench.objectives.objective import Objective
 from nasbench.problems.problem import Problem
 from nasbench.storage.files import write_json
@@ -132,6 +133,15 @@ class SupernetScores(Trained):
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the problem, and the costs."""
         return (*self.problem.metrics, "epochs", *ON_PAPER, *LATENCY, *ENERGY)
+
+    @property
+    def at_once(self) -> int:
+        """Several: under Ray, a pool of processes each of which reads the shared weights once."""
+        return BLOCK
+
+    def evaluate_many(self, candidates: Sequence[Candidate]) -> Sequence[Metrics | Exception]:
+        """One after the other: networks of different widths do not fit into one pass."""
+        return [attempt(self, candidate) for candidate in candidates]
 
     @property
     def supernet(self) -> Supernet:

@@ -60,6 +60,30 @@ def test_a_search_trains_shared_weights_once_and_says_whether_to_trust_them(digi
     assert nb.load(stage).predict(digits.examples(2)).shape == (2, 10)
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_candidates_in_blocks_have_the_scores_of_their_networks(digits, tmp_path, workers):
+    """Inline, and in the pool of processes in which each reads the weights once."""
+    space = nb.get_space("mobile", widths=[8, 16], layers=1, kernels=[3], blocks=["convolution", "depthwise_separable"])
+    shared = nb.share(space, digits, calibration_inputs=64)
+    shared.train(epochs=1, seed=0)
+    result = nb.search(
+        space,
+        evaluate=shared,
+        problem=digits,
+        objectives=GOALS,
+        folder=tmp_path / "run",
+        survivors=0,
+        candidates=4,
+        progress=False,
+        workers=workers,
+    )
+    assert len(result.candidates) == 4
+    for candidate in result.candidates.to_dict("records"):
+        expected = shared.score(space.parse(candidate["architecture"]))
+        assert candidate["val_acc_pct"] == expected["val_acc_pct"]
+        assert candidate["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-4)
+
+
 def test_an_elastic_network_is_searched_from_the_command_line(model, tmp_path):
     run = CliRunner().invoke
     done = run(app, ["elastic", str(model), "--out", str(tmp_path / "net"), "--widths", "0.5,1", "--json"])
