@@ -14,6 +14,7 @@ from nasbench.devices.device import Device
 from nasbench.devices.energy import Meter, Nvml
 from nasbench_compression import CompiledModel
 from nasbench_compression.compilation.eager import EagerModel
+from nasbench_compression.compilation.inductor import torch_compiled
 from nasbench_compression.compilation.signature import Array, arrays
 from nasbench_compression.quantization.modules import is_quantized
 from nasbench_compression.reparameterization import reparameterize
@@ -105,7 +106,7 @@ class GpuModel(EagerModel):
         super().__init__(network, "fp32", threads)
         self.runtime, self.place = runtime, place
         self._network: Callable[[torch.Tensor], torch.Tensor] = (
-            torch.compile(network) if runtime == "torch_compile" else network
+            torch_compiled(network) if runtime == "torch_compile" else network
         )
 
     def run(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Rows of a table of differentiable searches: each is a method, whose last cell is looked up in a benchmark."""
+"""Rows of a table of weight-sharing searches: each is a method, whose last cell is looked up in a benchmark."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from controllers import get_controller
 from nasbench.data.registry import load_data
 from nasbench.problems.image_classification import ImageClassification
 from nasbench.report.operations import SKIP
+from nasbench.reproduce.single_path import NAME, SinglePath, search_single_path
 from nasbench.supernet.differentiable.search import DifferentiableSearch, check_search
 from nasbench.tables.paper_table import PaperTable, Row
 from nasbench.tables.protocols import OneShot
@@ -23,8 +25,11 @@ from search_spaces import SearchSpace, get_space
 def check_one_shot(table: PaperTable, protocol: OneShot, method: Mapping[str, Any]) -> None:
     """Raise UserError if the method of a row or one of its options does not exist, or data are missing."""
     space, problem = _space(table, protocol), _problem(protocol)
-    name, options = _named(protocol, method)
-    check_search(space, problem, name, options)
+    if method["name"] == NAME:
+        config = SinglePath.read(_options(method))
+        get_controller(config.controller.name, space, seed=0, **config.controller.options)
+    else:
+        check_search(space, problem, str(method["name"]), {**protocol.search, **_options(method)})
     load_table(table.benchmark)
 
 
@@ -40,27 +45,32 @@ def measure_one_shot(table: PaperTable, row: Row, seed: int, folder: Path | None
     protocol = table.protocol
     if not isinstance(protocol, OneShot) or row.method is None:
         raise TypeError("a row of a table of the protocol one_shot is run by its method")
-    name, options = _named(protocol, row.method)
-    space = _space(table, protocol)
-    search = DifferentiableSearch(space, _problem(protocol), name, seed=seed, folder=folder, **options)
-    arch = search.run()
+    name, options = str(row.method["name"]), _options(row.method)
+    space, problem = _space(table, protocol), _problem(protocol)
+    if name == NAME:
+        chosen = search_single_path(space, problem, SinglePath.read(options), seed=seed, folder=folder)
+        arch, shared_acc_pct, seconds = chosen.arch, chosen.val_acc_pct, chosen.seconds
+    else:
+        search = DifferentiableSearch(space, problem, name, seed=seed, folder=folder, **{**protocol.search, **options})
+        arch = search.run()
+        shared_acc_pct = search.history[-1].val_quality
+        seconds = sum(epoch.seconds for epoch in search.history)
     benchmark = load_table(table.benchmark)
     accuracies = {
         f"test_acc_pct {column.read}": benchmark.query(arch, dataset=str(column.read), split="test", epochs=200)
         for column in table.columns
         if column.shows == "test_acc_pct"
     }
-    last = search.history[-1]
+    operations = [str(space.decisions[place].options[pick]) for place, pick in enumerate(arch.picks)]
     return accuracies | {
-        "skip_edges": float(sum(count for operation, count in last.chosen.items() if SKIP in operation)),
-        "shared_acc_pct": last.val_quality,
-        "seconds": sum(epoch.seconds for epoch in search.history),
+        "skip_edges": float(sum(SKIP in operation for operation in operations)),
+        "shared_acc_pct": shared_acc_pct,
+        "seconds": seconds,
     }
 
 
-def _named(protocol: OneShot, method: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    options = {**protocol.search, **{key: value for key, value in method.items() if key != "name"}}
-    return str(method["name"]), options
+def _options(method: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in method.items() if key != "name"}
 
 
 def _space(table: PaperTable, protocol: OneShot) -> SearchSpace:

@@ -149,8 +149,10 @@ class Training:
             self._random["cuda"] = torch.Generator(self._device).manual_seed(seed).get_state()
         self._forward: Callable[..., Any] = model
         if config.compile:
+            from nasbench_compression.compilation.inductor import torch_compiled
+
             torch.compiler.reset()  # else the ninth network of a process counts as too many and is not compiled
-            self._forward = torch.compile(model)
+            self._forward = torch_compiled(model)
 
     def run_epoch(self) -> Epoch:
         """Train for one more epoch; leave the model in training mode and the global generators as they were.

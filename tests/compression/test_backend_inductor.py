@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nasbench_compression import CompiledModel, get_backend, get_step
-from nasbench_compression.compilation.inductor import kernels
+from nasbench_compression.compilation.inductor import cache_by_vector_unit, kernels
 from nasbench_compression.quantization.modules import QuantizedConv2d
 from nasbench_registry import UserError
 
@@ -20,6 +20,14 @@ import sys, numpy, torch
 from nasbench_compression import get_backend
 loaded = get_backend(sys.argv[1]).load(sys.argv[2])
 numpy.save(sys.argv[4], loaded(numpy.load(sys.argv[3])))
+"""
+COMPILED = """
+import torch
+from nasbench_compression.compilation.inductor import torch_compiled
+network = torch_compiled(torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.Dropout(0.3), torch.nn.Linear(64, 4)))
+for _ in range(3):
+    network(torch.ones(64, 16))
+print(torch.backends.cpu.get_cpu_capability())
 """
 pytestmark = pytest.mark.skipif(
     get_backend("torch_compile").why_unavailable() is not None,
@@ -161,3 +169,25 @@ def test_blocks_and_spaces_agree_with_eager(name, parts) -> None:
     compiled = get_backend(name).compile(network, torch.zeros(2, *side_by_side.TASK.input_shape))
     errors = side_by_side.largest_errors(names, network, compiled)
     assert max(errors.values()) < 1e-4, errors
+
+
+def test_the_cache_tells_vector_units_apart_unless_the_user_has_tagged_it(monkeypatch) -> None:
+    from torch.compiler import config
+
+    monkeypatch.setattr(config, "cache_key_tag", "")
+    cache_by_vector_unit()
+    assert config.cache_key_tag == torch.backends.cpu.get_cpu_capability()
+    monkeypatch.setattr(config, "cache_key_tag", "mine")
+    cache_by_vector_unit()
+    assert config.cache_key_tag == "mine"
+
+
+@pytest.mark.slow
+def test_processes_with_other_vector_units_share_a_cache_folder(tmp_path) -> None:
+    """Code for 8 numbers at a time, compiled for 16, writes beyond its arrays: the second process used to abort."""
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    for changes in ({"ATEN_CPU_CAPABILITY": "avx2"}, {}):
+        done = subprocess.run(
+            [sys.executable, "-c", COMPILED], env=shared | changes, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-1000:]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nasbench_compression.compilation.backend import needs_calibration, torch_threads
@@ -43,6 +44,24 @@ def _quantizer(model: nn.Module) -> Any:
     return quantizer
 
 
+def torch_compiled(network: nn.Module) -> Any:
+    """`torch.compile` of a network, with a cache that `cache_by_vector_unit` makes safe."""
+    cache_by_vector_unit()
+    return torch.compile(network)
+
+
+def cache_by_vector_unit() -> None:
+    """Let Inductor's cache tell apart code that was generated for vector units of different widths.
+
+    Its key is the graph alone. Code that was generated for 8 numbers at a time, and is compiled by a process that takes
+    16, writes beyond the end of arrays (torch 2.13). Two such processes meet where `ATEN_CPU_CAPABILITY` changes, or
+    where machines share a cache folder. A tag that the user has set (`TORCH_COMPILE_CACHE_KEY_TAG`) stays.
+    """
+    from torch.compiler import config
+
+    config.cache_key_tag = config.cache_key_tag or torch.backends.cpu.get_cpu_capability()
+
+
 @contextlib.contextmanager
 def compiling(threads: int, **settings: Any) -> Iterator[None]:
     """Inside the block, Inductor compiles for so many threads, with the weights as constants, and says nothing.
@@ -51,6 +70,7 @@ def compiling(threads: int, **settings: Any) -> Iterator[None]:
     """
     from torch._inductor import config
 
+    cache_by_vector_unit()
     with silence(), torch_threads(threads), config.patch({"freezing": True, **settings}):
         yield
 
