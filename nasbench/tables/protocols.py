@@ -199,7 +199,8 @@ class OneShot(Strict):
         judged: Number of its validation examples that are evaluated after each epoch.
         space: Name and options of the space.
         training: Training section, as in an experiment file; of its keys, augmentation counts.
-        search: Options of every search, such as epochs; a row may say others.
+        search: Options of every differentiable search, such as epochs; a row may say others. A row whose method is
+            single_path has its own, see `nasbench.reproduce.single_path`.
         text: The protocol in words.
     """
 
