@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -24,7 +25,12 @@ class Sampling(ABC):
 
     @abstractmethod
     def draw(
-        self, space: SearchSpace, smallest: Architecture, largest: Architecture, rng: np.random.Generator
+        self,
+        space: SearchSpace,
+        smallest: Architecture,
+        largest: Architecture,
+        rng: np.random.Generator,
+        progress: float,
     ) -> Sequence[Architecture]:
         """The architectures whose gradients are added up for one update of the weights.
 
@@ -33,6 +39,7 @@ class Sampling(ABC):
             smallest: Smallest network of the space.
             largest: Largest network of the space.
             rng: Random generator of every random choice.
+            progress: Share of the training that is done, from 0 to 1.
         """
 
 
@@ -47,7 +54,12 @@ class Sandwich(Sampling):
     between: ClassVar[int] = 2
 
     def draw(
-        self, space: SearchSpace, smallest: Architecture, largest: Architecture, rng: np.random.Generator
+        self,
+        space: SearchSpace,
+        smallest: Architecture,
+        largest: Architecture,
+        rng: np.random.Generator,
+        progress: float,
     ) -> Sequence[Architecture]:
         """See `Sampling.draw`."""
         return [largest, smallest, *(space.sample(rng) for _ in range(self.between))]
@@ -57,7 +69,12 @@ class Uniform(Sampling):
     """A single network, uniform over the picks: Guo et al., Single Path One-Shot, ECCV 2020, arXiv:1904.00420."""
 
     def draw(
-        self, space: SearchSpace, smallest: Architecture, largest: Architecture, rng: np.random.Generator
+        self,
+        space: SearchSpace,
+        smallest: Architecture,
+        largest: Architecture,
+        rng: np.random.Generator,
+        progress: float,
     ) -> Sequence[Architecture]:
         """See `Sampling.draw`."""
         return [space.sample(rng)]
@@ -71,7 +88,12 @@ class Fair(Sampling):
     """
 
     def draw(
-        self, space: SearchSpace, smallest: Architecture, largest: Architecture, rng: np.random.Generator
+        self,
+        space: SearchSpace,
+        smallest: Architecture,
+        largest: Architecture,
+        rng: np.random.Generator,
+        progress: float,
     ) -> Sequence[Architecture]:
         """See `Sampling.draw`.
 
@@ -93,7 +115,75 @@ class Fair(Sampling):
         )
 
 
-SAMPLINGS: dict[str, type[Sampling]] = {"sandwich": Sandwich, "uniform": Uniform, "fair": Fair}
+class Progressive(Sampling):
+    """The largest network, and others whose decisions become free one kind after the other.
+
+    Progressive shrinking of Cai et al., Once-for-All, ICLR 2020, arXiv:1908.09791. The training has as many parts of
+    the same length as there are kinds of decisions, and one before them, in which only the largest network is trained
+    (and resolutions are free). Then kernels become free, then depths, then the rest, which are widths, expansions and
+    heads; within its part, a decision begins with the option of the largest network, and the next smaller ones are
+    added one by one.
+
+    Deviation from the paper: the teacher is the largest network as it is now, which is trained in each step, and not
+    one that was trained before; learning rates do not begin again with each part.
+    """
+
+    distils: ClassVar[bool] = True
+    others: ClassVar[int] = 2
+    kinds: ClassVar[tuple[tuple[str, ...], ...]] = (("kernel",), ("depth", "count"))
+
+    def draw(
+        self,
+        space: SearchSpace,
+        smallest: Architecture,
+        largest: Architecture,
+        rng: np.random.Generator,
+        progress: float,
+    ) -> Sequence[Architecture]:
+        """See `Sampling.draw`."""
+        free = self.free_options(space, smallest, largest, progress)
+        if all(len(picks) == 1 for picks in free):
+            return [largest]
+        return [largest, *(self._drawn(space, largest, free, rng) for _ in range(self.others))]
+
+    def free_options(
+        self, space: SearchSpace, smallest: Architecture, largest: Architecture, progress: float
+    ) -> list[list[int]]:
+        """The options of each decision that a network may have at this point of the training, the largest one first."""
+        kinds = [self._kind(decision.name) for decision in space.decisions]
+        parts = sorted({kind for kind in kinds if kind >= 0})
+        position = progress * (1 + len(parts)) - 1  # below 0: the part of the largest network
+        free = []
+        for kind, size, most, least in zip(kinds, space.layout.sizes, largest.picks, smallest.picks, strict=True):
+            inwards = 1 if least >= most else -1
+            options = sorted(range(size), key=lambda pick: ((pick - most) * inwards < 0, abs(pick - most)))
+            share = 1.0 if kind < 0 else min(1.0, max(0.0, position - parts.index(kind)))
+            free.append(options[: 1 + math.ceil(share * (size - 1))])
+        return free
+
+    def _kind(self, name: str) -> int:
+        """The number of the part in which a decision becomes free; -1 if it always is."""
+        if "resolution" in name:
+            return -1
+        return next((place for place, words in enumerate(self.kinds) if any(w in name for w in words)), len(self.kinds))
+
+    @staticmethod
+    def _drawn(
+        space: SearchSpace, largest: Architecture, free: Sequence[Sequence[int]], rng: np.random.Generator
+    ) -> Architecture:
+        for _ in range(MAX_TRIES):
+            arch = Architecture(space.name, tuple(int(rng.choice(picks)) for picks in free))
+            if space.is_valid(arch):
+                return arch
+        return largest
+
+
+SAMPLINGS: dict[str, type[Sampling]] = {
+    "sandwich": Sandwich,
+    "uniform": Uniform,
+    "fair": Fair,
+    "progressive": Progressive,
+}
 
 
 def get_sampling(name: str) -> Sampling:

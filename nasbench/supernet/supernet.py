@@ -169,8 +169,8 @@ class Supernet(ABC):
             epochs: Number of epochs; None is that of the problem's training.
             seed: Random seed of the architectures of each step, and of every other random choice.
             device: Where the weights are trained: cpu or cuda.
-            sampling: Sampling of the networks: "sandwich", "uniform" or "fair", see `nasbench.supernet.sampling`; None
-                is that of the class.
+            sampling: Sampling of the networks: "sandwich", "uniform", "fair" or "progressive", see
+                `nasbench.supernet.sampling`; None is that of the class.
             learning_rate: Learning rate; None is that of the problem's training.
             folder: Folder of the state after each epoch, from which a training that was interrupted goes on to the same
                 weights; and of the trained supernet, which is only loaded if it is there already. None keeps nothing.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nasbench.problems.supervised import Supervised
 from nasbench.storage.checkpoints import DAMAGED
 from nasbench.storage.tensor_files import TensorFiles
-from nasbench.supernet.sampling import Sampling
+from nasbench.supernet.sampling import Progressive, Sampling
 from nasbench.supernet.weights import SharedWeights
 from nasbench_compression.outputs import logits_of
 from nasbench_registry import UserError
@@ -60,6 +60,7 @@ class _Step(nn.Module):
         self.weights: SharedWeights = supernet.weights
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self._supernet, self._sampling, self._seed = supernet, sampling, seed
+        self.steps: int | None = None  # of the whole training, where that is known
         self._archs: list[Architecture] = []
         targets = supernet.problem.targets(1)
         self._classes = targets is not None and not targets.is_floating_point()
@@ -69,7 +70,9 @@ class _Step(nn.Module):
         if not self.training:
             return supernet.member(supernet.largest).forward(self.weights, *inputs)
         rng = np.random.default_rng([self._seed, int(self.step)])
-        self._archs = list(self._sampling.draw(supernet.space, supernet.smallest, supernet.largest, rng))
+        progress = 0.0 if self.steps is None else min(1.0, int(self.step) / self.steps)
+        drawn = self._sampling.draw(supernet.space, supernet.smallest, supernet.largest, rng, progress)
+        self._archs = list(drawn)
         self.step += 1
         return self._outputs(self._archs[0], inputs)
 
@@ -144,6 +147,11 @@ class SupernetTraining:
                 "training.compile is true, and a supernet computes with other networks in each step, each of which "
                 "would be compiled; set it to false."
             )
+        if isinstance(sampling, Progressive) and not isinstance(supernet.problem, Supervised):
+            raise UserError(
+                f"sampling 'progressive' goes by the steps of the training, which are not known where the problem "
+                f"{type(supernet.problem).__name__} has a fit of its own; take 'sandwich'."
+            )
         self._step = _Step(supernet, sampling, seed)
         self._rate, self._on_batch = learning_rate, on_batch
         config = supernet.problem.training
@@ -202,6 +210,7 @@ class SupernetTraining:
             max_gradient_norm=MAX_GRADIENT_NORM,
             on_batch=self._on_batch,
         )
+        self._step.steps = training.epochs * training.steps_per_epoch
         saved = self._saved()
         if saved is not None:
             training.load_state_dict(saved)

@@ -229,6 +229,11 @@ class Training:
         return Batch(inputs, targets)
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps of the optimizer in an epoch."""
+        return self._batches
+
+    @property
     def rate(self) -> float:
         """The learning rate of the step that is being done."""
         return float(self._optimizer.param_groups[0]["lr"])

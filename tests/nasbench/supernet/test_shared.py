@@ -82,7 +82,7 @@ def test_kernels_may_have_weights_of_their_own_and_groups_do(digits):
     assert keys[0] != keys[1], "a grouped convolution computes something else than one without groups"
 
 
-@pytest.mark.parametrize("sampling", ["uniform", "fair", "sandwich"])
+@pytest.mark.parametrize("sampling", ["uniform", "fair", "sandwich", "progressive"])
 def test_training_is_seeded_and_goes_on_after_a_kill(digits, sampling, tmp_path):
     def killed(done):
         raise KeyboardInterrupt
@@ -124,9 +124,41 @@ def test_strict_fairness_has_each_option_once():
 
     space = nb.get_space("nasbench201")
     rng = np.random.default_rng(0)
-    archs = Fair().draw(space, None, None, rng)
+    archs = Fair().draw(space, None, None, rng, 0.0)
     for picks in zip(*(arch.picks for arch in archs), strict=True):
         assert sorted(picks) == list(range(5))
+
+
+def test_decisions_become_free_one_kind_after_the_other():
+    from nasbench.supernet.sampling import Progressive
+
+    space = nb.get_space("mobilenet_ofa")
+    options = [decision.options for decision in space.decisions]
+    largest = space.architecture([names.index(max(names, key=int)) for names in options])
+    smallest = space.architecture([names.index(min(names, key=int)) for names in options])
+
+    def free(progress):
+        """The options by kind of decision, the same for all decisions of a kind."""
+        sets = {}
+        for decision, picks in zip(
+            space.decisions, Progressive().free_options(space, smallest, largest, progress), strict=True
+        ):
+            kind = decision.name.rpartition(".")[2].replace("_", " ").split()[-1]
+            names = [decision.options[pick] for pick in picks]
+            assert sets.setdefault(kind, names) == names
+        return sets
+
+    whole = {kind: len(names) for kind, names in free(1).items()}
+    assert whole == {"resolution": 25, "count": 3, "kernel": 3, "expansion": 3}
+    assert free(0) == free(0.24) == {**free(0), "count": [4], "kernel": [7], "expansion": [6]}
+    assert len(free(0)["resolution"]) == 25
+    assert free(0.3)["kernel"] == [7, 5] and free(0.49)["kernel"] == [7, 5, 3]
+    assert free(0.3)["count"] == [4] and free(0.6)["count"] == [4, 3] and free(0.74)["count"] == [4, 3, 2]
+    assert free(0.74)["expansion"] == [6] and free(0.8)["expansion"] == [6, 4]
+    rng = np.random.default_rng(0)
+    drawn = [arch for _ in range(40) for arch in Progressive().draw(space, smallest, largest, rng, 0.3)]
+    for position, picks in enumerate(Progressive().free_options(space, smallest, largest, 0.3)):
+        assert {arch.picks[position] for arch in drawn} <= set(picks)
 
 
 def test_networks_trained_alone_are_kept_and_ranked(digits, tmp_path):
