@@ -220,6 +220,12 @@ class SupernetScores(Trained):
             else (build, [])
         )
 
+    def check_storable(self) -> None:
+        """Raise UserError if networks of an elastic one cannot be stored, as survivors and artefacts are."""
+        supernet = self._trained_supernet
+        if isinstance(supernet, ElasticSupernet):
+            supernet.stored_as(supernet.smallest)
+
     def trained(self, number: int, arch: Architecture, seed: int, epochs: int | None) -> nn.Module:
         """The network of a survivor, fine-tuned from the shared weights or trained alone, as the options say."""
         config = self.config

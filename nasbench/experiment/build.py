@@ -457,7 +457,11 @@ def prepare(experiment: Experiment, brought: Brought | None = None) -> Prepared:
     _check_differentiable(prepared)
     prepared.callbacks()
     check_start(prepared)
-    _check_metrics(experiment, prepared.evaluator(RunFolder(Path()), None).metrics)
+    evaluator = prepared.evaluator(RunFolder(Path()), None)
+    _check_metrics(experiment, evaluator.metrics)
+    scores = evaluator.training if isinstance(evaluator, Compressed) else evaluator
+    if isinstance(scores, SupernetScores) and (experiment.survivor_count or prepared.searches_recipes):
+        scores.check_storable()
     return prepared
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from torch import nn
 from typer.testing import CliRunner
 
 import nasbench as nb
@@ -148,3 +149,9 @@ def test_bad_input_is_refused(digits, model, tmp_path):
     elastic = nb.elastic(nb.load(model), digits, widths=(0.5, 1))
     with pytest.raises(UserError, match="the supernet was trained for"):
         search({}, problem=nb.image_classification("fashion_mnist", epochs=1), evaluate=elastic)
+    nameless = nb.elastic(nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)), digits)
+    asked = {"problem": digits, "objectives": GOALS, "folder": tmp_path / "n", "candidates": 1}
+    recipe = [{"quantize": {"precision": {"choice": ["fp32", "int8"]}}}]
+    for stores in ({"survivors": 1}, {"survivors": 0, "recipe": recipe}):
+        with pytest.raises(UserError, match="cannot be saved by itself; give build='module:function'"):
+            nb.search(nameless.space, evaluate=nameless, **asked, **stores)
