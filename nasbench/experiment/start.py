@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nasbench.evaluators.proxies.registry import PROXIES
-from nasbench.evaluators.proxies.warm_start import best_by_proxies
 from nasbench.experiment.experiment import StartWith
 from nasbench.search.callbacks import Callback
 from nasbench.search.settings import read_candidates, read_settings
@@ -86,6 +85,8 @@ def _best_of_run(space: SearchSpace, run: str, best: int) -> list[Architecture]:
 
 def _best_by_proxies(prepared: Prepared, start_with: StartWith, callback: Callback) -> list[Architecture]:
     """Networks of a sample; where recipes are searched, too, each with the first option of every choice."""
+    from nasbench.evaluators.proxies.warm_start import best_by_proxies  # it needs scipy.stats, two seconds
+
     assert prepared.problem is not None, "check_start refused it"
     callback.phase("zero-cost proxies", start_with.sample)
     networks = best_by_proxies(
