@@ -10,16 +10,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from nasbench.objectives.metrics import METRICS
 from nasbench.storage.files import of_file, write_json, written_aside
 from nasbench_registry import UserError
 from search_spaces import DecisionSpace
+
+if TYPE_CHECKING:
+    import pandas as pd  # to import it, and pyarrow, takes half a second, and most searches read no table
 
 FORMAT = 1
 CARD = b"nasbench.card"
@@ -105,6 +104,9 @@ def write_table(path: Path, rows: pd.DataFrame, card: Mapping[str, Any]) -> Buil
         rows: Rows of measurements, see `BuiltTable`.
         card: Description of the table, see `BuiltTable`.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     written = pa.Table.from_pandas(_tidy(rows), preserve_index=False)
     text = json.dumps(card, sort_keys=True)
     written = written.replace_schema_metadata({**(written.schema.metadata or {}), CARD: text.encode()})
@@ -128,6 +130,9 @@ def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
 
 def read_table(path: Path) -> BuiltTable:
     """Read a table; UserError if there is none, or the file is none of ours."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with of_file(path):
             read = pq.read_table(path)
@@ -164,6 +169,8 @@ def merge(tables: Sequence[BuiltTable]) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         UserError: They were not built by the same experiment.
     """
+    import pandas as pd
+
     first = tables[0]
     for other in tables[1:]:
         for key in MUST_AGREE:

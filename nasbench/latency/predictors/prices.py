@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,6 +50,8 @@ class Prices:
 
 
 def _fitted(full: Floats, latency_ms: Floats) -> Floats:
+    from scipy.optimize import nnls  # half a second, in every process that reads a calibration
+
     scale = full.mean(axis=0) + 1e-12
     relative, _ = nnls(full / scale / latency_ms[:, None], np.ones(len(latency_ms)))
     prices: Floats = relative / scale

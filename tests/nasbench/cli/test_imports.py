@@ -60,6 +60,11 @@ def test_a_process_that_measures_a_model_imports_no_statistics():
     assert imported(code).isdisjoint({*STATISTICS, "optuna"})
 
 
+def test_a_process_that_prepares_an_experiment_imports_no_statistics():
+    """Each worker and each resume is such a process."""
+    assert imported("import nasbench.experiment.build").isdisjoint(STATISTICS)
+
+
 def test_help_imports_nothing_of_it():
     assert imported_by(["--help"], ["--version"]) == set()
 
