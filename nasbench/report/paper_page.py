@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from nasbench.report import figures
 from nasbench.report.page import write_page
 from nasbench.tables.paper_table import TRUST, Row, TableColumn
-from nasbench.tables.protocols import JointReplay, Queries
+from nasbench.tables.protocols import BestOfQueries, JointReplay, Queries
 from nasbench.tables.reproduction import BAND, Entry, Reproduction
 
 # The colours of Okabe and Ito that are dark enough for a line.
@@ -115,6 +115,8 @@ def column_title(column: TableColumn) -> str:
         limit = "" if column.limit_ms is None else f" \N{LESS-THAN OR EQUAL TO} {column.limit_ms:g} ms"
         return f"{where}{limit}: {SHOWN[column.shows]}"
     names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
+    if column.queries is not None:
+        return f"{names[column.read_dataset]}, test accuracy, % ({column.queries} queries)"
     if column.budget_s is None:
         return f"{names[column.search]}, queries"
     return f"{names[column.read_dataset]}, test accuracy, % ({column.budget_s:,.0f} s)"
@@ -130,7 +132,7 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
     ]
     if not curves:
         return figure
-    queries = isinstance(result.table.protocol, Queries)
+    queries = isinstance(result.table.protocol, Queries | BestOfQueries)
     shares = isinstance(result.table.protocol, JointReplay)
     value = "%{y:.4f} at %{x:.2f}" if shares else "%{y:.2f} % at %{x:,.0f}"
     for number, (row, curve) in enumerate(curves):
@@ -156,9 +158,10 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
             hovertemplate=f"{html.escape(row.name)}: {value}<extra></extra>",
         )
         published = row.published.get(column.name)
-        if published is not None and column.budget_s is not None:
+        end = column.budget_s or column.queries
+        if published is not None and end is not None:
             figure.add_scatter(
-                x=[column.budget_s * (1.012 + 0.012 * number)],
+                x=[end * (1.012 + 0.012 * number)],
                 y=[published.mean],
                 error_y={"type": "data", "array": [published.std or 0.0], "color": color, "thickness": 1.2, "width": 3},
                 mode="markers",

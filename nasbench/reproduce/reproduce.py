@@ -23,8 +23,9 @@ from nasbench.reproduce.replay_rows import measure_replays, replay_method
 from nasbench.reproduce.simulate import Trace, simulate
 from nasbench.reproduce.zero_cost_rows import check_protocol, rank_cells
 from nasbench.storage.files import content_key, read_json, write_json
-from nasbench.tables.paper_table import PaperTable, Row, TableColumn, first_cells, make_controller
+from nasbench.tables.paper_table import SEARCHED, PaperTable, Row, TableColumn, first_cells, make_controller
 from nasbench.tables.protocols import (
+    BestOfQueries,
     Compression,
     Hypervolume,
     JointReplay,
@@ -136,7 +137,7 @@ def reproduce(
 
 
 def _searched(table: PaperTable) -> bool:
-    return isinstance(table.protocol, TimeBudget | Queries)
+    return isinstance(table.protocol, SEARCHED)
 
 
 def _optima(table: PaperTable) -> dict[str, float]:
@@ -227,6 +228,13 @@ def _run_controller(job: _Job) -> _Done:
             stopped += int(trace.rows[-1] != optimum)
             position = used.astype(np.float64)
             read = {name: float(limit if trace.rows[-1] != optimum else used[-1]) for name in tests}
+        elif isinstance(protocol, BestOfQueries):
+            counts = {column.name: column.queries or 0 for column in job.columns}
+            trace = simulate(controller, evaluator, max_queries=max(counts.values()), start_with=first)
+            used, best = queries(trace), incumbents(trace)
+            position = used.astype(np.float64)
+            last = {name: int(np.searchsorted(used, count, side="right")) - 1 for name, count in counts.items()}
+            read = {name: float(test[best[last[name]]]) for name, test in tests.items()}
         else:
             if not isinstance(protocol, TimeBudget) or budget_s is None:
                 raise TypeError("a table whose rows search has a budget of time or of queries")
@@ -285,6 +293,8 @@ def _limit(protocol: Queries, row: Row) -> int:
 def _grid(table: PaperTable, row: Row, column: TableColumn) -> Vector:
     if isinstance(table.protocol, Queries):
         return np.unique(np.geomspace(1, _limit(table.protocol, row), POINTS).round())
+    if isinstance(table.protocol, BestOfQueries):
+        return np.arange(1.0, 1 + max(other.queries or 1 for other in table.columns))
     if isinstance(table.protocol, JointReplay):
         return np.linspace(0, 1, POINTS)
     assert column.budget_s is not None, "PaperTable checks this"

@@ -13,6 +13,7 @@ from nasbench.tables.latencies import DEVICES, SOURCE
 from nasbench.tables.oracles import IMAGES
 from nasbench.tables.protocols import (
     SHOWN,
+    BestOfQueries,
     Compression,
     Hypervolume,
     JointReplay,
@@ -67,7 +68,8 @@ class TableColumn(Strict):
         shows: Value that is read off by a protocol of latency, see `LatencyRanking` and `LatencyLimit`.
         devices: Devices over which it is averaged, or which it counts; only for protocols of latency.
         limit_ms: Limit of the search on the device, in milliseconds; only for the protocol "latency_limit".
-        queries: Number of different cells that were evaluated; only for the protocol "hypervolume".
+        queries: Number of different cells that were evaluated; only for the protocols "hypervolume" and
+            "best_of_queries".
         part: Part of the budget that is used; only for the protocol "joint_replay", where `search` is a regime.
     """
 
@@ -146,6 +148,10 @@ class Row(Strict):
         return self
 
 
+SEARCHED = TimeBudget | Queries | BestOfQueries
+"""Protocols whose rows are controllers that search a tabular benchmark."""
+
+
 class PaperTable(Strict):
     """A file of `experiments/tables`.
 
@@ -174,6 +180,7 @@ class PaperTable(Strict):
     protocol: Annotated[
         TimeBudget
         | Queries
+        | BestOfQueries
         | LatencyRanking
         | LatencyLimit
         | Compression
@@ -200,7 +207,7 @@ class PaperTable(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> PaperTable:
-        searched = isinstance(self.protocol, TimeBudget | Queries)
+        searched = isinstance(self.protocol, SEARCHED)
         if not isinstance(self.protocol, Compression | JointReplay):
             in_table = searched or isinstance(self.protocol, ZeroCostRanking | Hypervolume | OneShot)
             one_of("table", self.benchmark, TABLES if in_table else [SOURCE.name])
@@ -242,6 +249,10 @@ class PaperTable(Strict):
         one_of("data set", column.read_dataset, IMAGES)
         if isinstance(self.protocol, TimeBudget) != (column.budget_s is not None):
             raise ValueError(f"column {column.name!r}: budget_s belongs to the protocol time_budget, and only to it.")
+        if isinstance(self.protocol, BestOfQueries) != (column.queries is not None):
+            raise ValueError(
+                f"column {column.name!r}: queries belong to the protocol best_of_queries, and not to this."
+            )
         if column.shows is not None or column.devices or column.limit_ms is not None:
             raise ValueError(f"column {column.name!r}: shows, devices and limit_ms belong to protocols of latency.")
 

@@ -47,6 +47,17 @@ class Queries(Strict):
     text: str
 
 
+class BestOfQueries(Strict):
+    """A search queries validation accuracies after 12 epochs; the best cell by them after so many queries is read off.
+
+    Repeated queries are free, so what is counted are different cells; those of a warm start are among them. A column
+    says how many (`queries`), and shows the test accuracy after 200 epochs of the best cell.
+    """
+
+    kind: Literal["best_of_queries"]
+    text: str
+
+
 class LatencyRanking(Strict):
     """Methods predict the latency of cells on new devices; how well they rank them is read off.
 
