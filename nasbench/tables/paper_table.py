@@ -250,9 +250,7 @@ class PaperTable(Strict):
         if isinstance(self.protocol, TimeBudget) != (column.budget_s is not None):
             raise ValueError(f"column {column.name!r}: budget_s belongs to the protocol time_budget, and only to it.")
         if isinstance(self.protocol, BestOfQueries) != (column.queries is not None):
-            raise ValueError(
-                f"column {column.name!r}: queries belong to the protocol best_of_queries, and not to this."
-            )
+            raise ValueError(f"column {column.name!r}: queries go with the protocol best_of_queries, and only with it.")
         if column.shows is not None or column.devices or column.limit_ms is not None:
             raise ValueError(f"column {column.name!r}: shows, devices and limit_ms belong to protocols of latency.")
 

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import yaml
 
+from controllers import get_controller
+from nasbench.report.paper_page import curve_figure
 from nasbench.reproduce.reproduce import incumbents, queries, read_off, reproduce
 from nasbench.reproduce.simulate import Trace
 from nasbench.tables.paper_table import TRUST, PaperTable, load_paper_table, table_files
 from nasbench_registry import UserError
+from search_spaces import get_space
 
 ROOT = Path(__file__).parents[3]
 KEYS = {"row", "column", "paper", "paper_std", "source", "trust", "measured", "std", "n", "seconds"}
-NAMES = {"nats-bench-tss", "nasbench201-table5", "nasbench201-queries"}
+NAMES = {"nats-bench-tss", "nasbench201-table5", "nasbench201-queries", "nasbench201-20-queries", "mls-bench"}
 TSS = "nats-bench-tss"
 
 
@@ -78,6 +81,11 @@ def test_every_table_of_the_project_is_sound_and_every_number_has_a_source_and_a
         ({"title": None}, "the key 'title' is missing"),
         ({"benchmark": "nasbench_201"}, "Did you mean 'nasbench201'"),
         ({"seeds": 0}, "seeds is 0"),
+        ({"protocol": {"kind": "best_of_queries", "text": "few"}}, "budget_s belongs to the protocol time_budget"),
+        (
+            {"columns": [{"name": "cifar100_test_acc_pct", "search": "cifar100", "budget_s": 1, "queries": 3}]},
+            "queries go with the protocol best_of_queries",
+        ),
         ({"columns": []}, "columns is"),
         ({"columns": [{"name": "x_pct", "search": "cifar"}]}, "unknown data set 'cifar'"),
         ({"columns": [{"name": "x_pct", "search": "cifar10"}]}, "budget_s belongs to the protocol time_budget"),
@@ -193,6 +201,31 @@ def test_a_search_that_is_stopped_is_reported_as_such(table):
     result = reproduce(asked, seeds=9, rows=[row])
     for cell in result.entries:
         assert (cell.measured, cell.std, cell.n, cell.stopped, cell.difference_se) == (5, 0, 3, 3, None)
+
+
+def test_the_best_of_so_many_queries_is_read_off(table, tmp_path):
+    """By hand: of the first different cells of the controller, the best by validation accuracy, and its test accuracy."""
+    columns = [{"name": f"q{n}", "search": "cifar100", "queries": n, "read": "imagenet16_120"} for n in (3, 7)]
+    data = example(protocol={"kind": "best_of_queries", "text": "few"}, columns=columns)
+    data["rows"] = [{"name": "random", "controller": {"name": "random"}}]
+    result = reproduce(PaperTable.model_validate(data), seeds=2)
+    val = table.column(dataset="cifar100", split="val", epochs=12)
+    test = table.column(dataset="imagenet16_120", split="test", epochs=200)
+    expected = {"q3": [], "q7": []}
+    for seed in range(2):
+        controller, rows = get_controller("random", get_space("nasbench201"), seed=seed), []
+        while len(rows) < 7:
+            row = table.row(controller.ask().arch)
+            rows += [row] if row not in rows else []
+        for name, count in (("q3", 3), ("q7", 7)):
+            expected[name].append(test[max(rows[:count], key=lambda row: val[row])])
+    assert {cell.column: cell.measured for cell in result.entries} == {
+        name: pytest.approx(np.mean(values)) for name, values in expected.items()
+    }
+    (curve, _) = result.curves.values()
+    assert curve.x.tolist() == [1, 2, 3, 4, 5, 6, 7] and curve.mean[2] == pytest.approx(np.mean(expected["q3"]))
+    figure = curve_figure(result, result.table.columns[0])
+    assert figure.layout.xaxis.title.text == "different cells queried"
 
 
 def test_a_row_without_data_has_a_reason_and_no_number(table):
