@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,25 @@ import numpy as np
 from nasbench_registry import one_of
 from search_spaces import Architecture, SearchSpace
 from search_spaces.core import MAX_TRIES, NoValidArchitecture
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What the networks of a step are drawn from.
+
+    Attributes:
+        space: Search space of the architectures.
+        smallest: Smallest network of the space.
+        largest: Largest network of the space.
+        rng: Random generator of every random choice.
+        progress: Share of the training that is done, from 0 to 1.
+    """
+
+    space: SearchSpace
+    smallest: Architecture
+    largest: Architecture
+    rng: np.random.Generator
+    progress: float = 0.0
 
 
 class Sampling(ABC):
@@ -24,23 +44,8 @@ class Sampling(ABC):
     distils: ClassVar[bool] = False
 
     @abstractmethod
-    def draw(
-        self,
-        space: SearchSpace,
-        smallest: Architecture,
-        largest: Architecture,
-        rng: np.random.Generator,
-        progress: float,
-    ) -> Sequence[Architecture]:
-        """The architectures whose gradients are added up for one update of the weights.
-
-        Args:
-            space: Search space of the architectures.
-            smallest: Smallest network of the space.
-            largest: Largest network of the space.
-            rng: Random generator of every random choice.
-            progress: Share of the training that is done, from 0 to 1.
-        """
+    def draw(self, step: TrainingStep) -> Sequence[Architecture]:
+        """The architectures whose gradients are added up for one update of the weights."""
 
 
 class Sandwich(Sampling):
@@ -53,31 +58,17 @@ class Sandwich(Sampling):
     distils: ClassVar[bool] = True
     between: ClassVar[int] = 2
 
-    def draw(
-        self,
-        space: SearchSpace,
-        smallest: Architecture,
-        largest: Architecture,
-        rng: np.random.Generator,
-        progress: float,
-    ) -> Sequence[Architecture]:
+    def draw(self, step: TrainingStep) -> Sequence[Architecture]:
         """See `Sampling.draw`."""
-        return [largest, smallest, *(space.sample(rng) for _ in range(self.between))]
+        return [step.largest, step.smallest, *(step.space.sample(step.rng) for _ in range(self.between))]
 
 
 class Uniform(Sampling):
     """A single network, uniform over the picks: Guo et al., Single Path One-Shot, ECCV 2020, arXiv:1904.00420."""
 
-    def draw(
-        self,
-        space: SearchSpace,
-        smallest: Architecture,
-        largest: Architecture,
-        rng: np.random.Generator,
-        progress: float,
-    ) -> Sequence[Architecture]:
+    def draw(self, step: TrainingStep) -> Sequence[Architecture]:
         """See `Sampling.draw`."""
-        return [space.sample(rng)]
+        return [step.space.sample(step.rng)]
 
 
 class Fair(Sampling):
@@ -87,24 +78,17 @@ class Fair(Sampling):
     largest, each of theirs occurs as often as the others, or once more.
     """
 
-    def draw(
-        self,
-        space: SearchSpace,
-        smallest: Architecture,
-        largest: Architecture,
-        rng: np.random.Generator,
-        progress: float,
-    ) -> Sequence[Architecture]:
+    def draw(self, step: TrainingStep) -> Sequence[Architecture]:
         """See `Sampling.draw`.
 
         Raises:
             NoValidArchitecture: No combination was valid; the space forbids too many.
         """
-        sizes = space.layout.sizes
+        space, sizes = step.space, step.space.layout.sizes
         count = max(sizes)
         for _ in range(MAX_TRIES):
             columns = [
-                np.concatenate([rng.permutation(size) for _ in range(-(-count // size))])[:count] for size in sizes
+                np.concatenate([step.rng.permutation(size) for _ in range(-(-count // size))])[:count] for size in sizes
             ]
             rows = [Architecture(space.name, tuple(map(int, picks))) for picks in np.stack(columns, axis=1)]
             if all(map(space.is_valid, rows)):
@@ -132,29 +116,21 @@ class Progressive(Sampling):
     others: ClassVar[int] = 2
     kinds: ClassVar[tuple[tuple[str, ...], ...]] = (("kernel",), ("depth", "count"))
 
-    def draw(
-        self,
-        space: SearchSpace,
-        smallest: Architecture,
-        largest: Architecture,
-        rng: np.random.Generator,
-        progress: float,
-    ) -> Sequence[Architecture]:
+    def draw(self, step: TrainingStep) -> Sequence[Architecture]:
         """See `Sampling.draw`."""
-        free = self.free_options(space, smallest, largest, progress)
+        free = self.free_options(step)
         if all(len(picks) == 1 for picks in free):
-            return [largest]
-        return [largest, *(self._drawn(space, largest, free, rng) for _ in range(self.others))]
+            return [step.largest]
+        return [step.largest, *(self._drawn(step, free) for _ in range(self.others))]
 
-    def free_options(
-        self, space: SearchSpace, smallest: Architecture, largest: Architecture, progress: float
-    ) -> list[list[int]]:
+    def free_options(self, step: TrainingStep) -> list[list[int]]:
         """The options of each decision that a network may have at this point of the training, the largest one first."""
-        kinds = [self._kind(decision.name) for decision in space.decisions]
+        largest, smallest = step.largest.picks, step.smallest.picks
+        kinds = [self._kind(decision.name) for decision in step.space.decisions]
         parts = sorted({kind for kind in kinds if kind >= 0})
-        position = progress * (1 + len(parts)) - 1  # below 0: the part of the largest network
+        position = step.progress * (1 + len(parts)) - 1  # below 0: the part of the largest network
         free = []
-        for kind, size, most, least in zip(kinds, space.layout.sizes, largest.picks, smallest.picks, strict=True):
+        for kind, size, most, least in zip(kinds, step.space.layout.sizes, largest, smallest, strict=True):
             inwards = 1 if least >= most else -1
             options = sorted(range(size), key=lambda pick: ((pick - most) * inwards < 0, abs(pick - most)))
             share = 1.0 if kind < 0 else min(1.0, max(0.0, position - parts.index(kind)))
@@ -168,14 +144,12 @@ class Progressive(Sampling):
         return next((place for place, words in enumerate(self.kinds) if any(w in name for w in words)), len(self.kinds))
 
     @staticmethod
-    def _drawn(
-        space: SearchSpace, largest: Architecture, free: Sequence[Sequence[int]], rng: np.random.Generator
-    ) -> Architecture:
+    def _drawn(step: TrainingStep, free: Sequence[Sequence[int]]) -> Architecture:
         for _ in range(MAX_TRIES):
-            arch = Architecture(space.name, tuple(int(rng.choice(picks)) for picks in free))
-            if space.is_valid(arch):
+            arch = Architecture(step.space.name, tuple(int(step.rng.choice(picks)) for picks in free))
+            if step.space.is_valid(arch):
                 return arch
-        return largest
+        return step.largest
 
 
 SAMPLINGS: dict[str, type[Sampling]] = {

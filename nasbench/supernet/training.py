@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nasbench.problems.supervised import Supervised
 from nasbench.storage.checkpoints import DAMAGED
 from nasbench.storage.tensor_files import TensorFiles
-from nasbench.supernet.sampling import Progressive, Sampling
+from nasbench.supernet.sampling import Progressive, Sampling, TrainingStep
 from nasbench.supernet.weights import SharedWeights
 from nasbench_compression.outputs import logits_of
 from nasbench_registry import UserError
@@ -71,8 +71,8 @@ class _Step(nn.Module):
             return supernet.member(supernet.largest).forward(self.weights, *inputs)
         rng = np.random.default_rng([self._seed, int(self.step)])
         progress = 0.0 if self.steps is None else min(1.0, int(self.step) / self.steps)
-        drawn = self._sampling.draw(supernet.space, supernet.smallest, supernet.largest, rng, progress)
-        self._archs = list(drawn)
+        step = TrainingStep(supernet.space, supernet.smallest, supernet.largest, rng, progress)
+        self._archs = list(self._sampling.draw(step))
         self.step += 1
         return self._outputs(self._archs[0], inputs)
 

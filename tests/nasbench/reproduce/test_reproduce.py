@@ -204,7 +204,7 @@ def test_a_search_that_is_stopped_is_reported_as_such(table):
 
 
 def test_the_best_of_so_many_queries_is_read_off(table, tmp_path):
-    """By hand: of the first different cells of the controller, the best by validation accuracy, and its test accuracy."""
+    """By hand: of the first different cells, the best by validation accuracy, and its test accuracy."""
     columns = [{"name": f"q{n}", "search": "cifar100", "queries": n, "read": "imagenet16_120"} for n in (3, 7)]
     data = example(protocol={"kind": "best_of_queries", "text": "few"}, columns=columns)
     data["rows"] = [{"name": "random", "controller": {"name": "random"}}]

@@ -120,29 +120,32 @@ def test_bad_input_is_refused(digits):
 
 
 def test_strict_fairness_has_each_option_once():
-    from nasbench.supernet.sampling import Fair
+    from nasbench.supernet.sampling import Fair, TrainingStep
 
     space = nb.get_space("nasbench201")
     rng = np.random.default_rng(0)
-    archs = Fair().draw(space, None, None, rng, 0.0)
+    archs = Fair().draw(TrainingStep(space, None, None, rng))
     for picks in zip(*(arch.picks for arch in archs), strict=True):
         assert sorted(picks) == list(range(5))
 
 
 def test_decisions_become_free_one_kind_after_the_other():
-    from nasbench.supernet.sampling import Progressive
+    from nasbench.supernet.sampling import Progressive, TrainingStep
 
     space = nb.get_space("mobilenet_ofa")
     options = [decision.options for decision in space.decisions]
     largest = space.architecture([names.index(max(names, key=int)) for names in options])
     smallest = space.architecture([names.index(min(names, key=int)) for names in options])
 
+    rng = np.random.default_rng(0)
+
+    def at(progress):
+        return TrainingStep(space, smallest, largest, rng, progress)
+
     def free(progress):
         """The options by kind of decision, the same for all decisions of a kind."""
         sets = {}
-        for decision, picks in zip(
-            space.decisions, Progressive().free_options(space, smallest, largest, progress), strict=True
-        ):
+        for decision, picks in zip(space.decisions, Progressive().free_options(at(progress)), strict=True):
             kind = decision.name.rpartition(".")[2].replace("_", " ").split()[-1]
             names = [decision.options[pick] for pick in picks]
             assert sets.setdefault(kind, names) == names
@@ -155,9 +158,8 @@ def test_decisions_become_free_one_kind_after_the_other():
     assert free(0.3)["kernel"] == [7, 5] and free(0.49)["kernel"] == [7, 5, 3]
     assert free(0.3)["count"] == [4] and free(0.6)["count"] == [4, 3] and free(0.74)["count"] == [4, 3, 2]
     assert free(0.74)["expansion"] == [6] and free(0.8)["expansion"] == [6, 4]
-    rng = np.random.default_rng(0)
-    drawn = [arch for _ in range(40) for arch in Progressive().draw(space, smallest, largest, rng, 0.3)]
-    for position, picks in enumerate(Progressive().free_options(space, smallest, largest, 0.3)):
+    drawn = [arch for _ in range(40) for arch in Progressive().draw(at(0.3))]
+    for position, picks in enumerate(Progressive().free_options(at(0.3))):
         assert {arch.picks[position] for arch in drawn} <= set(picks)
 
 
