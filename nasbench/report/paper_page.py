@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from nasbench.report import figures
 from nasbench.report.page import write_page
 from nasbench.tables.paper_table import TRUST, Row, TableColumn
-from nasbench.tables.protocols import BestOfQueries, JointReplay, Queries
+from nasbench.tables.protocols import BestOfQueries, ElasticFront, JointReplay, Queries
 from nasbench.tables.reproduction import BAND, Entry, Reproduction
 
 # The colours of Okabe and Ito that are dark enough for a line.
@@ -26,6 +26,8 @@ SHOWN = {
     "latency_ms": "latency, ms",
     "limits_met": "limits met",
     "accuracy_queries": "accuracies queried",
+    "hypervolume_fp32": "test accuracy over latency, fp32",
+    "hypervolume_int8": "test accuracy over latency, int8",
     "area": "mean share of the front over the budget",
     "share": "share of the front",
     "time_to_95": "part of the budget until 95 % of the front",
@@ -110,8 +112,10 @@ def standard_errors(value: float | None) -> str:
 def column_title(column: TableColumn) -> str:
     """The heading of a column in words."""
     if column.shows is not None:
-        where = ", ".join(column.devices) if len(column.devices) == 1 else f"{len(column.devices)} devices"
+        where = ", ".join(column.devices) if len(column.devices) < 2 else f"{len(column.devices)} devices"
         where = column.search.replace("_", " ") or where
+        if not where and not column.devices:
+            return SHOWN[column.shows]
         limit = "" if column.limit_ms is None else f" \N{LESS-THAN OR EQUAL TO} {column.limit_ms:g} ms"
         return f"{where}{limit}: {SHOWN[column.shows]}"
     names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
@@ -171,14 +175,19 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
                 cliponaxis=False,
                 hovertemplate=f"{html.escape(row.name)}, paper: {published.mean} % [{published.trust}]<extra></extra>",
             )
-    best = result.optima[column.name]
-    figure.add_hline(best, line={"color": figures.GREY, "dash": "dash", "width": 1})
+    elastic = isinstance(result.table.protocol, ElasticFront)
+    best = result.optima.get(column.name, max(float(curve.high[-1]) for _, curve in curves))
+    if not elastic:
+        figure.add_hline(best, line={"color": figures.GREY, "dash": "dash", "width": 1})
     early = [max(0, int(0.08 * len(curve.x))) for _, curve in curves]
     low = min(float(curve.low[at]) for (_, curve), at in zip(curves, early, strict=True))
     room = 0.04 * (best - low) or 0.1
-    title = "share of the front's hypervolume" if shares else "test accuracy, % (200 epochs)"
+    title = "share of the front's hypervolume" if shares else "test accuracy, %"
+    title += "" if shares or elastic else " (200 epochs)"
     figure.update_yaxes(title_text=title, range=[low - room, best + room])
-    if shares:
+    if elastic:
+        figure.update_xaxes(title_text="latency, as a share of that of the trained network in fp32", rangemode="tozero")
+    elif shares:
         figure.update_xaxes(title_text="part of the budget of simulated seconds", rangemode="tozero")
     elif queries:
         figure.update_xaxes(title_text="different cells queried", type="log", dtick=1)

@@ -29,7 +29,7 @@ from nasbench.storage.files import content_key
 from nasbench.storage.tensor_files import TensorFiles
 from nasbench.survivors.gate import NO_GATE
 from nasbench.survivors.stages import run_recipe
-from nasbench.tables.protocols import Compression, NetworkSource
+from nasbench.tables.protocols import Compression, NetworkSource, TrainedNetworks
 from nasbench.training.config import TrainingConfig
 from nasbench_compression import Recipe
 from nasbench_compression.quantization.modules import dequantize
@@ -79,7 +79,7 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
     The artefact takes turns with that of the first network, trained and compiled for the same runtime.
     """
     recipe = recipe_method(protocol, method)
-    bench = _bench(protocol, seed)
+    bench = workbench(protocol, seed)
     dense = trained(protocol, next(iter(protocol.networks)), seed)
     name = _network(protocol, recipe)
     start = trained(protocol, name, seed) if recipe.trained else _fresh(protocol, name, seed)
@@ -108,7 +108,7 @@ def measure_recipe(protocol: Compression, method: Mapping[str, Any], seed: int) 
     }
 
 
-def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
+def trained(protocol: TrainedNetworks, network: str, seed: int) -> nn.Module:
     """A network after the training of the protocol; trained once, and kept in the cache folder for the next time.
 
     A training that was interrupted goes on after its last epoch.
@@ -125,10 +125,10 @@ def trained(protocol: Compression, network: str, seed: int) -> nn.Module:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "model.json").exists():
-            bench, model = _bench(protocol, seed), _fresh(protocol, network, seed)
+            bench, model = workbench(protocol, seed), _fresh(protocol, network, seed)
             _train(bench.problem, model, seed, folder.with_name(f"{key}.training"))
             aside = folder.with_name(f"{key}.{os.getpid()}")
-            save_model(aside, model, build=_build(protocol, source), task=bench.task)
+            save_model(aside, model, build=build_of(protocol, network), task=bench.task)
             os.replace(aside, folder)
         stored = load_model(Path(folder)).model
     assert isinstance(stored, nn.Module), "it was saved as a network"
@@ -149,7 +149,9 @@ def _train(problem: Problem, model: nn.Module, seed: int, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _build(protocol: Compression, source: str | NetworkSource) -> Build:
+def build_of(protocol: TrainedNetworks, network: str) -> Build:
+    """How a network of the protocol is built."""
+    source = protocol.networks[network]
     if isinstance(source, NetworkSource):
         return FunctionBuild(source.build, source.options)
     assert protocol.space is not None, "the protocol was checked"
@@ -161,13 +163,14 @@ def _network(protocol: Compression, method: RecipeMethod) -> str:
     return method.network or next(iter(protocol.networks))
 
 
-def _bench(protocol: Compression, seed: int) -> Workbench:
+def workbench(protocol: TrainedNetworks, seed: int) -> Workbench:
+    """The workbench of a protocol: its data, training and runtime."""
     data = load_data(**protocol.data)
     training = TrainingConfig.model_validate(protocol.training)
     return Workbench(ImageClassification(data, training), seed, Device(protocol.runtime))
 
 
-def _fresh(protocol: Compression, network: str, seed: int) -> nn.Module:
+def _fresh(protocol: TrainedNetworks, network: str, seed: int) -> nn.Module:
     source = protocol.networks[network]
     if isinstance(source, NetworkSource):
         return network_from(FunctionBuild(source.build, {**source.options, **source.start}), None, seed)

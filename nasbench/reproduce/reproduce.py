@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,12 @@ from scipy import stats
 from nasbench.evaluators.tabular import Tabular
 from nasbench.objectives.statistics import ratio_interval
 from nasbench.reproduce.compression_rows import measure_recipe, recipe_method
+from nasbench.reproduce.front_rows import (
+    PRECISIONS,
+    accuracy_over_latency,
+    front_of_networks_method,
+    measure_front_of_networks,
+)
 from nasbench.reproduce.hypervolume_rows import front_method, measure_fronts
 from nasbench.reproduce.latency_tables import check_method, measure_row
 from nasbench.reproduce.one_shot_rows import check_one_shot, measure_one_shot
@@ -27,6 +34,7 @@ from nasbench.tables.paper_table import SEARCHED, PaperTable, Row, TableColumn, 
 from nasbench.tables.protocols import (
     BestOfQueries,
     Compression,
+    ElasticFront,
     Hypervolume,
     JointReplay,
     OneShot,
@@ -40,6 +48,10 @@ from nasbench_registry import UserError
 
 Vector = npt.NDArray[np.float64]
 POINTS = 160  # number of points of a curve
+
+
+KEEPS = Compression | ElasticFront | Hypervolume | JointReplay | OneShot
+"""Protocols whose rows take long, so that each finished seed is kept."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ def reproduce(
         return rank_cells(table, chosen, cells=cells, workers=workers, keep=keep, on_progress=on_progress)
     if cells is not None:
         raise UserError(f"table {table.name!r} takes no sample of cells; leave out --cells.")
-    if keep is not None and not isinstance(table.protocol, Compression | Hypervolume | JointReplay | OneShot):
+    if keep is not None and not isinstance(table.protocol, KEEPS):
         raise UserError(f"table {table.name!r} has nothing that would have to be kept; leave out --run.")
     optima = _optima(table) if _searched(table) else {}
     if isinstance(table.protocol, JointReplay):
@@ -106,6 +118,8 @@ def reproduce(
         elif row.method is not None:
             if isinstance(table.protocol, Compression):
                 recipe_method(table.protocol, row.method)
+            elif isinstance(table.protocol, ElasticFront):
+                front_of_networks_method(row.method)
             elif isinstance(table.protocol, Hypervolume):
                 front_method(row.method)
             elif isinstance(table.protocol, JointReplay):
@@ -131,7 +145,7 @@ def reproduce(
             entries.append(_cell(table, row, column, parts))
             if parts and column.name in parts[0].curves:
                 curves[row.name, column.name] = _curve(table, row, column, parts)
-    if isinstance(table.protocol, Hypervolume | JointReplay):
+    if isinstance(table.protocol, Hypervolume | JointReplay | ElasticFront):
         entries = _beside_first(table, chosen, entries, results)
     return Reproduction(table, count, tuple(entries), curves, optima, time.perf_counter() - started)
 
@@ -175,13 +189,21 @@ def _run_method(job: _Job) -> _Done:
         return _Done(job, values, over_time, 0, time.perf_counter() - started)
     values_by_seed = [_measured(job.table, job.row, seed, job.keep) for seed in job.seeds]
     values = {column.name: [values_of_seed[column.name] for values_of_seed in values_by_seed] for column in job.columns}
-    return _Done(job, values, {}, 0, time.perf_counter() - started)
+    over_latency = {}
+    if isinstance(job.table.protocol, ElasticFront):
+        grid = _grid(job.table, job.row, job.columns[0])
+        for column in job.columns:
+            precision = next((name for name in PRECISIONS if column.shows == f"hypervolume_{name}"), None)
+            if precision is not None:
+                lines = [accuracy_over_latency(of_seed["points"], precision, grid) for of_seed in values_by_seed]
+                over_latency[column.name] = np.stack(lines)
+    return _Done(job, values, over_latency, 0, time.perf_counter() - started)
 
 
-def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, float]:
-    """The value of every column of a row, for one seed."""
+def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, Any]:
+    """The value of every column of a row, for one seed; of an elastic front its `points`, too."""
     protocol = table.protocol
-    if not isinstance(protocol, Compression | Hypervolume | OneShot):
+    if not isinstance(protocol, Compression | ElasticFront | Hypervolume | OneShot):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
     if isinstance(protocol, Hypervolume):
@@ -191,19 +213,22 @@ def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict
     key = content_key(request)
     file = None if keep is None else keep / f"{key}.json"
     if file is not None and file.exists():
-        measured: dict[str, float] = read_json(file, "delete it, and it is measured again", ("found",))["found"]
+        measured: dict[str, Any] = read_json(file, "delete it, and it is measured again", ("found",))["found"]
     else:
         if isinstance(protocol, OneShot):
             measured = measure_one_shot(table, row, seed, None if keep is None else keep / key)
+        elif isinstance(protocol, ElasticFront):
+            measured = measure_front_of_networks(protocol, row.method, seed, None if keep is None else keep / key)
         else:
             measured = measure_recipe(protocol, row.method, seed)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, {"row": row.name, **request, "found": measured})
-    return {
+    shown = {
         column.name: measured[f"{column.shows} {column.read}" if column.read else str(column.shows)]
         for column in table.columns
     }
+    return shown | ({"points": measured["points"]} if "points" in measured else {})
 
 
 def _run_controller(job: _Job) -> _Done:
@@ -295,7 +320,7 @@ def _grid(table: PaperTable, row: Row, column: TableColumn) -> Vector:
         return np.unique(np.geomspace(1, _limit(table.protocol, row), POINTS).round())
     if isinstance(table.protocol, BestOfQueries):
         return np.arange(1.0, 1 + max(other.queries or 1 for other in table.columns))
-    if isinstance(table.protocol, JointReplay):
+    if isinstance(table.protocol, JointReplay | ElasticFront):
         return np.linspace(0, 1, POINTS)
     assert column.budget_s is not None, "PaperTable checks this"
     return np.linspace(0, column.budget_s, POINTS)
@@ -333,7 +358,7 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
         first, ours = values(rows[0].name, cell.column), values(cell.row, cell.column)
         common_seeds = min(len(first), len(ours))
         note = None
-        if cell.row != rows[0].name and common_seeds > 1 and isinstance(table.protocol, JointReplay):
+        if cell.row != rows[0].name and common_seeds > 1 and isinstance(table.protocol, JointReplay | ElasticFront):
             ratio, low, high = ratio_interval(first[:common_seeds], ours[:common_seeds], paired=True)
             if ratio is not None and low is not None and high is not None:
                 note = f"{rows[0].name} has {ratio:.3f} times as much ({low:.3f} to {high:.3f}, 95 %)"

@@ -15,6 +15,7 @@ from nasbench.tables.protocols import (
     SHOWN,
     BestOfQueries,
     Compression,
+    ElasticFront,
     Hypervolume,
     JointReplay,
     LatencyLimit,
@@ -23,6 +24,7 @@ from nasbench.tables.protocols import (
     Queries,
     Strict,
     TimeBudget,
+    TrainedNetworks,
     ZeroCostRanking,
 )
 from nasbench.tables.registry import TABLES
@@ -184,6 +186,7 @@ class PaperTable(Strict):
         | LatencyRanking
         | LatencyLimit
         | Compression
+        | ElasticFront
         | ZeroCostRanking
         | Hypervolume
         | OneShot
@@ -208,7 +211,7 @@ class PaperTable(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> PaperTable:
         searched = isinstance(self.protocol, SEARCHED)
-        if not isinstance(self.protocol, Compression | JointReplay):
+        if not isinstance(self.protocol, TrainedNetworks | JointReplay):
             in_table = searched or isinstance(self.protocol, ZeroCostRanking | Hypervolume | OneShot)
             one_of("table", self.benchmark, TABLES if in_table else [SOURCE.name])
         for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
@@ -217,7 +220,7 @@ class PaperTable(Strict):
         for column in self.columns:
             if searched:
                 self._check_search(column)
-            elif isinstance(self.protocol, Compression):
+            elif isinstance(self.protocol, TrainedNetworks):
                 self._check_compression(column)
             elif isinstance(self.protocol, ZeroCostRanking):
                 self._check_zero_cost(column, self.protocol)
@@ -294,7 +297,9 @@ class PaperTable(Strict):
 
     def _check_compression(self, column: TableColumn) -> None:
         if column.search or column.read or column.budget_s or column.devices or column.limit_ms:
-            raise ValueError(f"column {column.name!r}: in a table of recipes, columns have a name and shows, no more.")
+            raise ValueError(
+                f"column {column.name!r}: where networks are trained, columns have a name and shows, no more."
+            )
         one_of("shows", column.shows or "", SHOWN[self.protocol.kind])
 
     def _check_replay(self, column: TableColumn, protocol: JointReplay) -> None:

@@ -116,14 +116,8 @@ class NetworkSource(Strict):
     start: dict[str, Any] = {}
 
 
-class Compression(Strict):
-    """A trained network goes through recipes; what would be deployed is measured.
-
-    A column shows test or validation accuracy of the artefact ("test_acc_pct", "val_acc_pct"), multiply-adds and
-    parameters of the network ("macs", "params"), bytes of its weights in the form that the last step promises, and
-    those of the artefact ("stored_bytes", "artefact_bytes"), its median latency ("latency_ms"), that as a multiple of
-    the first network's, trained and compiled for the same runtime and timed in turn ("of_dense_latency"), or seconds
-    that the steps took ("seconds").
+class TrainedNetworks(Strict):
+    """Networks that are trained, and what becomes of them in a runtime.
 
     Attributes:
         data: Name and options of the data set.
@@ -136,7 +130,6 @@ class Compression(Strict):
         text: The protocol in words.
     """
 
-    kind: Literal["compression"]
     data: dict[str, Any]
     space: dict[str, Any] | None = None
     networks: Annotated[dict[str, str | NetworkSource], Field(min_length=1)]
@@ -154,6 +147,36 @@ class Compression(Strict):
     def why_unavailable(self) -> str | None:
         """Why nothing can be measured here, a runtime or the images that are missing; None if nothing is."""
         return why_no_backend(self.runtime) or why_missing(**self.data)
+
+
+class Compression(TrainedNetworks):
+    """A trained network goes through recipes; what would be deployed is measured.
+
+    A column shows test or validation accuracy of the artefact ("test_acc_pct", "val_acc_pct"), multiply-adds and
+    parameters of the network ("macs", "params"), bytes of its weights in the form that the last step promises, and
+    those of the artefact ("stored_bytes", "artefact_bytes"), its median latency ("latency_ms"), that as a multiple of
+    the first network's, trained and compiled for the same runtime and timed in turn ("of_dense_latency"), or seconds
+    that the steps took ("seconds").
+    """
+
+    kind: Literal["compression"]
+
+
+class ElasticFront(TrainedNetworks):
+    """From one trained network come several smaller ones: by one elastic training, or by pruning it several times.
+
+    A column shows the hypervolume of test accuracy and saved latency of the deployed networks ("hypervolume_fp32",
+    "hypervolume_int8"), their number ("networks"), the best test accuracy of them ("best_test_acc_pct"), the compute of
+    the training after the first one in petaflop/s-days ("pfs_days"), or its seconds ("seconds").
+
+    Attributes:
+        tuning_images: Number of training images of that training; None is all.
+        floor_acc_pct: Test accuracy that is worth nothing, in percent.
+    """
+
+    kind: Literal["elastic_front"]
+    tuning_images: Annotated[int, Field(ge=1)] | None = None
+    floor_acc_pct: Annotated[float, Field(ge=0, lt=100)]
 
 
 class ZeroCostRanking(Strict):
@@ -277,6 +300,7 @@ class JointReplay(Strict):
 SHOWN = {
     "joint_replay": ("area", "share", "time_to_95"),
     "hypervolume": ("hypervolume", "hypervolume_energy"),
+    "elastic_front": ("hypervolume_fp32", "hypervolume_int8", "networks", "best_test_acc_pct", "pfs_days", "seconds"),
     "zero_cost_ranking": ("spearman", "kendall", "published", "seconds"),
     "one_shot": ("test_acc_pct", "skip_edges", "shared_acc_pct", "seconds"),
     "compression": (

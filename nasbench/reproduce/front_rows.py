@@ -1,0 +1,318 @@
+"""Rows of a table of networks inside one trained network: by one elastic training, or by pruning several times."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from nasbench.costs.compute import compute_by_operations
+from nasbench.costs.cost import counts
+from nasbench.models.build import Build
+from nasbench.models.model import Model
+from nasbench.models.workbench import Workbench
+from nasbench.objectives.hypervolume import hypervolume
+from nasbench.problems.image_classification import ImageClassification
+from nasbench.reproduce.compression_rows import build_of, trained, workbench
+from nasbench.supernet.elastic import elastic
+from nasbench.tables.protocols import ElasticFront
+from nasbench_compression import get_step
+from nasbench_registry import check_options, one_of
+
+Vector = npt.NDArray[np.float64]
+DENSE = "dense"
+PRECISIONS = ("fp32", "int8")
+SECONDS_EACH, ROUNDS = 0.3, 3
+BISECTIONS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Training after the network was made elastic or cut.
+
+    Attributes:
+        epochs: Number of epochs, of the elastic network or of each pruned one.
+        learning_rate: Learning rate.
+    """
+
+    epochs: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elastic(Tuning):
+    """Make the network elastic, train its networks together, and deploy the best ones of a sample.
+
+    Attributes:
+        widths: Shares of the channels that may be left, see `nasbench.supernet.elastic.elastic`.
+        round_to: Number of which numbers of channels are multiples.
+        depth: Whether residual blocks may be left out.
+        scored: Number of networks of which the validation accuracy is computed.
+        examples: Number of validation examples for that.
+        deployed: Largest number of networks on the front of validation accuracy and multiply-adds that are deployed.
+    """
+
+    widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+    round_to: int = 4
+    depth: bool = True
+    scored: int = 200
+    examples: int = 2000
+    deployed: int = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned(Tuning):
+    """Prune the network to each ratio of its multiply-adds with the step `prune`, and fine-tune each result.
+
+    Attributes:
+        macs_ratios: Shares of the multiply-adds that are left.
+        round_to: Number of which numbers of channels are multiples.
+    """
+
+    macs_ratios: tuple[float, ...]
+    round_to: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchPruning(Tuning):
+    """The same with torch-pruning alone, as its documentation does: one ratio of channels for all layers.
+
+    Attributes:
+        macs_ratios: Shares of the multiply-adds that are left.
+        round_to: Number of which numbers of channels are multiples.
+    """
+
+    macs_ratios: tuple[float, ...]
+    round_to: int = 4
+
+
+METHODS: dict[str, type[Tuning]] = {"elastic": Elastic, "pruned": Pruned, "torch_pruning": TorchPruning}
+
+
+def front_of_networks_method(method: Mapping[str, Any]) -> Tuning:
+    """The method of a row; UserError if its name or an option is not allowed."""
+    kind = METHODS[one_of("method", str(method["name"]), METHODS)]
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in method.items() if key != "name"
+    }
+    check_options(kind, options, what=f"method {method['name']!r}")
+    return kind(**options)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network that is deployed.
+
+    Attributes:
+        network: Network.
+        macs: Number of its multiply-adds.
+    """
+
+    network: nn.Module
+    macs: float
+
+
+def measure_front_of_networks(
+    protocol: ElasticFront, method: Mapping[str, Any], seed: int, folder: Path | None
+) -> dict[str, Any]:
+    """The values that a column may show of a row, for one seed, and the deployed networks as `points`.
+
+    All artefacts take turns with that of the trained network in fp32.
+
+    Args:
+        protocol: Protocol of the table.
+        method: Name and options of the method.
+        seed: Random seed of every random choice.
+        folder: Folder in which an elastic training is stored after each epoch; None stores nothing.
+    """
+    tuning = front_of_networks_method(method)
+    bench = workbench(protocol, seed)
+    first = next(iter(protocol.networks))
+    dense = trained(protocol, first, seed)
+    fewer = _with_training_images(bench, protocol.tuning_images)
+    began = time.perf_counter()
+    if isinstance(tuning, Elastic):
+        cuts, macs_of_a_step = _elastic(tuning, dense, build_of(protocol, first), fewer, folder)
+    elif isinstance(tuning, Pruned | TorchPruning):
+        cuts = _cuts(tuning, dense, fewer)
+        macs_of_a_step = sum(cut.macs for cut in cuts)
+    else:
+        raise TypeError(f"{type(tuning).__name__} is no method of these rows")
+    spent_s = time.perf_counter() - began
+    images = len(_classification(fewer).data.train)
+    points = _deployed(cuts, dense, bench)
+    covered = {
+        f"hypervolume_{precision}": covered_share(points, precision, protocol.floor_acc_pct) for precision in PRECISIONS
+    }
+    return covered | {
+        "networks": float(len(cuts)),
+        "best_test_acc_pct": max(point["fp32_test_acc_pct"] for point in points),
+        "pfs_days": compute_by_operations(macs_of_a_step, images, tuning.epochs).pfs_days,
+        "seconds": spent_s,
+        "points": points,
+    }
+
+
+def covered_share(points: Sequence[Mapping[str, float]], precision: str, floor_acc_pct: float) -> float:
+    """The hypervolume of test accuracy above a floor and of saved latency, each as a share of what there could be.
+
+    Args:
+        points: Deployed networks, with `fp32_test_acc_pct` and `fp32_of_dense_latency`, or the same of int8.
+        precision: Precision of the artefacts: "fp32" or "int8".
+        floor_acc_pct: Test accuracy that is worth nothing, in percent.
+    """
+    shares = [
+        (
+            (point[f"{precision}_test_acc_pct"] - floor_acc_pct) / (100 - floor_acc_pct),
+            1 - point[f"{precision}_of_dense_latency"],
+        )
+        for point in points
+    ]
+    return hypervolume(np.array(shares))
+
+
+def accuracy_over_latency(points: Sequence[Mapping[str, float]], precision: str, grid: Vector) -> Vector:
+    """The best test accuracy at each latency of a grid, as shares of that of the trained network; NaN where none is."""
+    best = [
+        max((p[f"{precision}_test_acc_pct"] for p in points if p[f"{precision}_of_dense_latency"] <= x), default=np.nan)
+        for x in grid
+    ]
+    return np.array(best, dtype=np.float64)
+
+
+def _classification(bench: Workbench) -> ImageClassification:
+    if not isinstance(bench.problem, ImageClassification):
+        raise TypeError("the workbench of a protocol has a problem of image classification")
+    return bench.problem
+
+
+def _with_training_images(bench: Workbench, count: int | None) -> Workbench:
+    """The same with so many training images; their normalization stays that of all."""
+    problem = _classification(bench)
+    data = dataclasses.replace(problem.data, train=problem.data.train.some(count, 0))
+    return dataclasses.replace(bench, problem=dataclasses.replace(problem, data=data))
+
+
+def _elastic(
+    method: Elastic, dense: nn.Module, build: Build, bench: Workbench, folder: Path | None
+) -> tuple[list[Cut], float]:
+    """The networks on the front of the sample, and the multiply-adds that a step of the training takes for an image."""
+    problem, task = _classification(bench), bench.task
+    supernet = elastic(
+        Model(dense, task, build=build, problem=problem),
+        problem,
+        widths=method.widths,
+        round_to=method.round_to,
+        depth=method.depth,
+        seed=bench.seed,
+    )
+    supernet.train(epochs=method.epochs, seed=bench.seed, learning_rate=method.learning_rate, folder=folder)
+    archs = [supernet.largest, supernet.smallest, *supernet.sample(method.scored, bench.seed)]
+    scored = []
+    for arch in archs:
+        network = supernet.network(arch)
+        accuracy = problem.fewer(method.examples, 0).score(network, "val")["val_acc_pct"]
+        scored.append((accuracy, counts(network, task).macs, arch))
+    macs = [entry[1] for entry in scored]
+    macs_of_a_step = macs[0] + macs[1] + 2 * float(np.mean(macs[2:]))  # the sandwich: the two ends, and two at random
+    front = _front(scored)
+    kept = front if len(front) <= method.deployed else _spread(front, method.deployed)
+    return [Cut(supernet.network(arch), cost) for _, cost, arch in kept], macs_of_a_step
+
+
+def _front(scored: Sequence[tuple[float, float, Any]]) -> list[tuple[float, float, Any]]:
+    """What no other has at least the accuracy of with fewer multiply-adds, from small to large."""
+    front: list[tuple[float, float, Any]] = []
+    for entry in sorted(scored, key=lambda entry: (entry[1], -entry[0])):
+        if not front or entry[0] > front[-1][0]:
+            front.append(entry)
+    return front
+
+
+def _spread(front: Sequence[Any], count: int) -> list[Any]:
+    """So many of a front, at equal distances along it, both ends included."""
+    return [front[place] for place in np.linspace(0, len(front) - 1, count).round().astype(int).tolist()]
+
+
+def _cuts(method: Pruned | TorchPruning, dense: nn.Module, bench: Workbench) -> list[Cut]:
+    """The pruned and fine-tuned networks."""
+    cuts = []
+    for ratio in method.macs_ratios:
+        if isinstance(method, Pruned):
+            step = get_step("prune", macs_ratio=ratio, round_to=method.round_to, epochs=0)
+            network = step.apply(dense, bench.context())[0]
+            assert isinstance(network, nn.Module), "a pruned network is a network"
+        else:
+            network = by_torch_pruning(dense, bench.calibration()[:1], ratio, method.round_to)
+        bench.finetune(network, epochs=method.epochs, learning_rate=method.learning_rate)
+        cuts.append(Cut(network.eval(), counts(network, bench.task).macs))
+    return cuts
+
+
+def by_torch_pruning(network: nn.Module, image: torch.Tensor, macs_ratio: float, round_to: int) -> nn.Module:
+    """Prune with torch-pruning alone, as near to a ratio of the multiply-adds as one ratio of channels comes.
+
+    That ratio is found by halving.
+
+    Args:
+        network: Network, which is not changed.
+        image: One input.
+        macs_ratio: Share of the multiply-adds that is left.
+        round_to: Number of which numbers of channels are multiples.
+    """
+    import torch_pruning
+
+    from nasbench_compression.macs import count_macs
+
+    whole = count_macs(network, image)
+    outputs = network(image).shape[1]
+    low, high = 0.0, 1.0
+    nearest, distance = network, float("inf")
+    for _ in range(BISECTIONS):
+        ratio = (low + high) / 2
+        cut = copy.deepcopy(network)
+        last = [module for module in cut.modules() if isinstance(module, nn.Linear) and module.out_features == outputs]
+        torch_pruning.pruner.BasePruner(
+            cut,
+            image,
+            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            pruning_ratio=ratio,
+            ignored_layers=last,
+            round_to=round_to,
+        ).step()
+        left = count_macs(cut, image) / whole
+        if abs(left - macs_ratio) < distance:
+            nearest, distance = cut, abs(left - macs_ratio)
+        low, high = (ratio, high) if left > macs_ratio else (low, ratio)
+    return nearest
+
+
+def _deployed(cuts: Sequence[Cut], dense: nn.Module, bench: Workbench) -> list[dict[str, float]]:
+    """Test accuracy and latency of every network in both precisions; latency as a multiple of the trained network's."""
+    assert bench.device is not None, "the bench was made with one"
+    artefacts = {DENSE: bench.device.compile(dense, bench.task)}
+    for place, cut in enumerate(cuts):
+        for precision in PRECISIONS:
+            artefacts[f"{precision} {place}"] = bench.device.compile(
+                cut.network, bench.task, precision, bench.calibration()
+            )
+    comparison = bench.device.compare(artefacts, bench.task, SECONDS_EACH, rounds=ROUNDS)
+    points = []
+    for place, cut in enumerate(cuts):
+        point = {"macs": cut.macs}
+        for precision in PRECISIONS:
+            name = f"{precision} {place}"
+            point[f"{precision}_test_acc_pct"] = bench.problem.score(artefacts[name], "test")["test_acc_pct"]
+            point[f"{precision}_of_dense_latency"] = comparison.ratios[name].ratio
+            point[f"{precision}_bytes"] = float(artefacts[name].bytes)
+        points.append(point)
+    return points

@@ -1,0 +1,133 @@
+"""A table of networks inside one trained network: elastic, pruned by us, pruned by torch-pruning."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from nasbench.costs.compute import PFS_DAY
+from nasbench.report.paper_page import curve_figure
+from nasbench.reproduce import front_rows, reproduce as reproducing
+from nasbench.reproduce.front_rows import _front, accuracy_over_latency, covered_share
+from nasbench.reproduce.reproduce import reproduce
+from nasbench.supernet.supernet import Supernet
+from nasbench.tables.paper_table import load_paper_table
+from nasbench_compression import get_backend
+from nasbench_registry import UserError
+
+pytestmark = pytest.mark.skipif(
+    get_backend("onnxruntime").why_unavailable() is not None, reason=str(get_backend("onnxruntime").why_unavailable())
+)
+COLUMNS = ("hypervolume_fp32", "hypervolume_int8", "networks", "best_test_acc_pct", "pfs_days", "seconds")
+PRUNE = {"epochs": 1, "learning_rate": 0.005, "macs_ratios": [0.5, 0.8]}
+ROWS = {
+    "elastic": {"epochs": 1, "learning_rate": 0.005, "widths": [0.5, 1.0], "scored": 6, "examples": 50, "deployed": 3},
+    "pruned": PRUNE,
+    "torch_pruning": PRUNE,
+}
+
+
+def written(tmp_path, **changes):
+    data = {
+        "title": "small",
+        "paper": "a test",
+        "table": "of its own",
+        "seeds": 1,
+        "protocol": {
+            "kind": "elastic_front",
+            "data": {"name": "digits"},
+            "space": {"name": "resnet", "depths": [1], "widths": [[16], [32]], "shortcut": "projection"},
+            "networks": {"dense": "basic-1,1-16,32"},
+            "training": {"epochs": 2, "learning_rate": 0.01},
+            "tuning_images": 500,
+            "floor_acc_pct": 10,
+            "text": "small networks on digits",
+        },
+        "columns": [{"name": name, "shows": name} for name in COLUMNS],
+        "rows": [{"name": name, "method": {"name": name, **row}} for name, row in ROWS.items()],
+    } | changes
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return load_paper_table(str(path))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("NASBENCH_DATA", raising=False)
+    monkeypatch.setattr(front_rows, "SECONDS_EACH", 0.02)
+
+
+def test_the_hypervolume_of_points_by_hand():
+    """Above a floor of 50 %: (0.8, 0.5) and (0.6, 0.75) cover 0.4 + 0.15; what is slower or worse covers nothing."""
+    points = [
+        {"fp32_test_acc_pct": 90, "fp32_of_dense_latency": 0.5},
+        {"fp32_test_acc_pct": 80, "fp32_of_dense_latency": 0.25},
+        {"fp32_test_acc_pct": 95, "fp32_of_dense_latency": 1.2},
+        {"fp32_test_acc_pct": 40, "fp32_of_dense_latency": 0.1},
+    ]
+    assert covered_share(points, "fp32", 50) == pytest.approx(0.8 * 0.5 + 0.6 * 0.25)
+    grid = np.array([0.05, 0.1, 0.3, 0.6, 1.0])
+    assert accuracy_over_latency(points, "fp32", grid).tolist()[1:] == [40, 80, 90, 90]
+    assert np.isnan(accuracy_over_latency(points, "fp32", grid)[0])
+
+
+def test_the_front_is_from_small_to_large_and_each_step_gains_accuracy():
+    scored = [(80, 5, "a"), (70, 2, "b"), (80, 3, "c"), (60, 4, "d"), (90, 9, "e"), (71, 2, "f")]
+    assert [name for _, _, name in _front(scored)] == ["f", "c", "e"]
+
+
+def test_every_row_is_deployed_with_the_compute_that_it_says_and_kept(cache, tmp_path, monkeypatch):
+    table, keep = written(tmp_path), tmp_path / "kept"
+    train, trained = Supernet.train, []
+    monkeypatch.setattr(Supernet, "train", lambda self, **options: trained.append(self) or train(self, **options))
+    result = reproduce(table, keep=keep)
+    entries = {(cell.row, cell.column): cell.measured for cell in result.entries}
+    files = {json.loads(file.read_text())["row"]: json.loads(file.read_text()) for file in keep.glob("*.json")}
+    assert set(files) == set(ROWS)
+    for row, stored in files.items():
+        points = stored["found"]["points"]
+        assert entries[row, "networks"] == len(points)
+        assert entries[row, "best_test_acc_pct"] == max(point["fp32_test_acc_pct"] for point in points)
+        for precision in ("fp32", "int8"):
+            assert entries[row, f"hypervolume_{precision}"] == covered_share(points, precision, 10)
+        largest = max(points, key=lambda point: point["macs"])
+        assert largest["int8_bytes"] < largest["fp32_bytes"], "of the smallest, the graph takes more than the weights"
+    for row, tolerance in (("pruned", 0.1), ("torch_pruning", 0.3)):  # one ratio of channels for all layers is coarse
+        macs = [point["macs"] for point in files[row]["found"]["points"]]
+        assert entries[row, "pfs_days"] == pytest.approx(2 * 3 * 500 * sum(macs) / PFS_DAY)
+        assert macs[0] / macs[1] == pytest.approx(0.5 / 0.8, rel=tolerance)
+    (supernet,) = trained
+    assert len(supernet.problem.data.train) == 500
+    macs = [point["macs"] for point in files["elastic"]["found"]["points"]]
+    assert macs == sorted(macs) and len(macs) <= 3
+    assert curve_figure(result, table.columns[0]).layout.xaxis.title.text.startswith("latency, as a share")
+    monkeypatch.setattr(reproducing, "measure_front_of_networks", lambda *asked: pytest.fail("it was kept"))
+    assert [cell.measured for cell in reproduce(table, keep=keep).entries] == [cell.measured for cell in result.entries]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": [{"name": "a", "method": {"name": "elastik", **PRUNE}}]}, "Did you mean 'elastic'"),
+        (
+            {"rows": [{"name": "a", "method": {"name": "pruned", **PRUNE, "macs_ratio": 1}}]},
+            "Did you mean 'macs_ratios'",
+        ),
+        ({"columns": [{"name": "a", "shows": "hypervolume"}]}, "Did you mean 'hypervolume_"),
+        ({"columns": [{"name": "a", "shows": "networks", "devices": ["fpga"]}]}, "where networks are trained"),
+    ],
+)
+def test_a_wrong_file_costs_one_sentence(cache, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        reproduce(written(tmp_path, **changes))
+
+
+def test_the_table_of_the_project_gives_all_rows_the_same_compute():
+    """Elastic: five epochs of the largest, the smallest and two networks between; pruned: four of five networks."""
+    table = load_paper_table("elastic-cifar10")
+    methods = {row.method["name"]: row.method for row in table.rows}
+    assert set(methods) == {"elastic", "pruned", "torch_pruning"}
+    assert methods["pruned"]["macs_ratios"] == methods["torch_pruning"]["macs_ratios"]
+    assert len(methods["pruned"]["macs_ratios"]) == 5
