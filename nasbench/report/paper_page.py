@@ -132,7 +132,7 @@ def curve_figure(result: Reproduction, column: TableColumn) -> go.Figure:
     curves = [
         (row, result.curves[row.name, column.name])
         for row in result.table.rows
-        if (row.name, column.name) in result.curves
+        if (row.name, column.name) in result.curves and len(result.curves[row.name, column.name].x)
     ]
     if not curves:
         return figure

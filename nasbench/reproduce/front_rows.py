@@ -74,7 +74,7 @@ class Pruned(Tuning):
     """Prune the network to each ratio of its multiply-adds with the step `prune`, and fine-tune each result.
 
     Attributes:
-        macs_ratios: Shares of the multiply-adds that are left.
+        macs_ratios: Shares of the multiply-adds that are removed, as the step `prune` has them.
         round_to: Number of which numbers of channels are multiples.
     """
 
@@ -87,7 +87,7 @@ class TorchPruning(Tuning):
     """The same with torch-pruning alone, as its documentation does: one ratio of channels for all layers.
 
     Attributes:
-        macs_ratios: Shares of the multiply-adds that are left.
+        macs_ratios: Shares of the multiply-adds that are removed, as the step `prune` has them.
         round_to: Number of which numbers of channels are multiples.
     """
 
@@ -266,7 +266,7 @@ def by_torch_pruning(network: nn.Module, image: torch.Tensor, macs_ratio: float,
     Args:
         network: Network, which is not changed.
         image: One input.
-        macs_ratio: Share of the multiply-adds that is left.
+        macs_ratio: Share of the multiply-adds that is removed.
         round_to: Number of which numbers of channels are multiples.
     """
     import torch_pruning
@@ -289,10 +289,10 @@ def by_torch_pruning(network: nn.Module, image: torch.Tensor, macs_ratio: float,
             ignored_layers=last,
             round_to=round_to,
         ).step()
-        left = count_macs(cut, image) / whole
-        if abs(left - macs_ratio) < distance:
-            nearest, distance = cut, abs(left - macs_ratio)
-        low, high = (ratio, high) if left > macs_ratio else (low, ratio)
+        removed = 1 - count_macs(cut, image) / whole
+        if abs(removed - macs_ratio) < distance:
+            nearest, distance = cut, abs(removed - macs_ratio)
+        low, high = (ratio, high) if removed < macs_ratio else (low, ratio)
     return nearest
 
 
