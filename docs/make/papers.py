@@ -15,12 +15,14 @@ NUMBERS = Path(__file__).parents[1] / "numbers"
 SECTIONS = {
     "time_budget": "what-is-measured",
     "queries": "what-is-measured",
+    "best_of_queries": "what-is-measured",
     "latency_ranking": "latency-on-unseen-devices",
     "latency_limit": "latency-on-unseen-devices",
     "hypervolume": "fronts-on-real-devices",
     "joint_replay": "joint-and-sequential-searches",
     "zero_cost_ranking": "zero-cost-proxies",
     "compression": "compression",
+    "elastic_front": "elastic-networks",
     "one_shot": "weight-sharing",
 }
 """By the kind of a protocol: the section of ``docs/tables.md`` that describes it."""
