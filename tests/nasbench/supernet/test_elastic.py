@@ -74,7 +74,7 @@ def test_the_gradient_of_a_step_is_that_of_its_networks_added_up(elastic, digits
     losses = []
 
     class Fixed(Sandwich):
-        def draw(self, space, smallest, largest, rng):
+        def draw(self, step):
             return archs
 
     step = _Step(elastic, Fixed(), seed=0).train()
