@@ -16,6 +16,8 @@ from nasbench.cli.app import main
 from nasbench.experiment.loading import parse_experiment
 
 torch.set_num_threads(1)
+# Of all processes that tests start, too: runs with other kernels (ATEN_CPU_CAPABILITY) share Inductor's cache folder.
+os.environ.setdefault("TORCH_COMPILE_CACHE_KEY_TAG", torch.backends.cpu.get_cpu_capability())
 
 SEED_SHIFT = Path(__file__).parent / "seed_shift"
 

@@ -171,21 +171,20 @@ def test_blocks_and_spaces_agree_with_eager(name, parts) -> None:
     assert max(errors.values()) < 1e-4, errors
 
 
-def test_the_cache_tells_vector_units_apart_unless_the_user_has_tagged_it(monkeypatch) -> None:
+def test_the_cache_tells_vector_units_apart_unless_the_user_has_tagged_it() -> None:
     from torch.compiler import config
 
-    monkeypatch.setattr(config, "cache_key_tag", "")
-    cache_by_vector_unit()
-    assert config.cache_key_tag == torch.backends.cpu.get_cpu_capability()
-    monkeypatch.setattr(config, "cache_key_tag", "mine")
-    cache_by_vector_unit()
-    assert config.cache_key_tag == "mine"
+    for before, after in (("", torch.backends.cpu.get_cpu_capability()), ("mine", "mine")):
+        with config.patch(cache_key_tag=before):
+            cache_by_vector_unit()
+            assert config.cache_key_tag == after
 
 
 @pytest.mark.slow
 def test_processes_with_other_vector_units_share_a_cache_folder(tmp_path) -> None:
     """Code for 8 numbers at a time, compiled for 16, writes beyond its arrays: the second process used to abort."""
     shared = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    shared.pop("TORCH_COMPILE_CACHE_KEY_TAG", None)  # the tests set it
     for changes in ({"ATEN_CPU_CAPABILITY": "avx2"}, {}):
         done = subprocess.run(
             [sys.executable, "-c", COMPILED], env=shared | changes, capture_output=True, text=True, check=False
