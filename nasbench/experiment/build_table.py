@@ -204,8 +204,9 @@ def _measure(
         evaluator = prepared.evaluator(folder, calibration)
         estimator = prepared.latency_estimator(calibration) if isinstance(evaluator, Compressed) else None
         if isinstance(evaluator, Compressed):
-            # The latencies of the table are measured when all artefacts of a network are there.
-            evaluator.estimator, evaluator.latency_budget_s = None, ROUGH_S
+            evaluator.estimator = None  # latencies are measured when all artefacts of a network are there
+            if prepared.device.measures_many:
+                evaluator.latency_budget_s = ROUGH_S
         study = prepared.study(folder, evaluator)
         writer = _Writer(
             prepared, folder, out, study, evaluator, estimator, callback, max(map(len, prefixes), default=1)
