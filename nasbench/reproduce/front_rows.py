@@ -82,17 +82,8 @@ class Pruned(Tuning):
     round_to: int = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class TorchPruning(Tuning):
-    """The same with torch-pruning alone, as its documentation does: one ratio of channels for all layers.
-
-    Attributes:
-        macs_ratios: Shares of the multiply-adds that are removed, as the step `prune` has them.
-        round_to: Number of which numbers of channels are multiples.
-    """
-
-    macs_ratios: tuple[float, ...]
-    round_to: int = 4
+class TorchPruning(Pruned):
+    """The same with torch-pruning alone, as its documentation does: one ratio of channels for all layers."""
 
 
 METHODS: dict[str, type[Tuning]] = {"elastic": Elastic, "pruned": Pruned, "torch_pruning": TorchPruning}
@@ -142,7 +133,7 @@ def measure_front_of_networks(
     began = time.perf_counter()
     if isinstance(tuning, Elastic):
         cuts, macs_of_a_step = _elastic(tuning, dense, build_of(protocol, first), fewer, folder)
-    elif isinstance(tuning, Pruned | TorchPruning):
+    elif isinstance(tuning, Pruned):
         cuts = _cuts(tuning, dense, fewer)
         macs_of_a_step = sum(cut.macs for cut in cuts)
     else:
@@ -217,10 +208,10 @@ def _elastic(
     )
     supernet.train(epochs=method.epochs, seed=bench.seed, learning_rate=method.learning_rate, folder=folder)
     archs = [supernet.largest, supernet.smallest, *supernet.sample(method.scored, bench.seed)]
-    scored = []
+    scored, judge = [], problem.fewer(method.examples, 0)
     for arch in archs:
         network = supernet.network(arch)
-        accuracy = problem.fewer(method.examples, 0).score(network, "val")["val_acc_pct"]
+        accuracy = judge.score(network, "val")["val_acc_pct"]
         scored.append((accuracy, counts(network, task).macs, arch))
     macs = [entry[1] for entry in scored]
     macs_of_a_step = macs[0] + macs[1] + 2 * float(np.mean(macs[2:]))  # the sandwich: the two ends, and two at random
@@ -243,16 +234,17 @@ def _spread(front: Sequence[Any], count: int) -> list[Any]:
     return [front[place] for place in np.linspace(0, len(front) - 1, count).round().astype(int).tolist()]
 
 
-def _cuts(method: Pruned | TorchPruning, dense: nn.Module, bench: Workbench) -> list[Cut]:
+def _cuts(method: Pruned, dense: nn.Module, bench: Workbench) -> list[Cut]:
     """The pruned and fine-tuned networks."""
     cuts = []
     for ratio in method.macs_ratios:
-        if isinstance(method, Pruned):
-            step = get_step("prune", macs_ratio=ratio, round_to=method.round_to, epochs=0)
-            network = step.apply(dense, bench.context())[0]
-            assert isinstance(network, nn.Module), "a pruned network is a network"
-        else:
+        if isinstance(method, TorchPruning):
             network = by_torch_pruning(dense, bench.calibration()[:1], ratio, method.round_to)
+        else:
+            step = get_step("prune", macs_ratio=ratio, round_to=method.round_to, epochs=0)
+            pruned = step.apply(dense, bench.context())[0]
+            assert isinstance(pruned, nn.Module), "a pruned network is a network"
+            network = pruned
         bench.finetune(network, epochs=method.epochs, learning_rate=method.learning_rate)
         cuts.append(Cut(network.eval(), counts(network, bench.task).macs))
     return cuts

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nasbench.evaluators.proxies.registry import UNDEFINED, probe_of, scores
+from nasbench.evaluators.proxies.registry import UNDEFINED, architecture_scores
 from nasbench.problems.problem import Problem
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
-from search_spaces.fresh_model import fresh_model
 
 Array = npt.NDArray[np.float64]
 
@@ -52,8 +51,7 @@ def proxy_features(
     def of(arch: Architecture) -> list[float]:
         arch = space.canonical(arch)
         if arch not in known:
-            probe = probe_of(fresh_model(space, arch, problem.task, seed), problem, images, seed=seed)
-            values = scores(proxies, probe)
+            values = architecture_scores(proxies, space, arch, problem, images, seed)
             known[arch] = [values[name] for name in proxies]
         return known[arch]
 

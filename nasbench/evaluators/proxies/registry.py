@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from nasbench.evaluators.proxies.probe import IMAGES, Probe
 from nasbench.problems.problem import Problem
 from nasbench_registry import Entries, UserError, one_of
+from search_spaces import Architecture, SearchSpace
+from search_spaces.fresh_model import fresh_model
 
 Proxy: TypeAlias = "Callable[[Probe], float]"
 
@@ -52,6 +54,14 @@ def probe_of(network: nn.Module, problem: Problem, images: int = IMAGES, *, seed
     if not isinstance(inputs, Tensor):
         raise UserError(f"zero-cost proxies look at one tensor of inputs, and networks here take {len(inputs)}.")
     return Probe(network, inputs, problem.targets(len(inputs)), loss=problem.loss, seed=seed)
+
+
+def architecture_scores(
+    names: Sequence[str], space: SearchSpace, arch: Architecture, problem: Problem, images: int, seed: int
+) -> dict[str, float]:
+    """`scores` of the network of an architecture, with fresh weights of a seed."""
+    network = fresh_model(space, arch, problem.task, seed)
+    return scores(names, probe_of(network, problem, images, seed=seed))
 
 
 def proxy(name: str, network: nn.Module, problem: Problem, *, seed: int = 0) -> float:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nasbench.evaluators.proxies.aggregate import log_rank_sum
-from nasbench.evaluators.proxies.registry import probe_of, scores
+from nasbench.evaluators.proxies.registry import architecture_scores
 from nasbench.problems.problem import Problem
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
-from search_spaces.fresh_model import fresh_model
 
 
 def best_by_proxies(
@@ -50,8 +49,7 @@ def best_by_proxies(
     drawn = list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(sample)))
     sample_scores = list[dict[str, float]]()
     for done, arch in enumerate(drawn, start=1):
-        network = fresh_model(space, arch, problem.task, seed)
-        sample_scores.append(scores(proxies, probe_of(network, problem, images, seed=seed)))
+        sample_scores.append(architecture_scores(proxies, space, arch, problem, images, seed))
         on_progress(done)
     total = log_rank_sum([[network_scores[name] for network_scores in sample_scores] for name in proxies])
     return [drawn[place] for place in np.argsort(-total, kind="stable")[:best].tolist()]
