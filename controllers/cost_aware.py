@@ -11,7 +11,7 @@ import numpy as np
 
 from controllers.candidates import Features
 from controllers.core import Outcome
-from controllers.ehvi import EHVI, TIE, Seen
+from controllers.ehvi import EHVI, SHORT_LIST, TIE, Seen
 from controllers.gaussian_process import Array, Groups
 from nasbench_registry import UserError
 from search_spaces import Architecture, NoValidArchitecture, SearchSpace
@@ -62,6 +62,7 @@ class CostAware(EHVI):
     summary = "expected hypervolume for each second: another recipe for a trained network, or another network"
     source = "Lai et al. 2024 (EEIPU), arXiv 2411.03731; Daulton et al. 2020, arXiv 2006.05078"
     takes_budget = True
+    short_list = 2 * SHORT_LIST  # of two kinds of candidates
 
     def __init__(
         self,
@@ -116,15 +117,13 @@ class CostAware(EHVI):
 
     def _most_promising(self) -> Architecture:
         seen = self._learn()
-        best: list[tuple[float, Architecture]] = []
-        for candidates, trained in ((self._other_recipes(seen), True), (self._unseen(seen), False)):
-            if candidates:
-                gains = self._gains(self._feature_groups(candidates), np.ones(len(candidates), dtype=bool), seen)
-                worth = gains - self.exponent * np.log(self.seconds(candidates, trained=trained))
-                best += zip(worth.tolist(), candidates, strict=True)
-        most = max(worth for worth, _ in best)
-        ties = [arch for worth, arch in best if worth >= most - TIE]
-        return ties[int(self.rng.integers(len(ties)))]
+        recipes, networks = self._other_recipes(seen), self._unseen(seen)
+        candidates = [*recipes, *networks]
+        gains = self._gains(self._feature_groups(candidates), np.ones(len(candidates), dtype=bool), seen)
+        seconds = [self.seconds(archs, trained=archs is recipes) for archs in (recipes, networks) if archs]
+        worth = gains - self.exponent * np.log(np.concatenate(seconds))
+        ties = np.flatnonzero(worth >= worth.max() - TIE)
+        return candidates[int(ties[self.rng.integers(len(ties))])]
 
     def _other_recipes(self, seen: Seen) -> list[Architecture]:
         """Other recipes for networks that are trained."""

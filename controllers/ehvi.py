@@ -20,7 +20,7 @@ from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
 FIT_EVERY, FIT_GROWTH, FIT_POINTS = 10, 1.2, 150  # outcomes between two fits of the kernels, and outcomes fitted to
-SHORT_LIST = 256  # candidates whose expected hypervolume is worked out
+SHORT_LIST = 256  # candidates of a kind whose expected hypervolume is worked out
 TIE = 1e-6  # logarithms of gains that are nearer to each other are equal, so that rounding decides nothing
 BELOW = 0.1  # how far the reference lies below the worst of each score, in standard deviations
 
@@ -80,6 +80,7 @@ class EHVI(CandidateController):
     summary = "expected hypervolume improvement under Gaussian processes, for two to four scores with limits"
     source = "Daulton et al. 2020, arXiv 2006.05078; Ament et al. 2023, arXiv 2310.20708"
     multi_objective = True
+    short_list = SHORT_LIST
 
     def __init__(
         self,
@@ -193,7 +194,7 @@ class EHVI(CandidateController):
         for point in front:
             reach = np.minimum(reach, (hopeful - point).max(axis=1))
         reach = np.where(free, reach + 0.5 * np.maximum(log_probability, -20), -np.inf)
-        listed = np.argpartition(-reach, min(SHORT_LIST, len(reach)) - 1)[:SHORT_LIST]
+        listed = np.argpartition(-reach, min(self.short_list, len(reach)) - 1)[: self.short_list]
         listed = np.sort(listed[free[listed]])
         low, high = boxes(spread(front, MOST_LEVELS[objectives]), reference)
         gains = np.full(len(means), -np.inf)

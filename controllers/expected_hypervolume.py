@@ -49,16 +49,37 @@ def boxes(front: Array, reference: Array) -> tuple[Array, Array]:
         low = np.array([[front.max() if len(front) else reference[0]]])
         return low, np.full((1, 1), np.inf)
     front = front[np.argsort(-front[:, -1], kind="stable")]
+    if objectives == 2:
+        return _strips(front, reference)
     levels = np.concatenate([[np.inf], front[:, -1], [reference[-1]]])
     lows, highs = [], []
     for index in range(len(front) + 1):
         top, bottom = levels[index], levels[index + 1]
         if top <= bottom:
             continue
-        low, high = boxes(front_of(front[:index, :-1]), reference[:-1])
+        above = front[:index, :-1]
+        low, high = boxes(above if objectives == 3 else front_of(above), reference[:-1])
         lows.append(np.column_stack([low, np.full(len(low), bottom)]))
         highs.append(np.column_stack([high, np.full(len(high), top)]))
     return np.vstack(lows), np.vstack(highs)
+
+
+def _strips(points: Array, reference: Array) -> tuple[Array, Array]:
+    """`boxes` for two objectives: strips between two levels of the second, from the best of the first above them on.
+
+    Args:
+        points: (n, 2) points above the reference, by their second objective, the largest first; those that others
+            dominate count for nothing.
+        reference: (2,) lower corner of the region.
+    """
+    best = np.maximum.accumulate(np.concatenate([reference[:1], points[:, 0]]))
+    ahead = np.concatenate([points[:, 0] > best[:-1], [True]])  # a level ends a strip if it brings more of the first
+    bottom = np.concatenate([points[:, 1], reference[1:]])[ahead]
+    top = np.concatenate([[np.inf], bottom[:-1]])
+    left = np.concatenate([reference[:1], points[ahead[:-1], 0]])
+    high = np.column_stack([np.full(len(top), np.inf), top])
+    thick = top > bottom
+    return np.column_stack([left, bottom])[thick], high[thick]
 
 
 def log_expected_gain(mean: Array, deviation: Array, low: Array, high: Array) -> Array:

@@ -85,17 +85,20 @@ class DecisionSpace:
         picks, layout = arch.picks, self.layout
         if arch.space != self.name or len(picks) != len(layout.sizes):
             return False
-        for pick, size in zip(picks, layout.sizes, strict=True):
-            if not 0 <= pick < size:
+        for position in layout.own:
+            if not 0 <= picks[position] < layout.sizes[position]:
                 return False
         if not layout.parts:
             return True
         flags = layout.active(picks)
-        return all(
-            part.space.is_valid(Architecture(part.space.name, picks[part.start : part.stop]))
-            for part in layout.parts
-            if layout.holds(part.conditions, flags, picks)
-        )
+        for part in layout.parts:
+            within = picks[part.start : part.stop]
+            if layout.holds(part.conditions, flags, picks):
+                if not part.space.is_valid(Architecture(part.space.name, within)):
+                    return False
+            elif not all(0 <= pick < size for pick, size in zip(within, part.space.layout.sizes, strict=True)):
+                return False
+        return True
 
     def canonical(self, arch: Architecture) -> Architecture:
         """The representative of all architectures that build the same network; idempotent.
@@ -105,13 +108,14 @@ class DecisionSpace:
         layout = self.layout
         if not layout.conditional and not layout.parts:
             return arch
-        picks = list(arch.picks)
+        picks = arch.picks
         flags = layout.active(picks)
         for part in layout.parts:
             if layout.holds(part.conditions, flags, picks):
-                within = Architecture(part.space.name, tuple(picks[part.start : part.stop]))
-                picks[part.start : part.stop] = part.space.canonical(within).picks
-        flags = layout.active(picks)
+                within = Architecture(part.space.name, picks[part.start : part.stop])
+                picks = (*picks[: part.start], *part.space.canonical(within).picks, *picks[part.stop :])
+        if picks != arch.picks:
+            flags = layout.active(picks)
         return Architecture(self.name, tuple(pick if flag else 0 for pick, flag in zip(picks, flags, strict=True)))
 
     def format(self, arch: Architecture) -> str:

@@ -18,14 +18,21 @@ class _Only(DecisionSpace):
     """The methods that `only` adds to the class of a space."""
 
     allowed: dict[Architecture, None]
+    points: list[Architecture]  # the same, by number
 
     def is_valid(self, arch: Architecture) -> bool:
         """Whether it is one of the points, in whatever notation."""
+        if arch in self.allowed:  # most are asked for as they are stored
+            return True
         return super().is_valid(arch) and super().canonical(arch) in self.allowed
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        """As in the whole space; the points are stored so."""
+        return arch if arch in self.allowed else super().canonical(arch)
 
     def sample(self, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
         """One of the points, all alike."""
-        return list(self.allowed)[int(rng.integers(len(self.allowed)))]
+        return self.points[int(rng.integers(len(self.points)))]
 
     def mutate(self, arch: Architecture, rng: np.random.Generator, max_tries: int = MAX_TRIES) -> Architecture:
         """A point in which one decision takes another option, or one of those that differ in the fewest."""
@@ -58,7 +65,7 @@ def only(space: Space, archs: Iterable[Architecture]) -> Space:
         raise UserError(f"of space {space.name!r} no point is left.")
     narrowed: Any = copy.copy(space)
     narrowed.__class__ = _class(type(space))
-    narrowed.allowed = allowed
+    narrowed.allowed, narrowed.points = allowed, list(allowed)
     return cast("Space", narrowed)
 
 

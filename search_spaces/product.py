@@ -49,9 +49,13 @@ class ProductSpace(SearchSpace):
 
     def join(self, archs: Sequence[Architecture]) -> Architecture:
         """The architecture whose `split` these are."""
-        for space, arch in zip(self.factors, archs, strict=True):
-            space.require_valid(arch)
-        return self.architecture([pick for arch in archs for pick in arch.picks])
+        joined = Architecture(self.name, tuple(pick for arch in archs for pick in arch.picks))
+        own = all(arch.space == space.name for space, arch in zip(self.factors, archs, strict=True))
+        if not own or not self.is_valid(joined):
+            for space, arch in zip(self.factors, archs, strict=True):  # the sentence of the factor says more
+                space.require_valid(arch)
+            self.require_valid(joined)
+        return joined
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
         """The network of the first factor."""
