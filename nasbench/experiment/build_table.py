@@ -205,8 +205,7 @@ def _measure(
         estimator = prepared.latency_estimator(calibration) if isinstance(evaluator, Compressed) else None
         if isinstance(evaluator, Compressed):
             evaluator.estimator = None  # latencies are measured when all artefacts of a network are there
-            if prepared.device.measures_many:
-                evaluator.latency_budget_s = ROUGH_S
+            evaluator.latency_budget_s = ROUGH_S
         study = prepared.study(folder, evaluator)
         writer = _Writer(
             prepared, folder, out, study, evaluator, estimator, callback, max(map(len, prefixes), default=1)
@@ -370,7 +369,7 @@ class _Writer(Callback):
     ) -> None:
         self.prepared, self.folder, self.out, self.study = prepared, folder, out, study
         self.evaluator, self.estimator, self.callback, self.recipes = evaluator, estimator, callback, recipes
-        self.times = isinstance(evaluator, Compressed) and prepared.device.measures_many
+        self.times = isinstance(evaluator, Compressed)
         self.left: dict[str, int] = {}  # number of recipes that are not done, by network
         self.latencies: dict[int, dict[str, Any]] = {}  # by number of the candidate
 

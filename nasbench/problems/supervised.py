@@ -31,6 +31,9 @@ from nasbench_registry import UserError
 from search_spaces import Task
 
 JUDGED_AT_ONCE = 512
+"""Largest number of examples in a forward pass that evaluates a network."""
+PIXELS_AT_ONCE = 2**16
+"""Pixels of all images of such a pass on a processor: activations of more leave its caches, and cost twice the time."""
 GIVEN = "<given>"
 """The name of a data set that was given as an object, which no name finds again."""
 _KINDS = {"classes": "one class for each example", "masks": "a class for each pixel", "values": "numbers"}
@@ -294,11 +297,19 @@ def answers(model: Callable[..., Any], split: Split) -> Iterator[tuple[Any, Tens
 
 
 def _answers(ask: Callable[..., Any], split: Split, device: torch.device | None) -> Iterator[tuple[Any, Tensor]]:
-    for inputs, targets in split.batches(JUDGED_AT_ONCE):
+    for inputs, targets in split.batches(_at_once(split, device)):
         outputs = ask(*inputs) if isinstance(inputs, tuple) else ask(inputs)
         if not all(bool(tensor.isfinite().all()) for tensor in tensors_of(outputs).values()):
             raise Diverged("the network gives outputs that are not finite")
         yield outputs, targets if device is None else targets.to(device)
+
+
+def _at_once(split: Split, device: torch.device | None) -> int:
+    """Number of examples of a forward pass; fewer where images are large and a processor computes."""
+    if not split.holds_images or (device is not None and device.type != "cpu"):
+        return JUDGED_AT_ONCE
+    height, width = split.inputs[0].shape[-2:]
+    return max(1, min(JUDGED_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
 
 
 def _tensors(outputs: Any) -> Any:

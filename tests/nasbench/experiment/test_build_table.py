@@ -208,6 +208,19 @@ def test_a_network_is_trained_once_and_its_recipes_are_timed_in_one_run(joint_ta
     assert beside["rows"] == 8 and beside["metrics"]["latency_ms"]["unit"] == "ms"
 
 
+@pytest.mark.slow
+def test_under_ray_networks_are_trained_once_and_the_rows_are_those_of_one_process(joint_table, tmp_path):
+    asked, alone = joint_table
+    experiment = override(asked | {"executor": {"name": "ray", "workers": 1}}, [])
+    rows = build_table(experiment, tmp_path / "ray.parquet", networks=2, code_folder=tmp_path).rows
+    assert len(rows) == 8 and (rows["status"] == "done").all()
+    assert (rows.groupby("network")["training_seconds"].nunique() == 1).all()
+    columns = ["network", "recipe", "val_acc_pct", "size_bytes"]
+    pairs = zip(*(table[columns].sort_values(columns[:2]).to_numpy() for table in (rows, alone.rows)), strict=True)
+    for built, expected in pairs:
+        assert built.tolist() == expected.tolist()
+
+
 def search_of(asked, made, folder, **changes):
     evaluator = {"name": "tabular", "table": str(made.path)}
     experiment = Experiment.model_validate(asked | {"evaluator": evaluator, "search": {"candidates": 8}} | changes)
