@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.time_limit import TimeUp, time_limit
 from controllers import Outcome, Proposal, SearchFinished, get_controller, stalled
+from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
@@ -58,15 +59,26 @@ class Player(Protocol):
 
 
 class Scores:
-    """A score for every architecture: a number for each option, added up. Smooth, so that models have work to do."""
+    """Scores of every architecture: numbers for each option, added up. Smooth, so that models have work to do.
 
-    def __init__(self, space: SearchSpace, seed: int) -> None:
+    Args:
+        space: Space of the architectures.
+        count: Number of scores.
+        seed: Random seed of the numbers.
+    """
+
+    def __init__(self, space: SearchSpace, count: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.weights = [rng.normal(size=len(decision.options)).tolist() for decision in space.decisions]
+        self.count = count
+        self.weights = [
+            [rng.normal(size=len(decision.options)).tolist() for decision in space.decisions] for _ in range(count)
+        ]
 
-    def __call__(self, picks: Sequence[int]) -> float:
-        """The score of an architecture."""
-        return float(sum(weights[pick] for weights, pick in zip(self.weights, picks, strict=True)))
+    def __call__(self, picks: Sequence[int]) -> tuple[float, ...]:
+        """The scores of an architecture; larger is better."""
+        return tuple(
+            float(sum(options[pick] for options, pick in zip(weights, picks, strict=True))) for weights in self.weights
+        )
 
 
 class Ours:
@@ -80,11 +92,11 @@ class Ours:
         proposal = self.controller.ask()
         if proposal is None:
             raise stalled(self.controller.name)
-        self.controller.tell(Outcome(proposal, (self.scores(proposal.arch.picks),)))
+        self.controller.tell(Outcome(proposal, self.scores(proposal.arch.picks)))
 
     def tell(self, arch: Architecture) -> None:
         """Tell the score of an architecture."""
-        self.controller.tell(Outcome(Proposal(arch), (self.scores(arch.picks),)))
+        self.controller.tell(Outcome(Proposal(arch), self.scores(arch.picks)))
 
 
 class Optunas:
@@ -92,7 +104,7 @@ class Optunas:
 
     def __init__(self, sampler: optuna.samplers.BaseSampler, space: SearchSpace, scores: Scores) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study = optuna.create_study(sampler=sampler, direction="maximize")
+        self.study = optuna.create_study(sampler=sampler, directions=["maximize"] * scores.count)
         self.scores = scores
         self.distributions: dict[str, optuna.distributions.BaseDistribution] = {
             decision.name: optuna.distributions.CategoricalDistribution(range(len(decision.options)))
@@ -107,8 +119,8 @@ class Optunas:
     def tell(self, arch: Architecture) -> None:
         """Add a finished trial."""
         params: dict[str, Any] = dict(zip(self.distributions, arch.picks, strict=True))
-        value = self.scores(arch.picks)
-        self.study.add_trial(optuna.trial.create_trial(params=params, distributions=self.distributions, value=value))
+        values = self.scores(arch.picks)
+        self.study.add_trial(optuna.trial.create_trial(params=params, distributions=self.distributions, values=values))
 
 
 def controller_speed(
@@ -116,6 +128,7 @@ def controller_speed(
     space: SearchSpace,
     *,
     told: Sequence[int] = (100, 1_000, 10_000),
+    objectives: int = 1,
     samplers: Sequence[str] = tuple(SAMPLERS),
     cap_s: float = 15.0,
     seed: int = 0,
@@ -130,6 +143,7 @@ def controller_speed(
         names: Names of our controllers, with their default options.
         space: Space that is searched.
         told: Numbers of outcomes that they know.
+        objectives: Number of scores of an outcome.
         samplers: Names of samplers of Optuna in `SAMPLERS`.
         cap_s: Most seconds for a timing; one that takes longer is stopped, and so are the later ones of that
             controller.
@@ -137,13 +151,15 @@ def controller_speed(
         on_cell: Function that is called before each timing with (controller, outcomes).
 
     Raises:
-        UserError: A name is unknown.
+        UserError: A name is unknown, or its controller takes one score and there are several.
     """
     torch.set_num_threads(1)
-    scores = Scores(space, seed)
+    scores = Scores(space, objectives, seed)
     makers: dict[str, Callable[[], Player]] = {}
     for name in names:
-        get_controller(name, space, seed=seed)
+        controller = get_controller(name, space, seed=seed)
+        if objectives > 1 and not controller.multi_objective:
+            raise UserError(f"controller {name!r} takes one score; name one of several, such as nsga2.")
         makers[name] = lambda name=name: Ours(name, space, scores, seed)  # type: ignore[misc]  # mypy: no type for it
     for name in samplers:
         makers[name] = lambda name=name: Optunas(SAMPLERS[name](seed), space, scores)  # type: ignore[misc]

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.command import run_command
 from benchmarks.controller_speed import SAMPLERS, controller_speed
-from controllers import CONTROLLERS
+from controllers import CONTROLLERS, controllers
 from nasbench.cli.options import Json, SpaceOptions, read_space
 from nasbench.cli.output import err, show
 from nasbench_registry import UserError
@@ -24,6 +24,7 @@ def command(
     space: Annotated[str, typer.Option(help="Name of a space, or module:Class.")] = "nasbench201",
     option: SpaceOptions = None,
     told: Annotated[str, typer.Option(help="Numbers of outcomes that they know.")] = "100,1000,10000",
+    objectives: Annotated[int, typer.Option(min=1, max=4, help="Scores of an outcome.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="Cap of each cell.")] = 15.0,
     seed: Annotated[int, typer.Option(help="Random seed of everything.")] = 0,
     json: Json = False,
@@ -31,7 +32,8 @@ def command(
     """Measure microseconds per ask and tell of every controller, beside samplers of Optuna in the same run."""
     counts = _read_counts(told)
     search_space = read_space(space, option)
-    names = name or list(CONTROLLERS)
+    several = [key for key in CONTROLLERS if objectives == 1 or controllers.find(key).multi_objective]
+    names = name or several
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err, transient=True
     ) as bar:
@@ -40,8 +42,11 @@ def command(
         def on_cell(controller: str, count: int) -> None:
             bar.update(task, description=f"{controller}, {count:,} outcomes", advance=1)
 
-        cells = controller_speed(names, search_space, told=counts, cap_s=seconds, seed=seed, on_cell=on_cell)
-    table = Table(title=f"microseconds of processor time for one ask and tell on {space}; * mostly told, not asked for")
+        cells = controller_speed(
+            names, search_space, told=counts, objectives=objectives, cap_s=seconds, seed=seed, on_cell=on_cell
+        )
+    title = f"microseconds of processor time for one ask and one tell on {space}, scores: {objectives}"
+    table = Table(title=f"{title}; * mostly told, not asked for")
     table.add_column("controller")
     for count in counts:
         table.add_column(f"{count:,} outcomes", justify="right")
@@ -53,7 +58,8 @@ def command(
         rows.setdefault(cell.controller, []).append(text)
     for controller, texts in rows.items():
         table.add_row(controller, *texts)
-    show({"space": space, "seconds": seconds, "cells": [asdict(cell) for cell in cells]}, table, as_json=json)
+    result = {"space": space, "objectives": objectives, "seconds": seconds, "cells": [asdict(cell) for cell in cells]}
+    show(result, table, as_json=json)
 
 
 def _read_counts(text: str) -> list[int]:

@@ -148,10 +148,11 @@ class Bayesian(CandidateController):
 
     def _seen(self) -> list[int]:
         """The outcomes that the process sees, see `chosen_outcomes`."""
-        count = len(self.outcomes)
-        ranked = sorted(range(count), key=lambda index: -self.outcomes[index][1]) if count > self.points else []
-        self.older, seen = chosen_outcomes(ranked, count, self.points, self.older)
+        self.older, seen = chosen_outcomes(self._best_first, len(self.outcomes), self.points, self.older)
         return seen
+
+    def _best_first(self) -> list[int]:
+        return sorted(range(len(self.outcomes)), key=lambda index: -self.outcomes[index][1])
 
     def _fit(self, observed: Observed) -> Kernel:
         """The kernel, fitted again if there are enough outcomes since the last time."""

@@ -121,12 +121,12 @@ class CandidateController(Controller):
 
 
 def chosen_outcomes(
-    best_first: Sequence[int], count: int, most: int, before: tuple[int, list[int]]
+    best_first: Callable[[], Sequence[int]], count: int, most: int, before: tuple[int, list[int]]
 ) -> tuple[tuple[int, list[int]], list[int]]:
     """The outcomes that a model sees: all, or the newest and a selection that changes every most / 2.
 
     Args:
-        best_first: All outcomes, 0 to count - 1, the best first.
+        best_first: Function that gives all outcomes, 0 to count - 1, the best first; called where they change.
         count: Number of outcomes.
         most: Largest number of outcomes that the model sees at a time.
         before: Number of outcomes at the last selection, and those that were selected then.
@@ -139,7 +139,7 @@ def chosen_outcomes(
         return before, list(range(count))
     old = (count - 1) // half * half
     if before[0] != old:
-        ranked = [index for index in best_first if index < old]
+        ranked = [index for index in best_first() if index < old]
         best, remaining = ranked[: half // 2], sorted(ranked[half // 2 :])
         spread = np.linspace(0, len(remaining) - 1, half - len(best)).astype(int).tolist()
         before = (old, sorted([*best, *(remaining[place] for place in spread)]))

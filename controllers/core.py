@@ -218,9 +218,12 @@ def dominance(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 
 def front_of(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Those rows of (n, k) scores that no other row dominates, each once and in ascending order; larger is better."""
-    scores = np.unique(scores, axis=0)
-    front: npt.NDArray[np.float64] = scores[~dominance(scores).any(axis=0)]
-    return front
+    remaining = np.unique(scores, axis=0)[::-1]
+    front = []
+    while len(remaining):  # what dominates a row comes before it in this order, so the first one is of the front
+        front.append(remaining[0])
+        remaining = remaining[(remaining > remaining[0]).any(axis=1)]
+    return np.array(front[::-1]).reshape(-1, scores.shape[1])
 
 
 def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -189,10 +190,10 @@ class EHVI(CandidateController):
             threshold = (margins[failed].max() + margins[~failed].min()) / 2 if (~failed).any() else margins.max()
             log_probability = log_ndtr((posterior.mean(margins) - threshold) / posterior.deviation())
         # How far the optimistic point is beyond the front, in the objective where it is farthest beyond each point.
-        hopeful = means + deviations
+        hopeful = np.ascontiguousarray((means + deviations).T)
         reach = np.full(len(means), np.inf)
         for point in front:
-            reach = np.minimum(reach, (hopeful - point).max(axis=1))
+            np.minimum(reach, functools.reduce(np.maximum, hopeful - point[:, None]), out=reach)
         reach = np.where(free, reach + 0.5 * np.maximum(log_probability, -20), -np.inf)
         listed = np.argpartition(-reach, min(self.short_list, len(reach)) - 1)[: self.short_list]
         listed = np.sort(listed[free[listed]])
@@ -216,16 +217,17 @@ class EHVI(CandidateController):
         return int(ties[self.rng.integers(len(ties))])
 
     def _seen(self) -> list[int]:
-        """The outcomes that the processes see, see `chosen_outcomes`: the front first, then by the sum of ranks."""
-        count = len(self.outcomes)
-        if count <= self.points:
-            return list(range(count))
+        """The outcomes that the processes see, see `chosen_outcomes`."""
+        self.older, seen = chosen_outcomes(self._best_first, len(self.outcomes), self.points, self.older)
+        return seen
+
+    def _best_first(self) -> list[int]:
+        """All outcomes: the front, then by the sum of ranks; those without scores last, by their violation."""
         done = [index for index, (_, scores, _) in enumerate(self.outcomes) if scores is not None]
         values = np.array([self.outcomes[index][1] for index in done])
         order = np.lexsort((-np.argsort(np.argsort(values, axis=0), axis=0).sum(axis=1), ~_on_front(values)))
-        rest = sorted(set(range(count)) - set(done), key=lambda index: self.outcomes[index][2])
-        self.older, seen = chosen_outcomes([*(done[i] for i in order.tolist()), *rest], count, self.points, self.older)
-        return seen
+        rest = sorted(set(range(len(self.outcomes))) - set(done), key=lambda index: self.outcomes[index][2])
+        return [*(done[index] for index in order.tolist()), *rest]
 
     def _fit(
         self, archs: list[Architecture], values: Array, all_archs: list[Architecture], margins: Array | None

@@ -80,6 +80,15 @@ def test_what_was_not_asked_for_is_told(tmp_path, monkeypatch):
     assert cell.told == 100 and 1 <= cell.asked <= 25 and cell.us_per_ask_tell > 0
 
 
+def test_several_scores_are_told_to_those_that_take_them(benchmark):
+    words = ["nsga2", "ehvi", "--objectives", "3", "--told", "12", "--seconds", "3"]
+    code, out, err = benchmark("controllers", *words, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["objectives"] == 3 and all(cell["us_per_ask_tell"] > 0 for cell in told["cells"])
+    assert {cell["controller"] for cell in told["cells"]} == {"nsga2", "ehvi", *SAMPLERS}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -88,6 +97,7 @@ def test_what_was_not_asked_for_is_told(tmp_path, monkeypatch):
         (["--told", "0,4"], "--told is '0,4'"),
         (["--space", "nasbench_201"], "Did you mean 'nasbench201'?"),
         (["--option", "cell=1"], "Did you mean 'cells'?"),
+        (["random", "reinforce", "--objectives", "2"], "controller 'reinforce' takes one score"),
     ],
 )
 def test_mistakes_cost_one_sentence(benchmark, words, message):
