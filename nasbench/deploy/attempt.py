@@ -1,6 +1,6 @@
 """One model in one runtime: compiled, compared with eager PyTorch, judged and timed, in a process of its own.
 
-``python -m nasbench.deploy.attempt`` is that process; `run_attempt` starts it.
+`attempt` runs in that process; `run_attempt` starts it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from nasbench.models import StoredModel, load_model
 from nasbench.models.workbench import Workbench, agrees
 from nasbench.survivors.stored import save_made, workbench
 from nasbench_compression import CompiledModel
-from nasbench_compression.compilation.child import answer
 from nasbench_compression.step import given
 
 EAGER, COMPILED = "eager", "compiled"
@@ -71,7 +70,7 @@ def run_attempt(request: Request, timeout_s: float) -> dict[str, Any]:
         ChildError: it crashed, hung, the network cannot be compiled so, or the artefact computes something else; the
             message says why, in one sentence.
     """
-    numbers: dict[str, Any] = ask("nasbench.deploy.attempt", asdict(request), timeout_s)
+    numbers: dict[str, Any] = ask("nasbench.deploy.attempt:attempt", asdict(request), timeout_s)
     return numbers
 
 
@@ -89,27 +88,28 @@ def _compile(stored: StoredModel, bench: Workbench, setting: Setting) -> Compile
     return setting.make().compile(stored.model, example, setting.precision, context.calibration)
 
 
-def _work(request: Mapping[str, Any]) -> dict[str, Any]:
-    attempt = Request(**request)
-    setting, folder = Setting.from_json(attempt.setting), Path(attempt.model)
+def attempt(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a `Request` as JSON; what `run_attempt` returns."""
+    asked = Request(**request)
+    setting, folder = Setting.from_json(asked.setting), Path(asked.model)
     torch.set_num_threads(setting.threads)
     stored = load_model(folder)
-    bench = workbench(stored, folder, attempt.seed)
+    bench = workbench(stored, folder, asked.seed)
     started = time.perf_counter()
     compiled = _compile(stored, bench, setting)
     conversion_s = time.perf_counter() - started
-    agreement = agrees(compiled, stored.model, bench.problem.unseen(attempt.images, attempt.seed))
-    problem = bench.problem.fewer(attempt.images, attempt.seed)
-    if attempt.artefact is not None:
-        save_made(Path(attempt.artefact), compiled, stored, folder)
+    agreement = agrees(compiled, stored.model, bench.problem.unseen(asked.images, asked.seed))
+    problem = bench.problem.fewer(asked.images, asked.seed)
+    if asked.artefact is not None:
+        save_made(Path(asked.artefact), compiled, stored, folder)
     timed: dict[str, Any] = {"latency_ms": None, "eager_latency_ms": None, "of_eager": None}
-    if attempt.seconds:
+    if asked.seconds:
         reference = Setting.of("eager", "fp32", {"threads": setting.threads}, setting.batch)
         runners = {
-            EAGER: Runner(compiled_again(attempt.reference or attempt.model, reference.to_json()), setting.batch),
+            EAGER: Runner(compiled_again(asked.reference or asked.model, reference.to_json()), setting.batch),
             COMPILED: Runner(compiled, setting.batch),
         }
-        result = race(runners, bench.task, seconds=attempt.seconds)
+        result = race(runners, bench.task, seconds=asked.seconds)
         timed = {
             "latency_ms": result.latencies[COMPILED].to_json(),
             "eager_latency_ms": result.latencies[EAGER].median,
@@ -124,12 +124,8 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
         "quality": problem.quality,
         **problem.score(compiled, "val"),
         "val_images": problem.judged("val"),
-        **(problem.score(compiled, "test") if attempt.test else {problem.tested(problem.quality): None}),
-        "test_images": problem.judged("test") if attempt.test else None,
+        **(problem.score(compiled, "test") if asked.test else {problem.tested(problem.quality): None}),
+        "test_images": problem.judged("test") if asked.test else None,
         **timed,
         "describe": compiled.describe(),
     }
-
-
-if __name__ == "__main__":
-    answer(_work)

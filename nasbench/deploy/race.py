@@ -1,6 +1,6 @@
 """Compiled models timed in turn, whatever their batch: latencies, and ratios of the time for one image.
 
-``python -m nasbench.deploy.race`` does it in a process of its own, for artefacts on disk.
+`race_in_child` does it in a process of its own, for artefacts on disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from nasbench.devices.clock import clock
 from nasbench.devices.device import processor_name
 from nasbench.devices.measure import Latency, summarise
 from nasbench_compression import CompiledModel
-from nasbench_compression.compilation.child import answer
 from nasbench_compression.timing import Ratio, ratio_of, time_in_turn
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -118,10 +117,11 @@ def race_in_child(
         "seconds": seconds,
         "rounds": rounds,
     }
-    return Race.from_json(ask("nasbench.deploy.race", request, timeout_s))
+    return Race.from_json(ask("nasbench.deploy.race:timed_race", request, timeout_s))
 
 
-def _work(request: Mapping[str, Any]) -> dict[str, Any]:
+def timed_race(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer the request of `race_in_child`, in the child."""
     from nasbench.models import read_description
 
     runners, task = {}, None
@@ -142,7 +142,3 @@ def _load(entrant: Mapping[str, Any]) -> CompiledModel:
         except UserError:
             pass  # its artefact does not run by itself
     return compiled_again(entrant["model"], entrant["setting"])
-
-
-if __name__ == "__main__":
-    answer(_work)

@@ -1,7 +1,7 @@
 """Several streams of requests at once, as the workers of a server are.
 
 Each is a process of its own with its own copy of the artefact, and sends its next batch when the last one is answered.
-``python -m nasbench.deploy.streams`` is such a process; `measure_streams` starts them.
+`stream` runs in such a process; `measure_streams` starts them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from nasbench.deploy.process import ask
 from nasbench.models import load_compiled, read_description
-from nasbench_compression.compilation.child import ChildError, answer
+from nasbench_compression.compilation.child import ChildError
 from nasbench_compression.timing import take_turns
 from search_spaces import Task
 
@@ -90,7 +90,7 @@ def measure_streams(
                 "number": number,
             }
             try:
-                answers.append(ask("nasbench.deploy.streams", request, timeout_s))
+                answers.append(ask("nasbench.deploy.streams:stream", request, timeout_s))
             except ChildError as error:
                 failures.append(error)
 
@@ -123,7 +123,8 @@ def _start_together(place: Path, streams: int, failures: list[ChildError]) -> No
     aside.rename(place / "start")
 
 
-def _work(request: Mapping[str, Any]) -> dict[str, Any]:
+def stream(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer the request of `measure_streams`, in the child: the seconds of its calls."""
     from nasbench.deploy.attempt import compiled_again
 
     folder, place = Path(request["folder"]), Path(request["place"])
@@ -149,7 +150,3 @@ def _work(request: Mapping[str, Any]) -> dict[str, Any]:
     if len(seconds) > 1 and time.time() > end:
         seconds.pop()  # answered when the common time was over
     return {"seconds": seconds}
-
-
-if __name__ == "__main__":
-    answer(_work)

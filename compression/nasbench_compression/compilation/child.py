@@ -11,13 +11,26 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 _TAIL = 400  # characters of the child's last words that an error repeats
 
 
 class ChildError(RuntimeError):
     """The child did not finish; the message says why, in one sentence."""
+
+
+class Started(Protocol):
+    """A child that was started, the leader of a session of its own; a `subprocess.Popen` is one."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, negative for a signal.
+
+        Raises:
+            subprocess.TimeoutExpired: It was still running after so many seconds.
+        """
 
 
 def run_child(
@@ -45,13 +58,10 @@ def run_child(
         ChildError: The child was killed, ended with an error, or did not answer.
     """
     variables = {name: value for name, value in {**os.environ, **(environment or {})}.items() if value != ""}
-    with tempfile.TemporaryDirectory() as folder:
-        request_file, answer_file, output_file = (
-            Path(folder) / name for name in ("request.json", "answer.json", "output.txt")
-        )
-        request_file.write_text(json.dumps(dict(request)), encoding="utf-8")
+
+    def start(request_file: Path, answer_file: Path, output_file: Path) -> Started:
         with output_file.open("wb") as output:
-            child = subprocess.Popen(
+            return subprocess.Popen(
                 [python, *arguments, str(request_file), str(answer_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -59,18 +69,39 @@ def run_child(
                 env=variables,
                 start_new_session=True,  # so that whatever it starts can be ended with it
             )
+
+    return converse(start, request, timeout_s)
+
+
+def converse(start: Callable[[Path, Path, Path], Started], request: Mapping[str, Any], timeout_s: float) -> Any:
+    """The answer of a child to a request; see `run_child`.
+
+    Args:
+        start: Function that starts the child, given the files of its request, of its answer and of what it prints.
+        request: Request of the child, JSON.
+        timeout_s: Seconds after which the child is killed.
+
+    Raises:
+        ChildError: The child was killed, ended with an error, or did not answer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        request_file, answer_file, output_file = (
+            Path(folder) / name for name in ("request.json", "answer.json", "output.txt")
+        )
+        request_file.write_text(json.dumps(dict(request)), encoding="utf-8")
+        child = start(request_file, answer_file, output_file)
         try:
-            child.wait(timeout_s)
+            code = child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise ChildError(f"it was still running after {timeout_s:g} s and was ended") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-        if child.returncode < 0:
-            raise ChildError(f"its process died of {signal.Signals(-child.returncode).name}{_last_words(output_file)}")
-        if child.returncode or not answer_file.exists():
-            raise ChildError(f"its process ended with code {child.returncode}{_last_words(output_file)}")
+        if code < 0:
+            raise ChildError(f"its process died of {signal.Signals(-code).name}{_last_words(output_file)}")
+        if code or not answer_file.exists():
+            raise ChildError(f"its process ended with code {code}{_last_words(output_file)}")
         reply = json.loads(answer_file.read_text(encoding="utf-8"))
     if "error" in reply:
         raise ChildError(reply["error"])
