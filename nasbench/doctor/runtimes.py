@@ -20,7 +20,8 @@ def look() -> Iterator[Finding]:
         yield Finding(
             "torch",
             "problem",
-            f"torch cannot be imported ({type(error).__name__}: {' '.join(str(error).split())}), so no backend can run.",
+            f"torch cannot be imported ({type(error).__name__}: {' '.join(str(error).split())}), "
+            f"so no backend can run.",
             "pip install --force-reinstall torch",
         )
         return
@@ -59,6 +60,6 @@ def int8_findings(capabilities: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "int8",
             "note",
-            "the processor has no instructions for int8 (VNNI): int8 is little faster, and its kernels may cut off sums.",
+            "the processor has no instructions for int8 (VNNI): int8 is little faster, and kernels may cut off sums.",
             "try it before you choose int8: nasbench explain MODEL --backend openvino --precision int8",
         )
