@@ -90,14 +90,15 @@ def _table(title: str, *columns: str, text: tuple[str, ...]) -> Table:
 def _places(result: Mapping[str, Any]) -> Table:
     ratio = result["ratio"]
     title = f"after takes {ratio['ratio']:.3f} times as long ({ratio['low']:.3f} - {ratio['high']:.3f}), timed in turn"
-    table = _table(
-        title, "where", "before ms", "after ms", "difference", "MACs", "precision", text=("where", "precision")
-    )
+    columns = ("where", "operator", "before ms", "after ms", "difference", "MACs", "precision")
+    table = _table(title, *columns, text=("where", "operator", "precision"))
     for row in result["places"]:
         macs = [count(macs_of_place) for macs_of_place in row["macs"] if macs_of_place is not None]
+        kinds = [kind for kind in row["kind"] if kind is not None]
         precision = [precision_of_place for precision_of_place in row["precision"] if precision_of_place is not None]
         table.add_row(
             shorten(row["place"], LONGEST),
+            " to ".join(dict.fromkeys(kinds)),
             significant(row["before_ms"]),
             significant(row["after_ms"]),
             f"{'+' if row['difference_ms'] > 0 else ''}{significant(row['difference_ms'])}",
@@ -109,7 +110,7 @@ def _places(result: Mapping[str, Any]) -> Table:
 
 def _operators(model: Mapping[str, Any]) -> Table:
     title = f"{model['model']}: {model['label']}, {significant(model['call_ms'])} ms a call"
-    columns = ("operator", "layer", "in", "ms", "share", "MACs", "moved", "bound by", "at the roof ms")
+    columns = ("operator", "layer", "in", "ms", "share", "executed MACs", "moved", "bound by", "at the roof ms")
     table = _table(title, *columns, text=("operator", "layer", "in", "bound by"))
     slowest = sorted(model["operators"], key=lambda operator: -float(operator["ms"]))[:MOST]
     for operator in (shown for shown in model["operators"] if shown in slowest):
@@ -136,7 +137,7 @@ def _operators(model: Mapping[str, Any]) -> Table:
 
 
 def _causes(result: Mapping[str, Any]) -> Table:
-    table = _table("What the time is spent on", "cause", "share", "", text=("cause", ""))
+    table = _table("What the time is spent on", "cause", "share", "meaning", text=("cause", "meaning"))
     for cause in result["causes"]:
         table.add_row(cause["cause"], f"{100 * cause['share']:.1f} %", cause["sentence"])
     return table
@@ -145,8 +146,8 @@ def _causes(result: Mapping[str, Any]) -> Table:
 def _advice(result: Mapping[str, Any]) -> Table:
     table = _table(
         "What was tried: the time of an image, as a multiple of what it is",
-        *("change", "against", "predicted", "measured", "95 % interval", ""),
-        text=("change", "against", ""),
+        *("change", "against", "predicted", "measured", "95 % interval", "verdict"),
+        text=("change", "against", "verdict"),
     )
     for suggestion in result["advice"]:
         ratio = suggestion["measured"]
@@ -176,7 +177,7 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         remarks.append(f"In float inside the int8 graph: {_named(last['float_in_int8'])}.")
     if last["awkward_widths"]:
         widths = [f"{name} ({a} to {b})" for name, (a, b) in last["awkward_widths"].items()]
-        remarks.append(f"Widths that no vector unit fills: {_named(widths)}.")
+        remarks.append(f"Widths that do not fill vector units: {_named(widths)}.")
     given_operators, run_operators = last["given_operators"], last["run_operators"]
     if given_operators and run_operators:
         remarks.append(

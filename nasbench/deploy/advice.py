@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasbench.deploy.explain import Profile, profile
+from nasbench.deploy.explain import VECTOR, Profile, profile
 from nasbench.deploy.layers import Layer, layers_of
 from nasbench.deploy.race import Runner
 from nasbench.deploy.setting import Setting, choices, why_not
@@ -41,6 +41,8 @@ SHARE = 0.05  # share of the time below which a cause is not worth a trial
 SLOWER = 1.1  # multiple of its time in float32 from which a layer is better off in float32
 NAMES = 4  # most names of layers in a sentence
 PROMISES, FEW = 0.97, 2  # predicted ratio below which a trial within a recipe is worthwhile; most trials there
+FEWER_BITS = {"fp32": ("bf16", "int8"), "fp16": ("int8",), "bf16": ("int8",), "int8": ()}
+"""Precisions that may be faster than each precision; fp16 is computed in float32 on a CPU, and is not."""
 TOUCH = 0.02  # share of the channels: a pruning ratio that does no more than round the widths
 
 
@@ -97,12 +99,14 @@ class Suggestion:
         make: Function that compiles the changed model; it returns the artefact and the number of images of one call.
         predicted: Expected time of an image as a multiple of the present time, if the cause is the right one; None
             where the profile does not tell.
+        why_not_tried: Reason for which the change is only named; None if it is tried.
     """
 
     cause: str
     change: str
     make: Callable[[], tuple[CompiledModel, int]] = field(repr=False)
     predicted: float | None = None
+    why_not_tried: str | None = None
 
 
 def causes(subject: Subject) -> list[dict[str, Any]]:
@@ -130,25 +134,25 @@ def causes(subject: Subject) -> list[dict[str, Any]]:
     shares = [
         ("call overhead", model_profile.overhead_s, "the runtime and Python around the operators"),
         ("small operators", starts, "operators far from the roofs of this machine: kernels start and arrange data"),
-        ("casts", casts, f"{_count(model_profile, 'cast')} operators only change types or scales"),
-        ("layouts", reorders, f"{_count(model_profile, 'reorder')} operators only change the layout of data"),
+        ("casts", casts, f"operators that only change types or scales: {_count(model_profile, 'cast')}"),
+        ("layouts", reorders, f"operators that only change the layout of data: {_count(model_profile, 'reorder')}"),
         (
             "float inside int8",
             in_float,
-            f"{len(model_profile.float_left)} operators stayed in float inside the int8 graph",
+            f"operators that stayed in float inside the int8 graph: {len(model_profile.float_left)}",
         ),
         ("slow int8 kernels", slower, "layers that take longer in int8 than in float32"),
         (
             "awkward widths",
             _wasted_s(model_profile),
-            f"{len(model_profile.awkward)} layers have widths that no vector unit fills",
+            f"layers with widths that do not fill vector units: {len(model_profile.awkward)}",
         ),
         ("zeros", zeros, "weights that are zero are multiplied like any others"),
         ("memory", model_profile.seconds(bound="memory"), "operators that wait for memory"),
         (
             "arithmetic",
             model_profile.seconds(bound="arithmetic"),
-            "operators near the peak of arithmetic: only less work helps",
+            "operators near the peak of arithmetic: less work, fewer bits or more threads may help",
         ),
     ]
     rows = [{"cause": name, "share": spent / total, "sentence": text} for name, spent, text in shares if spent > 0]
@@ -173,19 +177,25 @@ def suggestions(subject: Subject) -> Iterator[Suggestion]:
     """Changes that might help, each for a cause that the profile shows; the cheapest to try first."""
     model_profile, setting = subject.profile, subject.setting
     total = model_profile.total_s
+    slow_to_compile = backends.find(setting.backend).compile_s > QUICK_S
+    if slow_to_compile:
+        yield from _other_backends(subject)
     yield from _calls(subject, total)
     if model_profile.operators and setting.precision == "int8":
         yield from _less_int8(subject, total)
     if model_profile.layers and model_profile.operators:
         yield from _fewer_channels(subject, total)
-    yield from _other_ways(subject)
+    if not slow_to_compile:
+        yield from _other_backends(subject)
+    yield from _other_options(subject)
 
 
 def _calls(subject: Subject, total: float) -> Iterator[Suggestion]:
     model_profile, setting = subject.profile, subject.setting
     floor = min((profiled.operator.seconds for profiled in model_profile.operators), default=0.0)
     fixed = model_profile.overhead_s + floor * len(model_profile.operators)
-    if setting.batch == 1 and (fixed > SHARE * total or not model_profile.operators):
+    called_s = model_profile.overhead_s + model_profile.seconds(bound="overhead")
+    if setting.batch == 1 and (called_s > SHARE * total or not model_profile.operators):
         farther_s = sum(
             _farther_s(model_profile, profiled.operator.bytes or 0, BATCH) for profiled in model_profile.operators
         )
@@ -276,7 +286,18 @@ def _fewer_channels(subject: Subject, total: float) -> Iterator[Suggestion]:
         1, sum(layer.macs for layer in model_profile.layers.values())
     )
     if model_profile.awkward and _wasted_s(model_profile) > SHARE / 5 * total:
-        yield from _pruned(subject, "awkward widths", "round_to: 8", {"ratio": TOUCH, "round_to": 8})
+        for ratio in sorted({TOUCH, _share_beyond_multiples(model_profile)}):
+            rounded = list(
+                _pruned(
+                    subject,
+                    "awkward widths",
+                    f"prune ratio: {ratio:g}, round_to: {VECTOR}",
+                    {"ratio": ratio, "round_to": VECTOR},
+                )
+            )
+            if rounded:
+                yield from rounded
+                break
     if zero_share > 0.2:
         share = min(0.9, round(zero_share, 2))
         yield from _pruned(
@@ -301,6 +322,16 @@ def _named(names: Iterable[str]) -> str:
     listed = list(names)
     more = len(listed) - NAMES
     return ", ".join(listed[:NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _share_beyond_multiples(model_profile: Profile) -> float:
+    """The share of the channels that are left over beside whole vectors: a pruning ratio that removes about these.
+
+    The last layer does not count, whose outputs are those of the network.
+    """
+    widths = [layer.channels[1] for layer in model_profile.layers.values()][:-1]
+    beyond = sum(width % VECTOR for width in widths if width > VECTOR)
+    return max(TOUCH, math.ceil(1000 * beyond / max(1, sum(widths))) / 1000)
 
 
 def _slowest(model_profile: Profile) -> list[str]:
@@ -372,11 +403,15 @@ def _wasted_s(model_profile: Profile) -> float:
     )
 
 
-def _other_ways(subject: Subject) -> Iterator[Suggestion]:
+def _other_options(subject: Subject) -> Iterator[Suggestion]:
+    """Fewer bits in the same backend, and its other options."""
     model_profile, setting = subject.profile, subject.setting
+    for precision in FEWER_BITS.get(setting.precision, ()):
+        if precision in backends.find(setting.backend).precisions:
+            narrower = replace(setting, precision=precision)
+            yield Suggestion("precision", f"precision: {precision}", functools.partial(_in_setting, subject, narrower))
     reorders = model_profile.seconds(family="reorder") / model_profile.total_s
     layouts = setting.backend == "onnxruntime" and setting.precision == "fp32" and reorders > SHARE
-    ways = []
     for name, values in choices(setting.backend).items():
         options, now = dict(setting.options), setting.values()[name]
         for value in values:
@@ -384,15 +419,30 @@ def _other_ways(subject: Subject) -> Iterator[Suggestion]:
                 continue  # they take long
             way = Setting.of(setting.backend, setting.precision, {**options, name: value}, setting.batch)
             blocked = layouts and value == "extended"  # the level above it computes in blocks of channels
-            ways.append(("layouts" if blocked else "the way it runs", f"{name}: {value}", way, blocked))
-    for name in backends.names():
-        quick = backends.find(name).compile_s <= QUICK_S
+            yield Suggestion(
+                "layouts" if blocked else "options of the backend",
+                f"{name}: {value}",
+                functools.partial(_in_setting, subject, way),
+                1 - reorders if blocked else None,
+            )
+
+
+def _other_backends(subject: Subject) -> Iterator[Suggestion]:
+    """The other backends that are installed and have the precision; those that take long to compile are only named."""
+    setting = subject.setting
+    others = [name for name in backends.names() if name not in (setting.backend, "eager")]
+    for name in sorted(others, key=lambda name: backends.find(name).compile_s):
         way = Setting.of(name, setting.precision, {"threads": setting.threads}, setting.batch)
-        if name != setting.backend and name != "eager" and quick and why_not(way) is None:
-            ways.append(("the way it runs", f"backend {name}", way, False))
-    for cause, change, way, blocked in ways:
-        make = functools.partial(_in_setting, subject, way)
-        yield Suggestion(cause, change, make, 1 - reorders if blocked else None)
+        compile_s = backends.find(name).compile_s
+        if why_not(way) is None:
+            yield Suggestion(
+                "backend",
+                f"backend: {name}",
+                functools.partial(_in_setting, subject, way),
+                why_not_tried=None
+                if compile_s <= QUICK_S
+                else f"compiling takes about {compile_s:.0f} s or more; nasbench tune tries it",
+            )
 
 
 def measured(
@@ -421,8 +471,9 @@ def measured(
             "change": suggestion.change,
             "predicted": suggestion.predicted,
         }
-        if time.monotonic() - began > max_s:
-            outcomes.append({**entry, "measured": None, "verdict": "not tried", "reason": "there was no time left"})
+        no_time = "there was no time left; give more with --max-advice-s" if time.monotonic() - began > max_s else None
+        if reason := suggestion.why_not_tried or no_time:
+            outcomes.append({**entry, "measured": None, "verdict": "not tried", "reason": reason})
             continue
         on_begin(suggestion.change)
         try:

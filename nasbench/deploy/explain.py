@@ -27,6 +27,7 @@ from nasbench_compression.timing import TURN, Seconds, take_turns, time_calls
 
 SECONDS, ROUNDS = 1.0, 6  # least seconds and rounds of calls in turn, with and without the profiler
 LEFT = 0.1  # share of the profiler's time of an operator that is never subtracted as the profiler's own cost
+ROUNDING_S = 1e-9  # seconds of a call that are only the rounding of sums
 VECTOR = 8
 """Channels that the narrowest vector unit in use takes at a time."""
 FAMILIES = {
@@ -78,6 +79,7 @@ class ProfiledOperator:
             "name": operator.name,
             "kind": operator.kind,
             "layer": self.layer,
+            "place": self.place,
             "fused": list(operator.parts) if len(operator.parts) > 1 else [],
             "precision": operator.precision,
             "family": self.family,
@@ -132,7 +134,8 @@ class Profile:
     @property
     def overhead_s(self) -> float:
         """Seconds of the runtime and Python around the operators; 0 where the operators add up to more than a call."""
-        return max(0.0, self.call_s - self.operators_s) if self.operators else 0.0
+        overhead_s = self.call_s - self.operators_s
+        return overhead_s if self.operators and overhead_s > ROUNDING_S else 0.0
 
     def seconds(self, **attributes: Any) -> float:
         """Seconds of the operators whose attributes have these values, as ``family="cast"``."""
@@ -304,7 +307,8 @@ def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
     """The time of two models side by side, place by place.
 
     Returns:
-        JSON: `place`, `before_ms`, `after_ms`, `difference_ms`; of both `macs`, `precision`, and what `bound` them.
+        JSON: `place`, `before_ms`, `after_ms`, `difference_ms`; of both the `kind` of the slowest operator, `macs`,
+        `precision`, and what `bound` them.
     """
     first, second = before.by_place(), after.by_place()
     rows = []
@@ -316,6 +320,7 @@ def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
                 "before_ms": before_ms,
                 "after_ms": after_ms,
                 "difference_ms": after_ms - before_ms,
+                "kind": [_of_slowest(model_profile, place, "kind") for model_profile in (before, after)],
                 "macs": [_macs(model_profile, place) for model_profile in (before, after)],
                 "precision": [_of_slowest(model_profile, place, "precision") for model_profile in (before, after)],
                 "bound": [_of_slowest(model_profile, place, "bound") for model_profile in (before, after)],

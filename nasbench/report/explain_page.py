@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from nasbench.deploy.explain import FAMILIES
 from nasbench.report import figures, units
 from nasbench.report.page import write_page
 from nasbench.report.throughput_page import COLOURS
@@ -42,16 +43,30 @@ def write_explain_page(result: Result, path: Path, command: str) -> None:
     )
 
 
+def place_of(operator: Mapping[str, Any]) -> str:
+    """The layer or module of an operator, its family, or its kind where the module is not known."""
+    return str(operator["kind"] if operator["place"] == FAMILIES["other"] else operator["place"])
+
+
 def places_of(model: Mapping[str, Any]) -> dict[str, float]:
-    """Milliseconds by layer, of casts, of changes of layout, of other operators by kind, and of the call."""
-    names = {"cast": "casts and requantizations", "reorder": "changes of layout"}
+    """Milliseconds by layer, of casts, of changes of layout, of other operators by module or kind, and of the call."""
     places: dict[str, float] = {}
     for operator in model["operators"]:
-        name = operator["layer"] or names.get(operator["family"]) or operator["kind"]
-        places[name] = places.get(name, 0.0) + operator["ms"]
+        places[place_of(operator)] = places.get(place_of(operator), 0.0) + operator["ms"]
     if model["operators"]:
-        places["overhead of the call"] = model["overhead_ms"]
+        places[FAMILIES["call"]] = model["overhead_ms"]
     return places
+
+
+def place_labels(result: Result) -> dict[str, str]:
+    """A text for each place: a layer or module with the kind of its first operator, such as "features.0 (Conv)"."""
+    labels: dict[str, str] = {}
+    for model in result["models"]:
+        for operator in model["operators"]:
+            place = place_of(operator)
+            is_named = operator["family"] in ("layer", "other") and place != operator["kind"]
+            labels.setdefault(place, f"{place} ({operator['kind']})" if is_named else place)
+    return labels
 
 
 def bars_figure(result: Result) -> go.Figure:
@@ -60,6 +75,7 @@ def bars_figure(result: Result) -> go.Figure:
     names = list(dict.fromkeys(name for milliseconds in places for name in milliseconds))
     slowest = sorted(names, key=lambda name: -max(milliseconds.get(name, 0.0) for milliseconds in places))[:MANY]
     shown = [name for name in names if name in slowest]
+    text_of = place_labels(result)
     figure = figures.empty_figure(120 + 90 * len(places))
     labels = [f"{model['label']}<br>{units.significant(model['call_ms'])} ms" for model in result["models"]]
     if len(places) > 1:
@@ -75,18 +91,19 @@ def bars_figure(result: Result) -> go.Figure:
             y=labels,
             x=values,
             orientation="h",
-            name=figures.escape(units.shorten(name, 30)),
+            name=figures.escape(units.shorten(text_of.get(name, name), 30)),
             marker={
                 "color": COLOURS[number % len(COLOURS)],
                 "pattern": {"shape": ("", "/", "x")[number // len(COLOURS) % 3]},
                 "line": {"color": "white", "width": 1},
             },
-            hovertemplate=f"{figures.escape(name)}<br>%{{x:.4f}} ms<extra></extra>",
+            hovertemplate=f"{figures.escape(text_of.get(name, name))}<br>%{{x:.4f}} ms<extra></extra>",
         )
-    figure.update_layout(
-        barmode="stack", showlegend=True, legend={"traceorder": "normal", "yanchor": "top", "y": -0.3, "yref": "paper"}
-    )
-    figure.update_layout(height=200 + 80 * len(places) + 18 * (len(shown) // 4), margin={"l": 150, "b": 130})
+    bars_px, below_px = 40 + 80 * len(places), 70  # the legend begins below the title of the axis
+    legend = {"traceorder": "normal", "yanchor": "top", "y": -below_px / bars_px, "yref": "paper"}
+    bottom_px = below_px + 20 * (1 + len(shown) // 3)
+    figure.update_layout(barmode="stack", showlegend=True, legend=legend)
+    figure.update_layout(height=40 + bars_px + bottom_px, margin={"l": 150, "t": 40, "b": bottom_px})
     figure.update_xaxes(title="milliseconds of a call")
     figure.update_yaxes(autorange="reversed")
     return figure
@@ -97,7 +114,10 @@ def bounds_figure(model: Mapping[str, Any]) -> go.Figure:
     operators = sorted(enumerate(model["operators"], 1), key=lambda entry: -float(entry[1]["ms"]))[:DRAWN]
     operators.sort(key=lambda entry: entry[0])
     figure = figures.empty_figure(110 + 22 * max(1, len(operators)))
-    rows = [f"{number}. {units.shorten(operator['layer'] or operator['kind'], 28)}" for number, operator in operators]
+    rows = [
+        f"{number}. {units.shorten(' '.join(filter(None, (operator['kind'], operator['layer']))), 34)}"
+        for number, operator in operators
+    ]
     listed = [operator for _, operator in operators]
     for bound, colour in BOUNDS.items():
         bound_operators = [
@@ -121,9 +141,10 @@ def bounds_figure(model: Mapping[str, Any]) -> go.Figure:
         marker={"symbol": "line-ns-open", "size": 12, "color": figures.INK, "line": {"width": 2}},
         hovertemplate="at the roof: %{x:.4f} ms<extra></extra>",
     )
-    figure.update_layout(showlegend=True, margin={"l": 210, "b": 80}, barmode="overlay")
+    figure.update_layout(showlegend=True, margin={"l": 250, "b": 80}, barmode="overlay")
     names = [figures.escape(row) for row in rows]
-    figure.update_yaxes(categoryorder="array", categoryarray=names, range=[len(rows) - 0.5, -0.5])
+    # Without its type, an axis of texts such as "1. 0" would be one of numbers.
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names, range=[len(rows) - 0.5, -0.5])
     figure.update_xaxes(title="milliseconds of a call", rangemode="tozero")
     return figure
 
@@ -136,7 +157,7 @@ def operator_row(operator: Mapping[str, Any]) -> dict[str, Any]:
         "in": operator["precision"],
         "ms": units.significant(operator["ms"]),
         "share": f"{100 * operator['share']:.1f} %",
-        "MACs": units.count(operator["macs"]) if operator["macs"] is not None else "",
+        "executed MACs": units.count(operator["macs"]) if operator["macs"] is not None else "",
         "moved": units.size(operator["bytes"]) if operator["bytes"] is not None else "",
         "bound by": operator["bound"],
         "at the roof ms": units.significant(operator["roof_ms"]),
@@ -153,7 +174,7 @@ def advice_row(suggestion: Mapping[str, Any]) -> dict[str, Any]:
         "predicted": "" if suggestion["predicted"] is None else f"{suggestion['predicted']:.3f}",
         "measured": "" if ratio is None else f"{ratio['ratio']:.3f}",
         "95 % interval": "" if ratio is None else f"{ratio['low']:.3f} to {ratio['high']:.3f}",
-        "": suggestion["verdict"]
+        "verdict": suggestion["verdict"]
         if suggestion["reason"] is None
         else f"{suggestion['verdict']}: {suggestion['reason']}",
     }

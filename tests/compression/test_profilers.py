@@ -69,6 +69,17 @@ def test_names_of_layers_and_what_was_fused_are_found_in_onnx_runtime():
     assert [[module_name(part) for part in parts] for parts in told] == [["stem.0", "stem.2"], ["middle"], ["head"]]
 
 
+def test_a_pooling_in_blocks_of_channels_is_not_fused_with_the_layer_before_it():
+    layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)]
+    images = torch.zeros(1, 3, SIDE, SIDE)
+    if missing := get_backend("onnxruntime").why_unavailable():
+        pytest.skip(missing)
+    profiler = get_backend("onnxruntime").compile(nn.Sequential(*layers).eval(), images).profiler(images.numpy())
+    profiler()
+    fused = [each.parts for each in profiler.operators(1.0) if len(each.parts) > 1]
+    assert fused == [("/0/Conv", "/1/Relu")]
+
+
 def test_names_of_modules_are_known_in_eager_mode():
     assert [each.parts for each in profiled("eager", "fp32") if is_product(each.kind)] == [
         ("stem.0",),

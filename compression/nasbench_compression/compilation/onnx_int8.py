@@ -38,7 +38,9 @@ class _LayerForms:
     plain: set[bytes] = field(default_factory=set)
 
 
-def quantize_onnx(artefact: bytes, images: Images, model: nn.Module, *, signed: bool = False) -> bytes:
+def quantize_onnx(
+    artefact: bytes, images: Images, model: nn.Module, *, signed: bool = False, half_range: bool = False
+) -> bytes:
     """The int8 form of an exported network.
 
     Nodes are told apart by the values of their weights, for names do not survive the export. A network without
@@ -53,6 +55,8 @@ def quantize_onnx(artefact: bytes, images: Images, model: nn.Module, *, signed: 
         signed: Whether inputs are in int8 around zero and biases in float32, as graphics processors want them, which
             takes half of the levels from inputs that are never negative; otherwise inputs are in uint8 with a zero
             point.
+        half_range: Whether static weights are rounded to 129 levels from -64 to 64, which is for processors that add
+            two products of 8 bits in 16 bits; otherwise to the levels that the layers have.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -65,7 +69,7 @@ def quantize_onnx(artefact: bytes, images: Images, model: nn.Module, *, signed: 
         if forms.dynamic:
             _dynamic(prepared, target, forms)
         else:
-            _static(prepared, target, reader, forms, signed)
+            _static(prepared, target, reader, forms, signed, half_range)
         return target.read_bytes()
 
 
@@ -121,7 +125,7 @@ def _dynamic(prepared: Path, target: Path, forms: _LayerForms) -> None:
     )
 
 
-def _static(prepared: Path, target: Path, reader: Any, forms: _LayerForms, signed: bool) -> None:
+def _static(prepared: Path, target: Path, reader: Any, forms: _LayerForms, signed: bool, half_range: bool) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -137,6 +141,7 @@ def _static(prepared: Path, target: Path, reader: Any, forms: _LayerForms, signe
         per_channel=True,
         activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        reduce_range=half_range,
         calibrate_method=CalibrationMethod.MinMax,
         op_types_to_quantize=list(_PARTLY) if partly else None,
         nodes_to_exclude=[node.name for node in weighted if keys.get(node.name) not in forms.ranges]

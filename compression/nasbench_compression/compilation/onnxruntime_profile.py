@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from nasbench_compression.compilation.backend import Images
-from nasbench_compression.compilation.profiler import BYTES, QUIET, OperatorTime, Profiler, product_macs
+from nasbench_compression.compilation.profiler import (
+    BYTES,
+    QUIET,
+    OperatorTime,
+    Profiler,
+    is_product,
+    product_macs,
+)
 from nasbench_compression.timing import TURN, take_turns
 
 COLD = 3  # first calls, which allocate
@@ -102,7 +109,7 @@ def _operator(
         precision=precision,
         cast=cast,
         reorder=reorder,
-        parts=() if cast or reorder else parts.of(name),
+        parts=() if cast or reorder else parts.of(name, is_product=is_product(kind)),
         macs=macs,
         bytes=moved_bytes + max(stored, int(event_arguments.get("parameter_size") or 0)),
         channels=channels,
@@ -157,7 +164,7 @@ class _Parts:
     """Which operators of the file are computed in one of the optimized graph.
 
     Optimizations keep the name of a node, or that of the tensor that it makes; from there back lie the operators that
-    were fused, up to the one that multiplies.
+    were fused into a product, up to the one that multiplies.
     """
 
     def __init__(self, source: Any) -> None:
@@ -169,13 +176,15 @@ class _Parts:
                 readers.setdefault(entry, []).append(node)
         self._readers = readers
 
-    def of(self, name: str) -> tuple[str, ...]:
+    def of(self, name: str, *, is_product: bool) -> tuple[str, ...]:
+        """The operators that a node computes, by its name; only a product has others fused into it."""
         bare = _SUFFIX.sub("", name)
         node = self._nodes.get(name) or self._nodes.get(bare) or self._makers.get(bare) or self._makers.get(name)
         if node is None:
             return ()
         chain = [node]
-        while chain[-1].op_type not in _WEIGHTED and bare in self._makers and bare not in self._nodes:
+        is_fused = is_product and bare in self._makers and bare not in self._nodes
+        while is_fused and chain[-1].op_type not in _WEIGHTED:
             before = next((self._makers[key] for key in chain[-1].input if key in self._makers), None)
             if before is None or len(self._readers.get(before.output[0], ())) > 2:
                 break

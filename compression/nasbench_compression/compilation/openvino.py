@@ -39,6 +39,7 @@ from nasbench_registry import UserError, one_of
 _FILE = "model.xml"
 _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 _PRECISION_PATH, _SIGNATURE_PATH = ["nasbench", "precision"], ["nasbench", "signature"]  # what the file says of itself
+_HALF_RANGE_PATH = ["nasbench", "half_range_weights"]
 _CALIBRATION_IMAGES = 300  # as many as nncf takes by default
 
 
@@ -123,7 +124,10 @@ class OpenVinoModel(CompiledModel):
         return len(self.xml) + len(self.weights)
 
     def describe(self) -> dict[str, Any]:
-        """See `CompiledModel`; `computed_in` counts what runs by the type of its numbers."""
+        """See `CompiledModel`; `computed_in` counts what runs by the type of its numbers.
+
+        `half_range_weights` says whether all weights in int8 use half of their range, see `OpenVino`.
+        """
         import openvino
 
         network_kinds = Counter(node.get_type_name() for node in self._model.get_ops())
@@ -143,6 +147,7 @@ class OpenVinoModel(CompiledModel):
             "operators": {kind: count for kind, count in sorted(network_kinds.items()) if kind not in _NO_WORK},
             "operators_optimized": {kind: count for kind, count in sorted(kinds.items()) if kind not in _NO_WORK},
             "computed_in": dict(sorted(types.items())),
+            "half_range_weights": self._model.has_rt_info(_HALF_RANGE_PATH),
         }
 
 
@@ -159,6 +164,11 @@ class OpenVino(Backend):
     float32. A plain network is quantized by nncf (mixed preset: weights symmetric, a scale for each output channel;
     inputs with a zero point and the extremes over the calibration images), a network from the step `quantize` as ONNX
     Runtime would be given it, with the weights and ranges that it has; see `quantize_onnx`.
+
+    Without VNNI, a processor adds two products of 8 bits in 16 bits, which cuts off sums above 32,767. There, weights
+    in int8 use half of the range, from -64 to 64: rounding is twice as coarse, but nothing is cut off; see
+    `describe()["half_range_weights"]`. An artefact that was made on a processor with VNNI has the full range, and may
+    be wrong on one without.
 
     The artefact takes as many images as `example_inputs` has; others are filled up or split. Nothing is sent to the
     usage statistics of OpenVINO and nncf.
@@ -200,14 +210,17 @@ class OpenVino(Backend):
         self, model: nn.Module, example_inputs: Tensor, precision: str, calibration: Tensor | None
     ) -> CompiledModel:
         images = needs_calibration(self.name, calibration).numpy() if precision == "int8" else None
+        half_range = images is not None and cuts_off_sums()
         if images is not None and is_quantized(model):
-            converted = _with_its_own_grid(model, example_inputs, images)
+            converted = _with_its_own_grid(model, example_inputs, images, half_range)
         else:
             network = copy_network(dequantize(model)).cpu().eval().requires_grad_(False)
             converted = _converted(network, example_inputs)
             if images is not None:
-                converted = _quantized(converted, images, len(example_inputs))
+                converted = _quantized(converted, images, len(example_inputs), half_range)
         converted.set_rt_info(precision, _PRECISION_PATH)
+        if half_range:
+            converted.set_rt_info("all", _HALF_RANGE_PATH)
         converted.set_rt_info(json.dumps(signature_of(model).to_json()), _SIGNATURE_PATH)
         xml, weights = _files(converted, half=precision == "fp16")
         return OpenVinoModel(xml, weights, self.threads, self.hint, self.streams)
@@ -233,6 +246,28 @@ def _core() -> Any:
     return core
 
 
+@functools.cache
+def cuts_off_sums() -> bool:
+    """Whether int8 kernels of this processor cut off sums of two products at 16 bits, as they do without VNNI.
+
+    One convolution with the largest inputs and weights tells it, computed by OpenVINO with the kernels that it chooses.
+    """
+    import openvino
+    from openvino import opset13 as operators
+
+    channels, largest_input, largest_weight = 16, 255, 127
+    images = operators.parameter([1, channels, 4, 4], np.float32)
+    ends = [np.float32(end) for end in (0, largest_input)]
+    inputs = operators.fake_quantize(images, *ends, *ends, largest_input + 1)
+    integers = operators.constant(np.full((channels, channels, 1, 1), largest_weight, np.int8))
+    scales = operators.constant(np.ones((channels, 1, 1, 1), np.float32))
+    weights = operators.multiply(operators.convert(integers, np.float32), scales)
+    network = openvino.Model([operators.convolution(inputs, weights, [1, 1], [0, 0], [0, 0], [1, 1])], [images])
+    compiled = _core().compile_model(network, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
+    sums = compiled(np.full((1, channels, 4, 4), largest_input, np.float32))[0]
+    return bool(sums.min() < 0.99 * channels * largest_input * largest_weight)
+
+
 @contextlib.contextmanager
 def _silently() -> Iterator[None]:
     """No progress bars, warnings, log lines or usage statistics."""
@@ -255,7 +290,7 @@ def _converted(network: nn.Module, example: Tensor) -> Any:
         return openvino.convert_model(network, example_input=example, input=list(example.shape))
 
 
-def _quantized(converted: Any, images: Array, batch: int) -> Any:
+def _quantized(converted: Any, images: Array, batch: int, half_range: bool) -> Any:
     with _silently():
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -266,23 +301,24 @@ def _quantized(converted: Any, images: Array, batch: int) -> Any:
         filled = images[np.arange(rounds * batch) % len(images)]  # the last batch takes some from the first
         data = nncf.Dataset(np.split(filled, rounds))
         # By default a range is the mean of the extremes of each image, which cuts off much where a tensor is small.
-        extremes = nncf.AdvancedQuantizationParameters(
-            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        parameters = nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            overflow_fix=nncf.OverflowFix.ENABLE if half_range else None,
         )
         return nncf.quantize(
             converted,
             data,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=rounds,
-            advanced_parameters=extremes,
+            advanced_parameters=parameters,
         )
 
 
-def _with_its_own_grid(model: nn.Module, example: Tensor, images: Array) -> Any:
+def _with_its_own_grid(model: nn.Module, example: Tensor, images: Array, half_range: bool) -> Any:
     missing = OnnxRuntime.why_unavailable()
     if missing:
         raise UserError(f"a quantized network reaches OpenVINO as an ONNX file, but {missing}")
-    artefact = quantize_onnx(export_onnx(dequantize(model), example), images, model)
+    artefact = quantize_onnx(export_onnx(dequantize(model), example), images, model, half_range=half_range)
     with _silently():
         converted = _core().read_model(artefact)
         converted.reshape(list(example.shape))

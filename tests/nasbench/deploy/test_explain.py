@@ -1,6 +1,7 @@
 """Where the time goes, why, and what helps: on networks whose fault is known, because it was put there."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from nasbench.deploy.layers import Layer, layers_of, located
 from nasbench.deploy.setting import Setting
 from nasbench.devices.device import Device
 from nasbench.devices.roofline import Roofline, measure_roofline
-from nasbench.report.explain_page import write_explain_page
+from nasbench.report.explain_page import bars_figure, bounds_figure, write_explain_page
 from nasbench_compression.compilation.profiler import OperatorTime
 from nasbench_registry import UserError
 from search_spaces import Task
@@ -95,6 +96,11 @@ def test_layers_are_located_by_name_and_what_is_left_by_order():
     assert located(operators[1:], layers) == ["b.c", None, None]  # one product, two layers: it might be either
 
 
+def test_what_is_only_the_rounding_of_sums_is_no_overhead():
+    profile = told([operator("a", 1), operator("b", 4)], 5 + 1e-8)
+    assert profile.overhead_s == 0
+
+
 def test_the_call_costs_what_operators_do_not_add_up_to():
     profile = told([operator("a", 2), operator("cast", 1, cast=True)], 5)
     assert profile.overhead_s == pytest.approx(0.002)
@@ -156,7 +162,9 @@ def test_a_network_is_explained(explanation):
     assert model["awkward_widths"] == {"2": (16, 17), "6": (17, 10)}
     assert sum(each["share"] for each in explanation.operators) + model["overhead_share"] == pytest.approx(1)
     assert {each["verdict"] for each in explanation.advice} == {"not tried"}  # there was no time for any
-    assert "round_to: 8" in [each["change"] for each in explanation.advice]
+    changes = [suggestion["change"] for suggestion in explanation.advice]
+    assert "precision: int8" in changes
+    assert any(change.startswith("prune ratio: 0.0") and change.endswith("round_to: 8") for change in changes)
     json.dumps(explanation.to_json())
 
 
@@ -164,6 +172,61 @@ def test_the_page_holds_both_figures_and_the_advice(explanation, tmp_path):
     write_explain_page(explanation.to_json(), tmp_path / "page.html", "nasbench explain it")
     page = (tmp_path / "page.html").read_text()
     assert 'id="bars"' in page and 'id="bounds"' in page and "round_to: 8" in page and "nasbench explain it" in page
+
+
+def test_operators_with_names_of_digits_have_a_row_each(explanation):
+    """In `nn.Sequential` layers are called 0, 2, ..., and a row "1. 0" would be read as a number."""
+    model = explanation.to_json()["models"][0]
+    figure = bounds_figure(model)
+    rows = figure.layout.yaxis.categoryarray
+    assert figure.layout.yaxis.type == "category" and len(set(rows)) == len(model["operators"])
+    assert any(row.endswith("Conv 0") for row in rows)
+
+
+def test_a_place_has_one_bar_in_both_models(explanation):
+    """The operators of a module have other kinds in another precision, and the same colour."""
+    before = explanation.to_json()["models"][0]
+    after = {**before, "operators": [{**each, "kind": f"Q{each['kind']}"} for each in before["operators"]]}
+    named = {each["place"] for each in before["operators"] if each["family"] == "layer"}
+    figure = bars_figure({"models": [before, after]})
+    assert len(named) == 3 and [bar.name for bar in figure.data].count("0 (Conv)") == 1
+    assert not any(bar.name.startswith("0 (QConv") for bar in figure.data)
+
+
+def test_widths_above_a_multiple_of_eight_are_cut_to_it():
+    """Four channels of 20 are more than a small ratio rounds away."""
+    wide = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 20, 3), nn.Flatten(), nn.Linear(320, 10)).eval()
+    task = Task((3, 8, 8), 10)
+    layers = layers_of(wide, task.one_input(1))
+    profile = told([operator(name, ms) for name, ms in zip(layers, (1, 4, 1), strict=True)], 6, layers.values())
+    subject = Subject(wide, task, profile.setting, None, profile)
+    (found,) = [each for each in suggestions(subject) if each.cause == "awkward widths"]
+    assert found.change == "prune ratio: 0.077, round_to: 8" and found.predicted < 1
+
+
+def test_fewer_bits_and_other_backends_are_suggested():
+    def changes(backend, precision):
+        profile = told([operator("0", 1)], 1.01)
+        setting = Setting.of(backend, precision)
+        subject = Subject(network(), Task((3, 8, 8), 10), setting, None, replace(profile, setting=setting))
+        return {each.change: each for each in suggestions(subject)}
+
+    eager = changes("eager", "fp32")
+    assert {"precision: bf16", "precision: int8", "memory_format: channels_last"} <= set(eager)
+    assert "give it 8 images in a call" in eager  # its operators are far from the roofs
+    assert eager["backend: torch_compile"].why_not_tried.startswith("compiling takes about 30 s")
+    assert not any(change.startswith("precision") for change in changes("onnxruntime", "int8"))
+    first = next(iter(changes("torch_compile", "fp32")))
+    assert first.startswith("backend: ")  # which is quicker to try than to compile this one again
+
+
+def test_what_takes_long_is_named_and_not_tried():
+    def refused():
+        raise AssertionError("it is not to be made")
+
+    slow = Suggestion("backend", "backend: torch_compile", refused, why_not_tried="compiling takes about 30 s")
+    (outcome,) = measured(None, [slow])
+    assert (outcome["verdict"], outcome["reason"]) == ("not tried", "compiling takes about 30 s")
 
 
 def test_what_is_slower_by_construction_is_found_not_to_help_and_the_other_way_round():

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from nasbench.cli.app import app
 from nasbench.doctor import interpreter, machine, packages, runtimes
+from nasbench.doctor.examine import examine
 
 
 def problems(findings, check):
@@ -101,6 +102,25 @@ def test_a_missing_runtime_is_a_note_with_what_installs_it():
     assert found["backend tensorrt"].mend == "pip install 'nasbench-framework[tensorrt]'"
     assert found["backend tensorrt"].state == "note"
     assert {"gpu", "energy"} <= set(found)
+
+
+def test_a_torch_that_cannot_be_imported_is_a_problem_and_the_other_checks_go_on(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    findings = list(examine(imports=False))
+    (found,) = problems(findings, "torch")
+    assert "no backend can run" in found.text and found.mend == "pip install --force-reinstall torch"
+    assert {"disk", "memory", "data"} <= {finding.check for finding in findings}
+    assert not any(finding.check.startswith("backend") for finding in findings)
+
+
+def test_a_processor_without_instructions_for_int8_is_a_note(monkeypatch):
+    monkeypatch.setattr(runtimes.platform, "machine", lambda: "x86_64")
+    (found,) = runtimes.int8_findings({"avx2": True, "avx512_vnni": False})
+    assert found.state == "note" and "no instructions for int8" in found.text and "nasbench explain" in found.mend
+    for name in ("avx512_vnni", "avx_vnni"):
+        assert [finding.state for finding in runtimes.int8_findings({name: True})] == ["ok"]
+    monkeypatch.setattr(runtimes.platform, "machine", lambda: "aarch64")
+    assert not list(runtimes.int8_findings({}))
 
 
 def test_a_full_disk_is_a_problem(tmp_path, monkeypatch):
