@@ -7,7 +7,18 @@ the one place that words the error for a name or an option that does not exist.
 """
 
 from nasbench_registry.lazy import Entries
-from nasbench_registry.names import UserError, WorkFailed, check_options, nearest, one_of, unknown
+from nasbench_registry.names import UserError, WorkFailed, check_options, nearest, one_of, raised, unknown
 from nasbench_registry.registry import Names, Registry
 
-__all__ = ["Entries", "Names", "Registry", "UserError", "WorkFailed", "check_options", "nearest", "one_of", "unknown"]
+__all__ = [
+    "Entries",
+    "Names",
+    "Registry",
+    "UserError",
+    "WorkFailed",
+    "check_options",
+    "nearest",
+    "one_of",
+    "raised",
+    "unknown",
+]

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nasbench_registry.names import UserError
 
 
@@ -18,6 +16,8 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; UserError if there is none or it cannot be read."""
+    import yaml
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -38,6 +38,8 @@ def key_value(text: str, kind: str, example: str) -> tuple[str, Any]:
     Raises:
         UserError: It is none; the message calls it by its `kind` and shows the example.
     """
+    import yaml
+
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise UserError(f"{kind} {text!r} is not key=value; write for example {example}.")

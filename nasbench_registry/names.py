@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -17,6 +19,15 @@ class WorkFailed(UserError, RuntimeError):
 
     A program ends with 1, where a mistake ends it with 2; in a recipe, the step is rolled back.
     """
+
+
+def raised(error: BaseException) -> str:
+    """The exception of a user's code, and its line."""
+    words = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames:  # a SyntaxError names its line itself
+        return words
+    return f"{words}, in line {frames[-1].lineno} of {Path(frames[-1].filename).name}"
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar, Generic, TypeVar
 
 from nasbench_registry.lazy import Entries, load
-from nasbench_registry.names import UserError, unknown
+from nasbench_registry.names import UserError, raised, unknown
 
 T = TypeVar("T")
 
@@ -79,8 +79,13 @@ class Names(ABC, Generic[T]):
         raise unknown(self.kind, name, [*self.names(), f"module:{self.attribute}"])
 
     def _import(self, name: str) -> object:
-        """Import ``module:attribute``. Only a missing module or attribute is the user's mistake; own bugs surface."""
+        """Import ``module:attribute``; UserError if there is no such thing, or if the module raises something."""
         module_name, _, attribute = name.partition(":")
+        if not module_name or module_name.startswith("."):
+            raise UserError(
+                f"{self.kind} {name!r} names no module before the colon; write module:{self.attribute}, such as "
+                f"mine:{attribute or self.attribute}."
+            )
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -95,6 +100,12 @@ class Names(ABC, Generic[T]):
                 f"{self.kind} {name!r}: there is no module {module_name!r} beside the experiment file, in the working "
                 f"folder or on the Python path; check the spelling or set PYTHONPATH."
             ) from None
+        except UserError:
+            raise
+        except Exception as error:  # whatever the user's module does when it is imported
+            raise UserError(
+                f"{self.kind} {name!r}: importing {module_name!r} fails ({raised(error)}); mend that module."
+            ) from error
         if not hasattr(module, attribute):
             offered = [key for key, value in vars(module).items() if self._offers(value)]
             raise unknown(self.attribute.lower(), attribute, offered, where=f"in module {module_name!r}")

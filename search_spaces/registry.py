@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nasbench_registry import Entries, Registry, UserError, check_options
+from nasbench_registry.registry import check_complete
 
 if TYPE_CHECKING:
     from search_spaces.core import SearchSpace
@@ -37,11 +39,26 @@ def get_space(name: str, **options: Any) -> SearchSpace:
     Raises:
         UserError: The name or an option is unknown, an option has a bad value, or the class is no complete space.
     """
+    return made_space(spaces.find(name), name, options)
+
+
+def made_space(cls: type[SearchSpace], name: str, options: Mapping[str, Any]) -> SearchSpace:
+    """An object of the class of a space; UserError if an option is unknown or is missing, or it is no complete space.
+
+    Args:
+        cls: Class of the space.
+        name: Name of the class in messages.
+        options: Options of the space.
+    """
+    check_complete("space", name, cls, spaces.base)
+    check_options(cls, options, what=f"space {name!r}")
+    return declared_space(cls(**options), name)
+
+
+def declared_space(space: SearchSpace, name: str) -> SearchSpace:
+    """The space; UserError if its name or its decisions are missing or make no sense."""
     from search_spaces.decision import Decision
 
-    cls = spaces.find(name)
-    check_options(cls, options, what=f"space {name!r}")
-    space = cls(**options)
     for attribute in ("name", "decisions"):
         if not getattr(space, attribute, None):
             raise UserError(f"space {name!r} has no {attribute!r}; set it on the class or in __init__.")

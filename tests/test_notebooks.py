@@ -58,6 +58,14 @@ def test_a_searched_network_is_compressed_compiled_saved_and_loaded(tmp_path, mo
     assert "(3, 10)" in printed
 
 
+def test_a_space_of_a_notebook_is_searched_under_ray_in_twenty_lines(tmp_path, monkeypatch):
+    source = cells("docs/python.md")[2]
+    assert len([line for line in source.splitlines() if line.strip()]) <= 20
+    (told,) = execute(tmp_path, [source], monkeypatch)
+    assert "val_acc_pct" in told and "Conv2d" in told
+    assert (tmp_path / "runs/tiny/report.html").exists()
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_a_notebook_of_the_documentation(notebook, tmp_path, monkeypatch, data_file):
     """It runs, and what it shows has a picture; so has the stored one, which the site shows."""

@@ -10,13 +10,15 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from nasbench.storage.files import finite
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 err = Console(stderr=True, markup=False, emoji=False)
 
@@ -45,6 +47,8 @@ def resumable() -> Iterator[None]:
 
 def progress_bar(*columns: ProgressColumn) -> Progress:
     """A bar on standard error that vanishes; beside it how much is done and what is left, or these columns."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     shown_columns = columns or (MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(TextColumn("{task.description}"), BarColumn(), *shown_columns, console=err, transient=True)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 
 from nasbench.data.dataset import Data, Kind, Part, Raw, check_division, divided, make_data
 from nasbench.data.on_disk import ON_DISK_BYTES, TYPES, FileArray, OnDisk
-from nasbench_registry import UserError
+from nasbench_registry import UserError, raised
 
 NAMES = {
     "train": "train",
@@ -225,13 +223,6 @@ def called(function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     except Exception as error:
         named = getattr(function, "__qualname__", repr(function))
         raise UserError(f"the function {named} gives no data ({raised(error)}).") from error
-
-
-def raised(error: Exception) -> str:
-    """The exception of a user's code, and its line."""
-    *_, last = traceback.extract_tb(error.__traceback__)
-    words = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {words}, in line {last.lineno} of {Path(last.filename).name}"
 
 
 def encode_targets(

@@ -66,7 +66,7 @@ def evaluate(
         if stopped_after is not None:
             return _if_finite(result("stopped", metrics, _stopped(stopped_after)))
         return _if_finite(result("done", metrics))
-    except Exception as error:  # a candidate may fail in any way; the search must not
+    except (Exception, SystemExit) as error:  # a candidate may fail in any way; the search must not
         return _failed(error, time.perf_counter() - started, curve)
 
 
@@ -89,7 +89,7 @@ def evaluate_many(evaluator: Evaluator, trials: Sequence[Trial], *, curve_of: st
         results = list(evaluator.evaluate_many(candidates))
         if len(results) != len(trials):
             raise WrongMetrics(f"evaluate_many returned {len(results)} results for {len(trials)} candidates.")
-    except Exception as error:  # which of them it was, each says for itself
+    except (Exception, SystemExit) as error:  # which of them it was, each says for itself
         if is_full(error):
             raise
         return [evaluate(evaluator, trial, curve_of=curve_of) for trial in trials]
@@ -135,7 +135,7 @@ def _if_finite(evaluated: Evaluated) -> Evaluated:
     return _evaluated("diverged", {}, evaluated.seconds, words, evaluated.curve)
 
 
-def _failed(error: Exception, seconds: float, curve: Mapping[str, float]) -> Evaluated:
+def _failed(error: BaseException, seconds: float, curve: Mapping[str, float]) -> Evaluated:
     """The outcome of an evaluation that ended with an exception; a full disk is no fault of the candidate's."""
     if is_full(error):
         raise error  # it is tried again when there is room
@@ -176,7 +176,7 @@ def _stopped(epoch: int) -> str:
     return f"stopped by the scheduler after epoch {epoch}"
 
 
-def _kind(error: Exception) -> Status:
+def _kind(error: BaseException) -> Status:
     if isinstance(error, InvalidNetwork):
         return "invalid"
     if isinstance(error, Diverged):
@@ -189,7 +189,7 @@ def _kind(error: Exception) -> Status:
     return "failed"
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, InfeasibleError | InvalidNetwork | TimedOut | WrongMetrics) and text:
         return text[:500]

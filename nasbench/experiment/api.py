@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from nasbench.supernet.supernet import Supernet
 from nasbench_registry import UserError
 from nasbench_registry.files import user_path
 from search_spaces import SearchSpace, spaces
+from search_spaces.registry import declared_space, made_space
 
 Section = Mapping[str, Any]
 MakeController = Callable[[SearchSpace], Controller]
@@ -123,12 +124,13 @@ def search(
     Raises:
         UserError: something that was given is not allowed, or nothing was found that meets the limits.
     """
+    callbacks, recipe = _listed("callbacks", callbacks), _listed("recipe", recipe)
     supernet = evaluate if isinstance(evaluate, Supernet) else None
     if supernet is not None and problem is None and data is None:
         problem = supernet.problem
     brought = Brought(
         space=_space_object(space),
-        evaluate=evaluate if callable(evaluate) else None,
+        evaluate=_evaluate_object(evaluate),
         supernet=supernet,
         problem=problem if isinstance(problem, Problem) else None,
         controller=_controller_maker(controller, seed),
@@ -145,10 +147,10 @@ def search(
         "search": {"candidates": candidates, **(budget or {})},
         "executor": {"name": "ray" if parallel else "inline", "workers": workers, **(executor or {})},
         "recipe": _written_recipe(recipe),
-        "survivors": survivors if isinstance(survivors, int) else tuple(survivors),
+        "survivors": survivors,
         "start_with": _start_with(start_with),
-        "stop_at": dict(stop_at or {}),
-        "callbacks": [callback for callback in callbacks if not isinstance(callback, Callback)],
+        "stop_at": {} if stop_at is None else stop_at,
+        "callbacks": [_described_callback(callback) for callback in callbacks if not isinstance(callback, Callback)],
         "tensorboard": tensorboard,
     }
     if evaluate is not None:
@@ -219,7 +221,7 @@ def resume(
         sys.path.insert(0, code_folder)
     brought = Brought(
         space=None if space is None else _space_object(space),
-        evaluate=None if isinstance(evaluate, Supernet) else evaluate,
+        evaluate=_evaluate_object(evaluate),
         supernet=evaluate if isinstance(evaluate, Supernet) else None,
         problem=problem,
         controller=None if controller is None else _controller_maker(controller, experiment.seed),
@@ -259,14 +261,41 @@ def _as_it_was() -> Iterator[None]:
 def _space_object(space: Any) -> SearchSpace | None:
     """The space, if it was given as an object or a class."""
     if isinstance(space, SearchSpace):
-        return space
+        return declared_space(space, type(space).__qualname__)
     if isinstance(space, type) and issubclass(space, SearchSpace):
-        return space()
+        return made_space(space, space.__qualname__, {})
     if isinstance(space, str | Mapping):
         return None
     raise UserError(
         f"the space is {space!r}; give a name, a class derived from search_spaces.SearchSpace, or an object of one."
     )
+
+
+def _listed(section: str, entries: Any) -> list[Any]:
+    """The entries of a section that is a list."""
+    if isinstance(entries, str | Mapping) or not isinstance(entries, Iterable):
+        raise UserError(f"{section} is {entries!r}; write it as a list.")
+    return list(entries)
+
+
+def _evaluate_object(evaluate: Any) -> Any:
+    """The function or the evaluator, if it was given as an object."""
+    if evaluate is None or isinstance(evaluate, str | Mapping | Supernet):
+        return None
+    if isinstance(evaluate, type) or not callable(evaluate):
+        raise UserError(
+            f"evaluate is {evaluate!r}; give a function of a candidate, an object of a class derived from "
+            f"nasbench.Evaluator, a supernet, or a name."
+        )
+    return evaluate
+
+
+def _described_callback(callback: Any) -> Any:
+    if not isinstance(callback, str | Mapping):
+        raise UserError(
+            f"a callback is {callback!r}; give an object of a class derived from nasbench.Callback, or module:Class."
+        )
+    return callback
 
 
 def _described_space(space: Any) -> dict[str, Any]:
@@ -347,7 +376,9 @@ def _written_recipe(recipe: Sequence[Any]) -> list[Any]:
 def _start_with(start_with: Any) -> Any:
     if isinstance(start_with, str | Path):
         return {"run": str(start_with)}
-    return dict(start_with) if isinstance(start_with, Mapping) else tuple(start_with)
+    if isinstance(start_with, Mapping):
+        return dict(start_with)
+    return tuple(start_with) if isinstance(start_with, Iterable) else start_with
 
 
 def _code_folder(brought: Brought) -> Path:

@@ -607,7 +607,7 @@ def _check_metrics(experiment: Experiment, available: Sequence[str]) -> None:
     """Refuse a metric that the evaluator never gives."""
     if not available:
         return
-    for metric in sorted(experiment.needed_metrics | set(experiment.stop_at)):
+    for metric in sorted(experiment.needed_metrics):
         validated = metric.replace("test_", "val_", 1)
         if metric not in available and validated in available:
             raise UserError(

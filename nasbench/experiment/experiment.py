@@ -213,8 +213,8 @@ class Experiment(Strict):
 
     @property
     def needed_metrics(self) -> set[str]:
-        """The metrics that the reward or an objective reads."""
-        return needed_metrics(self.objectives, self.reward)
+        """The metrics that the reward, an objective or `stop_at` reads."""
+        return needed_metrics(self.objectives, self.reward) | set(self.stop_at)
 
     @property
     def survivor_count(self) -> int:

@@ -55,6 +55,7 @@ def parse_experiment(data: dict[str, Any]) -> Experiment:
 TAGS: dict[int | str, tuple[str, ...]] = {
     "reward": ("weighted_product", "pareto", "scalar"),
     "start_with": ("architectures", "source"),
+    "survivors": ("constrained-int",),
 }
 """Kinds of values of the keys that have several."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -76,10 +76,3 @@ def listed(objectives: Any) -> Any:
             )
         rows.append({"metric": metric, **(goal if isinstance(goal, Mapping) else {"goal": goal})})
     return rows
-
-
-def parse_objectives(objectives: Any) -> tuple[Objective, ...]:
-    """Objectives from either of their forms; see `listed`."""
-    rows = listed(objectives)
-    assert isinstance(rows, Sequence), "a list of objectives"
-    return tuple(row if isinstance(row, Objective) else Objective.model_validate(row) for row in rows)

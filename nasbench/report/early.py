@@ -32,5 +32,5 @@ def early_ends(candidates: Sequence[RecordedCandidate]) -> list[dict[str, Any]]:
 
 
 def _guessed(candidate: RecordedCandidate) -> str:
-    """The stage, if an evaluator of a user or an earlier version left it open."""
+    """The stage, if an evaluator of a user's left it open."""
     return "after training" if "train_loss" in candidate.metrics else "before training"

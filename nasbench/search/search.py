@@ -11,7 +11,6 @@ from nasbench.search.executors.executor import Executor
 from nasbench.search.interrupt import stoppable
 from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
-from nasbench.search.tensorboard import Scalars
 
 
 def search(
@@ -38,7 +37,11 @@ def search(
     Raises:
         KeyboardInterrupt: The user ended it; it can be resumed.
     """
-    scalars = None if tensorboard is None else Scalars(study, tensorboard)
+    scalars = None
+    if tensorboard is not None:
+        from nasbench.search.tensorboard import Scalars
+
+        scalars = Scalars(study, tensorboard)
     changes, listed = study.front_changes, hears_of_fronts(callback)
 
     def on_result(candidate: RecordedCandidate) -> None:

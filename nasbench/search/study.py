@@ -306,7 +306,8 @@ class Study:
         if number not in self._running:
             return None
         self._evaluating.discard(number)
-        missing = self._needed - set(evaluated.metrics)
+        needed = self._needed | set(self.stop_at) if evaluated.status == "done" else self._needed
+        missing = needed - set(evaluated.metrics)
         if evaluated.status in SCORED and missing:
             error = f"the evaluator gives no {', '.join(sorted(missing))}"
             evaluated = Evaluated("failed", {}, error, evaluated.seconds, evaluated.training_seconds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from nasbench.search.callbacks import Callback
@@ -17,7 +18,8 @@ class MlflowCallback(Callback):
     MLflow knows a search again by its name and seed, so that a resumed one goes on in the same MLflow run.
 
     Args:
-        tracking_uri: Where MLflow keeps its runs, such as ``file:mlruns`` or a server; None is MLflow's own setting.
+        tracking_uri: Where MLflow keeps its runs, such as ``sqlite:///mlflow.db`` or a server; None is MLflow's
+            own setting. MLflow 3 takes a folder only if MLFLOW_ALLOW_FILE_STORE is set to true.
         experiment: Name of the MLflow experiment; None is that of the search.
     """
 
@@ -30,15 +32,17 @@ class MlflowCallback(Callback):
             raise UserError(
                 "callback 'mlflow' needs the package mlflow; install it with pip install 'nasbench-framework[mlflow]'."
             ) from None
-        self._client = MlflowClient(tracking_uri=tracking_uri)
-        self._name = experiment
+        with _reachable(tracking_uri):
+            self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._uri, self._name = tracking_uri, experiment
         self._experiment = self._run = ""
         self._quality = ""
 
     def begin(self, study: Study, experiment: Mapping[str, Any]) -> None:
         """Open the run of the search, and write down candidates that are missing there."""
         name = self._name or str(experiment["name"])
-        existing = self._client.get_experiment_by_name(name)
+        with _reachable(self._uri):
+            existing = self._client.get_experiment_by_name(name)
         self._experiment = existing.experiment_id if existing is not None else self._client.create_experiment(name)
         self._quality = study.quality
         key = f"{experiment['name']}, seed {experiment['seed']}"
@@ -87,6 +91,21 @@ class MlflowCallback(Callback):
         if candidate.error:
             self._client.set_tag(number, "error", candidate.error[:500])
         self._client.set_terminated(number, status="FINISHED" if candidate.scores else "FAILED")
+
+
+@contextlib.contextmanager
+def _reachable(tracking_uri: str | None) -> Iterator[None]:
+    """Inside the block MLflow opens its store; UserError if it cannot."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        place = "its own tracking URI" if tracking_uri is None else f"tracking_uri {tracking_uri!r}"
+        why = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"MLflow cannot use {place} ({why}); give a database such as sqlite:///mlflow.db, or a server that answers."
+        ) from error
 
 
 class WandbCallback(Callback):

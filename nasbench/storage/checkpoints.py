@@ -145,7 +145,7 @@ class Checkpoints:
             tensors, metadata = self._files.load(self.weights(trial.number))
         except (OSError, *DAMAGED):
             return None
-        return tensors if metadata.get("of", _network(trial)) == _network(trial) else None  # absent in earlier versions
+        return tensors if metadata.get("of") == _network(trial) else None
 
     # ---- what becomes of the files
 

@@ -39,12 +39,15 @@ class RayTune(Executor):
             connected(self.config, options.ray, options.code_folder),
             tempfile.TemporaryDirectory(prefix="nasbench-ray-") as folder,
         ):
+            import ray
             from ray import tune
 
             scheduler = get_scheduler(options.scheduler, study.full_epochs)
             remember(scheduler, options.scheduler, study)
             resources = {"cpu": self.config.cpus, "gpu": self.config.gpus}
             with travelling():
+                # First, for Tune keeps parameters that it cannot put, and fails with them in every later search.
+                ray.put(worker)
                 trainable = tune.with_parameters(run_trial, worker=worker)
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),

@@ -22,6 +22,8 @@ from search_spaces import get_space
 def search(nasbench, user_folder):
     """Search for lunch in the folder `run`: (exit code, report or standard output, standard error)."""
     write_lunch(user_folder)
+    (user_folder / "stale.py").write_text("import lunch\n\nraise ValueError('gone off')\n")
+    (user_folder / "half.py").write_text("def evaluate(candidate:\n")
 
     def call(*words, run="run", **changes):
         (user_folder / "lunch.yaml").write_text(yaml.safe_dump(lunch_of(**changes), sort_keys=False))
@@ -87,7 +89,7 @@ def test_the_table_has_a_column_for_each_decision_and_metric_and_marks_the_front
 
 
 def test_what_goes_wrong_in_the_function_costs_one_candidate_and_a_sentence(search):
-    code, report, err = search(evaluator="lunch:every_other", search={"candidates": 8, "max_failures": 5})
+    code, report, err = search(evaluator="lunch:every_other", search={"candidates": 8, "max_failures": 6})
     assert (code, report["status"]) == (0, "complete"), err
     wrong = {
         each["id"]: (each["status"], each["error"])
@@ -100,6 +102,7 @@ def test_what_goes_wrong_in_the_function_costs_one_candidate_and_a_sentence(sear
         5: ("failed", "the evaluator gives no price_eur"),
         7: ("diverged", "Diverged: taste is not a finite number"),
         9: ("failed", "KeyError: 'salmon'"),
+        11: ("failed", "SystemExit: no lunch today"),
     }
     assert all(each["scores"] is None for each in report["candidates"] if each["id"] in wrong)
 
@@ -111,8 +114,9 @@ def test_what_goes_wrong_in_the_function_costs_one_candidate_and_a_sentence(sear
         ({"evaluator": "lunch:no_price"}, "the evaluator gives no price_eur"),
         ({"objectives": {"taste": "max", "prise_eur": "min"}}, "the evaluator gives no prise_eur"),
         ({"reward": {"name": "weighted_product", "target": {"calories": 300}}}, "the evaluator gives no calories"),
+        ({"stop_at": {"prise_eur": 3}}, "the evaluator gives no prise_eur"),
     ],
-    ids=["no dict", "metric left out", "misspelt objective", "target of the reward"],
+    ids=["no dict", "metric left out", "misspelt objective", "target of the reward", "stop_at"],
 )
 def test_a_search_in_which_nothing_is_done_says_why_and_fails(search, changes, reason):
     code, report, err = search(search={"candidates": 6, "max_failures": 2}, **changes)
@@ -127,6 +131,11 @@ def test_a_search_in_which_nothing_is_done_says_why_and_fails(search, changes, r
     [
         ({"evaluator": "lunch:evalaute"}, ["evalaute", "evaluate"]),
         ({"evaluator": "lnch:evaluate"}, ["there is no module 'lnch'"]),
+        ({"evaluator": ":evaluate"}, ["':evaluate' names no module", "mine:evaluate"]),
+        ({"evaluator": ".lunch:evaluate"}, ["'.lunch:evaluate' names no module"]),
+        ({"evaluator": "stale:evaluate"}, ["importing 'stale' fails", "ValueError: gone off, in line 3 of stale.py"]),
+        ({"evaluator": "half:evaluate"}, ["importing 'half' fails", "SyntaxError", "half.py, line 1"]),
+        ({"space": "half:Lunch"}, ["importing 'half' fails"]),
         ({"evaluator": "lunch:FILLINGS"}, ["lunch:FILLINGS", "name a function of a candidate"]),
         ({"evaluator": "lunch:Lunch"}, ["lunch:Lunch", "not derived from"]),
         ({"evaluator": {"name": "lunch:evaluate", "spices": 2}}, ["is a function, which takes no options", "spices"]),
@@ -229,7 +238,7 @@ def test_under_ray_a_scheduler_stops_by_the_users_own_metric(search):
 
 @pytest.mark.slow
 def test_under_ray_mistakes_of_the_function_are_what_they_are_inline(search):
-    asked = {"evaluator": "lunch:every_other", "search": {"candidates": 8, "max_failures": 5}}
+    asked = {"evaluator": "lunch:every_other", "search": {"candidates": 8, "max_failures": 6}}
     inline, ray = (search(run=name, executor={"name": name}, **asked)[1] for name in ("inline", "ray"))
     for key in ("architecture", "status", "error", "metrics", "scores"):
         assert [each[key] for each in ray["candidates"]] == [each[key] for each in inline["candidates"]], key

@@ -1,13 +1,9 @@
 """A search from Python leaves the caller's process as it was, and says in a sentence what cannot be."""
 
-import logging
-import os
-import signal
 import subprocess
 import sys
 import threading
 
-import optuna
 import pandas as pd
 import pytest
 import torch
@@ -32,28 +28,43 @@ def run(folder, **changes):
     return nb.search(Numbers(), folder=folder, **options | changes)
 
 
-def test_nothing_of_the_process_is_changed(tmp_path, monkeypatch):
-    monkeypatch.setenv("NASBENCH_TEST_OWN", "kept")
-    torch.set_num_threads(2)
-    before = (
-        dict(os.environ),
-        signal.getsignal(signal.SIGINT),
-        torch.get_num_threads(),
-        optuna.logging.get_verbosity(),
-        logging.getLogger().handlers[:],
-        torch.get_rng_state().tolist(),
+FIRST_SEARCH = """
+import logging, os, signal, sys
+import optuna, torch
+import nasbench as nb
+
+def state():
+    return {
+        "environment": dict(os.environ),
+        "SIGINT": signal.getsignal(signal.SIGINT),
+        "threads": torch.get_num_threads(),
+        "optuna": optuna.logging.get_verbosity(),
+        "logging": logging.getLogger().handlers[:],
+        "random": torch.get_rng_state().tolist(),
+    }
+
+torch.set_num_threads(2)
+before = state()
+nb.search(
+    "nasbench201",
+    evaluate=lambda candidate: {"convolutions": candidate.architecture.count("conv")},
+    objectives={"convolutions": "max"},
+    candidates=3,
+    folder=sys.argv[1],
+    progress=False,
+)
+after = state()
+print({name: (before[name], after[name]) for name in before if before[name] != after[name]})
+"""
+
+
+def test_the_first_search_of_a_process_changes_nothing_of_it(tmp_path):
+    """The first one, for it imports everything."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_SEARCH, str(tmp_path / "run")], capture_output=True, text=True, check=False
     )
-    run(tmp_path / "run")
-    after = (
-        dict(os.environ),
-        signal.getsignal(signal.SIGINT),
-        torch.get_num_threads(),
-        optuna.logging.get_verbosity(),
-        logging.getLogger().handlers[:],
-        torch.get_rng_state().tolist(),
-    )
-    torch.set_num_threads(1)
-    assert before == after
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "{}"
 
 
 def test_the_face_imports_nothing_heavy():
@@ -105,11 +116,48 @@ def test_a_space_of_a_notebook_is_asked_for_when_it_is_needed(tmp_path):
         ({"objectives": {"value": "maximal"}}, "write 'max', 'min'"),
         ({"survivors": 1}, "set survivors: 0"),
         ({"stop_at": {"value": 3}, "start_with": ["a=9"]}, "a"),
+        ({"stop_at": ["value"]}, "stop_at is .*; write it as keys"),
+        ({"start_with": 3}, "start_with is 3; write it as a list"),
+        ({"callbacks": "mlflow"}, "callbacks is 'mlflow'; write it as a list"),
+        ({"callbacks": [nb.Callback]}, "give an object of a class derived from nasbench.Callback"),
+        ({"recipe": "prune"}, "recipe is 'prune'; write it as a list"),
+        ({"survivors": "all"}, "survivors is 'all'"),
+        ({"evaluate": 3}, "evaluate is 3; give a function"),
+        ({"evaluate": nb.Evaluator}, "give a function of a candidate, an object of a class derived"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(tmp_path, changes, words):
     with pytest.raises(nb.UserError, match=words):
         run(tmp_path / "run", **changes)
+
+
+class Unfinished(nb.SearchSpace):
+    name = "unfinished"
+    decisions = (nb.Decision("a", (1, 2)),)
+
+
+class Sized(Numbers):
+    def __init__(self, size):
+        self.size = size
+
+
+class Nothing(Numbers):
+    decisions = ()
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (Unfinished, "space 'Unfinished' does not define build"),
+        (Sized, "space 'Sized' needs the option 'size'"),
+        (Nothing, "space 'Nothing' has no 'decisions'"),
+        (Nothing(), "space 'Nothing' has no 'decisions'"),
+        (Numbers.decisions, "the space is .*; give a name"),
+    ],
+)
+def test_a_space_that_is_none_is_one_sentence(tmp_path, space, words):
+    with pytest.raises(nb.UserError, match=words):
+        nb.search(space, evaluate=product, objectives={"value": "max"}, candidates=2, folder=tmp_path / "run")
 
 
 def test_a_function_that_cannot_travel_is_refused_before_the_search(tmp_path):
@@ -121,6 +169,8 @@ def test_a_function_that_cannot_travel_is_refused_before_the_search(tmp_path):
 
     with pytest.raises(nb.UserError, match="cannot travel to Ray's workers"):
         run(tmp_path / "run", evaluate=locked, workers=2)
+    mended = run(tmp_path / "mended", workers=2, candidates=2)  # Ray keeps nothing of what it could not take
+    assert set(mended.candidates["status"]) == {"done"}
 
 
 def test_models_are_saved_by_what_builds_them(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from nasbench.evaluators.latency import unsure
 from nasbench.experiment.loading import parse_experiment
-from nasbench.objectives.objective import parse_objectives
+from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import WeightedProduct, scores
 from nasbench_registry import UserError
 
@@ -20,7 +20,7 @@ def weighted(target, exponent=-0.07):
 @pytest.mark.parametrize("exponent", [-0.07, -1.0, -10.0, (0, -1), (-0.07, -1)])
 @pytest.mark.parametrize(("metric", "goal"), [("throughput_per_s", "max"), ("latency_ms", "min"), ("mine", "max")])
 def test_more_of_what_is_better_is_never_worth_less(exponent, metric, goal):
-    objectives = parse_objectives({"val_acc_pct": "max", metric: goal})
+    objectives = (Objective(metric="val_acc_pct", goal="max"), Objective(metric=metric, goal=goal))
     reward = WeightedProduct(**weighted({metric: 100.0}, exponent))
     worst_first = [0.0, 1.0, 50.0, 100.0, 200.0, 1e9][:: 1 if goal == "max" else -1]
     for quality in (80.0, 0.0, -0.5):  # some measures of quality may be below zero
@@ -56,5 +56,5 @@ def test_large_networks_may_be_asked_for_and_the_users_own_metrics_have_any_goal
 
 
 def test_a_limit_of_no_throughput_at_all_makes_no_prediction_unsure():
-    objectives = parse_objectives({"throughput_per_s": {"goal": "max", "limit": 0.0}})
+    objectives = (Objective(metric="throughput_per_s", goal="max", limit=0.0),)
     assert not unsure(1.0, 0.01, 1, objectives, 25.0)

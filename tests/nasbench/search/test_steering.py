@@ -179,9 +179,10 @@ def test_a_search_that_reached_it_stays_at_its_end_when_it_is_resumed(search, na
 
 
 def test_a_metric_of_ours_has_its_own_direction(nasbench, write):
-    """macs is no objective here, and smaller is better all the same."""
+    """They are no objectives here, and smaller is better all the same; memory is measured for stop_at alone."""
     asked = {"objectives": {"val_acc_pct": "max"}, "reward": {"name": "scalar"}, "controller": "random"}
-    code, out, err = nasbench("search", write(**asked, stop_at={"macs": 1e12}), "--run", "run", "--json")
+    stop_at = {"macs": 1e12, "peak_memory_bytes": 1e12}
+    code, out, err = nasbench("search", write(**asked, stop_at=stop_at), "--run", "run", "--json")
     assert code == 0, err
     assert len(json.loads(out)["candidates"]) == 1
     code, out, err = nasbench("search", write(**asked, stop_at={"marcs": 1.0}), "--run", "other", "--json")

@@ -63,6 +63,15 @@ def test_mlflow_goes_on_where_a_resumed_search_goes_on(tmp_path):
     assert len(client.search_runs([experiment.experiment_id])) == 7  # the search, and six candidates once each
 
 
+@pytest.mark.parametrize("tracking_uri", ["file:mlruns", "no-store://here"])
+def test_mlflow_says_which_store_it_does_not_take(tmp_path, monkeypatch, tracking_uri):
+    pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(nb.UserError, match=f"MLflow cannot use tracking_uri '{tracking_uri}' .*; give a database"):
+        run(tmp_path / "run", {"name": "mlflow", "tracking_uri": tracking_uri})
+
+
 def test_wandb_offline_writes_a_run(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
