@@ -16,6 +16,9 @@ from nasbench.search.config import ExecutorConfig, RayConfig
 from nasbench_registry import UserError
 
 KNOCK_S = 20.0
+PATIENCE = "TUNE_FUNCTION_THREAD_TIMEOUT_S"
+PATIENCE_S = "60"
+"""Seconds in which a candidate that a scheduler stops leaves its process; after Tune's own 2 the next one is lost."""
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def connected(executor: ExecutorConfig, config: RayConfig, code_folder: Path) ->
         yield
         return
     address = config.address
-    variables = {"OMP_NUM_THREADS": str(executor.threads)}
+    variables = {"OMP_NUM_THREADS": str(executor.threads), PATIENCE: os.environ.get(PATIENCE, PATIENCE_S)}
     common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         # Inherited, not as a runtime environment, so that the processes that Ray starts ahead fit.

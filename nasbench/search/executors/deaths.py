@@ -22,7 +22,7 @@ class Deaths:
     Attributes:
         checkpoints: Checkpoints of the run; a hanging worker leaves a note there.
         minutes: Minutes after which a candidate is timed out.
-        said: Ray's exception for each trial, by the end of the trial's id.
+        exceptions: Ray's exception for each trial, by the end of the trial's id.
     """
 
     checkpoints: Checkpoints
@@ -37,7 +37,7 @@ class Deaths:
         class Listener(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
                 if record.exc_info and record.exc_info[1] is not None:
-                    exceptions[record.getMessage().rpartition("_")[2]] = record.exc_info[1]
+                    exceptions[_key(record.getMessage())] = record.exc_info[1]
 
         logs, listener = [logging.getLogger(name) for name in TUNE], Listener(logging.ERROR)
         before = [log.propagate for log in logs]
@@ -51,10 +51,14 @@ class Deaths:
                 log.removeHandler(listener)
                 log.propagate = propagate
 
+    def add(self, trial_id: str, cause: str) -> None:
+        """Note the cause of an end of which Ray says nothing."""
+        self.exceptions[_key(trial_id)] = RuntimeError(cause)
+
     def explain(self, trial_id: str, number: int, seconds: float) -> Evaluated:
         """The outcome of a candidate whose worker ended: timed out, out of memory, or crashed."""
         where = _where(self.checkpoints.take_hang(number))
-        exception = self.exceptions.pop(trial_id.rpartition("_")[2], None)
+        exception = self.exceptions.pop(_key(trial_id), None)
         if where is not None:
             error = f"it hung {where}, longer than search.candidate_minutes={self.minutes:g}"
             return Evaluated("timed_out", {}, error, seconds)
@@ -62,6 +66,11 @@ class Deaths:
         if type(exception).__name__ == "OutOfMemoryError":  # Ray ends the worker that needs most before the system does
             return Evaluated("out_of_memory", {}, words, seconds)
         return Evaluated("crashed", {}, words, seconds)
+
+
+def _key(text: str) -> str:
+    """The end of a trial's id, at the end of a text."""
+    return text.rpartition("_")[2]
 
 
 def _first_sentence(exception: BaseException | None) -> str:

@@ -12,7 +12,7 @@ from nasbench.search.executors.cluster import connected
 from nasbench.search.executors.deaths import Deaths
 from nasbench.search.executors.executor import Executor, OnResult
 from nasbench.search.executors.schedulers import get_scheduler, remember
-from nasbench.search.executors.searcher import make_searcher
+from nasbench.search.executors.searcher import make_searcher, make_watch
 from nasbench.search.executors.worker import Worker, run_trial, travelling
 from nasbench.search.study import Study
 
@@ -49,15 +49,16 @@ class RayTune(Executor):
                 # First, for Tune keeps parameters that it cannot put, and fails with them in every later search.
                 ray.put(worker)
                 trainable = tune.with_parameters(run_trial, worker=worker)
+            searcher = make_searcher(study, deaths, on_result, self.config.workers)
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=make_searcher(study, deaths, on_result, self.config.workers),
+                    search_alg=searcher,
                     scheduler=scheduler,
                     num_samples=-1,
                     reuse_actors=True,
                 ),
-                run_config=tune.RunConfig(storage_path=folder, verbose=0),
+                run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[make_watch(searcher)]),
             )
             try:
                 tuner.fit()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controllers import SearchFinished
@@ -34,12 +34,14 @@ def make_searcher(study: Study, deaths: Deaths, on_result: OnResult, workers: in
             self.started: dict[str, float] = {}
             self.latest: dict[str, Evaluated] = {}
             self.paused: set[str] = set()
+            self.trials: Sequence[Any] = ()  # all that Tune knows; see `make_watch`
 
         def __getstate__(self) -> dict[str, Any]:
             """Nothing: Tune pickles its searcher for a restore of its own, which the study makes needless."""
             return {}
 
         def suggest(self, trial_id: str) -> Any:
+            self._give_up_lost()
             if len(self.numbers) - len(self.paused) >= self.workers:
                 return None
             try:
@@ -89,6 +91,18 @@ def make_searcher(study: Study, deaths: Deaths, on_result: OnResult, workers: in
         def restore(self, checkpoint_path: str) -> None:
             """Nothing: the study resumes by itself."""
 
+        def _give_up_lost(self) -> None:
+            """Finish candidates that Tune gave up in silence.
+
+            It does so where the process that a candidate was to take over is still busy with the one before.
+            """
+            lost = [
+                trial.trial_id for trial in self.trials if trial.status == "ERROR" and trial.trial_id in self.numbers
+            ]
+            for trial_id in lost:
+                self.deaths.add(trial_id, "the process of the candidate before it was still busy")
+                self.on_trial_complete(trial_id, error=True)
+
         def _finish(self, trial_id: str, evaluated: Evaluated) -> None:
             number = self.numbers.pop(trial_id)
             self.started.pop(trial_id)
@@ -99,3 +113,14 @@ def make_searcher(study: Study, deaths: Deaths, on_result: OnResult, workers: in
                 self.on_result(candidate)
 
     return StudySearcher(study, deaths, on_result, workers)
+
+
+def make_watch(searcher: Any) -> Any:
+    """A callback of Ray Tune that shows a searcher the list of all trials, with the status that Tune gives them."""
+    from ray.tune import Callback
+
+    class Watch(Callback):
+        def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+            searcher.trials = trials
+
+    return Watch()

@@ -7,6 +7,7 @@ import pytest
 from tests_support import begin
 
 from controllers import SearchFinished
+from nasbench.search.executors.cluster import PATIENCE
 from nasbench_registry import UserError
 
 pytestmark = pytest.mark.slow
@@ -53,3 +54,31 @@ def test_failures_of_every_kind_are_recorded_and_the_search_goes_on(tmp_path, sm
     workers = {candidate.metrics["pid"] for candidate in study.candidates if candidate.status == "done"}
     assert len(workers) >= 2, "candidates ran in one process"
     assert os.getpid() not in workers
+
+
+def by_epochs(candidate):
+    """Reports after each of nine epochs, better for some candidates than for others, so that a scheduler stops some."""
+    metrics = {}
+    for epoch in range(1, 10):
+        quality = 1.0 + sum(candidate.trial.arch.picks) % 7
+        metrics = {"val_acc_pct": epoch * quality, "macs": 1.0, "epochs": float(epoch)}
+        candidate.report(epoch, metrics)
+    return metrics
+
+
+def test_a_candidate_that_tune_gives_up_in_silence_is_evaluated_again(tmp_path, small, monkeypatch):
+    """Tune lets the next candidate take over the process of one that was stopped, and waits for it; here no moment."""
+    monkeypatch.setenv(PATIENCE, "0")
+    experiment = small(
+        executor={"name": "ray", "workers": 2, "cpus": 1},
+        search={"candidates": 12, "max_failures": 50},
+        scheduler="asha",
+        training={"epochs": 9},
+    )
+    run = begin(tmp_path / "run", experiment)
+    study, retried = run.study, []
+    study.on_retry = lambda number, evaluated: retried.append(evaluated.error)
+    run.evaluate_all(by_epochs, lambda candidate: None)
+    assert study.count("running") == 0 and study.count("done") + study.count("stopped") == 12
+    assert study.count("stopped") > 0 and retried
+    assert set(retried) == {"WorkerDied: RuntimeError: the process of the candidate before it was still busy"}
