@@ -73,7 +73,8 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
                 continue
             published = "" if said is None else _number(said.mean, said.std) + f" [{said.trust}]"
             runs = ours.get("n")
-            mine = "" if value is None else _number(value, ours["std"] if runs > 1 else None) + f", n = {runs}"
+            tail = f", 95 %: {ours['p95']:.0f}" if ours.get("p95") else ""
+            mine = "" if value is None else _number(value, ours["std"] if runs > 1 else None) + f"{tail}, n = {runs}"
             broken = column.replace("_", "_<wbr>")  # a narrow screen breaks it there
             lines.append((row.name, f"<code>{broken}</code>", published, mine))
         if row.reason:

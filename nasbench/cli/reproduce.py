@@ -172,6 +172,11 @@ def _printed(result: Reproduction) -> RenderableType:
     for entry in result.entries:
         if entry.stopped:
             lines.append(f"{entry.row}, {entry.column}: {entry.stopped} of {entry.n} searches were stopped: a bound.")
+    for row in rows:
+        tails = [entry for entry in result.entries if entry.row == row.name and entry.p95 is not None]
+        if tails:
+            numbers = ", ".join(f"{entry.column} {entry.p95:.0f}" for entry in tails)
+            lines.append(f"{row.name}: 95 % of the searches need at most {numbers}.")
     lines += dict.fromkeys(f"* {entry.row}, {entry.column}: {entry.note}." for entry in result.entries if entry.note)
     return Group(table, *lines)
 

@@ -338,13 +338,17 @@ def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Don
         return replace(cell, reason=row.reason)
     values = np.array([value for part in parts for value in part.values[column.name]])
     measured, std, n = float(values.mean()), float(values.std()), len(values)
-    stopped = sum(part.stopped for part in parts) if isinstance(table.protocol, Queries) else None
+    stopped, p95 = None, None
+    if isinstance(table.protocol, Queries):
+        stopped, p95 = sum(part.stopped for part in parts), float(np.percentile(values, 95))
     difference = None
     if paper is not None and paper_std is not None and row.runs is not None and not stopped:
         error = math.sqrt(std**2 / n + paper_std**2 / row.runs)
         difference = (measured - paper) / error if error > 0 else None
     seconds = sum(part.seconds for part in parts)
-    return replace(cell, measured=measured, std=std, n=n, seconds=seconds, stopped=stopped, difference_se=difference)
+    return replace(
+        cell, measured=measured, std=std, n=n, seconds=seconds, stopped=stopped, p95=p95, difference_se=difference
+    )
 
 
 def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], results: Sequence[_Done]) -> list[Entry]:

@@ -30,6 +30,7 @@ class Entry:
         n: Number of our runs.
         seconds: Seconds of computing; searches that several columns read are counted in each of them.
         stopped: Runs that were stopped before they were done, so that `measured` is too low; None where that cannot be.
+        p95: 95th percentile of our runs, where they count queries: their tail is heavy; None elsewhere.
         difference_se: Measured less paper, in standard errors of the difference; None if one of them is unknown.
         reason: Why there is no run.
         note: What to know about the published number.
@@ -46,6 +47,7 @@ class Entry:
     n: int = 0
     seconds: float | None = None
     stopped: int | None = None
+    p95: float | None = None
     difference_se: float | None = None
     reason: str | None = None
     note: str | None = None

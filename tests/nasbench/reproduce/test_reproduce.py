@@ -193,6 +193,7 @@ def test_random_search_needs_half_of_the_space_to_find_the_best_cell(table):
     deviation = 15_625 / math.sqrt(12) / math.sqrt(6)
     assert all(abs(value - 15_626 / 2) < 4.5 * deviation for value in values)
     assert all(cell.stopped == 0 for cell in result.entries)
+    assert all(cell.measured <= cell.p95 or cell.std == 0 for cell in result.entries)
 
 
 def test_a_search_that_is_stopped_is_reported_as_such(table):
@@ -201,6 +202,7 @@ def test_a_search_that_is_stopped_is_reported_as_such(table):
     result = reproduce(asked, seeds=9, rows=[row])
     for cell in result.entries:
         assert (cell.measured, cell.std, cell.n, cell.stopped, cell.difference_se) == (5, 0, 3, 3, None)
+        assert cell.p95 == 5
 
 
 def test_the_best_of_so_many_queries_is_read_off(table, tmp_path):
