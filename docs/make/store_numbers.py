@@ -25,7 +25,8 @@ def main(words: list[str]) -> None:
     asked = ["reproduce", *words, "--json"]
     start = [sys.executable, "-c", "from nasbench.cli.app import main; main()"]
     printed = json.loads(subprocess.run([*start, *asked], check=True, stdout=subprocess.PIPE, text=True).stdout)
-    rows = [{key: _short(row[key]) for key in COLUMNS if row[key] is not None} for row in printed["rows"] if row["measured"] is not None]
+    measured = [row for row in printed["rows"] if row["measured"] is not None]
+    rows = [{key: _short(row[key]) for key in COLUMNS if row[key] is not None} for row in measured]
     stored = {"command": shlex.join(["nasbench", *asked]), "rows": rows}
     (NUMBERS / f"{words[0]}.json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
