@@ -29,7 +29,7 @@ def lines(file):
 def test_a_callback_hears_of_every_candidate_of_each_new_front_and_of_the_end(search):
     diary = {"name": "lunch:Diary", "file": "diary.txt"}
     code, out, err = search(
-        evaluator="lunch:every_other", search={"candidates": 8, "max_failures": 5}, callbacks=[diary]
+        evaluator="lunch:every_other", search={"candidates": 8, "max_failures": 6}, callbacks=[diary]
     )
     assert code == 0, err
     report, heard = json.loads(out), lines("diary.txt")
@@ -70,7 +70,7 @@ def test_what_a_callback_raises_ends_the_search_and_nothing_that_finished_is_los
 def test_a_retry_is_told_apart_from_a_candidate_that_ended(search):
     code, out, err = search(
         evaluator="lunch:every_other",
-        search={"candidates": 6, "max_failures": 5},
+        search={"candidates": 6, "max_failures": 6},
         outcomes={"failed": {"retries": 2}},
         callbacks=[{"name": "lunch:Diary", "file": "diary.txt"}],
     )
