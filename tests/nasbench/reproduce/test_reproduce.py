@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import yaml
 
+import nasbench as nb
 from controllers import get_controller
+from nasbench.evaluators.tabular import Tabular
 from nasbench.report.paper_page import curve_figure
 from nasbench.reproduce.reproduce import incumbents, queries, read_off, reproduce
-from nasbench.reproduce.simulate import Trace
+from nasbench.reproduce.simulate import Trace, simulate
 from nasbench.tables.paper_table import TRUST, PaperTable, load_paper_table, table_files
 from nasbench_registry import UserError
 from search_spaces import get_space
@@ -194,6 +196,30 @@ def test_random_search_needs_half_of_the_space_to_find_the_best_cell(table):
     assert all(abs(value - 15_626 / 2) < 4.5 * deviation for value in values)
     assert all(cell.stopped == 0 for cell in result.entries)
     assert all(cell.measured <= cell.p95 or cell.std == 0 for cell in result.entries)
+
+
+def test_a_search_from_python_is_the_one_of_the_table(table, tmp_path):
+    """The same cells in the same order, scores and seconds, to the last digit, for a controller that learns."""
+    budget_s, options = 4000.0, {"population": 10, "tournament": 3}
+    evaluator = Tabular(get_space("nasbench201", mutation="node"), table="nasbench201", dataset="cifar100")
+    controller = get_controller("regularized_evolution", evaluator.space, seed=3, **options)
+    expected = simulate(controller, evaluator, budget_s=budget_s)
+    result = nb.search(
+        {"name": "nasbench201", "mutation": "node"},
+        evaluate={"name": "tabular", "table": "nasbench201", "dataset": "cifar100"},
+        controller={"name": "regularized_evolution", **options},
+        objectives={"val_acc_pct": "max"},
+        candidates=10**6,
+        budget={"max_hours": budget_s / 3600, "repeats": "evaluated"},
+        folder=tmp_path / "run",
+        seed=3,
+        progress=False,
+    )
+    candidates = result.candidates
+    assert len(candidates) == len(expected.rows) > 15
+    assert candidates["val_acc_pct"].tolist() == expected.scores.tolist()
+    parse = evaluator.space.parse
+    assert [evaluator.oracle.row(parse(text)) for text in candidates["architecture"]] == expected.rows.tolist()
 
 
 def test_a_search_that_is_stopped_is_reported_as_such(table):
