@@ -1,8 +1,11 @@
 """Code that reads a layer's weight, sizes, type or own attributes goes on reading them where the layer was replaced."""
 
+import math
+
 import pytest
 import torch
 from awkward import IMAGES, Net, context, outputs
+from bounds import check_below
 from torch import nn
 from torch.nn import functional
 
@@ -127,8 +130,10 @@ def test_quantized(kind, options) -> None:
             get_step("quantize", method="dynamic").apply(network, context())
         return
     made, note = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context())
-    bound = 0.3 if options == "mixed" else 0.08  # int4 has levels 18 times as far apart as int8
-    assert difference(outputs(made), outputs(network)) <= bound
+    # Of all these networks `Functional` is the most sensitive; int4 has levels 18 times as far apart as int8.
+    mean, sd = (-2.27, 0.45) if options == "mixed" else (-4.38, 0.5)
+    log_difference = math.log(max(float(difference(outputs(made), outputs(network))), 1e-9))
+    check_below("logarithm of the difference", log_difference, mean=mean, sd=sd, n=40)
     if kind is ClashingAttribute and options == "int8":
         assert (
             note["left_float"]["head"] == "its attribute 'scale' has a name that quantized layers need for themselves"

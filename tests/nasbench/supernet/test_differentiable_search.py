@@ -26,7 +26,8 @@ TOY = {
     "gdas": DRAWS | {"hottest": 5.0, "coldest": 0.5},
     "drnas": FAST,
     "beta_darts": FAST | {"strength": 2.0},
-    "enas": FAST | {"policy_rate": 0.02, "samples": 8},
+    # Of 20 seeds: 0.997 +- 0.013 with pictures, 0.379 +- 0.029 by chance. With FAST a third of the seeds collapsed.
+    "enas": DRAWS | {"policy_rate": 0.005, "samples": 8, "entropy": 0.05},
 }
 
 
