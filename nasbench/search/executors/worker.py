@@ -113,6 +113,10 @@ _RESIDENT: dict[str, Worker] = {}  # at most one: what this process was given fi
 _EDITED: list[Evaluated] = []  # what every candidate comes to if the user's code changed before it was imported here
 
 
+class _EndedByTune(BaseException):
+    """Tune ended the candidate; nothing of the evaluator may take it for an error of its own."""
+
+
 def run_trial(config: dict[str, Any], worker: Worker) -> None:
     """Evaluate a candidate; report after each epoch if a scheduler listens, and once at the end, in plain values."""
     from ray import tune
@@ -129,7 +133,11 @@ def run_trial(config: dict[str, Any], worker: Worker) -> None:
 
     def send(evaluated: Evaluated) -> None:
         # As text, for Ray Tune flattens nested results.
-        tune.report({"evaluated": json.dumps(evaluated.to_json()), TIME: reached, SCORE: _score(worker, evaluated)})
+        result = {"evaluated": json.dumps(evaluated.to_json()), TIME: reached, SCORE: _score(worker, evaluated)}
+        try:
+            tune.report(result)
+        except SystemExit:  # so Tune ends a candidate; where the user's code calls sys.exit, the candidate fails
+            raise _EndedByTune from None
 
     def report(epoch: int, so_far: Evaluated) -> bool:
         nonlocal reached
@@ -138,12 +146,15 @@ def run_trial(config: dict[str, Any], worker: Worker) -> None:
             send(so_far)  # a candidate that is stopped here does not come back
         return True
 
-    if _EDITED:
-        send(_EDITED[0])
-        return
-    with watched(worker.checkpoints, trial.number, worker.limit_s):
-        evaluated = evaluate(worker.evaluator, trial, report, curve_of=worker.quality)
-    send(evaluated)
+    try:
+        if _EDITED:
+            send(_EDITED[0])
+            return
+        with watched(worker.checkpoints, trial.number, worker.limit_s):
+            evaluated = evaluate(worker.evaluator, trial, report, curve_of=worker.quality)
+        send(evaluated)
+    except _EndedByTune:
+        raise SystemExit(0) from None
 
 
 def _score(worker: Worker, evaluated: Evaluated) -> float:
