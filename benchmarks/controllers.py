@@ -32,8 +32,7 @@ def command(
     """Measure microseconds per ask and tell of every controller, beside samplers of Optuna in the same run."""
     counts = _read_counts(told)
     search_space = read_space(space, option)
-    several = [key for key in CONTROLLERS if objectives == 1 or controllers.find(key).multi_objective]
-    names = name or several
+    names = name or [key for key in CONTROLLERS if objectives == 1 or controllers.find(key).multi_objective]
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=err, transient=True
     ) as bar:

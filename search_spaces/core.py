@@ -85,20 +85,17 @@ class DecisionSpace:
         picks, layout = arch.picks, self.layout
         if arch.space != self.name or len(picks) != len(layout.sizes):
             return False
-        for position in layout.own:
-            if not 0 <= picks[position] < layout.sizes[position]:
+        for pick, size in zip(picks, layout.sizes, strict=True):
+            if not 0 <= pick < size:
                 return False
         if not layout.parts:
             return True
         flags = layout.active(picks)
-        for part in layout.parts:
-            within = picks[part.start : part.stop]
-            if layout.holds(part.conditions, flags, picks):
-                if not part.space.is_valid(Architecture(part.space.name, within)):
-                    return False
-            elif not all(0 <= pick < size for pick, size in zip(within, part.space.layout.sizes, strict=True)):
-                return False
-        return True
+        return all(
+            part.space.is_valid(Architecture(part.space.name, picks[part.start : part.stop]))
+            for part in layout.parts
+            if layout.holds(part.conditions, flags, picks)
+        )
 
     def canonical(self, arch: Architecture) -> Architecture:
         """The representative of all architectures that build the same network; idempotent.

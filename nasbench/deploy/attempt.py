@@ -88,28 +88,28 @@ def _compile(stored: StoredModel, bench: Workbench, setting: Setting) -> Compile
     return setting.make().compile(stored.model, example, setting.precision, context.calibration)
 
 
-def attempt(request: Mapping[str, Any]) -> dict[str, Any]:
+def attempt(message: Mapping[str, Any]) -> dict[str, Any]:
     """Answer a `Request` as JSON; what `run_attempt` returns."""
-    asked = Request(**request)
-    setting, folder = Setting.from_json(asked.setting), Path(asked.model)
+    request = Request(**message)
+    setting, folder = Setting.from_json(request.setting), Path(request.model)
     torch.set_num_threads(setting.threads)
     stored = load_model(folder)
-    bench = workbench(stored, folder, asked.seed)
+    bench = workbench(stored, folder, request.seed)
     started = time.perf_counter()
     compiled = _compile(stored, bench, setting)
     conversion_s = time.perf_counter() - started
-    agreement = agrees(compiled, stored.model, bench.problem.unseen(asked.images, asked.seed))
-    problem = bench.problem.fewer(asked.images, asked.seed)
-    if asked.artefact is not None:
-        save_made(Path(asked.artefact), compiled, stored, folder)
+    agreement = agrees(compiled, stored.model, bench.problem.unseen(request.images, request.seed))
+    problem = bench.problem.fewer(request.images, request.seed)
+    if request.artefact is not None:
+        save_made(Path(request.artefact), compiled, stored, folder)
     timed: dict[str, Any] = {"latency_ms": None, "eager_latency_ms": None, "of_eager": None}
-    if asked.seconds:
+    if request.seconds:
         reference = Setting.of("eager", "fp32", {"threads": setting.threads}, setting.batch)
         runners = {
-            EAGER: Runner(compiled_again(asked.reference or asked.model, reference.to_json()), setting.batch),
+            EAGER: Runner(compiled_again(request.reference or request.model, reference.to_json()), setting.batch),
             COMPILED: Runner(compiled, setting.batch),
         }
-        result = race(runners, bench.task, seconds=asked.seconds)
+        result = race(runners, bench.task, seconds=request.seconds)
         timed = {
             "latency_ms": result.latencies[COMPILED].to_json(),
             "eager_latency_ms": result.latencies[EAGER].median,
@@ -124,8 +124,8 @@ def attempt(request: Mapping[str, Any]) -> dict[str, Any]:
         "quality": problem.quality,
         **problem.score(compiled, "val"),
         "val_images": problem.judged("val"),
-        **(problem.score(compiled, "test") if asked.test else {problem.tested(problem.quality): None}),
-        "test_images": problem.judged("test") if asked.test else None,
+        **(problem.score(compiled, "test") if request.test else {problem.tested(problem.quality): None}),
+        "test_images": problem.judged("test") if request.test else None,
         **timed,
         "describe": compiled.describe(),
     }

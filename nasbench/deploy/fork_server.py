@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -103,7 +104,11 @@ class _Forked:
         if self._code is None:
             if not self._server.poll(timeout):
                 raise subprocess.TimeoutExpired("a child", timeout or 0.0)
-            self._code = int(self._server.recv())
+            try:
+                self._code = int(self._server.recv())
+            except EOFError:  # the server was killed, and nothing else is known of the child
+                self._code = -signal.SIGKILL
+                return self._code
             with _lock:
                 _servers.append((self._server, self._variables))
         return self._code

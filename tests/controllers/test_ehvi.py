@@ -29,11 +29,12 @@ def two_scores(arch):
     return (float(np.sqrt(picks[:4].sum())), -float(np.exp(0.2 * picks.sum())))
 
 
+@pytest.mark.parametrize("digits", [16, 1], ids=["", "with ties"])
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
-def test_boxes_are_what_a_front_does_not_dominate(objectives):
+def test_boxes_are_what_a_front_does_not_dominate(objectives, digits):
     """Cut off at one, their volumes and the hypervolume of the front fill the unit cube."""
     rng = np.random.default_rng(objectives)
-    front = front_of(rng.random((9, objectives)))
+    front = front_of(rng.random((9, objectives)).round(digits))
     low, high = boxes(front, np.zeros(objectives))
     volume = float((np.minimum(high, 1) - np.minimum(low, 1)).prod(axis=1).sum())
     assert volume + hypervolume(front) == pytest.approx(1, abs=1e-12)

@@ -34,7 +34,7 @@ def make_searcher(study: Study, deaths: Deaths, on_result: OnResult, workers: in
             self.started: dict[str, float] = {}
             self.latest: dict[str, Evaluated] = {}
             self.paused: set[str] = set()
-            self.trials: Sequence[Any] = ()  # all that Tune knows; see `make_watch`
+            self.trials: dict[str, Any] = {}  # all that Tune knows, by id; see `make_watch`
 
         def __getstate__(self) -> dict[str, Any]:
             """Nothing: Tune pickles its searcher for a restore of its own, which the study makes needless."""
@@ -96,9 +96,7 @@ def make_searcher(study: Study, deaths: Deaths, on_result: OnResult, workers: in
 
             It does so where the process that a candidate was to take over is still busy with the one before.
             """
-            lost = [
-                trial.trial_id for trial in self.trials if trial.status == "ERROR" and trial.trial_id in self.numbers
-            ]
+            lost = [key for key in self.numbers if key in self.trials and self.trials[key].status == "ERROR"]
             for trial_id in lost:
                 self.deaths.add(trial_id, "the process of the candidate before it was still busy")
                 self.on_trial_complete(trial_id, error=True)
@@ -121,6 +119,7 @@ def make_watch(searcher: Any) -> Any:
 
     class Watch(Callback):
         def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
-            searcher.trials = trials
+            known = searcher.trials
+            known.update((trial.trial_id, trial) for trial in trials[len(known) :])
 
     return Watch()

@@ -41,6 +41,11 @@ def fail(request):
     raise ValueError("no good")
 
 
+def kill_server(request):
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
 def hang(request):
     if not os.fork():  # a process that a compiler starts
         time.sleep(60)
@@ -72,6 +77,7 @@ def test_a_child_is_as_the_process_that_asks_and_has_torch_before_it_begins(answ
     ("name", "sentence"),
     [
         ("crash", "its process died of SIGSEGV"),
+        ("kill_server", "its process died of SIGKILL"),
         ("leave", "its process ended with code 3: no more of this"),
         ("fail", "ValueError: no good"),
         (
@@ -105,9 +111,8 @@ def test_a_child_that_hangs_is_ended_with_what_it_started(answers, tmp_path):
 
 def test_variables_that_libraries_read_when_they_are_loaded_get_a_server_of_their_own(answers, monkeypatch):
     before = answers("about")["server"]
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert answers("about")["server"] != before
-    monkeypatch.undo()
 
 
 def test_a_server_that_is_gone_is_replaced(answers):
