@@ -23,7 +23,8 @@ def front_table(report: Mapping[str, Any]) -> Table:
     """One row a candidate of the front, the best by the first objective first: every objective, and the network."""
     objectives = report["experiment"]["objectives"]
     first = objectives[0]
-    front = [candidate for candidate in report["candidates"] if candidate["id"] in report["front"]]
+    numbers = set(report["front"])
+    front = [candidate for candidate in report["candidates"] if candidate["id"] in numbers]
     front.sort(key=lambda candidate: candidate["metrics"][first["metric"]], reverse=first["goal"] == "max")
     left = len(front) - SHOWN
     table = Table(

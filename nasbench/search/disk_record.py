@@ -156,7 +156,7 @@ class DiskRecord:
     ) -> RecordedCandidate:
         """Write down what came of a candidate."""
         outcome = vars(evaluated) | {"scores": scores, "finished_s": finished_s}
-        self._slow = evaluated.seconds > SLOW_S
+        self._slow = evaluated.seconds > SLOW_S and not evaluated.simulated_s  # those were not waited for
         self._append({"candidate": number, "outcome": outcome_entry(outcome)}, now=self._slow)
         candidate = self.candidates[number]
         fill(candidate, outcome)

@@ -122,6 +122,20 @@ def drive(study, count, evaluator=None):
             study.finish(trial.number, evaluated)
 
 
+@pytest.mark.parametrize("simulated", [False, True])
+def test_a_simulated_training_is_not_waited_for_at_the_disk(begin, monkeypatch, simulated):
+    """The seconds of such a candidate are those that its training would have taken: to look it up is cheap."""
+    study, waited, append = begin(controller="random"), [], LineFile.append
+    monkeypatch.setattr(
+        LineFile, "append", lambda file, entry, *, now: (waited.append(now), append(file, entry, now=now))[1]
+    )
+    for _ in range(20):
+        number = study.next_trial().number
+        seconds = {"seconds": 900.0, "simulated_s": 900.0 if simulated else 0.0}
+        study.finish(number, Evaluated("done", {"score": 1.0, "cost": 1.0}, None, **seconds))
+    assert waited == ([True] + [False] * 39 if simulated else [True] * 40)
+
+
 def results(study):
     return [(c.id, c.arch, c.status, c.metrics, c.scores, dict(c.choices)) for c in study.candidates]
 
