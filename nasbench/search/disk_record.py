@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RECORD = "record.jsonl"
 SLOW_S = 1.0
 """A candidate that was evaluated for longer is on the disk before anything else gets its outcome."""
-BURST = 50  # changes in a row that Optuna gets at once; from then on it gets them in blocks
+BURST = 50  # changes in a row that Optuna gets at once, unless candidates are cheap; otherwise in blocks
 
 Parts = Callable[[Architecture], Mapping[str, Any]]
 """The network and the recipe of an architecture by themselves: {"network": notation, "recipe": entries or None}."""
@@ -91,7 +91,7 @@ class DiskRecord:
         else:
             self._take_over(write=mend)
         self._slow = True  # until an evaluation shows that it is not
-        self._pace = Pace(BURST, TOGETHER_S)
+        self._pace, self._cheap_pace = Pace(BURST, TOGETHER_S), Pace(1, TOGETHER_S)
         self._changed: dict[int, None] = {}  # candidates of which Optuna has not heard yet
         if mend:
             self._file = LineFile(self.path)
@@ -186,7 +186,7 @@ class DiskRecord:
 
     def _change(self, number: int) -> None:
         self._changed[number] = None
-        if self._pace.allows():
+        if (self._pace if self._slow else self._cheap_pace).allows():
             self.flush()
 
     def _feed(self) -> None:

@@ -233,8 +233,7 @@ def test_of_cheap_candidates_a_person_hears_in_blocks(begin, tmp_path, monkeypat
     slow = begin("slow", "random", 30)
     (trial,) = slow.next_trials(1)
     assert states(tmp_path / "slow") == ["RUNNING"]
-    slow.record._pace = Pace(1, 1e9)
-    slow.record._pace.allows()
+    slow.record._pace = slow.record._cheap_pace = never()
     for _ in range(5):
         slow.finish(trial.number, Evaluated("done", {"score": 1.0, "cost": 2.0}, None, 0.0))
         (trial,) = slow.next_trials(1)
@@ -247,6 +246,12 @@ def test_of_cheap_candidates_a_person_hears_in_blocks(begin, tmp_path, monkeypat
     assert states(tmp_path / "slow") == [expected[candidate.status] for candidate in again.candidates]
     trials = optuna.load_study(study_name="cheap", storage=storage(tmp_path / "slow")).trials
     assert [dict(trial.params) for trial in trials] == [dict(candidate.choices) for candidate in again.candidates]
+
+
+def never():
+    pace = Pace(1, 1e9)
+    pace.allows()
+    return pace
 
 
 def storage(folder):
@@ -263,8 +268,7 @@ def test_slow_outcomes_are_on_the_disk_before_the_controller_hears_of_them(begin
     run = begin("run", "random", 30)
     monkeypatch.setattr(run.record._file, "sync", lambda: synced.append(run.record.lines))
     monkeypatch.setattr(run._controller, "tell", lambda outcome: heard.append(len(synced)))
-    run.record._pace, run._state_due = Pace(1, 1e9), float("inf")
-    run.record._pace.allows()
+    run.record._pace, run.record._cheap_pace, run._state_due = never(), never(), float("inf")
     for seconds in (2.0, 0.001, 0.001, 2.0):
         (trial,) = run.next_trials(1)
         before = len(synced)
