@@ -62,7 +62,10 @@ class EHVI(CandidateController):
       whose mean plus deviation reaches farthest beyond the front.
     - Several workers: what is running is believed to turn out as the processes expect ("kriging believer", Ginsbourger
       et al. 2010), and its expected scores belong to the front.
-    - Nothing is proposed again, nor is a network equal to it (`canonical`), before all candidates are known.
+    - Nothing is proposed again, nor is a network equal to it (`canonical`), before all candidates are known. Where equal
+      networks were measured one by one, as in tables of devices, `merge_equal=False` makes those equal to a network of
+      the front candidates, too; what the processes call noise then belongs to an architecture, and a gain may come of
+      it.
     - After more than `points` outcomes the processes see the newest and a selection of the older ones.
 
     Deviations from the papers: exact for independent processes, where qLogEHVI samples from the joint one; discrete
@@ -74,6 +77,7 @@ class EHVI(CandidateController):
         initial: Number of architectures drawn uniformly before the first model.
         pool: Number of candidates in a large space.
         points: Largest number of outcomes that the processes see at a time; time and memory grow with it.
+        merge_equal: Whether networks that compute the same count as one; if not, a search needs `repeats: evaluated`.
         features: Further features of architectures, in Python only; see `CandidateController`.
     """
 
@@ -91,9 +95,10 @@ class EHVI(CandidateController):
         initial: int = 10,
         pool: int = 400,
         points: int = 300,
+        merge_equal: bool = True,
         features: Features | None = None,
     ) -> None:
-        super().__init__(space, seed=seed, features=features)
+        super().__init__(space, seed=seed, features=features, merge_equal=merge_equal)
         if initial < 1 or pool < 2 or points < 8:
             raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
         self.initial, self.pool, self.points = initial, pool, points
@@ -149,8 +154,16 @@ class EHVI(CandidateController):
             places, features = self._whole
             names = list(places)
             free = np.ones(len(names), dtype=bool)
-            if len(self.known) < len(names):
-                free[[places[arch] for arch in self.known]] = False
+            if not self.merge_equal:
+                first = self._first_equal
+                of_front = np.isin(first, first[[places[arch] for arch in seen.front]])
+                free = of_front | (first == np.arange(len(names)))
+            known = [places[arch] for arch in self.known]
+            if len(known) < len(names):
+                free[known] = False
+            if not free.any():
+                free[:] = True
+                free[known] = False
             gains = self._gains(features, free, seen)
             return names[self._choose(gains)]
         drawn = [self._draw() for _ in range(self.pool // 2)]
@@ -177,7 +190,7 @@ class EHVI(CandidateController):
             posterior = self._posterior(objective, features, [*archs, *self.running])
             objective_values = values[:, objective]
             mean.append(posterior.mean(objective_values))
-            deviation.append(posterior.deviation())
+            deviation.append(posterior.deviation(with_noise=not self.merge_equal))
             believed.append(posterior.believed(objective_values))
         means, deviations = np.stack(mean, axis=1), np.stack(deviation, axis=1)
         all_values = np.vstack([values, np.stack(believed, axis=1)]) if len(self.running) else values
