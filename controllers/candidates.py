@@ -43,10 +43,13 @@ class CandidateController(Controller):
         self.features, self.merge_equal = features, merge_equal
         self.running: list[Architecture] = []
         self.known: dict[Architecture, Array] = {}  # with an outcome or running, in order, with all features in a row
+        self.first_equal: dict[Architecture, Architecture] = {}  # the canonical ones of those, where told apart
 
     def _remember(self, arch: Architecture) -> None:
         if arch not in self.known:
             self.known[arch] = np.hstack(self._feature_groups([arch]))[0]
+            if not self.merge_equal:
+                self.first_equal[arch] = self.space.canonical(arch)
 
     def _arrived(self, arch: Architecture) -> Architecture:
         """The architecture by which that of an outcome is known; it runs no longer."""
@@ -107,7 +110,7 @@ class CandidateController(Controller):
         return {arch: place for place, arch in enumerate(archs)}, self._feature_groups(list(archs))
 
     @cached_property
-    def _first_equal(self) -> npt.NDArray[np.int64]:
+    def _first_equal_places(self) -> npt.NDArray[np.int64]:
         """(n,) number of the canonical architecture of each of `_whole`."""
         assert self._whole is not None, "the caller asks"
         places, _ = self._whole

@@ -64,8 +64,7 @@ class EHVI(CandidateController):
       et al. 2010), and its expected scores belong to the front.
     - Nothing is proposed again, nor is a network equal to it (`canonical`), before all candidates are known. Where equal
       networks were measured one by one, as in tables of devices, `merge_equal=False` makes those equal to a network of
-      the front candidates, too; what the processes call noise then belongs to an architecture, and a gain may come of
-      it.
+      the front candidates, too, and a gain may come of what equal networks differ by.
     - After more than `points` outcomes the processes see the newest and a selection of the older ones.
 
     Deviations from the papers: exact for independent processes, where qLogEHVI samples from the joint one; discrete
@@ -155,7 +154,7 @@ class EHVI(CandidateController):
             names = list(places)
             free = np.ones(len(names), dtype=bool)
             if not self.merge_equal:
-                first = self._first_equal
+                first = self._first_equal_places
                 of_front = np.isin(first, first[[places[arch] for arch in seen.front]])
                 free = of_front | (first == np.arange(len(names)))
             known = [places[arch] for arch in self.known]
@@ -190,7 +189,8 @@ class EHVI(CandidateController):
             posterior = self._posterior(objective, features, [*archs, *self.running])
             objective_values = values[:, objective]
             mean.append(posterior.mean(objective_values))
-            deviation.append(posterior.deviation(with_noise=not self.merge_equal))
+            noise = 0.0 if self.merge_equal else self._noise(archs, objective_values, self.kernels[objective])
+            deviation.append(posterior.deviation(noise))
             believed.append(posterior.believed(objective_values))
         means, deviations = np.stack(mean, axis=1), np.stack(deviation, axis=1)
         all_values = np.vstack([values, np.stack(believed, axis=1)]) if len(self.running) else values
@@ -224,6 +224,14 @@ class EHVI(CandidateController):
                 self.posteriors[number] = posterior
         posterior.observe(archs, self._points(archs))
         return posterior
+
+    def _noise(self, archs: Sequence[Architecture], values: Array, kernel: Kernel) -> float:
+        """The variance between equal networks; the noise of the process counts as one observation of it."""
+        numbers: dict[Architecture, int] = {}
+        groups = [numbers.setdefault(self.first_equal[arch], len(numbers)) for arch in archs]
+        means = np.bincount(groups, values) / np.bincount(groups)
+        squares = float(np.square(values - means[groups]).sum())
+        return (kernel.noise + squares) / (1 + len(values) - len(numbers))
 
     def _choose(self, gains: Array) -> int:
         ties = np.flatnonzero(gains >= gains.max() - TIE)

@@ -154,9 +154,8 @@ class Posterior:
         means: Array = self._whitened(values) @ self._rows[: len(values)]
         return means
 
-    def deviation(self, *, with_noise: bool = False) -> Array:
-        """(m,) standard deviations of the function at the candidates, or of what is observed there."""
-        noise = self.kernel.noise if with_noise else 0.0
+    def deviation(self, noise: float = 0.0) -> Array:
+        """(m,) standard deviations of the function at the candidates, plus noise of this variance."""
         deviation: Array = np.sqrt(np.maximum(self.kernel.variance - self._explained, 1e-12) + noise)
         return deviation
 
