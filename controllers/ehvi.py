@@ -62,9 +62,9 @@ class EHVI(CandidateController):
       whose mean plus deviation reaches farthest beyond the front.
     - Several workers: what is running is believed to turn out as the processes expect ("kriging believer", Ginsbourger
       et al. 2010), and its expected scores belong to the front.
-    - Nothing is proposed again, nor is a network equal to it (`canonical`), before all candidates are known. Where equal
-      networks were measured one by one, as in tables of devices, `merge_equal=False` makes those equal to a network of
-      the front candidates, too, and a gain may come of what equal networks differ by.
+    - Nothing is proposed again, nor is a network equal to it (`canonical`), before all candidates are known. Tables of
+      devices measured equal networks one by one: with `merge_equal=False` those equal to a network of the front are
+      candidates, too, and a gain may come of what equal networks differ by.
     - After more than `points` outcomes the processes see the newest and a selection of the older ones.
 
     Deviations from the papers: exact for independent processes, where qLogEHVI samples from the joint one; discrete
