@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from controllers.core import Controller
 from controllers.gaussian_process import Array, Groups, Kernel, default_kernel
@@ -25,7 +24,7 @@ REFERENCE = 256  # architectures that tell how far apart two of the space are
 class CandidateController(Controller):
     """A controller that remembers what is known, and looks at candidates by their features.
 
-    Networks are known by their canonical architectures, unless equal ones are told apart.
+    Networks are known by their canonical architectures.
 
     Args:
         space: Search space.
@@ -33,34 +32,25 @@ class CandidateController(Controller):
         features: Function that gives (n, k) further numbers of n architectures, such as zero-cost proxies or
             `space.graf_features`, as one more group of features; the same for the same architecture. Its columns are
             standardized.
-        merge_equal: Whether networks that compute the same count as one.
     """
 
-    def __init__(
-        self, space: SearchSpace, *, seed: int, features: Features | None = None, merge_equal: bool = True
-    ) -> None:
+    def __init__(self, space: SearchSpace, *, seed: int, features: Features | None = None) -> None:
         super().__init__(space, seed=seed)
-        self.features, self.merge_equal = features, merge_equal
+        self.features = features
         self.running: list[Architecture] = []
         self.known: dict[Architecture, Array] = {}  # with an outcome or running, in order, with all features in a row
-        self.first_equal: dict[Architecture, Architecture] = {}  # the canonical ones of those, where told apart
 
     def _remember(self, arch: Architecture) -> None:
         if arch not in self.known:
             self.known[arch] = np.hstack(self._feature_groups([arch]))[0]
-            if not self.merge_equal:
-                self.first_equal[arch] = self.space.canonical(arch)
 
     def _arrived(self, arch: Architecture) -> Architecture:
-        """The architecture by which that of an outcome is known; it runs no longer."""
-        arch = self._known_as(arch)
+        """The canonical architecture of an outcome, which runs no longer and is known."""
+        arch = self.space.canonical(arch)
         if arch in self.running:
             self.running.remove(arch)
         self._remember(arch)
         return arch
-
-    def _known_as(self, arch: Architecture) -> Architecture:
-        return self.space.canonical(arch) if self.merge_equal else arch
 
     def _feature_groups(self, archs: Sequence[Architecture]) -> Groups:
         """The features of architectures: those of the space, and those of `features`."""
@@ -87,7 +77,7 @@ class CandidateController(Controller):
 
     def _mutations(self, parents: Sequence[Architecture], count: int) -> list[Architecture]:
         children = (self.space.mutate(parents[i % len(parents)], self.rng) for i in range(count if parents else 0))
-        return [self._known_as(child) for child in children]
+        return [self.space.canonical(child) for child in children]
 
     def _new(self, archs: Sequence[Architecture]) -> list[Architecture]:
         """Each architecture once, without those that are known, unless all are."""
@@ -106,15 +96,8 @@ class CandidateController(Controller):
         if math.prod(sizes) > WHOLE:
             return None
         every = (Architecture(self.space.name, picks) for picks in itertools.product(*map(range, sizes)))
-        archs = dict.fromkeys(self._known_as(arch) for arch in every if self.space.is_valid(arch))
+        archs = dict.fromkeys(self.space.canonical(arch) for arch in every if self.space.is_valid(arch))
         return {arch: place for place, arch in enumerate(archs)}, self._feature_groups(list(archs))
-
-    @cached_property
-    def _first_equal_places(self) -> npt.NDArray[np.int64]:
-        """(n,) number of the canonical architecture of each of `_whole`."""
-        assert self._whole is not None, "the caller asks"
-        places, _ = self._whole
-        return np.array([places[self.space.canonical(arch)] for arch in places])
 
     @cached_property
     def _reference_archs(self) -> list[Architecture]:

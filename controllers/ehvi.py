@@ -62,9 +62,7 @@ class EHVI(CandidateController):
       whose mean plus deviation reaches farthest beyond the front.
     - Several workers: what is running is believed to turn out as the processes expect ("kriging believer", Ginsbourger
       et al. 2010), and its expected scores belong to the front.
-    - Nothing is proposed again, nor is a network equal to it (`canonical`), before all candidates are known. Tables of
-      devices measured equal networks one by one: with `merge_equal=False` those equal to a network of the front are
-      candidates, too, and a gain may come of what equal networks differ by.
+    - Nothing is proposed again, nor is a network equal to it (`canonical`), before all candidates are known.
     - After more than `points` outcomes the processes see the newest and a selection of the older ones.
 
     Deviations from the papers: exact for independent processes, where qLogEHVI samples from the joint one; discrete
@@ -76,7 +74,6 @@ class EHVI(CandidateController):
         initial: Number of architectures drawn uniformly before the first model.
         pool: Number of candidates in a large space.
         points: Largest number of outcomes that the processes see at a time; time and memory grow with it.
-        merge_equal: Whether networks that compute the same count as one; if not, a search needs `repeats: evaluated`.
         features: Further features of architectures, in Python only; see `CandidateController`.
     """
 
@@ -94,10 +91,9 @@ class EHVI(CandidateController):
         initial: int = 10,
         pool: int = 400,
         points: int = 300,
-        merge_equal: bool = True,
         features: Features | None = None,
     ) -> None:
-        super().__init__(space, seed=seed, features=features, merge_equal=merge_equal)
+        super().__init__(space, seed=seed, features=features)
         if initial < 1 or pool < 2 or points < 8:
             raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
         self.initial, self.pool, self.points = initial, pool, points
@@ -153,16 +149,8 @@ class EHVI(CandidateController):
             places, features = self._whole
             names = list(places)
             free = np.ones(len(names), dtype=bool)
-            if not self.merge_equal:
-                first = self._first_equal_places
-                of_front = np.isin(first, first[[places[arch] for arch in seen.front]])
-                free = of_front | (first == np.arange(len(names)))
-            known = [places[arch] for arch in self.known]
-            if len(known) < len(names):
-                free[known] = False
-            if not free.any():
-                free[:] = True
-                free[known] = False
+            if len(self.known) < len(names):
+                free[[places[arch] for arch in self.known]] = False
             gains = self._gains(features, free, seen)
             return names[self._choose(gains)]
         drawn = [self._draw() for _ in range(self.pool // 2)]
@@ -189,8 +177,7 @@ class EHVI(CandidateController):
             posterior = self._posterior(objective, features, [*archs, *self.running])
             objective_values = values[:, objective]
             mean.append(posterior.mean(objective_values))
-            noise = 0.0 if self.merge_equal else self._noise(archs, objective_values, self.kernels[objective])
-            deviation.append(posterior.deviation(noise))
+            deviation.append(posterior.deviation())
             believed.append(posterior.believed(objective_values))
         means, deviations = np.stack(mean, axis=1), np.stack(deviation, axis=1)
         all_values = np.vstack([values, np.stack(believed, axis=1)]) if len(self.running) else values
@@ -224,14 +211,6 @@ class EHVI(CandidateController):
                 self.posteriors[number] = posterior
         posterior.observe(archs, self._points(archs))
         return posterior
-
-    def _noise(self, archs: Sequence[Architecture], values: Array, kernel: Kernel) -> float:
-        """The variance between equal networks; the noise of the process counts as one observation of it."""
-        numbers: dict[Architecture, int] = {}
-        groups = [numbers.setdefault(self.first_equal[arch], len(numbers)) for arch in archs]
-        means = np.bincount(groups, values) / np.bincount(groups)
-        squares = float(np.square(values - means[groups]).sum())
-        return (kernel.noise + squares) / (1 + len(values) - len(numbers))
 
     def _choose(self, gains: Array) -> int:
         ties = np.flatnonzero(gains >= gains.max() - TIE)

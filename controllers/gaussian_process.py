@@ -154,9 +154,9 @@ class Posterior:
         means: Array = self._whitened(values) @ self._rows[: len(values)]
         return means
 
-    def deviation(self, noise: float = 0.0) -> Array:
-        """(m,) standard deviations of the function at the candidates, plus noise of this variance."""
-        deviation: Array = np.sqrt(np.maximum(self.kernel.variance - self._explained, 1e-12) + noise)
+    def deviation(self) -> Array:
+        """(m,) standard deviations of the function at the candidates."""
+        deviation: Array = np.sqrt(np.maximum(self.kernel.variance - self._explained, 1e-12))
         return deviation
 
     def believed(self, values: Array) -> Array:

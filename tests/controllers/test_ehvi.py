@@ -148,37 +148,3 @@ def test_parallel_workers_get_different_architectures():
         controller.tell(Outcome(proposal, two_scores(proposal.arch)))
     asked = [controller.ask().arch for _ in range(6)]
     assert len(set(asked)) == 6
-
-
-class Twins(Plane):
-    """The last decision changes nothing of the network."""
-
-    name = "twins"
-
-    def canonical(self, arch):
-        return self.architecture((*arch.picks[:4], 0))
-
-
-def measured_score(arch):
-    """Equal networks were measured one by one: the last decision moves the cost by up to a fifth."""
-    quality, cost = two_scores(Plane().architecture((*arch.picks[:4], 0)))
-    return quality, cost * (0.9 + 0.2 * np.random.default_rng(arch.picks).random())
-
-
-@pytest.mark.parametrize("merge_equal", [True, False])
-def test_equal_networks_are_candidates_where_they_were_measured_one_by_one(merge_equal):
-    """Those of networks that are on the front then; otherwise none is proposed as long as there are new ones."""
-    space = Twins()
-    controller = get_controller("ehvi", space, seed=3, merge_equal=merge_equal)
-    scores = {}
-    for _ in range(120):
-        arch = controller.ask().arch
-        scores[arch] = measured_score(arch)
-        before = front_of(np.array(list(scores.values())[:-1])) if len(scores) > 1 else []
-        equals = [other for other in scores if other != arch and space.canonical(other) == space.canonical(arch)]
-        if equals:
-            assert not merge_equal
-            assert any(tuple(scores[other]) in map(tuple, before) for other in equals)
-        controller.tell(Outcome(Proposal(arch), scores[arch]))
-    assert len(scores) == 120
-    assert (len({space.canonical(arch) for arch in scores}) == 120) == merge_equal
