@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RECORD = "record.jsonl"
 SLOW_S = 1.0
 """A candidate that was evaluated for longer is on the disk before anything else gets its outcome."""
-BURST = 50  # changes in a row that Optuna gets at once, unless candidates are cheap; otherwise in blocks
+BURST, CHEAP_BURST = 50, 4  # changes in a row that Optuna gets at once, of slow and of cheap candidates; then in blocks
 
 Parts = Callable[[Architecture], Mapping[str, Any]]
 """The network and the recipe of an architecture by themselves: {"network": notation, "recipe": entries or None}."""
@@ -91,7 +91,7 @@ class DiskRecord:
         else:
             self._take_over(write=mend)
         self._slow = True  # until an evaluation shows that it is not
-        self._pace, self._cheap_pace = Pace(BURST, TOGETHER_S), Pace(1, TOGETHER_S)
+        self._pace, self._cheap_pace = Pace(BURST, TOGETHER_S), Pace(CHEAP_BURST, TOGETHER_S)
         self._changed: dict[int, None] = {}  # candidates of which Optuna has not heard yet
         if mend:
             self._file = LineFile(self.path)
@@ -147,7 +147,7 @@ class DiskRecord:
     def attempt(self, number: int, evaluated: Evaluated) -> None:
         """Write down an attempt that another one will follow."""
         attempt = {"status": evaluated.status, "error": evaluated.error, "seconds": evaluated.seconds}
-        self._append({"candidate": number, "attempt": attempt}, now=evaluated.seconds > SLOW_S)
+        self._append({"candidate": number, "attempt": attempt}, now=_is_slow(evaluated))
         self.candidates[number].attempts.append(attempt)
         self._change(number)
 
@@ -156,7 +156,7 @@ class DiskRecord:
     ) -> RecordedCandidate:
         """Write down what came of a candidate."""
         outcome = vars(evaluated) | {"scores": scores, "finished_s": finished_s}
-        self._slow = evaluated.seconds > SLOW_S and not evaluated.simulated_s  # those were not waited for
+        self._slow = _is_slow(evaluated)
         self._append({"candidate": number, "outcome": outcome_entry(outcome)}, now=self._slow)
         candidate = self.candidates[number]
         fill(candidate, outcome)
@@ -387,6 +387,11 @@ def outcome_entry(outcome: Mapping[str, Any]) -> dict[str, Any]:
     entry = {name: outcome[name] for name, otherwise in OUTCOME_DEFAULTS.items() if outcome[name] != otherwise}
     entry |= {name: outcome[name] for name in ("metrics", "scores", "curve") if outcome[name]}
     return {"status": outcome["status"]} | entry
+
+
+def _is_slow(evaluated: Evaluated) -> bool:
+    """Whether somebody waited long for an outcome; nobody waited for a simulated training."""
+    return evaluated.seconds > SLOW_S and not evaluated.simulated_s
 
 
 def _idle(space: SearchSpace, arch: Architecture) -> list[int]:

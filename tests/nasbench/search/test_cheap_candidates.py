@@ -248,6 +248,19 @@ def test_of_cheap_candidates_a_person_hears_in_blocks(begin, tmp_path, monkeypat
     assert [dict(trial.params) for trial in trials] == [dict(candidate.choices) for candidate in again.candidates]
 
 
+def test_of_a_few_candidates_a_second_a_person_hears_at_once(begin, tmp_path, monkeypatch):
+    """Each runs for half a second, and is seen while it runs, and when it has ended."""
+    clock = [0.0]
+    monkeypatch.setattr("nasbench.storage.pace.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    run = begin("run", "random", 30)
+    for done in range(12):
+        (trial,) = run.next_trials(1)
+        assert states(tmp_path / "run") == ["COMPLETE"] * done + ["RUNNING"]
+        clock[0] += 0.5
+        run.finish(trial.number, Evaluated("done", {"score": 1.0, "cost": 2.0}, None, 0.5))
+        assert states(tmp_path / "run") == ["COMPLETE"] * (done + 1)
+
+
 def never():
     pace = Pace(1, 1e9)
     pace.allows()
