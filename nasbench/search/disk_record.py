@@ -52,7 +52,7 @@ class DiskRecord:
     loses its power has no more than these to evaluate again.
 
     A person reads the same in the trials of an Optuna storage. They get each change at once, or in blocks where
-    changes come faster than that.
+    changes come faster than that; what is held back comes with the next change that is not.
 
     Args:
         journal: File of the trials, unless a storage holds them; the record lies beside it.

@@ -16,8 +16,12 @@ from tests_support import begin, experiment_of
 
 from nasbench.evaluators.trial import Evaluated
 from nasbench.experiment.stored import change_run, stored_experiment
+from nasbench.search.disk_record import SLOW_S
 from nasbench.search.record import describe
 from nasbench.storage.run_folder import RunFolder
+
+SECONDS = 2 * SLOW_S
+"""Seconds that candidates took: of the changes of cheap ones, a person hears in blocks."""
 
 
 @pytest.fixture
@@ -69,9 +73,9 @@ def test_the_dashboard_shows_the_record(nasbench, dashboard):
     study = begin(folder.path, stored_experiment(folder)).study
     stopped, failed, running, waiting = (study.next_trial() for _ in range(4))
     metrics = {"val_acc_pct": 70.0, "macs": 50_000.0}
-    study.finish(stopped.number, Evaluated("stopped", metrics, "stopped by the scheduler", 1.0, curve={"1": 70.0}))
+    study.finish(stopped.number, Evaluated("stopped", metrics, "stopped by the scheduler", SECONDS, curve={"1": 70.0}))
     for _ in range(2):
-        study.finish(failed.number, Evaluated("out_of_memory", {}, "no memory", 1.0))
+        study.finish(failed.number, Evaluated("out_of_memory", {}, "no memory", SECONDS))
         study.next_trial()
     study.report(running.number, 1, 55.0)
 
