@@ -11,7 +11,7 @@ from docstrings import sentence, table
 
 FOLDER = "reference/papers"
 NUMBERS = Path(__file__).parents[1] / "numbers"
-"""A file for each table with our numbers: the command, and its rows. ``store_numbers.py`` writes it."""
+"""A file for each table with our numbers: commands, and the rows of each. ``store_numbers.py`` writes it."""
 SECTIONS = {
     "time_budget": "what-is-measured",
     "queries": "what-is-measured",
@@ -39,9 +39,9 @@ def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     rows = []
     for about in map(load_paper_table, table_files()):
         stored = NUMBERS / f"{about.name}.json"
-        numbers = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else None
-        yield f"{FOLDER}/{about.name}.md", _table_page(about, numbers)
-        ours = "yes" if numbers else "no"
+        runs = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else []
+        yield f"{FOLDER}/{about.name}.md", _table_page(about, runs)
+        ours = "yes" if runs else "no"
         rows.append((f"[{about.title}]({about.name}.md)", about.paper, f"`{about.name}`", ours))
     text = [
         "# Papers and their tables",
@@ -56,13 +56,13 @@ def paper_pages(missing: list[str]) -> Iterator[tuple[str, str]]:
     yield f"{FOLDER}/index.md", "\n\n".join(text) + "\n"
 
 
-def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
+def _table_page(about: Any, runs: list[dict[str, Any]]) -> str:
     parts = [f"# {about.title}", sentence(f"{about.paper}; {about.where}"), about.protocol.text.strip()]
-    command = (numbers or {}).get("command", f"nasbench reproduce {about.name}")
-    parts.append(f"```text\n{command}\n```")
+    commands = [run["command"] for run in runs] or [f"nasbench reproduce {about.name}"]
+    parts.append("```text\n" + "\n".join(commands) + "\n```")
     section = SECTIONS[about.protocol.kind]
     parts.append(f"More about how this table is measured: [Tables of papers](../../tables.md#{section}).")
-    measured = {(row["row"], row["column"]): row for row in (numbers or {}).get("rows", ())}
+    measured = {(row["row"], row["column"]): row for run in runs for row in run["rows"]}
     columns = [column.name for column in about.columns]
     lines = []
     for row in about.rows:
@@ -79,7 +79,7 @@ def _table_page(about: Any, numbers: dict[str, Any] | None) -> str:
             lines.append((row.name, f"<code>{broken}</code>", published, mine))
         if row.reason:
             lines.append((row.name, "", "", sentence(row.reason)))
-    heads = ["row", "column", "published", "ours" if numbers else "ours (not stored here; the command prints them)"]
+    heads = ["row", "column", "published", "ours" if runs else "ours (not stored here; the command prints them)"]
     shown = [index for index in range(4) if index != 2 or any(line[2] for line in lines)]
     cells = [[line[index].replace("|", "\\|") for index in shown] for line in lines]
     parts.append(table([heads[index] for index in shown], cells))

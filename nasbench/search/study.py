@@ -310,7 +310,7 @@ class Study:
         missing = needed - set(evaluated.metrics)
         if evaluated.status in SCORED and missing:
             error = f"the evaluator gives no {', '.join(sorted(missing))}"
-            evaluated = Evaluated("failed", {}, error, evaluated.seconds, evaluated.training_seconds)
+            evaluated = replace(evaluated, status="failed", metrics={}, error=error, curve={})
         if evaluated.status == "done":
             evaluated = self._limited(evaluated)
         if self._tries_again(number, evaluated):

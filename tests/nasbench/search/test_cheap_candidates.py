@@ -122,8 +122,9 @@ def drive(study, count, evaluator=None):
             study.finish(trial.number, evaluated)
 
 
+@pytest.mark.parametrize("metrics", [{"score": 1.0, "cost": 1.0}, {"score": 1.0}], ids=["done", "a metric is missing"])
 @pytest.mark.parametrize("simulated", [False, True])
-def test_a_simulated_training_is_not_waited_for_at_the_disk(begin, monkeypatch, simulated):
+def test_a_simulated_training_is_not_waited_for_at_the_disk(begin, monkeypatch, simulated, metrics):
     """The seconds of such a candidate are those that its training would have taken: to look it up is cheap."""
     study, waited, append = begin(controller="random"), [], LineFile.append
     monkeypatch.setattr(
@@ -132,7 +133,8 @@ def test_a_simulated_training_is_not_waited_for_at_the_disk(begin, monkeypatch, 
     for _ in range(20):
         number = study.next_trial().number
         seconds = {"seconds": 900.0, "simulated_s": 900.0 if simulated else 0.0}
-        study.finish(number, Evaluated("done", {"score": 1.0, "cost": 1.0}, None, **seconds))
+        study.finish(number, Evaluated("done", metrics, None, **seconds))
+    assert {candidate.status for candidate in study.candidates} == {"done" if len(metrics) == 2 else "failed"}
     assert waited == ([True] + [False] * 39 if simulated else [True] * 40)
 
 
