@@ -50,8 +50,8 @@ def context(images: Tensor = IMAGES, labels: Tensor = LABELS, **more) -> Context
             optimizer.step()
         model.eval()
 
-    given = {"finetune": finetune, "evaluate": lambda model: 50.0, "seed": 0, "labels": labels} | more
-    return Context(example_inputs=images[:2], calibration=images, **given)
+    fields = {"finetune": finetune, "evaluate": lambda model: 50.0, "seed": 0, "labels": labels} | more
+    return Context(example_inputs=images[:2], calibration=images, **fields)
 
 
 def outputs(model: nn.Module, images: Tensor = IMAGES):

@@ -111,16 +111,16 @@ def context(digits: Digits) -> Context:
 
 @pytest.fixture(scope="session")
 def _trained(digits: Digits) -> Callable[[str], nn.Module]:
-    made: dict[str, nn.Module] = {}
+    networks: dict[str, nn.Module] = {}
 
     def get(name: str) -> nn.Module:
-        if name not in made:
+        if name not in networks:
             with torch.random.fork_rng():
                 torch.manual_seed(1)
                 model = NETWORKS[name]()
                 train(model, digits, epochs=6, learning_rate=0.005)
-            made[name] = model
-        return made[name]
+            networks[name] = model
+        return networks[name]
 
     return get
 

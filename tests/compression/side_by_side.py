@@ -35,8 +35,8 @@ def largest_errors(names: list[str], network: nn.Module, compiled, *, count: int
     images = torch.randn(count, *TASK.input_shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         wanted = network(images).view(count, len(names), -1)
-    found = torch.from_numpy(compiled(images.numpy())).view(wanted.shape)
+    logits = torch.from_numpy(compiled(images.numpy())).view(wanted.shape)
     return {
-        name: float((found[:, i] - wanted[:, i]).abs().max() / wanted[:, i].abs().max().clamp(min=1))
+        name: float((logits[:, i] - wanted[:, i]).abs().max() / wanted[:, i].abs().max().clamp(min=1))
         for i, name in enumerate(names)
     }

@@ -61,14 +61,14 @@ class Faulty(Eager):
     spoil: object = None
 
     def _compile(self, model, example_inputs, precision, calibration):
-        made = super()._compile(model, example_inputs, precision, calibration)
+        compiled = super()._compile(model, example_inputs, precision, calibration)
         spoil = self.spoil
 
         class Spoilt(EagerModel):
-            def _run(self, given):
-                return spoil(super()._run(given))
+            def _run(self, batch):
+                return spoil(super()._run(batch))
 
-        return Spoilt(made.model, made.precision, made.threads)
+        return Spoilt(compiled.model, compiled.precision, compiled.threads)
 
 
 def last_of_a_batch_lost(outputs):
@@ -134,42 +134,42 @@ def test_all_outputs_come_out_in_the_form_of_the_network(name, form, tmp_path) -
     if name != "eager":
         models.append(get_backend(name).load(compiled.save(tmp_path)))
     for model in models:
-        given = images(5)
-        found = model(given.numpy())
+        inputs = images(5)
+        outputs = model(inputs.numpy())
         with torch.no_grad():
-            expected = network.eval()(given)
+            expected = network.eval()(inputs)
         if isinstance(expected, dict | Named | Output) or form == "nested":
-            assert isinstance(found, dict)
+            assert isinstance(outputs, dict)
         else:
-            assert isinstance(found, np.ndarray if isinstance(expected, torch.Tensor) else tuple)
+            assert isinstance(outputs, np.ndarray if isinstance(expected, torch.Tensor) else tuple)
         if isinstance(expected, Output):
             expected = tuple(tensor for tensor in (expected.logits, expected.aux) if tensor is not None)
         wanted = flat(tuple(expected) if isinstance(expected, list) else expected)
         if form == "nested":
             wanted = [expected[0], *expected[1]["maps"]]
-        assert len(flat(found)) == len(wanted)
-        for one, other in zip(flat(found), wanted, strict=True):
-            np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
+        assert len(flat(outputs)) == len(wanted)
+        for output, wanted_output in zip(flat(outputs), wanted, strict=True):
+            np.testing.assert_allclose(output, wanted_output.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["tuple", "list", "dict", "named tuple", "dataclass", "nested"])
 def test_to_numpy_several_outputs_are_the_logits(form) -> None:
     network = Net(FORMS[form])
-    found = get_backend("onnxruntime").compile(network, images()[:2], "fp32", images())(images(5).numpy())
+    outputs = get_backend("onnxruntime").compile(network, images()[:2], "fp32", images())(images(5).numpy())
     with torch.no_grad():
         logits = Net(lambda x, features, logits: logits).eval()(images(5)).numpy()
-    np.testing.assert_allclose(np.array(found), logits, atol=1e-5)
+    np.testing.assert_allclose(np.array(outputs), logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_images_need_not_lie_along_the_first_axis(name) -> None:
     network = Net(lambda x, features, logits, layer: layer(features.mean(2).permute(2, 0, 1)), nn.GRU(8, 6))
     compiled = get_backend(name).compile(network, images()[:2], "fp32", images())
-    found = compiled(images(5).numpy())
+    outputs = compiled(images(5).numpy())
     with torch.no_grad():
         expected = network.eval()(images(5))
-    for one, other in zip(found, expected, strict=True):  # (steps, n, 6) and (layers, n, 6)
-        np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
+    for output, expected_output in zip(outputs, expected, strict=True):  # (steps, n, 6) and (layers, n, 6)
+        np.testing.assert_allclose(output, expected_output.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -188,8 +188,8 @@ def test_a_batch_whose_images_hang_together_stays_whole(name, function) -> None:
     compiled = get_backend(name).compile(network, images()[:4], "fp32", images())
     with torch.no_grad():
         expected = network.eval()(images(4))
-    for one, other in zip(flat(compiled(images(4).numpy())), flat(expected), strict=True):
-        np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
+    for output, expected_output in zip(flat(compiled(images(4).numpy())), flat(expected), strict=True):
+        np.testing.assert_allclose(output, expected_output.numpy(), atol=1e-5)
     if compiled.batch is not None:
         with pytest.raises(UserError, match=r"compiled for batches of 4, and 3 image\(s\).*the others of its batch"):
             compiled(images(3).numpy())
@@ -215,7 +215,7 @@ def test_inputs_are_any_tensor(name, kind) -> None:
         "bytes": Net(lambda x, features, logits: logits),
     }[kind]
     if kind == "bytes":
-        network.convolution.register_forward_pre_hook(lambda module, given: (given[0].float() / 255,))
+        network.convolution.register_forward_pre_hook(lambda module, args: (args[0].float() / 255,))
     inputs = {
         "tokens": torch.randint(0, 50, (9, 5)),
         "vectors": torch.randn(9, 7),
@@ -234,27 +234,27 @@ def test_neither_inputs_nor_weights_are_shared_with_the_caller(name) -> None:
     network = Net(
         lambda x, features, logits, layer: (x.flatten(1), layer.weight, functional.relu_(x - 1) + x), nn.Linear(2, 2)
     )
-    given = images(3)
-    before = given.clone()
-    compiled = get_backend(name).compile(network, given, "fp32", images())
-    assert torch.equal(given, before)
-    first = compiled(given.numpy())
-    assert torch.equal(given, before)
+    inputs = images(3)
+    before = inputs.clone()
+    compiled = get_backend(name).compile(network, inputs, "fp32", images())
+    assert torch.equal(inputs, before)
+    first = compiled(inputs.numpy())
+    assert torch.equal(inputs, before)
     for output in first[:2]:
         output[...] = 0
-    assert torch.equal(given, before)
-    assert all(output.any() for output in compiled(given.numpy()))
+    assert torch.equal(inputs, before)
+    assert all(output.any() for output in compiled(inputs.numpy()))
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_network_may_write_into_its_input(name) -> None:
     network = Net(lambda x, features, logits: logits + x.relu_().mean())
-    given = images(3)
-    compiled = get_backend(name).compile(network, given, "fp32", given)
-    found = compiled(given.numpy())
-    assert torch.equal(given, images(3))
+    inputs = images(3)
+    compiled = get_backend(name).compile(network, inputs, "fp32", inputs)
+    output = compiled(inputs.numpy())
+    assert torch.equal(inputs, images(3))
     with torch.no_grad():
-        np.testing.assert_allclose(found, network.eval()(given).numpy(), atol=1e-5)
+        np.testing.assert_allclose(output, network.eval()(inputs).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -262,11 +262,11 @@ def test_a_network_may_write_into_its_input(name) -> None:
 def test_networks_of_other_types_are_compiled_in_float32(name, dtype) -> None:
     network = Net(lambda x, features, logits: logits).to(dtype)
     compiled = get_backend(name).compile(network, images()[:1].to(dtype), "fp32", images().to(dtype))
-    found = compiled(images(3).numpy())
-    assert found.dtype == np.float32 and {weight.dtype for weight in network.parameters()} == {dtype}
+    output = compiled(images(3).numpy())
+    assert output.dtype == np.float32 and {weight.dtype for weight in network.parameters()} == {dtype}
     with torch.no_grad():
         expected = network.eval()(images(3).to(dtype)).float().numpy()
-    np.testing.assert_allclose(found, expected, atol=max(1e-5, 20 * torch.finfo(dtype).eps))
+    np.testing.assert_allclose(output, expected, atol=max(1e-5, 20 * torch.finfo(dtype).eps))
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -316,8 +316,8 @@ def test_the_last_step_of_a_recurrent_network_is_right_in_tvm(kind) -> None:
     compiled = get_backend("tvm").compile(network, images()[:1], "fp32", images())
     with torch.no_grad():
         expected = network.eval()(images(3))
-    for one, other in zip(compiled(images(3).numpy()), expected, strict=True):
-        np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
+    for output, expected_output in zip(compiled(images(3).numpy()), expected, strict=True):
+        np.testing.assert_allclose(output, expected_output.numpy(), atol=1e-5)
 
 
 def test_the_note_of_a_recipe_says_how_it_agrees(plain, context) -> None:

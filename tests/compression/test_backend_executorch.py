@@ -26,13 +26,13 @@ loaded.describe()
 
 
 @pytest.fixture(scope="module")
-def made(_trained, context) -> CompiledModel:
+def compiled_plain(_trained, context) -> CompiledModel:
     """The plain network in float32."""
     return get_backend("executorch").compile(_trained("plain"), context.example_inputs)
 
 
-def test_what_was_fused_and_delegated_is_told(made) -> None:
-    described = made.describe()
+def test_what_was_fused_and_delegated_is_told(compiled_plain) -> None:
+    described = compiled_plain.describe()
     before, after = described["operators"], described["operators_optimized"]
     assert before["conv2d"] == 3 and before["linear"] == 2 and "batch_norm" not in before
     assert before["relu"] + before.get("relu_", 0) == 4
@@ -52,10 +52,10 @@ def test_operators_that_xnnpack_lacks_are_left(context) -> None:
         np.testing.assert_allclose(compiled(images.numpy()), model(images).numpy(), atol=1e-4)
 
 
-def test_saved_runs_in_a_fresh_process(made, context, tmp_path) -> None:
+def test_saved_runs_in_a_fresh_process(compiled_plain, context, tmp_path) -> None:
     images = context.calibration[:6].numpy()
     np.save(tmp_path / "images.npy", images)
-    made.save(tmp_path)
+    compiled_plain.save(tmp_path)
     paths = [str(tmp_path), str(tmp_path / "images.npy"), str(tmp_path / "logits.npy")]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, *paths],
@@ -64,25 +64,25 @@ def test_saved_runs_in_a_fresh_process(made, context, tmp_path) -> None:
         text=True,
     )
     assert done.returncode == 0 and done.stdout == "" and done.stderr == "", done.stderr
-    np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), made(images))
+    np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), compiled_plain(images))
 
 
-def test_models_with_other_threads_take_turns(made, context, tmp_path) -> None:
+def test_models_with_other_threads_take_turns(compiled_plain, context, tmp_path) -> None:
     from executorch.extension.pybindings import portable_lib
 
-    made.save(tmp_path)
+    compiled_plain.save(tmp_path)
     images = context.calibration[:6].numpy()
-    wanted = made(images)
+    wanted = compiled_plain(images)
     two = get_backend("executorch", threads=2).load(tmp_path)
     assert two.describe()["threads"] == 2
-    made(images)
-    before = weakref.ref(Pool.programs[made].load_method("forward"))
+    compiled_plain(images)
+    before = weakref.ref(Pool.programs[compiled_plain].load_method("forward"))
     two(images)
     assert before() is None, "its threads are gone, and the next call would look for them"
     for _ in range(500):
         np.testing.assert_allclose(two(images), wanted, atol=1e-5)
         assert portable_lib._threadpool_get_thread_count() == 2
-        np.testing.assert_array_equal(made(images), wanted)
+        np.testing.assert_array_equal(compiled_plain(images), wanted)
         assert portable_lib._threadpool_get_thread_count() == 1
 
 

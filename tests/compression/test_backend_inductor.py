@@ -84,13 +84,13 @@ def test_a_package_keeps_the_threads_of_its_code(float_models, context, tmp_path
 
 
 def test_models_of_one_architecture_are_not_mixed_up(context) -> None:
-    images, made = context.calibration[:3], []
+    images, pairs = context.calibration[:3], []
     for seed in range(3):
         torch.manual_seed(seed)
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
-        made.append((model, get_backend("torch_compile").compile(model, context.example_inputs)))
+        pairs.append((model, get_backend("torch_compile").compile(model, context.example_inputs)))
         torch._dynamo.reset()  # as other code in the process may
-        for network, compiled in made:
+        for network, compiled in pairs:
             with torch.no_grad():
                 np.testing.assert_allclose(compiled(images.numpy()), network(images).numpy(), atol=1e-5)
 
@@ -99,8 +99,8 @@ def test_bf16_is_stored_and_computed(plain, float_models, context) -> None:
     compiled = get_backend("torch_compile").compile(plain, context.example_inputs, "bf16")
     images = context.calibration.numpy()
     exact = float_models["torch_compile"](images)
-    found = compiled(images)
-    assert found.dtype == np.float32 and 0 < np.abs(found - exact).max() < 0.05 * np.abs(exact).max()
+    logits = compiled(images)
+    assert logits.dtype == np.float32 and 0 < np.abs(logits - exact).max() < 0.05 * np.abs(exact).max()
     weights = sum(parameter.numel() for parameter in plain.parameters())
     assert compiled.bytes < float_models["torch_compile"].bytes - 1.5 * weights
     assert compiled.describe()["operators_optimized"]["_linear_pointwise"] == 2  # oneDNN's, which has bfloat16

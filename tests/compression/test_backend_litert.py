@@ -55,8 +55,8 @@ def test_blocks_and_networks_agree_with_torch() -> None:
     model, images = Together(networks).eval(), torch.randn(2, 3, 9, 12)
     with torch.no_grad():
         expected = model(images).numpy()
-    found = LiteRt().compile(model, images)(images.numpy())
-    np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
+    outputs = LiteRt().compile(model, images)(images.numpy())
+    np.testing.assert_allclose(outputs, expected, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
 def test_a_file_needs_the_runtime_alone(saved, digits, monkeypatch, tmp_path, plain) -> None:
@@ -76,8 +76,8 @@ def test_a_file_needs_the_runtime_alone(saved, digits, monkeypatch, tmp_path, pl
         "np.save(sys.argv[3], get_backend('litert').load(sys.argv[1])(np.load(sys.argv[2])))"
     )
     paths = [str(folder / "model.tflite"), "images.npy", "logits.npy"]
-    made = subprocess.run([sys.executable, "-c", program, *paths], check=True, timeout=120, capture_output=True)
-    assert made.stdout == made.stderr == b""
+    completed = subprocess.run([sys.executable, "-c", program, *paths], check=True, timeout=120, capture_output=True)
+    assert completed.stdout == completed.stderr == b""
     np.testing.assert_array_equal(np.load("logits.npy"), logits)
     with pytest.raises(UserError, match="there is no file"):
         LiteRt().load(tmp_path / "elsewhere")
@@ -114,10 +114,10 @@ def test_a_quantized_network_keeps_its_weights_and_ranges(plain, context) -> Non
         forms = [levels] if levels.ndim == 2 else [levels.transpose(0, 2, 3, 1), levels.transpose(1, 2, 3, 0)]
         assert any(np.array_equal(form, entry) for form in forms for entry in stored)
         assert np.isclose(steps, float(layer.input_scale), rtol=1e-4).any()
-    found = compiled(context.calibration[:64].numpy())
+    logits = compiled(context.calibration[:64].numpy())
     with torch.no_grad():
         expected = quantized(context.calibration[:64]).numpy()
-    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
 
 
 def test_float_layers_of_a_quantized_network_stay_float(plain, context, digits) -> None:

@@ -26,8 +26,8 @@ def test_float_agrees_with_torch(kind, name) -> None:
     images = torch.randn(2, *TASK.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(images).numpy()
-    found = OpenVino().compile(model, images)(images.numpy())
-    np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
+    output = OpenVino().compile(model, images)(images.numpy())
+    np.testing.assert_allclose(output, expected, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
 def logits(model: nn.Module, images: torch.Tensor) -> np.ndarray:
@@ -38,18 +38,18 @@ def logits(model: nn.Module, images: torch.Tensor) -> np.ndarray:
 def test_each_precision_is_computed_as_it_says(plain, context) -> None:
     images = context.calibration[:8]
     expected = logits(plain, images)
-    made = {
+    models = {
         precision: OpenVino().compile(plain, images, precision, context.calibration)
         for precision in OpenVino.precisions
     }
-    computed = {precision: compiled.describe()["computed_in"] for precision, compiled in made.items()}
-    errors = {precision: np.abs(compiled(images.numpy()) - expected).max() for precision, compiled in made.items()}
+    computed = {precision: compiled.describe()["computed_in"] for precision, compiled in models.items()}
+    errors = {precision: np.abs(compiled(images.numpy()) - expected).max() for precision, compiled in models.items()}
     assert set(computed["fp32"]) == {"f32"} and errors["fp32"] < 1e-4
     assert set(computed["fp16"]) == {"f32"} and 1e-6 < errors["fp16"] < 0.01 * np.abs(expected).max()
     weights = 4 * sum(parameter.numel() for parameter in plain.parameters())
-    assert made["fp32"].bytes - made["fp16"].bytes > 0.4 * weights  # half, less what casts add
-    assert computed["int8"]["i8"] >= 5 and made["int8"].bytes < made["fp16"].bytes
-    if "bf16" in made:
+    assert models["fp32"].bytes - models["fp16"].bytes > 0.4 * weights  # half, less what casts add
+    assert computed["int8"]["i8"] >= 5 and models["int8"].bytes < models["fp16"].bytes
+    if "bf16" in models:
         assert computed["bf16"]["bf16"] >= 5 and 1e-4 < errors["bf16"] < 0.05 * np.abs(expected).max()
 
 
@@ -73,8 +73,8 @@ def test_a_quantized_network_keeps_its_weights_and_ranges(plain, context) -> Non
             weight = layer.weight_int8.numpy()
             forms = [weight, weight.T] if weight.ndim == 2 else [weight]
             assert any(np.array_equal(form, entry) for form in forms for entry in stored)
-    found, expected = compiled(context.calibration[:64].numpy()), logits(quantized, context.calibration[:64])
-    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    output, expected = compiled(context.calibration[:64].numpy()), logits(quantized, context.calibration[:64])
+    assert np.abs(output - expected).max() < 0.1 * np.abs(expected).max()
 
 
 WITHOUT_VNNI = """
@@ -127,14 +127,14 @@ def test_without_vnni_weights_take_half_of_the_range_and_sums_are_not_cut_off(tm
     program = [sys.executable, "-c", WITHOUT_VNNI]
     ended = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout.splitlines()[-1])
-    if found is None:
+    results = json.loads(ended.stdout.splitlines()[-1])
+    if results is None:
         pytest.skip("OpenVINO does not heed ONEDNN_MAX_CPU_ISA on this processor")
     for name in ("float", "quantized"):
-        half = found[f"{name} True"]
+        half = results[f"{name} True"]
         assert half["half_range"] and half["computed_in"] >= 3 and half["largest"] <= 64
     # By construction: 255 x 127 + 255 x 127 is twice what fits; the quantizer of nncf is spared it in some networks.
-    assert found["quantized False"]["error"] > 2 * found["quantized True"]["error"]
+    assert results["quantized False"]["error"] > 2 * results["quantized True"]["error"]
 
 
 def test_both_files_are_counted_and_load_in_another_process(plain, context, tmp_path) -> None:
@@ -204,5 +204,5 @@ signal.raise_signal(signal.SIGALRM)
 
 def test_signals_are_heard_when_the_artefacts_are_gone(tmp_path) -> None:
     """In a process of its own, which a signal would end if plugins left a freed stack behind."""
-    told = subprocess.run([sys.executable, "-c", GONE], cwd=tmp_path, capture_output=True, text=True)
-    assert (told.returncode, told.stdout.strip().splitlines()[-1:]) == (0, ["heard"]), told.stderr
+    ended = subprocess.run([sys.executable, "-c", GONE], cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout.strip().splitlines()[-1:]) == (0, ["heard"]), ended.stderr

@@ -57,9 +57,9 @@ def test_int8_is_signed_around_zero_with_biases_in_float(trained, context, alrea
 
 def test_float_file_is_as_for_any_runtime(plain, context) -> None:
     images = context.calibration[:5]
-    found = Run(onnx_for_tensorrt(plain, context.example_inputs, None))(images.numpy())
+    logits = Run(onnx_for_tensorrt(plain, context.example_inputs, None))(images.numpy())
     with torch.no_grad():
-        np.testing.assert_allclose(found, plain(images).numpy(), atol=1e-4)
+        np.testing.assert_allclose(logits, plain(images).numpy(), atol=1e-4)
 
 
 def test_dynamic_layers_are_refused(plain, context) -> None:

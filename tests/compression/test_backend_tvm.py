@@ -61,8 +61,8 @@ def test_all_blocks_in_one_network() -> None:
     model = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     images = torch.randn(3, 1, 6, 6)
     wanted = expected(model, images)
-    found = Tvm().compile(model, images[:1])(images.numpy())
-    np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1, np.abs(wanted).max()))
+    output = Tvm().compile(model, images[:1])(images.numpy())
+    np.testing.assert_allclose(output, wanted, atol=1e-4 * max(1, np.abs(wanted).max()))
 
 
 def test_tuning_and_its_records(plain, context, tmp_path) -> None:

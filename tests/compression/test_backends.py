@@ -34,13 +34,15 @@ def backend(request) -> Backend:
     return get_backend(request.param)
 
 
-@pytest.fixture(params=[here(name) for name, made in sorted(BACKENDS.items()) if "int8" in made.precisions])
+@pytest.fixture(
+    params=[here(name) for name, backend_class in sorted(BACKENDS.items()) if "int8" in backend_class.precisions]
+)
 def int8_backend(request) -> Backend:
     return get_backend(request.param)
 
 
 @dataclass(frozen=True)
-class Made:
+class Compilation:
     """A network that was being trained, its state before it was compiled, and what was made of it."""
 
     model: nn.Module
@@ -49,24 +51,24 @@ class Made:
 
 
 @pytest.fixture(scope="session")
-def _made(_trained, context) -> Callable[[Backend, str], Made]:
-    made: dict[tuple[str, str], Made] = {}
+def _compile_once(_trained, context) -> Callable[[Backend, str], Compilation]:
+    compilations: dict[tuple[str, str], Compilation] = {}
 
-    def get(backend: Backend, network: str) -> Made:
+    def get(backend: Backend, network: str) -> Compilation:
         key = (backend.name, network)
-        if key not in made:
+        if key not in compilations:
             model = copy.deepcopy(_trained(network)).train()
             state = copy.deepcopy(model.state_dict())
-            made[key] = Made(model, state, backend.compile(model, context.example_inputs))
-        return made[key]
+            compilations[key] = Compilation(model, state, backend.compile(model, context.example_inputs))
+        return compilations[key]
 
     return get
 
 
 @pytest.fixture
-def compiled(_made, backend) -> CompiledModel:
+def compiled(_compile_once, backend) -> CompiledModel:
     """The plain network in float32, compiled once by each backend; shared, so not to be changed."""
-    return _made(backend, "plain").compiled
+    return _compile_once(backend, "plain").compiled
 
 
 def reference(model: nn.Module, images: torch.Tensor) -> np.ndarray:
@@ -76,23 +78,23 @@ def reference(model: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
 def test_names_and_lines_for_listings(name) -> None:
-    made = BACKENDS[name]
-    assert made.name == name and made.summary and made.source
-    assert "fp32" in made.precisions
+    backend_class = BACKENDS[name]
+    assert backend_class.name == name and backend_class.summary and backend_class.source
+    assert "fp32" in backend_class.precisions
 
 
-def test_float_agrees_with_torch(_made, backend, trained, network_name, digits) -> None:
-    compiled = _made(backend, network_name).compiled
+def test_float_agrees_with_torch(_compile_once, backend, trained, network_name, digits) -> None:
+    compiled = _compile_once(backend, network_name).compiled
     for count in (1, 7):
         images = digits.val_images[:count]
-        found = compiled(images.numpy())
-        assert found.dtype == np.float32 and found.shape == (count, 10)
-        np.testing.assert_allclose(found, reference(trained, images), atol=1e-4, rtol=1e-4)
+        logits = compiled(images.numpy())
+        assert logits.dtype == np.float32 and logits.shape == (count, 10)
+        np.testing.assert_allclose(logits, reference(trained, images), atol=1e-4, rtol=1e-4)
 
 
-def test_model_is_left_as_it_was(_made, backend, digits) -> None:
-    made = _made(backend, "plain")
-    model, state, compiled = made.model, made.state, made.compiled
+def test_model_is_left_as_it_was(_compile_once, backend, digits) -> None:
+    compilation = _compile_once(backend, "plain")
+    model, state, compiled = compilation.model, compilation.state, compilation.compiled
     before = compiled(digits.val_images[:3].numpy())
     assert all(module.training for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -176,10 +178,10 @@ def test_wrong_use_is_refused(backend, compiled, plain, context) -> None:
 def test_threads_are_given_back(plain, context) -> None:
     before = torch.get_num_threads()
     compiled = get_backend("eager", threads=before + 1).compile(plain, context.example_inputs)
-    seen = []
-    compiled.model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    thread_counts = []
+    compiled.model.register_forward_hook(lambda *_: thread_counts.append(torch.get_num_threads()))
     compiled(context.example_inputs.numpy())
-    assert seen == [before + 1] and torch.get_num_threads() == before
+    assert thread_counts == [before + 1] and torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

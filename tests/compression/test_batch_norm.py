@@ -20,7 +20,7 @@ def judge(better):
     network = Net().eval()
     kept = network.a_norm.running_mean.clone()
     return network, context(
-        evaluate=lambda other: 90.0 if torch.equal(other.a_norm.running_mean, kept) != better else 10.0
+        evaluate=lambda model: 90.0 if torch.equal(model.a_norm.running_mean, kept) != better else 10.0
     )
 
 
@@ -64,11 +64,11 @@ def test_one_image_is_too_few_where_a_map_is_one_place() -> None:
 def test_what_is_made_sparse_has_the_statistics_of_its_own_maps() -> None:
     """Averages of a training that ended before the last weights went are of weights that are gone."""
     network, judged = judge(better=True)
-    made, note = get_step("sparsify", sparsity=0.9).apply(network, judged)
+    sparse, note = get_step("sparsify", sparsity=0.9).apply(network, judged)
     assert note["batch_norm"]["refreshed"]
     with torch.no_grad():
-        maps = made.a(IMAGES)
-    torch.testing.assert_close(made.a_norm.running_var, maps.var((0, 2, 3)), rtol=1e-4, atol=1e-5)
+        maps = sparse.a(IMAGES)
+    torch.testing.assert_close(sparse.a_norm.running_var, maps.var((0, 2, 3)), rtol=1e-4, atol=1e-5)
     kept, note = get_step("sparsify", sparsity=0.9).apply(network, replace(judged, evaluate=lambda network: 50.0))
     assert not note["batch_norm"]["refreshed"]
     assert torch.equal(kept.a_norm.running_var, network.a_norm.running_var)

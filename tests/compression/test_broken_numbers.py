@@ -65,10 +65,10 @@ def test_a_mask_of_infinities_is_no_broken_weight_and_infinite_inputs_leave_a_la
             return self.last(super().forward(images) + self.mask).softmax(1).nan_to_num()
 
     for method in ("min_max", "percentile", "entropy"):
-        made, note = get_step("quantize", calibration=method).apply(Masked().eval(), context())
+        quantized, note = get_step("quantize", calibration=method).apply(Masked().eval(), context())
         json.dumps(note, allow_nan=False)
         assert note["left_float"]["last"] == "its inputs are not finite for some image"
-        assert bool(outputs(made).isfinite().all())
+        assert bool(outputs(quantized).isfinite().all())
 
 
 def test_the_note_of_a_layer_that_does_not_bear_few_bits_is_json() -> None:

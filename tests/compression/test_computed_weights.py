@@ -98,14 +98,14 @@ def test_hooks_and_methods_of_instances_go_with_the_copy(kind) -> None:
     network = NETWORKS[kind][0]().eval()
     for name, options in (("prune", {"ratio": 0.2}), ("sparsify", {"sparsity": 0.1})):
         try:
-            made, _ = get_step(name, **options).apply(network, context())
+            compressed, _ = get_step(name, **options).apply(network, context())
         except UserError as error:
             assert len(str(error)) > 40
             continue
         with torch.no_grad():
-            assert made.eval()(IMAGES).isfinite().all()
+            assert compressed.eval()(IMAGES).isfinite().all()
             before = network(IMAGES)
-            for parameter in made.parameters():
+            for parameter in compressed.parameters():
                 parameter.zero_()
             assert torch.equal(network(IMAGES), before)  # nothing of the original is in what was made
 

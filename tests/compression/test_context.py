@@ -48,15 +48,15 @@ def test_a_step_needs_what_it_names_and_nothing_else(case):
     assert step.needs == needs
     model = small_network().eval()
     whole = small_context(model)
-    given = {**{key: getattr(whole, key) for key in MEANING}, "latency_ms": lambda network: 0.1}
+    fields = {**{key: getattr(whole, key) for key in MEANING}, "latency_ms": lambda network: 0.1}
     for missing in needs:
-        rest = {key: value for key, value in given.items() if key in needs and key != missing}
+        rest = {key: value for key, value in fields.items() if key in needs and key != missing}
         if missing == "calibration":
             rest.pop("labels", None)
         with pytest.raises(UserError, match=f"^{name}, with these options, needs .*{missing}: "):
             step.apply(model, Context(EXAMPLE, **rest))
     if "max_latency_ms" not in options:
-        step.apply(model, Context(EXAMPLE, **{key: given[key] for key in needs}))
+        step.apply(model, Context(EXAMPLE, **{key: fields[key] for key in needs}))
 
 
 def test_dropping_layers_needs_images_or_a_judge():

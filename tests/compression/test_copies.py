@@ -126,7 +126,7 @@ def test_a_copy_computes_the_same_and_shares_nothing(kind) -> None:
 
 def test_the_list_of_weights_of_a_recurrent_layer_is_that_of_the_copy() -> None:
     copied = copy_network(nn.LSTM(3, 4))
-    assert all(one is other for one, other in zip(copied._flat_weights, copied.parameters(), strict=True))
+    assert all(weight is parameter for weight, parameter in zip(copied._flat_weights, copied.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("value", [threading.Lock(), (n for n in range(3))], ids=["lock", "generator"])

@@ -23,15 +23,15 @@ def test_note_is_true(plain, context) -> None:
     small, note = get_step("decompose", ratio=0.5).apply(plain, context)
     assert note["params"] == [sum(p.numel() for p in m.parameters()) for m in (plain, small)]
     assert set(note["layers"]) == {"features.0", "features.3", "features.6"}
-    for name, made in note["layers"].items():
+    for name, entry in note["layers"].items():
         old, new = plain.get_submodule(name), small.get_submodule(name)
         first, rows, columns, last = (m.weight.detach().double() for m in new)
         product = torch.einsum(
             "or,rh,rw,ri->oihw", last[:, :, 0, 0], rows[:, 0, :, 0], columns[:, 0, 0], first[:, :, 0, 0]
         )
         weight = old.weight.detach().double()
-        assert made["relative_error"] == pytest.approx(((weight - product).norm() / weight.norm()).item(), abs=1e-5)
-        assert made["rank"] == len(first)
+        assert entry["relative_error"] == pytest.approx(((weight - product).norm() / weight.norm()).item(), abs=1e-5)
+        assert entry["rank"] == len(first)
         assert sum(m.weight.numel() for m in new) <= 0.5 * old.weight.numel()
 
 
@@ -156,9 +156,9 @@ def test_networks_of_low_rank_compute_the_same(context, space, method) -> None:
     Least squares for CP may end elsewhere from some starts (in 2 of 30 networks of `mobile` a layer kept an error of 3
     and 10 %), so that there the seeds are fixed.
     """
-    found, task = get_space(space, **SPACES[space]), Task((1, 8, 8), 10)
+    search_space, task = get_space(space, **SPACES[space]), Task((1, 8, 8), 10)
     torch.manual_seed(0)
-    network = reparameterize(found.build(found.sample(np.random.default_rng(4)), task).eval())
+    network = reparameterize(search_space.build(search_space.sample(np.random.default_rng(4)), task).eval())
     candidates, _ = find_decomposable(network, METHODS[method], (), context.example_inputs, seed=0)
     for candidate in candidates:
         layer = candidate.layer

@@ -36,15 +36,15 @@ def test_vbmf_finds_rank_and_noise(rows, columns, rank, noise) -> None:
     """
     for seed in range(3):
         matrix = noisy(rows, columns, rank, noise, seed)
-        found = vbmf(matrix)
-        assert found.rank == rank
+        estimate = vbmf(matrix)
+        assert estimate.rank == rank
         left = (np.linalg.svd(matrix, compute_uv=False)[rank:] ** 2).sum()
         size = rows * columns - rank * (rows + columns)
-        assert found.noise_variance == pytest.approx(left / size, rel=0.01)
-        assert found.noise_variance == pytest.approx(noise**2 * (1 + rank**2 / size), rel=0.05)
+        assert estimate.noise_variance == pytest.approx(left / size, rel=0.01)
+        assert estimate.noise_variance == pytest.approx(noise**2 * (1 + rank**2 / size), rel=0.05)
         turned = vbmf(1e-3 * matrix.T)
         assert turned.rank == rank
-        assert turned.noise_variance == pytest.approx(1e-6 * found.noise_variance, rel=1e-4)
+        assert turned.noise_variance == pytest.approx(1e-6 * estimate.noise_variance, rel=1e-4)
 
 
 def test_vbmf_finds_nothing_in_noise_and_everything_without() -> None:
@@ -87,7 +87,7 @@ def planted_context(context) -> Context:
 )
 def test_vbmf_rule_finds_the_ranks_that_were_planted(planted_context, method, ranks) -> None:
     _, note = get_step("decompose", method=method, rank_rule="vbmf").apply(planted(0.1), planted_context)
-    assert {name: made["rank"] for name, made in note["layers"].items()} == ranks
+    assert {name: entry["rank"] for name, entry in note["layers"].items()} == ranks
 
 
 def test_vbmf_leaves_noise_alone(planted_context) -> None:
@@ -104,10 +104,10 @@ def test_energy_is_kept_by_the_smallest_ranks(context, method, energy) -> None:
     candidates, _ = find_decomposable(model, METHODS[method], (), context.example_inputs, context.seed)
     layers = {candidate.name: candidate for candidate in candidates}
     assert "2" in note["layers"]
-    for name, made in note["layers"].items():
-        assert 1 - made["relative_error"] ** 2 >= energy
-        if isinstance(made["rank"], int) and made["rank"] > 1:
-            less = (made["rank"] - 1,)
+    for name, entry in note["layers"].items():
+        assert 1 - entry["relative_error"] ** 2 >= energy
+        if isinstance(entry["rank"], int) and entry["rank"] > 1:
+            less = (entry["rank"] - 1,)
             _, error = decompose_layer(METHODS[method], layers[name].layer, less, layers[name].seed)
             assert 1 - error**2 < energy
 
@@ -121,9 +121,9 @@ NETWORKS = {
 
 def build(space: str) -> tuple[nn.Module, torch.Tensor]:
     options, _ = NETWORKS[space]
-    found, task = get_space(space, **options), Task((3, 16, 16), 10)
+    search_space, task = get_space(space, **options), Task((3, 16, 16), 10)
     torch.manual_seed(0)
-    network = found.build(found.sample(np.random.default_rng(4)), task).eval()
+    network = search_space.build(search_space.sample(np.random.default_rng(4)), task).eval()
     return network, torch.randn(2, *task.input_shape)
 
 
@@ -219,8 +219,8 @@ def test_latency_limit_replaces_only_what_makes_the_network_faster(context, meth
     assert price(small) <= limit * before
     assert price.calls < 45
     assert "1" in note["layers"]
-    for name, made in note["layers"].items():
-        alone = get_step("decompose").restore(model, {"method": method, "layers": {name: made}})
+    for name, entry in note["layers"].items():
+        alone = get_step("decompose").restore(model, {"method": method, "layers": {name: entry}})
         assert price(alone) < before
     assert note["left_alone"]["3"] == note["left_alone"]["6"] == "the network gets no faster by it and its like"
     assert price(small) > (limit - 0.15) * before  # no more than the limit asks for

@@ -32,8 +32,8 @@ def test_loss_is_the_one_of_the_paper(logits, temperature, alpha) -> None:
     divergence = (p * np.log(p / q)).sum(axis=1).mean()
     cross_entropy = -np.log(softmax(student.numpy())[np.arange(6), labels.numpy()]).mean()
     expected = alpha * temperature**2 * divergence + (1 - alpha) * cross_entropy
-    found = soft_target_loss(student, teacher, labels, temperature=temperature, alpha=alpha)
-    assert found.item() == pytest.approx(expected, rel=1e-10)
+    loss = soft_target_loss(student, teacher, labels, temperature=temperature, alpha=alpha)
+    assert loss.item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_by_hand() -> None:
@@ -106,7 +106,7 @@ def test_student_moves_to_its_teacher(plain, context) -> None:
     def distance(model: torch.nn.Module) -> float:
         images = context.calibration
         with torch.no_grad():
-            targets, found = plain(images).log_softmax(1), copy.deepcopy(model).eval()(images).log_softmax(1)
-        return functional.kl_div(found, targets, log_target=True, reduction="batchmean").item()
+            targets, log_probs = plain(images).log_softmax(1), copy.deepcopy(model).eval()(images).log_softmax(1)
+        return functional.kl_div(log_probs, targets, log_target=True, reduction="batchmean").item()
 
     assert distance(student) < distance(pruned) / 2

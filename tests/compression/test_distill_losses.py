@@ -47,8 +47,8 @@ def test_standardized_by_hand() -> None:
 
 def test_standardized_loss_does_not_see_range_and_shift(logits) -> None:
     student, teacher, labels = logits
-    for other in (3 * teacher + 7, 0.1 * teacher):
-        loss = standardized_loss(other, teacher, labels, temperature=2.0, alpha=1.0)
+    for rescaled in (3 * teacher + 7, 0.1 * teacher):
+        loss = standardized_loss(rescaled, teacher, labels, temperature=2.0, alpha=1.0)
         assert loss.item() == pytest.approx(0, abs=1e-9)
     assert standardized_loss(student, teacher, labels, temperature=2.0, alpha=1.0) > 0.1
     assert soft_target_loss(3 * teacher, teacher, labels, temperature=2.0, alpha=1.0) > 0.1
@@ -96,9 +96,9 @@ def test_gradients_of_logits_lead_to_the_teacher_and_not_back(logits, loss) -> N
     assert teacher.grad is None and student.grad.abs().max() > 0
     teacher, student = teacher.detach(), student.detach()
     assert loss(teacher, teacher, labels).item() == pytest.approx(0, abs=1e-9)
-    found = step_down(lambda s: loss(s, teacher, labels), student, rate=5.0, steps=500)
-    assert loss(found, teacher, labels) < value / 10
-    assert (found.argmax(1) == teacher.argmax(1)).all() and not (student.argmax(1) == teacher.argmax(1)).all()
+    learned = step_down(lambda s: loss(s, teacher, labels), student, rate=5.0, steps=500)
+    assert loss(learned, teacher, labels) < value / 10
+    assert (learned.argmax(1) == teacher.argmax(1)).all() and not (student.argmax(1) == teacher.argmax(1)).all()
 
 
 # Features
@@ -118,9 +118,9 @@ def test_attention_by_hand() -> None:
     features = torch.tensor([[[[3.0, 0.0]], [[0.0, 4.0]]]])
     norm = math.hypot(4.5, 8)
     assert attention_map(features)[0].tolist() == pytest.approx([4.5 / norm, 8 / norm])
-    other = torch.tensor([[[[1.0, 0.0]]]])  # one channel, which looks at the first position only
+    one_channel = torch.tensor([[[[1.0, 0.0]]]])  # one channel, which looks at the first position only
     expected = ((4.5 / norm - 1) ** 2 + (8 / norm) ** 2) / 2
-    assert attention_loss(features, other).item() == pytest.approx(expected, rel=1e-6)
+    assert attention_loss(features, one_channel).item() == pytest.approx(expected, rel=1e-6)
     assert attention_loss(features, -7 * features).item() == pytest.approx(0, abs=1e-12)
 
 
@@ -173,5 +173,5 @@ def test_gradients_of_features_lead_to_the_teacher_and_not_back(loss, rate) -> N
     assert teacher.grad is None and student.grad.abs().max() > 0
     teacher, student = teacher.detach(), student.detach()
     assert loss(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
-    found = step_down(lambda s: loss(s, teacher), student, rate=rate, steps=100)
-    assert loss(found, teacher) < value / 4
+    learned = step_down(lambda s: loss(s, teacher), student, rate=rate, steps=100)
+    assert loss(learned, teacher) < value / 4

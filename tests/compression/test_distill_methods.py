@@ -36,13 +36,13 @@ def taught(context, plain):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_a_small_network(taught, method) -> None:
     student = small_network()
-    made, note = get_step("distill", method=method, epochs=12, learning_rate=0.01).apply(student, taught)
-    assert note["val_acc_pct"] == pytest.approx([taught.evaluate(student), taught.evaluate(made)])
+    distilled, note = get_step("distill", method=method, epochs=12, learning_rate=0.01).apply(student, taught)
+    assert note["val_acc_pct"] == pytest.approx([taught.evaluate(student), taught.evaluate(distilled)])
     check_learned("accuracy", note["val_acc_pct"][1], images=497)
     assert {name: note[name] for name in METHODS[method]} == METHODS[method]
     assert note.get("layers") == ([["5", "features"]] if method in ON_FEATURES else None)
-    assert made.state_dict().keys() == student.state_dict().keys()  # no regressor is left
-    assert not any(module._forward_hooks for module in made.modules())
+    assert distilled.state_dict().keys() == student.state_dict().keys()  # no regressor is left
+    assert not any(module._forward_hooks for module in distilled.modules())
 
 
 @pytest.mark.parametrize("method", ON_FEATURES)
@@ -67,13 +67,13 @@ def test_the_term_on_features_decides_what_is_learned(taught, plain, method) -> 
             x, y = torch.cat([x, torch.ones(len(x), 1)], 1), theirs.movedim(1, -1).flatten(0, 2)
             return (y - x @ torch.linalg.lstsq(x, y).solution).square().mean().item() / y.var(0).mean().item()
 
-    found = []
+    distances = []
     for options in ({}, dict.fromkeys(weights, 0.0)):
         step = get_step("distill", method=method, epochs=6, learning_rate=0.01, **layers, **options)
-        made, note = step.apply(small_network(), taught)
+        distilled, note = step.apply(small_network(), taught)
         assert note["layers"] == [["5", "features.5"]]
-        found.append(distance(made.eval()))
-    ratio = found[0] / found[1]  # with the term, to without
+        distances.append(distance(distilled.eval()))
+    ratio = distances[0] / distances[1]  # with the term, to without
     check_below("distance to the teacher's features", ratio, mean=0.134, sd=0.079, n=27, most=0.8)
 
 
@@ -131,9 +131,9 @@ def test_a_token_network_can_be_taught(taught) -> None:
     teacher, student = Tokens(12), Tokens(6)
     context = replace(taught, teacher=teacher)
     for method in ON_FEATURES:
-        made, note = get_step("distill", method=method, epochs=1).apply(student, context)
+        distilled, note = get_step("distill", method=method, epochs=1).apply(student, context)
         assert note["layers"] == [["norm", "norm"]]
-        assert not torch.equal(made.embed.weight, student.embed.weight)
+        assert not torch.equal(distilled.embed.weight, student.embed.weight)
 
 
 class Counting(nn.Module):
@@ -144,17 +144,17 @@ class Counting(nn.Module):
         self.network, self.images = network, 0
 
     def forward(self, x):
-        type(self).seen += len(x)
+        type(self).image_count += len(x)
         return self.network(x)
 
-    seen = 0
+    image_count = 0
 
 
 def shown(context, teacher, **options) -> tuple[int, dict[str, torch.Tensor]]:
-    Counting.seen = 0
+    Counting.image_count = 0
     context = replace(context, teacher=Counting(teacher))
-    made, _ = get_step("distill", epochs=3, **options).apply(small_network(), context)
-    return Counting.seen, made.state_dict()
+    distilled, _ = get_step("distill", epochs=3, **options).apply(small_network(), context)
+    return Counting.image_count, distilled.state_dict()
 
 
 def test_a_teacher_is_asked_once_for_each_image(context, plain, digits) -> None:
@@ -184,26 +184,26 @@ def test_kept_logits_are_those_of_the_image() -> None:
 
 
 def test_a_teacher_from_a_folder(context, plain) -> None:
-    asked = []
+    folders = []
 
     def load(folder: str) -> nn.Module:
-        asked.append(folder)
+        folders.append(folder)
         return copy.deepcopy(plain)
 
     step = get_step("distill", epochs=1, teacher="runs/large")
     loading = replace(context, teacher=small_network(), load_teacher=load)
-    made, note = step.apply(small_network(), loading)
-    assert asked == ["runs/large"] and note["teacher"] == "runs/large"
+    distilled, note = step.apply(small_network(), loading)
+    assert folders == ["runs/large"] and note["teacher"] == "runs/large"
     by_hand, _ = get_step("distill", epochs=1).apply(small_network(), replace(context, teacher=plain))
-    assert all(torch.equal(value, by_hand.state_dict()[name]) for name, value in made.state_dict().items())
+    assert all(torch.equal(value, by_hand.state_dict()[name]) for name, value in distilled.state_dict().items())
     with pytest.raises(UserError, match="'runs/large', and nothing here can load it"):
         step.apply(small_network(), context)
 
 
 def test_a_teacher_of_other_classes_is_refused(context) -> None:
-    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     with pytest.raises(UserError, match=r"\(2, 7\) where the network gives \(2, 10\)"):
-        get_step("distill", epochs=1).apply(small_network(), replace(context, teacher=other))
+        get_step("distill", epochs=1).apply(small_network(), replace(context, teacher=teacher))
 
 
 def test_the_example_of_the_page_runs(capsys) -> None:

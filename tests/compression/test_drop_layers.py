@@ -39,11 +39,11 @@ def deep() -> nn.Sequential:
 def model() -> nn.Module:
     """The blocks change their input more and more, in an order that is not theirs."""
     torch.manual_seed(0)
-    made = deep().eval()
+    network = deep().eval()
     with torch.no_grad():
         for name, factor in (("2.0", 0.3), ("2.1", 0.01), ("5", 1.0), ("7", 0.1)):
-            made.get_submodule(name).body[1].weight.fill_(factor)
-    return made
+            network.get_submodule(name).body[1].weight.fill_(factor)
+    return network
 
 
 def test_residual_blocks_are_known_by_what_they_do(model, context) -> None:
@@ -84,8 +84,8 @@ def test_accuracy_decides_if_it_is_asked(_trained, context) -> None:
     short, note = get_step("drop_layers", ratio=0.5, importance="accuracy").apply(model, context)
     ((name, cost),) = note["dropped"].items()
     assert cost == pytest.approx(context.evaluate(model) - context.evaluate(short))
-    other = ({"blocks.0", "blocks.2"} - {name}).pop()
-    rest = get_step("drop_layers", count=2, importance="accuracy").restore(model, {"dropped": [other]})
+    other_name = ({"blocks.0", "blocks.2"} - {name}).pop()
+    rest = get_step("drop_layers", count=2, importance="accuracy").restore(model, {"dropped": [other_name]})
     assert context.evaluate(rest) <= context.evaluate(short)
 
 

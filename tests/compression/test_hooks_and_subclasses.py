@@ -91,12 +91,12 @@ class Adapted(Net):
 class TwoNorms(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.other = nn.BatchNorm2d(16)
-        self.other.running_mean.normal_(0, 0.5)
+        self.second_norm = nn.BatchNorm2d(16)
+        self.second_norm.running_mean.normal_(0, 0.5)
 
     def features(self, images):
         mapped = self.b(functional.relu(self.a_norm(self.a(images))))
-        return functional.relu(self.b_norm(mapped)) + self.other(mapped)
+        return functional.relu(self.b_norm(mapped)) + self.second_norm(mapped)
 
 
 class SharedNorm(Net):
@@ -252,9 +252,9 @@ def test_outputs_stay_and_what_stays_has_its_reason(kind, step) -> None:
     network = build().eval()
     expected = outputs(network)
     name, options = STEPS[step]
-    made, note = get_step(name, **options).apply(network, context())
+    compressed, note = get_step(name, **options).apply(network, context())
     json.dumps(note, allow_nan=False)
-    assert difference(outputs(made), expected) <= (0 if name == "decompose" else BOUND)
+    assert difference(outputs(compressed), expected) <= (0 if name == "decompose" else BOUND)
     assert difference(outputs(network), expected) == 0
     if name == "quantize":
         assert note["folded"] == [[letter, f"{letter}_norm"] for letter in folded]
@@ -272,8 +272,8 @@ def test_the_norm_of_a_map_that_is_put_out_stays() -> None:
     torch.manual_seed(0)
     network = PutsOut().eval()
     assert find_pairs(network, IMAGES[:1]) == [("a", "a_norm")]
-    made, _ = get_step("quantize").apply(network, context())
-    assert difference(outputs(made), outputs(network)) <= BOUND
+    quantized, _ = get_step("quantize").apply(network, context())
+    assert difference(outputs(quantized), outputs(network)) <= BOUND
 
 
 def test_a_norm_in_training_mode_is_folded_as_in_evaluation_and_modes_stay() -> None:
@@ -281,9 +281,9 @@ def test_a_norm_in_training_mode_is_folded_as_in_evaluation_and_modes_stay() -> 
     network = Net().eval()
     expected = outputs(network)
     network.b_norm.train()
-    made, note = get_step("quantize", precision="fp16").apply(network, context())
+    quantized, note = get_step("quantize", precision="fp16").apply(network, context())
     assert note["folded"] == [["a", "a_norm"], ["b", "b_norm"]] and network.b_norm.training and not network.training
-    assert difference(outputs(made), expected) <= BOUND
+    assert difference(outputs(quantized), expected) <= BOUND
 
 
 def test_what_torch_quantized_is_not_quantized_again() -> None:
@@ -305,9 +305,9 @@ def test_a_linear_of_multi_head_attention_stays() -> None:
 
     torch.manual_seed(0)
     network = Attends().eval()
-    made, note = get_step("quantize").apply(network, context())
+    quantized, note = get_step("quantize").apply(network, context())
     assert "no plain Linear" in note["left_float"]["attention.out_proj"]
-    assert difference(outputs(made), outputs(network)) <= BOUND
+    assert difference(outputs(quantized), outputs(network)) <= BOUND
     _, note = get_step("decompose", method="svd").apply(network, context())
     assert "no plain Linear" in note["left_alone"]["attention.out_proj"]
 
@@ -318,8 +318,8 @@ def test_a_hook_keeps_branches_from_being_merged() -> None:
     network = nn.Sequential(block, nn.Flatten(), nn.Linear(8 * 64, 5))
     handle = block.dense.register_forward_hook(lambda module, args, output: output * 2)
     expected = outputs(network)
-    made, _ = get_step("quantize", precision="fp16").apply(network, context())
-    assert difference(outputs(made), expected) <= BOUND
+    quantized, _ = get_step("quantize", precision="fp16").apply(network, context())
+    assert difference(outputs(quantized), expected) <= BOUND
     handle.remove()
     merged, _ = get_step("quantize", precision="fp16").apply(network, context())
     assert sum(isinstance(module, nn.Conv2d) for module in merged.modules()) == 1

@@ -40,8 +40,8 @@ def expected(model) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_backends(name, shape) -> None:
     model = network(shape)
-    found = get_backend(name).compile(model, images()[:1], "int8", images())(images().numpy())
-    assert np.linalg.norm(found - expected(model)) < 0.1 * np.linalg.norm(expected(model))
+    output = get_backend(name).compile(model, images()[:1], "int8", images())(images().numpy())
+    assert np.linalg.norm(output - expected(model)) < 0.1 * np.linalg.norm(expected(model))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -49,5 +49,5 @@ def test_with_signed_inputs(shape) -> None:
     model = network(shape)
     artefact = onnx_for_tensorrt(model, images()[:1], images().numpy())
     session = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": images().numpy()})
-    assert np.linalg.norm(found - expected(model)) < 0.1 * np.linalg.norm(expected(model))
+    (output,) = session.run(None, {"images": images().numpy()})
+    assert np.linalg.norm(output - expected(model)) < 0.1 * np.linalg.norm(expected(model))

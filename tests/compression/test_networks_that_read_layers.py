@@ -129,10 +129,10 @@ def test_quantized(kind, options) -> None:
         with pytest.raises(UserError, match="no Linear for quantize method 'dynamic'; head: its attribute 'scale'"):
             get_step("quantize", method="dynamic").apply(network, context())
         return
-    made, note = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context())
+    quantized, note = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context())
     # Of all these networks `Functional` is the most sensitive; int4 has levels 18 times as far apart as int8.
     mean, sd = (-2.27, 0.45) if options == "mixed" else (-4.38, 0.5)
-    log_difference = math.log(max(float(difference(outputs(made), outputs(network))), 1e-9))
+    log_difference = math.log(max(float(difference(outputs(quantized), outputs(network))), 1e-9))
     check_below("logarithm of the difference", log_difference, mean=mean, sd=sd, n=40)
     if kind is ClashingAttribute and options == "int8":
         assert (
@@ -143,7 +143,7 @@ def test_quantized(kind, options) -> None:
     if kind is Functional and options == "int8":
         assert note["left_float"] == {"read": "no image passes it as a module"}
     if kind is PlainList and options == "int8":
-        assert not isinstance(made.order[0], nn.Conv2d) and made.order[0] is made.a
+        assert not isinstance(quantized.order[0], nn.Conv2d) and quantized.order[0] is quantized.a
 
 
 READ = "other code reads its weight while the network runs"
@@ -161,13 +161,13 @@ LEFT_ALONE = {
 def test_decomposed(kind) -> None:
     torch.manual_seed(0)
     network = kind().eval()
-    made, note = get_step("decompose", method="svd", ratio=0.5).apply(network, context())
+    decomposed, note = get_step("decompose", method="svd", ratio=0.5).apply(network, context())
     assert note["left_alone"] == LEFT_ALONE.get(kind, {})
-    assert bool(outputs(made).isfinite().all())
+    assert bool(outputs(decomposed).isfinite().all())
     with torch.no_grad():  # with the weights that the chains stand for, the network gives what they give
         for name in note["layers"]:
-            network.get_submodule(name).weight.copy_(made.get_submodule(name).weight)
-    assert difference(outputs(made), outputs(network)) <= 1e-4
+            network.get_submodule(name).weight.copy_(decomposed.get_submodule(name).weight)
+    assert difference(outputs(decomposed), outputs(network)) <= 1e-4
 
 
 @pytest.mark.parametrize("method", [SVD(), CP(), Tucker(), TensorTrain()])

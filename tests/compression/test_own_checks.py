@@ -24,10 +24,10 @@ STEPS = [("quantize", {}), ("quantize", {"precision": "fp16"}), ("decompose", {"
 def test_a_block_that_merges_into_something_else_is_refused_with_the_number(name, options) -> None:
     class MergesWrongly(Net):
         def reparameterize(self):
-            made = copy.deepcopy(self)
+            merged = copy.deepcopy(self)
             with torch.no_grad():
-                made.head.weight.mul_(1.01)
-            return made
+                merged.head.weight.mul_(1.01)
+            return merged
 
     with pytest.raises(UserError, match=rf"{name}: merging the branches .* changes the outputs .* by 0\.0\d+ of"):
         get_step(name, **options).apply(MergesWrongly(), context())
@@ -71,9 +71,9 @@ def test_rounding_that_a_network_amplifies_is_no_error() -> None:
 
     torch.manual_seed(0)
     network = Amplifies().eval()
-    made, note = get_step("quantize", precision="fp16").apply(network, context())
+    quantized, note = get_step("quantize", precision="fp16").apply(network, context())
     assert len(note["folded"]) == 2 and reference_noise(network) > 1e-3
-    assert outputs(made).shape == outputs(network).shape
+    assert outputs(quantized).shape == outputs(network).shape
 
 
 def reference_noise(network) -> float:
@@ -124,8 +124,8 @@ def test_layers_that_cannot_be_replaced_together_are_found_one_by_one() -> None:
     reasons = irreplaceable(network, ["a", "b", "head"], Reference.of("test", network, IMAGES))
     assert set(reasons) == {"a", "b", "head"} and re.search(r"changes the outputs by 0\.[1-9]", reasons["a"])
     assert isinstance(network.a, nn.Conv2d)
-    made, _ = get_step("quantize", precision="fp16").apply(network, context())
-    assert difference(outputs(made), outputs(network)) < 0.01
+    quantized, _ = get_step("quantize", precision="fp16").apply(network, context())
+    assert difference(outputs(quantized), outputs(network)) < 0.01
     with pytest.raises(UserError, match="another module in its place changes the outputs by"):
         get_step("quantize").apply(network, context())
 
@@ -135,9 +135,9 @@ class Forgets(Quantize):
     """Builds something else from its note than it made."""
 
     def restore(self, model, note):
-        made = super().restore(model, note)
-        made.b_norm = nn.Tanh()
-        return made
+        restored = super().restore(model, note)
+        restored.b_norm = nn.Tanh()
+        return restored
 
 
 def test_a_note_that_leads_to_something_else_is_an_error() -> None:
@@ -149,10 +149,10 @@ def test_a_note_that_leads_to_something_else_is_an_error() -> None:
 def test_a_note_that_leads_nowhere_is_an_error() -> None:
     network = Net().eval()
     step = get_step("quantize")
-    made, note = step.apply(network, context())
-    check_restores(step, network, made, note, IMAGES)
+    quantized, note = step.apply(network, context())
+    check_restores(step, network, quantized, note, IMAGES)
     with pytest.raises(UserError, match=r"cannot be built again from its note, as storing it needs \(RuntimeError"):
-        check_restores(step, network, made, note | {"layers": {}}, IMAGES)
+        check_restores(step, network, quantized, note | {"layers": {}}, IMAGES)
 
 
 def test_weights_that_a_hook_keeps_out_of_the_state_are_an_error() -> None:

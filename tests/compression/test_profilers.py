@@ -39,22 +39,22 @@ def profiled(backend, precision, side=SIDE):
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "eager"])
 def test_products_have_their_channels_work_and_bytes(backend):
-    products = [each for each in profiled(backend, "fp32") if is_product(each.kind)]
+    products = [operator for operator in profiled(backend, "fp32") if is_product(operator.kind)]
     stem, middle, head = products
-    assert min(each.seconds for each in products) > 0
+    assert min(product.seconds for product in products) > 0
     assert min(middle.channels) >= CHANNELS and head.channels == (CHANNELS, 10)  # or more, with padded channels
-    assert all(each.precision == "fp32" for each in products)
+    assert all(product.precision == "fp32" for product in products)
     if backend != "eager":  # whose profile does not tell the size of outputs
         assert stem.macs >= STEM and middle.macs >= MIDDLE
-    assert all(each.bytes > 0 for each in products)
+    assert all(product.bytes > 0 for product in products)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_an_int8_graph_shows_its_casts_and_its_integer_kernels(backend):
-    told = profiled(backend, "int8")
-    assert [each.precision for each in told if is_product(each.kind)] == ["int8"] * 3
-    assert any(each.cast for each in told)
-    assert not any(each.cast for each in profiled(backend, "fp32"))
+    operators = profiled(backend, "int8")
+    assert [operator.precision for operator in operators if is_product(operator.kind)] == ["int8"] * 3
+    assert any(operator.cast for operator in operators)
+    assert not any(operator.cast for operator in profiled(backend, "fp32"))
 
 
 def test_a_cast_that_is_shorter_than_the_clock_counts_is_there():
@@ -65,8 +65,8 @@ def test_a_cast_that_is_shorter_than_the_clock_counts_is_there():
 
 
 def test_names_of_layers_and_what_was_fused_are_found_in_onnx_runtime():
-    told = [each.parts for each in profiled("onnxruntime", "fp32") if is_product(each.kind)]
-    assert [[module_name(part) for part in parts] for parts in told] == [["stem.0", "stem.2"], ["middle"], ["head"]]
+    fused = [operator.parts for operator in profiled("onnxruntime", "fp32") if is_product(operator.kind)]
+    assert [[module_name(part) for part in parts] for parts in fused] == [["stem.0", "stem.2"], ["middle"], ["head"]]
 
 
 def test_a_pooling_in_blocks_of_channels_is_not_fused_with_the_layer_before_it():
@@ -76,12 +76,12 @@ def test_a_pooling_in_blocks_of_channels_is_not_fused_with_the_layer_before_it()
         pytest.skip(missing)
     profiler = get_backend("onnxruntime").compile(nn.Sequential(*layers).eval(), images).profiler(images.numpy())
     profiler()
-    fused = [each.parts for each in profiler.operators(1.0) if len(each.parts) > 1]
+    fused = [operator.parts for operator in profiler.operators(1.0) if len(operator.parts) > 1]
     assert fused == [("/0/Conv", "/1/Relu")]
 
 
 def test_names_of_modules_are_known_in_eager_mode():
-    assert [each.parts for each in profiled("eager", "fp32") if is_product(each.kind)] == [
+    assert [operator.parts for operator in profiled("eager", "fp32") if is_product(operator.kind)] == [
         ("stem.0",),
         ("middle",),
         ("head",),

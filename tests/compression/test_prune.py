@@ -32,15 +32,17 @@ def find(model: nn.Module, context: Context, importance: str = "l2", seed: int =
 
 def zeroed_and_pruned(model: nn.Module, context: Context, ratio: float, importance: str, seed: int):
     """What the step cuts, with the network that has zeros in place of the channels beside it."""
-    found = find(model, context, importance, seed)
-    chosen = found.choose(ratio)
-    assert not found.drop_wrong(chosen)
-    cuts = merge(cut for group, removed in zip(found.groups, chosen, strict=True) for cut in group.without(removed))
-    zeroed, pruned = copy.deepcopy(model).eval(), found.cut(chosen)[0].eval()
+    pruning_round = find(model, context, importance, seed)
+    chosen = pruning_round.choose(ratio)
+    assert not pruning_round.drop_wrong(chosen)
+    cuts = merge(
+        cut for group, removed in zip(pruning_round.groups, chosen, strict=True) for cut in group.without(removed)
+    )
+    zeroed, pruned = copy.deepcopy(model).eval(), pruning_round.cut(chosen)[0].eval()
     zero_cuts(zeroed, cuts)
     with torch.no_grad():
         images = context.calibration[:32]
-        return len(found.groups), (pruned(images) - zeroed(images)).abs().max().item(), pruned
+        return len(pruning_round.groups), (pruned(images) - zeroed(images)).abs().max().item(), pruned
 
 
 @pytest.mark.parametrize(("importance", "seed"), [("l2", 0), ("random", 1), ("random", 2)])
@@ -208,10 +210,10 @@ def test_bare_parameters_are_cut_along(context) -> None:
     groups, difference, pruned = zeroed_and_pruned(model, context, 0.5, "l2", 0)
     assert groups == 2 and difference < 1e-5
     assert pruned.scale.shape == pruned.shift.shape == (1, 8, 1, 1)
-    made, note = get_step("prune", ratio=0.5).apply(model, context)
+    compressed, note = get_step("prune", ratio=0.5).apply(model, context)
     restored = get_step("prune", ratio=0.5).restore(Bare(), note)
-    restored.load_state_dict(made.state_dict(), strict=True)
-    torch.testing.assert_close(restored(context.calibration), made(context.calibration))
+    restored.load_state_dict(compressed.state_dict(), strict=True)
+    torch.testing.assert_close(restored(context.calibration), compressed(context.calibration))
 
 
 class Tokens(nn.Module):
@@ -274,7 +276,7 @@ def test_what_is_kept_is_rounded_to_the_nearest_multiple(channels, ratio, round_
 
 def test_rounding_of_single_layers_leaves_the_share_of_all() -> None:
     groups = [group(channels) for channels in (7, 9, 13, 24, 24, 40)]
-    scores = [list(range(made.size)) for made in groups]
+    scores = [list(range(channel_group.size)) for channel_group in groups]
     for ratio in (0.1, 0.15, 0.45, 0.77):
         removed = sum(len(positions) for positions in chosen(groups, scores, ratio))
         assert abs(removed - 117 * ratio) <= 0.5
@@ -284,11 +286,11 @@ def test_rounding_of_single_layers_leaves_the_share_of_all() -> None:
 
 
 def test_blocks_lose_the_same_positions() -> None:
-    made, scores = group(12, blocks=3), [[0.5, 0.1, 0.9, 0.2]]
-    (removed,) = chosen([made], scores, 0.5)
-    assert removed == [1, 3] and made.share * len(removed) == 6
-    (removed,) = chosen([made], scores, 0.5, 4)
-    assert (12 - made.share * len(removed)) % 12 == 0
+    channel_group, scores = group(12, blocks=3), [[0.5, 0.1, 0.9, 0.2]]
+    (removed,) = chosen([channel_group], scores, 0.5)
+    assert removed == [1, 3] and channel_group.share * len(removed) == 6
+    (removed,) = chosen([channel_group], scores, 0.5, 4)
+    assert (12 - channel_group.share * len(removed)) % 12 == 0
 
 
 def test_global_ranking_takes_more_from_flat_layers_and_leaves_a_floor() -> None:

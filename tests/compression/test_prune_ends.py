@@ -23,8 +23,8 @@ class Mixed(nn.Module):
         self.expand, self.project = nn.Conv2d(channels, 2 * channels, 1), nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, x):
-        one, other = torch.split(x, [self.half, self.half], dim=1)
-        return x + self.project(torch.relu(self.expand(torch.cat([self.small(one), self.large(other)], 1))))
+        first, second = torch.split(x, [self.half, self.half], dim=1)
+        return x + self.project(torch.relu(self.expand(torch.cat([self.small(first), self.large(second)], 1))))
 
 
 class Partial(nn.Module):
@@ -138,10 +138,10 @@ SIZES = ((1, 24), (24, 18), (24, 6))
 
 @pytest.mark.parametrize("options", [{"ratio": 0.5}, {"macs_ratio": 0.8}, {"max_params": 250}], ids=str)
 def test_no_layer_of_a_group_is_left_without_channels(options, context) -> None:
-    made, note = get_step("prune", **options).apply(Small().eval(), context)
+    pruned, note = get_step("prune", **options).apply(Small().eval(), context)
     assert note["left_out"] == {}
-    assert made.small.out_channels == 1 < made.large.out_channels
-    assert made.stem.out_channels == made.large.out_channels + 1
+    assert pruned.small.out_channels == 1 < pruned.large.out_channels
+    assert pruned.stem.out_channels == pruned.large.out_channels + 1
 
 
 class Least(nn.Module):
@@ -159,6 +159,6 @@ class Least(nn.Module):
 
 
 def test_a_network_that_fails_with_few_channels_keeps_those_of_that_layer(context) -> None:
-    made, note = get_step("prune", macs_ratio=0.85).apply(Least().eval(), context)
-    assert (made.a.out_channels, list(note["left_out"])) == (24, ["a"]) and made.b.out_channels < 12
+    pruned, note = get_step("prune", macs_ratio=0.85).apply(Least().eval(), context)
+    assert (pruned.a.out_channels, list(note["left_out"])) == (24, ["a"]) and pruned.b.out_channels < 12
     assert "raise ValueError" in note["left_out"]["a"]

@@ -51,8 +51,8 @@ def one_half_gates_the_other(m, x):
 def computed_sizes(m, x):
     y = m.a(x)
     half = y.shape[1] // 2
-    one, other = y.split([half, y.shape[1] - half], 1)
-    return m.head(mean(one + other))
+    first, second = y.split([half, y.shape[1] - half], 1)
+    return m.head(mean(first + second))
 
 
 def three_chunks(m, x):
@@ -284,14 +284,16 @@ def test_channels_are_followed(name, context) -> None:
         importance="random", round_to=None, global_ranking=False, exclude=(), heads=False, calibration_images=8
     )
     small = replace(context, calibration=context.calibration[:8], labels=context.labels[:8])
-    found = Round.of(model, small, ranking, generator)
-    members = {member for group in found.groups for member in group.members}
+    pruning_round = Round.of(model, small, ranking, generator)
+    members = {member for group in pruning_round.groups for member in group.members}
     assert members == set(layers)
-    assert {group.layer: group.size * group.share for group in found.groups}.items() <= layers.items()
-    chosen = found.choose(0.4)
-    assert not found.drop_wrong(chosen)
-    pruned = found.cut(chosen)[0].eval()
-    cuts = merge(cut for group, removed in zip(found.groups, chosen, strict=True) for cut in group.without(removed))
+    assert {group.layer: group.size * group.share for group in pruning_round.groups}.items() <= layers.items()
+    chosen = pruning_round.choose(0.4)
+    assert not pruning_round.drop_wrong(chosen)
+    pruned = pruning_round.cut(chosen)[0].eval()
+    cuts = merge(
+        cut for group, removed in zip(pruning_round.groups, chosen, strict=True) for cut in group.without(removed)
+    )
     zeroed = make().eval()
     zeroed.load_state_dict(model.state_dict())
     zero_cuts(zeroed, cuts)
@@ -307,8 +309,8 @@ def test_channels_are_followed(name, context) -> None:
 
 
 def fixed_sizes(m, x):
-    one, other = m.a(x).split([8, 16], 1)
-    return m.head(mean(torch.cat([other, one], 1)))
+    first, second = m.a(x).split([8, 16], 1)
+    return m.head(mean(torch.cat([second, first], 1)))
 
 
 def plain_list() -> nn.Module:

@@ -38,8 +38,8 @@ def scores(model: nn.Module, importance: str, **changes) -> list[float]:
     ranking = Ranking(
         importance=importance, round_to=None, global_ranking=False, exclude=(), heads=True, calibration_images=64
     )
-    (found,) = Round.of(model, context, ranking, torch.Generator().manual_seed(0)).scores
-    return found.tolist()
+    (channel_scores,) = Round.of(model, context, ranking, torch.Generator().manual_seed(0)).scores
+    return channel_scores.tolist()
 
 
 Q = 1 / (1 + math.exp(7.5))  # what the network leaves to the wrong class of the first image
@@ -110,13 +110,15 @@ def test_taylor_predicts_what_zeroing_a_channel_costs() -> None:
         costs.append((nn.functional.cross_entropy(trial(images), labels) - loss).item())
     (gradient,) = torch.autograd.grad(loss, [model[0].weight])
     assert costs == pytest.approx((-gradient * model[0].weight).sum((1, 2, 3)).tolist(), rel=1e-2)
-    found = scores(model.float(), "taylor", example_inputs=images.float(), calibration=images.float(), labels=labels)
+    channel_scores = scores(
+        model.float(), "taylor", example_inputs=images.float(), calibration=images.float(), labels=labels
+    )
     expected = []  # of each batch of 16
     weight = model[0].weight.detach().double()
     for batch, right in zip(images.split(16), labels.split(16), strict=True):
         (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(model(batch.float()), right), [model[0].weight])
         expected.append((gradient * weight).pow(2).sum((1, 2, 3)))
-    assert found == pytest.approx(torch.stack(expected).mean(0).tolist(), rel=1e-4)
+    assert channel_scores == pytest.approx(torch.stack(expected).mean(0).tolist(), rel=1e-4)
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -125,13 +127,13 @@ def test_norms_are_those_of_torch_pruning(plain, context, power) -> None:
         importance=f"l{power}", round_to=None, global_ranking=False, exclude=(), heads=False, calibration_images=1
     )
     generator = torch.Generator().manual_seed(0)
-    found = Round.of(plain, context, ranking, generator)
+    pruning_round = Round.of(plain, context, ranking, generator)
     probe = Probe(plain, context.example_inputs, generator)
     probe.model.load_state_dict(plain.state_dict())
     graph = tp.DependencyGraph().build_dependency(probe.model.requires_grad_(True), probe.inputs)
     judge = tp.importance.GroupMagnitudeImportance(p=power, normalizer=None)
-    assert len(found.groups) == 4
-    for group, mine in zip(found.groups, found.scores, strict=True):
+    assert len(pruning_round.groups) == 4
+    for group, mine in zip(pruning_round.groups, pruning_round.scores, strict=True):
         root = probe.model.get_submodule(group.layer)
         pruner = graph.get_pruner_of_module(root)
         theirs = judge(graph.get_pruning_group(root, pruner.prune_out_channels, list(range(group.size))))

@@ -20,8 +20,8 @@ class Mixed(nn.Module):
         self.large = nn.Conv2d(channels // 2, channels // 2, 5, padding=2)
 
     def forward(self, x):
-        one, other = torch.split(x, self.splits, 1)
-        return torch.cat([self.small(one), self.large(other)], 1)
+        first, second = torch.split(x, self.splits, 1)
+        return torch.cat([self.small(first), self.large(second)], 1)
 
 
 class Branches(nn.Module):

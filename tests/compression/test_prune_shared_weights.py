@@ -41,10 +41,10 @@ def test_what_is_shared_stays_shared(importance) -> None:
     options = {"ratio": 0.5, "importance": importance, "epochs": 1, "learning_rate": 1e-3, "iterations": 2}
     pruned, note = get_step("prune", **options).apply(network, context())
     restored = get_step("prune", **options).restore(Tied().eval(), json.loads(json.dumps(note)))
-    for made in (pruned, restored):
-        assert made.a.weight is made.b.weight and made.block is made.again and made.up.weight is made.same.weight
-        assert made.a.out_channels == made.b.out_channels == made.stem.out_channels == 12
-        assert made.a.weight.shape == (12, 12, 3, 3)
+    for model in (pruned, restored):
+        assert model.a.weight is model.b.weight and model.block is model.again and model.up.weight is model.same.weight
+        assert model.a.out_channels == model.b.out_channels == model.stem.out_channels == 12
+        assert model.a.weight.shape == (12, 12, 3, 3)
     assert note["left_out"] == {}
     restored.load_state_dict(pruned.state_dict(), strict=True)
     assert torch.equal(outputs(restored), outputs(pruned))
@@ -124,4 +124,6 @@ def test_a_trial_is_undone_also_in_lists_that_a_module_keeps(kind) -> None:
         assert [group.layer for group in groups] == ["first", "second"] and left_out == {}
         assert torch.equal(probe.model(probe.inputs), before)
     weights = [getattr(probe.model.recurrent, name) for name in probe.model.recurrent._flat_weights_names]
-    assert all(one is other for one, other in zip(probe.model.recurrent._flat_weights, weights, strict=True))
+    assert all(
+        flat_weight is weight for flat_weight, weight in zip(probe.model.recurrent._flat_weights, weights, strict=True)
+    )

@@ -68,8 +68,8 @@ def test_share_of_channels(kind, name, images) -> None:
 
     backend = get_backend("onnxruntime")
     if backend.why_unavailable() is None:
-        found = backend.compile(pruned, images.example_inputs[:1])(images.example_inputs.numpy())
-        np.testing.assert_allclose(found, expected.numpy(), atol=1e-4 * expected.abs().max().item())
+        logits = backend.compile(pruned, images.example_inputs[:1])(images.example_inputs.numpy())
+        np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES, ids=lambda value: value)

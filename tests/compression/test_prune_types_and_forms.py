@@ -24,20 +24,20 @@ STEPS = [
 def applied(step, network, images=IMAGES):
     """What a step makes, after its note has been through JSON and has led to the same again."""
     name, options = step
-    made, note = get_step(name, **options).apply(network, context(images))
+    compressed, note = get_step(name, **options).apply(network, context(images))
     restored = get_step(name, **options).restore(network, json.loads(json.dumps(note, allow_nan=False)))
-    restored.load_state_dict(made.state_dict(), strict=True)
-    ours, theirs = (tensors_of(outputs(model, images)) for model in (made, restored))
+    restored.load_state_dict(compressed.state_dict(), strict=True)
+    ours, theirs = (tensors_of(outputs(model, images)) for model in (compressed, restored))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-    return made, note
+    return compressed, note
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16])
 def test_other_types(step, kind) -> None:
     torch.manual_seed(0)
-    made, note = applied(step, Net().eval().to(kind), IMAGES.to(kind))
-    assert {parameter.dtype for parameter in made.parameters()} == {kind}
+    compressed, note = applied(step, Net().eval().to(kind), IMAGES.to(kind))
+    assert {parameter.dtype for parameter in compressed.parameters()} == {kind}
     assert (
         note["params"][1] < note["params"][0] if step[0] == "prune" else note["density"] == pytest.approx(0.5, abs=0.01)
     )
@@ -55,11 +55,14 @@ def test_a_type_that_the_images_have_not_is_a_sentence(name) -> None:
 def test_several_outputs(step, form) -> None:
     torch.manual_seed(0)
     network = Several(FORMS[form]).eval()
-    made, _ = applied(step, network)
+    compressed, _ = applied(step, network)
     expected = {name: tensor.shape for name, tensor in tensors_of(outputs(network)).items()}
-    assert {name: tensor.shape for name, tensor in tensors_of(outputs(made)).items()} == expected
+    assert {name: tensor.shape for name, tensor in tensors_of(outputs(compressed)).items()} == expected
     if step[0] == "prune":
-        assert made.head.in_features == made.auxiliary.in_features < 16 and made.auxiliary.out_features == 5
+        assert (
+            compressed.head.in_features == compressed.auxiliary.in_features < 16
+            and compressed.auxiliary.out_features == 5
+        )
 
 
 def test_a_map_that_is_an_output_stays() -> None:
@@ -69,8 +72,8 @@ def test_a_map_that_is_an_output_stays() -> None:
             return {"logits": self.head(functional.relu(self.b_norm(maps)).mean((2, 3))), "maps": maps}
 
     torch.manual_seed(0)
-    made, note = applied(("prune", {"ratio": 0.5}), Maps().eval())
-    assert made.b.out_channels == 16 and made.b.in_channels == made.a.out_channels == 6
+    pruned, note = applied(("prune", {"ratio": 0.5}), Maps().eval())
+    assert pruned.b.out_channels == 16 and pruned.b.in_channels == pruned.a.out_channels == 6
     assert note["left_out"] == {}
 
 
@@ -108,8 +111,8 @@ def test_shapes_that_a_property_tells_and_shapes_that_are_kept() -> None:
     torch.manual_seed(0)
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5))
     network = nn.Sequential(Wrapper(3, 16), Scale(16), Wrapper(16, 32), *head).eval()
-    made, note = applied(("prune", {"ratio": 0.5}), network)
-    assert made[0].out_channels == made[2].in_channels == 8 and made[1].shape == (8, 1, 1)
+    pruned, note = applied(("prune", {"ratio": 0.5}), network)
+    assert pruned[0].out_channels == pruned[2].in_channels == 8 and pruned[1].shape == (8, 1, 1)
     assert set(note["shapes"]["0.conv"]["sizes"]) == {"out_channels"} and "0" not in note["shapes"]
 
 
@@ -133,8 +136,8 @@ def test_networks_without_layers() -> None:
         nn.Conv2d(3, 12, 3), torch.jit.script(part), nn.Conv2d(12, 8, 3), *[*script.children()][1:3]
     )
     network.append(nn.Linear(8, 5))
-    made, note = get_step("prune", ratio=0.5).apply(network.eval(), context())
-    assert note["left_out"] == {"0": "they meet 1: TorchScript has compiled it"} and made[2].out_channels == 4
+    pruned, note = get_step("prune", ratio=0.5).apply(network.eval(), context())
+    assert note["left_out"] == {"0": "they meet 1: TorchScript has compiled it"} and pruned[2].out_channels == 4
 
 
 class Branches(Net):

@@ -44,18 +44,18 @@ INTEGER = ("min_max", "percentile", "entropy", "qat", "qat entropy", "dynamic")
 
 @pytest.mark.parametrize("method", METHODS)
 def test_accuracy_of_the_network_and_of_its_artefact(method, trained, context, digits) -> None:
-    made, note = get_step("quantize", **METHODS[method]).apply(trained, context)
+    quantized, note = get_step("quantize", **METHODS[method]).apply(trained, context)
     before = context.evaluate(trained)
-    changed = abs(context.evaluate(made) - before)
+    changed = abs(context.evaluate(quantized) - before)
     if method.startswith("int4"):
         check_below("points that int4 changes", changed, mean=1.2, sd=1.4, n=27, most=20)  # up to 7 were seen
     elif method.startswith("qat"):
         check_below("points that training changes", changed, mean=0.98, sd=0.98, n=27, most=10)
     else:
         check_below("points that it changes", changed, mean=0.066, sd=0.13, n=27, most=1.5)
-    assert is_quantized(made) == (method in INTEGER) and is_reduced(made)
+    assert is_quantized(quantized) == (method in INTEGER) and is_reduced(quantized)
     assert note["method"] == get_step("quantize", **METHODS[method]).method
-    back = dequantize(made)
+    back = dequantize(quantized)
     assert not is_reduced(back)
     assert sum(p.numel() for p in back.parameters()) <= sum(p.numel() for p in trained.parameters())
 
@@ -64,16 +64,16 @@ def test_accuracy_of_the_network_and_of_its_artefact(method, trained, context, d
 @pytest.mark.parametrize("network_name", ["plain", "residual"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_artefact_computes_what_the_network_does(method, trained, context, digits) -> None:
-    made, _ = get_step("quantize", **METHODS[method]).apply(trained, context)
-    precision = "int8" if is_quantized(made) else "fp32"
-    compiled = ONNX.compile(made, context.example_inputs, precision, context.calibration)
-    changed = abs(context.evaluate(compiled) - context.evaluate(made))
+    quantized, _ = get_step("quantize", **METHODS[method]).apply(trained, context)
+    precision = "int8" if is_quantized(quantized) else "fp32"
+    compiled = ONNX.compile(quantized, context.example_inputs, precision, context.calibration)
+    changed = abs(context.evaluate(compiled) - context.evaluate(quantized))
     check_below("points that the file changes", changed, mean=0.053, sd=0.11, n=27, most=1)
     if method not in INTEGER or method == "dynamic":  # nothing is rounded in the file that is not in the network
         with torch.no_grad():
-            expected = made(digits.val_images[:100]).numpy()
-        found = compiled(digits.val_images[:100].numpy())
-        np.testing.assert_allclose(found, expected, atol=2e-2 if method == "dynamic" else 1e-4)
+            expected = quantized(digits.val_images[:100]).numpy()
+        logits = compiled(digits.val_images[:100].numpy())
+        np.testing.assert_allclose(logits, expected, atol=2e-2 if method == "dynamic" else 1e-4)
     operators = compiled.describe()["operators_optimized"]
     integer = sum(count for name, count in operators.items() if name.startswith(("QLinearConv", "QGemm", "Dynamic")))
     linear = sum(isinstance(module, nn.Linear) for module in trained.modules())
@@ -134,15 +134,15 @@ def test_the_artefact_has_the_ranges_and_the_weights_of_the_layers(method, plain
     from onnx import numpy_helper
 
     options = {"percentile": {"calibration": "percentile", "percentile": 97.0}, "qat": {"method": "qat"}}[method]
-    made, _ = get_step("quantize", **options).apply(plain, context)
-    artefact = ONNX.compile(made, context.example_inputs, "int8", context.calibration).artefact
+    quantized, _ = get_step("quantize", **options).apply(plain, context)
+    artefact = ONNX.compile(quantized, context.example_inputs, "int8", context.calibration).artefact
     graph = onnx.load_from_string(artefact).graph
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     makers = {node.output[0]: node for node in graph.node}
-    layers = [module for module in made.modules() if hasattr(module, "weight_int8")]
-    found = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
-    assert len(found) == len(layers) == 5
-    for layer, node in zip(layers, found, strict=True):
+    layers = [module for module in quantized.modules() if hasattr(module, "weight_int8")]
+    nodes = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert len(nodes) == len(layers) == 5
+    for layer, node in zip(layers, nodes, strict=True):
         inputs, weight = (makers[name] for name in node.input[:2])
         assert constants[inputs.input[1]] == pytest.approx(float(layer.input_scale), rel=1e-5)
         assert int(constants[inputs.input[2]]) == int(layer.input_zero_point)
@@ -165,27 +165,27 @@ def test_gradients_pass_straight_through_rounding() -> None:
 
 
 def test_what_was_trained_is_what_the_int8_layers_compute(plain, context, digits) -> None:
-    seen = {}
+    recorded = {}
 
     def finetune(model, loss=None, *, epochs, learning_rate=None, on_batch=None):
         context.finetune(model, loss, epochs=epochs, learning_rate=learning_rate)
-        seen["logits"] = model(digits.val_images).detach()
-        seen["fakes"] = sum(isinstance(module, FakeQuantized) for module in model.modules())
+        recorded["logits"] = model(digits.val_images).detach()
+        recorded["fakes"] = sum(isinstance(module, FakeQuantized) for module in model.modules())
 
     own = dataclasses.replace(context, finetune=finetune)
-    made, note = get_step("quantize", method="qat", learning_rate=1e-3).apply(plain, own)
-    assert seen["fakes"] == 5 and not any(isinstance(module, FakeQuantized) for module in made.modules())
-    error = (made(digits.val_images) - seen["logits"]).abs()
+    quantized, note = get_step("quantize", method="qat", learning_rate=1e-3).apply(plain, own)
+    assert recorded["fakes"] == 5 and not any(isinstance(module, FakeQuantized) for module in quantized.modules())
+    error = (quantized(digits.val_images) - recorded["logits"]).abs()
     # A value on the border between two levels may fall on either side.
-    assert error.mean() < 0.01 * seen["logits"].abs().mean()  # float32 rounding is a millionth
+    assert error.mean() < 0.01 * recorded["logits"].abs().mean()  # float32 rounding is a millionth
     # Ranges moved with the batches, and the weights with the gradients.
     static = get_step("quantize").apply(plain, context)
     assert note["layers"]["classifier"]["high"] != static[1]["layers"]["classifier"]["high"]
-    assert (made.hidden.weight_int8 != static[0].hidden.weight_int8).any()
+    assert (quantized.hidden.weight_int8 != static[0].hidden.weight_int8).any()
     _, kept = get_step("quantize", method="qat", calibration="entropy").apply(plain, context)
     _, entropy = get_step("quantize", calibration="entropy").apply(plain, context)
-    for layer, found in entropy["layers"].items():
-        assert kept["layers"][layer] == pytest.approx(found, rel=1e-6)
+    for layer, entry in entropy["layers"].items():
+        assert kept["layers"][layer] == pytest.approx(entry, rel=1e-6)
 
 
 def test_training_with_rounding_wins_back_what_rounding_costs(digits, context) -> None:
@@ -211,9 +211,9 @@ def test_training_with_rounding_wins_back_what_rounding_costs(digits, context) -
 
 def test_sparse_weights_stay_zero_while_rounding_is_trained(plain, context) -> None:
     sparse, _ = get_step("sparsify", sparsity=0.6).apply(plain, context)
-    made, _ = get_step("quantize", method="qat", learning_rate=1e-3).apply(sparse, context)
+    quantized, _ = get_step("quantize", method="qat", learning_rate=1e-3).apply(sparse, context)
     zero = sparse.hidden.weight == 0
-    assert zero.float().mean() > 0.5 and (made.hidden.weight_int8[zero] == 0).all()
+    assert zero.float().mean() > 0.5 and (quantized.hidden.weight_int8[zero] == 0).all()
 
 
 @given(st.integers(0, 999), st.sampled_from([4, 8]), st.booleans(), st.sampled_from([2, 6, 32, 64]))
@@ -226,14 +226,14 @@ def test_groups_are_off_by_half_a_step_at_most_and_zero_is_exact(seed, bits, sym
     layer = nn.Conv2d(5, 3, 3)
     with torch.no_grad():
         layer.weight.copy_(weight)
-    made = WeightOnly(layer, bits=bits, group_size=group_size, symmetric=symmetric)
-    made.set_values(layer)
+    quantized = WeightOnly(layer, bits=bits, group_size=group_size, symmetric=symmetric)
+    quantized.set_values(layer)
     _, scale, _ = quantize_groups(weight, bits, group_size, symmetric)
-    found = made.dequantized_weight()
+    dequantized = quantized.dequantized_weight()
     steps = scale.repeat_interleave(min(group_size, 46), dim=1)[:, :45].view(weight.shape)
-    assert ((found - weight).abs() <= 0.5001 * steps).all()
-    assert found[1, 2, 0, 0] == 0
-    torch.testing.assert_close(made.to_float().weight, found)
+    assert ((dequantized - weight).abs() <= 0.5001 * steps).all()
+    assert dequantized[1, 2, 0, 0] == 0
+    torch.testing.assert_close(quantized.to_float().weight, dequantized)
 
 
 @given(st.lists(st.integers(0, 15), min_size=2, max_size=40).filter(lambda levels: len(levels) % 2 == 0))
@@ -248,11 +248,11 @@ def test_bytes_are_what_bits_groups_and_biases_take(bits, symmetric, context) ->
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.Flatten(), nn.Linear(1024, 10))
     options = {"precision": f"int{bits}", "method": "weight_only", "symmetric": symmetric}
-    made, _ = get_step("quantize", **options).apply(model, context)
+    quantized, _ = get_step("quantize", **options).apply(model, context)
     # 9 inputs make one group of 9, filled up to 10; 576 make 18 groups of 32, and 1024 make 32.
     values = 64 * 10 + 64 * 576 + 10 * 1024
     groups = 64 * 1 + 64 * 18 + 10 * 32
-    assert count_bytes(made) == values * bits // 8 + groups * (4 if symmetric else 5) + 4 * (64 + 64 + 10)
+    assert count_bytes(quantized) == values * bits // 8 + groups * (4 if symmetric else 5) + 4 * (64 + 64 + 10)
 
 
 @needs_onnx
@@ -260,11 +260,11 @@ def test_bytes_are_what_bits_groups_and_biases_take(bits, symmetric, context) ->
 def test_the_file_is_as_small_as_the_weights(method, context) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 128, 3), nn.ReLU(), nn.Conv2d(128, 128, 3), nn.Flatten(), nn.Linear(2048, 10))
-    made, _ = get_step("quantize", **METHODS[method]).apply(model.eval(), context)
-    compiled = ONNX.compile(made, context.example_inputs)
-    assert count_bytes(made) < compiled.bytes < count_bytes(made) + 8000
+    quantized, _ = get_step("quantize", **METHODS[method]).apply(model.eval(), context)
+    compiled = ONNX.compile(quantized, context.example_inputs)
+    assert count_bytes(quantized) < compiled.bytes < count_bytes(quantized) + 8000
     with torch.no_grad():
-        expected = made(context.calibration[:9]).numpy()
+        expected = quantized(context.calibration[:9]).numpy()
     np.testing.assert_allclose(compiled(context.calibration[:9].numpy()), expected, atol=1e-5)
     # What made the weights was computed when the file was opened.
     assert not set(compiled.describe()["operators_optimized"]) & {"Cast", "Mul", "Floor", "Concat", "DequantizeLinear"}
@@ -278,20 +278,20 @@ def test_small_groups_keep_a_large_weight_from_coarsening_the_others() -> None:
     for group_size in (16, 64, 256):
         layer = nn.Linear(256, 4)
         layer.weight.data.copy_(weight)
-        made = WeightOnly(layer, bits=4, group_size=group_size, symmetric=True)
-        made.set_values(layer)
-        errors.append(float((made.dequantized_weight() - weight).square().mean()))
+        quantized = WeightOnly(layer, bits=4, group_size=group_size, symmetric=True)
+        quantized.set_values(layer)
+        errors.append(float((quantized.dequantized_weight() - weight).square().mean()))
     assert errors[0] < 0.5 * errors[1] < 0.5 * errors[2]
 
 
 def test_dynamic_takes_the_range_of_its_batch() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(16, 5)
-    made = DynamicLinear(layer)
-    made.set_weights(layer)
+    quantized = DynamicLinear(layer)
+    quantized.set_weights(layer)
     for size in (0.01, 100.0):  # no range that was fixed beforehand would fit both
         inputs = torch.randn(8, 16) * size
-        relative = (made(inputs) - layer(inputs)).abs().max() / (layer(inputs) - layer.bias).abs().max()
+        relative = (quantized(inputs) - layer(inputs)).abs().max() / (layer(inputs) - layer.bias).abs().max()
         assert relative < 0.03
     with pytest.raises(UserError, match="no Linear for quantize method 'dynamic'"):
         get_step("quantize", method="dynamic").apply(Feeding(), _context_for(Feeding))
@@ -306,12 +306,12 @@ def _context_for(network):
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_sixteen_bits_are_half_the_bytes_and_take_float32(precision, trained, context, digits) -> None:
-    made, note = get_step("quantize", precision=precision).apply(trained, context)
-    assert all(type(module) is not nn.BatchNorm2d for module in made.modules()) and note["folded"]
-    assert count_bytes(made) == count_bytes(dequantize(made)) / 2
-    logits = made(digits.val_images)
+    quantized, note = get_step("quantize", precision=precision).apply(trained, context)
+    assert all(type(module) is not nn.BatchNorm2d for module in quantized.modules()) and note["folded"]
+    assert count_bytes(quantized) == count_bytes(dequantize(quantized)) / 2
+    logits = quantized(digits.val_images)
     assert logits.dtype == torch.float32
-    torch.testing.assert_close(logits, dequantize(made)(digits.val_images), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, dequantize(quantized)(digits.val_images), atol=1e-4, rtol=1e-4)
     error = (logits - trained(digits.val_images)).abs().max()
     if precision == "fp16":
         check_below("largest error of fp16", error, mean=0.0091, sd=0.0029, n=27)
@@ -325,22 +325,22 @@ def test_what_fp16_cannot_hold_is_refused(plain, context) -> None:
         large.classifier.bias[0] = 1e5
     with pytest.raises(UserError, match=r"classifier.bias has values up to 100000, too large for fp16"):
         get_step("quantize", precision="fp16").apply(large, context)
-    made, _ = get_step("quantize", precision="bf16").apply(large, context)
-    assert isinstance(made, HalfNetwork)
+    quantized, _ = get_step("quantize", precision="bf16").apply(large, context)
+    assert isinstance(quantized, HalfNetwork)
 
 
 @pytest.mark.parametrize("first", ["weight_only", "dynamic", "fp16"])
 def test_no_second_quantization(first, plain, context) -> None:
-    made, _ = get_step("quantize", **METHODS[first]).apply(plain, context)
+    quantized, _ = get_step("quantize", **METHODS[first]).apply(plain, context)
     for second in ("min_max", "int4", "bf16"):
         with pytest.raises(UserError, match="quantized already"):
-            get_step("quantize", **METHODS[second]).apply(made, context)
+            get_step("quantize", **METHODS[second]).apply(quantized, context)
 
 
 def test_a_note_of_the_first_version_is_read(plain, context) -> None:
-    made, note = get_step("quantize").apply(plain, context)
+    quantized, note = get_step("quantize").apply(plain, context)
     old = {key: note[key] for key in ("precision", "calibration_images", "folded", "layers", "left_float")}
     restored = get_step("quantize").restore(PlainNet(), json.loads(json.dumps(old)))
-    restored.load_state_dict(made.state_dict())
+    restored.load_state_dict(quantized.state_dict())
     images = context.calibration
-    assert torch.equal(restored.eval()(images), made(images))
+    assert torch.equal(restored.eval()(images), quantized(images))

@@ -33,15 +33,15 @@ def test_each_layer_alone(plain, context, digits) -> None:
     prepared, images = prepare(plain, context.calibration)
     before = context.evaluate(plain)
     for entry in table:
-        made = with_choices(prepared, {entry.layer: entry.precision}, Options())
-        assert plain_layers(made) == [layer for layer in LAYERS if layer != entry.layer]
-        assert entry.val_acc_pct == context.evaluate(made)
+        quantized = with_choices(prepared, {entry.layer: entry.precision}, Options())
+        assert plain_layers(quantized) == [layer for layer in LAYERS if layer != entry.layer]
+        assert entry.val_acc_pct == context.evaluate(quantized)
         assert entry.acc_drop_pct == pytest.approx(before - entry.val_acc_pct)
         with torch.no_grad():
-            expected = nn.functional.cross_entropy(made(images), context.labels)
+            expected = nn.functional.cross_entropy(quantized(images), context.labels)
         assert entry.loss == pytest.approx(float(expected), rel=1e-4)
         assert entry.divergence >= -1e-6
-        assert entry.saved_bytes == count_bytes(prepared.model) - count_bytes(made)
+        assert entry.saved_bytes == count_bytes(prepared.model) - count_bytes(quantized)
     unlabelled = sensitivity(plain, dataclasses.replace(context, labels=None), ["int8"])
     assert [entry.loss for entry in unlabelled] == [None] * 5
 
@@ -63,9 +63,9 @@ def test_the_layer_that_suffers_most_is_told_and_spared(plain, context) -> None:
     worst = max(table.values(), key=lambda entry: entry.divergence)
     assert worst.layer == "hidden"
     assert worst.acc_drop_pct > max(entry.acc_drop_pct for entry in table.values() if entry is not worst) + 1
-    made, note = get_step("quantize", precision="mixed", max_acc_drop_pct=1.0).apply(model, context)
+    quantized, note = get_step("quantize", precision="mixed", max_acc_drop_pct=1.0).apply(model, context)
     assert note["choices"]["hidden"] != "int4"
-    assert context.evaluate(model) - context.evaluate(made) <= 1.0
+    assert context.evaluate(model) - context.evaluate(quantized) <= 1.0
     # Each of the others alone: what goes to 4 bits costs less than what may be lost.
     assert any(choice == "int4" for choice in note["choices"].values())
 
@@ -73,11 +73,11 @@ def test_the_layer_that_suffers_most_is_told_and_spared(plain, context) -> None:
 @pytest.mark.parametrize("share", [0.75, 0.5, 0.25])
 def test_bytes_under_a_limit(share, trained, context) -> None:
     limit = int(share * count_bytes(trained))
-    made, note = get_step("quantize", precision="mixed", max_size_bytes=limit).apply(trained, context)
-    assert count_bytes(made) <= limit
+    quantized, note = get_step("quantize", precision="mixed", max_size_bytes=limit).apply(trained, context)
+    assert count_bytes(quantized) <= limit
     kinds = {"fp32": nn.Module, "int8": QuantizedConv2d | QuantizedLinear, "int4": WeightOnly}
     for layer, choice in note["choices"].items():
-        assert isinstance(made.get_submodule(layer), kinds[choice])
+        assert isinstance(quantized.get_submodule(layer), kinds[choice])
     assert list(note["left_float"]) == [layer for layer, choice in note["choices"].items() if choice == "fp32"]
     assert {entry["layer"] for entry in note["sensitivity"]} == set(note["choices"])
     if share == 0.75:  # not more than is needed
@@ -102,10 +102,10 @@ def test_the_fewest_layers_that_make_it_fast_enough(plain, context) -> None:
     harm = sorted(LAYERS, key=lambda layer: max(table[layer].divergence, 0) / table[layer].saved_bytes)
     for limit, count in ((5, 0), (4.3, 1), (3.0, 3), (1.25, 5)):
         step = get_step("quantize", precision="mixed", max_latency_ms=limit, calibration_images=256)
-        made, note = step.apply(plain, timed)
+        quantized, note = step.apply(plain, timed)
         int8 = [layer for layer, choice in note["choices"].items() if choice == "int8"]
         assert set(int8) == set(harm[:count]) and "int4" not in note["choices"].values()
-        assert latency_ms(made) == note["measured"]["latency_ms"] <= limit
+        assert latency_ms(quantized) == note["measured"]["latency_ms"] <= limit
     with pytest.raises(UserError, match="in int8 the network takes 1.25 ms"):
         get_step("quantize", precision="mixed", max_latency_ms=1).apply(plain, timed)
     with pytest.raises(UserError, match="give latency_ms"):
@@ -116,10 +116,10 @@ def test_the_fewest_layers_that_make_it_fast_enough(plain, context) -> None:
 def test_the_artefact_keeps_float_layers_float(plain, context, digits) -> None:
     prepared, _ = prepare(plain, context.calibration)
     choices = {"features.3": "int8", "features.6": "int4", "classifier": "int8"}
-    made = with_choices(prepared, choices, Options())
-    compiled = ONNX.compile(made, context.example_inputs, "int8", context.calibration)
+    quantized = with_choices(prepared, choices, Options())
+    compiled = ONNX.compile(quantized, context.example_inputs, "int8", context.calibration)
     operators = compiled.describe()["operators_optimized"]
     assert operators["QLinearConv"] == 1 and operators["Conv"] == 2
     assert operators["QGemm"] == 1 and operators["Gemm"] == 1
     assert "Concat" in compiled.describe()["operators"] and "Concat" not in operators  # int4 is stored as such
-    check_agreement(compiled, made, digits.val_images, context.evaluate)
+    check_agreement(compiled, quantized, digits.val_images, context.evaluate)

@@ -97,9 +97,9 @@ PLANS = [*((SEQUENCES[0], name) for name in NETWORKS), *zip(SEQUENCES[1:], sorte
     ids=lambda value: value if isinstance(value, str) else "-".join(next(iter(entry)) for entry in value),
 )
 def test_sequences(entries, trained, network_name, context) -> None:
-    seen: list[StepResult] = []
-    results = list(Recipe.parse(entries).apply(trained, context, on_step=seen.append))
-    assert seen == results
+    reported: list[StepResult] = []
+    results = list(Recipe.parse(entries).apply(trained, context, on_step=reported.append))
+    assert reported == results
     assert [result.step.name for result in results] == [next(iter(entry)) for entry in entries]
 
     # Every stage is built again from a fresh network and the notes, and computes the same.

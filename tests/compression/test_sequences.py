@@ -66,14 +66,16 @@ def test_the_orders_are_those_that_make_sense() -> None:
 @pytest.mark.parametrize("network_name", sorted(NETWORKS))
 def test_every_order_gives_a_network_that_is_restored_from_its_notes(hasty, trained, network_name) -> None:
     images, context = hasty.calibration[:8], dataclasses.replace(hasty, teacher=trained)
-    made = {(): (trained, NETWORKS[network_name]())}  # each order goes on from the one without its last step
+    networks = {(): (trained, NETWORKS[network_name]())}  # each order goes on from the one without its last step
     for names, recipe in sorted(RECIPES.items(), key=lambda item: len(item[0])):
-        before, structure = made[names[:-1]]
+        before, structure = networks[names[:-1]]
         last, note = recipe.steps[-1].apply(before, context)
         structure = recipe.steps[-1].restore(structure, json.loads(json.dumps(note)))
         structure.load_state_dict(last.state_dict(), strict=True)
         with torch.no_grad():
-            found, expected = copy.deepcopy(structure).eval()(images), copy.deepcopy(last).eval()(images)
-        assert torch.isfinite(found).all(), names
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0, msg=lambda text, names=names: f"{names}: {text}")
-        made[names] = last, structure
+            logits, expected = copy.deepcopy(structure).eval()(images), copy.deepcopy(last).eval()(images)
+        assert torch.isfinite(logits).all(), names
+        torch.testing.assert_close(
+            logits, expected, atol=1e-5, rtol=0, msg=lambda text, names=names: f"{names}: {text}"
+        )
+        networks[names] = last, structure

@@ -39,8 +39,8 @@ def sparsify(model, context, **options):
 
 
 def test_cubic_schedule_by_hand() -> None:
-    found = [cubic_sparsity(progress, 0.8) for progress in (-1, 0, 0.25, 0.5, 1, 2)]
-    assert found == pytest.approx([0, 0, 0.8 * (1 - 27 / 64), 0.8 * 7 / 8, 0.8, 0.8])
+    sparsities = [cubic_sparsity(progress, 0.8) for progress in (-1, 0, 0.25, 0.5, 1, 2)]
+    assert sparsities == pytest.approx([0, 0, 0.8 * (1 - 27 / 64), 0.8 * 7 / 8, 0.8, 0.8])
     assert cubic_sparsity(0.5, 0.8, initial=0.4) == pytest.approx(0.75)
 
 
@@ -75,9 +75,9 @@ def test_snip_by_hand() -> None:
         layer.weight.copy_(torch.tensor([[4.0, -1.0], [6.0, -3.0]]))
     model = nn.Sequential(nn.Flatten(), layer)
     image, label = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), torch.tensor([1])
-    found = snip_scores(model, find_weights(model)[0], image, label)
+    scores = snip_scores(model, find_weights(model)[0], image, label)
     s = 1 / (1 + math.exp(-2))
-    np.testing.assert_allclose(found["1"], s * np.array([[4.0, 2.0], [6.0, 6.0]]), rtol=1e-6)
+    np.testing.assert_allclose(scores["1"], s * np.array([[4.0, 2.0], [6.0, 6.0]]), rtol=1e-6)
 
 
 def test_snip_is_what_the_loss_loses_to_first_order(plain, context) -> None:
@@ -169,11 +169,11 @@ def test_sparsity_grows_along_the_schedule(plain, context) -> None:
 )
 @pytest.mark.parametrize("network_name", ["residual"])
 def test_what_was_asked_for_is_in_the_weights(trained, context, options) -> None:
-    made, note = sparsify(trained, context, **options)
+    sparsified, note = sparsify(trained, context, **options)
     assert json.loads(json.dumps(note)) == note
-    assert {n: type(m) for n, m in made.named_modules()} == {n: type(m) for n, m in trained.named_modules()}
-    assert made.state_dict().keys() == trained.state_dict().keys()
-    zeros = {name: zero for name, zero in zeros_of(made).items() if name in note["layers"]}
+    assert {n: type(m) for n, m in sparsified.named_modules()} == {n: type(m) for n, m in trained.named_modules()}
+    assert sparsified.state_dict().keys() == trained.state_dict().keys()
+    zeros = {name: zero for name, zero in zeros_of(sparsified).items() if name in note["layers"]}
     assert set(note["layers"]) | set(note["left_alone"]) == {
         name for name, module in trained.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
     }
@@ -198,9 +198,9 @@ def test_what_was_asked_for_is_in_the_weights(trained, context, options) -> None
 
 
 def test_excluded_layers_are_left_alone(plain, context) -> None:
-    made, note = sparsify(plain, context, sparsity=0.5, exclude=["classifier", "features.[03]"])
+    sparsified, note = sparsify(plain, context, sparsity=0.5, exclude=["classifier", "features.[03]"])
     assert set(note["layers"]) == {"features.6", "hidden"}
-    assert torch.equal(made.classifier.weight, plain.classifier.weight)
+    assert torch.equal(sparsified.classifier.weight, plain.classifier.weight)
     assert set(sparsify(plain, context, sparsity=0.5, exclude=["features"])[1]["layers"]) == {"hidden", "classifier"}
     with pytest.raises(UserError, match=r"'clasifier' in sparsify exclude.*Did you mean 'classifier'"):
         sparsify(plain, context, sparsity=0.5, exclude=["clasifier"])
@@ -224,9 +224,9 @@ def test_snip_needs_labels(plain, context) -> None:
 )
 def test_ninety_percent_of_the_weights_can_go(trained, context, options, lost, given_back) -> None:
     before = context.evaluate(trained)
-    made, note = sparsify(trained, context, sparsity=0.9, epochs=8, learning_rate=0.005, **options)
+    sparsified, note = sparsify(trained, context, sparsity=0.9, epochs=8, learning_rate=0.005, **options)
     assert note["density"] == pytest.approx(0.1, abs=1e-3)
-    after = context.evaluate(made)
+    after = context.evaluate(sparsified)
     check_below("points lost", before - after, mean=lost[0], sd=lost[1])
     if given_back:
         at_once, _ = sparsify(trained, context, sparsity=0.9, **options)
@@ -240,18 +240,18 @@ def test_ninety_percent_of_the_weights_can_go(trained, context, options, lost, g
 @pytest.mark.parametrize("network_name", ["residual"])
 def test_zeros_survive_every_later_step(trained, context) -> None:
     context = replace(context, teacher=trained)
-    made, note = sparsify(trained, context, sparsity=0.8, epochs=1)
-    zeros = zeros_of(made)
+    sparsified, note = sparsify(trained, context, sparsity=0.8, epochs=1)
+    zeros = zeros_of(sparsified)
     for method in ("soft_targets", "fitnets"):
-        distilled, _ = get_step("distill", epochs=1, method=method).apply(made, context)
-        assert not torch.equal(distilled.classifier.weight, made.classifier.weight)
+        distilled, _ = get_step("distill", epochs=1, method=method).apply(sparsified, context)
+        assert not torch.equal(distilled.classifier.weight, sparsified.classifier.weight)
         for name, zero in zeros_of(distilled).items():
             assert torch.equal(zero, zeros[name]), name
     # The same after it was stored: the note marks the layers, the weights say which zeros.
     restored = get_step("sparsify", sparsity=0.8).restore(NETWORKS["residual"](), json.loads(json.dumps(note)))
-    restored.load_state_dict(made.state_dict())
+    restored.load_state_dict(sparsified.state_dict())
     context.finetune(restored, epochs=1)
-    assert not torch.equal(restored.classifier.weight, made.classifier.weight)
+    assert not torch.equal(restored.classifier.weight, sparsified.classifier.weight)
     assert all(torch.equal(zero, zeros[name]) for name, zero in zeros_of(restored).items())
     # More of them.
     sparser, second = sparsify(distilled, context, sparsity=0.9, importance="movement", epochs=1)
@@ -266,8 +266,8 @@ def test_zeros_survive_every_later_step(trained, context) -> None:
 
 @pytest.mark.parametrize("network_name", ["plain"])
 def test_zeros_survive_structured_pruning(trained, context) -> None:
-    made, note = sparsify(trained, context, sparsity=0.5)
-    pruned, pruning = get_step("prune", ratio=0.4, epochs=2).apply(made, context)
+    sparsified, note = sparsify(trained, context, sparsity=0.5)
+    pruned, pruning = get_step("prune", ratio=0.4, epochs=2).apply(sparsified, context)
     assert {name for name, _, _ in marked(pruned)} == set(note["layers"])
     densities = {name: 1 - zero.float().mean().item() for name, zero in zeros_of(pruned).items()}
     assert all(0.2 < density < 0.8 for density in densities.values()), densities
@@ -283,17 +283,17 @@ def test_neither_gradients_nor_a_restless_optimizer_move_zeros() -> None:
         layer.weight[:, ::2] = 0
     with zeros_kept(layer) as set_to_zero:
         assert set_to_zero is None  # not marked: an ordinary layer may have zeros and lose them
-    made = nn.Sequential(OrderedDict(head=layer))
+    model = nn.Sequential(OrderedDict(head=layer))
     keep_zeros(layer)
-    with zeros_kept(made) as set_to_zero:
-        made(torch.ones(2, 4)).sum().backward()
+    with zeros_kept(model) as set_to_zero:
+        model(torch.ones(2, 4)).sum().backward()
         assert (layer.weight.grad[:, ::2] == 0).all() and (layer.weight.grad[:, 1::2] != 0).all()
         with torch.no_grad():
             layer.weight.add_(1)
         set_to_zero()
         assert (layer.weight[:, ::2] == 0).all() and (layer.weight[:, 1::2] != 0).all()
     layer.weight.grad = None
-    made(torch.ones(2, 4)).sum().backward()
+    model(torch.ones(2, 4)).sum().backward()
     assert (layer.weight.grad != 0).all()
 
 
@@ -326,11 +326,11 @@ class Merging(nn.Module):
 
 def test_branches_are_merged_first(context) -> None:
     model = nn.Sequential(Merging(), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 10))
-    made, note = sparsify(model, context, sparsity=0.75)
-    assert set(note["layers"]) == {"0", "3"} and isinstance(made[0], nn.Conv2d)
+    sparsified, note = sparsify(model, context, sparsity=0.75)
+    assert set(note["layers"]) == {"0", "3"} and isinstance(sparsified[0], nn.Conv2d)
     assert note["layers"]["0"]["density"] == 0.25
     restored = get_step("sparsify", sparsity=0.75).restore(model, note)
-    restored.load_state_dict(made.state_dict())
+    restored.load_state_dict(sparsified.state_dict())
 
 
 def test_attention_is_sparse_too(context) -> None:
@@ -344,12 +344,12 @@ def test_attention_is_sparse_too(context) -> None:
             tokens = x.flatten(1).view(len(x), 8, 8)
             return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
 
-    made, note = sparsify(Attention(), context, sparsity=0.75, epochs=1)
+    sparsified, note = sparsify(Attention(), context, sparsity=0.75, epochs=1)
     assert set(note["layers"]) == {"attention.in_proj_weight", "attention.out_proj", "head"}
-    zeros = made.attention.in_proj_weight == 0
+    zeros = sparsified.attention.in_proj_weight == 0
     assert zeros.float().mean() == 0.75
-    context.finetune(made, epochs=1)
-    assert torch.equal(made.attention.in_proj_weight == 0, zeros)
+    context.finetune(sparsified, epochs=1)
+    assert torch.equal(sparsified.attention.in_proj_weight == 0, zeros)
     assert set(note["measured"]["layers"]) == {"head"}  # attention reads its weights itself, so nothing can be swapped
 
 
@@ -393,14 +393,16 @@ def test_sparse_linear_layer_computes_the_same() -> None:
 
 
 def test_the_network_with_sparse_kernels_is_the_network_that_is_timed(trained, network_name, context) -> None:
-    made, note = sparsify(trained, context, sparsity=0.8)
-    weights = {name: weight for name, weight in find_weights(made)[0].items() if name in note["layers"]}
-    sparse, layers = with_csr_layers(made, weights)
+    sparsified, note = sparsify(trained, context, sparsity=0.8)
+    weights = {name: weight for name, weight in find_weights(sparsified)[0].items() if name in note["layers"]}
+    sparse, layers = with_csr_layers(sparsified, weights)
     assert set(layers) == set(note["layers"]) == set(note["measured"]["layers"])
-    assert not any(isinstance(module, CsrConv2d | CsrLinear) for module in made.modules())
+    assert not any(isinstance(module, CsrConv2d | CsrLinear) for module in sparsified.modules())
     images = context.calibration[:3]
     with torch.no_grad():
-        torch.testing.assert_close(sparse.eval()(images), copy.deepcopy(made).eval()(images), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            sparse.eval()(images), copy.deepcopy(sparsified).eval()(images), atol=1e-4, rtol=1e-4
+        )
     measured = note["measured"]
     assert (measured["kernel"], measured["threads"], measured["batch"]) == ("csr", torch.get_num_threads(), 1)
     for times in (measured["network"], *measured["layers"].values()):

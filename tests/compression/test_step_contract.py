@@ -86,21 +86,21 @@ def test_note_is_json_and_restores_the_structure(step, full_context, trained, ne
         with pytest.raises(UserError, match="of 0 residual blocks"):
             step.apply(trained, full_context)
         return
-    made, note = step.apply(trained, full_context)
+    compressed, note = step.apply(trained, full_context)
     assert json.loads(json.dumps(note)) == note
     fresh = NETWORKS[network_name]()
-    if isinstance(made, CompiledModel):
+    if isinstance(compressed, CompiledModel):
         with pytest.raises(UserError, match="get_backend"):
             step.restore(fresh, note)
         return
     before = copy.deepcopy(fresh.state_dict())
     restored = step.restore(fresh, json.loads(json.dumps(note)))
-    assert str(restored) == str(made)
-    restored.load_state_dict(made.state_dict(), strict=True)
+    assert str(restored) == str(compressed)
+    restored.load_state_dict(compressed.state_dict(), strict=True)
     images = digits.val_images[:40]
-    torch.testing.assert_close(logits_of(restored, images), logits_of(made, images), atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits_of(restored, images), logits_of(compressed, images), atol=1e-5, rtol=0)
     assert {n: p.requires_grad for n, p in restored.named_parameters()} == {
-        n: p.requires_grad for n, p in made.named_parameters()
+        n: p.requires_grad for n, p in compressed.named_parameters()
     }
     assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
 

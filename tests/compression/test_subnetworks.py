@@ -45,11 +45,11 @@ class Block(nn.Module):
 
 def network(seed=0):
     torch.manual_seed(seed)
-    made = Residual()
-    for module in made.modules():
+    model = Residual()
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean), nn.init.uniform_(module.weight, 0.5, 1.5)
-    return made.eval()
+    return model.eval()
 
 
 def transformer():

@@ -68,23 +68,23 @@ def bound(options) -> float:
 def test_other_types_are_quantized_and_come_back_as_they_were(kind, options) -> None:
     torch.manual_seed(0)
     network, images = Net().eval().to(kind), IMAGES.to(kind)
-    made, _ = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context(images))
-    result = outputs(made, images)
+    quantized, _ = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context(images))
+    result = outputs(quantized, images)
     assert result.dtype is kind
     assert difference(result, outputs(network, images)) <= bound(options)
     if options != "fp16":
-        assert made.head.weight.dtype is kind and made.head.bias.dtype is kind
+        assert quantized.head.weight.dtype is kind and quantized.head.bias.dtype is kind
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_other_types_are_decomposed_and_learn_from_a_teacher(kind) -> None:
     torch.manual_seed(0)
     network, images = Net().eval().to(kind), IMAGES.to(kind)
-    made, _ = get_step("decompose", method="svd").apply(network, context(images))
-    assert outputs(made, images).dtype is kind
+    decomposed, _ = get_step("decompose", method="svd").apply(network, context(images))
+    assert outputs(decomposed, images).dtype is kind
     for method in ("soft_targets", "fitnets", "attention_transfer"):
-        given = context(images, teacher=Net().to(kind), images_recur=True)
-        student, _ = get_step("distill", method=method, epochs=1).apply(network, given)
+        teacher_context = context(images, teacher=Net().to(kind), images_recur=True)
+        student, _ = get_step("distill", method=method, epochs=1).apply(network, teacher_context)
         assert outputs(student, images).dtype is kind
 
 
@@ -109,11 +109,11 @@ def test_networks_with_several_inputs_end_in_one_sentence() -> None:
 def test_several_outputs_are_quantized(form, options) -> None:
     torch.manual_seed(0)
     network = Several(FORMS[form]).eval()
-    given = context(finetune=finetune)
-    made, note = get_step("quantize", **QUANTIZATIONS[options]).apply(network, given)
+    training_context = context(finetune=finetune)
+    quantized, note = get_step("quantize", **QUANTIZATIONS[options]).apply(network, training_context)
     json.dumps(note, allow_nan=False)
-    assert type(outputs(made)) is type(outputs(network))
-    assert difference(outputs(made), outputs(network)) <= bound(options)
+    assert type(outputs(quantized)) is type(outputs(network))
+    assert difference(outputs(quantized), outputs(network)) <= bound(options)
 
 
 def finetune(model, loss=None, *, epochs, learning_rate=None, on_batch=None):
@@ -147,8 +147,8 @@ def test_a_map_is_quantized_and_does_not_learn_with_labels_of_images() -> None:
     torch.manual_seed(0)
     network = GivesAMap().eval()
     for options in ("int8", "mixed", "fp16"):
-        made, _ = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context())
-        assert difference(outputs(made), outputs(network)) <= bound(options)
+        quantized, _ = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context())
+        assert difference(outputs(quantized), outputs(network)) <= bound(options)
     with pytest.raises(UserError, match=r"distill compares logits \(n, classes\).*\(32, 16, 4, 4\)"):
         get_step("distill", epochs=1).apply(network, context(teacher=GivesAMap()))
 
@@ -167,10 +167,12 @@ def test_recurrent_layers_keep_their_own_list_of_weights(kind) -> None:
     torch.manual_seed(0)
     network = Recurrent().eval()
     for options in ("int8", "int4", "fp16"):
-        made, note = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context())
-        assert difference(outputs(made), outputs(network)) <= bound(options)
-        inner = made.network.recurrent if options == "fp16" else made.recurrent
-        assert all(own is other for own, other in zip(inner._flat_weights, inner.parameters(), strict=True))
+        quantized, note = get_step("quantize", **QUANTIZATIONS[options]).apply(network, context())
+        assert difference(outputs(quantized), outputs(network)) <= bound(options)
+        inner = quantized.network.recurrent if options == "fp16" else quantized.recurrent
+        assert all(
+            weight is parameter for weight, parameter in zip(inner._flat_weights, inner.parameters(), strict=True)
+        )
         if options == "int8":
             article = "an" if kind in (nn.LSTM, nn.RNN) else "a"
             assert note["left_float"] == {"recurrent": f"{article} {kind.__name__} is no plain Conv2d or Linear"}
@@ -190,12 +192,12 @@ def test_other_layers_stay_in_float_each_with_its_reason() -> None:
 
     torch.manual_seed(0)
     network = Others().eval()
-    made, note = get_step("quantize").apply(network, context())
+    quantized, note = get_step("quantize").apply(network, context())
     assert note["left_float"] == {
         "up": "a ConvTranspose2d is no plain Conv2d or Linear",
         "line": "a Conv1d is no plain Conv2d or Linear",
     }
-    assert difference(outputs(made), outputs(network)) <= 0.06
+    assert difference(outputs(quantized), outputs(network)) <= 0.06
 
 
 def test_without_weights_there_is_nothing_to_do() -> None:
@@ -219,16 +221,16 @@ def test_without_weights_there_is_nothing_to_do() -> None:
         get_step("quantize").apply(Bare(), context())
     with pytest.raises(UserError, match="it has none"):
         get_step("decompose").apply(Nothing(), context())
-    made, _ = get_step("quantize", precision="fp16").apply(Bare(), context())
-    assert difference(outputs(made), outputs(Bare())) > 0.1 and made.network.kernel.dtype is torch.float16
+    quantized, _ = get_step("quantize", precision="fp16").apply(Bare(), context())
+    assert difference(outputs(quantized), outputs(Bare())) > 0.1 and quantized.network.kernel.dtype is torch.float16
 
 
 def test_a_single_layer_is_a_network() -> None:
     torch.manual_seed(0)
     for layer in (nn.Conv2d(3, 8, 3), nn.Sequential(nn.Flatten(), nn.Linear(192, 32))):
         for options in ("int8", "int4", "fp16"):
-            made, _ = get_step("quantize", **QUANTIZATIONS[options]).apply(layer, context())
-            assert difference(outputs(made), outputs(layer)) <= bound(options)
+            quantized, _ = get_step("quantize", **QUANTIZATIONS[options]).apply(layer, context())
+            assert difference(outputs(quantized), outputs(layer)) <= bound(options)
         get_step("decompose", method="svd").apply(layer, context())
 
 

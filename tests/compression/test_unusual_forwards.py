@@ -91,11 +91,11 @@ def test_every_step_ends_in_a_network(kind, step) -> None:
     network = kind().eval()
     before = outputs(network)
     name, options = step
-    made, _ = get_step(name, **options).apply(network, context(teacher=network))
-    assert outputs(made).shape == before.shape and outputs(made).isfinite().all()
+    compressed, _ = get_step(name, **options).apply(network, context(teacher=network))
+    assert outputs(compressed).shape == before.shape and outputs(compressed).isfinite().all()
     assert torch.equal(outputs(network), before)
     if name == "quantize":
-        assert (outputs(made) - before).abs().max() < 0.1 * before.abs().max()
+        assert (outputs(compressed) - before).abs().max() < 0.1 * before.abs().max()
 
 
 def test_what_is_in_slots_is_copied_and_knows_the_copy() -> None:
@@ -135,8 +135,8 @@ def test_what_torchscript_compiled_learns_and_teaches_and_shows_no_maps() -> Non
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
     )
     teacher = torch.jit.script(Net()).eval()
-    made, _ = get_step("distill", epochs=1).apply(student, context(teacher=teacher))
-    assert not torch.equal(made[0].weight, student[0].weight)
+    distilled, _ = get_step("distill", epochs=1).apply(student, context(teacher=teacher))
+    assert not torch.equal(distilled[0].weight, student[0].weight)
     with pytest.raises(UserError, match="'1' in distill student_layers is compiled by TorchScript"):
         get_step("distill", epochs=1, method="fitnets", student_layers=["1"], teacher_layers=["0"]).apply(
             student, context(teacher=copy_network(student))
@@ -147,5 +147,5 @@ def test_a_sparse_buffer_is_cast() -> None:
     network = Net().eval()
     network.register_buffer("table", torch.eye(5).to_sparse())
     network.register_forward_hook(lambda module, images, output: torch.sparse.mm(module.table, output.t()).t())
-    made, _ = get_step("quantize", precision="fp16").apply(network, context())
-    assert (outputs(made) - outputs(network)).abs().max() < 0.01 * outputs(network).abs().max()
+    quantized, _ = get_step("quantize", precision="fp16").apply(network, context())
+    assert (outputs(quantized) - outputs(network)).abs().max() < 0.01 * outputs(network).abs().max()
