@@ -19,7 +19,7 @@ def table(tmp_path_factory):
     return joint_table(tmp_path_factory.mktemp("table") / "formulas.parquet", leave_out=4)
 
 
-def seen_by(table, budget_share=0.2, **regime):
+def rows_of_regime(table, budget_share=0.2, **regime):
     return ground(str(table.path), Regime(**regime), OBJECTIVES, "wall", budget_share)
 
 
@@ -31,10 +31,10 @@ def test_area_and_time_by_hand():
 
 
 def test_the_budget_is_a_share_of_what_the_table_cost_and_the_front_is_that_of_the_regime(table):
-    whole = seen_by(table, budget_share=1.0)
+    whole = rows_of_regime(table, budget_share=1.0)
     assert whole.budget_s == pytest.approx(32 * TRAINING_S + 32 * 12 * RECIPE_S)
     assert np.nanmax(whole.points) == 1 and np.nanmin(whole.points) == 0
-    few = seen_by(table, recipes=("precision=int4",), limits={"val_acc_pct": 0.25})
+    few = rows_of_regime(table, recipes=("precision=int4",), limits={"val_acc_pct": 0.25})
     counted = ~np.isnan(few.points).any(axis=1)
     assert counted.any() and all("int4" in text for text in table.rows["recipe"][counted])
     limit = table.rows["val_acc_pct"].quantile(0.25)
@@ -43,7 +43,7 @@ def test_the_budget_is_a_share_of_what_the_table_cost_and_the_front_is_that_of_t
 
 def test_a_random_search_with_time_for_everything_covers_the_front(table):
     held = covered(
-        seen_by(table, budget_share=1.0), replay_method({"name": "search", "controller": "random"}), 0, "wall"
+        rows_of_regime(table, budget_share=1.0), replay_method({"name": "search", "controller": "random"}), 0, "wall"
     )
     assert held.shares[-1] == pytest.approx(1)
     assert held.ended_s[-1] == pytest.approx(32 * TRAINING_S + 32 * 12 * RECIPE_S), "each training is paid for once"
@@ -53,7 +53,7 @@ def test_a_random_search_with_time_for_everything_covers_the_front(table):
 @pytest.mark.parametrize("keep", ["front", "best"])
 def test_the_first_stage_of_a_sequential_search_knows_no_limits(table, keep):
     options = {"architectures": 6, "keep": keep}
-    regime_rows = seen_by(table, recipes=("precision=int4",))
+    regime_rows = rows_of_regime(table, recipes=("precision=int4",))
     held = covered(
         regime_rows, replay_method({"name": "search", "controller": "sequential", "options": options}), 0, "wall"
     )
@@ -61,7 +61,7 @@ def test_the_first_stage_of_a_sequential_search_knows_no_limits(table, keep):
 
 
 def test_cost_aware_trains_fewer_networks_than_random_and_covers_more(table):
-    regime_rows = seen_by(table)
+    regime_rows = rows_of_regime(table)
     methods = ({"controller": "cost_aware", "options": {"pool": 60}}, {"controller": "random"})
     areas = [
         [covered(regime_rows, replay_method({"name": "search", **m}), s, "wall").area for s in range(3)]
