@@ -75,8 +75,12 @@ def test_where_a_device_tells_latencies_no_anchor_is_timed(tmp_path):
     (tmp_path / "latencies.csv").write_text(f"architecture,latency_ms\n{text},4.5\n")
     device = TableDevice(file=str(tmp_path / "latencies.csv"))
     compiled = device.candidate(MOBILE, MOBILE.parse(text), fresh_model(MOBILE, MOBILE.parse(text), TASK, 0), TASK)
-    told = device.measure_beside({"one": compiled}, TASK, [Anchor(compiled, 9.0)])
-    assert told.latencies["one"].median == 4.5 and told.latencies["one"].estimator == TOLD and told.ratios == {}
+    comparison = device.measure_beside({"one": compiled}, TASK, [Anchor(compiled, 9.0)])
+    assert (
+        comparison.latencies["one"].median == 4.5
+        and comparison.latencies["one"].estimator == TOLD
+        and comparison.ratios == {}
+    )
 
 
 def test_real_networks_are_measured_beside_anchors():

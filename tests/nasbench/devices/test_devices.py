@@ -100,13 +100,13 @@ class TestTable:
         # The first two build one network: a skip connection from a node that is nothing, and nothing.
         device = table(f"9,1.5,{CELL.format('nor_conv_3x3')}", f"9,2.5,{CELL.format('nor_conv_1x1')}")
         assert device.latency_ms(cells, cells.parse(CELL.format("nor_conv_1x1"))) == 2.5
-        other = next(
+        another_form = next(
             arch
             for arch in (cells.architecture(picks) for picks in np.ndindex(*(5,) * 6))
             if cells.canonical(arch) == cells.canonical(cells.parse(CELL.format("nor_conv_3x3")))
             and cells.format(arch) != CELL.format("nor_conv_3x3")
         )
-        assert device.latency_ms(cells, other) == 1.5
+        assert device.latency_ms(cells, another_form) == 1.5
         with pytest.raises(NotInTable, match=r"has no latency of \|nor_conv_3x3~0\|"):
             device.latency_ms(cells, cells.parse(CELL.format("avg_pool_3x3")))
         assert [cells.format(arch) for arch in device.known(cells)] == [
@@ -155,7 +155,7 @@ class TestTable:
 
     def test_candidates_of_a_search(self, table) -> None:
         device = table(f"1,0.25,{MOBILE.format(ARCHS[0])}")
-        asked = parse_experiment(
+        experiment = parse_experiment(
             experiment_of(
                 space={"name": "mobile", **OPTIONS},
                 device={"name": "table", "file": device.file, "latency": "measured", "batch": 4},
@@ -164,8 +164,8 @@ class TestTable:
                 executor={"name": "ray", "workers": 2},  # a lookup is not spoilt by training beside it
             )
         )
-        assert isinstance(prepare(asked).device, TableDevice)
-        done, missing = (evaluate(trained_of(asked), Trial(0, arch, None, 1)) for arch in ARCHS[:2])
+        assert isinstance(prepare(experiment).device, TableDevice)
+        done, missing = (evaluate(trained_of(experiment), Trial(0, arch, None, 1)) for arch in ARCHS[:2])
         assert done.status == "done"
         assert (done.metrics["latency_ms"], done.metrics["throughput_per_s"]) == (0.25, 16000)
         assert missing.status == "infeasible"
@@ -234,7 +234,7 @@ class TestCommand:
         stages, bench = survivor
         metrics, eager = measure_stages(stages, bench, CommandDevice("onnxruntime", command=bench_py))
         assert eager is None
-        assert [each["latency_ms"]["precision"] for each in metrics] == ["fp32", "int8", "int8"]
+        assert [stage["latency_ms"]["precision"] for stage in metrics] == ["fp32", "int8", "int8"]
         eager_artefact = get_backend("eager").compile(stages[0].network, torch.zeros(1, *TASK.input_shape))
         assert "files of onnxruntime, and this is an artefact of eager" in CommandDevice(
             "onnxruntime", command=bench_py
@@ -254,9 +254,11 @@ class TestCommand:
     def test_what_a_command_may_print(self, tmp_path, printed, expected) -> None:
         command = script(f"print('loading'); print('''{json.dumps(printed)}''')", tmp_path)
         device = CommandDevice("onnxruntime", command=command)
-        found = device.latency(fresh_model(MOBILE, ARCHS[0], TASK, 0), TASK).to_json()
-        told = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in found.items()}
-        assert told | expected == told
+        latency = device.latency(fresh_model(MOBILE, ARCHS[0], TASK, 0), TASK).to_json()
+        values = {
+            key: None if isinstance(value, float) and math.isnan(value) else value for key, value in latency.items()
+        }
+        assert values | expected == values
 
     @pytest.mark.parametrize(
         ("program", "words"),
@@ -285,7 +287,7 @@ class TestCommand:
     def test_a_search(self, nasbench, tmp_path) -> None:
         """Candidates are told what the command prints, and so is the report; the file has a byte for each of it."""
         program = "import json, os, sys; print(json.dumps({'latency_ms': os.path.getsize(sys.argv[1]) / 1000}))"
-        asked = experiment_of(
+        config = experiment_of(
             space={"name": "mobile", **OPTIONS},
             device={
                 "name": "command",
@@ -300,11 +302,11 @@ class TestCommand:
             survivors=1,
             recipe=["quantize"],
         )
-        (tmp_path / "small.yaml").write_text(yaml.safe_dump(asked))
+        (tmp_path / "small.yaml").write_text(yaml.safe_dump(config))
         code, out, err = nasbench("search", "small.yaml", "--run", "run")
         assert code == 0, err
         report = json.loads((tmp_path / "run" / "report.json").read_text())
-        candidates = {each["id"]: each["metrics"]["latency_ms"] for each in report["candidates"]}
+        candidates = {candidate["id"]: candidate["metrics"]["latency_ms"] for candidate in report["candidates"]}
         (best,) = report["survivors"]
         searched, quantized = (stage["metrics"]["latency_ms"] for stage in best["stages"])
         assert searched["median"] == pytest.approx(candidates[best["candidate"]], rel=0.01)
@@ -332,11 +334,13 @@ class TestCuda:
 
     @pytest.mark.only_where(not torch.cuda.is_available())
     def test_without_a_gpu(self, survivor) -> None:
-        asked = parse_experiment(experiment_of(device={"name": "cuda"}, objectives=LATENCY, reward={"name": "scalar"}))
+        experiment = parse_experiment(
+            experiment_of(device={"name": "cuda"}, objectives=LATENCY, reward={"name": "scalar"})
+        )
         with pytest.raises(UserError, match="torch finds no GPU"):
-            prepare(asked)
+            prepare(experiment)
         with pytest.raises(UserError, match="torch finds no GPU"):
-            get_device(asked.device).compile(survivor[0][0].network, TASK)
+            get_device(experiment.device).compile(survivor[0][0].network, TASK)
 
     @pytest.mark.only_where(torch.cuda.is_available())
     def test_with_a_gpu(self, survivor) -> None:

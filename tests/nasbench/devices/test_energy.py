@@ -66,11 +66,11 @@ def test_energy_of_a_call(tmp_path, start) -> None:
         calls.append(1)
         machine.use(1_500)
 
-    found = measure_energy(call, Rapl(tmp_path), seconds=0.05, warmup=3)
-    assert found.energy_mj == found.low == found.high == pytest.approx(3.0)
-    assert found.calls == len(calls) - 3 >= 6
-    assert found.power_w == pytest.approx(found.calls * 3.0 / 1000 / found.seconds)
-    assert "idle power" in found.meter and found.to_json()["energy_mj"] == found.energy_mj
+    energy = measure_energy(call, Rapl(tmp_path), seconds=0.05, warmup=3)
+    assert energy.energy_mj == energy.low == energy.high == pytest.approx(3.0)
+    assert energy.calls == len(calls) - 3 >= 6
+    assert energy.power_w == pytest.approx(energy.calls * 3.0 / 1000 / energy.seconds)
+    assert "idle power" in energy.meter and energy.to_json()["energy_mj"] == energy.energy_mj
 
 
 def test_parts_that_differ_are_told(tmp_path) -> None:
@@ -81,8 +81,8 @@ def test_parts_that_differ_are_told(tmp_path) -> None:
         calls.append(1)
         machine.use(1_000 * len(calls))
 
-    found = measure_energy(call, Rapl(tmp_path), seconds=0.0, warmup=0)  # one call in each of six parts
-    assert (found.low, found.energy_mj, found.high) == (2.0, 2 * 3.5, 12.0)
+    energy = measure_energy(call, Rapl(tmp_path), seconds=0.0, warmup=0)  # one call in each of six parts
+    assert (energy.low, energy.energy_mj, energy.high) == (2.0, 2 * 3.5, 12.0)
 
 
 def test_a_counter_that_stands_still(tmp_path) -> None:
@@ -120,7 +120,7 @@ OBJECTIVES = [
 ]
 
 
-def asked(**changes):
+def energy_experiment(**changes):
     return parse_experiment(experiment_of(objectives=OBJECTIVES, reward={"name": "scalar"}, **changes))
 
 
@@ -136,7 +136,7 @@ def test_a_search_may_read_energy_and_peak_memory(tmp_path, monkeypatch) -> None
         return lambda: (run(), machine.use(1_500))
 
     monkeypatch.setattr(Device, "_call", call)
-    experiment = asked(executor={"name": "inline"})
+    experiment = energy_experiment(executor={"name": "inline"})
     prepared = prepare(experiment)
     arch = prepared.space.sample(np.random.default_rng(0))
     outcome = evaluate(trained_of(experiment), Trial(0, arch, None, 1))
@@ -145,15 +145,15 @@ def test_a_search_may_read_energy_and_peak_memory(tmp_path, monkeypatch) -> None
     task = prepared.required.data.task
     assert outcome.metrics["peak_memory_bytes"] == cost(prepared.space.build(arch, task), task).peak_activation_bytes
     with pytest.raises(UserError, match="energy_mj is counted for the whole machine, and executor.workers is 2"):
-        prepare(asked(executor={"name": "ray", "workers": 2}))
+        prepare(energy_experiment(executor={"name": "ray", "workers": 2}))
 
 
 def test_an_experiment_without_a_counter_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Rapl.__init__, "__defaults__", (tmp_path / "none",))
     with pytest.raises(UserError, match="energy_mj cannot be measured: there is no energy counter of a processor"):
-        prepare(asked())
+        prepare(energy_experiment())
     file = tmp_path / "latencies.csv"
     space = get_space("mobile", widths=[8, 16], layers=1)
     file.write_text(f"architecture,latency_ms\n{space.format(space.sample(np.random.default_rng(0)))},1\n")
     with pytest.raises(UserError, match="device 'table' tells latencies only"):
-        prepare(asked(device={"name": "table", "file": str(file)}))
+        prepare(energy_experiment(device={"name": "table", "file": str(file)}))

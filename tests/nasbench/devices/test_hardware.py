@@ -150,25 +150,25 @@ class TestWork:
                 joined = torch.cat([x, torch.sigmoid(x)], dim=1)
                 return nn.functional.layer_norm(joined, joined.shape[1:]).transpose(1, 2).reshape(1, -1)
 
-        found = work_of(Functional())
-        assert (found["copies"], found["normalizations"], found["activations"]) == (2, 1, 3 * 48)
-        assert found["operators"] == 4  # cat, sigmoid, norm, and the copy that the last reshape makes
+        counts = work_of(Functional())
+        assert (counts["copies"], counts["normalizations"], counts["activations"]) == (2, 1, 3 * 48)
+        assert counts["operators"] == 4  # cat, sigmoid, norm, and the copy that the last reshape makes
 
     def test_multiply_adds_agree_with_cost(self) -> None:
         model = nn.Sequential(
             nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(64, 10)
         )
-        found = work_of(model)
-        assert found["dense_macs"] + found["depthwise_macs"] == cost(model, TASK).macs
-        assert found["depthwise_convolutions"] == 1 and found["groups"] == 0
+        counts = work_of(model)
+        assert counts["dense_macs"] + counts["depthwise_macs"] == cost(model, TASK).macs
+        assert counts["depthwise_convolutions"] == 1 and counts["groups"] == 0
 
     @pytest.mark.parametrize("name", BLOCKS)
     def test_multiply_adds_of_every_block(self, name) -> None:
         block, task = BLOCKS[name], Task((16, 8, 6), 10)
         for model in [block(16, 16), *([block(16, 24, stride=2)] if block.reshapes else [])]:
-            found, counted = work_of(model, task), cost(model, task)
-            assert found["dense_macs"] + found["depthwise_macs"] + found["grouped_macs"] == counted.macs
-            assert found["params"] == counted.params
+            counts, costs = work_of(model, task), cost(model, task)
+            assert counts["dense_macs"] + counts["depthwise_macs"] + counts["grouped_macs"] == costs.macs
+            assert counts["params"] == costs.params
 
     def test_identities_and_dropout_are_no_work(self) -> None:
         layers = [nn.Conv2d(3, 4, 3), nn.Flatten()]
@@ -214,9 +214,9 @@ class TestPeakActivationBytes:
         assert peak_activation_bytes(nn.Sequential(nn.Conv2d(3, 4, 1), Residual(body)), TASK) == image_bytes(4, 16, 12)
 
     def test_writing_in_place_and_views_take_nothing(self) -> None:
-        convolution, other = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 1, 1)
+        convolution, last = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 1, 1)
         peaks = [
-            peak_activation_bytes(nn.Sequential(convolution, *between, other), TASK)
+            peak_activation_bytes(nn.Sequential(convolution, *between, last), TASK)
             for between in ([], [nn.ReLU(inplace=True)], [nn.Unflatten(1, (4, 4)), nn.Flatten(1, 2)], [nn.ReLU()])
         ]
         assert peaks == [image_bytes(16, 3)] * 3 + [image_bytes(16, 16)]
@@ -376,11 +376,11 @@ class TestCalibrate:
     def test_a_sample_is_decided_by_its_generator_and_ends_with_a_small_space(self) -> None:
         space = get_space("mobile", widths=[8], layers=1, kernels=[3], width_factors=[1.0, 2.0])
         size = len({space.canonical(space.sample(np.random.default_rng(n))) for n in range(300)})
-        found = distinct_sample(space, 1000, np.random.default_rng(0))
-        assert len(found) == len(set(found)) == size
+        sample = distinct_sample(space, 1000, np.random.default_rng(0))
+        assert len(sample) == len(set(sample)) == size
         large = get_space("mobile")
-        first, again, other = (distinct_sample(large, 5, np.random.default_rng(seed)) for seed in (0, 0, 1))
-        assert first == again != other
+        first, again, another_seed = (distinct_sample(large, 5, np.random.default_rng(seed)) for seed in (0, 0, 1))
+        assert first == again != another_seed
 
 
 class TestDevice:

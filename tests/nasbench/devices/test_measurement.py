@@ -81,11 +81,11 @@ class TestRatio:
         for _ in range(DRAWS):
             machine = np.repeat(bursts(rng, n // 5, 20), 5)  # turns of five calls meet the same speed
             one, other = (machine * np.exp(0.05 * rng.exponential(size=n)) for _ in range(2))
-            found = ratio_of(ratio * one, other)
-            covered += found.low <= ratio <= found.high
-            assert found.low <= found.ratio <= found.high
+            estimate = ratio_of(ratio * one, other)
+            covered += estimate.low <= ratio <= estimate.high
+            assert estimate.low <= estimate.ratio <= estimate.high
             low, high = median_interval(one)
-            narrower += found.high / found.low < high / low
+            narrower += estimate.high / estimate.low < high / low
         assert covered / DRAWS >= 0.95 - SIX_SIGMAS
         assert narrower / DRAWS > 0.9 or n == 30
 
@@ -150,9 +150,9 @@ class TestTraffic:
         assert counted.flops == 2 * counted.macs
         assert counted.flops_per_byte == counted.flops / counted.bytes_moved
         assert counted.peak_activation_bytes == image_bytes(4, 4)
-        told = counted.to_json()
-        assert json.loads(json.dumps(told)) == told
-        assert (told["flops"], told["flops_per_byte"]) == (counted.flops, counted.flops_per_byte)
+        as_json = counted.to_json()
+        assert json.loads(json.dumps(as_json)) == as_json
+        assert (as_json["flops"], as_json["flops_per_byte"]) == (counted.flops, counted.flops_per_byte)
 
     def test_in_place_twice_and_by_a_stride_of_zero(self) -> None:
         class Odd(nn.Module):
@@ -191,13 +191,15 @@ def test_the_model_is_left_as_it_was(runtime) -> None:
 
     def state():
         tensors = dict(model.state_dict()) | {
-            f"gradient of {name}": each.grad for name, each in model.named_parameters() if each.grad is not None
+            f"gradient of {name}": parameter.grad
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
         }
         return {name: tensor.clone() for name, tensor in tensors.items()} | {"generator": torch.get_rng_state()}, (
             [id(tensor) for tensor in (*model.parameters(), *model.buffers())],
             [module.training for module in model.modules()],
-            [list(hooks.values()) for each in model for hooks in (each._forward_hooks, each._backward_hooks)],
-            [(each.requires_grad, each.grad is None) for each in model.parameters()],
+            [list(hooks.values()) for layer in model for hooks in (layer._forward_hooks, layer._backward_hooks)],
+            [(parameter.requires_grad, parameter.grad is None) for parameter in model.parameters()],
             (np.random.get_state()[1].tolist(), random.getstate()),
             (torch.get_num_threads(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         )
@@ -218,13 +220,13 @@ def test_models_are_compared_in_one_run() -> None:
     device = Device("eager")
     small, large = nn.Flatten(), nn.Sequential(nn.Conv2d(3, 64, 7, padding=3), nn.Conv2d(64, 64, 5), nn.Flatten())
     compiled = {"large": device.compile(large, TASK), "small": device.compile(small, TASK)}
-    found = device.compare(compiled, TASK, budget_s=0.05, rounds=2)
-    assert list(found.latencies) == ["large", "small"] and list(found.ratios) == ["small"]
-    ratio = found.ratios["small"]
+    comparison = device.compare(compiled, TASK, budget_s=0.05, rounds=2)
+    assert list(comparison.latencies) == ["large", "small"] and list(comparison.ratios) == ["small"]
+    ratio = comparison.ratios["small"]
     assert 0 < ratio.low <= ratio.ratio <= ratio.high < 1
-    for name, latency in found.latencies.items():
-        assert latency.repeats == sum(each.repeats for each in found.rounds[name]) >= 60
-    assert len(found.ratio_rounds["small"]) == 2
+    for name, latency in comparison.latencies.items():
+        assert latency.repeats == sum(one_round.repeats for one_round in comparison.rounds[name]) >= 60
+    assert len(comparison.ratio_rounds["small"]) == 2
 
 
 @pytest.mark.only_where(torch.cuda.is_available())
@@ -282,9 +284,9 @@ def test_benchmark_compares_stored_models(nasbench, stored) -> None:
     assert "energy" not in entries[0]
 
     code, out, err = nasbench(*words)
-    told = " ".join(out.split())
+    text = " ".join(out.split())
     assert code == 0, err
-    assert "of the first" in told and "FLOPs a byte" in told and "timed in turn" in told
+    assert "of the first" in text and "FLOPs a byte" in text and "timed in turn" in text
 
 
 def test_models_of_two_shapes_are_not_compared(nasbench, stored) -> None:

@@ -86,8 +86,8 @@ def test_killed_three_times_no_row_is_lost_and_none_is_measured_twice(tmp_path):
             time.sleep(0.002)
         os.kill(child, signal.SIGKILL)
         assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "it was killed while it worked"
-    made = build_squares(out, 30, log)
-    assert len(made.rows) == 30 == made.rows["network"].nunique()
+    table = build_squares(out, 30, log)
+    assert len(table.rows) == 30 == table.rows["network"].nunique()
     measured = log.read_text().splitlines()
     assert len(set(measured)) == 30
     assert len(measured) <= 33, "only what was being measured when it was killed is measured again"
@@ -99,8 +99,8 @@ def test_more_networks_go_on_behind_those_that_are_there_and_parts_make_a_whole(
     more = build_squares(tmp_path / "a.parquet", 9, log)
     assert more.rows["network"].tolist()[:5] == first.rows["network"].tolist()
     assert len(log.read_text().splitlines()) == 9
-    other = build_squares(tmp_path / "b.parquet", 6, first=9)
-    rows, card = merge([more, other])
+    second = build_squares(tmp_path / "b.parquet", 6, first=9)
+    rows, card = merge([more, second])
     whole = build_squares(tmp_path / "c.parquet", 15)
     assert rows["network"].tolist() == whole.rows["network"].tolist()
     assert card["networks"] == card["rows"] == 15 and len(card["built"]) == 2
@@ -117,49 +117,49 @@ def test_rows_measured_again_say_how_far_numbers_differ(tmp_path):
 
     brought, experiment = Brought(space=Squares(), evaluate=evaluate), numbers()
     options = {"networks": 8, "repeat": 5, "code_folder": tmp_path, "brought": brought}
-    made = build_table(experiment, tmp_path / "a.parquet", **options)
-    noise = made.card["noise"]
+    table = build_table(experiment, tmp_path / "a.parquet", **options)
+    noise = table.card["noise"]
     assert noise["rows"] == 2, "a row a network, and five rows are of two networks"
     assert noise["metrics"]["latency_ms"]["std"] == pytest.approx(np.sqrt(0.5))
     assert noise["metrics"]["latency_ms"]["relative"] == pytest.approx(np.log(2) * np.sqrt(0.5))
-    assert len(made.rows) == 8 and read_table(made.path).card["noise"] == noise
+    assert len(table.rows) == 8 and read_table(table.path).card["noise"] == noise
     assert count == 10
     build_table(experiment, tmp_path / "a.parquet", **options | {"repeat": 0, "networks": 9})
-    assert read_table(made.path).card["noise"] == noise, "a longer table still knows it"
+    assert read_table(table.path).card["noise"] == noise, "a longer table still knows it"
 
 
 def test_parts_of_other_tables_are_refused(tmp_path):
     first = build_squares(tmp_path / "a.parquet", 3)
-    other = replace(first, card={**first.card, "seed": 1})
+    another_seed = replace(first, card={**first.card, "seed": 1})
     with pytest.raises(UserError, match="differ in seed"):
-        merge([first, other])
+        merge([first, another_seed])
     with pytest.raises(UserError, match="builds a table of 1 recipes from network 0 on"):
         build_squares(tmp_path / "a.parquet", 3, first=2)
 
 
 def test_a_table_says_what_does_not_fit(tmp_path):
-    made = build_squares(tmp_path / "a.parquet", 3)
+    table = build_squares(tmp_path / "a.parquet", 3)
     with pytest.raises(UserError, match=r"no table .*none.parquet; build it"):
         read_table(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("no parquet")
     with pytest.raises(UserError, match="cannot be read as a parquet file"):
         read_table(tmp_path / "text.parquet")
     with pytest.raises(UserError, match="holds rows of space 'squares', not of 'triangles'"):
-        other = Squares()
-        other.name = "triangles"
-        made.require_space(other)
+        triangles = Squares()
+        triangles.name = "triangles"
+        table.require_space(triangles)
     with pytest.raises(UserError, match="was built with decision a of 0, 1, 2, 3, 4, 5, and here it is a of 0, 1"):
-        other = Squares()
-        other.decisions = (Decision("a", (0, 1)), Decision("b", (0, 1)))
-        made.require_space(other)
-    card = {**made.card, "metrics": {**made.card["metrics"], "latency_ms": {"unit": "us", "goal": "min"}}}
-    write_table(tmp_path / "us.parquet", made.rows, card)
+        smaller = Squares()
+        smaller.decisions = (Decision("a", (0, 1)), Decision("b", (0, 1)))
+        table.require_space(smaller)
+    card = {**table.card, "metrics": {**table.card["metrics"], "latency_ms": {"unit": "us", "goal": "min"}}}
+    write_table(tmp_path / "us.parquet", table.rows, card)
     with pytest.raises(UserError, match="gives latency_ms in 'us', and it is 'ms' here"):
         read_table(tmp_path / "us.parquet")
     with pytest.raises(UserError, match="in other units than 'latency_us'; ask for latency_ms"):
-        made.require_metric("latency_us")
+        table.require_metric("latency_us")
     with pytest.raises(UserError, match="gives no 'energy_mj'; it has latency_ms, val_f1"):
-        made.require_metric("energy_mj")
+        table.require_metric("energy_mj")
 
 
 def test_distinct_gives_all_of_a_small_space_or_draws_without_repetition():
@@ -175,7 +175,7 @@ def test_distinct_gives_all_of_a_small_space_or_draws_without_repetition():
 def joint_table(tmp_path_factory):
     """Two networks of digits with four recipes each."""
     folder = tmp_path_factory.mktemp("joint")
-    asked = {
+    config = {
         "name": "tiny",
         "data": "digits",
         "space": {"name": "mobile", "widths": [16, 32], "layers": 1, "kernels": [3], "blocks": ["convolution"]},
@@ -189,13 +189,13 @@ def joint_table(tmp_path_factory):
         "tensorboard": False,
         "recipe": RECIPE,
     }
-    experiment = override(asked, [])
-    return asked, build_table(experiment, folder / "tiny.parquet", networks=2, code_folder=folder)
+    experiment = override(config, [])
+    return config, build_table(experiment, folder / "tiny.parquet", networks=2, code_folder=folder)
 
 
 def test_a_network_is_trained_once_and_its_recipes_are_timed_in_one_run(joint_table):
-    _, made = joint_table
-    rows = made.rows
+    _, table = joint_table
+    rows = table.rows
     assert len(rows) == 8 and (rows["status"] == "done").all()
     assert (rows.groupby("network")["training_seconds"].nunique() == 1).all() and (rows["training_seconds"] > 0).all()
     assert (rows.groupby("network")["trained_val_acc_pct"].nunique() == 1).all()
@@ -203,15 +203,15 @@ def test_a_network_is_trained_once_and_its_recipes_are_timed_in_one_run(joint_ta
     assert (rows["latency_low_ms"] <= rows["latency_ms"]).all() and (
         rows["latency_ms"] <= rows["latency_high_ms"]
     ).all()
-    assert "timed in turn, in one run" in made.card["metrics"]["latency_ms"]["protocol"]
-    beside = json.loads(made.path.with_suffix(".json").read_text())
+    assert "timed in turn, in one run" in table.card["metrics"]["latency_ms"]["protocol"]
+    beside = json.loads(table.path.with_suffix(".json").read_text())
     assert beside["rows"] == 8 and beside["metrics"]["latency_ms"]["unit"] == "ms"
 
 
 @pytest.mark.slow
 def test_under_ray_networks_are_trained_once_and_the_rows_are_those_of_one_process(joint_table, tmp_path):
-    asked, alone = joint_table
-    experiment = override(asked | {"executor": {"name": "ray", "workers": 1}}, [])
+    config, alone = joint_table
+    experiment = override(config | {"executor": {"name": "ray", "workers": 1}}, [])
     rows = build_table(experiment, tmp_path / "ray.parquet", networks=2, code_folder=tmp_path).rows
     assert len(rows) == 8 and (rows["status"] == "done").all()
     assert (rows.groupby("network")["training_seconds"].nunique() == 1).all()
@@ -221,9 +221,9 @@ def test_under_ray_networks_are_trained_once_and_the_rows_are_those_of_one_proce
         assert built.tolist() == expected.tolist()
 
 
-def search_of(asked, made, folder, **changes):
-    evaluator = {"name": "tabular", "table": str(made.path)}
-    experiment = Experiment.model_validate(asked | {"evaluator": evaluator, "search": {"candidates": 8}} | changes)
+def search_of(config, table, folder, **changes):
+    evaluator = {"name": "tabular", "table": str(table.path)}
+    experiment = Experiment.model_validate(config | {"evaluator": evaluator, "search": {"candidates": 8}} | changes)
     prepared, run = prepare(experiment), RunFolder(folder)
     start_run(run, experiment, folder.parent, "")
     with run.locked():
@@ -232,30 +232,30 @@ def search_of(asked, made, folder, **changes):
 
 
 def test_a_search_of_the_table_pays_for_each_training_once(joint_table, tmp_path):
-    asked, made = joint_table
-    report = search_of(asked, made, tmp_path / "run")
-    rows = made.rows
+    config, table = joint_table
+    report = search_of(config, table, tmp_path / "run")
+    rows = table.rows
     paid = rows.drop_duplicates("network")["training_seconds"].sum() + rows["recipe_seconds"].sum()
-    done = [each for each in report["candidates"] if each["status"] == "done"]
+    done = [candidate for candidate in report["candidates"] if candidate["status"] == "done"]
     assert len(done) == 8
-    assert max(each["finished_s"] for each in done) == pytest.approx(paid)
-    assert sum(each["training_seconds"] > 0 for each in done) == 2
+    assert max(candidate["finished_s"] for candidate in done) == pytest.approx(paid)
+    assert sum(candidate["training_seconds"] > 0 for candidate in done) == 2
     by_name = rows.set_index("network")["trained_val_acc_pct"].to_dict()
-    assert all(each["metrics"]["trained_val_acc_pct"] == by_name[each["network"]] for each in done)
+    assert all(candidate["metrics"]["trained_val_acc_pct"] == by_name[candidate["network"]] for candidate in done)
 
 
 def test_what_the_table_lacks_is_never_proposed_and_said_if_asked_for(joint_table, tmp_path):
-    asked, made = joint_table
-    experiment = Experiment.model_validate(asked | {"evaluator": {"name": "tabular", "table": str(made.path)}})
+    config, table = joint_table
+    experiment = Experiment.model_validate(config | {"evaluator": {"name": "tabular", "table": str(table.path)}})
     space = prepare(experiment).space
     rng = np.random.default_rng(0)
-    measured = {tuple(picks) for picks in made.rows["picks"]}
+    measured = {tuple(picks) for picks in table.rows["picks"]}
     drawn = [space.sample(rng) for _ in range(30)]
     moved = [space.mutate(arch, rng) for arch in drawn]
     crossed = [space.crossover(a, b, rng) for a, b in zip(drawn, moved, strict=True)]
     assert {space.canonical(arch).picks for arch in (*drawn, *moved, *crossed)} <= measured
-    whole = prepare(Experiment.model_validate(asked)).space
-    evaluator = Replayed(whole, table=made)
+    whole = prepare(Experiment.model_validate(config)).space
+    evaluator = Replayed(whole, table=table)
     missing = next(
         arch for arch in (whole.sample(rng) for _ in range(1000)) if whole.canonical(arch).picks not in measured
     )
@@ -267,11 +267,11 @@ def test_what_the_table_lacks_is_never_proposed_and_said_if_asked_for(joint_tabl
 
 
 def test_the_wrong_recipe_or_metric_is_refused_before_the_search(joint_table):
-    asked, made = joint_table
-    named = {"name": "tabular", "table": str(made.path)}
-    other = [{"prune": {"ratio": {"choice": [0, 0.25]}, "epochs": 1}}, *RECIPE[1:]]
+    config, table = joint_table
+    named = {"name": "tabular", "table": str(table.path)}
+    recipe = [{"prune": {"ratio": {"choice": [0, 0.25]}, "epochs": 1}}, *RECIPE[1:]]
     with pytest.raises(UserError, match=r"built with decision recipe\.prune\.ratio of 0, 0\.5, and here it is"):
-        prepare(Experiment.model_validate(asked | {"evaluator": named, "recipe": other}))
+        prepare(Experiment.model_validate(config | {"evaluator": named, "recipe": recipe}))
     with pytest.raises(UserError, match="latency_us"):
         objectives = {"val_acc_pct": "max", "latency_us": "min"}
-        prepare(Experiment.model_validate(asked | {"evaluator": named, "objectives": objectives}))
+        prepare(Experiment.model_validate(config | {"evaluator": named, "objectives": objectives}))

@@ -11,30 +11,30 @@ LARGE = {"name": "mobile"}
 
 
 @pytest.fixture
-def said(small):
+def doubts_of(small):
     def ask(space, candidates, controller="regularized_evolution", **changes):
-        asked = small(space=space, search={"candidates": candidates}, controller=controller, **changes)
-        return list(doubts(asked, get_space(asked.space.name, **asked.space.options)))
+        experiment = small(space=space, search={"candidates": candidates}, controller=controller, **changes)
+        return list(doubts(experiment, get_space(experiment.space.name, **experiment.space.options)))
 
     return ask
 
 
 @pytest.mark.parametrize("controller", ["random", "regularized_evolution", "nsga2"])
-def test_fewer_networks_than_candidates(said, controller):
-    (sentence,) = said(TWO, 6, controller)
+def test_fewer_networks_than_candidates(doubts_of, controller):
+    (sentence,) = doubts_of(TWO, 6, controller)
     assert "has 2 different networks, and search.candidates asks for 6: the search ends when all are known" in sentence
 
 
-def test_so_few_networks_that_a_controller_that_converges_may_end_early(said):
-    (sentence,) = said(CELLS, 2000)
+def test_so_few_networks_that_a_controller_that_converges_may_end_early(doubts_of):
+    (sentence,) = doubts_of(CELLS, 2000)
     assert (
         "has 6,466 different networks" in sentence and "'regularized_evolution' may end the search earlier" in sentence
     )
-    assert not said(CELLS, 2000, "random") and not said(CELLS, 100) and not said(LARGE, 2000)
+    assert not doubts_of(CELLS, 2000, "random") and not doubts_of(CELLS, 100) and not doubts_of(LARGE, 2000)
 
 
-def test_costs_that_are_maximised(said):
-    (sentence,) = said(LARGE, 20, objectives={"params": "max"}, reward={"name": "scalar"})
+def test_costs_that_are_maximised(doubts_of):
+    (sentence,) = doubts_of(LARGE, 20, objectives={"params": "max"}, reward={"name": "scalar"})
     assert "goes for large networks" in sentence
 
 

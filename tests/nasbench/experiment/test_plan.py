@@ -23,9 +23,9 @@ LATENCY = {
 @pytest.fixture(scope="module")
 def pilots():
     """What two real pilots took, once: two runs of them never take the same time."""
-    asked = parse_experiment(experiment_of(**LATENCY))
-    prepared = prepare(asked)
-    return run_pilots(asked, prepared.space, prepared.required, torch.device("cpu"))
+    experiment = parse_experiment(experiment_of(**LATENCY))
+    prepared = prepare(experiment)
+    return run_pilots(experiment, prepared.space, prepared.required, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def estimated(pilots, monkeypatch):
     monkeypatch.setattr("nasbench.experiment.plan.run_pilots", lambda *args: pilots)
 
     def make(**changes):
-        asked = parse_experiment(experiment_of(**changes))
-        return estimate(asked, prepare(asked))
+        experiment = parse_experiment(experiment_of(**changes))
+        return estimate(experiment, prepare(experiment))
 
     return make
 
@@ -45,15 +45,15 @@ def test_the_estimate_is_near_a_search_that_was_run(nasbench, tmp_path):
     )
     code, out, err = nasbench("search", "small.yaml", "--dry-run", "--json")
     assert code == 0, err
-    made = json.loads(out)["estimate"]
+    plan = json.loads(out)["estimate"]
     code, out, err = nasbench("search", "small.yaml", "--run", "run", "--json")
     assert code == 0, err
     seconds = sum(candidate["seconds"] for candidate in json.loads(out)["candidates"])
-    ratio = 3600 * made["search_hours"] / seconds
+    ratio = 3600 * plan["search_hours"] / seconds
     check_below("log of how far it is off", abs(np.log(ratio)), mean=0.2153, sd=0.18, most=np.log(6))
     kept = sum(file.stat().st_size for file in (tmp_path / "run/checkpoints").rglob("*.safetensors"))
     # With the state of a network in training beside the weights.
-    check_below("log of how far the disk is off", abs(np.log(1e9 * made["disk_gb"] / kept)), mean=0.4433, sd=0.3)
+    check_below("log of how far the disk is off", abs(np.log(1e9 * plan["disk_gb"] / kept)), mean=0.4433, sd=0.3)
 
 
 def test_the_output_is_the_experiment_and_the_estimate_in_comments(nasbench, tmp_path):
@@ -64,29 +64,29 @@ def test_the_output_is_the_experiment_and_the_estimate_in_comments(nasbench, tmp
     code, out, err = nasbench("search", "small.yaml", "--dry-run")
     assert code == 0, err
     assert parse_experiment(yaml.safe_load(out)) == parse_experiment(experiment_of(**changes))
-    told = " ".join(line.removeprefix("# ") for line in out.splitlines() if line.startswith("#"))
+    comments = " ".join(line.removeprefix("# ") for line in out.splitlines() if line.startswith("#"))
     for words in ("calibration", "5,000 candidates x", "compression", "in all", "disk", "latency on onnxruntime"):
-        assert words in told
-    assert "2 pilots" in told and "nothing was kept" in told
+        assert words in comments
+    assert "2 pilots" in comments and "nothing was kept" in comments
     for limit in ("search.max_hours=0.01", "search.max_disk_gb=0.0001", "search.candidate_minutes=0.0001"):
-        assert f"warning: {limit}" in told
+        assert f"warning: {limit}" in comments
     assert "training two pilots" in err
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
 def test_hours_and_disk_are_sums_of_their_parts(estimated):
     quantized = [{"prune": {"ratio": 0.3, "epochs": 2}}, {"quantize": None}]
-    made = estimated(recipe=quantized, survivors=2, checkpoints={"keep": 3, "every": None}, search={"candidates": 10})
-    epoch_s = sum(pilot.seconds_per_epoch for pilot in made.pilots) / len(made.pilots)
-    assert made.search_hours == pytest.approx(10 * made.seconds_per_candidate / 3600)
-    assert made.seconds_per_candidate > epoch_s
-    assert made.calibration_hours == 0 and made.device["runtime"] is None
-    assert 2 * 2 * epoch_s / 3600 < made.compression_hours
-    assert made.total_hours == pytest.approx(made.search_hours + made.compression_hours)
+    plan = estimated(recipe=quantized, survivors=2, checkpoints={"keep": 3, "every": None}, search={"candidates": 10})
+    epoch_s = sum(pilot.seconds_per_epoch for pilot in plan.pilots) / len(plan.pilots)
+    assert plan.search_hours == pytest.approx(10 * plan.seconds_per_candidate / 3600)
+    assert plan.seconds_per_candidate > epoch_s
+    assert plan.calibration_hours == 0 and plan.device["runtime"] is None
+    assert 2 * 2 * epoch_s / 3600 < plan.compression_hours
+    assert plan.total_hours == pytest.approx(plan.search_hours + plan.compression_hours)
     more = estimated(recipe=quantized, survivors=2, checkpoints={"keep": 3, "every": 1}, search={"candidates": 10})
     # 3 kept, 2 survivors in 3 stages; a network in training has 3 times its weights beside.
-    assert more.disk_gb == pytest.approx(made.disk_gb * (3 + 6 + 3) / (3 + 6))
-    json.dumps(made.to_json())
+    assert more.disk_gb == pytest.approx(plan.disk_gb * (3 + 6 + 3) / (3 + 6))
+    json.dumps(plan.to_json())
 
 
 def test_more_epochs_validations_and_measurements_take_longer(estimated):
@@ -121,17 +121,17 @@ def test_a_plain_experiment_has_no_warnings(estimated):
 
 
 def test_pilots_train_a_little_and_leave_everything_as_it_was(small):
-    asked = small(training={"epochs": 1, "learning_rate": 1e9, "optimizer": "sgd"})
-    prepared = prepare(asked)
+    experiment = small(training={"epochs": 1, "learning_rate": 1e9, "optimizer": "sgd"})
+    prepared = prepare(experiment)
     torch.manual_seed(3)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    first, second = run_pilots(asked, prepared.space, prepared.required, torch.device("cpu")).pilots
+    first, second = run_pilots(experiment, prepared.space, prepared.required, torch.device("cpu")).pilots
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
     assert first.macs < second.macs
-    batches = len(prepared.required.data.train) // asked.training.batch_size
+    batches = len(prepared.required.data.train) // experiment.training.batch_size
     for pilot in (first, second):
         assert 3 <= pilot.batches <= batches
         assert pilot.seconds_per_epoch == pytest.approx(batches * pilot.seconds_per_batch)
         assert pilot.trained_seconds > 0
-    again = run_pilots(asked, prepared.space, prepared.required, torch.device("cpu")).pilots
+    again = run_pilots(experiment, prepared.space, prepared.required, torch.device("cpu")).pilots
     assert [pilot.architecture for pilot in again] == [first.architecture, second.architecture]

@@ -57,17 +57,17 @@ def test_a_front_of_predictions_gives_way_to_a_front_of_measurements(searched):
     assert to_be_measured(study, 2, measured) == measured.keys(), "a member of the front was not measured"
     report = build_report(run.folder)
     assert set(report["front"]) <= measured.keys()
-    told = {each["id"]: each for each in report["candidates"]}
-    assert told[0]["metrics"]["latency_ms"] == 1e-9, "what the controller was told stays"
-    assert told[0]["measured_latency_ms"]["median"] == measured[0]["median"]
+    candidates = {candidate["id"]: candidate for candidate in report["candidates"]}
+    assert candidates[0]["metrics"]["latency_ms"] == 1e-9, "what the controller was told stays"
+    assert candidates[0]["measured_latency_ms"]["median"] == measured[0]["median"]
     stored = run.folder.remeasured.read_text()
     assert remeasured(run, lambda done, total: pytest.fail("measured again")) == measured
-    assert {int(number): each for number, each in json.loads(stored).items()} == measured
+    assert {int(number): latency for number, latency in json.loads(stored).items()} == measured
 
 
 def test_who_breaks_a_limit_when_measured_does_not_survive(searched):
     run = searched([(90.0, 1e-9), (80.0, 1e-9), (70.0, 1e-9)], limit=1e-6)
-    assert [each.id for each in choose_survivors(run.study, 2)] == [0, 1]
+    assert [candidate.id for candidate in choose_survivors(run.study, 2)] == [0, 1]
     measured = remeasured(run)
     assert measured.keys() == {0, 1, 2}, "each of them seemed to be the next best"
     assert choose_survivors(run.study, 2, measured) == []
@@ -91,7 +91,7 @@ class BusyAfterwards(Callback):
     def __init__(self, machine):
         self.machine = machine
 
-    def begin(self, study, asked):
+    def begin(self, study, experiment):
         self.study = study
 
     def phase(self, name, total):
@@ -104,9 +104,11 @@ def test_who_was_within_a_limit_is_within_it_whatever_the_machine_does_later(sma
     start_run(folder, prepared.experiment, tmp_path, "test")
     watch = BusyAfterwards(device.machine_state)
     report = run_search(prepared, folder, watch)
-    allowed = {each["id"] for each in report["candidates"] if each["status"] == "done"}
+    allowed = {candidate["id"] for candidate in report["candidates"] if candidate["status"] == "done"}
     remeasured_ms = {
-        each["id"]: each["measured_latency_ms"] for each in report["candidates"] if each["measured_latency_ms"]
+        candidate["id"]: candidate["measured_latency_ms"]
+        for candidate in report["candidates"]
+        if candidate["measured_latency_ms"]
     }
     assert len(report["survivors"]) == 2 and remeasured_ms.keys() <= allowed
     for number, latency in remeasured_ms.items():
@@ -129,4 +131,4 @@ def test_who_was_within_a_limit_is_within_it_whatever_the_machine_does_later(sma
 def test_a_limit_within_the_interval_of_a_measurement_is_not_broken(searched, low, survives):
     run = searched([(90.0, 0.95)], limit=1.0)
     measured = {0: {"median": 1.1, "low": low, "high": 1.3, "batch": 1}}
-    assert [each.id for each in choose_survivors(run.study, 1, measured)] == [0] * survives
+    assert [candidate.id for candidate in choose_survivors(run.study, 1, measured)] == [0] * survives

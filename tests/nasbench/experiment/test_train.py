@@ -30,20 +30,20 @@ def test_a_candidate_of_a_run_gets_the_weights_that_the_search_gave_it(nasbench,
     (survivor,) = json.loads(out)["survivors"]
     code, out, err = nasbench("train", "run", survivor["candidate"], "--out", "again", "--seeds", 2, "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert told == json.loads(Path("again/trained.json").read_text())
-    assert [each["seed"] for each in told["seeds"]] == [3, 4]
-    first, second = (weights(each["folder"]) for each in told["seeds"])
+    results = json.loads(out)
+    assert results == json.loads(Path("again/trained.json").read_text())
+    assert [result["seed"] for result in results["seeds"]] == [3, 4]
+    first, second = (weights(result["folder"]) for result in results["seeds"])
     assert same(first, weights("run/survivors/1/searched")) and not same(first, second)
     searched = survivor["stages"][0]["metrics"]
-    assert told["seeds"][0]["metrics"]["val_acc_pct"] == searched["val_acc_pct"]
-    assert told["seeds"][0]["metrics"]["test_acc_pct"] == searched["test_acc_pct"]
-    accuracies = [each["metrics"]["test_acc_pct"] for each in told["seeds"]]
-    assert told["mean"]["test_acc_pct"] == pytest.approx(np.mean(accuracies))
-    assert told["std"]["test_acc_pct"] == pytest.approx(np.std(accuracies))
+    assert results["seeds"][0]["metrics"]["val_acc_pct"] == searched["val_acc_pct"]
+    assert results["seeds"][0]["metrics"]["test_acc_pct"] == searched["test_acc_pct"]
+    accuracies = [result["metrics"]["test_acc_pct"] for result in results["seeds"]]
+    assert results["mean"]["test_acc_pct"] == pytest.approx(np.mean(accuracies))
+    assert results["std"]["test_acc_pct"] == pytest.approx(np.std(accuracies))
 
     # The same architecture by its notation, for longer: a table on the terminal, and a folder that other commands take.
-    code, out, err = nasbench("train", path, told["architecture"], "--out", "longer", "-o", "training.epochs=3")
+    code, out, err = nasbench("train", path, results["architecture"], "--out", "longer", "-o", "training.epochs=3")
     assert code == 0 and "longer/seed-3" in "".join(out.split()), err
     stored = load_model(Path("longer/seed-3"))
     assert stored.origin.training["epochs"] == 3 and stored.origin.data == {"name": "digits"}
@@ -67,10 +67,10 @@ def test_a_candidate_of_a_joint_run_is_its_network(nasbench, write):
     (candidate,) = json.loads(out)["candidates"]
     code, out, err = nasbench("train", "run", 0, "--out", "again", "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert told["architecture"] == candidate["network"]
+    results = json.loads(out)
+    assert results["architecture"] == candidate["network"]
     trained = candidate["metrics"]["trained_val_acc_pct"]
-    assert told["seeds"][0]["metrics"]["val_acc_pct"] == pytest.approx(trained)
+    assert results["seeds"][0]["metrics"]["val_acc_pct"] == pytest.approx(trained)
 
 
 class Stopped(BaseException):
@@ -101,7 +101,10 @@ def test_it_goes_on_where_it_was_killed_and_keeps_what_is_finished(small, tmp_pa
         "train.json",
     ]
     heard.clear()
-    assert retrain(experiment, space, arch, problem, tmp_path / "rough", 0, lambda *told: heard.append(told)) == rough
+    assert (
+        retrain(experiment, space, arch, problem, tmp_path / "rough", 0, lambda *progress: heard.append(progress))
+        == rough
+    )
     assert heard == []
 
 
@@ -128,6 +131,6 @@ def test_ctrl_c_says_how_to_go_on(nasbench, write, monkeypatch):
 def test_a_network_that_diverges_is_told(nasbench, write):
     path = write(training={"epochs": 2, "learning_rate": 1e12})
     code, out, _ = nasbench("train", path, "random:1", "--out", "a", "--json")
-    told = json.loads(out)
-    assert code == 1 and told["seeds"][0]["status"] == "diverged" and told["mean"] == {}
+    results = json.loads(out)
+    assert code == 1 and results["seeds"][0]["status"] == "diverged" and results["mean"] == {}
     assert not Path("a/seed-0/model.json").exists()

@@ -189,14 +189,14 @@ OBJECTIVES = {"val_acc_pct": "max"}
 
 
 def search(folder, **changes):
-    asked = {
+    options = {
         "space": "edited_space:Tiny",
         "problem": nb.image_classification("digits", epochs=1),
         "objectives": OBJECTIVES,
         "candidates": 2,
         "progress": False,
     }
-    return nb.search(folder=folder, **asked | changes)
+    return nb.search(folder=folder, **options | changes)
 
 
 def test_a_run_does_not_go_on_with_other_code(edit, tmp_path):

@@ -114,11 +114,11 @@ def save(folder, model, kind, steps=()):
 def test_what_comes_back_is_stored(tmp_path, kind, name) -> None:
     torch.manual_seed(0)
     step = get_step(name, **{"prune": {"ratio": 0.4}, "quantize": {}, "decompose": {"method": "svd"}}[name])
-    made, note = step.apply(kind().eval(), context())
-    save(tmp_path / "model", made, kind.__name__, [(step, note)])
+    compressed, note = step.apply(kind().eval(), context())
+    save(tmp_path / "model", compressed, kind.__name__, [(step, note)])
     loaded = load_model(tmp_path / "model").model
     with torch.no_grad():
-        assert torch.equal(loaded(IMAGES), made.eval()(IMAGES))
+        assert torch.equal(loaded(IMAGES), compressed.eval()(IMAGES))
 
 
 @pytest.mark.parametrize("seed", [0, 1])

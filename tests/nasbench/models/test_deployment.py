@@ -21,8 +21,8 @@ NORMALIZATION = {"mean": [0.25], "std": [0.5], "labels": ["zero", "one", "two"]}
 
 
 def case(name: str):
-    made = BACKENDS[name]
-    marks = [pytest.mark.only_where(made.why_unavailable() is None)]
+    backend = BACKENDS[name]
+    marks = [pytest.mark.only_where(backend.why_unavailable() is None)]
     return pytest.param(name, marks=marks if name in QUICK else [*marks, pytest.mark.sweep])
 
 
@@ -86,9 +86,9 @@ def test_the_readme_tells_images_labels_and_numbers(tmp_path):
 def test_checksums_are_those_of_the_files(tmp_path):
     deploy(get_backend("openvino"), tmp_path)
     lines = (tmp_path / "SHA256SUMS").read_text().splitlines()
-    told = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    assert set(told) == {"README.md", "model.bin", "model.json", "model.xml"}
-    for name, digest in told.items():
+    digests = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    assert set(digests) == {"README.md", "model.bin", "model.json", "model.xml"}
+    for name, digest in digests.items():
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
     assert [file.name for file in artefact_files(tmp_path)] == ["model.bin", "model.xml"]
 

@@ -56,7 +56,7 @@ def bench() -> Workbench:
 
 
 @dataclasses.dataclass
-class Made:
+class Original:
     """A model that went through a recipe, and all that `save_model` wants to know."""
 
     model: nn.Module
@@ -84,22 +84,22 @@ class Made:
 @pytest.fixture(scope="module")
 def make(bench):
     trained: dict[str, nn.Module] = {}
-    made: dict[tuple[str, str], Made] = {}
+    originals: dict[tuple[str, str], Original] = {}
 
-    def get(name: str, stage: str) -> Made:
+    def get(name: str, stage: str) -> Original:
         options, text = SPACES[name]
         space = get_space(name, **options)
         arch, task = space.parse(text), bench.problem.data.task
         if name not in trained:
             trained[name] = fresh_model(space, arch, task, 0)
             bench.finetune(trained[name], epochs=1)
-        if (name, stage) not in made:
+        if (name, stage) not in originals:
             model, steps = trained[name], []
             for result in Recipe.parse(RECIPES[stage]).apply(model, bench.context(model)):
                 model = result.model
                 steps.append((result.step, result.note))
-            made[name, stage] = Made(model, name, options, arch, task, steps)
-        return made[name, stage]
+            originals[name, stage] = Original(model, name, options, arch, task, steps)
+        return originals[name, stage]
 
     return get
 
@@ -112,36 +112,36 @@ def images(bench) -> torch.Tensor:
 @pytest.mark.parametrize("stage", RECIPES)
 @pytest.mark.parametrize("name", SPACES)
 def test_round_trip(name, stage, make, images, tmp_path) -> None:
-    made = make(name, stage)
-    file = made.save(tmp_path / "deep" / "folder")
+    original = make(name, stage)
+    file = original.save(tmp_path / "deep" / "folder")
     assert file == tmp_path / "deep" / "folder" / "model.safetensors"
     stored = load_model(file.parent)
-    torch.testing.assert_close(stored.model(images), made.logits(images), atol=1e-6, rtol=0)
+    torch.testing.assert_close(stored.model(images), original.logits(images), atol=1e-6, rtol=0)
     assert not any(module.training for module in stored.model.modules())
     assert stored.build.make_space().name == name
-    assert stored.build.options == made.space_options
-    assert (stored.build.arch, stored.task) == (made.arch, made.task)
-    assert [step for step, _ in stored.steps] == [step for step, _ in made.steps]
+    assert stored.build.options == original.space_options
+    assert (stored.build.arch, stored.task) == (original.arch, original.task)
+    assert [step for step, _ in stored.steps] == [step for step, _ in original.steps]
     assert stored.origin == ORIGIN
-    assert is_quantized(stored.model) == is_quantized(made.model)
+    assert is_quantized(stored.model) == is_quantized(original.model)
     assert is_quantized(stored.model) or stage not in ("quantized", "trained in int8", "dynamic", "all")
 
     # What was loaded can be saved again.
-    dataclasses.replace(made, model=stored.model, steps=list(stored.steps)).save(tmp_path / "again")
+    dataclasses.replace(original, model=stored.model, steps=list(stored.steps)).save(tmp_path / "again")
     assert read_description(tmp_path / "again") == read_description(file.parent)
-    torch.testing.assert_close(load_model(tmp_path / "again").model(images), made.logits(images), atol=1e-6, rtol=0)
+    torch.testing.assert_close(load_model(tmp_path / "again").model(images), original.logits(images), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_nothing_is_pickled(name, make, tmp_path) -> None:
-    made = make(name, "all")
-    made.save(tmp_path)
+    original = make(name, "all")
+    original.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
     data = (tmp_path / "model.safetensors").read_bytes()
     head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    assert set(head) - {"__metadata__"} == set(made.model.state_dict())
+    assert set(head) - {"__metadata__"} == set(original.model.state_dict())
     description = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert description["architecture"] == {"text": SPACES[name][1], "picks": list(made.arch.picks)}
+    assert description["architecture"] == {"text": SPACES[name][1], "picks": list(original.arch.picks)}
     assert [step["name"] for step in description["steps"]] == ["prune", "decompose", "quantize"]
 
 
@@ -154,21 +154,21 @@ def test_the_steps_make_the_stored_model_smaller(make, tmp_path) -> None:
 
 
 def test_a_loaded_model_can_be_compressed_further(make, bench, images, tmp_path) -> None:
-    made = make("mobile", "pruned")
-    made.save(tmp_path / "pruned")
+    original = make("mobile", "pruned")
+    original.save(tmp_path / "pruned")
     stored = load_model(tmp_path / "pruned")
     (result,) = Recipe.parse([{"quantize": {}}]).apply(stored.model, bench.context())
-    further = dataclasses.replace(made, model=result.model, steps=[*stored.steps, (result.step, result.note)])
+    further = dataclasses.replace(original, model=result.model, steps=[*stored.steps, (result.step, result.note)])
     further.save(tmp_path / "further")
     again = load_model(tmp_path / "further").model
     torch.testing.assert_close(again(images), further.logits(images), atol=1e-6, rtol=0)
-    assert cost(stored.model, bench.problem.data.task).params == cost(made.model, bench.problem.data.task).params
+    assert cost(stored.model, bench.problem.data.task).params == cost(original.model, bench.problem.data.task).params
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_another_process_computes_the_same(name, make, images, tmp_path) -> None:
-    made = make(name, "all")
-    made.save(tmp_path / "model")
+    original = make(name, "all")
+    original.save(tmp_path / "model")
     np.save(tmp_path / "images.npy", images.numpy())
     code = """
 import sys
@@ -182,7 +182,7 @@ np.save(folder / "logits.npy", logits.numpy())
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     logits = torch.from_numpy(np.load(tmp_path / "logits.npy"))
-    torch.testing.assert_close(logits, made.logits(images), atol=1e-6, rtol=0)
+    torch.testing.assert_close(logits, original.logits(images), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("stage", ["searched", "all"])
@@ -190,10 +190,10 @@ def test_compiled_round_trip(stage, make, bench, images, tmp_path) -> None:
     backend = get_backend("onnxruntime")
     if backend.why_unavailable():
         pytest.skip(backend.why_unavailable())
-    made = make("mobile", stage)
+    original = make("mobile", stage)
     step = Recipe.parse([{"compile": {"backend": "onnxruntime"}}]).steps[0]
-    compiled, note = step.apply(made.model, bench.context())
-    with_step = dataclasses.replace(made, steps=[*made.steps, (step, note)])
+    compiled, note = step.apply(original.model, bench.context())
+    with_step = dataclasses.replace(original, steps=[*original.steps, (step, note)])
     file = with_step.save(tmp_path, compiled)
     beside = ["README.md", "SHA256SUMS", "model.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([file.name, *beside])
@@ -235,12 +235,12 @@ class Divide(nn.Module):
 
 
 def test_a_step_of_the_users_own_is_found_again(make, bench, images, tmp_path) -> None:
-    made = make("mobile", "searched")
+    original = make("mobile", "searched")
     step = Recipe.parse([{f"{__name__}:Halved": {"by": 4.0}}]).steps[0]
-    model, note = step.apply(made.model, bench.context())
-    dataclasses.replace(made, model=model, steps=[(step, note)]).save(tmp_path)
+    model, note = step.apply(original.model, bench.context())
+    dataclasses.replace(original, model=model, steps=[(step, note)]).save(tmp_path)
     stored = load_model(tmp_path)
-    torch.testing.assert_close(stored.model(images), made.logits(images) / 4, atol=1e-6, rtol=0)
+    torch.testing.assert_close(stored.model(images), original.logits(images) / 4, atol=1e-6, rtol=0)
     assert stored.steps == ((step, note),)
 
 
@@ -285,12 +285,12 @@ class TestErrors:
         (folder / "model.json").write_text(json.dumps(about | changes))
 
     def test_weights_of_another_architecture(self, folder, make) -> None:
-        other = get_space("mobile", **SPACES["mobile"][0]).parse("ghost_module_k5_w0.5/shuffle_unit_k3_w0.75")
+        arch = get_space("mobile", **SPACES["mobile"][0]).parse("ghost_module_k5_w0.5/shuffle_unit_k3_w0.75")
         about = read_description(folder)
-        self.change(folder, architecture=about["architecture"] | {"picks": list(other.picks)}, steps=[])
+        self.change(folder, architecture=about["architecture"] | {"picks": list(arch.picks)}, steps=[])
         assert "does not hold the weights" in self.refused(folder)
-        made = make("nasbench201", "searched")
-        made.save(folder.parent / "other")
+        original = make("nasbench201", "searched")
+        original.save(folder.parent / "other")
         (folder / "model.safetensors").write_bytes((folder.parent / "other" / "model.safetensors").read_bytes())
         assert "does not hold the weights" in self.refused(folder)
 

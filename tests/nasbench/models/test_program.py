@@ -90,11 +90,11 @@ def test_a_program_gives_the_same_outputs_and_keeps_names(name, train):
     again.load_state_dict(read.state_dict())
     with torch.no_grad():
         wanted = network(example[:2])
-        for other in (read, again.eval()):
-            given = other(example[:2])
+        for model in (read, again.eval()):
+            outputs = model(example[:2])
             values = list(wanted.values()) if isinstance(wanted, dict) else [wanted]
-            given = list(given) if isinstance(given, tuple | list) else [given]
-            assert all(torch.equal(one, two) for one, two in zip(values, given, strict=True))
+            outputs = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
+            assert all(torch.equal(one, two) for one, two in zip(values, outputs, strict=True))
     assert dict(read.named_parameters()).keys() == dict(network.named_parameters()).keys()
     kinds = {path: type(module) for path, module in read.named_modules()}
     layers = nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | nn.GroupNorm | nn.Linear

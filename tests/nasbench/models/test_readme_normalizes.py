@@ -53,12 +53,12 @@ def deploy(name, options, folder):
     return parts.numpy(), compiled(parts.numpy())
 
 
-def executed(folder, given):
+def executed(folder, variables):
     """The images and the logits of what the README says."""
     before, after = (folder / "README.md").read_text().split("## Images and labels")
     (run,) = re.findall(r"```python\n(.*?)```", before, flags=re.DOTALL)
     lines = [line for line in after.partition("\n## ")[0].splitlines() if line.startswith("    ") or not line]
-    names = dict(given)
+    names = dict(variables)
     with contextlib.chdir(folder):
         exec(textwrap.dedent("\n".join(lines)), names)
         exec(run, names)
@@ -71,12 +71,12 @@ def in_order(rows):
     return flat[np.argsort(flat @ np.random.default_rng(1).standard_normal(flat.shape[1]))]
 
 
-def check(name, options, folder, given):
+def check(name, options, folder, variables):
     images, logits = deploy(name, options, folder)
-    found, found_logits = executed(folder, given)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(in_order(found), in_order(images), atol=1e-4)
-    np.testing.assert_allclose(np.sort(found_logits, axis=0), np.sort(logits, axis=0), atol=1e-3)
+    readme_images, readme_logits = executed(folder, variables)
+    assert readme_images.dtype == np.float32
+    np.testing.assert_allclose(in_order(readme_images), in_order(images), atol=1e-4)
+    np.testing.assert_allclose(np.sort(readme_logits, axis=0), np.sort(logits, axis=0), atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
@@ -139,8 +139,8 @@ def test_model_json_tells_the_same_formula(tmp_path):
     file = tmp_path / "images.safetensors"
     save_file({"images": ARRAYS["float from 0 to 1"], "labels": LABELS}, file)
     images, _ = deploy("arrays", {"path": str(file)}, tmp_path / "model")
-    told = json.loads((tmp_path / "model" / "model.json").read_text())["normalization"]
+    normalization = json.loads((tmp_path / "model" / "model.json").read_text())["normalization"]
     pixels = ARRAYS["float from 0 to 1"]
-    mean, std = (np.array(told[name])[:, None, None] for name in ("mean", "std"))
-    assert told["formula"] == "(pixels / 255 - mean) / std"
+    mean, std = (np.array(normalization[name])[:, None, None] for name in ("mean", "std"))
+    assert normalization["formula"] == "(pixels / 255 - mean) / std"
     np.testing.assert_allclose(in_order((pixels / 255 - mean) / std), in_order(images), atol=1e-4)

@@ -102,18 +102,18 @@ def test_runs_that_differ_in_their_seed_are_one_group(ran):
         read_run(ran(f"bad{seed}", [(a and a + seed, m, t) for a, m, t in BAD], seed=seed, **search))
         for seed in range(3)
     ]
-    found = compare_runs(runs)
-    assert json.loads(json.dumps(found)) == found
-    first, second = found["groups"]
+    comparison = compare_runs(runs)
+    assert json.loads(json.dumps(comparison)) == comparison
+    first, second = comparison["groups"]
     assert (first["name"], second["name"]) == ("random", "random #2")
     assert first["hypervolume"]["n"] == second["hypervolume"]["n"] == 3
-    assert found["scale"]["reference"] == {"val_acc_pct": 60.0, "macs": 2e5}
-    assert found["common_seconds"] == pytest.approx(4.0, abs=0.1)
-    (compared,) = found["comparisons"]
+    assert comparison["scale"]["reference"] == {"val_acc_pct": 60.0, "macs": 2e5}
+    assert comparison["common_seconds"] == pytest.approx(4.0, abs=0.1)
+    (compared,) = comparison["comparisons"]
     assert compared["paired"] and compared["hypervolume_ratio"] > 1 and compared["low"] > 1
     assert "random was better" in compared["statement"]
     curve = first["over_time"]
-    assert curve["mean"] == sorted(curve["mean"]) and curve["seconds"][-1] == found["common_seconds"]
+    assert curve["mean"] == sorted(curve["mean"]) and curve["seconds"][-1] == comparison["common_seconds"]
     assert curve["mean"][0] == 0 and len(curve["std"]) == len(curve["mean"])
     assert second["runs"][0]["candidates"] == 3 and second["runs"][0]["evaluated"] == 5
     backwards = compare_runs(runs[3:] + runs[:3])["comparisons"][0]
@@ -121,20 +121,20 @@ def test_runs_that_differ_in_their_seed_are_one_group(ran):
 
 
 def test_single_runs_are_compared_without_an_interval(ran):
-    found = compare_runs([read_run(ran("a", GOOD)), read_run(ran("b", BAD, search={"candidates": 101}))])
-    assert found["comparisons"][0]["low"] is None and "one run each" in found["comparisons"][0]["statement"]
+    comparison = compare_runs([read_run(ran("a", GOOD)), read_run(ran("b", BAD, search={"candidates": 101}))])
+    assert comparison["comparisons"][0]["low"] is None and "one run each" in comparison["comparisons"][0]["statement"]
 
 
 def test_what_does_not_compare_is_refused(ran):
     with pytest.raises(UserError, match="nothing to compare"):
         compare_runs([])
-    other = ran(
+    limited = ran(
         "limited",
         GOOD,
         objectives=[{"metric": "val_acc_pct", "goal": "max"}, {"metric": "macs", "goal": "min", "limit": 1e9}],
     )
     with pytest.raises(UserError, match="differ in objectives"):
-        compare_runs([read_run(ran("plain", GOOD)), read_run(other)])
+        compare_runs([read_run(ran("plain", GOOD)), read_run(limited)])
     with pytest.raises(UserError, match="none of the runs"):
         compare_runs([read_run(ran("empty", []))])
 
@@ -159,29 +159,34 @@ def test_a_controller_is_judged_by_searches_with_its_own_budget(ran):
     """Forty of them, as parts of one longer search; with fewer there is no verdict, and the report says what to ask."""
     rng = np.random.default_rng(0)
     random, ours, worse, same = (
-        read_run(ran(name, made, search={"candidates": 400}))
-        for name, made in (
+        read_run(ran(name, outcomes, search={"candidates": 400}))
+        for name, outcomes in (
             ("r", points(rng, 400)),
             ("b", points(rng, 10, 15, 0.5)),
             ("w", points(rng, 10, -15, 2.0)),
             ("s", points(rng, 10)),
         )
     )
-    asked = RunSettings.of({**random.settings.asked, "baseline": {"name": "random", "candidates": 400, "seeds": 1}})
-    told = compare_with_baseline(ours.all, [random.all], asked)
-    assert (told["verdict"], told["better"], told["measure"]) == ("better", True, "hypervolume")
-    assert (told["searches"], told["candidates"]) == (40, 10) and "the controller was better" in told["statement"]
-    assert told["coverage_pct"] == pytest.approx(100 * 39 / 41)
-    assert len(told["mean"]) == len(told["search"]) == len(told["count"]) == 10
-    assert told["mean"] == sorted(told["mean"])
-    assert all(low <= mean <= high for low, mean, high in zip(told["low"], told["mean"], told["high"], strict=True))
-    assert compare_with_baseline(worse.all, [random.all], asked)["verdict"] == "worse"
-    none = compare_with_baseline(same.all, [random.all], asked)
+    settings = RunSettings.of({**random.settings.asked, "baseline": {"name": "random", "candidates": 400, "seeds": 1}})
+    comparison = compare_with_baseline(ours.all, [random.all], settings)
+    assert (comparison["verdict"], comparison["better"], comparison["measure"]) == ("better", True, "hypervolume")
+    assert (comparison["searches"], comparison["candidates"]) == (40, 10) and "the controller was better" in comparison[
+        "statement"
+    ]
+    assert comparison["coverage_pct"] == pytest.approx(100 * 39 / 41)
+    assert len(comparison["mean"]) == len(comparison["search"]) == len(comparison["count"]) == 10
+    assert comparison["mean"] == sorted(comparison["mean"])
+    assert all(
+        low <= mean <= high
+        for low, mean, high in zip(comparison["low"], comparison["mean"], comparison["high"], strict=True)
+    )
+    assert compare_with_baseline(worse.all, [random.all], settings)["verdict"] == "worse"
+    none = compare_with_baseline(same.all, [random.all], settings)
     assert (none["verdict"], none["better"]) == ("no difference", False) and "not better than chance" in none[
         "statement"
     ]
-    few = compare_with_baseline(ours.all, [random.all[:20], random.all[20:35]], asked)
+    few = compare_with_baseline(ours.all, [random.all[:20], random.all[20:35]], settings)
     assert (few["searches"], few["verdict"], few["better"]) == (3, None, None)
     assert "baseline={name: random, candidates: 400}" in few["statement"] and "better" not in few["statement"]
-    assert compare_with_baseline([], [random.all], asked) is None
-    assert compare_with_baseline(ours.all, [random.all[:9]], asked) is None, "no search has as many candidates"
+    assert compare_with_baseline([], [random.all], settings) is None
+    assert compare_with_baseline(ours.all, [random.all[:9]], settings) is None, "no search has as many candidates"

@@ -17,7 +17,7 @@ REPORT = make_report()
 @pytest.fixture(scope="module")
 def large():
     """A search whose best comes in steps, and whose front has more members than are drawn."""
-    done = next(each for each in REPORT["candidates"] if each["status"] == "done")
+    done = next(candidate for candidate in REPORT["candidates"] if candidate["status"] == "done")
     quality, cost = "val_acc_pct", "latency_ms"
     candidates = []
     for number in range(MANY):
@@ -43,7 +43,7 @@ def test_a_page_of_many_candidates_is_small_and_says_what_is_drawn(large, tmp_pa
 
 
 def test_a_network_that_is_on_the_front_again_and_again_is_drawn_once(large):
-    alike = [{**each, "network": f"network {each['id'] % 400}"} for each in large["candidates"]]
+    alike = [{**candidate, "network": f"network {candidate['id'] % 400}"} for candidate in large["candidates"]]
     assert drawn({**large, "candidates": alike})["front"] == list(range(0, 400, 40))
 
 

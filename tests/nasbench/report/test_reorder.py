@@ -28,26 +28,26 @@ def test_recipes_in_words():
 
 
 def test_the_recipe_that_turns_the_order_around_is_told(table):
-    found = reorder(deployed_in_table(table))
-    assert found["networks"] == 36 and len(found["rows"]) == 12
-    for row in found["rows"]:
+    result = reorder(deployed_in_table(table))
+    assert result["networks"] == 36 and len(result["rows"]) == 12
+    for row in result["rows"]:
         turned = "int4" in row["recipe"]
         assert row["quality"]["correlation"] == pytest.approx(-1 if turned else 1)
         assert row["quality"]["order"] == ("other order" if turned else "same order")
         assert row["latency"]["correlation"] == pytest.approx(1), "latency is proportional to MACs there"
-    assert "4 of 12 recipes and backends put networks in another order" in found["statement"]
-    assert "search networks and recipes together" in found["statement"]
+    assert "4 of 12 recipes and backends put networks in another order" in result["statement"]
+    assert "search networks and recipes together" in result["statement"]
 
 
 def test_where_nothing_changes_a_joint_search_wins_by_cost_alone(table):
-    kept = [each for each in deployed_in_table(table) if "int4" not in each.recipe]
+    kept = [deployed for deployed in deployed_in_table(table) if "int4" not in deployed.recipe]
     assert "not by what it finds" in reorder(kept)["statement"]
 
 
 def test_too_few_networks_say_nothing():
     few = [Deployed(str(n), "none", "device", float(n), float(n), 1.0 + n, 2.0 + n) for n in range(4)]
-    found = reorder(few)
-    assert found["rows"] == [] and "nothing can be said" in found["statement"]
+    result = reorder(few)
+    assert result["rows"] == [] and "nothing can be said" in result["statement"]
     flat = [Deployed(str(n), "none", "device", 1.0, float(n), 1.0 + n, None) for n in range(8)]
     assert reorder(flat)["rows"][0]["quality"] is None, "all are equal before"
     assert reorder(flat)["rows"][0]["latency"] is None
@@ -66,7 +66,7 @@ def test_the_command_prints_one_document(table, capsys):
 
 
 def test_the_report_of_a_joint_search_says_it(table, tmp_path):
-    asked = {
+    config = {
         "name": "formulas",
         "space": SPACE,
         "recipe": RECIPE,
@@ -78,8 +78,8 @@ def test_the_report_of_a_joint_search_says_it(table, tmp_path):
         "executor": "inline",
         "tensorboard": False,
     }
-    experiment, run = Experiment.model_validate(asked), RunFolder(tmp_path / "run")
+    experiment, run = Experiment.model_validate(config), RunFolder(tmp_path / "run")
     start_run(run, experiment, tmp_path, "")
     with run.locked():
-        told = run_search(prepare(experiment), run)["reorder"]
-    assert told["rows"] and told["statement"] in html.unescape(run.report_html.read_text())
+        result = run_search(prepare(experiment), run)["reorder"]
+    assert result["rows"] and result["statement"] in html.unescape(run.report_html.read_text())

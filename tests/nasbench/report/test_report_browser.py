@@ -61,8 +61,8 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
+    with Browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started
 
 
 def shown(browser):
@@ -99,7 +99,7 @@ def test_the_page_loads_nothing_and_complains_of_nothing(browser, page):
 def test_a_click_on_a_point_shows_its_architecture(browser, page):
     browser.open(page[0])
     ranks = {one["candidate"] for one in page[1]["survivors"]}
-    number = next(each for each in page[1]["front"] if each not in ranks)
+    number = next(member for member in page[1]["front"] if member not in ranks)
     assert shown(browser) == ""
     browser.click(*place_of(browser, number))
     assert shown(browser).startswith(f"Candidate {number}\n") and f"image {number}" in drawn(browser)
@@ -112,7 +112,7 @@ def test_a_click_on_a_point_shows_its_architecture(browser, page):
 def test_a_tap_does_the_same_on_a_phone(browser, page):
     browser.open(page[0], width=360, height=780, mobile=True)
     ranks = {one["candidate"] for one in page[1]["survivors"]}
-    number = next(each for each in page[1]["front"] if each not in ranks)
+    number = next(member for member in page[1]["front"] if member not in ranks)
     browser.tap(*place_of(browser, number))
     assert shown(browser).startswith(f"Candidate {number}\n") and f"image {number}" in drawn(browser)
     assert browser.problems == []

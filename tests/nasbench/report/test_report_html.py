@@ -106,8 +106,8 @@ def test_the_summary_ends_at_the_last_accepted_stage(report, tmp_path):
 
 def test_a_search_that_asked_for_no_survivor_tells_its_front(report, tmp_path):
     report["experiment"]["survivors"], report["survivors"] = 0, []
-    found = f"No survivor was asked for; {len(report['front'])} candidates are on the front."
-    assert found in render(report, tmp_path)[1].text
+    sentence = f"No survivor was asked for; {len(report['front'])} candidates are on the front."
+    assert sentence in render(report, tmp_path)[1].text
 
 
 def test_the_survivors_table_has_a_row_a_stage(report, tmp_path):
@@ -196,10 +196,10 @@ def test_progress_of_a_pareto_reward_follows_the_first_maximised_objective(repor
 
 
 def test_the_predictor_is_drawn_against_the_diagonal(report, tmp_path):
-    told = report["predictor"]
-    figure = figures.predictor(told)
+    predictor = report["predictor"]
+    figure = figures.predictor(predictor)
     dots, diagonal = trace(figure, "held-out architecture"), trace(figure, "predicted = measured")
-    assert list(dots.x) == told["measured_ms"] and list(dots.y) == told["predicted_ms"]
+    assert list(dots.x) == predictor["measured_ms"] and list(dots.y) == predictor["predicted_ms"]
     assert list(diagonal.x) == list(diagonal.y) == list(figure.layout.xaxis.range) == list(figure.layout.yaxis.range)
     _, page = render(report, tmp_path)
     assert "Spearman rank correlation 0.962, median error 4.14 %, n = 40" in page.text
@@ -226,15 +226,15 @@ def test_the_baseline_is_a_band_and_a_statement_at_the_top(report, tmp_path):
     figure = against_baseline(report)
     band, mean = (trace(figure, f"random search, {kind}") for kind in ("95 %", "mean"))
     own = trace(figure, "this search")
-    told = report["baseline"]
-    assert list(band.y) == [*told["high"], *reversed(told["low"])] and list(band.x) == [
+    baseline = report["baseline"]
+    assert list(band.y) == [*baseline["high"], *reversed(baseline["low"])] and list(band.x) == [
         *range(1, 37),
         *range(36, 0, -1),
     ]
-    assert list(mean.y) == told["mean"]
-    assert list(own.x) == list(range(1, 37)) and list(own.y) == told["search"]
+    assert list(mean.y) == baseline["mean"]
+    assert list(own.x) == list(range(1, 37)) and list(own.y) == baseline["search"]
     _, page = render(report, tmp_path)
-    assert page.text.partition("Survivors, stage by stage")[0].count(told["statement"]) == 1
+    assert page.text.partition("Survivors, stage by stage")[0].count(baseline["statement"]) == 1
     assert "baseline" in plots(page)
     assert "baseline" not in plots(render(report | {"baseline": None}, tmp_path)[1])
 
@@ -242,7 +242,7 @@ def test_the_baseline_is_a_band_and_a_statement_at_the_top(report, tmp_path):
 def test_hypervolume_is_a_step_line_to_the_end_of_the_search(report, tmp_path):
     report["hypervolume"] = {"seconds": [10.0, 70.0], "values": [0.2, 0.5], "reference": {}, "ideal": {}}
     line = hypervolume_over_time(report).data[0]
-    last = max(each["finished_s"] for each in report["candidates"]) / 60
+    last = max(candidate["finished_s"] for candidate in report["candidates"]) / 60
     assert list(line.x) == pytest.approx([10 / 60, 70 / 60, last]) and list(line.y) == [0.2, 0.5, 0.5]
     assert line.line.shape == "hv" and "hypervolume" in plots(render(report, tmp_path)[1])
     assert not hypervolume_over_time(report | {"hypervolume": None}).data
@@ -288,9 +288,9 @@ def test_failures_are_counted_by_kind(report, tmp_path):
         ("failed", "3", dash),
         ("infeasible", "4", dash),
     ]
-    told = re.findall(r"<tr><td>([^<]*)</td><td>(\d+)</td><td class=\"text\">([^<]*)</td>", messages)
+    message_rows = re.findall(r"<tr><td>([^<]*)</td><td>(\d+)</td><td class=\"text\">([^<]*)</td>", messages)
     # A candidate that was tried twice is named once, and its message counts twice.
-    assert told == [
+    assert message_rows == [
         ("out of memory", "4", "5, 29"),
         ("failed", "2", "11, 35"),
         ("failed", "1", "23"),
@@ -313,7 +313,7 @@ def test_learning_curves_and_the_cost_are_told(report, tmp_path):
 
 def test_measured_latencies_stand_where_they_are_known(report, tmp_path):
     chosen = report["front"][0]
-    one = next(each for each in report["candidates"] if each["id"] == chosen)
+    one = next(candidate for candidate in report["candidates"] if candidate["id"] == chosen)
     predicted = one["metrics"]["latency_ms"]
     one["measured_latency_ms"] = latency(1.25 * predicted)
     report["predictor"]["chosen"] = [{"id": chosen, "predicted_ms": predicted, "measured_ms": 1.25 * predicted}]
@@ -349,8 +349,8 @@ def not_numbers(report):
         one["curve"] = dict.fromkeys(one["curve"], float("nan"))
         one["scores"] = [float("nan")] if one["scores"] else None
     for one in report["survivors"]:
-        for each in one["stages"]:
-            each["metrics"] = dict.fromkeys(each["metrics"], None)
+        for stage in one["stages"]:
+            stage["metrics"] = dict.fromkeys(stage["metrics"], None)
         one["baseline"] = None
     report["predictor"] |= {"spearman": float("nan"), "median_error_pct": None, "measured_ms": [None, float("inf")]}
     report["compute"] = dict.fromkeys(report["compute"])

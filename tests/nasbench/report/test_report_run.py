@@ -65,12 +65,12 @@ def test_candidates_tell_their_network_and_their_recipe(run):
     folder, report = run
     assert json.loads(folder.report_json.read_text()) == json.loads(json.dumps(report))
     networks = prepare(joint_experiment()).network_space
-    for each in report["candidates"]:
-        assert each["architecture"].startswith(f"{each['network']} & ")
-        assert networks.format(networks.parse(each["network"])) == each["network"]
-        ratios = [step["prune"]["ratio"] for step in each["recipe"] if "prune" in step]
-        assert ratios in ([], [0.25], [0.5]) and ("prune.ratio=0," in each["architecture"]) == (ratios == [])
-        assert {"compile": {"backend": "onnxruntime"}} in each["recipe"]
+    for candidate in report["candidates"]:
+        assert candidate["architecture"].startswith(f"{candidate['network']} & ")
+        assert networks.format(networks.parse(candidate["network"])) == candidate["network"]
+        ratios = [step["prune"]["ratio"] for step in candidate["recipe"] if "prune" in step]
+        assert ratios in ([], [0.25], [0.5]) and ("prune.ratio=0," in candidate["architecture"]) == (ratios == [])
+        assert {"compile": {"backend": "onnxruntime"}} in candidate["recipe"]
     assert report["space"] == {"architectures": networks.size, "recipes": (2 * 2 + 1) * 2}
     assert "network" not in folder.trials.read_text().partition("\n")[0].split(",")
 
@@ -98,18 +98,22 @@ def test_what_decides_a_metric_comes_first():
             RecordedCandidate(number, arch, None, choices=choices, status="done", metrics={"latency_ms": latency})
         )
     options = {decision.name: len(decision.options) for decision in space.decisions}
-    found, chance = importance(candidates, options, [Objective(metric="latency_ms", goal="min")])
-    shares, by_chance = found["latency_ms"], chance["latency_ms"]
+    importances, chance = importance(candidates, options, [Objective(metric="latency_ms", goal="min")])
+    shares, by_chance = importances["latency_ms"], chance["latency_ms"]
     assert next(iter(shares)) == "recipe.prune.ratio"
     assert shares["recipe.prune.ratio"] > 4 * by_chance["recipe.prune.ratio"]
 
 
 def test_predictions_of_artefacts_are_compared_with_what_was_measured(run):
     _, report = run
-    told = report["predictor"]
-    assert told["n"] == len(told["measured_ms"]) == sum(each["status"] == "done" for each in report["candidates"])
-    assert told["spearman"] == pytest.approx(1) and told["median_error_pct"] == pytest.approx(10)
-    assert told["chosen"] == told["unsure"] == [] and told["coverage_pct"] is None
+    predictor = report["predictor"]
+    assert (
+        predictor["n"]
+        == len(predictor["measured_ms"])
+        == sum(candidate["status"] == "done" for candidate in report["candidates"])
+    )
+    assert predictor["spearman"] == pytest.approx(1) and predictor["median_error_pct"] == pytest.approx(10)
+    assert predictor["chosen"] == predictor["unsure"] == [] and predictor["coverage_pct"] is None
 
 
 def test_early_ends_are_counted_by_stage(run):
@@ -145,7 +149,7 @@ def test_the_page_shows_all_of_it(run):
 def test_a_diagram_that_fails_costs_one_drawing(run, monkeypatch, tmp_path):
     folder, report = run
     study = begin(folder.path, joint_experiment()).study
-    space, asked = study.space, report["experiment"]
+    space, experiment = study.space, report["experiment"]
     front = [study.candidates[number] for number in report["front"]]
     bad, draw = space.network.parse(front[0].network), type(space.network).diagram
 
@@ -155,11 +159,11 @@ def test_a_diagram_that_fails_costs_one_drawing(run, monkeypatch, tmp_path):
         return draw(self, arch, task)
 
     monkeypatch.setattr(type(space.network), "diagram", diagram)
-    rows = front_drawings.draw_front(tmp_path, front, asked, [])
+    rows = front_drawings.draw_front(tmp_path, front, experiment, [])
     assert rows[0]["drawing"] is None and rows[0]["drawing_error"] == "RuntimeError: no picture"
     assert all(row["drawing_error"] is None and (tmp_path / row["drawing"]).exists() for row in rows[1:])
     monkeypatch.setattr(front_drawings, "MOST_BYTES", 5000)
-    rows = front_drawings.draw_front(tmp_path, front, asked, [])
+    rows = front_drawings.draw_front(tmp_path, front, experiment, [])
     kept = [row["drawing"] for row in rows if row["drawing"]]
     assert kept and any("nasbench draw" in (row["drawing_error"] or "") for row in rows)
     assert sorted(file.name for file in (tmp_path / "drawings").iterdir()) == sorted(name[9:] for name in kept)
@@ -191,14 +195,14 @@ class TestImportance:
         return [self.candidate(number, arch, value(arch)) for number, arch in enumerate(archs)]
 
     def test_too_few_and_equal_candidates_are_told(self):
-        for count, value, said in (
+        for count, value, sentence in (
             (0, lambda arch: 1.0, "0 candidates with a result are too few"),
             (1, lambda arch: 1.0, "1 candidate with"),
             (LEAST - 1, lambda arch: float(arch.picks[0]), f"it takes {LEAST}"),
             (LEAST, lambda arch: 1.0, "all candidates have the same value"),
         ):
             shares, chance = importance(self.candidates(count, value), self.OPTIONS, self.OBJECTIVES)
-            assert said in shares["val_acc_pct"] and chance == shares
+            assert sentence in shares["val_acc_pct"] and chance == shares
 
     def test_one_network_tried_again_and_again_differs_in_nothing(self):
         (one,) = self.candidates(1, lambda arch: 1.0)
@@ -210,7 +214,7 @@ class TestImportance:
         first = importance(candidates, self.OPTIONS, self.OBJECTIVES)
         assert first == importance(candidates, self.OPTIONS, self.OBJECTIVES)
         assert next(iter(first[0]["val_acc_pct"])) == self.SPACE.decisions[2].name
-        assert not [each for each in recwarn if "optuna" in str(each.filename)]
+        assert not [warning for warning in recwarn if "optuna" in str(warning.filename)]
 
 
 def test_few_or_constant_predictions_have_no_rank():
@@ -218,8 +222,8 @@ def test_few_or_constant_predictions_have_no_rank():
     pairs = [
         RecordedCandidate(n, None, None, metrics={"latency_ms": 1.0, "latency_predicted_ms": 1.2}) for n in range(4)
     ]
-    told = artefact_predictor(pairs)
-    assert told["spearman"] is None and told["median_error_pct"] == pytest.approx(20)
+    predictor = artefact_predictor(pairs)
+    assert predictor["spearman"] is None and predictor["median_error_pct"] == pytest.approx(20)
     assert artefact_predictor(pairs[:2])["n"] == 2
 
 

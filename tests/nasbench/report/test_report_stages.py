@@ -66,26 +66,26 @@ def test_latency_is_told_as_multiples_of_eager_timed_in_turn(chosen):
 def test_without_eager_the_searched_network_is_the_reference(chosen):
     chosen["baseline"] = None
     ms = [one["metrics"]["latency_ms"]["median"] for one in chosen["stages"]]
-    found = steps(stage_bars(chosen, "latency"))
-    assert [name for name, *_ in found] == [*(one["name"] for one in chosen["stages"]), RESULT]
-    assert [end for _, _, end, _ in found[:-1]] == pytest.approx([each / ms[0] for each in ms])
-    assert found[0][3] == BLUE
+    bars = steps(stage_bars(chosen, "latency"))
+    assert [name for name, *_ in bars] == [*(one["name"] for one in chosen["stages"]), RESULT]
+    assert [end for _, _, end, _ in bars[:-1]] == pytest.approx([stage_ms / ms[0] for stage_ms in ms])
+    assert bars[0][3] == BLUE
 
 
 def test_a_reference_far_above_the_stages_is_cut(chosen):
     of_eager(chosen, 0.1, 0.09, 0.085, 0.05, 0.06)
     figure = stage_bars(chosen, "latency")
-    found = steps(figure)
-    assert found[0][1:3] == (0.0, pytest.approx(0.15)) and found[1][1:3] == (pytest.approx(0.15), pytest.approx(0.1))
+    bars = steps(figure)
+    assert bars[0][1:3] == (0.0, pytest.approx(0.15)) and bars[1][1:3] == (pytest.approx(0.15), pytest.approx(0.1))
     assert labels(figure)[0][0] == f"1.00{TIMES}" and "bar cut" in figure.layout.title.text
     assert list(written(figure)[1].x) == [0, 1] and figure.layout.yaxis.range[1] < 0.25
 
 
 def test_size_and_accuracy_go_on_from_the_last_accepted_stage(chosen):
     sizes = [one["metrics"]["size_bytes"] for one in chosen["stages"]]
-    found = steps(stage_bars(chosen, "size"))
-    assert [end for _, _, end, _ in found[:-1]] == pytest.approx([each / sizes[0] for each in sizes])
-    assert found[4][1] == found[3][1] == pytest.approx(sizes[1] / sizes[0])
+    bars = steps(stage_bars(chosen, "size"))
+    assert [end for _, _, end, _ in bars[:-1]] == pytest.approx([size / sizes[0] for size in sizes])
+    assert bars[4][1] == bars[3][1] == pytest.approx(sizes[1] / sizes[0])
     figure = stage_bars(chosen, "accuracy")
     assert [change for _, change in labels(figure)] == ["", f"{MINUS}1.12", "+0.84", f"{MINUS}4.42", "0.00", ""]
     assert [color for *_, color in steps(figure)] == [BLUE, RED, GREEN, PALE, GREY, BLUE]
@@ -102,8 +102,8 @@ def test_latencies_measured_differently_are_never_compared(chosen):
 
 def test_what_was_not_measured_leaves_a_gap(chosen):
     chosen["stages"][1]["metrics"] = {"test_acc_pct": 96.0, "latency_ms": None}
-    found = steps(stage_bars(chosen, "latency"))
-    assert found[2][2] is None and found[3][1] == found[1][2]
+    bars = steps(stage_bars(chosen, "latency"))
+    assert bars[2][2] is None and bars[3][1] == bars[1][2]
     for one in chosen["stages"]:
         one["metrics"] = {}
     assert all(not stage_bars(chosen, measure).data for measure in ("accuracy", "latency", "size"))
@@ -119,5 +119,5 @@ def test_one_stage_needs_no_result_and_hovering_tells_the_measurement(chosen):
     chosen["stages"][0]["metrics"]["latency_ms"] = latency(0.5, unstable=True)
     figure = stage_bars(chosen, "latency")
     assert [name for name, *_ in steps(figure)] == [SHORT, "searched"]
-    told = next(one for one in figure.data if one.type == "bar").hovertext[1]
-    assert "median 0.500" in told and "(unstable)" in told and "batch 1" in told
+    hover_text = next(one for one in figure.data if one.type == "bar").hovertext[1]
+    assert "median 0.500" in hover_text and "(unstable)" in hover_text and "batch 1" in hover_text

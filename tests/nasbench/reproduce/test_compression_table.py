@@ -67,21 +67,21 @@ def cache(tmp_path, monkeypatch):
 def test_rows_are_measured_as_deployed_and_kept(cache, tmp_path, monkeypatch, nasbench) -> None:
     table, keep = load_paper_table(written(tmp_path)), tmp_path / "kept"
     result, test = reproduce(table, keep=keep), load_data("digits").test
-    found = {(cell.row, cell.column): cell.measured for cell in result.entries}
+    measured = {(cell.row, cell.column): cell.measured for cell in result.entries}
     for row in ROWS:
-        check_learned(f"accuracy, {row}", found[row, "test_acc_pct"], images=len(test))
-        assert found[row, "of_dense_latency"] > 0, row
-    assert found["pruned", "macs"] == pytest.approx(0.5 * found["dense", "macs"], rel=0.03)
-    assert found["pruned", "artefact_bytes"] < 0.9 * found["dense", "artefact_bytes"]
-    assert found["int8", "stored_bytes"] < 0.35 * found["dense", "stored_bytes"]
-    assert found["sparse", "stored_bytes"] < 0.6 * found["sparse", "artefact_bytes"]  # what runs is dense
+        check_learned(f"accuracy, {row}", measured[row, "test_acc_pct"], images=len(test))
+        assert measured[row, "of_dense_latency"] > 0, row
+    assert measured["pruned", "macs"] == pytest.approx(0.5 * measured["dense", "macs"], rel=0.03)
+    assert measured["pruned", "artefact_bytes"] < 0.9 * measured["dense", "artefact_bytes"]
+    assert measured["int8", "stored_bytes"] < 0.35 * measured["dense", "stored_bytes"]
+    assert measured["sparse", "stored_bytes"] < 0.6 * measured["sparse", "artefact_bytes"]  # what runs is dense
     large = trained(table.protocol, "large", 0)
-    assert found["dense", "macs"] == counts(large, Task((1, 8, 8), 10)).macs
-    assert found["dense", "test_acc_pct"] == judge(large, test).accuracy_pct
-    assert found["student", "macs"] < 0.5 * found["dense", "macs"]
+    assert measured["dense", "macs"] == counts(large, Task((1, 8, 8), 10)).macs
+    assert measured["dense", "test_acc_pct"] == judge(large, test).accuracy_pct
+    assert measured["student", "macs"] < 0.5 * measured["dense", "macs"]
     # Each network is trained once, and a finished row is not run again.
     assert len(list((tmp_path / "cache" / "nasbench" / "trained").glob("*/model.json"))) == 1
-    monkeypatch.setattr(reproducing, "measure_recipe", lambda *asked: pytest.fail("it was kept"))
+    monkeypatch.setattr(reproducing, "measure_recipe", lambda *args: pytest.fail("it was kept"))
     again = reproduce(table, keep=keep)
     assert [cell.measured for cell in again.entries] == [cell.measured for cell in result.entries]
     code, out, err = nasbench("reproduce", "small.yaml", "--run", "kept", "--html", "page.html")

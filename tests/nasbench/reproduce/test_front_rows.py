@@ -105,7 +105,7 @@ def test_every_row_is_deployed_with_the_compute_that_it_says_and_kept(cache, tmp
     macs = [point["macs"] for point in files["elastic"]["found"]["points"]]
     assert macs == sorted(macs) and len(macs) <= 3
     assert curve_figure(result, table.columns[0]).layout.xaxis.title.text.startswith("latency, as a share")
-    monkeypatch.setattr(reproducing, "measure_front_of_networks", lambda *asked: pytest.fail("it was kept"))
+    monkeypatch.setattr(reproducing, "measure_front_of_networks", lambda *args: pytest.fail("it was kept"))
     assert [cell.measured for cell in reproduce(table, keep=keep).entries] == [cell.measured for cell in result.entries]
 
 

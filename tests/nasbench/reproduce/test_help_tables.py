@@ -83,9 +83,9 @@ def test_a_method_sees_only_what_it_measures(latencies, monkeypatch, options):
 
 def test_ten_measurements_rank_six_unseen_devices_better_than_the_paper(latencies):
     """The means of three seeds; deviations of the bounds are those of one over 20 seeds, by the root of three."""
-    asked = load_paper_table(RANKING)
+    paper_table = load_paper_table(RANKING)
     rows = ["FLOPS", "HELP", "transfer (ours)", "transfer, one known device", "ridge (baseline)"]
-    result = reproduce(asked, seeds=3, rows=asked.select(rows))
+    result = reproduce(paper_table, seeds=3, rows=paper_table.select(rows))
     assert result.curves == {} and result.optima == {}
     ours, paper = by_column(result, "transfer (ours)"), by_column(result, "HELP")
     check_above("ours", ours["mean_spearman"].measured, mean=0.9556, sd=0.00085 / 3**0.5)
@@ -113,16 +113,16 @@ def test_ten_measurements_rank_six_unseen_devices_better_than_the_paper(latencie
 
 
 def test_what_is_returned_meets_its_limit(latencies, table):
-    asked = load_paper_table(LIMITS)
+    paper_table = load_paper_table(LIMITS)
     names = ["MetaD2A + HELP", "transfer, all accuracies known", "bound (best in the table)"]
-    result = reproduce(asked, seeds=1, rows=asked.select(names))
+    result = reproduce(paper_table, seeds=1, rows=paper_table.select(names))
     paper, ours, bound = (by_column(result, name) for name in names)
     assert ours["limits_met_of_15"].measured == bound["limits_met_of_15"].measured == 15
     assert paper["limits_met_of_15"].paper == 10 and 10 < ours["target_measurements"].measured <= 15
     assert ours["accuracy_queries"].measured == 15_625
     accuracy = table.column(dataset="cifar100", split="test", epochs=200)
     reached, over, luck = [], [], np.ones(1)  # the probabilities that random cells under the limits reach 0, 1, ...
-    for column in asked.columns:
+    for column in paper_table.columns:
         if column.shows != "test_acc_pct":
             continue
         latency = column.name.replace("cifar100_test_acc_pct", "latency_ms")
@@ -164,13 +164,13 @@ def test_smoothed_accuracies_rank_good_cells_better_and_the_best_of_three_is_at_
     good = raw > np.median(raw)
     assert spearmanr(smooth[good], test[good]).statistic > spearmanr(raw[good], test[good]).statistic + 0.01
     protocol = load_paper_table(LIMITS).protocol
-    task, found = RankingTask(protocol.known_devices, protocol.pool, seed=0), []
+    task, choices = RankingTask(protocol.known_devices, protocol.pool, seed=0), []
     for returned in (1, 3):
         search = TransferSearch(datasets=THREE, smooth=True, verifications=10, returned=returned)
-        found.append(search.choose(task, NewDevice("eyeriss"), 7.0, table, "cifar100"))
-    first, best = found
+        choices.append(search.choose(task, NewDevice("eyeriss"), 7.0, table, "cifar100"))
+    first, best = choices
     assert (
-        test[best.row] >= test[first.row] and best.row != first.row and max(found[0].latency_ms, best.latency_ms) <= 7
+        test[best.row] >= test[first.row] and best.row != first.row and max(choices[0].latency_ms, best.latency_ms) <= 7
     )
     assert first.measurements <= 20 and best.accuracy_queries == 3 * 15_625
 
@@ -223,19 +223,19 @@ def test_a_wrong_file_costs_one_sentence(tmp_path, changes, message):
     ],
 )
 def test_a_method_that_is_not_there_stops_before_anything_runs(latencies, table, tmp_path, name, method, message):
-    asked = load_paper_table(changed(name, tmp_path, rows=[{"name": "a", "method": method}]))
+    paper_table = load_paper_table(changed(name, tmp_path, rows=[{"name": "a", "method": method}]))
     with pytest.raises(UserError, match=message):
-        reproduce(asked, seeds=1)
+        reproduce(paper_table, seeds=1)
     assert set(METHODS) == {"transfer", "ridge", "flops"}
 
 
 def test_what_programs_and_people_read(nasbench, latencies, tmp_path):
     code, out, err = nasbench("reproduce", RANKING, "--seeds", "1", "--workers", "1", "--rows", "FLOPS,HELP", "--json")
     assert code == 0, err
-    told = {(row["row"], row["column"]): row for row in json.loads(out)["rows"]}
-    row = told["FLOPS", "titan_rtx_256_spearman"]
+    cells = {(row["row"], row["column"]): row for row in json.loads(out)["rows"]}
+    row = cells["FLOPS", "titan_rtx_256_spearman"]
     assert row["paper"] == 0.95 and row["trust"] == "V" and 0.94 < row["measured"] < 0.96 and row["seconds"] > 0
-    assert told["HELP", "mean_all_spearman"]["measured"] is None and told["HELP", "mean_all_spearman"]["reason"]
+    assert cells["HELP", "mean_all_spearman"]["measured"] is None and cells["HELP", "mean_all_spearman"]["reason"]
 
     code, out, err = nasbench("reproduce", LIMITS, "--seeds", "1", "--rows", "MetaD2A + HELP", "--html", "t.html")
     assert code == 0, err
@@ -270,10 +270,10 @@ def test_without_data_the_command_says_how_to_get_them(nasbench, tmp_path, monke
 
 
 def test_another_content_is_refused(tmp_path, monkeypatch, data_file):
-    given = data_file("latency_nasbench201/raw/str_arch2idx.pt").parent
+    published = data_file("latency_nasbench201/raw/str_arch2idx.pt").parent
     folder = tmp_path / "latency_nasbench201/raw"
     folder.mkdir(parents=True)
-    for file in given.iterdir():
+    for file in published.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / "fpga.pt").write_bytes((folder / "eyeriss.pt").read_bytes())
     monkeypatch.setenv("NASBENCH_DATA", str(tmp_path))

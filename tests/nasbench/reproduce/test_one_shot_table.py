@@ -73,19 +73,19 @@ def test_the_last_cell_is_looked_up_and_each_search_goes_on(nasbench201, tmp_pat
         reproduce(table, keep=keep)
     result = reproduce(table, keep=keep)
     assert epochs == [0, 0, 1, "killed", 1]  # two epochs for each of two seeds, none twice
-    found = {(cell.row, cell.column): cell for cell in result.entries}
-    assert found["none", "skip_edges"].measured is None
+    cells = {(cell.row, cell.column): cell for cell in result.entries}
+    assert cells["none", "skip_edges"].measured is None
     space = get_space("nasbench201", channels=2, cells=1)
     last = [json.loads(file.read_text())["history"][-1] for file in keep.glob("*/epochs.json")]
     for column, dataset in (("cifar10_test_acc_pct", "cifar10"), ("cifar100_test_acc_pct", "cifar100")):
         looked_up = [
-            nasbench201.query(space.parse(each["architecture"]), dataset=dataset, split="test", epochs=200)
-            for each in last
+            nasbench201.query(space.parse(epoch["architecture"]), dataset=dataset, split="test", epochs=200)
+            for epoch in last
         ]
-        assert found["GDAS", column].measured == pytest.approx(sum(looked_up) / 2)
-    skips = [each["architecture"].count("skip_connect") for each in last]
-    assert found["GDAS", "skip_edges"].measured == sum(skips) / 2
-    monkeypatch.setattr(reproducing, "measure_one_shot", lambda *asked: pytest.fail("it was kept"))
+        assert cells["GDAS", column].measured == pytest.approx(sum(looked_up) / 2)
+    skips = [epoch["architecture"].count("skip_connect") for epoch in last]
+    assert cells["GDAS", "skip_edges"].measured == sum(skips) / 2
+    monkeypatch.setattr(reproducing, "measure_one_shot", lambda *args: pytest.fail("it was kept"))
     again = reproduce(table, keep=keep)
     assert [cell.measured for cell in again.entries] == [cell.measured for cell in result.entries]
 

@@ -19,7 +19,7 @@ def table(tmp_path_factory):
     return joint_table(tmp_path_factory.mktemp("table") / "formulas.parquet", leave_out=4)
 
 
-def seen_by(table, budget_share=0.2, **regime):
+def rows_of_regime(table, budget_share=0.2, **regime):
     return ground(str(table.path), Regime(**regime), OBJECTIVES, "wall", budget_share)
 
 
@@ -31,10 +31,10 @@ def test_area_and_time_by_hand():
 
 
 def test_the_budget_is_a_share_of_what_the_table_cost_and_the_front_is_that_of_the_regime(table):
-    whole = seen_by(table, budget_share=1.0)
+    whole = rows_of_regime(table, budget_share=1.0)
     assert whole.budget_s == pytest.approx(32 * TRAINING_S + 32 * 12 * RECIPE_S)
     assert np.nanmax(whole.points) == 1 and np.nanmin(whole.points) == 0
-    few = seen_by(table, recipes=("precision=int4",), limits={"val_acc_pct": 0.25})
+    few = rows_of_regime(table, recipes=("precision=int4",), limits={"val_acc_pct": 0.25})
     counted = ~np.isnan(few.points).any(axis=1)
     assert counted.any() and all("int4" in text for text in table.rows["recipe"][counted])
     limit = table.rows["val_acc_pct"].quantile(0.25)
@@ -43,7 +43,7 @@ def test_the_budget_is_a_share_of_what_the_table_cost_and_the_front_is_that_of_t
 
 def test_a_random_search_with_time_for_everything_covers_the_front(table):
     held = covered(
-        seen_by(table, budget_share=1.0), replay_method({"name": "search", "controller": "random"}), 0, "wall"
+        rows_of_regime(table, budget_share=1.0), replay_method({"name": "search", "controller": "random"}), 0, "wall"
     )
     assert held.shares[-1] == pytest.approx(1)
     assert held.ended_s[-1] == pytest.approx(32 * TRAINING_S + 32 * 12 * RECIPE_S), "each training is paid for once"
@@ -53,16 +53,19 @@ def test_a_random_search_with_time_for_everything_covers_the_front(table):
 @pytest.mark.parametrize("keep", ["front", "best"])
 def test_the_first_stage_of_a_sequential_search_knows_no_limits(table, keep):
     options = {"architectures": 6, "keep": keep}
-    asked = seen_by(table, recipes=("precision=int4",))
-    held = covered(asked, replay_method({"name": "search", "controller": "sequential", "options": options}), 0, "wall")
+    regime_rows = rows_of_regime(table, recipes=("precision=int4",))
+    held = covered(
+        regime_rows, replay_method({"name": "search", "controller": "sequential", "options": options}), 0, "wall"
+    )
     assert held.shares[-1] > 0, "uncompressed networks do not count, and what becomes of them does"
 
 
 def test_cost_aware_trains_fewer_networks_than_random_and_covers_more(table):
-    asked = seen_by(table)
+    regime_rows = rows_of_regime(table)
     methods = ({"controller": "cost_aware", "options": {"pool": 60}}, {"controller": "random"})
     areas = [
-        [covered(asked, replay_method({"name": "search", **m}), s, "wall").area for s in range(3)] for m in methods
+        [covered(regime_rows, replay_method({"name": "search", **m}), s, "wall").area for s in range(3)]
+        for m in methods
     ]
     assert np.mean(areas[0]) > np.mean(areas[1])
 
@@ -73,9 +76,9 @@ def test_methods_that_are_not_allowed():
 
 
 def test_the_table_of_the_paper_goes_on_from_what_is_kept(table, tmp_path):
-    asked = load_paper_table("joint-table")
-    protocol = asked.protocol.model_copy(update={"file": str(table.path), "seconds": "wall"})
-    small = asked.model_copy(update={"protocol": protocol})
+    paper_table = load_paper_table("joint-table")
+    protocol = paper_table.protocol.model_copy(update={"file": str(table.path), "seconds": "wall"})
+    small = paper_table.model_copy(update={"protocol": protocol})
     rows = small.select(["random", "sequential, best"])
     first = reproduce(small, seeds=2, rows=rows, keep=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2 * 2 * 3
@@ -93,5 +96,5 @@ def test_the_table_of_the_paper_goes_on_from_what_is_kept(table, tmp_path):
 
 def test_a_table_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = load_paper_table("joint-table")
-    assert "build it with nasbench build-table" in asked.protocol.why_unavailable()
+    paper_table = load_paper_table("joint-table")
+    assert "build it with nasbench build-table" in paper_table.protocol.why_unavailable()

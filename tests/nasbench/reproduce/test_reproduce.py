@@ -130,31 +130,31 @@ GOLDEN = {
 @pytest.mark.fixed_seeds
 def test_golden_searches(table):
     """A search is decided by its seed; if an algorithm is changed on purpose, these numbers change with it."""
-    asked = load_paper_table(TSS)
-    result = reproduce(asked, seeds=3, rows=asked.select(["REA", "RANDOM"]))
-    found = {(cell.row, cell.column): (cell.measured, cell.std) for cell in result.entries}
-    assert set(found) == set(GOLDEN)
+    paper_table = load_paper_table(TSS)
+    result = reproduce(paper_table, seeds=3, rows=paper_table.select(["REA", "RANDOM"]))
+    measured = {(cell.row, cell.column): (cell.measured, cell.std) for cell in result.entries}
+    assert set(measured) == set(GOLDEN)
     for key, value in GOLDEN.items():
-        assert found[key] == pytest.approx(value, abs=1e-9)
+        assert measured[key] == pytest.approx(value, abs=1e-9)
 
 
 @pytest.mark.slow
 def test_workers_do_not_change_the_numbers_and_seeds_are_independent(table):
-    asked = load_paper_table("nasbench201-table5")
-    rows = asked.select(["REA", "RS"])
+    paper_table = load_paper_table("nasbench201-table5")
+    rows = paper_table.select(["REA", "RS"])
 
     def numbers(result):
         return [(cell.row, cell.column, cell.measured, cell.std, cell.n) for cell in result.entries]
 
-    one, two = reproduce(asked, seeds=5, rows=rows), reproduce(asked, seeds=5, rows=rows, workers=2)
+    one, two = reproduce(paper_table, seeds=5, rows=rows), reproduce(paper_table, seeds=5, rows=rows, workers=2)
     assert numbers(one) == numbers(two)
     for key, curve in one.curves.items():
         assert np.array_equal(curve.mean, two.curves[key].mean)
-    by_seed = [reproduce(asked, seeds=n, rows=rows[:1]) for n in (1, 2, 3)]
+    by_seed = [reproduce(paper_table, seeds=n, rows=rows[:1]) for n in (1, 2, 3)]
     sums = [result.entries[0].measured * n for n, result in enumerate(by_seed, start=1)]
     assert sums[2] == pytest.approx(sum(np.diff([0.0, *sums])), abs=1e-9)
     # Two searches may end in one cell; they do not go there by one way. A curve begins where all seeds have a cell.
-    curves = [next(iter(each.curves.values())).mean for each in by_seed]
+    curves = [next(iter(result.curves.values())).mean for result in by_seed]
     shared = min(map(len, curves))
     ways = np.diff([curve[-shared:] * n for n, curve in enumerate(curves, start=1)], axis=0)
     assert len({tuple(np.round(way, 6)) for way in (curves[0][-shared:], *ways)}) == 3, "each seed is another search"
@@ -163,14 +163,14 @@ def test_workers_do_not_change_the_numbers_and_seeds_are_independent(table):
 @pytest.mark.slow
 def test_evolution_and_random_search_measure_what_the_paper_prints(table):
     """Thirty searches; five standard errors of the difference between their mean and the paper's of 500."""
-    asked = load_paper_table(TSS)
-    seen = []
+    paper_table = load_paper_table(TSS)
+    progress = []
     result = reproduce(
-        asked,
+        paper_table,
         seeds=30,
-        rows=asked.select(["REA", "RANDOM"]),
+        rows=paper_table.select(["REA", "RANDOM"]),
         workers=2,
-        on_progress=lambda row, done, total: seen.append((done, total)),
+        on_progress=lambda row, done, total: progress.append((done, total)),
     )
     assert len(result.entries) == 6
     for cell in result.entries:
@@ -181,7 +181,7 @@ def test_evolution_and_random_search_measure_what_the_paper_prints(table):
     rea, random = (np.mean([c.measured for c in result.entries if c.row == name]) for name in ("REA", "RANDOM"))
     # The paper's 500 searches say that it is 0.663 with a standard error of 0.136 here: one in a million is below 0.
     assert rea > random
-    assert seen[-1] == (180, 180) and sorted(seen) == seen
+    assert progress[-1] == (180, 180) and sorted(progress) == progress
     for (_, column), curve in result.curves.items():
         assert (np.diff(curve.x) > 0).all() and (curve.low <= curve.high).all()
         assert curve.mean[-1] <= result.optima[column]
@@ -190,8 +190,8 @@ def test_evolution_and_random_search_measure_what_the_paper_prints(table):
 @pytest.mark.slow
 def test_random_search_needs_half_of_the_space_to_find_the_best_cell(table):
     """Without repeats the best one is anywhere: uniform from 1 to 15,625, with this mean and deviation."""
-    asked = load_paper_table("nasbench201-queries")
-    result = reproduce(asked, seeds=6, rows=asked.select(["random"]), workers=2)
+    paper_table = load_paper_table("nasbench201-queries")
+    result = reproduce(paper_table, seeds=6, rows=paper_table.select(["random"]), workers=2)
     values = [cell.measured for cell in result.entries]
     deviation = 15_625 / math.sqrt(12) / math.sqrt(6)
     assert all(abs(value - 15_626 / 2) < 4.5 * deviation for value in values)
@@ -224,9 +224,9 @@ def test_a_search_from_python_is_the_one_of_the_table(table, tmp_path):
 
 
 def test_a_search_that_is_stopped_is_reported_as_such(table):
-    asked = load_paper_table("nasbench201-queries")
-    row = asked.select(["random"])[0].model_copy(update={"max_queries": 5, "max_seeds": 3})
-    result = reproduce(asked, seeds=9, rows=[row])
+    paper_table = load_paper_table("nasbench201-queries")
+    row = paper_table.select(["random"])[0].model_copy(update={"max_queries": 5, "max_seeds": 3})
+    result = reproduce(paper_table, seeds=9, rows=[row])
     for cell in result.entries:
         assert (cell.measured, cell.std, cell.n, cell.stopped, cell.difference_se) == (5, 0, 3, 3, None)
         assert cell.p95 == 5
@@ -258,8 +258,8 @@ def test_the_best_of_so_many_queries_is_read_off(table, tmp_path):
 
 
 def test_a_row_without_data_has_a_reason_and_no_number(table):
-    asked = load_paper_table(TSS)
-    for cell in reproduce(asked, seeds=1, rows=asked.select(["RSPS", "GDAS"])).entries:
+    paper_table = load_paper_table(TSS)
+    for cell in reproduce(paper_table, seeds=1, rows=paper_table.select(["RSPS", "GDAS"])).entries:
         assert cell.paper is not None and cell.reason
         assert (cell.measured, cell.std, cell.n, cell.seconds, cell.difference_se) == (None, None, 0, None, None)
 
@@ -289,19 +289,19 @@ def test_what_programs_read(nasbench, table, tmp_path):
     words = ("--seeds", "2", "--workers", "1", "--rows", "REA,ENAS", "--json", "--csv", "t.csv", "--html", "t.html")
     code, out, err = nasbench("reproduce", TSS, *words)
     assert code == 0, err
-    told = json.loads(out)
-    assert told["table"] == TSS and told["seeds"] == 2 and told["protocol"]
-    assert [(row["row"], row["column"]) for row in told["rows"]] == [
+    result = json.loads(out)
+    assert result["table"] == TSS and result["seeds"] == 2 and result["protocol"]
+    assert [(row["row"], row["column"]) for row in result["rows"]] == [
         (row, f"{dataset}_test_acc_pct")
         for row in ("REA", "ENAS")
         for dataset in ("cifar10", "cifar100", "imagenet16_120")
     ]
-    for row in told["rows"]:
+    for row in result["rows"]:
         assert set(row) >= KEYS and row["trust"] == "M" and row["source"]
         assert (row["measured"] is None) == (row["row"] == "ENAS") == bool(row["reason"])
     with (tmp_path / "t.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["measured"]) for row in rows[:3]] == [row["measured"] for row in told["rows"][:3]]
+    assert [float(row["measured"]) for row in rows[:3]] == [row["measured"] for row in result["rows"][:3]]
     assert rows[3]["measured"] == "" and rows[0]["table"] == TSS
 
     page = (tmp_path / "t.html").read_text()
@@ -309,7 +309,7 @@ def test_what_programs_read(nasbench, table, tmp_path):
     assert not re.search(r"""(src|href)\s*=\s*["']?http""", without_plotly)
     for text in ("93.76<sup>M</sup>", "from memory, not checked", "Not run: <b>ENAS</b>", "population=10", "--seeds 2"):
         assert text in page, text
-    assert all(f'id="curve-{row["column"]}"' in page for row in told["rows"])
+    assert all(f'id="curve-{row["column"]}"' in page for row in result["rows"])
 
 
 def test_what_people_read(nasbench, table):

@@ -71,9 +71,9 @@ def test_an_edit_of_the_same_size_is_noticed_at_once(name, folder):
     first = code_digests(space())
     file.write_text(file.read_text().replace("X = 1", "X = 2"))
     second = code_digests(space())
-    for one, other in ((before, first), (first, second)):
-        (told,) = changes(one, other)
-        assert told == f"{name} ({file}) was edited"
+    for earlier, later in ((before, first), (first, second)):
+        (message,) = changes(earlier, later)
+        assert message == f"{name} ({file}) was edited"
 
 
 def test_comments_layout_and_docstrings_do_not_count(folder):
@@ -87,9 +87,9 @@ def test_comments_layout_and_docstrings_do_not_count(folder):
 def test_modules_that_come_and_go_are_told(folder):
     before = code_digests(space())
     (folder / "digested_tools.py").write_text("import digested_alone\n")
-    told = changes(before, code_digests(space()))
-    assert [text.split(" ")[0] for text in told] == ["digested_alone", "digested_named", "digested_tools"]
-    assert [text.rsplit(" ", 1)[1] for text in told] == ["new", "more", "edited"]
+    messages = changes(before, code_digests(space()))
+    assert [text.split(" ")[0] for text in messages] == ["digested_alone", "digested_named", "digested_tools"]
+    assert [text.rsplit(" ", 1)[1] for text in messages] == ["new", "more", "edited"]
 
 
 def test_code_that_cannot_be_parsed_is_digested_by_its_bytes(folder):
@@ -126,8 +126,8 @@ def test_a_block_of_a_users_own_counts_for_a_space_of_ours(folder):
             return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
         """)
     )
-    made = get_space("mobile", blocks=["convolution", "digested_mine:block"], widths=[8, 16], layers=1)
-    assert list(code_digests(made)) == ["digested_mine"]
+    mobile = get_space("mobile", blocks=["convolution", "digested_mine:block"], widths=[8, 16], layers=1)
+    assert list(code_digests(mobile)) == ["digested_mine"]
     assert list(code_digests([{"digested_mine:block": {}}])) == ["digested_mine"]
 
 

@@ -83,17 +83,19 @@ def test_the_dashboard_shows_the_record(nasbench, dashboard):
     (summary,) = json.loads(read("/api/studies"))["study_summaries"]
     assert (summary["study_name"], summary["directions"]) == ("small", ["maximize", "minimize"])
     page = f"/api/studies/{summary['study_id']}"
-    found = json.loads(read(page))
-    assert found["objective_names"] == ["val_acc_pct", "macs"]
-    assert {trial["number"] for trial in found["best_trials"]} == set(report["front"])
-    trials, finished = found["trials"], len(report["candidates"])
+    details = json.loads(read(page))
+    assert details["objective_names"] == ["val_acc_pct", "macs"]
+    assert {trial["number"] for trial in details["best_trials"]} == set(report["front"])
+    trials, finished = details["trials"], len(report["candidates"])
     compare(trials[:finished], report["candidates"])
     compare(trials, [describe(candidate) for candidate in study.candidates])
-    assert {each["status"] for each in report["candidates"]} == {"done", "infeasible"}
+    assert {candidate["status"] for candidate in report["candidates"]} == {"done", "infeasible"}
     states = [trials[trial.number]["state"] for trial in (stopped, failed, running, waiting)]
     assert states == ["Pruned", "Fail", "Running", "Running"]
-    assert [each["status"] for each in json.loads(attributes(trials[failed.number])["attempts"])] == ["out_of_memory"]
-    assert [each["step"] for each in trials[running.number]["intermediate_values"]] == [1]
+    assert [attempt["status"] for attempt in json.loads(attributes(trials[failed.number])["attempts"])] == [
+        "out_of_memory"
+    ]
+    assert [point["step"] for point in trials[running.number]["intermediate_values"]] == [1]
 
     # What the page draws by itself: which decisions matter, the table as a file, and the page.
     importances = json.loads(read(f"{page}/param_importances"))["param_importances"]
@@ -108,7 +110,7 @@ STATES = {"done": "Complete", "stopped": "Pruned", "running": "Running"}
 
 
 def attributes(trial):
-    return {each["key"]: each["value"] for each in trial["user_attrs"]}
+    return {attribute["key"]: attribute["value"] for attribute in trial["user_attrs"]}
 
 
 def compare(trials, candidates):
@@ -121,7 +123,7 @@ def compare(trials, candidates):
         assert trial.get("values") == ([metrics["val_acc_pct"], metrics["macs"]] if done else None)
         assert shown["architecture"] == candidate["architecture"]
         assert {name: float(shown[name]) for name in metrics} == metrics
-        curve = {str(each["step"]): round(each["value"], 3) for each in trial["intermediate_values"]}
+        curve = {str(point["step"]): round(point["value"], 3) for point in trial["intermediate_values"]}
         assert curve == {epoch: round(value, 3) for epoch, value in candidate["curve"].items()}
         if candidate["status"] != "running":
             assert json.loads(shown["outcome"])["status"] == candidate["status"]

@@ -58,9 +58,9 @@ def unprivileged():
 
 def sentence(called, code, *words):
     """What a command said that ended with this code, in one line."""
-    got, out, err = called
+    exit_code, out, err = called
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert got == code and len(errors) == 1 and "Traceback" not in err and not out, err
+    assert exit_code == code and len(errors) == 1 and "Traceback" not in err and not out, err
     for word in words:
         assert word in errors[0]
 
@@ -78,7 +78,7 @@ def test_a_search_that_meets_a_full_disk_says_so_and_goes_on_when_there_is_room(
         code, _, err = nasbench("search", experiment, "--run", "run", "--json")
     assert code == 0, err
     report = read_json(tmp_path / "run/report.json", "")
-    assert [(each["id"], each["status"]) for each in report["candidates"]] == [(0, "done"), (1, "done")]
+    assert [(candidate["id"], candidate["status"]) for candidate in report["candidates"]] == [(0, "done"), (1, "done")]
 
 
 def test_what_cannot_be_written_whole_leaves_the_old_file(tmp_path):
@@ -153,7 +153,7 @@ def test_a_run_folder_that_is_deleted_while_its_search_goes_on_is_missed(nasbenc
         "        shutil.rmtree('run')\n"
         "    return {'score': float(sum(candidate.arch.picks))}\n"
     )
-    asked = {
+    config = {
         "space": "nasbench201",
         "evaluator": "deletes:evaluate",
         "controller": {"name": "random"},
@@ -161,7 +161,7 @@ def test_a_run_folder_that_is_deleted_while_its_search_goes_on_is_missed(nasbenc
         "search": {"candidates": 5000},
         "survivors": 0,
     }
-    (user_folder / "deletes.yaml").write_text(yaml.safe_dump(asked))
+    (user_folder / "deletes.yaml").write_text(yaml.safe_dump(config))
     called = nasbench("search", user_folder / "deletes.yaml", "--run", "run")
     sentence(called, 2, "run/record.jsonl", "it is not there any more")
     assert not Path("run").exists(), "nothing of it is made again"

@@ -48,8 +48,8 @@ def beside(folder):
     begun, enough = forked.Barrier(3), forked.Event()
     processes = []
 
-    def start(what):
-        processes.extend(forked.Process(target=what, args=(folder, begun, enough), daemon=True) for _ in range(2))
+    def start(action):
+        processes.extend(forked.Process(target=action, args=(folder, begun, enough), daemon=True) for _ in range(2))
         for process in processes:
             process.start()
         begun.wait(60)

@@ -27,10 +27,10 @@ PASSWORD = "NASBENCH_TEST_PASSWORD"
 def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'team.db'}"
-    found = os.environ.get("NASBENCH_TEST_STORAGE")
-    if not found:
+    database_url = os.environ.get("NASBENCH_TEST_STORAGE")
+    if not database_url:
         pytest.skip("NASBENCH_TEST_STORAGE is not set to the URL of a PostgreSQL database")
-    return found
+    return database_url
 
 
 @pytest.fixture
@@ -63,22 +63,24 @@ def results(study):
 
 def test_a_database_holds_what_a_journal_holds(open_study, url, tmp_path):
     controller = {"name": "regularized_evolution", "population": 4, "tournament": 2}
-    asked = {"controller": controller, "search": {"candidates": 12}}
-    calm = open_study("journal", **asked)
+    options = {"controller": controller, "search": {"candidates": 12}}
+    calm = open_study("journal", **options)
     drive(calm)
-    first = open_study("database", storage=url, **asked)
+    first = open_study("database", storage=url, **options)
     drive(first, many=5)
     running = first.next_trial()
-    again = open_study("database", storage=url, **asked)
+    again = open_study("database", storage=url, **options)
     assert again.next_trial() == running, "what was running is handed out again"
     again.finish(running.number, score(again, running))
     drive(again)
     assert results(again) == results(calm)
     folder = RunFolder(tmp_path / "database")
     assert not folder.journal.exists()
-    told = build_report(folder)
-    assert [each["architecture"] for each in told["candidates"]] == [calm.space.format(c.arch) for c in calm.candidates]
-    assert told["front"] == calm.front
+    report = build_report(folder)
+    assert [candidate["architecture"] for candidate in report["candidates"]] == [
+        calm.space.format(c.arch) for c in calm.candidates
+    ]
+    assert report["front"] == calm.front
     study = optuna.load_study(study_name=f"small-{folder.run_id}", storage=os.path.expandvars(url))
     assert [trial.values for trial in study.trials] == [
         [c.metrics["val_acc_pct"], c.metrics["macs"]] for c in calm.candidates
@@ -150,8 +152,8 @@ def test_mistakes_in_the_url(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_killed_search_goes_on_from_the_database(tmp_path, url):
-    asked = experiment_of(controller={"name": "random"}, storage=url, training={"epochs": 3}, search={"candidates": 8})
-    (tmp_path / "team.yaml").write_text(yaml.safe_dump(asked))
+    config = experiment_of(controller={"name": "random"}, storage=url, training={"epochs": 3}, search={"candidates": 8})
+    (tmp_path / "team.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-c", "from nasbench.cli.app import main; main()"]
     run = tmp_path / "run"
     process = subprocess.Popen([*command, "search", str(tmp_path / "team.yaml"), "--run", str(run)])
@@ -165,10 +167,12 @@ def test_a_killed_search_goes_on_from_the_database(tmp_path, url):
     done = subprocess.run([*command, "resume", str(run)], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     after = build_report(RunFolder(run))["candidates"]
-    kept = [each for each in before if each["status"] == "done"]
+    kept = [candidate for candidate in before if candidate["status"] == "done"]
     assert 3 <= len(kept) < 8
-    assert [after[each["id"]]["finished_s"] for each in kept] == [each["finished_s"] for each in kept]
-    assert [each["status"] for each in after] == ["done"] * 8
+    assert [after[candidate["id"]]["finished_s"] for candidate in kept] == [
+        candidate["finished_s"] for candidate in kept
+    ]
+    assert [candidate["status"] for candidate in after] == ["done"] * 8
     assert os.environ[PASSWORD] not in (run / "config.yaml").read_text(), "the password was written down"
 
 
@@ -176,4 +180,4 @@ def finished(run):
     folder = RunFolder(run)
     if not (folder.exists and folder.controller.exists()):
         return 0
-    return sum(each["status"] == "done" for each in build_report(folder)["candidates"])
+    return sum(candidate["status"] == "done" for candidate in build_report(folder)["candidates"])

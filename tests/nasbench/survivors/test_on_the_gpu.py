@@ -103,14 +103,14 @@ def test_a_search_and_its_survivors_ask_for_it(tmp_path, monkeypatch, problem) -
         monkeypatch.setattr(TrainingLimits, name, property(lambda self: NAME))
     recipe = [{"prune": {"ratio": 0.25, "epochs": 1}}, {"distill": {"epochs": 1}}, {"quantize": {"precision": "int8"}}]
     gate = {"max_drop_pct": 100, "must_save": False}
-    asked = parse_experiment(
+    experiment = parse_experiment(
         experiment_of(search={"candidates": 2}, survivors=1, recipe=recipe, gate=gate, executor={"name": "inline"})
     )
-    begun = begin(tmp_path / "run", asked, Brought(problem=problem))
+    begun = begin(tmp_path / "run", experiment, Brought(problem=problem))
     report = run_search(begun.prepared, begun.folder, handle_signals=False)
     (survivor,) = report["survivors"]
     assert [stage["accepted"] for stage in survivor["stages"]] == [True] * 4
-    assert all(set(asked) == {NAME} for asked in devices.values())
+    assert all(set(used) == {NAME} for used in devices.values())
     # Two candidates; two steps with training; a validation each, three of distill and prune, and the test images.
     assert len(devices["begin"]) == 2 and len(devices["fit"]) == 2 and len(devices["score_on"]) >= 2 + 4 + 4
 
@@ -141,8 +141,8 @@ class TestHalfPrecision:
 
     @pytest.mark.only_where(not torch.cuda.is_available())
     def test_without_a_gpu_it_is_refused_before_the_search(self) -> None:
-        asked = experiment_of(
+        config = experiment_of(
             survivors=1, recipe=[STEPS[0]], training={"epochs": 1, "precision": "fp16"}, executor={"name": "inline"}
         )
         with pytest.raises(UserError, match="survivors are fine-tuned in this process"):
-            prepare(parse_experiment(asked))
+            prepare(parse_experiment(config))

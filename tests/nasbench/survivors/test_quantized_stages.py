@@ -57,11 +57,11 @@ def survivor(tmp_path_factory):
     bench.finetune(model, epochs=3)
     stages = []
     for kind, options in KINDS.items():
-        searched, made = run_recipe(model, Recipe.parse([{"quantize": options}]), bench, GATE)
+        searched, quantized = run_recipe(model, Recipe.parse([{"quantize": options}]), bench, GATE)
         stages += [searched] if not stages else []
-        assert made.accepted, made.reason
-        made.name = kind
-        stages.append(made)
+        assert quantized.accepted, quantized.reason
+        quantized.name = kind
+        stages.append(quantized)
     metrics, _ = measure_stages(stages, bench, device)
     normalization = (
         {"mean": list(bench.problem.data.mean), "std": list(bench.problem.data.std)}

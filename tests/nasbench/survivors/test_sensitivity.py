@@ -50,9 +50,9 @@ TEXT = "convolution_k3_w1.0/inverted_residual_k3_w1.0"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    found = tmp_path_factory.mktemp("model")
-    save(found, trained(TEXT, 5), TEXT)
-    return found
+    model_folder = tmp_path_factory.mktemp("model")
+    save(model_folder, trained(TEXT, 5), TEXT)
+    return model_folder
 
 
 @pytest.fixture(scope="module")
@@ -64,47 +64,47 @@ def result(folder):
 
 
 def numbers(result, technique):
-    (found,) = (each for each in result["techniques"] if each["technique"] == technique)
+    (entry,) = (listed for listed in result["techniques"] if listed["technique"] == technique)
     return {
         layer["layer"]: {tried["setting"]: tried["val_acc_pct"] for tried in layer["tried"]}
-        for layer in found["layers"]
-    }, found
+        for layer in entry["layers"]
+    }, entry
 
 
 @pytest.mark.parametrize("technique, setting", [("prune", 0.5), ("decompose", 0.25)])
 def test_the_numbers_are_those_of_the_step_with_one_layer(folder, result, technique, setting) -> None:
     model = load_model(folder).model
-    told, found = numbers(result, technique)
-    changed = {layer["layer"]: {layer["layer"], *layer["coupled"]} for layer in found["layers"]}
+    accuracies, entry = numbers(result, technique)
+    changed = {layer["layer"]: {layer["layer"], *layer["coupled"]} for layer in entry["layers"]}
     every = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)}
-    assert set().union(*changed.values(), found["left_out"]) == every
+    assert set().union(*changed.values(), entry["left_out"]) == every
     assert any(len(names) > 1 for names in changed.values()) == (technique == "prune")
     options = {"decompose": {"method": "svd"}}.get(technique, {})
     checked = 0
     for layer, names in changed.items():
-        if told[layer][setting] is None:
+        if accuracies[layer][setting] is None:
             continue
         step = get_step(technique, ratio=setting, exclude=sorted(every - names), **options)
-        made, _ = step.apply(model, BENCH.context())
-        assert told[layer][setting] == pytest.approx(BENCH.validate(made)), layer
-        checked += told[layer][setting] != result["val_acc_pct"]
+        compressed, _ = step.apply(model, BENCH.context())
+        assert accuracies[layer][setting] == pytest.approx(BENCH.validate(compressed)), layer
+        checked += accuracies[layer][setting] != result["val_acc_pct"]
     assert checked > 1
 
 
 def test_bits_by_hand(folder, result) -> None:
     model = load_model(folder).model
-    told, _ = numbers(result, "quantize")
+    accuracies, _ = numbers(result, "quantize")
     assert result["val_acc_pct"] == pytest.approx(BENCH.validate(model))
     check_learned("accuracy", result["val_acc_pct"], images=len(BENCH.problem.data.val))
-    lost = {bits: sum(result["val_acc_pct"] - layer[bits] for layer in told.values()) for bits in (8, 4, 2)}
+    lost = {bits: sum(result["val_acc_pct"] - layer[bits] for layer in accuracies.values()) for bits in (8, 4, 2)}
     assert max(lost[8], lost[4]) < lost[2]
-    layer = min(told, key=lambda name: told[name][2])
+    layer = min(accuracies, key=lambda name: accuracies[name][2])
     weight = model.get_submodule(layer).weight
     with torch.no_grad():
         for channel in weight:  # of two bits, three levels are used
             step = channel.abs().max()
             channel.copy_(torch.where(channel.abs() > step / 2, channel.sign() * step, 0.0))
-    assert told[layer][2] == pytest.approx(BENCH.validate(model))
+    assert accuracies[layer][2] == pytest.approx(BENCH.validate(model))
 
 
 def test_eight_bits_are_those_of_the_step_quantize() -> None:
@@ -120,15 +120,15 @@ def test_the_page_and_the_table(folder, result) -> None:
     assert pruned["left_out"] and all(
         re.search(rf"<t[dh][^>]*>{re.escape(layer)}</t[dh]>", page) for layer in pruned["left_out"]
     )
-    for each in result["techniques"]:
-        for layer in each["layers"]:
+    for entry in result["techniques"]:
+        for layer in entry["layers"]:
             assert f'<td class="text">{layer["layer"]}' in page
     printed = CliRunner().invoke(
         app, ["sensitivity", str(folder), "--technique", "quantize", "--bits", "2", "--images", "60"]
     )
     assert printed.exit_code == 0, printed.output
-    told, _ = numbers(result, "quantize")
-    assert all(f" {layer} " in printed.stdout for layer in told)
+    accuracies, _ = numbers(result, "quantize")
+    assert all(f" {layer} " in printed.stdout for layer in accuracies)
     assert "60 images, so that one is 1.7 points" in printed.stdout and "prune" not in printed.stdout
 
 
@@ -138,13 +138,13 @@ def test_branches_that_merge_are_one_layer_where_the_step_merges_them() -> None:
     context = BENCH.context()
     merged = sensitivity(model, context, "quantize", [2])
     whole = sensitivity(model, context, "prune", [0.5])
-    assert {each.layer for each in merged.layers} != {each.layer for each in whole.layers}
-    assert len(merged.layers) < sum(1 + len(each.coupled) for each in whole.layers) + len(whole.left_out)
+    assert {layer.layer for layer in merged.layers} != {layer.layer for layer in whole.layers}
+    assert len(merged.layers) < sum(1 + len(layer.coupled) for layer in whole.layers) + len(whole.left_out)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_mistakes(folder, tmp_path) -> None:
-    for words, told in [
+    for words, message in [
         (["--technique", "prun"], "Did you mean 'prune'"),
         (["--ratios", "half"], "--ratios is 'half'"),
         (["--technique", "prune", "--ratios", "1.5"], "1.5"),
@@ -152,9 +152,9 @@ def test_mistakes(folder, tmp_path) -> None:
         (["--technique", "decompose", "--method", "sdv"], "Did you mean 'svd'"),
     ]:
         done = CliRunner().invoke(app, ["sensitivity", str(folder), *words])
-        assert isinstance(done.exception, UserError) and told in str(done.exception), words
+        assert isinstance(done.exception, UserError) and message in str(done.exception), words
     stored = load_model(folder)
-    (made,) = Recipe.parse(["quantize"]).apply(stored.model, BENCH.context())
-    save(tmp_path, made.model, TEXT, [(made.step, made.note)])
+    (quantized,) = Recipe.parse(["quantize"]).apply(stored.model, BENCH.context())
+    save(tmp_path, quantized.model, TEXT, [(quantized.step, quantized.note)])
     done = CliRunner().invoke(app, ["sensitivity", str(tmp_path)])
     assert "quantized already; take the stage before" in str(done.exception)

@@ -54,10 +54,10 @@ def store(problem, folder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_accuracy_is_the_one_that_training_found(kind, write, tmp_path):
     problem = write(kind)
-    found = store(problem, tmp_path / "model")
+    accuracy = store(problem, tmp_path / "model")
     stored = load_model(tmp_path / "model")
     bench = workbench(stored, tmp_path / "model", 0)
-    assert bench.validate(stored.model) == found
+    assert bench.validate(stored.model) == accuracy
     np.testing.assert_array_equal(bench.problem.data.val.examples, problem.data.val.examples)
 
 

@@ -147,9 +147,9 @@ def stages(searched, bench):
     else:
         recipe.append({"compile": {"backend": "eager"}})
     heard: list[str] = []
-    made = run_recipe(searched, Recipe.parse(recipe), bench, GateConfig(), on_stage=heard.append)
-    assert heard == [stage.name for stage in made[1:]]
-    return made
+    results = run_recipe(searched, Recipe.parse(recipe), bench, GateConfig(), on_stage=heard.append)
+    assert heard == [stage.name for stage in results[1:]]
+    return results
 
 
 class TestRecipe:
@@ -191,13 +191,13 @@ class TestRecipe:
             assert json.loads(json.dumps(note)) == note
 
     def test_nothing_to_do(self, searched, bench, untouched) -> None:
-        made = run_recipe(searched, Recipe(()), bench, GateConfig())
-        assert [(stage.name, stage.accepted) for stage in made] == [("searched", True)]
+        results = run_recipe(searched, Recipe(()), bench, GateConfig())
+        assert [(stage.name, stage.accepted) for stage in results] == [("searched", True)]
 
     def test_what_was_done_before_is_kept(self, searched, bench, untouched) -> None:
         earlier = run_recipe(searched, Recipe(steps({"prune": {"ratio": 0.2}})), bench, LENIENT)[1]
-        made = run_recipe(earlier.network, Recipe(steps({"quantize": {}})), bench, LENIENT, before=earlier.steps)
-        assert [[step.name for step, _ in stage.steps] for stage in made] == [["prune"], ["prune", "quantize"]]
+        results = run_recipe(earlier.network, Recipe(steps({"quantize": {}})), bench, LENIENT, before=earlier.steps)
+        assert [[step.name for step, _ in stage.steps] for stage in results] == [["prune"], ["prune", "quantize"]]
 
     def test_the_same_again(self, searched, bench, untouched) -> None:
         recipe = Recipe(steps({"prune": {"ratio": 0.3, "epochs": 1}}, {"distill": {"epochs": 1}}))
@@ -239,10 +239,10 @@ class TestGate:
         first, one, both, _ = (stage.scores["val_acc_pct"] for stage in run_recipe(searched, recipe, bench, LENIENT))
         most = max(first - one, one - both)
         assert 0 < most < first - both
-        made = run_recipe(searched, recipe, bench, GateConfig(max_drop_pct=(most + first - both) / 2))
-        assert [stage.accepted for stage in made] == [True, True, False, True]
-        assert [step.label for step, _ in made[3].steps] == [3, 3]
-        assert made[3].scores["val_acc_pct"] == made[1].scores["val_acc_pct"]
+        results = run_recipe(searched, recipe, bench, GateConfig(max_drop_pct=(most + first - both) / 2))
+        assert [stage.accepted for stage in results] == [True, True, False, True]
+        assert [step.label for step, _ in results[3].steps] == [3, 3]
+        assert results[3].scores["val_acc_pct"] == results[1].scores["val_acc_pct"]
 
     def test_a_gain_is_no_loss(self, bench) -> None:
         space = get_space("mobile", **SPACE)
@@ -291,15 +291,15 @@ class TestSavings:
         assert pruned.saving.bytes[1] < 0.8 * pruned.saving.bytes[0] == 0.8 * stored_bytes(searched)
 
     def test_what_was_tried_on_it_stands_beside_the_advice(self, searched, on_device, untouched) -> None:
-        asked = []
+        calls = []
 
         def advise(network, compiled, bench):
-            asked.append((network, compiled, bench.device.runtime))
+            calls.append((network, compiled, bench.device.runtime))
             return "tried on it, in turn: less"
 
         _, slowed = run_recipe(searched, Recipe((Slow(),)), on_device, LENIENT, advise=advise)
         assert slowed.advice == "set repeats: 0; tried on it, in turn: less"
-        assert asked == [(slowed.model, slowed.deployed, "eager")]
+        assert calls == [(slowed.model, slowed.deployed, "eager")]
 
     def test_where_nothing_was_promised_or_asked_for_it_stays(self, searched, bench, on_device, untouched) -> None:
         class Honest(Slow):
@@ -325,13 +325,13 @@ class TestSavings:
         assert kept.accepted and kept.reason is None and kept.saving is not None
 
     def test_a_faster_network_of_the_same_size_is_worth_it(self) -> None:
-        def found(ratio, before, after):
+        def worth_it(ratio, before, after):
             return Saving(Ratio(*ratio), (before, after)).worth_it
 
-        assert found((0.9, 0.85, 0.99), 100, 100)
-        assert not found((0.9, 0.85, 1.01), 100, 100)
-        assert found((1.3, 1.2, 1.4), 1000, 990)
-        assert not found((1.0, 0.9, 1.1), 1000, 991)
+        assert worth_it((0.9, 0.85, 0.99), 100, 100)
+        assert not worth_it((0.9, 0.85, 1.01), 100, 100)
+        assert worth_it((1.3, 1.2, 1.4), 1000, 990)
+        assert not worth_it((1.0, 0.9, 1.1), 1000, 991)
 
 
 class TestFailures:
@@ -363,9 +363,9 @@ class TestFailures:
         again = steps({"prune": {"ratio": 0.2}})
         recipe = Recipe((*again, Broken(), *again, Broken(), *again))
         heard: list[str] = []
-        made = run_recipe(searched, recipe, bench, LENIENT, on_stage=heard.append)
+        results = run_recipe(searched, recipe, bench, LENIENT, on_stage=heard.append)
         assert heard == ["pruned", "broken_down", "pruned_2", "broken_down_2", "pruned_3"]
-        assert [stage.name for stage in made] == ["searched", *heard]
+        assert [stage.name for stage in results] == ["searched", *heard]
 
 
 @pytest.fixture(scope="module")
@@ -443,19 +443,19 @@ class TestMeasuring:
         )
         place = tmp_path / "survivors" / "1"
         described = save_stages(tmp_path, place, stages, metrics, save=save, origin=Origin({"name": "digits"}))
-        assert [each["name"] for each in described] == [stage.name for stage in stages]
-        assert [each["metrics"] for each in described] == metrics
+        assert [entry["name"] for entry in described] == [stage.name for stage in stages]
+        assert [entry["metrics"] for entry in described] == metrics
         assert described[0]["artefact"] == "survivors/1/searched"
         assert (described[-1]["artefact"], described[-1]["reason"]) == (None, "RuntimeError: out of luck")
         assert json.loads(json.dumps(described)) == described
         assert sorted(path.name for path in place.iterdir()) == sorted(stage.name for stage in stages[:-1])
         images = bench.problem.data.test.examples[:20]
-        for stage, each in list(zip(stages, described, strict=True))[:4]:
-            stored = load_model(tmp_path / each["artefact"])
+        for stage, entry in list(zip(stages, described, strict=True))[:4]:
+            stored = load_model(tmp_path / entry["artefact"])
             with torch.no_grad():
                 torch.testing.assert_close(stored.model(images), stage.model(images), atol=1e-6, rtol=0)
             assert stored.origin.data == {"name": "digits"}
-            assert stored.origin.metrics == each["metrics"]
+            assert stored.origin.metrics == entry["metrics"]
 
 
 class TestWorkbench:

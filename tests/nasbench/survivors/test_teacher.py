@@ -41,11 +41,11 @@ def test_a_network_learns_from_a_stored_one(bench, tmp_path) -> None:
     teacher = stored(tmp_path / "large", bench)
     student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     step = get_step("distill", epochs=1, teacher=str(tmp_path / "large"))
-    made, note = step.apply(student, bench.context())
+    distilled, note = step.apply(student, bench.context())
     by_hand, _ = get_step("distill", epochs=1).apply(student, bench.context(teacher))
     assert note["teacher"] == str(tmp_path / "large")
-    assert not torch.equal(made[1].weight, student[1].weight)
-    torch.testing.assert_close(made[1].weight, by_hand[1].weight)
+    assert not torch.equal(distilled[1].weight, student[1].weight)
+    torch.testing.assert_close(distilled[1].weight, by_hand[1].weight)
 
 
 def test_a_stored_model_that_does_not_fit_is_refused(bench, tmp_path) -> None:
