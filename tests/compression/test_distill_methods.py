@@ -141,7 +141,7 @@ class Counting(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.images = network, 0
+        self.network = network
 
     def forward(self, x):
         type(self).image_count += len(x)

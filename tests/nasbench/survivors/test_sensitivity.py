@@ -147,7 +147,7 @@ def test_mistakes(folder, tmp_path) -> None:
     for words, message in [
         (["--technique", "prun"], "Did you mean 'prune'"),
         (["--ratios", "half"], "--ratios is 'half'"),
-        (["--technique", "prune", "--ratios", "1.5"], "1.5"),
+        (["--technique", "prune", "--ratios", "1.5"], "removed is 1.5; give"),
         (["--technique", "quantize", "--bits", "1"], "at least 2"),
         (["--technique", "decompose", "--method", "sdv"], "Did you mean 'svd'"),
     ]:
