@@ -156,11 +156,11 @@ def test_a_search_of_several_fidelities(nasbench, write):
     code, out, err = nasbench("search", path, "--run", "run", "--json")
     assert code == 0, err
     report = json.loads(out)
-    epochs = {each["id"]: each["epochs"] for each in report["candidates"]}
+    epochs = {candidate["id"]: candidate["epochs"] for candidate in report["candidates"]}
     assert list(epochs.values()) == [1, 1, 1, 3, 3, 3]
     assert len(report["survivors"]) == 2
-    assert {epochs[each] for each in report["front"]} == {3}
-    assert {epochs[each["candidate"]] for each in report["survivors"]} == {3}
+    assert {epochs[number] for number in report["front"]} == {3}
+    assert {epochs[survivor["candidate"]] for survivor in report["survivors"]} == {3}
     code, out, _ = nasbench("status", "run", "--json")
     assert epochs[json.loads(out)["best"]["id"]] == 3
     assert "trained for fewer epochs" in Path("run/report.html").read_text()
@@ -168,7 +168,7 @@ def test_a_search_of_several_fidelities(nasbench, write):
     code, out, err = nasbench("resume", "run", "-o", "survivors=[0]", "--json")
     assert code == 0, err
     named = json.loads(out)
-    assert [each["candidate"] for each in named["survivors"]] == [0], "one, and not two as before"
+    assert [survivor["candidate"] for survivor in named["survivors"]] == [0], "one, and not two as before"
     assert named["candidates"] == report["candidates"]
     code, _, err = nasbench("resume", "run", "-o", "survivors=[0, 99]")
     assert code == 2 and "candidate 99 is none of this search" in " ".join(err.split())
@@ -210,8 +210,8 @@ def test_search_then_everything_that_can_be_done_with_a_model(nasbench, write, t
     assert not [file for file in Path("run").rglob("*") if file.suffix in (".pkl", ".pt", ".pth", ".pickle")]
 
     code, out, _ = nasbench("status", "run", "--json")
-    told = json.loads(out)
-    assert (code, told["done"], told["active"], told["survivors"], told["status"]) == (0, 3, False, 1, "complete")
+    state = json.loads(out)
+    assert (code, state["done"], state["active"], state["survivors"], state["status"]) == (0, 3, False, 1, "complete")
 
     before = Path("run/survivors/1/survivor.json").read_text()
     code, out, _ = nasbench("resume", "run", "--json")
@@ -273,13 +273,13 @@ def test_a_users_own_space_runs_with_every_controller(nasbench, user_folder, con
     }.get(controller, {})
     # The one that decides a recipe needs one that leaves something to choose.
     recipe = [{"prune": {"ratio": {"choice": [0, 0.2, 0.4]}}}] if controller == "sequential" else []
-    asked = experiment_of(
+    experiment = experiment_of(
         space="my_space:Tiny",
         controller={"name": controller, **options},
         search={"candidates": 4},
         recipe=recipe,
     )
-    (user_folder / "mine.yaml").write_text(yaml.safe_dump(asked))
+    (user_folder / "mine.yaml").write_text(yaml.safe_dump(experiment))
     code, out, err = nasbench("search", user_folder / "mine.yaml", "--run", "run", "--json")
     assert code == 0, err
     report = json.loads(out)
@@ -330,10 +330,10 @@ def test_exit_code_1_only_if_the_search_ended_because_of_failures(
 ):
     """Some designs are done in each case, and some are `invalid`, which is a failure of another name."""
     (user_folder / "wide_fail.py").write_text(WIDE_FAIL)
-    asked = experiment_of(
+    experiment = experiment_of(
         space="wide_fail:WideFail", controller="random", search=search, outcomes={"invalid": {"counts": counts}}
     )
-    (user_folder / "mine.yaml").write_text(yaml.safe_dump(asked))
+    (user_folder / "mine.yaml").write_text(yaml.safe_dump(experiment))
     code, out, err = nasbench("search", user_folder / "mine.yaml", "--run", "run", "--json")
     report = json.loads(out)
     rows = {row["kind"]: row["count"] for row in report["outcomes"]}
@@ -355,4 +355,6 @@ def test_a_limit_is_checked_before_training(nasbench, write):
     assert all(candidate["metrics"]["macs"] <= 60_000 for candidate in done)
     assert refused, "the limit refused nothing, so this test shows nothing"
     assert all("is over the limit 6e+04" in candidate["error"] for candidate in refused)
-    assert not [number for number in refused if Path(f"run/checkpoints/{number['id']:05d}.safetensors").exists()]
+    assert not [
+        candidate for candidate in refused if Path(f"run/checkpoints/{candidate['id']:05d}.safetensors").exists()
+    ]

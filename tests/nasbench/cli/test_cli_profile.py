@@ -29,14 +29,14 @@ def test_a_small_space_is_gone_through_as_a_whole(nasbench, write):
     archs = [space.architecture([0, kernel, width]) for kernel in range(2) for width in range(3)]
     models = [fresh_model(space, arch, TASK, 0) for arch in archs]
     counted = [cost(model, TASK) for model in models]
-    macs = sorted(each.macs for each in counted)
-    limits = {"macs": macs[2], "params": sorted(each.params for each in counted)[1]}
+    macs = sorted(counts.macs for counts in counted)
+    limits = {"macs": macs[2], "params": sorted(counts.params for counts in counted)[1]}
     path = write(space={"name": "mobile", **options}, objectives=limited(**limits))
     code, out, err = nasbench("profile", path, "--json", "--samples", "50")
     assert code == 0, err
-    found = json.loads(out)
-    assert (found["architectures"], found["exhaustive"], found["asked"]) == (6, True, 50)
-    rows = {row["metric"]: row for row in found["costs"]}
+    profile = json.loads(out)
+    assert (profile["architectures"], profile["exhaustive"], profile["asked"]) == (6, True, 50)
+    rows = {row["metric"]: row for row in profile["costs"]}
     assert list(rows) == ["macs", "params", "size_bytes", "peak_memory_bytes", "bytes_moved", "flops_per_byte"]
     row = rows["macs"]
     assert (row["quantiles"]["min"], row["quantiles"]["max"]) == (macs[0], macs[-1])
@@ -48,34 +48,34 @@ def test_a_small_space_is_gone_through_as_a_whole(nasbench, write):
     assert rows["size_bytes"]["share_within"] is None
     peaks = [peak_activation_bytes(model, TASK) for model in models]
     assert rows["peak_memory_bytes"]["quantiles"]["max"] == max(peaks)
-    intensities = sorted(each.flops / each.bytes_moved for each in counted)
+    intensities = sorted(counts.flops / counts.bytes_moved for counts in counted)
     assert rows["flops_per_byte"]["quantiles"]["min"] == intensities[0]
-    joint = sum(each.macs <= limits["macs"] and each.params <= limits["params"] for each in counted)
-    assert found["feasible"]["architectures"] == joint
-    assert found["feasible"]["low"] == found["feasible"]["high"] == found["feasible"]["share"] == joint / 6
-    assert found["feasible"]["not_checked"] == ["val_acc_pct"]
+    joint = sum(counts.macs <= limits["macs"] and counts.params <= limits["params"] for counts in counted)
+    assert profile["feasible"]["architectures"] == joint
+    assert profile["feasible"]["low"] == profile["feasible"]["high"] == profile["feasible"]["share"] == joint / 6
+    assert profile["feasible"]["not_checked"] == ["val_acc_pct"]
 
 
 def test_a_sample_has_an_interval_and_depends_on_the_seed_alone(nasbench, write):
     words = ["profile", write(objectives=limited(macs=60_000)), "--samples", "25", "--json"]
-    found, again, other = (json.loads(nasbench(*words, *more)[1]) for more in ([], [], ["--seed", "1"]))
-    assert found["architectures"] == 25 and not found["exhaustive"] and found["latency"] is None
-    share = found["feasible"]
+    first, again, another_seed = (json.loads(nasbench(*words, *more)[1]) for more in ([], [], ["--seed", "1"]))
+    assert first["architectures"] == 25 and not first["exhaustive"] and first["latency"] is None
+    share = first["feasible"]
     assert share["low"] < share["share"] < share["high"]
     assert share["share"] == share["architectures"] / 25
-    assert again["costs"] == found["costs"] != other["costs"]
-    assert found["seconds"] / 25 < 1
+    assert again["costs"] == first["costs"] != another_seed["costs"]
+    assert first["seconds"] / 25 < 1
 
 
 def test_latency_is_predicted_and_its_error_told(nasbench, write):
     path = write(device={"samples": 12})
     code, out, err = nasbench("profile", path, "--samples", "12", "--latency", "--json")
     assert code == 0, err
-    found = json.loads(out)
-    rows = {row["metric"]: row["quantiles"] for row in found["costs"]}
+    profile = json.loads(out)
+    rows = {row["metric"]: row["quantiles"] for row in profile["costs"]}
     assert rows["latency_ms"]["max"] == pytest.approx(1000 / rows["throughput_per_s"]["min"])
-    assert found["latency"]["n"] == 12 and found["latency"]["median_error_pct"] > 0
-    assert found["latency"]["protocol"]["order"] == "in rounds, the quietest twentieth"
+    assert profile["latency"]["n"] == 12 and profile["latency"]["median_error_pct"] > 0
+    assert profile["latency"]["protocol"]["order"] == "in rounds, the quietest twentieth"
 
 
 def test_the_table(nasbench, write):
@@ -83,13 +83,13 @@ def test_the_table(nasbench, write):
     path = write(objectives=objectives, device={"samples": 10}, reward={"name": "scalar"})
     code, out, err = nasbench("profile", path, "--samples", "10")
     assert code == 0, err
-    told = " ".join(out.split())
-    assert "10 distinct random networks of mobile" in told
-    assert "<= 60.0 k" in told and "<= 50.0 ms" in told and "KiB" in told
-    assert "meet every limit that is known before training, 95 % interval" in told
-    assert "Known only after training: val_acc_pct" in told
-    assert "latency_ms *" in told and "* predicted: median error" in told
-    assert "cheapest" in told and "least" in told and "most" in told
+    table = " ".join(out.split())
+    assert "10 distinct random networks of mobile" in table
+    assert "<= 60.0 k" in table and "<= 50.0 ms" in table and "KiB" in table
+    assert "meet every limit that is known before training, 95 % interval" in table
+    assert "Known only after training: val_acc_pct" in table
+    assert "latency_ms *" in table and "* predicted: median error" in table
+    assert "cheapest" in table and "least" in table and "most" in table
 
 
 def test_networks_that_cannot_be_built_are_told(nasbench, tmp_path):
@@ -104,9 +104,9 @@ def test_networks_that_cannot_be_built_are_told(nasbench, tmp_path):
     for name in ("Half", "None_"):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(experiment_of(space=f"half_space:{name}")))
     code, out, _ = nasbench("profile", "Half.yaml", "--json")
-    found = json.loads(out)
-    assert (code, found["architectures"], found["exhaustive"]) == (0, 2, False)
-    assert "width 3 is too wide" in found["failed"]["width=3"]
+    profile = json.loads(out)
+    assert (code, profile["architectures"], profile["exhaustive"]) == (0, 2, False)
+    assert "width 3 is too wide" in profile["failed"]["width=3"]
     assert "2 could not be built" in " ".join(nasbench("profile", "Half.yaml")[1].split())
     code, out, err = nasbench("profile", "None_.yaml")
     assert (code, out) == (2, "")

@@ -103,9 +103,11 @@ def test_exit_code(nasbench, model, tmp_path, caplog, recipe, expected, words, s
     if stages is None:
         assert out == ""
         return
-    told = json.loads(out)["stages"]
-    assert [stage["name"] for stage in told] == stages
-    assert [stage["problem"] for stage in told].count(None) == sum(stage["artefact"] is not None for stage in told)
-    for stage in told:  # what was done is there, whatever came after it
+    reported = json.loads(out)["stages"]
+    assert [stage["name"] for stage in reported] == stages
+    assert [stage["problem"] for stage in reported].count(None) == sum(
+        stage["artefact"] is not None for stage in reported
+    )
+    for stage in reported:  # what was done is there, whatever came after it
         assert stage["artefact"] is None or (tmp_path / "small" / stage["artefact"] / "model.json").exists()
-    assert json.loads((tmp_path / "small/compress.json").read_text())["stages"] == told
+    assert json.loads((tmp_path / "small/compress.json").read_text())["stages"] == reported

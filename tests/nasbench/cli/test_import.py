@@ -23,7 +23,7 @@ def trained():
 
 def test_imported_with_weights_and_data_it_takes_every_command(nasbench, tmp_path, trained):
     save_file(trained.state_dict(), tmp_path / "w.safetensors")
-    given = [
+    options = [
         "--weights",
         "w.safetensors",
         "--data",
@@ -35,10 +35,10 @@ def test_imported_with_weights_and_data_it_takes_every_command(nasbench, tmp_pat
         "--std",
         "0.4",
     ]
-    code, out, err = nasbench("import", TRANSFORMERS, *words(), *given, "--out", "model", "--json")
+    code, out, err = nasbench("import", TRANSFORMERS, *words(), *options, "--out", "model", "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert told["task"] == {"input_shape": [1, 8, 8], "classes": 10} and 0 <= told["val_acc_pct"] <= 100
+    imported = json.loads(out)
+    assert imported["task"] == {"input_shape": [1, 8, 8], "classes": 10} and 0 <= imported["val_acc_pct"] <= 100
     assert json.loads((tmp_path / "model/model.json").read_text())["normalization"]["mean"] == pytest.approx(
         [0.3 * 16 / 255]
     )
@@ -66,7 +66,7 @@ def test_without_data_it_is_measured_and_nothing_more(nasbench, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("options", "sentence"),
     [
         (["--training", "epochs=1"], "--training is given without --data"),
         (["--data", "digits", "--training", "epoch=1"], "unknown option 'epoch' of the training"),
@@ -81,8 +81,8 @@ def test_without_data_it_is_measured_and_nothing_more(nasbench, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_does_not_fit_is_one_sentence(nasbench, tmp_path, given, sentence):
+def test_what_does_not_fit_is_one_sentence(nasbench, tmp_path, options, sentence):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
-    code, _, err = nasbench("import", TRANSFORMERS, *words(), *given, "--out", "model")
+    code, _, err = nasbench("import", TRANSFORMERS, *words(), *options, "--out", "model")
     assert code == 2 and sentence in err and "Traceback" not in err, err
     assert not (tmp_path / "model").exists()

@@ -14,7 +14,7 @@ MODEL = "run/survivors/1/searched"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def folders(tmp_path_factory):
     """A run of a space that lies beside its experiment file, and a model that went through a recipe of the user's."""
     from tests_support import TINY_SPACE
 
@@ -22,8 +22,8 @@ def made(tmp_path_factory):
 
     code, place = tmp_path_factory.mktemp("code"), tmp_path_factory.mktemp("place")
     (code / "space_beside.py").write_text(TINY_SPACE)
-    asked = experiment_of(space="space_beside:Tiny", controller="random", search={"candidates": 2}, survivors=1)
-    (code / "mine.yaml").write_text(yaml.safe_dump(asked))
+    experiment = experiment_of(space="space_beside:Tiny", controller="random", search={"candidates": 2}, survivors=1)
+    (code / "mine.yaml").write_text(yaml.safe_dump(experiment))
     (place / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     for words in (
         ["search", code / "mine.yaml", "--run", place / "run"],
@@ -69,16 +69,16 @@ def elsewhere(nasbench):
     ],
     ids=lambda words: f"{words[0]} {words[1]}",
 )
-def test_every_command_finds_it(elsewhere, made, tmp_path, words):
-    _, place = made
+def test_every_command_finds_it(elsewhere, folders, tmp_path, words):
+    _, place = folders
     known = ("run", "small", "recipe.yaml")
     code, _, err = elsewhere(*(place / word if word.partition("/")[0] in known else word for word in words), "--json")
     assert code == 0, err
 
 
 @pytest.mark.parametrize("where", ["code", "working folder"])
-def test_a_model_that_was_moved_is_found_where_its_code_is_now(elsewhere, made, tmp_path, where):
-    code, place = made
+def test_a_model_that_was_moved_is_found_where_its_code_is_now(elsewhere, folders, tmp_path, where):
+    code, place = folders
     shutil.copytree(place / "small/decomposed", tmp_path / "moved")
     if where == "working folder":  # the code was moved, too
         shutil.copy(code / "space_beside.py", tmp_path / "space_beside.py")
@@ -87,9 +87,9 @@ def test_a_model_that_was_moved_is_found_where_its_code_is_now(elsewhere, made, 
     assert elsewhere("benchmark", "moved", "--backend", "eager", "--seconds", "0.05")[0] == 0
 
 
-def test_loading_a_model_leaves_the_path_of_the_process_as_it_was(made, monkeypatch):
+def test_loading_a_model_leaves_the_path_of_the_process_as_it_was(folders, monkeypatch):
     """As nasbench.load promises a caller from Python."""
-    _, place = made
+    _, place = folders
     sys.modules.pop("space_beside", None)
     before = list(sys.path)
     assert load_model(place / MODEL).build.space == "space_beside:Tiny"
@@ -97,8 +97,8 @@ def test_loading_a_model_leaves_the_path_of_the_process_as_it_was(made, monkeypa
     sys.modules.pop("space_beside", None)
 
 
-def test_without_its_code_a_model_says_which_module_is_missing(elsewhere, made, tmp_path):
-    code, place = made
+def test_without_its_code_a_model_says_which_module_is_missing(elsewhere, folders, tmp_path):
+    code, place = folders
     shutil.copytree(place / "small/decomposed", tmp_path / "moved")
     about = (tmp_path / "moved/model.json").read_text()
     (tmp_path / "moved/model.json").write_text(about.replace(str(code), str(tmp_path / "gone")))

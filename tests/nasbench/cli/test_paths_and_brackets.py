@@ -59,19 +59,21 @@ def test_some_help_has_brackets():
 
 
 def test_every_path_of_a_command_is_below_the_home_folder(home):
-    got = {}
+    arguments = {}
 
     def command(one: Path, several: list[Path], none: Path | None, text: str) -> None:
-        got.update(one=one, several=several, none=none, text=text)
+        arguments.update(one=one, several=several, none=none, text=text)
 
     as_typed(command)(one=Path("~/x"), several=[Path("~/y"), Path("z")], none=None, text="~/x")
-    assert got == {"one": home / "x", "several": [home / "y", Path("z")], "none": None, "text": "~/x"}
-    assert all(each.callback is not inspect.unwrap(each.callback) for each in commands()), "all of them are wrapped"
+    assert arguments == {"one": home / "x", "several": [home / "y", Path("z")], "none": None, "text": "~/x"}
+    assert all(loaded.callback is not inspect.unwrap(loaded.callback) for loaded in commands()), (
+        "all of them are wrapped"
+    )
 
 
 def test_a_run_and_a_file_below_the_home_folder(nasbench, home, tmp_path):
-    asked = experiment_of(controller="random", search={"candidates": 1}, cache="~/cache")
-    (home / "small.yaml").write_text(yaml.safe_dump(asked))
+    experiment = experiment_of(controller="random", search={"candidates": 1}, cache="~/cache")
+    (home / "small.yaml").write_text(yaml.safe_dump(experiment))
     assert nasbench("search", "~/small.yaml", "--run=~/runs/[bold]one[/bold]")[0] == 0
     run = home / "runs/[bold]one[/bold]"
     assert (run / "report.json").exists() and (home / "cache").is_dir() and not (tmp_path / "~").exists()

@@ -24,12 +24,12 @@ def status(nasbench):
     def ask(run):
         code, out, err = nasbench("status", run, "--json")
         assert (code, err) == (0, "")
-        told = json.loads(out)
-        assert set(told) == {*COUNTS, *OTHERS}
-        assert told["time_left_s"] is None or told["time_left_s"] >= 0
+        state = json.loads(out)
+        assert set(state) == {*COUNTS, *OTHERS}
+        assert state["time_left_s"] is None or state["time_left_s"] >= 0
         code, table, _ = nasbench("status", run)
         assert code == 0
-        return told, " ".join(table.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split())
+        return state, " ".join(table.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split())
 
     return ask
 
@@ -39,61 +39,61 @@ def test_before_the_first_candidate(status, tmp_path):
     folder = RunFolder(tmp_path / "run")
     start_run(folder, parse_experiment(experiment_of()), tmp_path, "test")
     files = sorted(path.name for path in folder.path.iterdir())
-    told, table = status(folder.path)
-    assert {told[key] for key in COUNTS} == {0}
-    assert (told["asked"], told["active"], told["status"]) == (6, False, "the search has not ended")
-    assert (told["best"], told["time_left_s"], told["utilization"]) == (None, None, None)
-    assert told["outcomes"] == {} and told["front"] == [] and told["training"] == []
+    state, table = status(folder.path)
+    assert {state[key] for key in COUNTS} == {0}
+    assert (state["asked"], state["active"], state["status"]) == (6, False, "the search has not ended")
+    assert (state["best"], state["time_left_s"], state["utilization"]) == (None, None, None)
+    assert state["outcomes"] == {} and state["front"] == [] and state["training"] == []
     assert "0 of 6 finished, 0 running" in table
     with folder.locked():
-        told, _ = status(folder.path)
-        assert (told["active"], told["status"]) == (True, "running")
+        state, _ = status(folder.path)
+        assert (state["active"], state["status"]) == (True, "running")
     assert sorted(path.name for path in folder.path.iterdir() if path.name != ".lock") == files
 
 
 def test_while_it_searches_when_it_was_killed_and_at_the_end(status, nasbench, user_folder):
     """One process, whose candidates wait in their second epoch until they may go on."""
     write_gated(user_folder)
-    asked = experiment_of(
+    experiment = experiment_of(
         space="gated:Gated", controller="random", training={"epochs": 2}, search={"candidates": 10, "max_hours": 1}
     )
-    (user_folder / "mine.yaml").write_text(yaml.safe_dump(asked))
+    (user_folder / "mine.yaml").write_text(yaml.safe_dump(experiment))
     run, log = user_folder / "run", user_folder / "log.txt"
     process = nasbench_process("search", user_folder / "mine.yaml", "--run", run, log=log)
     waits = user_folder / f"waits.{process.pid}"
     wait_until(waits.exists, process, log)
-    told, _ = status(run)
-    assert (told["done"], told["running"], told["best"], told["time_left_s"]) == (0, 1, None, None)
+    state, _ = status(run)
+    assert (state["done"], state["running"], state["best"], state["time_left_s"]) == (0, 1, None, None)
     (user_folder / "pass").touch()
     wait_until(lambda: outcomes(run) and waits.exists(), process, log)
 
-    told, table = status(run)
-    assert (told["active"], told["status"], told["asked"]) == (True, "running", 10)
-    assert (told["done"], told["running"], told["failed"], told["outcomes"]) == (1, 1, 0, {"done": 1})
-    assert told["training"] == [{"id": 1, "epoch": 1, "epochs": 2}]
-    assert 0 < told["time_left_s"] <= 3600
-    assert 0 < told["utilization"] <= 1
-    assert (told["best"]["id"], told["front"]) == (0, [0])
+    state, table = status(run)
+    assert (state["active"], state["status"], state["asked"]) == (True, "running", 10)
+    assert (state["done"], state["running"], state["failed"], state["outcomes"]) == (1, 1, 0, {"done": 1})
+    assert state["training"] == [{"id": 1, "epoch": 1, "epochs": 2}]
+    assert 0 < state["time_left_s"] <= 3600
+    assert 0 < state["utilization"] <= 1
+    assert (state["best"]["id"], state["front"]) == (0, [0])
     assert "1 of 10 finished, 1 running" in table
     assert "candidate 1 at epoch 1 of 2" in table
 
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     killed, table = status(run)
-    assert killed == told | {"active": False, "status": "the search has not ended"}
+    assert killed == state | {"active": False, "status": "the search has not ended"}
     assert "the search has not ended" in table
 
     (user_folder / "open").touch()
     code, _, err = nasbench("resume", run, "-o", "search.candidates=2")
     assert code == 0, err
-    told, _ = status(run)
-    assert (told["active"], told["status"], told["asked"]) == (False, "complete", 2)
-    assert (told["done"], told["running"], told["training"], told["time_left_s"]) == (2, 0, [], None)
+    state, _ = status(run)
+    assert (state["active"], state["status"], state["asked"]) == (False, "complete", 2)
+    assert (state["done"], state["running"], state["training"], state["time_left_s"]) == (2, 0, [], None)
 
     # It goes on for more candidates and is stopped: what an earlier end had left does not stand for it any more.
     (user_folder / "stop").touch()
     assert nasbench("resume", run, "-o", "search.candidates=4")[0] == 1
-    told, _ = status(run)
-    assert (told["status"], told["done"], told["running"]) == ("the search has not ended", 2, 1)
-    assert told["time_left_s"] > 0
+    state, _ = status(run)
+    assert (state["status"], state["done"], state["running"]) == ("the search has not ended", 2, 1)
+    assert state["time_left_s"] > 0
     assert json.loads(nasbench("report", run, "--json")[1])["status"] == "the search has not ended"

@@ -39,22 +39,22 @@ def test_the_numbers_of_a_cell_are_those_of_its_artefact(folder, tmp_path):
         artefact=str(tmp_path / "artefact"),
         seed=3,
     )
-    found = run_attempt(request, timeout_s=120)
+    cell = run_attempt(request, timeout_s=120)
     stored = load_model(folder)
     data = workbench(stored, folder, 0).problem.data
     val, compiled = data.val.some(100, 3), load_compiled(tmp_path / "artefact")
-    assert (found["val_images"], found["test_images"]) == (100, 100)
-    assert found["val_acc_pct"] == judge(compiled, val).accuracy_pct == judge(stored.model, val).accuracy_pct
-    assert found["test_acc_pct"] == judge(compiled, data.test.some(100, 3)).accuracy_pct
+    assert (cell["val_images"], cell["test_images"]) == (100, 100)
+    assert cell["val_acc_pct"] == judge(compiled, val).accuracy_pct == judge(stored.model, val).accuracy_pct
+    assert cell["test_acc_pct"] == judge(compiled, data.test.some(100, 3)).accuracy_pct
     with inference(stored.model):
         logits = stored.model(val.examples).numpy()
-    assert found["max_logit_diff"] == pytest.approx(np.abs(compiled(val.examples.numpy()) - logits).max(), abs=2e-6)
-    assert 0 < found["max_logit_diff"] < 1e-4 < found["largest_logit"] == pytest.approx(np.abs(logits).max(), rel=1e-5)
-    assert found["size_bytes"] == (tmp_path / "artefact/model.onnx").stat().st_size == compiled.bytes
-    assert found["of_eager"]["low"] <= found["of_eager"]["ratio"] <= found["of_eager"]["high"]
-    assert found["latency_ms"]["batch"] == 2 and found["latency_ms"]["repeats"] >= 30
-    assert found["eager_latency_ms"] > 0 and found["conversion_s"] > 0
-    assert found["describe"]["graph_optimization"] == "basic" and found["describe"]["operators"]["Conv"] == 5
+    assert cell["max_logit_diff"] == pytest.approx(np.abs(compiled(val.examples.numpy()) - logits).max(), abs=2e-6)
+    assert 0 < cell["max_logit_diff"] < 1e-4 < cell["largest_logit"] == pytest.approx(np.abs(logits).max(), rel=1e-5)
+    assert cell["size_bytes"] == (tmp_path / "artefact/model.onnx").stat().st_size == compiled.bytes
+    assert cell["of_eager"]["low"] <= cell["of_eager"]["ratio"] <= cell["of_eager"]["high"]
+    assert cell["latency_ms"]["batch"] == 2 and cell["latency_ms"]["repeats"] >= 30
+    assert cell["eager_latency_ms"] > 0 and cell["conversion_s"] > 0
+    assert cell["describe"]["graph_optimization"] == "basic" and cell["describe"]["operators"]["Conv"] == 5
 
 
 def test_a_crash_is_told_and_ends_there(folder, mine):
@@ -95,14 +95,14 @@ def test_a_setting_is_data():
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
 def test_all_settings_of_a_backend_can_be_made(name):
-    found = settings(name, ("fp32", "int8", "fp4"), threads=(1, 2), batches=(1, 8))
+    all_settings = settings(name, ("fp32", "int8", "fp4"), threads=(1, 2), batches=(1, 8))
     able = [precision for precision in ("fp32", "int8") if precision in BACKENDS[name].precisions]
     expected = len(able) * 2 * 2
     for values in choices(name).values():
         expected *= len(values)
-    assert len(found) == len(set(found)) == expected
-    assert all(setting.make().threads == setting.threads for setting in found)
-    assert found[0] == Setting.of(name, able[0]), "the default comes first"
+    assert len(all_settings) == len(set(all_settings)) == expected
+    assert all(setting.make().threads == setting.threads for setting in all_settings)
+    assert all_settings[0] == Setting.of(name, able[0]), "the default comes first"
     assert all(values[0] == getattr(BACKENDS[name](), option) for option, values in choices(name).items())
 
 

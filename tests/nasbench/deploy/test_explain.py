@@ -37,22 +37,22 @@ def network():
     ).eval()
 
 
-def operator(name, ms, **told):
-    return OperatorTime(name=name, kind=told.pop("kind", "Conv"), seconds=ms / 1000, **told)
+def operator(name, ms, **details):
+    return OperatorTime(name=name, kind=details.pop("kind", "Conv"), seconds=ms / 1000, **details)
 
 
-def told(operators, call_ms, layers=(), precision="fp32", batch=1, names=None):
+def profiled(operators, call_ms, layers=(), precision="fp32", batch=1, names=None):
     """A profile with these operators, each of the layer of its name where there is one."""
-    known = {each.name: each for each in layers}
+    known = {layer.name: layer for layer in layers}
     explained = [
         ProfiledOperator(
-            each,
-            each.name if each.name in known else None,
+            timing,
+            timing.name if timing.name in known else None,
             None,
-            ROOF.bound(each),
-            ROOF.roof_s(each),
+            ROOF.bound(timing),
+            ROOF.roof_s(timing),
         )
-        for each in operators
+        for timing in operators
     ]
     latency = SimpleNamespace(median=call_ms)
     return Profile(
@@ -76,8 +76,8 @@ def test_peaks_of_this_machine_are_measured():
 
 
 def test_layers_in_the_order_in_which_they_run():
-    found = layers_of(network(), torch.zeros(2, 3, 8, 8))
-    assert [(each.name, each.macs, each.channels) for each in found.values()] == [
+    layers = layers_of(network(), torch.zeros(2, 3, 8, 8))
+    assert [(layer.name, layer.macs, layer.channels) for layer in layers.values()] == [
         ("0", 2 * 64 * 16 * 27, (3, 16)),
         ("2", 2 * 64 * 17 * 144, (16, 17)),
         ("6", 2 * 170, (17, 10)),
@@ -97,29 +97,29 @@ def test_layers_are_located_by_name_and_what_is_left_by_order():
 
 
 def test_what_is_only_the_rounding_of_sums_is_no_overhead():
-    profile = told([operator("a", 1), operator("b", 4)], 5 + 1e-8)
+    profile = profiled([operator("a", 1), operator("b", 4)], 5 + 1e-8)
     assert profile.overhead_s == 0
 
 
 def test_the_call_costs_what_operators_do_not_add_up_to():
-    profile = told([operator("a", 2), operator("cast", 1, cast=True)], 5)
+    profile = profiled([operator("a", 2), operator("cast", 1, cast=True)], 5)
     assert profile.overhead_s == pytest.approx(0.002)
     assert profile.seconds(family="cast") == pytest.approx(0.001)
-    assert told([operator("a", 7)], 5).overhead_s == 0
+    assert profiled([operator("a", 7)], 5).overhead_s == 0
 
 
 def test_operators_add_up_to_no_more_than_the_call():
-    made = fitted([operator("a", 5), operator("b", 2), operator("c", 0.1)], 0.005)
-    assert sum(each.seconds for each in made) == pytest.approx(0.005)
-    assert [each.seconds for each in made] == pytest.approx([0.003995, 0.000995, 0.00001], abs=1e-6)
+    fitted_operators = fitted([operator("a", 5), operator("b", 2), operator("c", 0.1)], 0.005)
+    assert sum(timing.seconds for timing in fitted_operators) == pytest.approx(0.005)
+    assert [timing.seconds for timing in fitted_operators] == pytest.approx([0.003995, 0.000995, 0.00001], abs=1e-6)
     small = [operator("a", 1)]
     assert fitted(small, 0.005) == small
 
 
 def test_two_models_are_aligned_layer_by_layer():
     layers = [Layer("a", 100, (8, 8), 1, 0.0), Layer("b", 100, (8, 8), 1, 0.0)]
-    before = told([operator("a", 2), operator("b", 3)], 5.5, layers)
-    after = told([operator("q", 1, cast=True), operator("a", 1, precision="int8"), operator("b", 4)], 6.25, layers)
+    before = profiled([operator("a", 2), operator("b", 3)], 5.5, layers)
+    after = profiled([operator("q", 1, cast=True), operator("a", 1, precision="int8"), operator("b", 4)], 6.25, layers)
     rows = {row["place"]: row for row in compared(before, after)}
     assert rows["a"]["difference_ms"] == pytest.approx(-1) and rows["b"]["difference_ms"] == pytest.approx(1)
     assert rows["casts and requantizations"]["before_ms"] == 0
@@ -131,7 +131,7 @@ def test_fewer_channels_are_predicted_by_what_is_executed():
     lanes = advice._padded(Layer("a", 17, (8, 17), 1, 0.0))
     before = Layer("a", 17 * 100, (8, 17), 1, 0.0)
     after = Layer("a", 16 * 100, (8, 16), 1, 0.0)
-    profile = told([operator("a", 4), operator("add", 1, kind="Add")], 6, [before])
+    profile = profiled([operator("a", 4), operator("add", 1, kind="Add")], 6, [before])
     predicted = predicted_with(profile, {"a": after})
     floor = 1  # of the fastest operator, which stays
     assert predicted == pytest.approx((1 + floor + 3 * 16 / lanes + floor) / 6)
@@ -140,11 +140,11 @@ def test_fewer_channels_are_predicted_by_what_is_executed():
 
 def test_causes_are_told_by_their_share():
     layers = [Layer("a", 4_000_000, (8, 8), 1, 0.5)]
-    profile = told(
+    profile = profiled(
         [operator("a", 10, macs=4_000_000), operator("r", 2, kind="ReorderOutput", reorder=True)], 20, layers
     )
     subject = Subject(network(), Task((3, 8, 8), 10), profile.setting, None, profile)
-    shares = {each["cause"]: each["share"] for each in causes(subject)}
+    shares = {cause["cause"]: cause["share"] for cause in causes(subject)}
     assert shares["call overhead"] == pytest.approx(0.4) and shares["layouts"] == pytest.approx(0.1)
     assert shares["arithmetic"] == pytest.approx(0.5) and shares["zeros"] == pytest.approx(0.25)
     assert "casts" not in shares
@@ -156,12 +156,12 @@ def explanation():
 
 
 def test_a_network_is_explained(explanation):
-    layers = [each["layer"] for each in explanation.operators if each["layer"] is not None]
+    layers = [row["layer"] for row in explanation.operators if row["layer"] is not None]
     assert layers == ["0", "2", "6"]
     model = explanation.to_json()["models"][0]
     assert model["awkward_widths"] == {"2": (16, 17), "6": (17, 10)}
-    assert sum(each["share"] for each in explanation.operators) + model["overhead_share"] == pytest.approx(1)
-    assert {each["verdict"] for each in explanation.advice} == {"not tried"}  # there was no time for any
+    assert sum(row["share"] for row in explanation.operators) + model["overhead_share"] == pytest.approx(1)
+    assert {suggestion["verdict"] for suggestion in explanation.advice} == {"not tried"}  # there was no time for any
     changes = [suggestion["change"] for suggestion in explanation.advice]
     assert "precision: int8" in changes
     assert any(change.startswith("prune ratio: 0.0") and change.endswith("round_to: 8") for change in changes)
@@ -186,8 +186,8 @@ def test_operators_with_names_of_digits_have_a_row_each(explanation):
 def test_a_place_has_one_bar_in_both_models(explanation):
     """The operators of a module have other kinds in another precision, and the same colour."""
     before = explanation.to_json()["models"][0]
-    after = {**before, "operators": [{**each, "kind": f"Q{each['kind']}"} for each in before["operators"]]}
-    named = {each["place"] for each in before["operators"] if each["family"] == "layer"}
+    after = {**before, "operators": [{**row, "kind": f"Q{row['kind']}"} for row in before["operators"]]}
+    named = {row["place"] for row in before["operators"] if row["family"] == "layer"}
     figure = bars_figure({"models": [before, after]})
     assert len(named) == 3 and [bar.name for bar in figure.data].count("0 (Conv)") == 1
     assert not any(bar.name.startswith("0 (QConv") for bar in figure.data)
@@ -198,18 +198,18 @@ def test_widths_above_a_multiple_of_eight_are_cut_to_it():
     wide = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 20, 3), nn.Flatten(), nn.Linear(320, 10)).eval()
     task = Task((3, 8, 8), 10)
     layers = layers_of(wide, task.one_input(1))
-    profile = told([operator(name, ms) for name, ms in zip(layers, (1, 4, 1), strict=True)], 6, layers.values())
+    profile = profiled([operator(name, ms) for name, ms in zip(layers, (1, 4, 1), strict=True)], 6, layers.values())
     subject = Subject(wide, task, profile.setting, None, profile)
-    (found,) = [each for each in suggestions(subject) if each.cause == "awkward widths"]
-    assert found.change == "prune ratio: 0.077, round_to: 8" and found.predicted < 1
+    (narrower,) = [suggestion for suggestion in suggestions(subject) if suggestion.cause == "awkward widths"]
+    assert narrower.change == "prune ratio: 0.077, round_to: 8" and narrower.predicted < 1
 
 
 def test_fewer_bits_and_other_backends_are_suggested():
     def changes(backend, precision):
-        profile = told([operator("0", 1)], 1.01)
+        profile = profiled([operator("0", 1)], 1.01)
         setting = Setting.of(backend, precision)
         subject = Subject(network(), Task((3, 8, 8), 10), setting, None, replace(profile, setting=setting))
-        return {each.change: each for each in suggestions(subject)}
+        return {suggestion.change: suggestion for suggestion in suggestions(subject)}
 
     eager = changes("eager", "fp32")
     assert {"precision: bf16", "precision: int8", "memory_format: channels_last"} <= set(eager)
@@ -239,7 +239,7 @@ def test_what_is_slower_by_construction_is_found_not_to_help_and_the_other_way_r
 
     setting = Setting.of("onnxruntime", "fp32")
     compiled = setting.make().compile(deep(4), task.one_input(1))
-    profile = told([], 1)
+    profile = profiled([], 1)
     subject = Subject(deep(4), task, setting, compiled, profile)
 
     def tried(count):
@@ -248,22 +248,22 @@ def test_what_is_slower_by_construction_is_found_not_to_help_and_the_other_way_r
     def refused():
         raise UserError("it cannot be.")
 
-    told_ = measured(subject, [tried(16), tried(1), Suggestion("", "none", refused)])
-    assert [(each["change"], each["verdict"]) for each in told_] == [
+    outcomes = measured(subject, [tried(16), tried(1), Suggestion("", "none", refused)])
+    assert [(outcome["change"], outcome["verdict"]) for outcome in outcomes] == [
         ("1", "helps"),
         ("16", "did not help"),
         ("none", "not tried"),
     ]
-    assert told_[2]["reason"] == "it cannot be."
+    assert outcomes[2]["reason"] == "it cannot be."
 
 
 def test_every_cause_has_a_suggestion_where_it_can_be_removed():
     layers = {"0": Layer("0", 27_648, (3, 16), 1, 0.6), "2": Layer("2", 156_672, (16, 17), 1, 0.6)}
     operators = [operator("0", 1), operator("2", 4), operator("r", 1, kind="ReorderOutput", reorder=True)]
-    profile = told(operators, 9, layers.values())
+    profile = profiled(operators, 9, layers.values())
     subject = Subject(network(), Task((3, 8, 8), 10), profile.setting, None, profile)
-    found = {each.cause for each in suggestions(subject)}
-    assert {"call overhead", "awkward widths", "zeros", "arithmetic", "layouts"} <= found
+    suggested = {suggestion.cause for suggestion in suggestions(subject)}
+    assert {"call overhead", "awkward widths", "zeros", "arithmetic", "layouts"} <= suggested
 
 
 def test_a_recipe_is_told_what_was_tried(monkeypatch):
@@ -271,10 +271,10 @@ def test_a_recipe_is_told_what_was_tried(monkeypatch):
     images = torch.zeros(4, 3, 8, 8)
     bench = SimpleNamespace(device=Device("onnxruntime"), task=Task((3, 8, 8), 10), calibration=lambda: images)
     compiled = bench.device.compile(network(), bench.task)
-    found = [Suggestion("awkward widths", "round_to: 8", lambda: (bench.device.compile(network(), bench.task), 1), 0.5)]
-    monkeypatch.setattr(advice, "suggestions", lambda subject: found)
-    told = advice.tried_in_words(network(), compiled, bench)
-    assert told.startswith("tried on it, in turn: round_to: 8: ") and "of its time (" in told
+    tips = [Suggestion("awkward widths", "round_to: 8", lambda: (bench.device.compile(network(), bench.task), 1), 0.5)]
+    monkeypatch.setattr(advice, "suggestions", lambda subject: tips)
+    sentence = advice.tried_in_words(network(), compiled, bench)
+    assert sentence.startswith("tried on it, in turn: round_to: 8: ") and "of its time (" in sentence
     monkeypatch.setattr(advice, "suggestions", lambda subject: [])
     assert advice.tried_in_words(network(), compiled, bench) is None
 

@@ -58,14 +58,14 @@ def test_the_short_form(nasbench, folder, tmp_path):
 
 def test_what_cannot_be_asked_for(nasbench, folder, tmp_path):
     (tmp_path / "dense.yaml").write_text("- quantize: {}\n")
-    for words, said in (
+    for words, message in (
         (["--variant", "prunned"], "unknown variant 'prunned'"),
         (["--precision", "fp23"], "unknown precision 'fp23'"),
         (["--backend", "onnx"], "unknown backend 'onnx'"),
         (["--variant", "dense", "--variant", "dense.yaml"], "--variant names dense twice"),
     ):
         code, out, err = nasbench("matrix", folder, "--out", "m", *words)
-        assert code == 2 and said in err and out == ""
+        assert code == 2 and message in err and out == ""
     code, _, err = nasbench("matrix", tmp_path, "--out", "m", "--variant", "dense", "--backend", "eager")
     assert code == 2 and "is no model folder" in err
 
@@ -87,8 +87,8 @@ def test_a_variant_is_made_once_and_keyed_by_what_it_is_made_from(folder, tmp_pa
 
 def test_a_step_that_fails_is_the_reason_of_its_cells(folder, tmp_path):
     failing = Variant("none", Recipe.parse([{"prune": {"max_macs": 1}}]))
-    found = make_variant(folder, failing, tmp_path, seed=0)
-    assert found.folder is None and found.reason.startswith("the step to pruned fails: ")
+    variant = make_variant(folder, failing, tmp_path, seed=0)
+    assert variant.folder is None and variant.reason.startswith("the step to pruned fails: ")
 
 
 def test_recipes_of_a_user(tmp_path):
@@ -96,13 +96,13 @@ def test_recipes_of_a_user(tmp_path):
     assert read_variant(str(tmp_path / "mine.yaml"), 5) == Variant(
         "mine", Recipe.parse([{"quantize": {"method": "weight_only"}}])
     )
-    for text, said in (
+    for text, message in (
         ("- compile: {}\n", "leave it out"),
         ("steps: []\n", "no key 'recipe'"),
         ("- prunes: {}\n", "unknown step"),
     ):
         (tmp_path / "wrong.yaml").write_text(text)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             read_variant(str(tmp_path / "wrong.yaml"), 5)
 
 

@@ -36,13 +36,13 @@ def test_an_entry_for_each_batch_and_number_of_threads(nasbench, stored, tmp_pat
     code, out, _ = nasbench("benchmark", stored, *words, *more)
     entries = json.loads(out)
     assert code == 0
-    assert [(each["threads"], each["batch"]) for each in entries] == [(1, 1), (1, 4), (2, 1), (2, 4)]
-    for each in entries:
-        assert each["protocol"]["batch"] == each["batch"] and each["protocol"]["threads"] == each["threads"]
-        assert each["throughput_per_s"] == pytest.approx(1000 * each["batch"] / each["latency_ms"]["median"])
-        assert each["images_per_dollar"] == pytest.approx(3600 / 0.5 * each["throughput_per_s"])
-    best = max(entries, key=lambda each: each["throughput_per_s"])
-    assert [each for each in entries if each["picked"]] == [best]
+    assert [(entry["threads"], entry["batch"]) for entry in entries] == [(1, 1), (1, 4), (2, 1), (2, 4)]
+    for entry in entries:
+        assert entry["protocol"]["batch"] == entry["batch"] and entry["protocol"]["threads"] == entry["threads"]
+        assert entry["throughput_per_s"] == pytest.approx(1000 * entry["batch"] / entry["latency_ms"]["median"])
+        assert entry["images_per_dollar"] == pytest.approx(3600 / 0.5 * entry["throughput_per_s"])
+    best = max(entries, key=lambda entry: entry["throughput_per_s"])
+    assert [entry for entry in entries if entry["picked"]] == [best]
     page = (tmp_path / "page.html").read_text()
     assert "images a second" in page and "picked" in page and "images/$" in page
 
@@ -68,17 +68,17 @@ def test_streams_ask_at_the_same_time(nasbench, stored):
     words = ("--streams", "1,2", "--seconds", "0.3", "--backend", "onnxruntime", "--json")
     code, out, _ = nasbench("benchmark", stored, *words)
     entries = json.loads(out)
-    assert code == 0 and [each["streams"] for each in entries] == [1, 2]
-    for each in entries:
-        assert each["protocol"]["repeats"] > 10 and each["latency_ms"]["p95"] >= each["latency_ms"]["median"] > 0
-        assert each["throughput_per_s"] == pytest.approx(each["protocol"]["repeats"] / 0.3)
+    assert code == 0 and [entry["streams"] for entry in entries] == [1, 2]
+    for entry in entries:
+        assert entry["protocol"]["repeats"] > 10 and entry["latency_ms"]["p95"] >= entry["latency_ms"]["median"] > 0
+        assert entry["throughput_per_s"] == pytest.approx(entry["protocol"]["repeats"] / 0.3)
 
 
 def test_a_compiled_artefact_has_streams_too(nasbench, stored, tmp_path):
     assert nasbench("export", stored, "--backend", "onnxruntime", "--out", tmp_path / "artefact")[0] == 0
-    found = measure_streams(tmp_path / "artefact", None, 2, batch=2, seconds=0.2)
-    assert found.streams == 2 and found.requests > 10
-    assert found.throughput_per_s == pytest.approx(2 * found.requests / 0.2)
+    measurement = measure_streams(tmp_path / "artefact", None, 2, batch=2, seconds=0.2)
+    assert measurement.streams == 2 and measurement.requests > 10
+    assert measurement.throughput_per_s == pytest.approx(2 * measurement.requests / 0.2)
 
 
 def test_a_stream_that_cannot_begin_says_why(tmp_path):

@@ -26,8 +26,8 @@ DEFAULTS = [Setting.of("onnxruntime", "fp32"), Setting.of("eager", "fp32")]
 KEPT = {"runs": 0.0, "accuracy": -1.0}
 
 
-def tell(proposals, asked, violations=KEPT):
-    trial, setting = asked
+def tell(proposals, proposal, violations=KEPT):
+    trial, setting = proposal
     # Int8 with two threads is the fastest; eager is slower by far.
     value = 3.0 * (setting.backend == "eager") - (setting.precision == "int8") - (setting.threads == 2)
     proposals.tell(trial, {"setting": setting.to_json()}, value, violations)
@@ -35,26 +35,26 @@ def tell(proposals, asked, violations=KEPT):
 
 
 def test_defaults_come_first_and_none_comes_twice_even_if_resumed(tmp_path):
-    seen = []
+    tried = []
     for part in (5, 5, len(OFFERED)):  # a new object each time, as after a kill
         proposals = Proposals(tmp_path / "journal", OFFERED, DEFAULTS, seed=0)
-        assert [record["setting"] for record in proposals.records] == [setting.to_json() for setting in seen]
+        assert [record["setting"] for record in proposals.records] == [setting.to_json() for setting in tried]
         for _ in range(part):
-            asked = proposals.ask()
-            if asked is None:
+            proposal = proposals.ask()
+            if proposal is None:
                 break
-            seen.append(tell(proposals, asked))
+            tried.append(tell(proposals, proposal))
         else:
             proposals.ask()  # it is killed in this trial, which is asked for again
-    assert seen[:2] == DEFAULTS
-    assert len(seen) == len(set(seen)) == len(OFFERED) == 20
+    assert tried[:2] == DEFAULTS
+    assert len(tried) == len(set(tried)) == len(OFFERED) == 20
     assert proposals.ask() is None
 
 
 def test_what_there_is_no_time_for_is_not_proposed(tmp_path):
     proposals = Proposals(tmp_path / "journal", OFFERED, DEFAULTS, seed=0)
-    asked = proposals.ask(lambda setting: setting.backend == "eager")
-    assert asked is not None and tell(proposals, asked) == DEFAULTS[1]
+    proposal = proposals.ask(lambda setting: setting.backend == "eager")
+    assert proposal is not None and tell(proposals, proposal) == DEFAULTS[1]
     assert proposals.ask(lambda setting: False) is None
     proposals.give_up(proposals.ask()[0])
     assert proposals.ask()[1] == DEFAULTS[0], "one that was given up is asked for again"
@@ -69,12 +69,12 @@ def test_the_estimator_learns_what_fails(tmp_path):
         "eager", ("fp32", "int8"), (1, 2, 3, 4, 5, 6)
     )
     proposals = Proposals(tmp_path / "journal", offered, DEFAULTS, seed=0)
-    seen = []
+    tried = []
     for _ in range(22):
-        asked = proposals.ask()
+        proposal = proposals.ask()
         failed = {"runs": 1.0, "accuracy": 0.0}
-        seen.append(tell(proposals, asked, failed if asked[1].backend == "eager" else KEPT))
-    assert sum(setting.backend == "eager" for setting in seen[12:]) <= 3, [setting.label() for setting in seen]
+        tried.append(tell(proposals, proposal, failed if proposal[1].backend == "eager" else KEPT))
+    assert sum(setting.backend == "eager" for setting in tried[12:]) <= 3, [setting.label() for setting in tried]
 
 
 def raced(ratios):
@@ -96,10 +96,10 @@ def test_a_playoff_leaves_out_what_does_not_run(monkeypatch):
         return raced({name: speeds[name] for name in entrants if name != "eager"})
 
     monkeypatch.setattr("nasbench.deploy.playoff.race_in_child", race_in_child)
-    found = playoff({}, {"a": {}, "b": {}, "c": {}}, seconds=0.1, timeout_s=1)
-    assert found["order"] == ["c", "a"] and found["left_out"] == {"b": "its process died of SIGSEGV"}
-    assert found["race"]["c"]["of_eager"]["ratio"] == 0.3 and found["race"]["c"]["of"] == {}
-    json.dumps(found)
+    result = playoff({}, {"a": {}, "b": {}, "c": {}}, seconds=0.1, timeout_s=1)
+    assert result["order"] == ["c", "a"] and result["left_out"] == {"b": "its process died of SIGSEGV"}
+    assert result["race"]["c"]["of_eager"]["ratio"] == 0.3 and result["race"]["c"]["of"] == {}
+    json.dumps(result)
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +110,14 @@ def folder(tmp_path_factory):
 def test_what_cannot_be_asked_for(nasbench, folder, tmp_path):
     write_backends(tmp_path)
     common = ["tune", folder, "--out", "t", "--max-minutes", "1"]
-    for words, said in (
+    for words, message in (
         (["--goal", "speed"], "unknown goal 'speed'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--backend", "onnx"], "unknown backend 'onnx'"),
         (["--backend", "mine:Missing"], "no backend can be tried here"),
     ):
         code, out, err = nasbench(*common, *words)
-        assert code == 2 and said in err and out == "", err
+        assert code == 2 and message in err and out == "", err
     assert not (tmp_path / "t/study.journal").exists()
 
 
@@ -147,15 +147,15 @@ def test_what_a_search_chooses_from(folder, tmp_path):
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_short_time_is_spent_on_what_is_cheap_and_promising(folder, tmp_path, order):
     """Trials are simulated: seconds, and time as a share of eager's, by backend."""
-    told = {"aot_inductor": (70, 0.7), "torch_compile": (60, 0.7), "onnxruntime": (6, 0.2), "openvino": (7, 0.15)}
-    told |= {"eager": (5, 1.0), "executorch": (30, 0.2), "tvm": (20, 4.0)}
-    here = [name for name in told if BACKENDS[name].why_unavailable() is None]
+    simulated = {"aot_inductor": (70, 0.7), "torch_compile": (60, 0.7), "onnxruntime": (6, 0.2), "openvino": (7, 0.15)}
+    simulated |= {"eager": (5, 1.0), "executorch": (30, 0.2), "tvm": (20, 4.0)}
+    here = [name for name in simulated if BACKENDS[name].why_unavailable() is None]
     tuning = Tuning(model=folder, backends=tuple(here[::order]))
     with Tune(tuning, tmp_path / "t") as search:
         left, trials = 90.0, []
-        while (asked := search.ask(left)) is not None:
-            trial, setting = asked
-            seconds, share = told[setting.backend]
+        while (proposal := search.ask(left)) is not None:
+            trial, setting = proposal
+            seconds, share = simulated[setting.backend]
             share *= 0.6 if setting.precision == "int8" else 1.0
             left -= seconds
             trials.append(setting)
@@ -177,10 +177,10 @@ def test_the_defaults_of_all_backends_come_before_any_tuning(folder, tmp_path):
     here = tuple(name for name in names if BACKENDS[name].why_unavailable() is None)
     with Tune(Tuning(model=folder, backends=here), tmp_path / "t") as search:
         trials = []
-        while (asked := search.ask(1e6)) is not None and not asked[1].options:
-            trials.append(asked[1])
-            record = {"setting": asked[1].to_json(), "seconds": 1, "conversion_s": 1, "ratio": None}
-            search.proposals.tell(asked[0], record, 0.0, KEPT)
+        while (proposal := search.ask(1e6)) is not None and not proposal[1].options:
+            trials.append(proposal[1])
+            record = {"setting": proposal[1].to_json(), "seconds": 1, "conversion_s": 1, "ratio": None}
+            search.proposals.tell(proposal[0], record, 0.0, KEPT)
         plain = {setting for setting in search.proposals.offered if not setting.options}
         assert set(trials) == plain and {setting.backend for setting in plain} == set(here)
 

@@ -28,14 +28,14 @@ def run(nasbench, user_folder):
     """Search with a cache: the report of the run."""
 
     def search(name, *words, **changes):
-        asked = experiment_of(
+        experiment = experiment_of(
             space="my_space:Tiny",
             controller="random",
             search={"candidates": 2},
             cache=str(user_folder / "cache"),
             **changes,
         )
-        (user_folder / "mine.yaml").write_text(yaml.safe_dump(asked))
+        (user_folder / "mine.yaml").write_text(yaml.safe_dump(experiment))
         sys.modules.pop("my_space", None)  # as in a process of its own
         code, out, err = nasbench("search", user_folder / "mine.yaml", "--run", name, "--json", *words)
         assert code == 0, err
@@ -47,16 +47,16 @@ def run(nasbench, user_folder):
 def test_a_second_run_trains_nothing_that_the_first_one_trained(run, nasbench):
     first = run("first")
     assert len(epochs_log(Path("first"))) == 2
-    assert not any(each["cached"] for each in first["candidates"])
+    assert not any(candidate["cached"] for candidate in first["candidates"])
     # Another search of the same networks: other objectives and another executor change nothing in training.
     changes = {"objectives": [{"metric": "val_acc_pct", "goal": "max"}], "reward": {"name": "scalar"}, "survivors": 1}
     second = run("second", **changes)
     assert epochs_log(Path("second")) == []
     assert second["compute"]["training_seconds"] == 0
-    for one, other in zip(first["candidates"], second["candidates"], strict=True):
-        assert (other["cached"], other["status"], other["architecture"]) == (True, "done", one["architecture"])
-        assert other["metrics"] == one["metrics"]
-        weights = [load_file(f"{name}/checkpoints/{one['id']:05d}.safetensors") for name in ("first", "second")]
+    for trained, reused in zip(first["candidates"], second["candidates"], strict=True):
+        assert (reused["cached"], reused["status"], reused["architecture"]) == (True, "done", trained["architecture"])
+        assert reused["metrics"] == trained["metrics"]
+        weights = [load_file(f"{name}/checkpoints/{trained['id']:05d}.safetensors") for name in ("first", "second")]
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     best = second["survivors"][0]
     searched = best["stages"][0]["metrics"]
@@ -72,7 +72,7 @@ def test_a_second_run_trains_nothing_that_the_first_one_trained(run, nasbench):
 def test_whatever_changes_training_is_trained(run, words):
     run("first")
     second = run("second", *words)
-    assert not any(each["cached"] for each in second["candidates"])
+    assert not any(candidate["cached"] for candidate in second["candidates"])
     assert epochs_log(Path("second"))
 
 
@@ -80,7 +80,7 @@ def test_an_edited_space_is_another_one(run, user_folder):
     run("first")
     file = user_folder / "my_space.py"
     file.write_text(file.read_text().replace("nn.ReLU()", "nn.Hardswish()"))
-    assert not any(each["cached"] for each in run("second")["candidates"])
+    assert not any(candidate["cached"] for candidate in run("second")["candidates"])
 
 
 def test_what_a_space_imports_makes_it_another_one(run, user_folder):
@@ -90,7 +90,7 @@ def test_what_a_space_imports_makes_it_another_one(run, user_folder):
     run("first")
     sys.modules.pop("my_blocks", None)
     (user_folder / "my_blocks.py").write_text("from torch.nn import Tanh as Activation\n")
-    assert not any(each["cached"] for each in run("second")["candidates"])
+    assert not any(candidate["cached"] for candidate in run("second")["candidates"])
     sys.modules.pop("my_blocks", None)
 
 
@@ -104,7 +104,7 @@ def test_other_images_under_the_same_name_are_trained(run, user_folder):
     cached = []
     for name, seed in (("first", 0), ("same", 0), ("other", 1)):
         write(seed)
-        cached.append([each["cached"] for each in run(name, data=data, training=training)["candidates"]])
+        cached.append([candidate["cached"] for candidate in run(name, data=data, training=training)["candidates"]])
     assert cached == [[False, False], [True, True], [False, False]]
 
 
@@ -157,8 +157,8 @@ class TestFiles:
             try:
                 assert cache.find(self.trial, checkpoints) == {"val_acc_pct": 50.0}
                 assert checkpoints.load_weights(self.trial) is not None
-                other = dataclasses.replace(self.trial, seed=8)
+                another_seed = dataclasses.replace(self.trial, seed=8)
                 with pytest.warns(UserWarning, match="cannot be written"):
-                    cache.store(other, {"val_acc_pct": 60.0}, self.model)  # and the candidate is as good as ever
+                    cache.store(another_seed, {"val_acc_pct": 60.0}, self.model)  # and the candidate is as good as ever
             finally:
                 os.seteuid(0)

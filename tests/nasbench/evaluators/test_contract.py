@@ -38,21 +38,21 @@ def test_a_function_is_an_evaluator_and_its_metrics_are_objectives_and_limits(se
     code, report, err = search(search={"candidates": 24, "max_failures": 0})
     assert code == 0, err
     assert report["status"].startswith("search ended early: controller random")  # there are no more than 24
-    assert {each["status"] for each in report["candidates"]} == {"done", "infeasible"}
-    for each in report["candidates"]:
-        price = each["metrics"]["price_eur"]
-        assert (each["status"] == "infeasible") == (price > OBJECTIVES["price_eur"]["limit"])
-        if each["status"] == "infeasible":
-            assert each["error"].startswith("price_eur") and each["ending"] == "after evaluation"
-            assert each["violation"] == pytest.approx((price - 11) / 11) and each["scores"] is None
-    assert len({each["architecture"] for each in report["candidates"]}) == 24
-    names = {each["id"]: each["architecture"] for each in report["candidates"]}
+    assert {candidate["status"] for candidate in report["candidates"]} == {"done", "infeasible"}
+    for candidate in report["candidates"]:
+        price = candidate["metrics"]["price_eur"]
+        assert (candidate["status"] == "infeasible") == (price > OBJECTIVES["price_eur"]["limit"])
+        if candidate["status"] == "infeasible":
+            assert candidate["error"].startswith("price_eur") and candidate["ending"] == "after evaluation"
+            assert candidate["violation"] == pytest.approx((price - 11) / 11) and candidate["scores"] is None
+    assert len({candidate["architecture"] for candidate in report["candidates"]}) == 24
+    names = {candidate["id"]: candidate["architecture"] for candidate in report["candidates"]}
     assert {names[number] for number in report["front"]} == FRONT
     assert [row["stage"] for row in report["early_ends"]] == ["after evaluation"]
     # What people and programs read of it.
     code, out, err = nasbench("status", "run", "--json")
-    told = json.loads(out)
-    assert (code, told["front"], told["outcomes"]) == (
+    state = json.loads(out)
+    assert (code, state["front"], state["outcomes"]) == (
         0,
         report["front"],
         {row["kind"]: row["count"] for row in report["outcomes"] if row["count"]},
@@ -68,15 +68,15 @@ def test_the_table_has_a_column_for_each_decision_and_metric_and_marks_the_front
     table = pd.read_csv("run/trials.csv").set_index("id")
     assert list(table.index) == list(range(len(report["candidates"])))
     space = get_space("lunch:Lunch")
-    for each in report["candidates"]:
-        row = table.loc[each["id"]]
-        choices = space.choices(space.parse(each["architecture"]))
+    for candidate in report["candidates"]:
+        row = table.loc[candidate["id"]]
+        choices = space.choices(space.parse(candidate["architecture"]))
         assert (row["filling"], row["price"], row["sauce"]) == tuple(choices.values())
         for name in ("taste", "price_eur"):
-            known = each["metrics"].get(name)
+            known = candidate["metrics"].get(name)
             assert math.isnan(row[name]) if known is None else row[name] == known
     assert table.index[table["on_front"]].tolist() == report["front"]
-    assert set(table["status"]) == {each["status"] for each in report["candidates"]}
+    assert set(table["status"]) == {candidate["status"] for candidate in report["candidates"]}
     # Where the metric is called like the decision, the decision makes way, in all rows.
     code, report, err = search(
         run="same", evaluator="lunch:same_name", objectives={"price": "min"}, reward={"name": "scalar"}
@@ -92,9 +92,9 @@ def test_what_goes_wrong_in_the_function_costs_one_candidate_and_a_sentence(sear
     code, report, err = search(evaluator="lunch:every_other", search={"candidates": 8, "max_failures": 6})
     assert (code, report["status"]) == (0, "complete"), err
     wrong = {
-        each["id"]: (each["status"], each["error"])
-        for each in report["candidates"]
-        if each["status"] not in ("done", "infeasible")
+        candidate["id"]: (candidate["status"], candidate["error"])
+        for candidate in report["candidates"]
+        if candidate["status"] not in ("done", "infeasible")
     }
     assert wrong == {
         1: ("failed", "the evaluator returned None; return a dict of numbers, such as {'f1': 0.9}."),
@@ -104,7 +104,7 @@ def test_what_goes_wrong_in_the_function_costs_one_candidate_and_a_sentence(sear
         9: ("failed", "KeyError: 'salmon'"),
         11: ("failed", "SystemExit: no lunch today"),
     }
-    assert all(each["scores"] is None for each in report["candidates"] if each["id"] in wrong)
+    assert all(candidate["scores"] is None for candidate in report["candidates"] if candidate["id"] in wrong)
 
 
 @pytest.mark.parametrize(
@@ -160,17 +160,17 @@ def test_an_evaluator_of_the_users_own_says_what_it_gives_and_takes_options(sear
     objectives = {"taste": "max", "spices": "min"}
     code, report, err = search(evaluator={"name": "lunch:Spiced", "spices": 2}, objectives=objectives)
     assert code == 0, err
-    assert {each["metrics"]["spices"] for each in report["candidates"]} == {2}
+    assert {candidate["metrics"]["spices"] for candidate in report["candidates"]} == {2}
 
 
 def test_its_metrics_are_part_of_a_reward(search):
     changes = {"reward": {"name": "weighted_product", "target": {"price_eur": 5.0}, "exponent": -0.5}}
     code, report, err = search(**changes)
     assert code == 0, err
-    done = [each for each in report["candidates"] if each["status"] == "done"]
-    for each in done:
-        metrics = each["metrics"]
-        assert each["scores"] == pytest.approx([metrics["taste"] * (metrics["price_eur"] / 5.0) ** -0.5])
+    done = [candidate for candidate in report["candidates"] if candidate["status"] == "done"]
+    for candidate in done:
+        metrics = candidate["metrics"]
+        assert candidate["scores"] == pytest.approx([metrics["taste"] * (metrics["price_eur"] / 5.0) ** -0.5])
 
 
 def test_runs_are_read_and_compared_without_the_users_module(search, nasbench, user_folder):
@@ -195,7 +195,7 @@ def test_runs_are_read_and_compared_without_the_users_module(search, nasbench, u
     code, out, err = nasbench("compare", "run0", "run1", "--json")
     assert code == 0, err
     (group,) = json.loads(out)["groups"]
-    assert [len(each["front"]) for each in group["runs"]] == [len(reports[seed]["front"]) for seed in (0, 1)]
+    assert [len(run["front"]) for run in group["runs"]] == [len(reports[seed]["front"]) for seed in (0, 1)]
     code, _, err = nasbench("resume", "run0", "-o", "search.candidates=12")
     assert code == 2 and "there is no module 'lunch'" in err
 
@@ -207,7 +207,7 @@ def test_a_search_that_was_complete_goes_on(search, nasbench):
     assert code == 0, err
     more = json.loads(out)
     assert more["candidates"][: len(first["candidates"])] == first["candidates"]
-    assert sum(each["status"] == "done" for each in more["candidates"]) == 14
+    assert sum(candidate["status"] == "done" for candidate in more["candidates"]) == 14
 
 
 @pytest.mark.slow
@@ -223,25 +223,27 @@ def test_under_ray_a_scheduler_stops_by_the_users_own_metric(search):
         scheduler="asha",
     )
     assert code == 0, err
-    stopped = [each for each in report["candidates"] if each["status"] == "stopped"]
-    done = [each for each in report["candidates"] if each["status"] == "done"]
+    stopped = [candidate for candidate in report["candidates"] if candidate["status"] == "stopped"]
+    done = [candidate for candidate in report["candidates"] if candidate["status"] == "done"]
     assert stopped and done and len(stopped) + len(done) == 20
-    for each in (*stopped, *done):
-        epochs = each["metrics"]["epochs"]
-        assert (epochs == 9) == (each["status"] == "done")
-        assert list(each["curve"]) == [str(epoch) for epoch in range(1, int(epochs) + 1)]
-        assert each["curve"][str(int(epochs))] == pytest.approx(each["metrics"]["taste"], abs=1e-3)
-    assert set(report["front"]) <= {each["id"] for each in done}
-    best = max(done, key=lambda each: each["metrics"]["taste"])
-    assert all(each["metrics"]["taste"] < best["metrics"]["taste"] for each in stopped)
+    for candidate in (*stopped, *done):
+        epochs = candidate["metrics"]["epochs"]
+        assert (epochs == 9) == (candidate["status"] == "done")
+        assert list(candidate["curve"]) == [str(epoch) for epoch in range(1, int(epochs) + 1)]
+        assert candidate["curve"][str(int(epochs))] == pytest.approx(candidate["metrics"]["taste"], abs=1e-3)
+    assert set(report["front"]) <= {candidate["id"] for candidate in done}
+    best = max(done, key=lambda candidate: candidate["metrics"]["taste"])
+    assert all(candidate["metrics"]["taste"] < best["metrics"]["taste"] for candidate in stopped)
 
 
 @pytest.mark.slow
 def test_under_ray_mistakes_of_the_function_are_what_they_are_inline(search):
-    asked = {"evaluator": "lunch:every_other", "search": {"candidates": 8, "max_failures": 6}}
-    inline, ray = (search(run=name, executor={"name": name}, **asked)[1] for name in ("inline", "ray"))
+    changes = {"evaluator": "lunch:every_other", "search": {"candidates": 8, "max_failures": 6}}
+    inline, ray = (search(run=name, executor={"name": name}, **changes)[1] for name in ("inline", "ray"))
     for key in ("architecture", "status", "error", "metrics", "scores"):
-        assert [each[key] for each in ray["candidates"]] == [each[key] for each in inline["candidates"]], key
+        assert [candidate[key] for candidate in ray["candidates"]] == [
+            candidate[key] for candidate in inline["candidates"]
+        ], key
 
 
 @pytest.mark.parametrize(
@@ -273,16 +275,16 @@ def test_a_metric_is_one_number_of_any_library(value, number):
 def test_a_candidate_tells_all_that_an_evaluation_needs():
     space = get_space("mobile", widths=[8, 16], layers=1)
     trial = Trial(3, space.sample(np.random.default_rng(0)), None, 7, full_epochs=5)
-    seen = {}
+    attributes = {}
 
     def look(candidate):
-        seen.update(
+        attributes.update(
             {name: getattr(candidate, name) for name in ("arch", "choices", "architecture", "epochs", "seed", "number")}
         )
         return {"score": 1.0}
 
     evaluate(FunctionEvaluator(space, look), trial)
-    assert seen == {
+    assert attributes == {
         "arch": trial.arch,
         "choices": space.choices(trial.arch),
         "architecture": space.format(trial.arch),

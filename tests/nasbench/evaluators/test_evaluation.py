@@ -197,9 +197,9 @@ class TestTrained:
         data = load_data("digits")
         model = fresh_model(get_space("mobile", **SPACE), ARCH, data.task, seed=999)
         model.load_state_dict(load_file(path))
-        found = judge(model.eval(), data.val)
-        assert found.accuracy_pct == result.metrics["val_acc_pct"]
-        assert found.loss == pytest.approx(result.metrics["val_loss"], rel=1e-5)
+        score = judge(model.eval(), data.val)
+        assert score.accuracy_pct == result.metrics["val_acc_pct"]
+        assert score.loss == pytest.approx(result.metrics["val_loss"], rel=1e-5)
 
     def test_pickles_and_gives_the_same_again(self, trained, tmp_path) -> None:
         evaluator, folder, result, _ = trained
@@ -214,9 +214,9 @@ class TestTrained:
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
     def test_the_seed_decides(self) -> None:
-        first, other = (evaluate(trained_of(experiment()), Trial(0, ARCH, None, seed)).metrics for seed in (1, 2))
-        assert first["train_loss"] != other["train_loss"]
-        assert first["macs"] == other["macs"]
+        first, second = (evaluate(trained_of(experiment()), Trial(0, ARCH, None, seed)).metrics for seed in (1, 2))
+        assert first["train_loss"] != second["train_loss"]
+        assert first["macs"] == second["macs"]
 
     def test_fewer_epochs_where_the_trial_asks_for_them(self) -> None:
         heard = []
@@ -236,11 +236,11 @@ class TestTrained:
         assert "latency_ms" not in evaluate(trained_of(experiment()), TRIAL).metrics
 
     def test_measured_latency(self) -> None:
-        asked = experiment({"metric": "latency_ms", "goal": "min"}, device={"latency": "measured", "batch": 2})
-        metrics = evaluate(trained_of(asked), TRIAL).metrics
+        with_latency = experiment({"metric": "latency_ms", "goal": "min"}, device={"latency": "measured", "batch": 2})
+        metrics = evaluate(trained_of(with_latency), TRIAL).metrics
         assert metrics["latency_ms"] > 0
         assert metrics["throughput_per_s"] == pytest.approx(2000 / metrics["latency_ms"])
-        assert get_device(asked.device).batch == 2
+        assert get_device(with_latency.device).batch == 2
 
     @pytest.mark.parametrize(
         ("metric", "goal", "limit"),
@@ -253,9 +253,9 @@ class TestTrained:
         ],
     )
     def test_over_a_limit_it_is_not_trained(self, metric, goal, limit, tmp_path) -> None:
-        asked = experiment({"metric": metric, "goal": goal, "limit": limit})
+        with_limit = experiment({"metric": metric, "goal": goal, "limit": limit})
         heard = []
-        evaluator = trained_of(asked, calibration(), tmp_path)
+        evaluator = trained_of(with_limit, calibration(), tmp_path)
         result = evaluate(evaluator, TRIAL, lambda epoch, metrics: heard.append(epoch) is None)
         assert (result.status, result.ending) == ("infeasible", "before training")
         assert result.error.startswith(metric)
@@ -266,22 +266,22 @@ class TestTrained:
         assert list(tmp_path.iterdir()) == []
 
     def test_under_the_limit_it_is(self, tmp_path) -> None:
-        asked = experiment({"metric": "macs", "goal": "min", "limit": 1e9})
-        assert evaluate(trained_of(asked, None, tmp_path), TRIAL).status == "done"
+        with_limit = experiment({"metric": "macs", "goal": "min", "limit": 1e9})
+        assert evaluate(trained_of(with_limit, None, tmp_path), TRIAL).status == "done"
         assert Checkpoints(tmp_path).load_weights(TRIAL)
 
     def test_a_limit_on_accuracy_is_known_afterwards(self) -> None:
-        asked = experiment({"metric": "val_acc_pct", "goal": "max", "limit": 100})
+        with_limit = experiment({"metric": "val_acc_pct", "goal": "max", "limit": 100})
         heard = []
-        result = evaluate(trained_of(asked), TRIAL, lambda epoch, metrics: heard.append(epoch) is None)
+        result = evaluate(trained_of(with_limit), TRIAL, lambda epoch, metrics: heard.append(epoch) is None)
         assert (result.status, result.ending) == ("infeasible", "after training")
         assert "under the limit 100" in result.error
         assert result.violation == pytest.approx(1 - result.metrics["val_acc_pct"] / 100)
         assert heard == [1]
 
     def test_divergence_is_a_failure(self, tmp_path) -> None:
-        asked = experiment(training={"epochs": 20, "learning_rate": 1e30, "optimizer": "sgd"})
-        result = evaluate(trained_of(asked, None, tmp_path), TRIAL)
+        diverging = experiment(training={"epochs": 20, "learning_rate": 1e30, "optimizer": "sgd"})
+        result = evaluate(trained_of(diverging, None, tmp_path), TRIAL)
         assert result.status == "diverged"
         assert result.error.startswith("Diverged: the loss became")
         assert list(tmp_path.iterdir()) == []
@@ -295,7 +295,7 @@ class TestTrained:
 def test_fresh_models_are_decided_by_their_seed_alone() -> None:
     space, task = get_space("mobile", **SPACE), load_data("digits").task
     state = torch.get_rng_state()
-    first, again, other = (fresh_model(space, ARCH, task, seed).state_dict() for seed in (1, 1, 2))
+    first, again, another_seed = (fresh_model(space, ARCH, task, seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert any(not torch.equal(first[name], other[name]) for name in first)
+    assert any(not torch.equal(first[name], another_seed[name]) for name in first)

@@ -31,7 +31,7 @@ OBJECTIVES = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms",
 
 
 @pytest.fixture
-def asked(small):
+def joint_experiment(small):
     def make(**changes):
         whole = {
             "space": {"name": "mobile", "widths": [16, 48], "layers": 1},
@@ -48,11 +48,11 @@ def asked(small):
 
 
 @pytest.fixture
-def joint(asked, tmp_path):
+def joint(joint_experiment, tmp_path):
     """An evaluator in a run folder, and trials of one network with each recipe."""
 
     def make(**changes):
-        run = begin(tmp_path / "run", asked(**changes))
+        run = begin(tmp_path / "run", joint_experiment(**changes))
         space = run.prepared.space
         network = space.network.sample(np.random.default_rng(0))
         seed = run.study.seed_of
@@ -76,25 +76,25 @@ def epochs_trained(folder) -> int:
 def test_ten_recipes_do_not_train_ten_times(joint):
     evaluator, trials, folder, _ = joint()
     assert len({trial.seed for trial in trials.values()}) == 1, "the recipe does not change the weights"
-    found = {picks: metrics_of(evaluator, trial) for picks, trial in trials.items()}
+    by_recipe = {picks: metrics_of(evaluator, trial) for picks, trial in trials.items()}
     assert epochs_trained(folder) == 1
-    assert [bool(each.get("cached")) for each in found.values()] == [False, True, True, True]
-    assert len({each["trained_val_acc_pct"] for each in found.values()}) == 1
-    assert found[1, 0]["macs"] < found[0, 0]["macs"] and found[1, 0]["params"] < found[0, 0]["params"]
-    assert found[0, 1]["size_bytes"] < found[0, 0]["size_bytes"]
+    assert [bool(metrics.get("cached")) for metrics in by_recipe.values()] == [False, True, True, True]
+    assert len({metrics["trained_val_acc_pct"] for metrics in by_recipe.values()}) == 1
+    assert by_recipe[1, 0]["macs"] < by_recipe[0, 0]["macs"] and by_recipe[1, 0]["params"] < by_recipe[0, 0]["params"]
+    assert by_recipe[0, 1]["size_bytes"] < by_recipe[0, 0]["size_bytes"]
 
 
 def test_metrics_are_those_of_the_artefact_that_is_kept(joint):
     evaluator, trials, folder, _ = joint()
     for picks, trial in trials.items():
-        found = metrics_of(evaluator, trial)
+        metrics = metrics_of(evaluator, trial)
         kept = folder.path / "artefacts" / f"{trial.number:05d}"
         artefact = load_compiled(kept)
-        assert artefact.bytes == found["size_bytes"]
-        assert judge(artefact, evaluator.training.problem.data.val).accuracy_pct == found["val_acc_pct"]
-        steps = [each["name"] for each in json.loads((kept / "model.json").read_text())["steps"]]
+        assert artefact.bytes == metrics["size_bytes"]
+        assert judge(artefact, evaluator.training.problem.data.val).accuracy_pct == metrics["val_acc_pct"]
+        steps = [step["name"] for step in json.loads((kept / "model.json").read_text())["steps"]]
         assert steps == [name for name, pick in zip(("prune", "quantize"), picks, strict=True) if pick] + ["compile"]
-        assert found["latency_ms"] > 0
+        assert metrics["latency_ms"] > 0
 
 
 def test_recipes_that_begin_alike_share_the_beginning(joint, monkeypatch):
@@ -121,7 +121,7 @@ def test_recipes_that_begin_alike_share_the_beginning(joint, monkeypatch):
 )
 def test_a_limit_ends_a_candidate_at_the_first_stage_that_knows(joint, limit, ending):
     (name, value), *_ = limit.items()
-    objectives = [each | {"limit": limit.get(each["metric"])} for each in OBJECTIVES]
+    objectives = [objective | {"limit": limit.get(objective["metric"])} for objective in OBJECTIVES]
     if name == "size_bytes":
         objectives.append({"metric": name, "goal": "min", "limit": value})
     evaluator, trials, *_ = joint(objectives=objectives)
@@ -163,9 +163,9 @@ def test_a_bad_proxy_or_a_bad_start_ends_a_candidate(joint):
     assert "trained_val_acc_pct" not in outcome.metrics, "it was not trained to the end"
 
 
-def test_a_recipe_that_does_not_fit_is_no_failure(asked, tmp_path):
+def test_a_recipe_that_does_not_fit_is_no_failure(joint_experiment, tmp_path):
     recipe = [{"prune": {"max_macs": {"choice": [1, 10**12]}}}, {"compile": {"backend": "onnxruntime"}}]
-    run = begin(tmp_path / "run", asked(recipe=recipe))
+    run = begin(tmp_path / "run", joint_experiment(recipe=recipe))
     space = run.prepared.space
     arch = space.join([space.network.sample(np.random.default_rng(0)), space.recipes.architecture((0,))])
     outcome = evaluate(run.evaluator, Trial(3, arch, None, 0))
@@ -180,7 +180,7 @@ def test_artefacts_that_are_too_slow_beyond_doubt_are_not_trained(joint):
     drawn = [space.sample(rng) for _ in range(LEAST + 20)]
     known = []
     for arch in drawn:  # latency that the choices explain, in milliseconds
-        params = sum(each.numel() for each in fresh_model(space, arch, evaluator.task, 0).parameters())
+        params = sum(parameter.numel() for parameter in fresh_model(space, arch, evaluator.task, 0).parameters())
         known.append(params / 1e4 * (0.4 if "int8" in space.format(arch) else 1.0))
     earlier = tuple(
         (space.format(a), (("latency_ms", ms),)) for a, ms in zip(drawn[LEAST:], known[LEAST:], strict=True)
@@ -197,15 +197,15 @@ def test_artefacts_that_are_too_slow_beyond_doubt_are_not_trained(joint):
     assert not (folder.path / "checkpoints").exists()
 
 
-def test_a_whole_joint_search(asked, tmp_path):
-    experiment = asked(search={"candidates": 8}, survivors=2, baseline="random")
+def test_a_whole_joint_search(joint_experiment, tmp_path):
+    experiment = joint_experiment(search={"candidates": 8}, survivors=2, baseline="random")
     run = begin(tmp_path / "run", experiment)
     folder = run.folder
     with folder.locked():
         report = run_search(run.prepared, folder)
     assert report["status"] == "complete"
-    done = [each for each in report["candidates"] if each["status"] == "done"]
-    assert len(done) == 8 and all("quantize.precision=" in each["architecture"] for each in done)
+    done = [candidate for candidate in report["candidates"] if candidate["status"] == "done"]
+    assert len(done) == 8 and all("quantize.precision=" in candidate["architecture"] for candidate in done)
     assert report["baseline"]["controller"] == "random" and "random search" in report["baseline"]["statement"]
     assert len(report["hypervolume"]["values"]) == 8
     assert report["hypervolume"]["values"] == sorted(report["hypervolume"]["values"])
@@ -213,10 +213,10 @@ def test_a_whole_joint_search(asked, tmp_path):
         named = [next(iter(step)) for step in survivor["recipe"]]
         assert len(survivor["stages"]) == 1 + len(named) and named[-1] == "compile"
         last = survivor["stages"][-1]["metrics"]
-        told = next(each for each in done if each["id"] == survivor["candidate"])["metrics"]
-        assert last["val_acc_pct"] == told["val_acc_pct"], "the artefact of the search, made again"
-        assert last["size_bytes"] == told["size_bytes"]
-    assert {each["id"] for each in done if each["measured_latency_ms"]} >= set(report["front"])
+        searched = next(candidate for candidate in done if candidate["id"] == survivor["candidate"])["metrics"]
+        assert last["val_acc_pct"] == searched["val_acc_pct"], "the artefact of the search, made again"
+        assert last["size_bytes"] == searched["size_bytes"]
+    assert {candidate["id"] for candidate in done if candidate["measured_latency_ms"]} >= set(report["front"])
     # Everything is there: going on does nothing again.
     before = epochs_trained(folder)
     with folder.locked():
@@ -237,9 +237,9 @@ def test_a_whole_joint_search(asked, tmp_path):
         ({"recipe": [{"prune": {"raito": {"choice": [0.1, 0.2]}}}]}, ["raito", "'ratio'"]),
     ],
 )
-def test_what_cannot_be_searched_is_refused_before_anything_runs(asked, changes, words):
+def test_what_cannot_be_searched_is_refused_before_anything_runs(joint_experiment, changes, words):
     with pytest.raises(UserError) as caught:
-        prepare(asked(**changes))
+        prepare(joint_experiment(**changes))
     assert all(word in str(caught.value) for word in words)
 
 

@@ -44,14 +44,14 @@ def evaluator(small, tmp_path):
 @pytest.fixture
 def at_once(small, tmp_path):
     """What a training of all epochs gives: metrics and weights."""
-    other = trained_of(experiment(small, promotion="anew"), checkpoints=tmp_path / "other")
-    trial = trial_of(other, EPOCHS, 0)
-    return evaluate(other, trial), other.checkpoints.load_weights(trial)
+    evaluator_anew = trained_of(experiment(small, promotion="anew"), checkpoints=tmp_path / "other")
+    trial = trial_of(evaluator_anew, EPOCHS, 0)
+    return evaluate(evaluator_anew, trial), evaluator_anew.checkpoints.load_weights(trial)
 
 
-def check_equal(found, wanted):
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+def check_equal(weights, expected):
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 def test_rungs_lead_to_what_one_training_gives(evaluator, at_once, tmp_path):
@@ -114,10 +114,10 @@ def test_lost_weights_of_a_lower_rung_come_back(evaluator):
 def test_results_of_the_two_ways_are_not_taken_for_each_other(small, tmp_path):
     results = []
     for promotion in ("anew", "continue"):
-        asked = experiment(small, promotion=promotion).model_copy(update={"cache": str(tmp_path / "cache")})
-        evaluator = trained_of(asked, checkpoints=tmp_path / promotion)
+        cached_experiment = experiment(small, promotion=promotion).model_copy(update={"cache": str(tmp_path / "cache")})
+        evaluator = trained_of(cached_experiment, checkpoints=tmp_path / promotion)
         results.append([evaluate(evaluator, trial_of(evaluator, 1, number)) for number in range(2)])
-    assert [[each.cached for each in pair] for pair in results] == [[False, True]] * 2
+    assert [[result.cached for result in pair] for pair in results] == [[False, True]] * 2
     anew, continued = (first.metrics["val_loss"] for first, _ in results)
     assert anew != continued, "the rate of one falls to zero in an epoch"
 

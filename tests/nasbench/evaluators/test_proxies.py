@@ -92,8 +92,8 @@ def test_gradients_of_the_loss_are_those_of_one_pass(images):
         "plain": sum((weight * gradient).sum().item() for weight, gradient in pairs),
         "l2_norm": sum(weight.norm().item() for weight in weights),
     }
-    found = scores(list(expected), Probe(model, images, TARGETS))
-    assert found == pytest.approx(expected, rel=1e-5)
+    proxy_scores = scores(list(expected), Probe(model, images, TARGETS))
+    assert proxy_scores == pytest.approx(expected, rel=1e-5)
 
 
 def test_grasp_is_the_change_of_the_squared_gradient(images):
@@ -107,8 +107,8 @@ def test_grasp_is_the_change_of_the_squared_gradient(images):
             for layer in (changed[1], changed[3]):
                 layer.weight *= factor
         loss = functional.cross_entropy(changed(images.double()), TARGETS)
-        found = torch.autograd.grad(loss, [changed[1].weight, changed[3].weight])
-        return sum(each.square().sum().item() for each in found) / 2
+        gradients = torch.autograd.grad(loss, [changed[1].weight, changed[3].weight])
+        return sum(gradient.square().sum().item() for gradient in gradients) / 2
 
     step = 1e-5
     quotient = (half_square(1 - step) - half_square(1 + step)) / (2 * step)
@@ -123,8 +123,8 @@ def test_zico_weighs_means_against_deviations(images):
         loss = functional.cross_entropy(model(images[part]), TARGETS[part])
         halves.append(torch.autograd.grad(loss, [model[1].weight, model[3].weight]))
     expected = 0.0
-    for one, other in zip(*halves, strict=True):
-        mean, deviation = (one.abs() + other.abs()) / 2, (one - other).abs() / 2
+    for first, second in zip(*halves, strict=True):
+        mean, deviation = (first.abs() + second.abs()) / 2, (first - second).abs() / 2
         expected += math.log((mean[deviation > 0] / deviation[deviation > 0]).sum())
     assert score("zico", model, images, TARGETS) == pytest.approx(expected, rel=1e-4)
 
@@ -194,8 +194,8 @@ def test_az_nas_of_blocks_by_hand():
 def test_blocks_are_the_chain_of_a_network():
     space = get_space("nasbench201", channels=4, cells=2)
     cells = space.build(space.architecture([3] * 6), Task((3, 8, 8), 10))
-    assert [type(each).__name__ for each in blocks(cells)] == ["Cell", "Cell", "Reduction"] * 2 + ["Cell", "Cell"]
-    assert [type(each).__name__ for each in blocks(convolutional())] == ["Conv2d", "Conv2d", "Linear"]
+    assert [type(block).__name__ for block in blocks(cells)] == ["Cell", "Cell", "Reduction"] * 2 + ["Cell", "Cell"]
+    assert [type(block).__name__ for block in blocks(convolutional())] == ["Conv2d", "Conv2d", "Linear"]
     wrapped = nn.Sequential(nn.Flatten())
     wrapped.add_module("body", nn.Module())
     wrapped.body.layers = nn.ModuleList([nn.Sequential(network()), nn.Linear(3, 3)])
@@ -211,7 +211,7 @@ def test_a_proxy_leaves_the_network_as_it_was(name):
     state = torch.get_rng_state()
     assert score(name, model, images, targets) == score(name, model, images, targets)
     assert torch.equal(state, torch.get_rng_state()), "the global generator is left alone"
-    assert model.training and all(each.grad is None for each in model.parameters())
+    assert model.training and all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     if name in LABELLED:
         with pytest.raises(UserError, match=r"target"):
@@ -225,8 +225,8 @@ def test_a_transformer_and_any_other_network_has_all_of_them():
     task = Task((3, 32, 32), 10)
     model = fresh_model(space, space.sample(np.random.default_rng(0)), task, 0)
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    found = scores(list(PROXIES), Probe(model, images, torch.arange(4)))
-    assert all(math.isfinite(value) for value in found.values()) and found["az_expressivity"] > 0
+    proxy_scores = scores(list(PROXIES), Probe(model, images, torch.arange(4)))
+    assert all(math.isfinite(value) for value in proxy_scores.values()) and proxy_scores["az_expressivity"] > 0
 
 
 def test_inputs_without_gradients_and_too_few_are_refused():
@@ -243,8 +243,8 @@ def test_inputs_without_gradients_and_too_few_are_refused():
 
 
 def test_passes_are_shared_and_charged_to_each_that_reads_them(images):
-    found = timed_scores(["grad_norm", "snip", "l2_norm"], Probe(network(), images, TARGETS))
-    (_, first), (_, second), (_, alone) = found.values()
+    timed = timed_scores(["grad_norm", "snip", "l2_norm"], Probe(network(), images, TARGETS))
+    (_, first), (_, second), (_, alone) = timed.values()
     probe = Probe(network(), images, TARGETS)
     probe.halves  # noqa: B018  # run the passes
     assert first > 0 and second > 0 and alone < first
@@ -294,11 +294,11 @@ def test_cells_are_ranked_as_published(data_file):
     rows = np.argsort(published.scores["snip"])[:: len(published.architectures) // 9].tolist()
     names = [name for name in published.scores if name not in ("grasp", "plain", "epe_nas", "macs")]
     images, labels = load_minibatch("imagenet16_120")
-    space, found = get_space("nasbench201"), []
+    space, cells = get_space("nasbench201"), []
     for row in rows:
         model = fresh_model(space, published.architectures[row], Task((3, 16, 16), 120), 0)
-        found.append(scores(names, Probe(model, images[:16], labels[:16])))
-    agreement = {name: rank_correlation([each[name] for each in found], published.scores[name][rows]) for name in names}
+        cells.append(scores(names, Probe(model, images[:16], labels[:16])))
+    agreement = {name: rank_correlation([cell[name] for cell in cells], published.scores[name][rows]) for name in names}
     assert agreement["params"] == 1.0
     assert {name: value for name, value in agreement.items() if value < 0.745} == {}
 
@@ -306,15 +306,15 @@ def test_cells_are_ranked_as_published(data_file):
 def test_a_warm_start_is_the_best_of_a_sample():
     space = get_space("mobile", widths=[8, 16], layers=1)
     problem = image_classification("digits")
-    found = best_by_proxies(space, problem, ["params"], sample=12, best=3, images=4)
-    assert found == best_by_proxies(space, problem, ["params"], sample=12, best=3, images=4)
+    best = best_by_proxies(space, problem, ["params"], sample=12, best=3, images=4)
+    assert best == best_by_proxies(space, problem, ["params"], sample=12, best=3, images=4)
     rng = np.random.default_rng(0)
     drawn = {space.canonical(space.sample(rng)) for _ in range(12)}
 
     def size(arch):
-        return sum(each.numel() for each in space.build(arch, problem.task).parameters())
+        return sum(parameter.numel() for parameter in space.build(arch, problem.task).parameters())
 
-    assert [size(arch) for arch in found] == sorted(map(size, drawn), reverse=True)[:3]
+    assert [size(arch) for arch in best] == sorted(map(size, drawn), reverse=True)[:3]
     with pytest.raises(UserError, match="best is 5 and sample 4"):
         best_by_proxies(space, problem, sample=4, best=5)
 

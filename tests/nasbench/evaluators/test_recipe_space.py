@@ -38,39 +38,41 @@ def test_decisions_are_the_choices_of_the_file():
 
 
 def test_every_point_is_the_recipe_that_one_would_write():
-    made = space()
-    point = made.parse(
+    recipes = space()
+    point = recipes.parse(
         "prune.ratio=0.25,prune.round_to=8,step2=none,quantize.precision=int8,quantize.method=static,"
         "compile.backend_options.graph_optimization=basic"
     )
-    assert made.entries(point) == [
+    assert recipes.entries(point) == [
         {"prune": {"ratio": 0.25, "round_to": 8, "epochs": 1}},
         {"quantize": {"precision": "int8", "method": "static"}},
         {"compile": {"backend": "onnxruntime", "backend_options": {"graph_optimization": "basic"}}},
     ]
-    assert made.recipe(point).to_json() == Recipe.parse(made.entries(point)).to_json()
+    assert recipes.recipe(point).to_json() == Recipe.parse(recipes.entries(point)).to_json()
 
 
 def test_an_option_that_does_nothing_leaves_the_step_out():
-    made = space()
-    nothing = Architecture(made.name, (0,) * len(made.decisions))
-    assert [step.name for step in made.recipe(nothing).steps] == ["compile"]
-    flags = dict(zip([each.name for each in made.decisions], made.layout.active(nothing.picks), strict=True))
+    recipes = space()
+    nothing = Architecture(recipes.name, (0,) * len(recipes.decisions))
+    assert [step.name for step in recipes.recipe(nothing).steps] == ["compile"]
+    flags = dict(
+        zip([decision.name for decision in recipes.decisions], recipes.layout.active(nothing.picks), strict=True)
+    )
     assert not flags["prune.round_to"] and not flags["quantize.method"] and not flags["step2.decompose.method"]
 
 
 def test_all_points_are_recipes_and_the_rest_is_invalid():
-    made = space("- choice: [null, {quantize: {}}]\n- choice: [null, {prune: {ratio: 0.2}}]")
-    allowed = {(a, b) for a in range(2) for b in range(2) if made.is_valid(Architecture(made.name, (a, b)))}
+    recipes = space("- choice: [null, {quantize: {}}]\n- choice: [null, {prune: {ratio: 0.2}}]")
+    allowed = {(a, b) for a in range(2) for b in range(2) if recipes.is_valid(Architecture(recipes.name, (a, b)))}
     assert allowed == {(0, 0), (0, 1), (1, 0)}, "pruning what is quantized is no recipe"
     rng = np.random.default_rng(0)
-    assert {made.sample(rng).picks for _ in range(50)} == allowed
+    assert {recipes.sample(rng).picks for _ in range(50)} == allowed
 
 
 def test_equal_steps_are_told_apart():
-    made = space("- choice: [{prune: {ratio: 0.2}}, {prune: {ratio: 0.4, importance: {choice: [l1, l2]}}}]")
-    assert [decision.name for decision in made.decisions] == ["step1", "step1.prune_2.importance"]
-    assert made.decisions[0].options == ("prune", "prune_2")
+    recipes = space("- choice: [{prune: {ratio: 0.2}}, {prune: {ratio: 0.4, importance: {choice: [l1, l2]}}}]")
+    assert [decision.name for decision in recipes.decisions] == ["step1", "step1.prune_2.importance"]
+    assert recipes.decisions[0].options == ("prune", "prune_2")
 
 
 @pytest.mark.parametrize(
@@ -103,10 +105,10 @@ def test_a_recipe_without_choices_is_none():
 
 
 def test_backends_and_teachers_of_all_recipes_are_told():
-    made = space(
+    recipes = space(
         "- distill: {teacher: {choice: [null, big]}, epochs: 1}\n- compile: {backend: {choice: [eager, onnxruntime]}}"
     )
-    assert made.backends() == ["eager", "onnxruntime"] and made.teachers() == ["big"]
+    assert recipes.backends() == ["eager", "onnxruntime"] and recipes.teachers() == ["big"]
     assert space("- prune: {ratio: {choice: [0.1, 0.2]}}\n- compile: {}").backends() == ["onnxruntime"]
 
 

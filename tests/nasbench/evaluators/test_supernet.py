@@ -45,14 +45,14 @@ class Killed(nb.Callback):
 
 def test_a_search_trains_shared_weights_once_and_says_whether_to_trust_them(digits, tmp_path):
     own = {"name": "supernet", "epochs": 1, "check": 3, "check_epochs": 1, "examples": 100, "after_epochs": 1}
-    asked = {"evaluate": own, "problem": digits, "objectives": GOALS, "folder": tmp_path / "run", "survivors": 1}
+    options = {"evaluate": own, "problem": digits, "objectives": GOALS, "folder": tmp_path / "run", "survivors": 1}
     space = nb.get_space("nats_size")
     with pytest.raises(KeyboardInterrupt):
-        nb.search(space, **asked, candidates=3, progress=False, callbacks=[Killed()])
-    made = (tmp_path / "run" / "supernet" / "weights.safetensors").stat().st_mtime_ns
+        nb.search(space, **options, candidates=3, progress=False, callbacks=[Killed()])
+    trained_at = (tmp_path / "run" / "supernet" / "weights.safetensors").stat().st_mtime_ns
     result = nb.resume(tmp_path / "run", space=space, progress=False)
     assert len(result.candidates) == 3
-    assert (tmp_path / "run" / "supernet" / "weights.safetensors").stat().st_mtime_ns == made, "trained once"
+    assert (tmp_path / "run" / "supernet" / "weights.safetensors").stat().st_mtime_ns == trained_at, "trained once"
     shared = json.loads((tmp_path / "run" / "report.json").read_text())["agreement"]
     assert len(shared["alone"]) == 3 and shared["epochs"] == 1 and shared["sentence"]
     page = (tmp_path / "run" / "report.html").read_text()
@@ -89,10 +89,10 @@ def test_an_elastic_network_is_searched_from_the_command_line(model, tmp_path):
     run = CliRunner().invoke
     done = run(app, ["elastic", str(model), "--out", str(tmp_path / "net"), "--widths", "0.5,1", "--json"])
     assert done.exit_code == 0, done.output
-    made = json.loads(done.stdout)
-    assert made["networks"] > 1 and made["smallest"]["macs"] < made["largest"]["macs"]
+    elastic = json.loads(done.stdout)
+    assert elastic["networks"] > 1 and elastic["smallest"]["macs"] < elastic["largest"]["macs"]
     experiment = tmp_path / "elastic.yaml"
-    asked = {
+    options = {
         "name": "elastic",
         "space": {"name": "nasbench.supernet.elastic_space:ElasticSpace", "folder": str(tmp_path / "net")},
         "evaluator": {"name": "supernet", "check": 0, "afterwards": "shared"},
@@ -107,7 +107,7 @@ def test_an_elastic_network_is_searched_from_the_command_line(model, tmp_path):
         "recipe": [{"quantize": {"precision": "int8"}}],
         "baseline": {"name": "random", "candidates": 3},
     }
-    experiment.write_text(yaml.safe_dump(asked))
+    experiment.write_text(yaml.safe_dump(options))
     done = run(app, ["search", str(experiment), "--run", str(tmp_path / "run"), "--json"])
     assert done.exit_code == 0, done.output
     stages = tmp_path / "run" / "survivors" / "1"
@@ -135,8 +135,8 @@ def test_recipes_are_searched_together_with_the_networks_inside_one(digits, mode
 
 def test_bad_input_is_refused(digits, model, tmp_path):
     def search(options, **others):
-        asked = {"problem": digits, "objectives": GOALS, "candidates": 1, "folder": tmp_path / "run", "progress": False}
-        nb.search("nats_size", **({"evaluate": {"name": "supernet", **options}} | asked | others))
+        base = {"problem": digits, "objectives": GOALS, "candidates": 1, "folder": tmp_path / "run", "progress": False}
+        nb.search("nats_size", **({"evaluate": {"name": "supernet", **options}} | base | others))
 
     with pytest.raises(UserError, match="unknown option of evaluator supernet 'epoch'"):
         search({"epoch": 3})
@@ -150,8 +150,8 @@ def test_bad_input_is_refused(digits, model, tmp_path):
     with pytest.raises(UserError, match="the supernet was trained for"):
         search({}, problem=nb.image_classification("fashion_mnist", epochs=1), evaluate=elastic)
     nameless = nb.elastic(nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)), digits)
-    asked = {"problem": digits, "objectives": GOALS, "folder": tmp_path / "n", "candidates": 1}
+    common = {"problem": digits, "objectives": GOALS, "folder": tmp_path / "n", "candidates": 1}
     recipe = [{"quantize": {"precision": {"choice": ["fp32", "int8"]}}}]
     for stores in ({"survivors": 1}, {"survivors": 0, "recipe": recipe}):
         with pytest.raises(UserError, match="cannot be saved by itself; give build='module:function'"):
-            nb.search(nameless.space, evaluate=nameless, **asked, **stores)
+            nb.search(nameless.space, evaluate=nameless, **common, **stores)

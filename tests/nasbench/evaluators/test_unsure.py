@@ -62,7 +62,7 @@ def table(tmp_path):
     return TableDevice(file=str(file)), latencies
 
 
-def asked(device, **changes):
+def options_for(device, **changes):
     return {
         "space": {"name": "mobile", **OPTIONS},
         "device": {"name": "table", "file": device.file, "samples": 10, "predictor": "gp", "unsure_pct": 0.01},
@@ -85,22 +85,22 @@ def test_the_predictor_learns_from_what_was_measured(table):
     others = [text for text in latencies if text not in calibration.architectures]
     learned = tuple((text, latencies[text]) for text in others[:40])
     errors = {}
-    for known in ((), learned):
-        fitted = estimator.predictor(known)
+    for measured in ((), learned):
+        fitted = estimator.predictor(measured)
         guesses = {}
         for text in others[40:80]:
             arch = MOBILE.parse(text)
             guesses[text] = fitted.predict(arch, fresh_model(MOBILE, arch, TASK, 0), TASK)[0]
-        errors[len(known)] = np.median([abs(guesses[text] / latencies[text] - 1) for text in guesses])
+        errors[len(measured)] = np.median([abs(guesses[text] / latencies[text] - 1) for text in guesses])
     check_below("error with what was learned, to that without", errors[40] / errors[0], mean=0.074, sd=0.029, most=1)
     # A candidate is told the prediction of the predictor that has learned, and then what was looked up.
     arch = MOBILE.parse(others[50])
     costs = CandidateCosts(device, frozenset({"latency_ms"}), estimator, unsure_pct=0.01)
-    known = costs(MOBILE, arch, fresh_model(MOBILE, arch, TASK, 0), TASK, learned)
-    assert known["latency_ms"] == latencies[others[50]] and "latency_std_ms" not in known
+    metrics = costs(MOBILE, arch, fresh_model(MOBILE, arch, TASK, 0), TASK, learned)
+    assert metrics["latency_ms"] == latencies[others[50]] and "latency_std_ms" not in metrics
     expected = estimator.predictor(learned).predict(arch, fresh_model(MOBILE, arch, TASK, 0), TASK)[0]
-    assert known["latency_predicted_ms"] == expected
-    assert known["throughput_per_s"] == 1000 / known["latency_ms"]
+    assert metrics["latency_predicted_ms"] == expected
+    assert metrics["throughput_per_s"] == 1000 / metrics["latency_ms"]
 
 
 def test_nothing_is_measured_on_another_machine_or_where_nothing_is_known(table):
@@ -117,12 +117,12 @@ def test_nothing_is_measured_on_another_machine_or_where_nothing_is_known(table)
         arch for arch in iter(lambda: MOBILE.sample(np.random.default_rng()), None) if not known(arch, device)
     )
     model = fresh_model(MOBILE, unknown, TASK, 0)
-    found = CandidateCosts(device, frozenset({"latency_ms"}), estimator, unsure_pct=0.01)(MOBILE, unknown, model, TASK)
-    assert found["latency_std_ms"] > 0 and "latency_predicted_ms" not in found
+    costs = CandidateCosts(device, frozenset({"latency_ms"}), estimator, unsure_pct=0.01)(MOBILE, unknown, model, TASK)
+    assert costs["latency_std_ms"] > 0 and "latency_predicted_ms" not in costs
 
 
 def known(arch, device):
-    return MOBILE.canonical(arch) in {MOBILE.canonical(each) for each in device.known(MOBILE)}
+    return MOBILE.canonical(arch) in {MOBILE.canonical(known_arch) for known_arch in device.known(MOBILE)}
 
 
 def test_a_candidate_that_breaks_a_limit_by_measurement_is_told_apart_and_remembered(table):
@@ -130,7 +130,7 @@ def test_a_candidate_that_breaks_a_limit_by_measurement_is_told_apart_and_rememb
     calibration = calibrate(MOBILE, TASK, device, samples=10, seed=0, predictor="gp")
     text, slowest = max(latencies.items(), key=lambda item: item[1])
     objectives = [LATENCY[0], {**LATENCY[1], "limit": slowest - 0.001}]
-    experiment = parse_experiment(experiment_of(**asked(device, objectives=objectives)))
+    experiment = parse_experiment(experiment_of(**options_for(device, objectives=objectives)))
     outcome = evaluate(trained_of(experiment, calibration), Trial(0, MOBILE.parse(text), None, 1))
     assert outcome.status == "infeasible"
     assert outcome.metrics["latency_ms"] == slowest and "latency_predicted_ms" in outcome.metrics
@@ -138,17 +138,17 @@ def test_a_candidate_that_breaks_a_limit_by_measurement_is_told_apart_and_rememb
 
 def test_a_search_measures_learns_and_reports(nasbench, table, tmp_path):
     device, _ = table
-    (tmp_path / "asked.yaml").write_text(yaml.safe_dump(experiment_of(**asked(device))))
+    (tmp_path / "asked.yaml").write_text(yaml.safe_dump(experiment_of(**options_for(device))))
     code, out, err = nasbench("search", "asked.yaml", "--run", "run", "--json")
     assert code == 0, err
     report = json.loads(out)
     assert len(report["candidates"]) == 14
-    unsure_ones = {each["id"]: each for each in report["predictor"]["unsure"]}
-    looked_up = [each for each in report["candidates"] if "latency_predicted_ms" in each["metrics"]]
-    assert {each["id"] for each in looked_up} == set(unsure_ones) and len(looked_up) >= 10
-    for each in looked_up:
-        assert each["metrics"]["latency_ms"] == unsure_ones[each["id"]]["measured_ms"]
-        assert each["metrics"]["latency_ms"] == pytest.approx(latencies_of(device, each["architecture"]))
+    unsure_ones = {row["id"]: row for row in report["predictor"]["unsure"]}
+    looked_up = [candidate for candidate in report["candidates"] if "latency_predicted_ms" in candidate["metrics"]]
+    assert {candidate["id"] for candidate in looked_up} == set(unsure_ones) and len(looked_up) >= 10
+    for candidate in looked_up:
+        assert candidate["metrics"]["latency_ms"] == unsure_ones[candidate["id"]]["measured_ms"]
+        assert candidate["metrics"]["latency_ms"] == pytest.approx(latencies_of(device, candidate["architecture"]))
     page = (tmp_path / "run" / "report.html").read_text()
     assert f"{len(looked_up)} candidates were measured during the search" in page
     assert "measured during the search" in page.split("was fitted again")[1]  # the points of the plot
@@ -156,8 +156,8 @@ def test_a_search_measures_learns_and_reports(nasbench, table, tmp_path):
     calibration = Calibration.from_json(json.loads((tmp_path / "run" / "predictor.json").read_text()))
     estimator = LatencyEstimator(MOBILE, TASK, device, calibration)
     learned = tuple(
-        (each["architecture"], each["metrics"]["latency_ms"])
-        for each in looked_up[: (len(looked_up) - 1) // REFIT * REFIT]
+        (candidate["architecture"], candidate["metrics"]["latency_ms"])
+        for candidate in looked_up[: (len(looked_up) - 1) // REFIT * REFIT]
     )
     last = looked_up[-1]
     arch = MOBILE.parse(last["architecture"])

@@ -34,11 +34,13 @@ def test_a_callback_hears_of_every_candidate_of_each_new_front_and_of_the_end(se
     assert code == 0, err
     report, heard = json.loads(out), lines("diary.txt")
     assert heard[0] == ["begin", 0, "lunch"] and heard[-1] == ["end", "complete"]
-    told = [line[1:] for line in heard if line[0] == "candidate"]
-    assert told == [[each["id"], each["status"], each["metrics"]] for each in report["candidates"]]
+    candidates = [line[1:] for line in heard if line[0] == "candidate"]
+    assert candidates == [
+        [candidate["id"], candidate["status"], candidate["metrics"]] for candidate in report["candidates"]
+    ]
     fronts = [line[1:] for line in heard if line[0] == "front"]
     assert fronts[-1] == report["front"]
-    assert all(one != other for one, other in itertools.pairwise(fronts))
+    assert all(earlier != later for earlier, later in itertools.pairwise(fronts))
     # Each new front comes right after the candidate that changed it.
     for place, line in enumerate(heard):
         if line[0] == "front":
@@ -75,9 +77,9 @@ def test_a_retry_is_told_apart_from_a_candidate_that_ended(search):
         callbacks=[{"name": "lunch:Diary", "file": "diary.txt"}],
     )
     assert code == 0, err
-    failed = [each for each in json.loads(out)["candidates"] if each["status"] == "failed"]
+    failed = [candidate for candidate in json.loads(out)["candidates"] if candidate["status"] == "failed"]
     retries = [line[1:] for line in lines("diary.txt") if line[0] == "retry"]
-    assert retries == [[each["id"], "failed"] for each in failed for _ in range(2)] and failed
+    assert retries == [[candidate["id"], "failed"] for candidate in failed for _ in range(2)] and failed
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,6 @@ def test_a_group_hands_on_everything_that_there_is_to_hear():
     for name in names:
         about = tuple(range(getattr(Callback, name).__code__.co_argcount - 1))
         getattr(group, name)(*about)
-        assert [each[:2] for each in heard] == [(name, 0), (name, 1)]
-        assert all(each[2] == about and not each[3] for each in heard), name
+        assert [call[:2] for call in heard] == [(name, 0), (name, 1)]
+        assert all(call[2] == about and not call[3] for call in heard), name
         heard.clear()

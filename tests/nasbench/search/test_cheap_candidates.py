@@ -340,10 +340,10 @@ def test_how_far_a_search_is_takes_no_look_at_all_candidates(begin, tmp_path, da
     if damage is not None:
         standing.write_bytes(damage)
     settings = SimpleNamespace(objectives=OBJECTIVES, full_epochs=1, asked={"storage": None}, name="cheap")
-    found = read_standing(RunFolder(tmp_path / "run"), settings)
+    state = read_standing(RunFolder(tmp_path / "run"), settings)
     tally = Tally(OBJECTIVES, 1, run.candidates)
-    assert found.tally.counts == tally.counts and tally.counts["failed"]
-    assert (found.tally.front, found.tally.best, found.tally.finished_s) == (tally.front, tally.best, tally.finished_s)
-    assert list(found.running) == left and [each.architecture for each in found.running.values()] == [
+    assert state.tally.counts == tally.counts and tally.counts["failed"]
+    assert (state.tally.front, state.tally.best, state.tally.finished_s) == (tally.front, tally.best, tally.finished_s)
+    assert list(state.running) == left and [candidate.architecture for candidate in state.running.values()] == [
         run.candidates[number].architecture for number in left
     ]

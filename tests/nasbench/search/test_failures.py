@@ -117,7 +117,7 @@ EXPECTED = {  # the outcome, its message, and the attempts before it
 def test_a_search_with_30_percent_failing_designs_finishes_under_ray(nasbench, user_folder):
     """Six designs of twenty fail in training, in real workers; a seventh does unless its batches are divided in two."""
     (user_folder / "fragile.py").write_text(FRAGILE)
-    asked = experiment_of(
+    experiment = experiment_of(
         space="fragile:Fragile",
         controller="fragile:EachOnce",
         executor={"name": "ray", "workers": 2},
@@ -125,26 +125,28 @@ def test_a_search_with_30_percent_failing_designs_finishes_under_ray(nasbench, u
         outcomes={"failed": {"retries": 2}},
         survivors=1,
     )
-    (user_folder / "mine.yaml").write_text(yaml.safe_dump(asked))
+    (user_folder / "mine.yaml").write_text(yaml.safe_dump(experiment))
     code, out, err = nasbench("search", user_folder / "mine.yaml", "--run", "run", "--json")
     assert code == 0, err
     assert "Traceback" not in err and "Trials did not complete" not in err
     report = json.loads(out)
     assert report["status"] == "complete"
-    found = {each["architecture"].removeprefix("design="): each for each in report["candidates"]}
-    assert len(found) == len(report["candidates"]) == 20
+    candidates = {candidate["architecture"].removeprefix("design="): candidate for candidate in report["candidates"]}
+    assert len(candidates) == len(report["candidates"]) == 20
 
     for design, (status, message, attempts) in EXPECTED.items():
-        each = found.pop(design)
-        assert (each["status"], [attempt["status"] for attempt in each["attempts"]]) == (status, attempts), design
-        assert re.fullmatch(message, each["error"]), each["error"]
-        assert each["scores"] is None
-    divided = found.pop("half")
+        candidate = candidates.pop(design)
+        assert (candidate["status"], [attempt["status"] for attempt in candidate["attempts"]]) == (status, attempts), (
+            design
+        )
+        assert re.fullmatch(message, candidate["error"]), candidate["error"]
+        assert candidate["scores"] is None
+    divided = candidates.pop("half")
     assert (divided["status"], divided["error"]) == ("done", None)
     assert [(attempt["status"], attempt["error"]) for attempt in divided["attempts"]] == [
         ("out_of_memory", "MemoryError: there is room for 32 images")
     ]
-    assert {(each["status"], len(each["attempts"])) for each in found.values()} == {("done", 0)}
+    assert {(candidate["status"], len(candidate["attempts"])) for candidate in candidates.values()} == {("done", 0)}
 
     rows = {row["kind"]: (row["count"], row["retries"], row["recovered"]) for row in report["outcomes"]}
     assert {kind: row for kind, row in rows.items() if any(row)} == {
@@ -154,8 +156,8 @@ def test_a_search_with_30_percent_failing_designs_finishes_under_ray(nasbench, u
         "timed_out": (3, 0, 0),
         "failed": (1, 2, 0),
     }
-    told = json.loads(Path("run/controller.json").read_text())["state"]["told"]
-    assert Counter(map(tuple, told)) == Counter(
+    outcomes = json.loads(Path("run/controller.json").read_text())["state"]["told"]
+    assert Counter(map(tuple, outcomes)) == Counter(
         {**{(design, False): 1 for design in EXPECTED}, ("half", True): 1, ("sound", True): 13}
     ), "the controller did not hear of every design once, or not how it ended"
     assert [survivor["rank"] for survivor in report["survivors"]] == [1]

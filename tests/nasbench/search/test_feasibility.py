@@ -56,18 +56,18 @@ def costs_of(space, arch):
 def test_without_a_limit_known_before_training_nothing_is_built():
     assert check_feasible(Broken(), TASK, limited(), predictor=None, seed=0) is None
     assert check_feasible(Broken(), TASK, limited(latency_ms=("min", 1e-9)), predictor=None, seed=0) is None
-    assert [each.metric for each in checked_limits(limited(latency_ms=("min", 1.0)), latency=True)] == ["latency_ms"]
+    assert [limit.metric for limit in checked_limits(limited(latency_ms=("min", 1.0)), latency=True)] == ["latency_ms"]
 
 
 def test_a_usual_search_pays_for_one_network():
-    found = check_feasible(MOBILE, TASK, limited(macs=("min", 1e9), params=("max", 1)), predictor=None, seed=0)
-    assert found.looked_at == 1
-    assert found.costs["macs"] == costs_of(MOBILE, found.arch).macs
+    feasible = check_feasible(MOBILE, TASK, limited(macs=("min", 1e9), params=("max", 1)), predictor=None, seed=0)
+    assert feasible.looked_at == 1
+    assert feasible.costs["macs"] == costs_of(MOBILE, feasible.arch).macs
 
 
 def test_the_seed_alone_decides_what_is_found():
-    asked = limited(macs=("min", 60_000))
-    one, two = (check_feasible(MOBILE, TASK, asked, predictor=None, seed=5, budget_s=budget) for budget in (0.0, 8.0))
+    limits = limited(macs=("min", 60_000))
+    one, two = (check_feasible(MOBILE, TASK, limits, predictor=None, seed=5, budget_s=budget) for budget in (0.0, 8.0))
     assert one == two
     assert one.costs["macs"] <= 60_000
 
@@ -75,22 +75,22 @@ def test_the_seed_alone_decides_what_is_found():
 def test_a_region_of_one_network_in_16384_is_found():
     space = Widths()
     narrowest = costs_of(space, space.architecture([0] * 7))
-    asked = limited(macs=("min", narrowest.macs))
+    limits = limited(macs=("min", narrowest.macs))
     sampled = [space.sample(np.random.default_rng(seed)).picks for seed in range(feasibility.SAMPLES)]
     assert (0,) * 7 not in sampled
-    found = check_feasible(space, TASK, asked, predictor=None, seed=0, budget_s=300)
-    assert found.arch.picks == (0,) * 7
-    assert feasibility.SAMPLES < found.looked_at < 300
+    feasible = check_feasible(space, TASK, limits, predictor=None, seed=0, budget_s=300)
+    assert feasible.arch.picks == (0,) * 7
+    assert feasibility.SAMPLES < feasible.looked_at < 300
 
 
 def test_limits_that_pull_in_two_directions_are_met_together():
     """Few multiply-adds and many parameters: wide layers at the low resolution only."""
     rng = np.random.default_rng(0)
     known = [costs_of(MOBILE, MOBILE.sample(rng)) for _ in range(60)]
-    chosen = max(known, key=lambda each: each.params / each.macs)
-    asked = limited(macs=("min", chosen.macs), params=("max", chosen.params))
-    found = check_feasible(MOBILE, TASK, asked, predictor=None, seed=1, budget_s=300)
-    assert found.costs["macs"] <= chosen.macs and found.costs["params"] >= chosen.params
+    chosen = max(known, key=lambda costs: costs.params / costs.macs)
+    limits = limited(macs=("min", chosen.macs), params=("max", chosen.params))
+    feasible = check_feasible(MOBILE, TASK, limits, predictor=None, seed=1, budget_s=300)
+    assert feasible.costs["macs"] <= chosen.macs and feasible.costs["params"] >= chosen.params
 
 
 def test_the_error_names_the_limit_the_closest_value_and_what_to_do(monkeypatch):
@@ -126,8 +126,8 @@ def test_limits_on_predicted_latency_are_checked_with_a_predictor():
     calibration = calibrate(MOBILE, TASK, Device(), samples=10, seed=0)
     predictor = calibration.predictor(MOBILE)
     limit = float(np.median(calibration.latency_ms))
-    found = check_feasible(MOBILE, TASK, limited(latency_ms=("min", limit)), predictor=predictor, seed=0)
-    assert found.costs["latency_ms"] <= limit
+    feasible = check_feasible(MOBILE, TASK, limited(latency_ms=("min", limit)), predictor=predictor, seed=0)
+    assert feasible.costs["latency_ms"] <= limit
     with pytest.raises(UserError, match="latency_ms <= 1e-06"):
         check_feasible(MOBILE, TASK, limited(latency_ms=("min", 1e-6)), predictor=predictor, seed=0, budget_s=0.0)
 

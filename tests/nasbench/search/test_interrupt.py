@@ -34,8 +34,8 @@ class Searches:
         self.process = nasbench_process(*words, log=self.log)
 
         def waiting():
-            found = {int(path.suffix[1:]) for path in self.folder.glob("waits.*")}
-            return found if len(found) == workers else None
+            processes = {int(path.suffix[1:]) for path in self.folder.glob("waits.*")}
+            return processes if len(processes) == workers else None
 
         return wait_until(waiting, self.process, self.log)
 
@@ -47,8 +47,8 @@ class Searches:
         """The first Ctrl-C, until it was heard."""
         self.press()
         self.pressed += 1
-        said = "stopping after the running candidates finish; press Ctrl-C again to stop now"
-        wait_until(lambda: self.log.read_text().count(said) == self.pressed, self.process, self.log)
+        sentence = "stopping after the running candidates finish; press Ctrl-C again to stop now"
+        wait_until(lambda: self.log.read_text().count(sentence) == self.pressed, self.process, self.log)
 
     def stopped(self):
         """Wait until the process ends by itself, with exit code 1 and a sentence about going on."""
@@ -61,9 +61,9 @@ class Searches:
         """Whether it is active, and how many candidates are done and running."""
         code, out, err = self.nasbench("status", self.run, "--json")
         assert code == 0, err
-        told = json.loads(out)
-        assert not told["failed"] and told["status"] in ("running", "the search has not ended")
-        return told["active"], told["done"], told["running"]
+        state = json.loads(out)
+        assert not state["failed"] and state["status"] in ("running", "the search has not ended")
+        return state["active"], state["done"], state["running"]
 
     def finish(self):
         """Resume to the end, in this process: every candidate has one outcome, and no finished epoch is repeated."""
@@ -72,7 +72,7 @@ class Searches:
         assert code == 0, err
         report = json.loads(out)
         assert report["status"] == "complete"
-        assert Counter(each["status"] for each in report["candidates"]) == {"done": CANDIDATES}
+        assert Counter(candidate["status"] for candidate in report["candidates"]) == {"done": CANDIDATES}
         assert sorted(outcomes(self.run)) == list(range(CANDIDATES))
         trained = Counter((line["candidate"], line["epoch"]) for line in epochs_log(self.run))
         assert trained == {(number, epoch): 1 for number in range(CANDIDATES) for epoch in (1, 2)}
@@ -80,22 +80,22 @@ class Searches:
 
 @pytest.fixture
 def searches(user_folder, nasbench):
-    made = Searches(user_folder, nasbench)
-    yield made
-    if made.process.poll() is None:
-        os.killpg(made.process.pid, signal.SIGKILL)
-        made.process.wait()
+    session = Searches(user_folder, nasbench)
+    yield session
+    if session.process.poll() is None:
+        os.killpg(session.process.pid, signal.SIGKILL)
+        session.process.wait()
 
 
 def write(folder, executor):
-    asked = experiment_of(
+    experiment = experiment_of(
         space="gated:Gated",
         controller="random",
         executor=executor,
         training={"epochs": 2},
         search={"candidates": CANDIDATES},
     )
-    (folder / "mine.yaml").write_text(yaml.safe_dump(asked))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(experiment))
     return folder / "mine.yaml"
 
 

@@ -43,13 +43,13 @@ class Pooled(Evaluator):
 
 
 def test_a_process_that_dies_loses_only_the_candidate_that_ends_it(tmp_path, small):
-    asked = small(
+    experiment = small(
         controller={"name": "random"},
         executor={"name": "ray", "workers": 2, "cpus": 1},
         search={"candidates": CANDIDATES, "repeats": "evaluated"},
     )
-    evaluator = Pooled(get_space(asked.space.name, **asked.space.options))
-    run = begin(tmp_path / "run", asked, Brought(evaluate=evaluator))
+    evaluator = Pooled(get_space(experiment.space.name, **experiment.space.options))
+    run = begin(tmp_path / "run", experiment, Brought(evaluate=evaluator))
     executor, heard = run.prepared.executor(run.folder, evaluator), []
     assert isinstance(executor, RayPool)
     executor.run(run.study, evaluator, heard.append)

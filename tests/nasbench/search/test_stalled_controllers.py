@@ -50,7 +50,7 @@ except UserError as error:
 """
 
 
-def said(text):
+def tells_of_the_wait(text):
     return "waits for outcomes, and no candidate is running" in " ".join(text.split())
 
 
@@ -58,7 +58,7 @@ def test_in_a_search(nasbench, write, tmp_path):
     (tmp_path / "waiting.py").write_text(WAITING)
     experiment = write(controller={"name": "waiting:Waiting"}, search={"candidates": 5}, survivors=0)
     code, _, err = nasbench("search", experiment, "--run", "run")
-    assert code == 2 and said(err) and "Traceback" not in err, err
+    assert code == 2 and tells_of_the_wait(err) and "Traceback" not in err, err
 
 
 def test_in_a_simulated_search_without_asserts(tmp_path):
@@ -72,4 +72,4 @@ def test_in_a_simulated_search_without_asserts(tmp_path):
         text=True,
         timeout=120,
     )
-    assert said(done.stdout), done.stderr
+    assert tells_of_the_wait(done.stdout), done.stderr

@@ -24,7 +24,7 @@ def search(nasbench, user_folder):
 
 
 def architectures(report):
-    return [each["architecture"] for each in report["candidates"]]
+    return [candidate["architecture"] for candidate in report["candidates"]]
 
 
 @pytest.mark.parametrize("controller", ["random", "regularized_evolution", "nsga2", "optuna_tpe"])
@@ -34,7 +34,7 @@ def test_given_architectures_are_evaluated_first_and_the_controller_goes_on(sear
     assert code == 0, err
     assert architectures(report)[:2] == [SALMON, BEAN], "in their order, each once"
     assert len(set(architectures(report))) == len(architectures(report)) >= 10
-    assert sum(each["status"] == "done" for each in report["candidates"]) == 10
+    assert sum(candidate["status"] == "done" for candidate in report["candidates"]) == 10
 
 
 def test_they_are_not_evaluated_again_by_a_resumed_run(search, nasbench):
@@ -50,11 +50,11 @@ def test_they_are_not_evaluated_again_by_a_resumed_run(search, nasbench):
 def test_the_best_of_another_run_are_evaluated_first(search):
     code, first, err = search(run="first")
     assert code == 0, err
-    done = [each for each in first["candidates"] if each["status"] == "done"]
-    best = sorted(done, key=lambda each: (-each["scores"][0], each["id"]))[:3]
+    done = [candidate for candidate in first["candidates"] if candidate["status"] == "done"]
+    best = sorted(done, key=lambda candidate: (-candidate["scores"][0], candidate["id"]))[:3]
     code, second, err = search(run="second", start_with={"run": "first", "best": 3}, seed=7)
     assert code == 0, err
-    assert architectures(second)[:3] == [each["architecture"] for each in best]
+    assert architectures(second)[:3] == [candidate["architecture"] for candidate in best]
     assert second["candidates"][0]["scores"] == best[0]["scores"], "evaluated again, by this search's own evaluator"
 
 
@@ -155,7 +155,7 @@ def test_a_candidate_that_is_good_enough_ends_the_search(search, stop_at, reache
     assert code == 0, err
     *before, last = report["candidates"]
     assert reached(last["metrics"]) and last["status"] == "done"
-    assert not any(reached(each["metrics"]) for each in before if each["status"] == "done")
+    assert not any(reached(candidate["metrics"]) for candidate in before if candidate["status"] == "done")
     words = ", ".join(f"{metric} {last['metrics'][metric]:.4g}" for metric in stop_at)
     assert report["status"] == f"search ended early: candidate {last['id']} reached stop_at: {words}"
 
@@ -163,8 +163,8 @@ def test_a_candidate_that_is_good_enough_ends_the_search(search, stop_at, reache
 def test_who_breaks_a_limit_reaches_nothing(search):
     code, report, err = search(stop_at={"taste": 10.35}, search={"candidates": 24})
     assert code == 0, err
-    tasty = [each for each in report["candidates"] if each["metrics"]["taste"] >= 10.35]
-    assert tasty and {each["status"] for each in tasty} == {"infeasible"}
+    tasty = [candidate for candidate in report["candidates"] if candidate["metrics"]["taste"] >= 10.35]
+    assert tasty and {candidate["status"] for candidate in tasty} == {"infeasible"}
     assert "stop_at" not in report["status"]
 
 
@@ -180,12 +180,12 @@ def test_a_search_that_reached_it_stays_at_its_end_when_it_is_resumed(search, na
 
 def test_a_metric_of_ours_has_its_own_direction(nasbench, write):
     """They are no objectives here, and smaller is better all the same; memory is measured for stop_at alone."""
-    asked = {"objectives": {"val_acc_pct": "max"}, "reward": {"name": "scalar"}, "controller": "random"}
+    changes = {"objectives": {"val_acc_pct": "max"}, "reward": {"name": "scalar"}, "controller": "random"}
     stop_at = {"macs": 1e12, "peak_memory_bytes": 1e12}
-    code, out, err = nasbench("search", write(**asked, stop_at=stop_at), "--run", "run", "--json")
+    code, out, err = nasbench("search", write(**changes, stop_at=stop_at), "--run", "run", "--json")
     assert code == 0, err
     assert len(json.loads(out)["candidates"]) == 1
-    code, out, err = nasbench("search", write(**asked, stop_at={"marcs": 1.0}), "--run", "other", "--json")
+    code, out, err = nasbench("search", write(**changes, stop_at={"marcs": 1.0}), "--run", "other", "--json")
     assert (code, out) == (2, "") and "'macs'" in err
 
 
@@ -195,7 +195,7 @@ def test_objectives_in_short_form_are_the_long_ones(search, small):
         {"metric": "taste", "goal": "max"},
         {"metric": "price_eur", "goal": "min", "limit": 11.0},
     ]
-    one, other = (search(run=name, objectives=asked) for name, asked in (("short", short), ("long", long)))
-    assert one[0] == other[0] == 0
-    assert one[1]["experiment"] == other[1]["experiment"]
+    from_short, from_long = (search(run=name, objectives=form) for name, form in (("short", short), ("long", long)))
+    assert from_short[0] == from_long[0] == 0
+    assert from_short[1]["experiment"] == from_long[1]["experiment"]
     assert small(objectives={"val_acc_pct": "max", "macs": "min"}) == small()

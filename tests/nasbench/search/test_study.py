@@ -79,10 +79,10 @@ def test_ends_with_the_number_of_candidates_that_was_asked(open_study):
 @pytest.mark.parametrize("when", [1, 4, 9])
 def test_killed_at_any_moment_ends_like_an_undisturbed_run(open_study, monkeypatch, controller, moment, when):
     """Die at the n-th write of one kind, before or after it, and go on with a new Study: same results, none twice."""
-    asked = {"controller": controller, "search": {"candidates": 12}}
-    calm = open_study("calm", **asked)
+    changes = {"controller": controller, "search": {"candidates": 12}}
+    calm = open_study("calm", **changes)
     drive(calm)
-    study, seen = open_study("rough", **asked), []
+    study, evaluated = open_study("rough", **changes), []
     count = 0
 
     def dying(method, after):
@@ -108,19 +108,19 @@ def test_killed_at_any_moment_ends_like_an_undisturbed_run(open_study, monkeypat
         monkeypatch.setattr(study, "_tell", dying(study._tell, after=True))
 
     def evaluator(trial):
-        seen.append(trial.number)
+        evaluated.append(trial.number)
         return metrics_of(trial)
 
     with pytest.raises(Killed):
         drive(study, evaluator)
     finished = [c.id for c in study.candidates if c.status == "done"]
     monkeypatch.undo()
-    again = open_study("rough", **asked)
-    before = len(seen)
+    again = open_study("rough", **changes)
+    before = len(evaluated)
     drive(again, evaluator)
-    assert not set(finished) & set(seen[before:]), "a finished candidate was evaluated again"
+    assert not set(finished) & set(evaluated[before:]), "a finished candidate was evaluated again"
     if moment == "close":
-        assert len(seen) == len(set(seen)), "a candidate whose outcome was in the journal was evaluated again"
+        assert len(evaluated) == len(set(evaluated)), "a candidate whose outcome was in the journal was evaluated again"
     assert results(again) == results(calm)
     assert again.count("running") == 0
 
@@ -154,8 +154,8 @@ def test_works_without_the_controllers_state(open_study, folder):
 @pytest.mark.parametrize("age", [0, 1, 3])
 def test_a_controllers_state_that_is_older_than_the_record_loses_nothing(open_study, folder, controller, age):
     """The two files of a run may be copied one after the other, or controller.json may be of last week's backup."""
-    asked = {"controller": controller, "search": {"candidates": 12}}
-    study = open_study(**asked)
+    changes = {"controller": controller, "search": {"candidates": 12}}
+    study = open_study(**changes)
     old = None
     for number in range(4):
         if number == age and folder.controller.exists():
@@ -167,7 +167,7 @@ def test_a_controllers_state_that_is_older_than_the_record_loses_nothing(open_st
     folder.controller.unlink()
     if old is not None:
         folder.controller.write_bytes(old)
-    again = open_study(**asked)
+    again = open_study(**changes)
     handed_out = drive(again)
     assert results(again)[: left.number] == before[: left.number], "what had finished was changed"
     assert handed_out[0] == left, "the one that was running comes first"
@@ -308,7 +308,7 @@ def test_candidates_of_fewer_epochs_are_no_survivors_and_not_on_the_front(open_s
     assert choose_survivors(study, 3) == [last]
     report = build_report(folder)
     assert report["front"] == [last.id]
-    assert [each["compared"] for each in report["candidates"]] == [False] * 12 + [True]
+    assert [candidate["compared"] for candidate in report["candidates"]] == [False] * 12 + [True]
     traces = {trace.name: list(trace.y) for trace in figures.best_so_far(report).data}
     assert traces["best so far"] == [last.scores[0]] * 2
     assert len(traces[figures.SHORTER]) == 12
@@ -332,7 +332,7 @@ def test_the_epochs_of_the_training_are_the_full_budget(open_study):
     trial = study.next_trial()
     study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
     assert study.next_trial().epochs == 3
-    assert [outcome.proposal.epochs for outcome in study._controller.told] == [None, 9]
+    assert [outcome.proposal.epochs for outcome in study._controller.outcomes] == [None, 9]
 
 
 class Script(Random):
@@ -340,13 +340,13 @@ class Script(Random):
 
     def __init__(self, proposals):
         super().__init__(get_space("nasbench201"), seed=0)
-        self.proposals, self.told = list(proposals), []
+        self.proposals, self.outcomes = list(proposals), []
 
     def ask(self):
         return self.proposals.pop(0)
 
     def tell(self, outcome):
-        self.told.append(outcome)
+        self.outcomes.append(outcome)
 
 
 def test_every_proposal_of_a_network_gets_an_outcome_of_its_own(open_study):
@@ -354,13 +354,13 @@ def test_every_proposal_of_a_network_gets_an_outcome_of_its_own(open_study):
     study = open_study(space={"name": "nasbench201"})
     first, second = (study.space.architecture(picks) for picks in ((0, 0, 0, 3, 0, 0), (0, 0, 0, 3, 1, 0)))
     assert study.space.canonical(first) == study.space.canonical(second)
-    other = study.space.architecture((2, 2, 2, 2, 2, 2))
-    study._controller = Script([Proposal(first), Proposal(second), Proposal(other)])
+    unequal = study.space.architecture((2, 2, 2, 2, 2, 2))
+    study._controller = Script([Proposal(first), Proposal(second), Proposal(unequal)])
     trial = study.next_trial()
-    assert study.next_trial().arch == other
+    assert study.next_trial().arch == unequal
     study.finish(trial.number, Evaluated("done", metrics_of(trial), None, 1.0))
-    assert [outcome.proposal.arch for outcome in study._controller.told] == [first, second]
-    assert study._controller.told[0].scores == study._controller.told[1].scores
+    assert [outcome.proposal.arch for outcome in study._controller.outcomes] == [first, second]
+    assert study._controller.outcomes[0].scores == study._controller.outcomes[1].scores
 
 
 def test_best_and_scores_agree_with_the_reward(open_study):

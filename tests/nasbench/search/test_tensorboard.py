@@ -16,37 +16,37 @@ from nasbench.search.tensorboard import Scalars
 def scalars(folder):
     """{run: {tag: {step: value}}} of all event files; a step that is there twice fails."""
     read = EventMultiplexer(size_guidance={"scalars": 0}).AddRunsFromDirectory(str(folder)).Reload()
-    found = {}
+    runs = {}
     for run, about in read.Runs().items():
-        found[run] = {}
+        runs[run] = {}
         for tag in about["scalars"]:
             events = read.Scalars(run, tag)
             steps = [event.step for event in events]
             assert len(steps) == len(set(steps)), f"{tag} of {run} has a step twice: {steps}"
             assert steps == sorted(steps)
-            found[run][tag] = {event.step: event.value for event in events}
-    return found
+            runs[run][tag] = {event.step: event.value for event in events}
+    return runs
 
 
 def expected(experiment, report):
     """The scalars of the search, from its report alone."""
-    series, ended = {}, sorted(report["candidates"], key=lambda each: (each["finished_s"], each["id"]))
+    series, ended = {}, sorted(report["candidates"], key=lambda row: (row["finished_s"], row["id"]))
     for step, candidate in enumerate(ended, start=1):
         so_far = ended[:step]
         values = {
-            f"outcomes/{kind}": sum(each["status"] == kind for each in so_far)
-            for kind in {each["status"] for each in so_far}
+            f"outcomes/{kind}": sum(row["status"] == kind for row in so_far)
+            for kind in {row["status"] for row in so_far}
         }
-        done = {each["id"]: each for each in so_far if each["status"] == "done"}
+        done = {row["id"]: row for row in so_far if row["status"] == "done"}
         if candidate["status"] == "done":
             values |= {f"candidate/{name}": value for name, value in candidate["metrics"].items()}
             values["candidate/score"] = candidate["scores"][0]
             values["candidate/training_seconds"] = candidate["training_seconds"]
         if done:
-            values["search/best_score"] = max(each["scores"][0] for each in done.values())
-        front = pareto_front(experiment.objectives, {number: each["metrics"] for number, each in done.items()})
+            values["search/best_score"] = max(row["scores"][0] for row in done.values())
+        front = pareto_front(experiment.objectives, {number: row["metrics"] for number, row in done.items()})
         values["search/front_size"] = len(front)
-        values["search/utilization"] = sum(each["training_seconds"] for each in so_far) / candidate["finished_s"]
+        values["search/utilization"] = sum(row["training_seconds"] for row in so_far) / candidate["finished_s"]
         for tag, value in values.items():
             series.setdefault(tag, {})[step] = pytest.approx(value, rel=1e-6)  # TensorBoard keeps 32 bits
     return series
@@ -68,12 +68,16 @@ def test_the_scalars_are_the_record_also_after_a_resume(nasbench, tmp_path, smal
             code, out, err = nasbench("resume", "run", *words, "--json")
         assert code == 0, err
         report = json.loads(out)
-        assert {each["status"] for each in report["candidates"]} == {"done", "infeasible"}
-        found = scalars("run/tensorboard")
-        assert found.pop("search") == expected(experiment, report)
-        curves = {f"curves/{each['id']:05d}": each["curve"] for each in report["candidates"] if each["curve"]}
+        assert {candidate["status"] for candidate in report["candidates"]} == {"done", "infeasible"}
+        runs = scalars("run/tensorboard")
+        assert runs.pop("search") == expected(experiment, report)
+        curves = {
+            f"curves/{candidate['id']:05d}": candidate["curve"]
+            for candidate in report["candidates"]
+            if candidate["curve"]
+        }
         assert len(curves) == experiment.search.candidates + 2 * bool(words)
-        assert found == {
+        assert runs == {
             run: {"val_acc_pct": {int(epoch): pytest.approx(value, abs=1e-3) for epoch, value in curve.items()}}
             for run, curve in curves.items()
         }
