@@ -23,50 +23,50 @@ def margin(sd: float, n: int, false_alarm: float = FALSE_ALARM) -> float:
     return float(stats.t.isf(false_alarm, n - 1)) * sd * math.sqrt(1 + 1 / n)
 
 
-def check_above(what: str, value: float, *, mean: float, sd: float, n: int = 20, least: float | None = None) -> None:
+def check_above(name: str, value: float, *, mean: float, sd: float, n: int = 20, least: float | None = None) -> None:
     """Fail unless a value is above what seeds alone explain: below that lies one in 100,000.
 
     Args:
-        what: the name of the value within its test.
+        name: of the value within its test.
         value: of this run.
         mean: of the values under `n` seeds.
         sd: their standard deviation.
         n: seeds.
         least: a bound with a meaning of its own, such as 0 for a gain; it must be no tighter.
     """
-    if not _recorded(what, value):
+    if not _recorded(name, value):
         bound = mean - margin(sd, n)
         assert least is None or least <= bound, (
-            f"{what}: one in 100,000 seeds gives {bound:.4g}, which is below {least}"
+            f"{name}: one in 100,000 seeds gives {bound:.4g}, which is below {least}"
         )
         bound = bound if least is None else least
-        assert value > bound, f"{what} is {value:.4g}, not above {bound:.4g}; {n} seeds gave {mean} +- {sd}"
+        assert value > bound, f"{name} is {value:.4g}, not above {bound:.4g}; {n} seeds gave {mean} +- {sd}"
 
 
-def check_below(what: str, value: float, *, mean: float, sd: float, n: int = 20, most: float | None = None) -> None:
+def check_below(name: str, value: float, *, mean: float, sd: float, n: int = 20, most: float | None = None) -> None:
     """Fail unless a value is below what seeds alone explain; else as `check_above`."""
-    if not _recorded(what, value):
+    if not _recorded(name, value):
         bound = mean + margin(sd, n)
-        assert most is None or most >= bound, f"{what}: one in 100,000 seeds gives {bound:.4g}, which is above {most}"
+        assert most is None or most >= bound, f"{name}: one in 100,000 seeds gives {bound:.4g}, which is above {most}"
         bound = bound if most is None else most
-        assert value < bound, f"{what} is {value:.4g}, not below {bound:.4g}; {n} seeds gave {mean} +- {sd}"
+        assert value < bound, f"{name} is {value:.4g}, not below {bound:.4g}; {n} seeds gave {mean} +- {sd}"
 
 
-def check_learned(what: str, accuracy_pct: float, *, images: int, classes: int = 10) -> None:
+def check_learned(name: str, accuracy_pct: float, *, images: int, classes: int = 10) -> None:
     """Fail unless an accuracy is more than guessing reaches: that gives more in one of 100,000 cases (binomial).
 
     For tests in which a network has to have learned something, however much; how much is what `check_above` is for.
     """
-    if not _recorded(what, accuracy_pct):
+    if not _recorded(name, accuracy_pct):
         bound = 100 * float(stats.binom.isf(FALSE_ALARM, images, 1 / classes)) / images
-        assert accuracy_pct > bound, f"{what} is {accuracy_pct:.4g} %, and guessing reaches {bound:.4g} %"
+        assert accuracy_pct > bound, f"{name} is {accuracy_pct:.4g} %, and guessing reaches {bound:.4g} %"
 
 
-def _recorded(what: str, value: float) -> bool:
+def _recorded(name: str, value: float) -> bool:
     """Write the value into the file that `tests/spread.py` reads, if it asked for that."""
     path = os.environ.get(VARIABLE)
     if path:
         test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
         with Path(path).open("a") as file:
-            file.write(json.dumps({"test": test, "what": what, "value": float(value)}) + "\n")
+            file.write(json.dumps({"test": test, "what": name, "value": float(value)}) + "\n")
     return bool(path)

@@ -55,10 +55,10 @@ class Browser:
         os.write(self._write, json.dumps(message).encode() + b"\0")
         deadline = time.monotonic() + 60
         while True:
-            told = self._next(deadline)
-            if told.get("id") == self._number:
-                assert "error" not in told, (method, told["error"])
-                return told["result"]
+            answer = self._next(deadline)
+            if answer.get("id") == self._number:
+                assert "error" not in answer, (method, answer["error"])
+                return answer["result"]
 
     def open(self, path, *, width=1280, height=900, mobile=False):
         """Load a file in a window of this size, and wait until it is drawn."""
@@ -81,9 +81,9 @@ class Browser:
 
     def run(self, expression):
         """The value of a JavaScript expression; promises are waited for."""
-        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
 
     def click(self, x, y):
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
@@ -98,15 +98,15 @@ class Browser:
 
     def press(self, key, code=None, text=None):
         codes = {"Enter": 13, "ArrowDown": 40, "ArrowUp": 38, "Tab": 9, " ": 32}
-        told = {"key": key, "code": code or key, "windowsVirtualKeyCode": codes[key]}
+        event = {"key": key, "code": code or key, "windowsVirtualKeyCode": codes[key]}
         text = text or {"Enter": "\r", " ": " "}.get(key)
-        self.call("Input.dispatchKeyEvent", type="keyDown", **told, **({"text": text} if text else {}))
-        self.call("Input.dispatchKeyEvent", type="keyUp", **told)
+        self.call("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
         self.settle()
 
     def screenshot(self, path, *, whole=False):
-        told = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(told["data"]))
+        answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(answer["data"]))
 
     def pdf(self):
         """The page on A4."""
@@ -116,18 +116,18 @@ class Browser:
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._read], [], [], max(0, deadline - time.monotonic()))
             assert ready, "the browser does not answer"
-            got = os.read(self._read, 1 << 20)
-            assert got, "the browser has ended"
-            self._buffer += got
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        told = json.loads(message)
-        method, params = told.get("method"), told.get("params") or {}
+            chunk = os.read(self._read, 1 << 20)
+            assert chunk, "the browser has ended"
+            self._buffer += chunk
+        encoded, _, self._buffer = self._buffer.partition(b"\0")
+        message = json.loads(encoded)
+        method, params = message.get("method"), message.get("params") or {}
         if method == "Runtime.exceptionThrown":
             self.problems.append(params["exceptionDetails"])
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
-            self.problems.append([each.get("value") or each.get("description") for each in params["args"]])
+            self.problems.append([argument.get("value") or argument.get("description") for argument in params["args"]])
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.problems.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
-        return told
+        return message

@@ -72,28 +72,32 @@ class EmulatedGpu(TorchDispatchMode):
         self._from_python.__exit__(*error)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if any(isinstance(each, OnDevice) for each in tree_leaves((args, kwargs))):
+        if any(isinstance(leaf, OnDevice) for leaf in tree_leaves((args, kwargs))):
             self.operations += 1
         return run(func, args, kwargs or {})
 
 
 def run(func, args, kwargs):
     """An operation on the processor; its outputs are where its inputs are, or where it says."""
-    tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-    there = [each for each in tensors if isinstance(each, OnDevice)]
-    here = [each for each in tensors if not isinstance(each, OnDevice) and each.ndim > 0]
-    asked = kwargs.get("device")
-    assert not any(each.is_meta for each in here), f"{func} was given a tensor that was made without the mode"
+    tensors = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)]
+    there = [tensor for tensor in tensors if isinstance(tensor, OnDevice)]
+    here = [tensor for tensor in tensors if not isinstance(tensor, OnDevice) and tensor.ndim > 0]
+    device = kwargs.get("device")
+    assert not any(tensor.is_meta for tensor in here), f"{func} was given a tensor that was made without the mode"
     if there and here and func.overloadpacket not in MIXES:
-        raise RuntimeError(f"{func} was given tensors on two devices, of shapes {[tuple(each.shape) for each in here]}")
+        raise RuntimeError(
+            f"{func} was given tensors on two devices, of shapes {[tuple(tensor.shape) for tensor in here]}"
+        )
     on = isinstance(args[0], OnDevice) if func.overloadpacket in MIXES else bool(there)
-    if asked is not None:
-        on, kwargs = torch.device(asked).type == NAME, {**kwargs, "device": "cpu"}
+    if device is not None:
+        on, kwargs = torch.device(device).type == NAME, {**kwargs, "device": "cpu"}
     outputs = func(
-        *tree_map_only(OnDevice, lambda each: each.inner, args),
-        **tree_map_only(OnDevice, lambda each: each.inner, kwargs),
+        *tree_map_only(OnDevice, lambda tensor: tensor.inner, args),
+        **tree_map_only(OnDevice, lambda tensor: tensor.inner, kwargs),
     )
     if not on:
         return outputs
-    same = {id(each.inner): each for each in there}
-    return tree_map_only(torch.Tensor, lambda each: same[id(each)] if id(each) in same else OnDevice(each), outputs)
+    same = {id(tensor.inner): tensor for tensor in there}
+    return tree_map_only(
+        torch.Tensor, lambda tensor: same[id(tensor)] if id(tensor) in same else OnDevice(tensor), outputs
+    )

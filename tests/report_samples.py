@@ -244,6 +244,6 @@ def plots(page):
 
 
 def trace(figure, name):
-    found = [one for one in figure.data if one.name == name]
-    assert len(found) == 1, [one.name for one in figure.data]
-    return found[0]
+    traces = [one for one in figure.data if one.name == name]
+    assert len(traces) == 1, [one.name for one in figure.data]
+    return traces[0]

@@ -30,7 +30,7 @@ class SeededTests:
     """A plugin that seeds the global generator before each test, notes who reads shifted seeds, and deselects."""
 
     def __init__(self, config: pytest.Config):
-        self.asked = config.getoption("seeded")
+        self.enabled = config.getoption("seeded")
         self.path = config.cache.mkdir("seeds") / "tests.jsonl" if hasattr(config, "cache") else None
         with tempfile.NamedTemporaryFile(prefix="seed_readers_", delete=False) as file:
             self.record = Path(file.name)
@@ -47,7 +47,7 @@ class SeededTests:
             return (yield)
 
     def pytest_collection_modifyitems(self, config, items):
-        if not self.asked:
+        if not self.enabled:
             return
         if self.path is None:
             raise pytest.UsageError("--seeded reads the cache of pytest, which is off: leave out -p no:cacheprovider")

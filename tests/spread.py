@@ -22,10 +22,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="how many shifts of all seeds")
     parser.add_argument("--first", type=int, default=1, help="the first shift")
     parser.add_argument("--values", type=Path, help="a file that the values are added to, and all of it is summed up")
-    asked, rest = parser.parse_known_args()
+    arguments, rest = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = (asked.values or Path(folder) / "values.jsonl").resolve()
-        for shift in range(asked.first, asked.first + asked.seeds):
+        path = (arguments.values or Path(folder) / "values.jsonl").resolve()
+        for shift in range(arguments.first, arguments.first + arguments.seeds):
             environment = {VARIABLE: str(path), "NASBENCH_TEST_SEED_SHIFT": str(shift)}
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *rest]
             run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
@@ -34,11 +34,11 @@ def main() -> None:
         values = collections.defaultdict(list)
         for row in map(json.loads, path.read_text().splitlines() if path.exists() else ()):
             values[row["test"], row["what"]].append(row["value"])
-    for (test, what), numbers in values.items():
+    for (test, name), numbers in values.items():
         mean, sd, n = np.mean(numbers), np.std(numbers, ddof=1), len(numbers)
         bounds = "" if n < 20 else f"; bounds {mean - margin(sd, n):.4g} and {mean + margin(sd, n):.4g}"
         print(
-            f"{test}\n    {what}: mean={mean:.4g}, sd={sd:.3g}, n={n}; {min(numbers):.4g} to {max(numbers):.4g}{bounds}"
+            f"{test}\n    {name}: mean={mean:.4g}, sd={sd:.3g}, n={n}; {min(numbers):.4g} to {max(numbers):.4g}{bounds}"
         )
 
 

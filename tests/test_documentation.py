@@ -78,11 +78,11 @@ def test_the_tutorial_writes_a_space_and_searches_it(tmp_path):
     assert "sound" in printed["check-space"]
     assert (tmp_path / "architecture.svg").read_text().startswith("<svg")
     assert (tmp_path / "runs/pyramid/survivors/1/compiled/model.onnx").exists()
-    made = subprocess.run(
+    product_run = subprocess.run(
         [sys.executable, "product.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
-    assert made.returncode == 0, made.stderr
-    assert "pairs" in made.stdout and "stage0.block=convolution" in made.stdout
+    assert product_run.returncode == 0, product_run.stderr
+    assert "pairs" in product_run.stdout and "stage0.block=convolution" in product_run.stdout
 
 
 def test_the_data_set_of_the_documentation(tmp_path):
@@ -113,11 +113,11 @@ def test_links_lead_somewhere(file):
     text = re.sub(r"`[^`\n]*`", "", path.read_text())  # code may look like a link
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         # Pages of the site that the code itself gives are checked when it is built: make docs.
-        made = target.startswith(("reference/", "examples/", "notebooks/")) or target in (
+        generated = target.startswith(("reference/", "examples/", "notebooks/")) or target in (
             "contributing.md",
             "changelog.md",
         )
-        assert made or (path.parent / target).exists(), f"{file} links to {target}"
+        assert generated or (path.parent / target).exists(), f"{file} links to {target}"
 
 
 def test_every_command_of_the_documentation_exists():
@@ -157,9 +157,9 @@ def test_from_nothing_to_an_int8_artefact(page, tmp_path):
         [sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = re.findall(r"([\d.]+) %, ([\d,]+) bytes, ([\d.]+) ms", done.stdout)
+    results = re.findall(r"([\d.]+) %, ([\d,]+) bytes, ([\d.]+) ms", done.stdout)
     (float_pct, int8_pct), sizes, _ = (
-        [float(text.replace(",", "")) for text in column] for column in zip(*told, strict=True)
+        [float(text.replace(",", "")) for text in column] for column in zip(*results, strict=True)
     )
     for accuracy_pct in (float_pct, int8_pct):
         check_learned("accuracy", accuracy_pct, images=270)

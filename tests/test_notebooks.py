@@ -39,18 +39,18 @@ def test_the_python_example_of_the_readme(tmp_path, monkeypatch):
     """A search, its front, and its best network as an artefact, in ten statements."""
     (source,) = cells("README.md")
     assert len([line for line in source.splitlines() if line.strip()]) <= 11
-    (told,) = execute(tmp_path, [source], monkeypatch)
-    assert "architecture" in told and "test_acc_pct" in told and "ms" in told
+    (printed,) = execute(tmp_path, [source], monkeypatch)
+    assert "architecture" in printed and "test_acc_pct" in printed and "ms" in printed
     assert (tmp_path / "runs/first/report.html").exists()
     assert (tmp_path / "artefacts/first/model.onnx").exists()
 
 
 def test_a_function_scores_candidates_under_ray_with_early_stopping(tmp_path, monkeypatch):
     source, after = cells("docs/python.md")[0], "print(result.best.metrics, set(result.candidates['status']))"
-    table, told = execute(tmp_path, [source, after], monkeypatch)
+    table, printed = execute(tmp_path, [source, after], monkeypatch)
     assert "val_mae" in table and "weights" in table
-    assert "val_mae" in told
-    assert "done" in told and "failed" not in told
+    assert "val_mae" in printed
+    assert "done" in printed and "failed" not in printed
 
 
 def test_a_searched_network_is_compressed_compiled_saved_and_loaded(tmp_path, monkeypatch):
@@ -61,8 +61,8 @@ def test_a_searched_network_is_compressed_compiled_saved_and_loaded(tmp_path, mo
 def test_a_space_of_a_notebook_is_searched_under_ray_in_twenty_lines(tmp_path, monkeypatch):
     source = cells("docs/python.md")[2]
     assert len([line for line in source.splitlines() if line.strip()]) <= 20
-    (told,) = execute(tmp_path, [source], monkeypatch)
-    assert "val_acc_pct" in told and "Conv2d" in told
+    (printed,) = execute(tmp_path, [source], monkeypatch)
+    assert "val_acc_pct" in printed and "Conv2d" in printed
     assert (tmp_path / "runs/tiny/report.html").exists()
 
 
@@ -75,7 +75,7 @@ def test_a_notebook_of_the_documentation(notebook, tmp_path, monkeypatch, data_f
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-    for made in (module.run(notebook, tmp_path), nbformat.read(notebook, as_version=4)):
-        outputs = [output for cell in made.cells if cell.cell_type == "code" for output in cell.outputs]
+    for document in (module.run(notebook, tmp_path), nbformat.read(notebook, as_version=4)):
+        outputs = [output for cell in document.cells if cell.cell_type == "code" for output in cell.outputs]
         assert not [output for output in outputs if output.output_type == "error"]
         assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs)

@@ -45,7 +45,7 @@ WHAT_SEEDS_DECIDE = """
 """
 
 
-def told(shift: int, tmp_path) -> dict:
+def seeded_values(shift: int, tmp_path) -> dict:
     (tmp_path / "told.py").write_text(textwrap.dedent(WHAT_SEEDS_DECIDE))
     folder = os.path.join(os.path.dirname(__file__), "seed_shift")
     path = os.pathsep.join([folder, *filter(None, sys.path)])
@@ -63,9 +63,9 @@ def told(shift: int, tmp_path) -> dict:
 
 
 def test_a_shift_changes_all_that_seeds_decide_and_the_same_shift_nothing(tmp_path):
-    unshifted, shifted, again = (told(shift, tmp_path) for shift in (0, 1, 1))
+    unshifted, shifted, again = (seeded_values(shift, tmp_path) for shift in (0, 1, 1))
     assert shifted == again
-    assert [what for what in shifted if shifted[what] == unshifted[what]] == []
+    assert [name for name in shifted if shifted[name] == unshifted[name]] == []
 
 
 @pytest.mark.fixed_seeds

@@ -55,8 +55,8 @@ def test_a_key_without_a_meaning_is_told(monkeypatch):
 def test_a_message_that_no_code_says_any_more_is_told():
     page = (ROOT / "docs/troubleshooting.md").read_text()
     assert not messages.forgotten_messages(page)
-    (told,) = messages.forgotten_messages("### `the frobnication of ... is over`\n")
-    assert "frobnication" in told
+    (forgotten,) = messages.forgotten_messages("### `the frobnication of ... is over`\n")
+    assert "frobnication" in forgotten
 
 
 def test_a_page_that_no_entry_names_is_found_by_a_star():

@@ -153,11 +153,11 @@ def nasbench_process(*words, log):
 def wait_until(reached, process, log):
     """Wait until `reached` gives something true, which it returns; fail if the process ends before."""
     deadline = time.monotonic() + 120
-    while not (found := reached()):
+    while not (result := reached()):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
-    return found
+    return result
 
 
 def check_accuracies_of_export(exported):

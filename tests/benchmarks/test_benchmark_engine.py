@@ -28,8 +28,8 @@ def short(**changes):
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory):
     """One Ray for the slow tests here, as it takes the longest to start; the commands use it and leave it alone."""
-    asked = parse_experiment(short(executor={"name": "ray", "workers": 2}))
-    with connected(asked.executor, asked.ray, tmp_path_factory.mktemp("code")):
+    experiment = parse_experiment(short(executor={"name": "ray", "workers": 2}))
+    with connected(experiment.executor, experiment.ray, tmp_path_factory.mktemp("code")):
         yield
 
 
@@ -39,37 +39,50 @@ def test_all_three_ways_train_the_same_candidates_and_the_ratios_follow_from_the
     words = ["engine", "mine.yaml", "--candidates", CANDIDATES, "--rounds", 1, "--run", "runs/speed"]
     code, out, err = benchmark(*words, "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert told == json.loads((tmp_path / "runs/speed/benchmark.json").read_text())
-    (passes,) = told["rounds"]
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "runs/speed/benchmark.json").read_text())
+    (passes,) = report["rounds"]
     assert [one["way"] for one in passes] == ["engine", "ray_tune", "loop"]
     trained = [
-        [(each["number"], each["architecture"], each["seed"], each["val_loss"]) for each in one["evaluations"]]
+        [
+            (evaluation["number"], evaluation["architecture"], evaluation["seed"], evaluation["val_loss"])
+            for evaluation in one["evaluations"]
+        ]
         for one in passes
     ]
-    assert trained[0] == trained[1] == trained[2] and told["different"] == []
+    assert trained[0] == trained[1] == trained[2] and report["different"] == []
     assert len({architecture for _, architecture, _, _ in trained[0]}) == CANDIDATES
     for one in passes:
         evaluations = one["evaluations"]
-        began, ended = min(each["began_s"] for each in evaluations), max(each["ended_s"] for each in evaluations)
+        began, ended = (
+            min(evaluation["began_s"] for evaluation in evaluations),
+            max(evaluation["ended_s"] for evaluation in evaluations),
+        )
         assert one["workers"] == (1 if one["way"] == "loop" else 2)
         assert one["called_s"] <= began and ended <= one["heard_s"] <= one["left_s"]
-        assert all(0 < each["training_seconds"] < each["ended_s"] - each["began_s"] for each in evaluations)
+        assert all(
+            0 < evaluation["training_seconds"] < evaluation["ended_s"] - evaluation["began_s"]
+            for evaluation in evaluations
+        )
         assert one["wall_s"] == pytest.approx(one["heard_s"] - began)
         assert one["startup_s"] == pytest.approx(began - one["called_s"])
-        seconds = sum(each["training_seconds"] for each in evaluations)
+        seconds = sum(evaluation["training_seconds"] for evaluation in evaluations)
         assert one["utilization_pct"] == pytest.approx(100 * seconds / (one["workers"] * one["wall_s"]))
         assert 0 < one["utilization_pct"] < 100
         assert one["candidates_per_hour"] == pytest.approx(3600 * CANDIDATES / one["wall_s"])
-        processes = {each["process"] for each in evaluations}
+        processes = {evaluation["process"] for evaluation in evaluations}
         assert len(processes) <= one["workers"] and (os.getpid() in processes) == (one["way"] == "loop")
         for process in processes:  # which does one thing at a time
-            own = sorted((each["began_s"], each["ended_s"]) for each in evaluations if each["process"] == process)
+            own = sorted(
+                (evaluation["began_s"], evaluation["ended_s"])
+                for evaluation in evaluations
+                if evaluation["process"] == process
+            )
             assert all(first[1] <= then[0] for first, then in itertools.pairwise(own))
     ours, theirs = passes[0]["wall_s"], passes[1]["wall_s"]
-    assert told["overhead"]["pct"] == pytest.approx([100 * (ours / theirs - 1)])
-    assert told["overhead"]["ms_per_candidate"] == pytest.approx([1000 * (ours - theirs) / CANDIDATES])
-    assert told["ways"]["engine"]["wall_s"] == {"mean": ours, "std": None, "n": 1}
+    assert report["overhead"]["pct"] == pytest.approx([100 * (ours / theirs - 1)])
+    assert report["overhead"]["ms_per_candidate"] == pytest.approx([1000 * (ours - theirs) / CANDIDATES])
+    assert report["ways"]["engine"]["wall_s"] == {"mean": ours, "std": None, "n": 1}
 
 
 def passed(way, workers, called_s, heard_s, spans):
@@ -90,16 +103,16 @@ def test_ratios_by_hand():
     assert engine.between_ms == 1000 * (2 + 1) / 2
     loop = passed("loop", 1, 0, 40, [(3, 0, 10, 9)] * 4)
     tune = [passed("ray_tune", 2, 0, 5 + wall, [(1, 5, 6, 1)] * 4) for wall in (20, 28)]
-    found = EngineSpeed(4, 2, ((engine, tune[0], loop), (loop, tune[1], engine)))
-    assert found.overhead_pct == pytest.approx([5, -25])
-    assert found.overhead_ms_per_candidate == pytest.approx([250, -1750])
-    told = found.to_json()
-    assert told["overhead"]["pct_spread"] == pytest.approx({"mean": -10, "std": 30 / 2**0.5, "n": 2})
-    assert told["ways"]["ray_tune"]["wall_s"] == pytest.approx({"mean": 24, "std": 8 / 2**0.5, "n": 2})
-    assert told["different"] == []
-    other = replace(loop.evaluations[2], val_loss=0.26)
-    changed = replace(loop, evaluations=(*loop.evaluations[:2], other, loop.evaluations[3]))
-    assert replace(found, rounds=(*found.rounds, (changed,))).different == [2]
+    speed = EngineSpeed(4, 2, ((engine, tune[0], loop), (loop, tune[1], engine)))
+    assert speed.overhead_pct == pytest.approx([5, -25])
+    assert speed.overhead_ms_per_candidate == pytest.approx([250, -1750])
+    report = speed.to_json()
+    assert report["overhead"]["pct_spread"] == pytest.approx({"mean": -10, "std": 30 / 2**0.5, "n": 2})
+    assert report["ways"]["ray_tune"]["wall_s"] == pytest.approx({"mean": 24, "std": 8 / 2**0.5, "n": 2})
+    assert report["different"] == []
+    evaluation = replace(loop.evaluations[2], val_loss=0.26)
+    changed = replace(loop, evaluations=(*loop.evaluations[:2], evaluation, loop.evaluations[3]))
+    assert replace(speed, rounds=(*speed.rounds, (changed,))).different == [2]
 
 
 def test_what_is_planned_is_what_a_study_of_the_comparison_asks_for():
@@ -118,8 +131,8 @@ def test_what_is_planned_is_what_a_study_of_the_comparison_asks_for():
 
 @pytest.mark.slow
 def test_searches_of_the_same_time_are_completed_when_asked_again(benchmark, tmp_path, ray):
-    asked = short(executor={"name": "ray", "workers": 2, "cpus": 1}, training={"epochs": 4, "learning_rate": 0.01})
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asked))
+    settings = short(executor={"name": "ray", "workers": 2, "cpus": 1}, training={"epochs": 4, "learning_rate": 0.01})
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
     words = ["schedulers", "mine.yaml", "--seeds", 1, "--minutes", "0.06", "--run", "runs/s", "--json"]
     code, out, err = benchmark(*words, "--schedulers", "none")
     assert code == 0, err
@@ -127,18 +140,18 @@ def test_searches_of_the_same_time_are_completed_when_asked_again(benchmark, tmp
     assert "earlier run" not in err
     code, out, err = benchmark(*words, "--schedulers", "none,asha")
     assert code == 0, err
-    told = json.loads(out)
-    assert [(one["scheduler"], one["seed"]) for one in told["searches"]] == [("none", 0), ("asha", 0)]
-    assert told["searches"][0] == first["searches"][0] and err.count("from an earlier run") == 1
-    for one in told["searches"]:
+    second = json.loads(out)
+    assert [(one["scheduler"], one["seed"]) for one in second["searches"]] == [("none", 0), ("asha", 0)]
+    assert second["searches"][0] == first["searches"][0] and err.count("from an earlier run") == 1
+    for one in second["searches"]:
         report = json.loads((tmp_path / one["run"] / "report.json").read_text())
         candidates = report["candidates"]
-        done = [each["metrics"]["val_acc_pct"] for each in candidates if each["status"] == "done"]
+        done = [candidate["metrics"]["val_acc_pct"] for candidate in candidates if candidate["status"] == "done"]
         assert one["best_val_acc_pct"] == max(done, default=None)
         assert (one["done"], one["done"] + one["stopped"] + one["failed"]) == (len(done), len(candidates))
         # Nothing was interrupted, so each epoch was trained once.
-        assert one["epochs"] == sum(each["metrics"]["epochs"] for each in candidates)
-        assert one["wall_s"] == max(each["finished_s"] for each in candidates) > 0.06 * 60
+        assert one["epochs"] == sum(candidate["metrics"]["epochs"] for candidate in candidates)
+        assert one["wall_s"] == max(candidate["finished_s"] for candidate in candidates) > 0.06 * 60
         assert one["stopped"] == 0 or one["scheduler"] == "asha"
         assert report["status"].startswith("search ended early: search.max_hours=")
 
@@ -162,28 +175,28 @@ def searched(scheduler, seed, best):
 
 def test_a_gain_is_the_paired_difference_with_its_standard_error():
     best = {("none", 0): 90.0, ("asha", 0): 92.0, ("asha", 1): 95.0, ("none", 1): 91.0, ("none", 2): 93.0}
-    found = SchedulerGain(
+    gains = SchedulerGain(
         1.0,
         ("none", "asha"),
         (0, 1, 2),
         (*(searched(*key, value) for key, value in best.items()), searched("asha", 2, None)),
     )
-    gain = found.to_json()["schedulers"]["asha"]["gain_pct"]
+    gain = gains.to_json()["schedulers"]["asha"]["gain_pct"]
     # By hand: differences 2 and 4, standard deviation sqrt(2), over sqrt(2); the third seed has no pair.
     assert (gain["mean"], gain["n"]) == (3.0, 2)
     assert gain["standard_error"] == pytest.approx(1.0)
-    assert found.to_json()["schedulers"]["none"]["gain_pct"] is None
-    assert found.to_json()["schedulers"]["asha"]["candidates"] == {"mean": 7.0, "std": 0.0, "n": 3}
+    assert gains.to_json()["schedulers"]["none"]["gain_pct"] is None
+    assert gains.to_json()["schedulers"]["asha"]["candidates"] == {"mean": 7.0, "std": 0.0, "n": 3}
 
 
 def test_the_options_of_a_scheduler_are_those_of_the_file():
-    asked = short(executor={"name": "ray", "workers": 2}, scheduler={"name": "asha", "grace_epochs": 3})
-    experiment = parse_experiment(asked)
+    settings = short(executor={"name": "ray", "workers": 2}, scheduler={"name": "asha", "grace_epochs": 3})
+    experiment = parse_experiment(settings)
     assert timed(experiment, "none", 4, 6).scheduler is None
     assert timed(experiment, "asha", 4, 6).scheduler.grace_epochs == 3
     assert timed(experiment, "hyperband", 4, 6).scheduler.name == "hyperband"
-    made = timed(experiment, "median_stopping", 4, 6)
-    assert (made.seed, made.search.max_hours, made.survivors) == (4, 0.1, 0)
+    timed_experiment = timed(experiment, "median_stopping", 4, 6)
+    assert (timed_experiment.seed, timed_experiment.search.max_hours, timed_experiment.survivors) == (4, 0.1, 0)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +233,7 @@ def test_cheap_candidates_are_counted_and_opened_again(benchmark):
     code, out, err = benchmark("engine", "--evaluator", "constant", *words, "--json")
     assert code == 0, err
     cells = json.loads(out)["cells"]
-    assert [(each["cell"]["way"], each["done"]) for each in cells] == [
+    assert [(cell["cell"]["way"], cell["done"]) for cell in cells] == [
         ("inline", 50),
         ("optuna_memory", 50),
         ("inline", 60),

@@ -21,7 +21,7 @@ CANDIDATES, EPOCHS = 10, 16
 def experiment(user_folder, monkeypatch):
     """A search over a space that lies outside of the repository: workers have it only if it travels to them."""
     monkeypatch.setenv("PYTHONPATH", "")
-    asked = experiment_of(
+    settings = experiment_of(
         name="chaos",
         space="my_space:Tiny",
         controller={"name": "random"},
@@ -32,28 +32,28 @@ def experiment(user_folder, monkeypatch):
         recipe=RECIPE,
     )
     path = user_folder / "mine.yaml"
-    path.write_text(yaml.safe_dump(asked))
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 
 def test_nothing_is_lost_repeated_or_changed(experiment, tmp_path):
     heard = []
-    found = chaos(experiment, tmp_path / "chaos", candidates=CANDIDATES, faults=3, seed=0, on_event=heard.append)
-    assert sorted(fault.kind for fault in found.faults) == sorted(KINDS)
-    assert found.sound, found
-    assert (found.done, found.missing, found.running, found.twice, found.different) == (CANDIDATES, [], [], [], [])
-    assert found.report and found.epochs == CANDIDATES * EPOCHS
+    result = chaos(experiment, tmp_path / "chaos", candidates=CANDIDATES, faults=3, seed=0, on_event=heard.append)
+    assert sorted(fault.kind for fault in result.faults) == sorted(KINDS)
+    assert result.sound, result
+    assert (result.done, result.missing, result.running, result.twice, result.different) == (CANDIDATES, [], [], [], [])
+    assert result.report and result.epochs == CANDIDATES * EPOCHS
     # Each fault repeats at most the epoch under way of each of the two candidates.
-    repeated = found.epochs_trained - found.epochs
-    assert repeated <= 2 * len(found.faults), f"{repeated} epochs were trained again"
+    repeated = result.epochs_trained - result.epochs
+    assert repeated <= 2 * len(result.faults), f"{repeated} epochs were trained again"
     report = json.loads((tmp_path / "chaos/rough/report.json").read_text())
     assert {candidate["status"] for candidate in report["candidates"]} == {"done"}
     assert len({candidate["architecture"] for candidate in report["candidates"]}) == CANDIDATES
-    crashed = [attempt for each in report["candidates"] for attempt in each["attempts"]]
+    crashed = [attempt for candidate in report["candidates"] for attempt in candidate["attempts"]]
     assert crashed and {attempt["status"] for attempt in crashed} == {"crashed"}
     assert [stage["name"] for stage in report["survivors"][0]["stages"]][-1] == "compiled"
     assert len({line["process"] for line in epochs_log(tmp_path / "chaos/rough")}) >= 4, "nobody died"
-    assert len(heard) == 2 + len(found.faults)
+    assert len(heard) == 2 + len(result.faults)
 
 
 def test_a_search_of_a_table_that_is_killed_again_and_again_is_the_undisturbed_one(tmp_path):
@@ -61,9 +61,9 @@ def test_a_search_of_a_table_that_is_killed_again_and_again_is_the_undisturbed_o
     experiment = Path(__file__).parents[2] / "experiments/table.yaml"
     if not (Path(os.environ.get("NASBENCH_DATA", "")) / "nasbench201").is_dir():
         pytest.skip("NASBENCH_DATA names no folder with nasbench201")
-    found = chaos(experiment, tmp_path / "chaos", candidates=1500, faults=2, seed=1)
-    assert found.sound, found
-    assert [fault.kind for fault in found.faults] == ["driver"] * 2
+    result = chaos(experiment, tmp_path / "chaos", candidates=1500, faults=2, seed=1)
+    assert result.sound, result
+    assert [fault.kind for fault in result.faults] == ["driver"] * 2
     outcomes = [json.loads((tmp_path / "chaos" / name / "report.json").read_text()) for name in ("calm", "rough")]
     assert outcomes[0]["front"] == outcomes[1]["front"] and len(outcomes[0]["candidates"]) == 1500
 

@@ -21,9 +21,9 @@ def test_the_documentation_lists_the_commands():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_starts_and_refuses_what_it_does_not_know(name):
     command = [sys.executable, "-m", f"benchmarks.{name}"]
-    told = subprocess.run([*command, "-h"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert told.returncode == 0, told.stderr
-    assert f"python -m benchmarks.{name}" in told.stdout
+    shown = subprocess.run([*command, "-h"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert f"python -m benchmarks.{name}" in shown.stdout
     wrong = subprocess.run(
         [*command, "--no-such-option"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )

@@ -84,9 +84,9 @@ def test_several_scores_are_told_to_those_that_take_them(benchmark):
     words = ["nsga2", "ehvi", "--objectives", "3", "--told", "12", "--seconds", "3"]
     code, out, err = benchmark("controllers", *words, "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert told["objectives"] == 3 and all(cell["us_per_ask_tell"] > 0 for cell in told["cells"])
-    assert {cell["controller"] for cell in told["cells"]} == {"nsga2", "ehvi", *SAMPLERS}
+    report = json.loads(out)
+    assert report["objectives"] == 3 and all(cell["us_per_ask_tell"] > 0 for cell in report["cells"])
+    assert {cell["controller"] for cell in report["cells"]} == {"nsga2", "ehvi", *SAMPLERS}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,6 @@ def test_the_command_prints_the_rates(nasbench_command=None):
 
     words = ["-m", "benchmarks.null_verdict", "--trials", "2", "--candidates", "2", "--json"]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, check=True)
-    told = json.loads(done.stdout)
-    assert {name.partition(",")[0] for name in told} == set(MEASURES)
-    assert all({"hits", "trials", "rate", "fewest", "most", "sound"} == set(rate) for rate in told.values())
+    rates = json.loads(done.stdout)
+    assert {name.partition(",")[0] for name in rates} == set(MEASURES)
+    assert all({"hits", "trials", "rate", "fewest", "most", "sound"} == set(rate) for rate in rates.values())

@@ -17,9 +17,9 @@ def test_float_and_int8_are_compared_seed_by_seed(benchmark, monkeypatch):
     rows = {row["metric"]: row for row in json.loads(out)}
     assert set(rows) == {"test_rmse", "test_mae", "test_r2"}
     for row in rows.values():
-        one, other = row["float"], row["int8"]
-        assert len(one) == len(other) == 2 and one[0] != one[1]
-        assert row["difference"]["mean"] == pytest.approx(sum(other) / 2 - sum(one) / 2)
+        float_values, int8_values = row["float"], row["int8"]
+        assert len(float_values) == len(int8_values) == 2 and float_values[0] != float_values[1]
+        assert row["difference"]["mean"] == pytest.approx(sum(int8_values) / 2 - sum(float_values) / 2)
 
 
 def test_an_example_that_is_not_there(benchmark):

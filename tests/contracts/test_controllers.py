@@ -71,13 +71,13 @@ def steps(name: str, number: int) -> int:
 
 
 def run(controller: Controller, steps: int, fails=lambda arch: False) -> list[Proposal]:
-    asked = []
+    proposals = []
     for _ in range(steps):
         proposal = controller.ask()
         assert proposal is not None, "nothing is running, so there is nothing to wait for"
-        asked.append(proposal)
+        proposals.append(proposal)
         controller.tell(Outcome(proposal, None if fails(proposal.arch) else (value(proposal.arch),)))
-    return asked
+    return proposals
 
 
 every = pytest.mark.parametrize("name", CASES)
@@ -101,9 +101,9 @@ def test_proposals_are_valid(name, space):
 @every
 def test_same_seed_same_stream_and_global_generators_untouched(name):
     before = torch.get_rng_state(), str(np.random.get_state())
-    first, second, other = (run(make(name, seed=seed), steps(name, 60)) for seed in (0, 0, 1))
+    first, second, another_seed = (run(make(name, seed=seed), steps(name, 60)) for seed in (0, 0, 1))
     assert first == second
-    assert first != other
+    assert first != another_seed
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == str(np.random.get_state())
 
@@ -125,16 +125,16 @@ def test_outcomes_come_back_in_any_order(name):
 def test_survives_failures(name):
     """When everything fails the controller goes on proposing; when half fails it still learns from the rest."""
     run(make(name), steps(name, 50), fails=lambda arch: True)
-    for asked in searches(name, fails=first_option):
-        assert any(not first_option(proposal.arch) for proposal in asked[-20:])
+    for proposals in searches(name, fails=first_option):
+        assert any(not first_option(proposal.arch) for proposal in proposals[-20:])
 
 
 @every
 def test_starvation_ends_with_none_or_a_proposal(name):
     controller = make(name)
-    asked = list(itertools.takewhile(lambda proposal: proposal is not None, (controller.ask() for _ in range(200))))
-    assert asked
-    for proposal in asked:
+    proposals = list(itertools.takewhile(lambda proposal: proposal is not None, (controller.ask() for _ in range(200))))
+    assert proposals
+    for proposal in proposals:
         controller.tell(Outcome(proposal, (value(proposal.arch),)))
     assert controller.ask() is not None
 
@@ -157,9 +157,9 @@ def test_resumes_through_json_in_a_new_object(name):
     state = json.loads(json.dumps(controller.state_dict()))
     twin = make(name, seed=999)
     twin.load_state_dict(state)
-    for each in (controller, twin):
+    for instance in (controller, twin):
         for proposal in outstanding:
-            each.tell(Outcome(proposal, (value(proposal.arch),)))
+            instance.tell(Outcome(proposal, (value(proposal.arch),)))
     assert run(controller, 20) == run(twin, 20)
 
 
@@ -243,7 +243,7 @@ def searches(name: str, fails=lambda arch: False) -> list[list[Proposal]]:
 
 def late_proposals(name: str, **fails) -> list[Proposal]:
     _, late, _ = SEARCHES.get(name, SEARCH)
-    return [proposal for asked in searches(name, **fails) for proposal in asked[-late:]]
+    return [proposal for proposals in searches(name, **fails) for proposal in proposals[-late:]]
 
 
 @learners

@@ -31,15 +31,15 @@ def test_check_space_finds_nothing(name, task):
 def test_neighbors_are_all_architectures_one_decision_away(name):
     space = get_space(name)
     arch = space.sample(np.random.default_rng(0))
-    found, matters = list(space.neighbors(arch)), space.choices(arch)
+    neighbors, matters = list(space.neighbors(arch)), space.choices(arch)
     changed = {
         Architecture(name, (*arch.picks[:at], pick, *arch.picks[at + 1 :]))
         for at, decision in enumerate(space.decisions)
         for pick in range(len(decision.options))
         if decision.name in matters and pick != arch.picks[at]
     }
-    assert set(found) == {other for other in changed if space.is_valid(other)}
-    assert len(found) == len(set(found)) > 0
+    assert set(neighbors) == {candidate for candidate in changed if space.is_valid(candidate)}
+    assert len(neighbors) == len(set(neighbors)) > 0
 
 
 @every

@@ -22,8 +22,8 @@ def height(arch):
 
 def run(controller, steps, score=lambda proposal: (height(proposal.arch),)):
     """The proposals, each answered at once; `score` gives a tuple or None."""
-    asked = []
+    proposals = []
     for _ in range(steps):
-        asked.append(controller.ask())
-        controller.tell(Outcome(asked[-1], score(asked[-1])))
-    return asked
+        proposals.append(controller.ask())
+        controller.tell(Outcome(proposals[-1], score(proposals[-1])))
+    return proposals

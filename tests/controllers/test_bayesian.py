@@ -134,7 +134,7 @@ class TestFeatures:
         """All cells of NAS-Bench-201 of one canonical form; an operation on nothing is no path."""
         space, rng = get_space("nasbench201"), np.random.default_rng(0)
         archs = [space.sample(rng) for _ in range(2000)]
-        own, canonical = (space.graph_features(each) for each in (archs, [space.canonical(a) for a in archs]))
+        own, canonical = (space.graph_features(cells) for cells in (archs, [space.canonical(a) for a in archs]))
         np.testing.assert_array_equal(own, canonical)
         assert len(np.unique(own, axis=0)) > 500
 
@@ -175,13 +175,13 @@ def test_nothing_is_proposed_twice_before_all_is_known() -> None:
         decisions = (Decision("a", (0, 1, 2)), Decision("b", (0, 1, 2)), Decision("c", (0, 1)))
 
     controller = get_controller("bayesian", Small(), seed=0, initial=4)
-    asked = []
+    archs = []
     for _ in range(18):
         proposal = controller.ask()
-        asked.append(proposal.arch)
+        archs.append(proposal.arch)
         controller.tell(Outcome(proposal, (float(sum(proposal.arch.picks)),)))
-    assert len(set(asked)) == 18
-    assert controller.ask().arch in set(asked)
+    assert len(set(archs)) == 18
+    assert controller.ask().arch in set(archs)
 
 
 @pytest.mark.slow

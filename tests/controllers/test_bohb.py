@@ -106,9 +106,9 @@ def test_full_fidelity_only():
     options = {"min_epochs": 12, "max_epochs": 12, "num_samples": 4, "bandwidth_factor": 3, "min_bandwidth": 0.3}
     gains = []
     for seed in range(4):
-        asked = run(bohb(seed, random_fraction=0.0, **options), 120)
-        assert {proposal.epochs for proposal in asked} == {12}
-        early, late = (np.mean([height(p.arch) for p in part]) for part in (asked[:40], asked[-40:]))
+        proposals = run(bohb(seed, random_fraction=0.0, **options), 120)
+        assert {proposal.epochs for proposal in proposals} == {12}
+        early, late = (np.mean([height(p.arch) for p in part]) for part in (proposals[:40], proposals[-40:]))
         gains.append(late - early)
     check_above("mean gain", np.mean(gains), mean=0.2367, sd=0.019, least=0)
 

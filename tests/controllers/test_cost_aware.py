@@ -50,8 +50,10 @@ def run(controller, steps, *, training, recipe=1.0, says=True):
         trained.add(own)
         networks.append(own)
         spent += shared + recipe
-        told = shared if says else None
-        controller.tell(Outcome(proposal, scores(proposal.arch), seconds=shared + recipe, shared_seconds=told))
+        shared_seconds = shared if says else None
+        controller.tell(
+            Outcome(proposal, scores(proposal.arch), seconds=shared + recipe, shared_seconds=shared_seconds)
+        )
     return networks, spent
 
 
@@ -107,6 +109,6 @@ def test_it_goes_on_from_its_state():
     whole, half = make(budget_seconds=500.0), make(budget_seconds=500.0)
     run(whole, 16, training=lambda own: 20.0)
     run(half, 16, training=lambda own: 20.0)
-    other = make(seed=9, budget_seconds=500.0)
-    other.load_state_dict(json.loads(json.dumps(half.state_dict())))
-    assert [other.ask(), other.ask()] == [whole.ask(), whole.ask()]
+    resumed = make(seed=9, budget_seconds=500.0)
+    resumed.load_state_dict(json.loads(json.dumps(half.state_dict())))
+    assert [resumed.ask(), resumed.ask()] == [whole.ask(), whole.ask()]

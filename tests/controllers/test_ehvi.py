@@ -51,12 +51,12 @@ def test_the_expected_gain_is_the_mean_of_gains(objectives):
     front = front_of(rng.random((7, objectives)))
     low, high = boxes(front, np.zeros(objectives))
     mean, deviation = rng.random((3, objectives)), 0.1 + 0.3 * rng.random((3, objectives))
-    found = np.exp(log_expected_gain(mean, deviation, low, high))
+    expected_gain = np.exp(log_expected_gain(mean, deviation, low, high))
     before = hypervolume(front)
     for index in range(3):
         drawn = mean[index] + deviation[index] * rng.standard_normal((400, objectives))
         gains = np.array([hypervolume(np.vstack([front, point[None]])) - before for point in drawn])
-        assert abs(found[index] - gains.mean()) < 4 * gains.std() / np.sqrt(len(gains))
+        assert abs(expected_gain[index] - gains.mean()) < 4 * gains.std() / np.sqrt(len(gains))
 
 
 def test_hopeless_candidates_can_still_be_compared():
@@ -146,5 +146,5 @@ def test_parallel_workers_get_different_architectures():
     for _ in range(8):
         proposal = controller.ask()
         controller.tell(Outcome(proposal, two_scores(proposal.arch)))
-    asked = [controller.ask().arch for _ in range(6)]
-    assert len(set(asked)) == 6
+    archs = [controller.ask().arch for _ in range(6)]
+    assert len(set(archs)) == 6

@@ -43,19 +43,19 @@ def test_brackets_of_the_paper():
 )
 def test_epochs_are_whole_and_within_what_was_asked(options, epochs):
     controller = hyperband(**options)
-    assert [each for _, each in controller.rungs(controller.s_max)] == epochs
+    assert [rung_epochs for _, rung_epochs in controller.rungs(controller.s_max)] == epochs
 
 
 def test_brackets_come_in_turn_and_begin_again():
     """One round of max_epochs = 9 asks for 9 + 3 + 1, then 5 + 1, then 3 proposals."""
-    asked = [proposal.epochs for proposal in run(hyperband(max_epochs=9), 44)]
+    epochs = [proposal.epochs for proposal in run(hyperband(max_epochs=9), 44)]
     once = [1] * 9 + [3] * 3 + [9] + [3] * 5 + [9] + [9] * 3
-    assert asked == once * 2
+    assert epochs == once * 2
 
 
 def test_the_best_of_a_rung_go_on():
-    asked = run(hyperband(max_epochs=9), 13, blurred)
-    for here, above in ((asked[:9], asked[9:12]), (asked[9:12], asked[12:])):
+    proposals = run(hyperband(max_epochs=9), 13, blurred)
+    for here, above in ((proposals[:9], proposals[9:12]), (proposals[9:12], proposals[12:])):
         ranked = sorted(here, key=blurred, reverse=True)
         assert [p.arch for p in above] == [p.arch for p in ranked[: len(above)]]
 
@@ -69,24 +69,24 @@ def test_failures_do_not_go_on():
             return None
         return (height(proposal.arch),)
 
-    asked = run(hyperband(max_epochs=9), 12, score)
-    assert [proposal.epochs for proposal in asked[9:]] == [3, 3, 9], "two are left of nine"
-    assert not failing & {proposal.arch for proposal in asked[9:]}
+    proposals = run(hyperband(max_epochs=9), 12, score)
+    assert [proposal.epochs for proposal in proposals[9:]] == [3, 3, 9], "two are left of nine"
+    assert not failing & {proposal.arch for proposal in proposals[9:]}
 
 
 def test_a_bracket_in_which_all_fail_ends():
-    asked = run(hyperband(max_epochs=9), 12, lambda proposal: None)
-    assert [proposal.epochs for proposal in asked] == [1] * 9 + [3] * 3
+    proposals = run(hyperband(max_epochs=9), 12, lambda proposal: None)
+    assert [proposal.epochs for proposal in proposals] == [1] * 9 + [3] * 3
 
 
 @pytest.mark.parametrize("workers", [1, 4, 30])
 def test_rungs_are_full_whatever_the_order_of_the_answers(workers):
     """What was asked for is, for each number of epochs, the places of all rungs less those that are still open."""
-    controller, rng, running, asked = hyperband(max_epochs=9), np.random.default_rng(0), [], Counter()
+    controller, rng, running, proposed = hyperband(max_epochs=9), np.random.default_rng(0), [], Counter()
     for _ in range(300):
         while len(running) < workers:
             running.append(controller.ask())
-            asked[running[-1].epochs] += 1
+            proposed[running[-1].epochs] += 1
         proposal = running.pop(int(rng.integers(len(running))))
         controller.tell(Outcome(proposal, blurred(proposal)))
     held = Counter()
@@ -97,7 +97,7 @@ def test_rungs_are_full_whatever_the_order_of_the_answers(workers):
         assert places == bracket.fresh + len(bracket.queue) + bracket.running.total() + len(bracket.results)
         held[epochs] -= bracket.fresh + len(bracket.queue)
         held -= Counter({epochs: places for places, epochs in bracket.rungs[bracket.rung + 1 :]})
-    assert asked == held
+    assert proposed == held
 
 
 def test_the_same_architecture_twice_in_a_rung_waits_for_both():
@@ -124,14 +124,14 @@ def test_finds_better_architectures_than_random_search_for_the_same_epochs():
     """
 
     def best(name, seed, **options):
-        controller, spent, found = get_controller(name, Hill(), seed=seed, **options), 0, []
+        controller, spent, trained = get_controller(name, Hill(), seed=seed, **options), 0, []
         while spent < 40 * 27:
             proposal = controller.ask()
             proposal = Proposal(proposal.arch, proposal.epochs or 27)
             spent += proposal.epochs
             controller.tell(Outcome(proposal, blurred(proposal, seed)))
-            found += [proposal] * (proposal.epochs == 27)
-        return height(max(found, key=lambda proposal: blurred(proposal, seed)).arch)
+            trained += [proposal] * (proposal.epochs == 27)
+        return height(max(trained, key=lambda proposal: blurred(proposal, seed)).arch)
 
     gains = np.array([best("hyperband", seed, max_epochs=27) - best("random", seed) for seed in range(80)])
     check_above("mean gain", gains.mean(), mean=0.0427, sd=0.0071, least=0)

@@ -14,11 +14,11 @@ def search(space, **options):
 
 def test_evaluates_all_neighbours_then_moves_to_the_best():
     space = Hill()
-    asked = [proposal.arch for proposal in run(search(space), 34)]
-    start, first, second = asked[0], asked[1:19], asked[19:]
+    archs = [proposal.arch for proposal in run(search(space), 34)]
+    start, first, second = archs[0], archs[1:19], archs[19:]
     assert set(first) == set(space.neighbors(start))
     best = [arch for arch in first if height(arch) == max(map(height, first))]  # of equal ones it takes any
-    assert set(second) in [set(space.neighbors(arch)) - set(asked[:19]) for arch in best]
+    assert set(second) in [set(space.neighbors(arch)) - set(archs[:19]) for arch in best]
 
 
 @pytest.mark.parametrize("options", [{}, {"first_improvement": True}, {"initial": 10}])
@@ -29,15 +29,15 @@ def test_climbs_a_hill_to_its_top(options):
     """
     for seed in range(10):
         moves = 18 if "first_improvement" in options else 6
-        asked = run(search(Hill(), seed=seed, **options), options.get("initial", 1) + 18 * moves)
-        assert TARGET in {proposal.arch.picks for proposal in asked}
+        proposals = run(search(Hill(), seed=seed, **options), options.get("initial", 1) + 18 * moves)
+        assert TARGET in {proposal.arch.picks for proposal in proposals}
 
 
 def test_first_improvement_moves_at_once():
     space = Hill()
-    asked = [proposal.arch for proposal in run(search(space, first_improvement=True), 30)]
-    current = asked[0]
-    for arch in asked[1:]:
+    archs = [proposal.arch for proposal in run(search(space, first_improvement=True), 30)]
+    current = archs[0]
+    for arch in archs[1:]:
         assert arch in set(space.neighbors(current))
         if height(arch) > height(current):
             current = arch
@@ -62,27 +62,27 @@ def test_starts_anew_in_a_local_optimum():
     controller = search(Hill())
     top = Hill().architecture(TARGET)
     controller.tell(Outcome(Proposal(top), (1.0,)))
-    asked = run(controller, 19)
-    assert {proposal.arch for proposal in asked[:18]} == set(Hill().neighbors(top))
-    assert asked[18].arch not in {top, *Hill().neighbors(top)}
+    proposals = run(controller, 19)
+    assert {proposal.arch for proposal in proposals[:18]} == set(Hill().neighbors(top))
+    assert proposals[18].arch not in {top, *Hill().neighbors(top)}
 
 
 def test_proposes_everything_once_and_then_is_finished():
     class Small(Hill):
         decisions = tuple(Decision(f"d{i}", (0, 1, 2)) for i in range(3))
 
-    asked = []
+    proposals = []
     controller = search(Small())
     with pytest.raises(SearchFinished, match="nothing new"):
         while True:
-            asked += run(controller, 1, lambda proposal: (float(proposal.arch.picks[0]),))
-    assert len({proposal.arch for proposal in asked}) == len(asked) == 27
+            proposals += run(controller, 1, lambda proposal: (float(proposal.arch.picks[0]),))
+    assert len({proposal.arch for proposal in proposals}) == len(proposals) == 27
 
 
 def test_repeats_no_network_where_decisions_are_conditional():
     space = get_space("mobile")
-    asked = run(search(space), 300, lambda proposal: (float(sum(proposal.arch.picks)),))
-    assert len({space.canonical(proposal.arch) for proposal in asked}) == 300
+    proposals = run(search(space), 300, lambda proposal: (float(sum(proposal.arch.picks)),))
+    assert len({space.canonical(proposal.arch) for proposal in proposals}) == 300
 
 
 def test_never_moves_to_a_failure():

@@ -53,13 +53,15 @@ def test_failures_come_behind_every_success_and_the_crowded_behind_the_lonely():
 
 def test_keeps_the_non_dominated_of_everything_it_was_told():
     controller = get_controller("nsga2", Hill(), seed=0, population=60)
-    told = {}
+    scores_of = {}
     for proposal in run(controller, 600, two):
-        told[proposal.arch] = two(proposal)
-    front = {arch for arch, mine in told.items() if not any(dominates(other, mine) for other in told.values())}
+        scores_of[proposal.arch] = two(proposal)
+    front = {
+        arch for arch, mine in scores_of.items() if not any(dominates(theirs, mine) for theirs in scores_of.values())
+    }
     assert 3 <= len(front) <= 60, "the front has to fit into the population for this test"
     values = {scores for _, scores, _ in controller.parents}
-    assert {told[arch] for arch in front} <= values
+    assert {scores_of[arch] for arch in front} <= values
 
 
 def test_generations_end_when_enough_outcomes_are_there_in_any_order():
@@ -121,18 +123,20 @@ def test_a_failed_parent_loses_against_a_successful_one():
 def test_goes_towards_limits_that_nothing_meets_yet():
     """One in a hundred architectures is high enough; how far the others are below is told, or only that they failed."""
 
-    def first(seed, told):
+    def first(seed, tells_violation):
         controller = get_controller("nsga2", Hill(), seed=seed, population=10)
         for count in range(1, 500):
             proposal = controller.ask()
             below = 0.85 - height(proposal.arch)
             if below <= 0:
                 return count
-            controller.tell(Outcome(proposal, None, below if told else None))
+            controller.tell(Outcome(proposal, None, below if tells_violation else None))
         return 500
 
-    told, failed = (np.mean([first(seed, told) for seed in range(20)]) for told in (True, False))
-    check_below("proposals that are needed, to those of failures", told / failed, mean=0.2921, sd=0.073, most=1)
+    informed, failed = (
+        np.mean([first(seed, tells_violation) for seed in range(20)]) for tells_violation in (True, False)
+    )
+    check_below("proposals that are needed, to those of failures", informed / failed, mean=0.2921, sd=0.073, most=1)
 
 
 def test_a_state_of_an_earlier_version_has_no_violations():

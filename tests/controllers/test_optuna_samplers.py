@@ -29,8 +29,8 @@ class Rare(Hill):
 def test_parameters_are_the_decisions_that_matter(name):
     space = get_space("mobile")
     controller = get_controller(name, space, seed=0)
-    asked = run(controller, 8, lambda proposal: (float(proposal.arch.picks[0]),))
-    for trial, proposal in zip(controller.study.trials, asked, strict=True):
+    proposals = run(controller, 8, lambda proposal: (float(proposal.arch.picks[0]),))
+    for trial, proposal in zip(controller.study.trials, proposals, strict=True):
         free = {d.name for d, size in zip(space.decisions, space.layout.sizes, strict=True) if size > 1}
         assert set(trial.params) == set(space.choices(proposal.arch)) & free
         assert trial.values == [float(proposal.arch.picks[0])]
@@ -40,8 +40,8 @@ def test_parameters_are_the_decisions_that_matter(name):
 def test_failures_count_as_the_worst_so_far(name):
     controller = get_controller(name, Hill(), seed=0)
     scores = [None, (0.5,), (0.2,), None, (0.1,), None]
-    for each in scores:
-        controller.tell(Outcome(controller.ask(), each))
+    for score in scores:
+        controller.tell(Outcome(controller.ask(), score))
     states = [trial.state for trial in controller.study.trials]
     assert states == [TrialState.FAIL] + [TrialState.COMPLETE] * 5
     assert [trial.values for trial in controller.study.trials[1:]] == [[0.5], [0.2], [0.2], [0.1], [0.1]]

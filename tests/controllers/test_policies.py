@@ -76,9 +76,9 @@ def test_lstm_judges_many_architectures_like_each():
     policy = LSTMPolicy(space, hidden=8)
     picks = [space.sample(np.random.default_rng(seed)).picks for seed in range(5)]
     together = policy.many(picks)
-    for row, each in enumerate(picks):
-        torch.testing.assert_close(policy(each)[0], together[0][row])
-        torch.testing.assert_close(policy(each)[1], together[1][row])
+    for row, arch_picks in enumerate(picks):
+        torch.testing.assert_close(policy(arch_picks)[0], together[0][row])
+        torch.testing.assert_close(policy(arch_picks)[1], together[1][row])
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_ppo_gains_nothing_beyond_the_clip(ratio, advantage, slope):
 def test_ppo_learns_in_batches_and_from_stored_probabilities():
     controller = get_controller("ppo", Hill(), seed=0, batch=4, epochs=1)
     before = [p.clone() for p in controller.policy.parameters()]
-    asked = [controller.ask() for _ in range(4)]
-    for proposal in asked[:3]:
+    proposals = [controller.ask() for _ in range(4)]
+    for proposal in proposals[:3]:
         controller.tell(Outcome(proposal, (height(proposal.arch),)))
     assert all(torch.equal(a, b) for a, b in zip(before, controller.policy.parameters(), strict=True))
     for picks, stored, _ in controller.waiting:
         assert stored == controller.policy(picks)[0].item()
-    controller.tell(Outcome(asked[3], (height(asked[3].arch),)))
+    controller.tell(Outcome(proposals[3], (height(proposals[3].arch),)))
     assert not all(torch.equal(a, b) for a, b in zip(before, controller.policy.parameters(), strict=True))
     assert not controller.waiting
     assert not controller.proposed
@@ -112,9 +112,9 @@ def test_ppo_moves_less_with_a_tighter_clip():
     moved = []
     for clip in (0.05, 0.9):
         controller = get_controller("ppo", Hill(), seed=0, clip=clip, epochs=30, entropy=0.0, learning_rate=0.003)
-        asked = run(controller, 7)
+        proposals = run(controller, 7)
         last = controller.ask()
-        before = {p.arch: controller.policy(p.arch.picks)[0].item() for p in (*asked, last)}
+        before = {p.arch: controller.policy(p.arch.picks)[0].item() for p in (*proposals, last)}
         controller.tell(Outcome(last, (height(last.arch),)))
         moved.append(np.mean([abs(controller.policy(a.picks)[0].item() - was) for a, was in before.items()]))
     check_below("moved with the tighter clip, to the other", moved[0] / moved[1], mean=0.07806, sd=0.033, most=1)

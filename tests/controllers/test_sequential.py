@@ -45,21 +45,21 @@ def score(arch):
 
 
 def run(controller, count):
-    asked = []
+    proposed = []
     for _ in range(count):
         proposal = controller.ask()
-        asked.append(proposal.arch.picks)
+        proposed.append(proposal.arch.picks)
         controller.tell(Outcome(proposal, score(proposal.arch)))
-    return asked
+    return proposed
 
 
 def test_networks_first_then_each_step_of_the_best():
-    asked = run(make(), 6 + 2 * (4 + 1))
+    proposed = run(make(), 6 + 2 * (4 + 1))
     plain = (0, 0, 0)
-    networks = asked[:6]
+    networks = proposed[:6]
     assert all(picks[4:] == plain for picks in networks)
     ranked = sorted(networks, key=lambda picks: -sum(picks[:4]))
-    first, second = asked[6:11], asked[11:16]
+    first, second = proposed[6:11], proposed[11:16]
     assert {picks[:4] for picks in first} == {ranked[0][:4]}
     # The plain one is known; then int8 with the pruning that was best. Int4 is not valid.
     assert [picks[4:] for picks in first] == [(1, 0, 0), (1, 1, 0), (2, 0, 0), (2, 1, 0), (1, 1, 1)]
@@ -67,17 +67,17 @@ def test_networks_first_then_each_step_of_the_best():
 
 
 def test_it_begins_again_with_further_networks():
-    asked = run(make(), 16 + 6 + 10)
-    again = asked[16:22]
+    proposed = run(make(), 16 + 6 + 10)
+    again = proposed[16:22]
     assert all(picks[4:] == (0, 0, 0) for picks in again)
-    assert {picks[:4] for picks in asked[22:]}.isdisjoint({picks[:4] for picks in asked[6:16]}), "none twice"
+    assert {picks[:4] for picks in proposed[22:]}.isdisjoint({picks[:4] for picks in proposed[6:16]}), "none twice"
 
 
 def test_waits_until_all_options_of_a_step_are_known():
     controller = make()
-    asked = [controller.ask() for _ in range(6)]
+    proposals = [controller.ask() for _ in range(6)]
     assert controller.ask() is None
-    for proposal in asked:
+    for proposal in proposals:
         controller.tell(Outcome(proposal, score(proposal.arch)))
     step = [controller.ask() for _ in range(4)]
     assert controller.ask() is None
@@ -90,22 +90,22 @@ def test_waits_until_all_options_of_a_step_are_known():
 
 def test_several_scores_are_ranked_by_the_sum_of_ranks():
     controller = make(controller="nsga2", options=None)
-    asked = []
+    proposed = []
     for _ in range(11):
         proposal = controller.ask()
-        asked.append(proposal.arch.picks)
+        proposed.append(proposal.arch.picks)
         controller.tell(Outcome(proposal, (*score(proposal.arch), -float(proposal.arch.picks[0]))))
-    assert len({picks[:4] for picks in asked[6:11]}) == 1
+    assert len({picks[:4] for picks in proposed[6:11]}) == 1
 
 
 def test_goes_on_from_its_state():
     whole, half = make(), make()
     expected = run(whole, 25)
-    asked = run(half, 9)
+    proposed = run(half, 9)
     state = json.loads(json.dumps(half.state_dict()))
-    other = make(seed=1)
-    other.load_state_dict(state)
-    assert asked + run(other, 16) == expected
+    resumed = make(seed=1)
+    resumed.load_state_dict(state)
+    assert proposed + run(resumed, 16) == expected
 
 
 def test_a_network_that_failed_is_not_compressed():

@@ -69,9 +69,9 @@ def test_what_classes_say_of_themselves_is_what_their_source_says(entries):
     for name in entries:
         cls = entries[name]
         assert inspect.isclass(cls) and cls is load(entries.places[name])
-        said = tuple(each for each in ("summary", "source") if getattr(cls, each, None))
-        assert "summary" in said
-        assert entries.literals(name, said) == {each: getattr(cls, each) for each in said}
+        attributes = tuple(attribute for attribute in ("summary", "source") if getattr(cls, attribute, None))
+        assert "summary" in attributes
+        assert entries.literals(name, attributes) == {attribute: getattr(cls, attribute) for attribute in attributes}
 
 
 def test_what_backends_and_devices_need_is_what_their_source_says():

@@ -115,9 +115,9 @@ class TestEveryBlock:
         for outputs, stride in ((16, 1), (24, 2)) if block.reshapes else ((16, 1),):
             module = randomized(block(16, outputs, kernel=3, stride=stride)).train()
             images = torch.randn(4, 16, 7, 6, generator=torch.Generator().manual_seed(0))
-            other = copy.deepcopy(module).to(memory_format=torch.channels_last)
+            channels_last = copy.deepcopy(module).to(memory_format=torch.channels_last)
             results = []
-            for model, layout in ((module, torch.contiguous_format), (other, torch.channels_last)):
+            for model, layout in ((module, torch.contiguous_format), (channels_last, torch.channels_last)):
                 inputs = images.clone(memory_format=layout).requires_grad_()
                 out = model(inputs)
                 # Each output counts differently: the plain sum of squares behind a batch norm has no gradient.
@@ -152,9 +152,9 @@ class TestEveryBlock:
         images = torch.randn(32, 1, 9, 7, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
             expected = model(images).numpy()
-        found = get_backend("onnxruntime").compile(model, images[:1], "int8", images)(images.numpy())
+        outputs = get_backend("onnxruntime").compile(model, images[:1], "int8", images)(images.numpy())
         # 8 bits are 0.4 % of the range a layer; a dozen layers add up.
-        assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+        assert np.abs(outputs - expected).max() < 0.1 * np.abs(expected).max()
 
     @every
     def test_quantize_restores_its_structure(self, name) -> None:
@@ -251,7 +251,11 @@ class TestFamilies:
             "norm1.": ours.attention_norm,
             "norm2.": ours.mlp_norm,
         }
-        state = {f"{prefix}{what}": getattr(layer, what) for prefix, layer in parts.items() for what in WEIGHTS}
+        state = {
+            f"{prefix}{parameter}": getattr(layer, parameter)
+            for prefix, layer in parts.items()
+            for parameter in WEIGHTS
+        }
         theirs.load_state_dict(state)
         tokens = torch.randn(3, 7, 32)
         with torch.no_grad():

@@ -54,10 +54,10 @@ FIRST = "conv3x3-bn-relu(0)|maxpool3x3(1)|conv3x3-bn-relu(2)|conv3x3-bn-relu(0)|
 
 
 def test_nasbench101_counts_as_the_paper_does():
-    space, seen = get_space("nasbench101"), []
+    space, progress = get_space("nasbench101"), []
     assert space.size == 2**21 * 3**5
-    assert space.count_distinct(lambda done, of: seen.append((done, of))) == 423_624
-    assert seen[-1][0] == seen[-1][1] and seen == sorted(seen)
+    assert space.count_distinct(lambda done, of: progress.append((done, of))) == 423_624
+    assert progress[-1][0] == progress[-1][1] and progress == sorted(progress)
     assert [get_space("nasbench101", vertices=n).count_distinct() for n in (2, 3)] == [1, 7]  # 1 + 2 graphs x 3 labels
 
 
@@ -234,8 +234,8 @@ def test_darts_merges_numberings_of_the_nodes():
     )
     assert space.parse(swapped) != space.parse(V2)
     assert space.canonical(space.parse(swapped)) == space.canonical(space.parse(V2))
-    other = V2.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 4)")
-    assert space.canonical(space.parse(other)) != space.canonical(space.parse(V2))
+    different = V2.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 4)")
+    assert space.canonical(space.parse(different)) != space.canonical(space.parse(V2))
 
 
 @pytest.mark.parametrize("text", [V1, V2, PDARTS])
@@ -273,15 +273,15 @@ def test_darts_reproduces_published_sizes_on_imagenet():
         nonlocal others
         others += inputs[0].numel() * (2 if isinstance(module, nn.BatchNorm2d) else 1)
 
-    found = cost(model, IMAGENET)
-    assert round(found.params / 1e6, 1) == 4.7
+    costs = cost(model, IMAGENET)
+    assert round(costs.params / 1e6, 1) == 4.7
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d | nn.ReLU | nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
             module.register_forward_hook(add)
     with torch.no_grad():
         model(torch.zeros(1, *IMAGENET.input_shape))
-    assert round((found.macs + others) / 1e6, 2) == 544.59
-    assert abs(found.macs / 574e6 - 1) < 0.08
+    assert round((costs.macs + others) / 1e6, 2) == 544.59
+    assert abs(costs.macs / 574e6 - 1) < 0.08
 
 
 def test_darts_networks_have_the_sizes_they_are_asked_for():
@@ -363,9 +363,9 @@ def test_darts_factorized_reduction_reads_every_pixel_once():
 def test_nats_size_reproduces_the_published_table(text, params, flops):
     """The published count has the additions of the classifier's bias, one for each class, that ours leaves out."""
     space = get_space("nats_size")
-    found = cost(space.build(space.parse(text), CIFAR10), CIFAR10)
-    assert found.params == params
-    assert flops is None or found.macs + CIFAR10.classes == flops
+    costs = cost(space.build(space.parse(text), CIFAR10), CIFAR10)
+    assert costs.params == params
+    assert flops is None or costs.macs + CIFAR10.classes == flops
 
 
 def test_nats_size_counts_as_the_paper_does():

@@ -65,7 +65,7 @@ def test_an_architecture_in_the_mixed_network_computes_what_its_own_network_does
         parts = {name: part for name, part in mixed.named_modules() if isinstance(part, MixedOperation)}
         weights = {}
         for name, value in mixed.state_dict().items():
-            place = next((each for each in parts if name.startswith(each + ".")), None)
+            place = next((prefix for prefix in parts if name.startswith(prefix + ".")), None)
             if place is None:
                 weights[name] = value
                 continue

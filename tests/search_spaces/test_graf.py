@@ -11,8 +11,8 @@ from search_spaces.paths import BROKEN, SKIP, PathGraphs
 def test_the_cell_of_the_docstring():
     edges = np.full((1, 3, 3), BROKEN)
     edges[0, 0, 1], edges[0, 1, 2], edges[0, 0, 2] = 0, SKIP, SKIP
-    found = graf_features(PathGraphs(edges, (0,), (2,), operations=1, longest=2)).reshape(3, 5)
-    skip, conv, both = found.tolist()
+    features = graf_features(PathGraphs(edges, (0,), (2,), operations=1, longest=2)).reshape(3, 5)
+    skip, conv, both = features.tolist()
     assert conv == [1, 3, 1, 1, 0], (
         "one edge, no path (as long as there are nodes), one on a path, out of 0, none into 2"
     )
@@ -23,8 +23,8 @@ def test_the_cell_of_the_docstring():
 def test_an_operation_that_leads_nowhere_is_on_no_path():
     edges = np.full((1, 3, 3), BROKEN)
     edges[0, 0, 1] = 0
-    found = graf_features(PathGraphs(edges, (0,), (2,), operations=1, longest=2)).reshape(3, 5)
-    assert found[1].tolist() == [1, 3, 0, 1, 0]
+    features = graf_features(PathGraphs(edges, (0,), (2,), operations=1, longest=2)).reshape(3, 5)
+    assert features[1].tolist() == [1, 3, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -33,17 +33,17 @@ def test_an_operation_that_leads_nowhere_is_on_no_path():
 def test_spaces_with_cells_have_them(name, columns):
     space = get_space(name)
     archs = [space.sample(np.random.default_rng(seed)) for seed in range(5)]
-    found = space.graf_features(archs)
-    assert found.shape == (5, columns) and np.isfinite(found).all()
+    features = space.graf_features(archs)
+    assert features.shape == (5, columns) and np.isfinite(features).all()
     if columns:
-        assert len(np.unique(found, axis=0)) == 5
-        assert np.array_equal(found[2:3], space.graf_features(archs[2:3])), "by cell, whatever the others are"
+        assert len(np.unique(features, axis=0)) == 5
+        assert np.array_equal(features[2:3], space.graf_features(archs[2:3])), "by cell, whatever the others are"
 
 
 def test_all_convolutions():
     space = get_space("nasbench201")
-    (found,) = space.graf_features([space.architecture([3] * 6)])
-    by_set = found.reshape(15, 5)
+    (features,) = space.graf_features([space.architecture([3] * 6)])
+    by_set = features.reshape(15, 5)
     assert by_set[2].tolist() == [6, 1, 3, 3, 3], (
         "the 3x3 convolutions alone: sets of size one are skip, 1x1, 3x3, pool"
     )

@@ -122,17 +122,17 @@ class Nested(DecisionSpace):
 
 def test_the_size_of_nested_conditions_is_that_of_the_enumeration():
     space = Nested()
-    found = brute_force(space)
-    assert space.size == len(found) == space.count_distinct()
-    assert len({space.format(arch) for arch in found}) == len(found)
-    assert all(space.parse(space.format(arch)) == arch for arch in found)
+    archs = brute_force(space)
+    assert space.size == len(archs) == space.count_distinct()
+    assert len({space.format(arch) for arch in archs}) == len(archs)
+    assert all(space.parse(space.format(arch)) == arch for arch in archs)
 
 
 def test_mutation_and_neighbors_change_what_matters():
     space, rng = Nested(), np.random.default_rng(0)
     for arch in brute_force(space):
         neighbors = set(space.neighbors(arch))
-        assert all(space.canonical(other) != arch for other in neighbors)
+        assert all(space.canonical(neighbor) != arch for neighbor in neighbors)
         assert {space.mutate(arch, rng) for _ in range(300)} == neighbors
 
 

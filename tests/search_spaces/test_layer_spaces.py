@@ -66,10 +66,10 @@ def test_networks_cost_what_was_published(name, options, text, task, params, par
     space = get_space(name, **options)
     arch = space.parse(text)
     assert space.format(arch) == text
-    found = cost(space.build(arch, task), task)
+    costs = cost(space.build(arch, task), task)
     if params is not None:
-        assert found.params == pytest.approx(params, rel=params_within)
-    assert found.macs == pytest.approx(macs, rel=macs_within)
+        assert costs.params == pytest.approx(params, rel=params_within)
+    assert costs.macs == pytest.approx(macs, rel=macs_within)
 
 
 def test_sizes_are_those_of_the_papers():
@@ -142,8 +142,8 @@ def test_ofa_layers_beyond_the_depth_do_not_matter():
     for _ in range(20):
         arch = space.sample(rng)
         flags = space.layout.active(arch.picks)
-        other = [pick if flag else int(rng.integers(3)) for pick, flag in zip(arch.picks, flags, strict=True)]
-        changed = space.architecture(other)
+        picks = [pick if flag else int(rng.integers(3)) for pick, flag in zip(arch.picks, flags, strict=True)]
+        changed = space.architecture(picks)
         assert space.canonical(changed) == space.canonical(arch)
         assert space.format(changed) == space.format(arch)
 
@@ -257,5 +257,5 @@ def test_drawings_name_the_choices():
     for name, (text, options, boxes) in expected.items():
         space = get_space(name, **options)
         (graph,) = space.diagram(space.parse(text), CIFAR)
-        found = [(node.label, node.detail) for node in graph.nodes]
-        assert graph.is_chain and set(boxes) <= set(found), found
+        nodes = [(node.label, node.detail) for node in graph.nodes]
+        assert graph.is_chain and set(boxes) <= set(nodes), nodes

@@ -86,10 +86,10 @@ def test_mobile_identity_has_neither_kernel_nor_width():
     names = [decision.name for decision in space.decisions]
     picks = list(first.picks)
     picks[names.index("s0l1_kernel")], picks[names.index("s0l1_width")] = 1, 2
-    other = space.architecture(picks)
-    assert other != first and space.format(other) == text
-    assert space.canonical(other) == space.canonical(first)
-    assert "s0l1_kernel" not in space.choices(other) and "s1l1_kernel" not in space.choices(other)
+    changed = space.architecture(picks)
+    assert changed != first and space.format(changed) == text
+    assert space.canonical(changed) == space.canonical(first)
+    assert "s0l1_kernel" not in space.choices(changed) and "s1l1_kernel" not in space.choices(changed)
 
 
 def test_mobile_follows_its_options():

@@ -22,16 +22,16 @@ class TestVgg16:
     """The worked example of the appendix of Amodei & Hernandez 2018, on the training of Simonyan & Zisserman 2014."""
 
     def test_by_operations(self) -> None:
-        found = compute_by_operations(macs=16e9, samples=1.2e6, epochs=74)
-        assert found.operations / 1e15 == pytest.approx(8524, abs=1)
-        assert found.pfs_days == pytest.approx(0.098, abs=0.001)
+        by_operations = compute_by_operations(macs=16e9, samples=1.2e6, epochs=74)
+        assert by_operations.operations / 1e15 == pytest.approx(8524, abs=1)
+        assert by_operations.pfs_days == pytest.approx(0.098, abs=0.001)
 
     def test_by_time(self) -> None:
         """The printed factors give 8,725 PF and 0.101; what is printed beside them is 10,000 PF and 0.12."""
-        found = compute_by_time(4 * 15 * 86_400, 5.1e12)
-        assert found.operations / 1e15 == pytest.approx(8725, abs=1)
-        assert found.pfs_days == pytest.approx(0.101, abs=0.001)
-        assert found.pfs_days == pytest.approx(0.12, rel=0.2)
+        by_time = compute_by_time(4 * 15 * 86_400, 5.1e12)
+        assert by_time.operations / 1e15 == pytest.approx(8725, abs=1)
+        assert by_time.pfs_days == pytest.approx(0.101, abs=0.001)
+        assert by_time.pfs_days == pytest.approx(0.12, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -75,26 +75,26 @@ class TestAccounting:
     CANDIDATES = (candidate(0, 3.0, 4e12), candidate(1, 5.0, 2e12), candidate(2, 0.5, 9e12, cached=True))
 
     def test_both_methods_and_what_makes_them_equal(self) -> None:
-        found = compute(self.CANDIDATES, [], ExecutorConfig(), {"flops_per_s": 3e12})
-        assert found["operations"] == 6e12
-        assert found["training_device_seconds"] == 8.0
-        assert found["measured_utilization"] == pytest.approx(0.25)
-        assert found["pfs_days_by_time"] == pytest.approx(8 * 3e12 * 0.33 / 8.64e19)
-        equal = compute_by_time(8.0, 3e12, found["measured_utilization"])
-        assert equal.pfs_days == pytest.approx(found["pfs_days"])
+        figures = compute(self.CANDIDATES, [], ExecutorConfig(), {"flops_per_s": 3e12})
+        assert figures["operations"] == 6e12
+        assert figures["training_device_seconds"] == 8.0
+        assert figures["measured_utilization"] == pytest.approx(0.25)
+        assert figures["pfs_days_by_time"] == pytest.approx(8 * 3e12 * 0.33 / 8.64e19)
+        equal = compute_by_time(8.0, 3e12, figures["measured_utilization"])
+        assert equal.pfs_days == pytest.approx(figures["pfs_days"])
 
     def test_candidates_that_share_a_gpu_share_its_seconds(self) -> None:
         shared = ExecutorConfig(name="ray", workers=2, gpus=0.5)
-        found = compute(self.CANDIDATES, [], shared, {"flops_per_s": 3e12})
-        assert found["training_device_seconds"] == 4.0
-        assert found["measured_utilization"] == pytest.approx(0.5)
+        figures = compute(self.CANDIDATES, [], shared, {"flops_per_s": 3e12})
+        assert figures["training_device_seconds"] == 4.0
+        assert figures["measured_utilization"] == pytest.approx(0.5)
 
     @pytest.mark.parametrize("peak", [None, {"flops_per_s": None, "reason": "elsewhere"}])
     def test_without_a_peak_there_is_one_method(self, peak) -> None:
-        found = compute(self.CANDIDATES, [], ExecutorConfig(), peak)
-        assert found["pfs_days"] > 0
-        assert found["pfs_days_by_time"] is found["measured_utilization"] is None
-        shown = {name for name, _, _ in cost_rows({"compute": found})}
+        figures = compute(self.CANDIDATES, [], ExecutorConfig(), peak)
+        assert figures["pfs_days"] > 0
+        assert figures["pfs_days_by_time"] is figures["measured_utilization"] is None
+        shown = {name for name, _, _ in cost_rows({"compute": figures})}
         assert "compute, by operations" in shown and "compute, by time" not in shown
 
     def test_the_page_shows_both(self) -> None:
@@ -119,6 +119,6 @@ def test_a_run_measures_its_peak_once(small, tmp_path) -> None:
 
 
 def test_machines_elsewhere_are_not_measured_here(small) -> None:
-    asked = small(executor={"name": "ray", "workers": 2}, ray={"address": "auto"})
-    found = peak_compute_of(asked)
-    assert found["flops_per_s"] is None and "the cluster at auto" in found["reason"]
+    experiment = small(executor={"name": "ray", "workers": 2}, ray={"address": "auto"})
+    peak = peak_compute_of(experiment)
+    assert peak["flops_per_s"] is None and "the cluster at auto" in peak["reason"]

@@ -65,10 +65,10 @@ REPORTED = {
 def test_the_arena_is_what_the_interpreter_reports(name):
     build, shape, ram, activations, flash = REPORTED[name]
     network = build()
-    found = footprint(network, Task(shape, 10))
-    assert found.activation_bytes == activations
-    assert found.ram_bytes == pytest.approx(ram, rel=0.05)
-    assert found.flash_bytes == pytest.approx(flash, rel=0.25)  # whose names of tensors are not known
+    memory = footprint(network, Task(shape, 10))
+    assert memory.activation_bytes == activations
+    assert memory.ram_bytes == pytest.approx(ram, rel=0.05)
+    assert memory.flash_bytes == pytest.approx(flash, rel=0.25)  # whose names of tensors are not known
 
 
 def test_the_network_is_left_as_it_was():
@@ -85,9 +85,9 @@ def test_what_lives_at_the_same_time_does_not_overlap():
     for _ in range(50):
         starts = rng.integers(0, 10, 8)
         buffers = [Buffer(int(rng.integers(1, 500)), int(at), int(at + rng.integers(0, 5))) for at in starts]
-        sizes = [-(-each.bytes // ALIGNMENT) * ALIGNMENT for each in buffers]
+        sizes = [-(-buffer.bytes // ALIGNMENT) * ALIGNMENT for buffer in buffers]
         alive = [
-            sum(size for size, each in zip(sizes, buffers, strict=True) if each.first <= now <= each.last)
+            sum(size for size, buffer in zip(sizes, buffers, strict=True) if buffer.first <= now <= buffer.last)
             for now in range(15)
         ]
         assert max(alive) <= greedy_by_size(buffers) <= sum(sizes)
@@ -103,9 +103,9 @@ def test_buffers_of_one_time_are_stacked():
 
 def test_they_are_costs_of_a_candidate():
     network, task = convolutions((8,), 1), Task((1, 8, 8), 10)
-    found = footprint(network, task)
+    memory = footprint(network, task)
     known = paper_costs(network, task, micro=True)
-    assert (known["ram_bytes"], known["flash_bytes"]) == (found.ram_bytes, found.flash_bytes)
+    assert (known["ram_bytes"], known["flash_bytes"]) == (memory.ram_bytes, memory.flash_bytes)
     assert "ram_bytes" not in paper_costs(network, task)
 
 
@@ -118,6 +118,6 @@ def test_a_limit_that_nothing_meets_is_refused_and_one_that_is_met_is_not():
     tight = [limit("ram_bytes", 2048), limit("flash_bytes", 262144)]
     with pytest.raises(UserError, match="ram_bytes <= 2,048"):
         check_feasible(space, task, tight, None, seed=0, budget_s=0.1)
-    found = check_feasible(space, task, [limit("ram_bytes", 12000)], None, seed=0, budget_s=5)
-    assert found.costs["ram_bytes"] <= 12000
-    assert footprint(space.build(found.arch, task), task).ram_bytes <= 12000
+    candidate = check_feasible(space, task, [limit("ram_bytes", 12000)], None, seed=0, budget_s=5)
+    assert candidate.costs["ram_bytes"] <= 12000
+    assert footprint(space.build(candidate.arch, task), task).ram_bytes <= 12000

@@ -83,8 +83,8 @@ def test_the_digest_knows_labels_and_names(tmp_path):
 
 def test_normalised_as_an_earlier_network_knows_it(tmp_path):
     data = load_data(**write_arrays(tmp_path, 0))
-    other = data.normalised_by([0.2], [0.7])
-    assert (other.mean, other.std) == ((0.2,), (0.7,))
+    renormalised = data.normalised_by([0.2], [0.7])
+    assert (renormalised.mean, renormalised.std) == ((0.2,), (0.7,))
     raw = data.train.examples * data.std[0] + data.mean[0]
-    torch.testing.assert_close(other.train.examples, (raw - 0.2) / 0.7)
+    torch.testing.assert_close(renormalised.train.examples, (raw - 0.2) / 0.7)
     assert data.normalised_by(data.mean, data.std) is data

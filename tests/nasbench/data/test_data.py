@@ -69,14 +69,14 @@ class TestDigits:
             bytes((image.astype(np.uint8)).tobytes()) + bytes([label])
             for image, label in zip(raw.images, raw.target, strict=True)
         ]
-        found = []
+        records = []
         for part in parts(digits):
             pixels = (raw_images(digits, part) * 16).round().to(torch.uint8).numpy()
-            found += [
+            records += [
                 image.tobytes() + bytes([label]) for image, label in zip(pixels, part.targets.tolist(), strict=True)
             ]
-        assert sorted(found) == sorted(known)
-        assert len(set(found)) == 1797  # so none can be in two parts
+        assert sorted(records) == sorted(known)
+        assert len(set(records)) == 1797  # so none can be in two parts
 
     def test_each_class_is_divided_alike(self, digits) -> None:
         counts = np.array([np.bincount(part.targets, minlength=10) for part in parts(digits)])
@@ -106,9 +106,9 @@ class TestDigits:
         again = DATASETS["digits"]()
         assert np.random.get_state()[1].tolist() == states[0]
         assert torch.equal(torch.get_rng_state(), states[1])
-        for one, other in zip(parts(digits), parts(again), strict=True):
-            assert torch.equal(one.examples, other.examples)
-            assert torch.equal(one.targets, other.targets)
+        for first, second in zip(parts(digits), parts(again), strict=True):
+            assert torch.equal(first.examples, second.examples)
+            assert torch.equal(first.targets, second.targets)
 
     def test_the_same_in_another_process(self, digits) -> None:
         code = "from nasbench.data import load_data; print(load_data('digits').test.targets.tolist())"
@@ -259,9 +259,9 @@ class TestArrays:
     def test_bytes_and_floats_are_the_same_images(self, tmp_path) -> None:
         as_bytes = DATASETS["arrays"](path=self.write(tmp_path, images=self.images.to(torch.uint8)))
         as_floats = DATASETS["arrays"](path=self.write(tmp_path, images=self.images / 255))
-        for one, other in zip(parts(as_bytes), parts(as_floats), strict=True):
-            torch.testing.assert_close(one.examples, other.examples)
-            assert torch.equal(one.targets, other.targets)
+        for byte_part, float_part in zip(parts(as_bytes), parts(as_floats), strict=True):
+            torch.testing.assert_close(byte_part.examples, float_part.examples)
+            assert torch.equal(byte_part.targets, float_part.targets)
         assert as_bytes.task.input_shape == (2, 4, 5)
         assert max(as_bytes.mean) < 1
 
@@ -269,17 +269,17 @@ class TestArrays:
         numbered = torch.arange(90, dtype=torch.float32)[:, None, None, None].expand(90, 1, 2, 2).contiguous()
         data = DATASETS["arrays"](path=self.write(tmp_path, images=numbered), val_share=0.2, test_share=0.3)
         assert [len(part) for part in parts(data)] == [45, 18, 27]
-        found = [raw_images(data, part)[:, 0, 0, 0].round().long() for part in parts(data)]
-        assert sorted(torch.cat(found).tolist()) == list(range(90))
-        for numbers, part in zip(found, parts(data), strict=True):
+        part_numbers = [raw_images(data, part)[:, 0, 0, 0].round().long() for part in parts(data)]
+        assert sorted(torch.cat(part_numbers).tolist()) == list(range(90))
+        for numbers, part in zip(part_numbers, parts(data), strict=True):
             assert torch.equal(self.labels[numbers], part.targets)
             assert len(set(np.bincount(part.targets).tolist())) == 1
 
     def test_the_split_is_decided_by_its_seed(self, tmp_path) -> None:
         path = self.write(tmp_path)
-        first, again, other = (DATASETS["arrays"](path=path, split_seed=seed).val.examples for seed in (1, 1, 2))
+        first, again, another_seed = (DATASETS["arrays"](path=path, split_seed=seed).val.examples for seed in (1, 1, 2))
         assert torch.equal(first, again)
-        assert not torch.equal(first, other)
+        assert not torch.equal(first, another_seed)
 
     def test_class_names(self, tmp_path) -> None:
         names = ["ant", "bee", "cicada"]
@@ -336,11 +336,11 @@ class TestArrays:
     def test_files_that_are_refused(self, tmp_path) -> None:
         text = tmp_path / "text.safetensors"
         text.write_text("no tensors")
-        other = tmp_path / "other.safetensors"
-        save_file({"pictures": self.images}, other)
+        pictures = tmp_path / "other.safetensors"
+        save_file({"pictures": self.images}, pictures)
         cases = [
             (text, "not a safetensors file"),
-            (other, "holds pictures"),
+            (pictures, "holds pictures"),
             (tmp_path, "no file"),
             (tmp_path / "x", "no file"),
         ]

@@ -45,8 +45,8 @@ def devkit(root, words=True):
 
 
 def kaggle(root):
-    told = [f"ILSVRC2012_val_{number + 1:08d},{list(SYNSETS)[number % 3]} 1 2 3 4" for number in range(6)]
-    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + "\n".join(told) + "\n")
+    lines = [f"ILSVRC2012_val_{number + 1:08d},{list(SYNSETS)[number % 3]} 1 2 3 4" for number in range(6)]
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + "\n".join(lines) + "\n")
     (root / "LOC_synset_mapping.txt").write_text("".join(f"{synset} {words}\n" for synset, words in SYNSETS.items()))
 
 
@@ -110,8 +110,8 @@ def test_many_images_stay_encoded(tmp_path, monkeypatch):
 
 
 def test_the_readme_of_an_artefact_reads_files_as_training_did():
-    told = in_words({"mean": [1.0] * 3, "std": [2.0] * 3, "white": 255}, {"name": "imagenet_folder"}, (3, 8, 8))
-    assert "ImageOps.fit(image, (8, 8), Image.Resampling.BILINEAR)" in told and 'convert("RGB")' in told
+    text = in_words({"mean": [1.0] * 3, "std": [2.0] * 3, "white": 255}, {"name": "imagenet_folder"}, (3, 8, 8))
+    assert "ImageOps.fit(image, (8, 8), Image.Resampling.BILINEAR)" in text and 'convert("RGB")' in text
 
 
 def without_truth(root):

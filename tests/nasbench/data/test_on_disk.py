@@ -88,9 +88,9 @@ def test_networks_learn_the_same(form, file, tmp_path, all_on_disk, request):
     assert isinstance(in_memory.data.train.inputs[0], torch.Tensor)
     assert in_memory.digest == on_disk.digest
     networks = []
-    for each in (on_disk, in_memory):
+    for loaded in (on_disk, in_memory):
         torch.manual_seed(0)
         networks.append(flat_network())
-        train(networks[-1], each.data.train, TrainingConfig(epochs=1), seed=0)
-        assert each.score(networks[-1], "val") == pytest.approx(in_memory.score(networks[0], "val"))
+        train(networks[-1], loaded.data.train, TrainingConfig(epochs=1), seed=0)
+        assert loaded.score(networks[-1], "val") == pytest.approx(in_memory.score(networks[0], "val"))
     assert torch.equal(networks[0][1].weight, networks[1][1].weight)

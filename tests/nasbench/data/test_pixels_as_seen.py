@@ -30,7 +30,7 @@ def write_png(file, pixels, colour_type, *chunks):
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, colour_type, 0, 0, 0))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    body = b"".join(chunk(*each) for each in chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    body = b"".join(chunk(*fields) for fields in chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body)
 
 
@@ -88,13 +88,13 @@ def test_pixels_without_a_known_white_are_refused(values, words, tmp_path):
 @pytest.mark.parametrize("kind", ["jpg", "png", "tif", "deep.png"])
 def test_a_photograph_is_turned_as_its_camera_says(kind, orientation, tmp_path):
     file = tmp_path / f"photo.{kind}"
-    seen = np.zeros((16, 16), np.uint8)
-    seen[:8, :8], seen[8:, 8:] = 255, 128  # no symmetry: each of the eight ways gives another picture
-    image = Image.fromarray(seen.astype(np.uint16) * 257 if kind == "deep.png" else seen)
+    pixels = np.zeros((16, 16), np.uint8)
+    pixels[:8, :8], pixels[8:, 8:] = 255, 128  # no symmetry: each of the eight ways gives another picture
+    image = Image.fromarray(pixels.astype(np.uint16) * 257 if kind == "deep.png" else pixels)
     tags = Image.Exif()
     tags[0x0112] = orientation
     image.save(file, exif=tags)
-    expected = np.asarray(ImageOps.exif_transpose(_with_orientation(Image.fromarray(seen), orientation))) / 255
+    expected = np.asarray(ImageOps.exif_transpose(_with_orientation(Image.fromarray(pixels), orientation))) / 255
     np.testing.assert_allclose(read(file, 1, size=(16, 16))[0], expected, atol=0.02)
 
 
@@ -145,7 +145,7 @@ def test_a_deep_image_with_a_transparent_level(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "seen"),
+    ("mode", "colour", "expected"),
     [
         ("CMYK", (0, 255, 255, 0), (1, 0, 0)),
         ("1", 1, (1, 1, 1)),
@@ -153,10 +153,10 @@ def test_a_deep_image_with_a_transparent_level(tmp_path):
         ("YCbCr", None, (1, 0, 0)),
     ],
 )
-def test_other_ways_to_write_a_colour(mode, colour, seen, tmp_path):
+def test_other_ways_to_write_a_colour(mode, colour, expected, tmp_path):
     image = Image.new("RGB", (4, 4), (255, 0, 0)).convert(mode) if colour is None else Image.new(mode, (4, 4), colour)
     image.save(tmp_path / "colour.tif")
-    np.testing.assert_allclose(read(tmp_path / "colour.tif", size=(4, 4))[:, 1, 1], seen, atol=2 / 255)
+    np.testing.assert_allclose(read(tmp_path / "colour.tif", size=(4, 4))[:, 1, 1], expected, atol=2 / 255)
 
 
 @pytest.mark.parametrize("kind", ["gif", "tif", "png", "webp"])

@@ -38,14 +38,14 @@ def cifar100_files():
 
 
 def mnist_files():
-    made = {}
+    files = {}
     for name, count in zip(IDX_FILES, (400, 400, 50, 50), strict=True):
         shape = (count, 28, 28) if "images" in name else (count,)
         values = np.random.default_rng(count).integers(0, 256, shape, dtype=np.uint8)
         values = values if "images" in name else (np.arange(count) % 10).astype(np.uint8)
         head = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
-        made[f"mnist/{name}"] = gzip.compress(head + values.tobytes())
-    return made
+        files[f"mnist/{name}"] = gzip.compress(head + values.tobytes())
+    return files
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_parallel_edges_are_kept_apart():
     layout = lay_out(PARALLEL)
     ways = [[point for point in points(arrow.path)] for arrow in layout.arrows if arrow.edge.source == "a"]
     middles = [way[len(way) // 2] for way in ways]
-    assert all(abs(one[1] - other[1]) >= 9 for one, other in combinations(middles, 2))
+    assert all(abs(first[1] - second[1]) >= 9 for first, second in combinations(middles, 2))
 
 
 def test_edges_follow_the_flow():
@@ -151,8 +151,8 @@ def test_edges_follow_the_flow():
 def test_a_planar_cell_is_drawn_without_crossings():
     layout = lay_out(NB201)
     ways = [list(points(arrow.path)) for arrow in layout.arrows]
-    for one, other in combinations(ways, 2):
-        a, b = dict(((round(x), y) for x, y in one)), dict(((round(x), y) for x, y in other))
+    for first, second in combinations(ways, 2):
+        a, b = dict(((round(x), y) for x, y in first)), dict(((round(x), y) for x, y in second))
         above = {a[x] < b[x] for x in a.keys() & b.keys() if abs(a[x] - b[x]) > 1}
         assert len(above) <= 1
 
@@ -217,8 +217,10 @@ def test_markup_and_control_characters_in_labels_are_text():
     source.encode("utf-8")
     document = ElementTree.fromstring(source)
     assert "script" not in {element.tag.rpartition("}")[2] for element in document.iter()}
-    seen = [text for text in document.itertext() if "<script>&amp;\"'" in text]
-    assert len(seen) >= 4 and all("\x00" not in text and "\N{GREEK SMALL LETTER ALPHA}" in text for text in seen[-2:])
+    labels = [text for text in document.itertext() if "<script>&amp;\"'" in text]
+    assert len(labels) >= 4 and all(
+        "\x00" not in text and "\N{GREEK SMALL LETTER ALPHA}" in text for text in labels[-2:]
+    )
 
 
 def test_a_long_label_is_shortened_and_told_in_full():
@@ -320,10 +322,10 @@ def test_survivors_are_drawn_and_a_failure_is_told(user_space, tmp_path):
         artefact = f"survivors/{rank}/searched"
         save_model(tmp_path / artefact, space.build(arch, task), build=SpaceBuild(name, {}, arch), task=task)
         survivors.append({"rank": rank, "candidate": rank + 5, "stages": [{"artefact": artefact}]})
-    told = draw_survivors(tmp_path, survivors)
-    assert [one["drawing"] for one in told] == ["survivors/1/architecture.svg", None, "survivors/3/architecture.svg"]
-    assert [one["drawing_error"] for one in told] == [None, "RuntimeError: I have no picture of myself", None]
-    assert all(one.items() >= before.items() for one, before in zip(told, survivors, strict=True))
+    drawn = draw_survivors(tmp_path, survivors)
+    assert [one["drawing"] for one in drawn] == ["survivors/1/architecture.svg", None, "survivors/3/architecture.svg"]
+    assert [one["drawing_error"] for one in drawn] == [None, "RuntimeError: I have no picture of myself", None]
+    assert all(one.items() >= before.items() for one, before in zip(drawn, survivors, strict=True))
     source = (tmp_path / "survivors/1/architecture.svg").read_text()
     assert {"Survivor 1, candidate 6", "3x9x9", "8x7x7"} <= set(texts(source))
     assert not (tmp_path / "survivors/2/architecture.svg").exists()
@@ -333,13 +335,13 @@ def test_the_command_draws_what_it_is_told(user_space, nasbench, tmp_path):
     words = ["shy_space:Shy", "[1]", "-o", "deep/shy.svg", "--input-shape", "1,7,7", "--option", "depth=2"]
     code, out, err = nasbench("draw", *words, "--classes", 3, "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert list(told) == ["file", "space", "architecture", "params", "macs"]
-    assert told | {"macs": 0} == {
+    report = json.loads(out)
+    assert list(report) == ["file", "space", "architecture", "params", "macs"]
+    assert report | {"macs": 0} == {
         **{"file": "deep/shy.svg", "space": "shy_space:Shy", "architecture": "width=8", "macs": 0},
         "params": (9 * 8 + 8) + 2 * (64 + 8) + (8 * 3 + 3),
     }
-    assert told["macs"] >= 25 * (9 * 8 + 2 * 64) + 24
+    assert report["macs"] >= 25 * (9 * 8 + 2 * 64) + 24
     written = texts((tmp_path / "deep/shy.svg").read_text())
     assert written.count("8x5x5") == 3 and "1x7x7" in written and "shy: width=8" in written
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["shy.svg"]

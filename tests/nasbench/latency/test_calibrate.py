@@ -46,9 +46,9 @@ class TestRounds:
         heard: list[str] = []
         calls = [lambda name=name: heard.append(name) for name in "abcd"]
         turns = time_in_rounds(calls, budget_s=0.0, seed=3)
-        assert [len(each) for each in turns] == [LEAST] * 4
+        assert [len(model_turns) for model_turns in turns] == [LEAST] * 4
         # One call that is not timed and, without a budget, one that is.
-        assert all(len(turn) == 1 for each in turns for turn in each)
+        assert all(len(turn) == 1 for model_turns in turns for turn in model_turns)
         rounds = ["".join(heard[at : at + 8 : 2]) for at in range(0, len(heard), 8)]
         assert heard[::2] == heard[1::2] and len(rounds) == LEAST
         assert all(sorted(order) == list("abcd") for order in rounds) and len(set(rounds)) > 1
@@ -58,8 +58,8 @@ class TestRounds:
 
     def test_the_fastest_are_called_most_often(self) -> None:
         work = [torch.randn(8, 8), torch.randn(400, 400)]
-        turns = time_in_rounds([lambda each=each: each @ each for each in work], budget_s=0.1, seed=0)
-        small, large = (sum(len(turn) for turn in each) for each in turns)
+        turns = time_in_rounds([lambda matrix=matrix: matrix @ matrix for matrix in work], budget_s=0.1, seed=0)
+        small, large = (sum(len(turn) for turn in model_turns) for model_turns in turns)
         assert small > large
         assert np.median(quiet_seconds(turns[0])) < np.median(quiet_seconds(turns[1]))
 
@@ -82,7 +82,7 @@ class TestCalibration:
     def test_what_is_measured(self, space, measured) -> None:
         assert len(set(measured.architectures)) == len(measured.latency_ms) == 20
         assert (measured.latency_ms > 0).all()
-        used = {each for text in measured.architectures for each in work_operators(space, text)}
+        used = {operator for text in measured.architectures for operator in work_operators(space, text)}
         assert used <= set(measured.operators.ms)
         assert (measured.table[:, -1] > 0).all()
         assert measured.methods() == ["work", "lookup", "trees", "gp"]
@@ -90,7 +90,7 @@ class TestCalibration:
     def test_the_decision_is_the_best_of_all(self, space, measured) -> None:
         decided, looked_at = decide(measured, space, "auto")
         assert list(looked_at) == ["work", "lookup", "trees", "gp"]
-        assert looked_at[decided.method].spearman == max(each.spearman for each in looked_at.values())
+        assert looked_at[decided.method].spearman == max(held_out.spearman for held_out in looked_at.values())
         assert decide(measured, space, "gp")[0].method == "gp"
         np.testing.assert_array_equal(decided.hold_out(space).predicted_ms, looked_at[decided.method].predicted_ms)
         alone = dataclasses.replace(measured, operators=None, table=None)
@@ -124,10 +124,10 @@ class TestCalibration:
         arch = space.parse(measured.architectures[0])
         model = fresh_model(space, arch, TASK, 0)
         _, std = decided.predictor(space).predict(arch, model, TASK)
-        _, other = (
+        _, scaled_std = (
             dataclasses.replace(decided, std_scale=3 * decided.std_scale).predictor(space).predict(arch, model, TASK)
         )
-        assert other == pytest.approx(3 * std)
+        assert scaled_std == pytest.approx(3 * std)
 
     def test_other_columns_are_refused(self, measured) -> None:
         for part in ("work", "table"):
@@ -148,11 +148,11 @@ class Faulty(Mobile):
     faults = ("s0l0_width", 1.0), ("s0l0_kernel", 5)
 
     def build(self, arch, task):
-        (name, option), (other, kernel) = self.faults
+        (name, option), (kernel_name, kernel) = self.faults
         if self.choices(arch)[name] == option:
             raise RuntimeError("too wide")
         network = super().build(arch, task)
-        return nn.Sequential(network, nn.Linear(3, 3)) if self.choices(arch)[other] == kernel else network
+        return nn.Sequential(network, nn.Linear(3, 3)) if self.choices(arch)[kernel_name] == kernel else network
 
 
 class AllFaulty(Faulty):
@@ -183,10 +183,10 @@ class TestCheck:
             "candidate",
             lambda self, space, arch, model, task: (asked_for.append(arch), self.compile(model, task))[1],
         )
-        found = check_on_fresh(decided, space, TASK, EAGER, count=6, seed=5)
-        assert found.n == 6 and (found.measured_ms > 0).all()
-        seen = {space.canonical(space.parse(text)) for text in measured.architectures}
-        assert len(set(asked_for)) == 6 and not seen & {space.canonical(arch) for arch in asked_for}
+        check = check_on_fresh(decided, space, TASK, EAGER, count=6, seed=5)
+        assert check.n == 6 and (check.measured_ms > 0).all()
+        measured_archs = {space.canonical(space.parse(text)) for text in measured.architectures}
+        assert len(set(asked_for)) == 6 and not measured_archs & {space.canonical(arch) for arch in asked_for}
 
     def test_when_nothing_is_left(self, space) -> None:
         few = get_space("mobile", widths=[8], layers=1, blocks=["convolution"])
@@ -245,13 +245,13 @@ def test_the_command_and_an_experiment_that_uses_what_it_kept(nasbench, tmp_path
         *("--predictor", "work", "--out", "kept", "--json"),
     )
     assert code == 0, err
-    found = json.loads(out)
-    assert (found["predictor"], found["measured"], found["folder"]) == ("work", 12, "kept")
-    assert found["check"]["n"] == 4 and found["cross_validation"]["work"]["n"] == 12
+    summary = json.loads(out)
+    assert (summary["predictor"], summary["measured"], summary["folder"]) == ("work", 12, "kept")
+    assert summary["check"]["n"] == 4 and summary["cross_validation"]["work"]["n"] == 12
     for figure in ("spearman", "median_error_pct", "within_10_pct", "coverage_pct"):
-        numbers = found["check"][figure]
+        numbers = summary["check"][figure]
         assert numbers["low"] <= numbers["value"] <= numbers["high"]
-    assert found["input_shape"] == [1, 8, 8]
+    assert summary["input_shape"] == [1, 8, 8]
     kept = json.loads((tmp_path / "kept" / "calibration.json").read_text())["measurements"]
 
     changes = {
@@ -270,7 +270,7 @@ def test_the_command_and_an_experiment_that_uses_what_it_kept(nasbench, tmp_path
         k: v for k, v in json.loads((tmp_path / "run" / "predictor.json").read_text()).items() if k != "held_out"
     } == kept
     assert report["predictor"]["n"] == 12 and report["predictor"]["name"] == "work"
-    assert all(each["metrics"]["latency_std_ms"] > 0 for each in report["candidates"])
+    assert all(candidate["metrics"]["latency_std_ms"] > 0 for candidate in report["candidates"])
 
     code, out, err = nasbench("search", "small.yaml", "--run", "other", "-o", "device.batch=2")
     assert code == 2 and "batch is 2 here and 1 there" in err
@@ -278,7 +278,7 @@ def test_the_command_and_an_experiment_that_uses_what_it_kept(nasbench, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--space", "mobil"], "Did you mean 'mobile'"),
         (["--space", "mobile", "--space-option", "layer=1"], "Did you mean 'layers'"),
@@ -290,7 +290,7 @@ def test_the_command_and_an_experiment_that_uses_what_it_kept(nasbench, tmp_path
         (["--space", "mobile", "--input-shape", "3,32"], "--input-shape is '3,32'"),
     ],
 )
-def test_mistakes_on_the_command_line(nasbench, words, told):
+def test_mistakes_on_the_command_line(nasbench, words, message):
     code, out, err = nasbench("calibrate", *words)
     assert (code, out) == (2, "")
-    assert told in err and len(err.splitlines()) == 1
+    assert message in err and len(err.splitlines()) == 1

@@ -211,26 +211,28 @@ class TestOperators:
             nn.Flatten(),
             nn.Linear(8, 10),
         )
-        _, found = work_and_operators(network, Task((3, 8, 6), 10))
-        assert found == {
+        _, operators = work_and_operators(network, Task((3, 8, 6), 10))
+        assert operators == {
             Operator((3, 8, 6), 16, (3, 5), (1, 2), (1, 2)): 1,
             Operator((16, 8, 3), 16, (3, 3), (1, 1), (2, 2), (2, 2), 16): 1,
             Operator((16, 8, 3), 8, (3, 3), groups=4): 1,
             Operator((8, 6, 1), 8, (1, 1)): 1,
             Operator((1, 1, 8), 10): 1,
         }
-        assert [each.kind for each in found] == ["dense", "depthwise", "grouped", "pointwise", "linear"]
+        assert [operator.kind for operator in operators] == ["dense", "depthwise", "grouped", "pointwise", "linear"]
 
     @pytest.mark.parametrize("name", BLOCKS)
     def test_operators_of_every_block_are_all_of_its_products(self, name) -> None:
         task = Task((16, 8, 6), 10)
-        _, found = work_and_operators(BLOCKS[name](16, 16), task)
+        _, operators = work_and_operators(BLOCKS[name](16, 16), task)
         counted = cost(BLOCKS[name](16, 16), task)
-        assert sum(count * each.macs for each, count in found.items()) == counted.macs - counted.attention_macs
-        for each in found:
-            alone = each.network()
-            assert cost(alone, Task(each.inputs, 2)).macs == each.macs
-            assert work_and_operators(alone, Task(each.inputs, 2))[1] == {each: 1}
+        assert (
+            sum(count * operator.macs for operator, count in operators.items()) == counted.macs - counted.attention_macs
+        )
+        for operator in operators:
+            alone = operator.network()
+            assert cost(alone, Task(operator.inputs, 2)).macs == operator.macs
+            assert work_and_operators(alone, Task(operator.inputs, 2))[1] == {operator: 1}
 
     def test_a_table_adds_up_what_is_measured_and_finds_relatives_for_the_rest(self) -> None:
         small, large, linear = Operator((8, 8, 8), 8, (1, 1)), Operator((64, 8, 8), 64, (1, 1)), Operator((1, 1, 8), 10)

@@ -97,16 +97,16 @@ def least_squares_on_counts(space, archs, measured, others):
 
 def test_ten_measurements_rank_architectures_that_no_device_has_seen(space, archs, fitted, todo):
     """Noise of 2 % and outliers included; counts alone cannot know that the width multiplies."""
-    unseen, found, counts = archs[200:], [], []
+    unseen, correlations, counts = archs[200:], [], []
     for seed in range(100, 108):
         machine = Machine(seed)
         measured = machine.measure(todo[:10])
-        found.append(rank(fitted.adapt(todo[:10], measured), unseen, machine))
+        correlations.append(rank(fitted.adapt(todo[:10], measured), unseen, machine))
         baseline = least_squares_on_counts(space, todo[:10], measured, unseen)
         counts.append(spearmanr(baseline, machine.exact(unseen)).statistic)
-    check_above("mean rank correlation", np.mean(found), mean=0.9972, sd=0.0036)
-    check_above("least rank correlation", min(found), mean=0.991, sd=0.019)
-    check_above("gain over counts", np.mean(found) - np.mean(counts), mean=0.3014, sd=0.037, least=0)
+    check_above("mean rank correlation", np.mean(correlations), mean=0.9972, sd=0.0036)
+    check_above("least rank correlation", min(correlations), mean=0.991, sd=0.019)
+    check_above("gain over counts", np.mean(correlations) - np.mean(counts), mean=0.3014, sd=0.037, least=0)
 
 
 def test_one_source_or_few_measurements_are_enough_to_begin_with(space, archs):
@@ -225,8 +225,8 @@ def test_it_works_for_spaces_of_the_literature(name):
     target = dict(zip(archs, 0.5 * latency[:, 0] + 0.5 * latency[:, 1], strict=True))
     todo = predictor.suggest(20)
     predictor.adapt(todo, [target[arch] for arch in todo])
-    found = spearmanr(predictor.predict(unseen)[0], [target[arch] for arch in unseen]).statistic
-    check_above("rank correlation", found, mean=0.9997, sd=0.00057)
+    correlation = spearmanr(predictor.predict(unseen)[0], [target[arch] for arch in unseen]).statistic
+    check_above("rank correlation", correlation, mean=0.9997, sd=0.00057)
 
 
 # ---- files and mistakes

@@ -30,8 +30,8 @@ def experiment(reward: dict, *objectives: dict) -> Experiment:
     )
 
 
-def scored(asked: Experiment, metrics: dict) -> tuple[float, ...]:
-    return scores(asked.objectives, asked.reward, metrics)
+def scored(settings: Experiment, metrics: dict) -> tuple[float, ...]:
+    return scores(settings.objectives, settings.reward, metrics)
 
 
 def weighted(target: dict, exponent: float | list[float] = -0.07) -> dict:
@@ -70,8 +70,10 @@ class TestWeightedProduct:
     def test_several_targets(self) -> None:
         both = experiment(weighted({"latency_ms": 2.0, "params": 1e6}))
         metrics = {"val_acc_pct": 80.0, "latency_ms": 3.0, "params": 5e5}
-        one, other = (experiment(weighted(target)) for target in ({"latency_ms": 2.0}, {"params": 1e6}))
-        assert scored(both, metrics)[0] == pytest.approx(scored(one, metrics)[0] * scored(other, metrics)[0] / 80)
+        by_latency, by_params = (experiment(weighted(target)) for target in ({"latency_ms": 2.0}, {"params": 1e6}))
+        assert scored(both, metrics)[0] == pytest.approx(
+            scored(by_latency, metrics)[0] * scored(by_params, metrics)[0] / 80
+        )
 
     def test_the_order_of_the_objectives_does_not_matter(self) -> None:
         metrics = {"val_acc_pct": 80.0, "latency_ms": 3.0}
@@ -86,7 +88,7 @@ def test_pareto_gives_every_objective_with_larger_as_better() -> None:
     for position, better in enumerate([{"val_acc_pct": 81.0}, {"latency_ms": 2.0}, {"params": 9e5}]):
         improved = scored(pareto, base | better)
         assert [a > b for a, b in zip(improved, scored(pareto, base), strict=True)] == [
-            position == other for other in range(3)
+            position == index for index in range(3)
         ]
 
 
@@ -187,7 +189,7 @@ class FinishedStudy:
 
 def finished(reward: dict, points: list[tuple[float, float] | None]) -> FinishedStudy:
     """A study whose candidates have these accuracies and latencies; None failed."""
-    asked = experiment(reward)
+    settings = experiment(reward)
     candidates = []
     for number, point in enumerate(points):
         arch = Architecture("mobile", (number,))
@@ -195,10 +197,10 @@ def finished(reward: dict, points: list[tuple[float, float] | None]) -> Finished
             candidates.append(RecordedCandidate(number, arch, None, status="failed", error="Diverged: lost"))
             continue
         metrics = {"val_acc_pct": point[0], "latency_ms": point[1]}
-        known = scores(asked.objectives, asked.reward, metrics)
+        known = scores(settings.objectives, settings.reward, metrics)
         candidates.append(RecordedCandidate(number, arch, None, status="done", metrics=metrics, scores=known))
-    front = pareto_front(asked.objectives, {c.id: c.metrics for c in candidates if c.status == "done"})
-    return FinishedStudy(asked.objectives, asked.reward, candidates, front)
+    front = pareto_front(settings.objectives, {c.id: c.metrics for c in candidates if c.status == "done"})
+    return FinishedStudy(settings.objectives, settings.reward, candidates, front)
 
 
 def chosen(study: FinishedStudy, number: int) -> list[int]:
@@ -220,9 +222,9 @@ class TestSurvivors:
     def test_one_score_may_be_a_product(self) -> None:
         study = finished(weighted({"latency_ms": 1.0}, -0.5), self.points)
         products = {c.id: c.scores[0] for c in study.candidates if c.scores}
-        found = chosen(study, 3)
-        assert sorted(found) == study.front
-        assert [products[n] for n in found] == sorted((products[n] for n in found), reverse=True)
+        ids = chosen(study, 3)
+        assert sorted(ids) == study.front
+        assert [products[n] for n in ids] == sorted((products[n] for n in ids), reverse=True)
 
     def test_several_scores_spread_along_the_front(self) -> None:
         ladder = [(50.0 + step, 1.0 + step) for step in range(11)]  # no one dominates another
@@ -232,11 +234,11 @@ class TestSurvivors:
         assert chosen(study, 2) == [10, 0]
         assert chosen(study, 1) == [10]
         for number in range(1, 12):
-            found = chosen(study, number)
-            assert len(set(found)) == number
-            assert found == sorted(found, reverse=True)
+            ids = chosen(study, number)
+            assert len(set(ids)) == number
+            assert ids == sorted(ids, reverse=True)
             if number > 1:
-                gaps = -np.diff(found)
+                gaps = -np.diff(ids)
                 assert gaps.max() - gaps.min() <= 1
 
     def test_several_scores_fill_up_too(self) -> None:

@@ -28,9 +28,9 @@ def test_no_verdict_is_wrong_more_often_than_in_2_5_percent_of_cases(count):
     assert rank / (count + 1) <= 0.025 + 1e-12 < (rank + 1) / (count + 1)
     assert (rank == 0) == (count < NEEDED)
     others = [float(number) for number in range(count)]
-    said = [verdict(number - 0.5, others) for number in range(count + 1)]
-    assert said.count("better") == said.count("worse") == (rank if rank else 0)
-    assert said.count(None) == (0 if rank else count + 1)
+    verdicts = [verdict(number - 0.5, others) for number in range(count + 1)]
+    assert verdicts.count("better") == verdicts.count("worse") == (rank if rank else 0)
+    assert verdicts.count(None) == (0 if rank else count + 1)
 
 
 def test_of_equal_values_neither_is_better():
@@ -66,10 +66,10 @@ def test_a_rate_is_sound_only_within_chance():
 
 def test_rank_correlations_are_those_of_scipy():
     rng = np.random.default_rng(0)
-    one, other = rng.integers(0, 9, (6, 30)).astype(float), rng.integers(0, 9, (6, 30)).astype(float)
-    expected = [spearmanr(*pair).statistic for pair in zip(one, other, strict=True)]
-    np.testing.assert_allclose(rank_correlations(one, other), expected, rtol=1e-12)
-    assert rank_correlation(one[0], other[0]) == pytest.approx(expected[0])
+    first, second = rng.integers(0, 9, (6, 30)).astype(float), rng.integers(0, 9, (6, 30)).astype(float)
+    expected = [spearmanr(*pair).statistic for pair in zip(first, second, strict=True)]
+    np.testing.assert_allclose(rank_correlations(first, second), expected, rtol=1e-12)
+    assert rank_correlation(first[0], second[0]) == pytest.approx(expected[0])
     assert math.isnan(rank_correlation(np.ones(5), np.arange(5.0)))
 
 

@@ -29,11 +29,11 @@ def test_regression_is_judged_in_the_units_of_its_targets(part, at_once):
     problem = nb.regression((ROWS, VALUES), split_seed=1)
     network = nn.Linear(4, 2)
     split = getattr(problem.data, part)
-    told = problem.decode(network(split.examples).detach().numpy())
-    found, true = problem.score(network, part), split.targets.numpy()
-    assert found[f"{part}_rmse"] == pytest.approx(sk.root_mean_squared_error(true, told), rel=1e-4)
-    assert found[f"{part}_mae"] == pytest.approx(sk.mean_absolute_error(true, told), rel=1e-4)
-    assert found[f"{part}_r2"] == pytest.approx(sk.r2_score(true, told), rel=1e-4)
+    predicted = problem.decode(network(split.examples).detach().numpy())
+    scores, true = problem.score(network, part), split.targets.numpy()
+    assert scores[f"{part}_rmse"] == pytest.approx(sk.root_mean_squared_error(true, predicted), rel=1e-4)
+    assert scores[f"{part}_mae"] == pytest.approx(sk.mean_absolute_error(true, predicted), rel=1e-4)
+    assert scores[f"{part}_r2"] == pytest.approx(sk.r2_score(true, predicted), rel=1e-4)
     assert problem.quality == "val_rmse" and problem.tested("val_rmse") == "test_rmse"
 
 
@@ -59,14 +59,14 @@ class Told(nn.Module):
 
 def test_mean_iou_is_that_of_the_confusion_matrix(at_once):
     problem = nb.image_segmentation((IMAGES, MASKS))
-    found = problem.score(Told())
-    told, true = Told()(problem.data.val.examples).argmax(1), problem.data.val.targets
-    asked = true != 255
-    told, true = told[asked].numpy(), true[asked].numpy()
-    assert found["val_miou_pct"] == pytest.approx(100 * sk.jaccard_score(true, told, average="macro"))
-    assert found["val_pixel_acc_pct"] == pytest.approx(100 * sk.accuracy_score(true, told))
-    logits = torch.nn.functional.one_hot(torch.from_numpy(told), 3).float()
-    assert found["val_loss"] == pytest.approx(
+    scores = problem.score(Told())
+    predicted, true = Told()(problem.data.val.examples).argmax(1), problem.data.val.targets
+    labelled = true != 255
+    predicted, true = predicted[labelled].numpy(), true[labelled].numpy()
+    assert scores["val_miou_pct"] == pytest.approx(100 * sk.jaccard_score(true, predicted, average="macro"))
+    assert scores["val_pixel_acc_pct"] == pytest.approx(100 * sk.accuracy_score(true, predicted))
+    logits = torch.nn.functional.one_hot(torch.from_numpy(predicted), 3).float()
+    assert scores["val_loss"] == pytest.approx(
         float(nn.functional.cross_entropy(logits, torch.from_numpy(true))), rel=1e-5
     )
 
@@ -88,9 +88,9 @@ def test_accuracy_and_loss_of_classes(at_once):
     problem = nb.image_classification((ROWS, np.where(ROWS[:, 0] > 0, "high", "low")))
     network = nn.Linear(4, 2)
     logits, true = network(problem.data.val.examples).detach(), problem.data.val.targets
-    found = problem.score(network)
-    assert found["val_acc_pct"] == pytest.approx(100 * sk.accuracy_score(true, logits.argmax(1)))
-    assert found["val_loss"] == pytest.approx(sk.log_loss(true, logits.softmax(1).numpy()), rel=1e-5)
+    scores = problem.score(network)
+    assert scores["val_acc_pct"] == pytest.approx(100 * sk.accuracy_score(true, logits.argmax(1)))
+    assert scores["val_loss"] == pytest.approx(sk.log_loss(true, logits.softmax(1).numpy()), rel=1e-5)
     assert problem.data.labels == ("high", "low")
 
 
@@ -104,9 +104,9 @@ def test_accuracy_and_loss_of_classes(at_once):
 )
 def test_a_loss_of_quality_is_in_points_or_in_percent(problem, value, before, drop):
     """Points where the quality is in percent; else percent of the value before, and larger errors are losses."""
-    made = nb.regression((ROWS, VALUES)) if problem == "regression" else nb.image_segmentation((IMAGES, MASKS))
-    assert made.drop_pct(value, before) == pytest.approx(drop)
-    assert made.better(before, value) == (drop > 0)
+    built = nb.regression((ROWS, VALUES)) if problem == "regression" else nb.image_segmentation((IMAGES, MASKS))
+    assert built.drop_pct(value, before) == pytest.approx(drop)
+    assert built.better(before, value) == (drop > 0)
 
 
 def test_a_problem_refuses_targets_of_another_kind():

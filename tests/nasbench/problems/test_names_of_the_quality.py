@@ -31,9 +31,9 @@ def test_sensitivity_of_a_regression(nasbench, model, tmp_path):
     words = ["sensitivity", str(model), "--technique", "quantize", "--bits", "8,2"]
     code, out, err = nasbench(*words, "--html", "page.html", "--json")
     assert code == 0, err
-    told = json.loads(out)
-    (layer,) = told["techniques"][0]["layers"]
-    assert told["quality"] == "of_first_pct" and told["of_first_pct"] == 100
+    report = json.loads(out)
+    (layer,) = report["techniques"][0]["layers"]
+    assert report["quality"] == "of_first_pct" and report["of_first_pct"] == 100
     for tried in layer["tried"]:
         assert tried["drop_pct"] == pytest.approx(100 - tried["of_first_pct"])
     page = re.sub(r"<script.*?</script>", "", (tmp_path / "page.html").read_text(), flags=re.DOTALL)

@@ -44,6 +44,6 @@ def _elastic(trained, digits):
 @pytest.fixture
 def elastic(_elastic):
     """The networks inside `trained`, not yet trained together."""
-    made = copy.deepcopy(_elastic)
-    made.space.supernet = made
-    return made
+    supernet = copy.deepcopy(_elastic)
+    supernet.space.supernet = supernet
+    return supernet

@@ -76,14 +76,14 @@ def test_each_method_finds_the_operation_that_lets_pictures_through(digits, meth
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     by_chance = Split(train.inputs, train.targets[order], train.scales)
     control = dataclasses.replace(digits, data=dataclasses.replace(digits.data, train=by_chance))
-    found, chance = (DifferentiableSearch(Paths(), problem, method, **TOY[method]) for problem in (digits, control))
-    found.run()
+    search, chance = (DifferentiableSearch(Paths(), problem, method, **TOY[method]) for problem in (digits, control))
+    search.run()
     chance.run()
-    assert preference(found) > preference(chance)
-    assert found.history[-1].val_quality > chance.history[-1].val_quality
-    last = found.history[-1]
+    assert preference(search) > preference(chance)
+    assert search.history[-1].val_quality > chance.history[-1].val_quality
+    last = search.history[-1]
     assert list(last.chosen) == list(last.strengths) == ["erase", "keep", "none"]
-    assert last.chosen["keep"] == sum(word == "keep" for word in Paths().choices(found.architecture).values())
+    assert last.chosen["keep"] == sum(word == "keep" for word in Paths().choices(search.architecture).values())
     assert sum(last.strengths.values()) == pytest.approx(1)
 
 
@@ -91,8 +91,8 @@ def kept(search):
     """All that the next epoch depends on."""
     tensors = dict(search._training.state_dict())
     tensors |= {f"alpha.{index}": alpha.detach() for index, alpha in enumerate(search.method.alphas)}
-    told = [dataclasses.asdict(each) | {"seconds": None} for each in search.history]
-    return tensors, told, json.dumps(search.method.state())
+    history = [dataclasses.asdict(entry) | {"seconds": None} for entry in search.history]
+    return tensors, history, json.dumps(search.method.state())
 
 
 def same(first, second):
@@ -119,8 +119,8 @@ def test_a_search_that_was_killed_goes_on_to_the_same_bits(digits, method, optio
     assert later.epoch == 1
     later.run()
     assert same(kept(whole), kept(later))
-    other = DifferentiableSearch(space, digits, method, seed=5, **options)
-    assert other.run_epoch().train_loss != whole.history[0].train_loss
+    another_seed = DifferentiableSearch(space, digits, method, seed=5, **options)
+    assert another_seed.run_epoch().train_loss != whole.history[0].train_loss
 
 
 def test_weights_come_first_where_they_shall(digits, tmp_path):
@@ -176,9 +176,9 @@ class Wide(Paths):
     ],
 )
 def test_what_cannot_be_is_one_sentence(digits, space, problem, options, words):
-    given = {"digits": digits, None: None, Own: None}[problem] if problem is not Own else Own()
+    resolved = {"digits": digits, None: None, Own: None}[problem] if problem is not Own else Own()
     with pytest.raises(UserError, match=words):
-        DifferentiableSearch(space, given, "darts", **options)
+        DifferentiableSearch(space, resolved, "darts", **options)
 
 
 def test_a_search_that_diverges_says_so(digits):
@@ -207,10 +207,10 @@ def searched(folder, problem, **changes):
 def test_a_run_has_record_and_report_and_goes_on_where_it_was_interrupted(digits, tmp_path, monkeypatch):
     whole = searched(tmp_path / "whole", digits)
     assert whole.status == "complete"
-    told = whole.json["differentiable"]
-    assert [each["epoch"] for each in told["history"]] == [1, 2, 3, 4, 5]
-    assert told["method"] == "darts" and told["edges"] == 2
-    asked_for = [told["history"][epoch - 1]["architecture"] for epoch in (2, 3, 5)]
+    record = whole.json["differentiable"]
+    assert [entry["epoch"] for entry in record["history"]] == [1, 2, 3, 4, 5]
+    assert record["method"] == "darts" and record["edges"] == 2
+    asked_for = [record["history"][epoch - 1]["architecture"] for epoch in (2, 3, 5)]
     assert list(whole.candidates["architecture"]) == list(dict.fromkeys(asked_for))
     assert "Operations over the epochs" in whole.report().read_text()
 
@@ -227,12 +227,12 @@ def test_a_run_has_record_and_report_and_goes_on_where_it_was_interrupted(digits
     monkeypatch.setattr(DifferentiableSearch, "run_epoch", run_epoch)
     again = nb.resume(tmp_path / "killed", space=Paths, evaluate=accuracy, problem=digits, progress=False)
     assert list(again.candidates["architecture"]) == list(whole.candidates["architecture"])
-    strip = [{**each, "seconds": 0} for each in again.json["differentiable"]["history"]]
-    assert strip == [{**each, "seconds": 0} for each in told["history"]]
+    strip = [{**entry, "seconds": 0} for entry in again.json["differentiable"]["history"]]
+    assert strip == [{**entry, "seconds": 0} for entry in record["history"]]
 
 
 def test_an_experiment_file_names_a_method(nasbench, tmp_path):
-    asked = {
+    settings = {
         "name": "gdas",
         "space": {"name": "nasbench201", "channels": 2, "cells": 1},
         "data": "digits",
@@ -242,11 +242,11 @@ def test_an_experiment_file_names_a_method(nasbench, tmp_path):
         "search": {"candidates": 1},
         "survivors": 0,
     }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asked))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
     code, out, err = nasbench("search", tmp_path / "mine.yaml", "--run", tmp_path / "run", "--json")
     assert code == 0, err
     report = json.loads(out)
-    assert [each["status"] for each in report["candidates"]] == ["done"]
+    assert [candidate["status"] for candidate in report["candidates"]] == ["done"]
     last, candidate = report["differentiable"]["history"][-1], report["candidates"][0]
     assert (candidate["architecture"], candidate["metrics"]) == (
         last["architecture"],
@@ -262,7 +262,7 @@ def test_an_experiment_file_names_a_method(nasbench, tmp_path):
             "searches architectures alone",
         ),
     ):
-        (tmp_path / "bad.yaml").write_text(yaml.safe_dump(asked | changed))
+        (tmp_path / "bad.yaml").write_text(yaml.safe_dump(settings | changed))
         code, _, err = nasbench("search", tmp_path / "bad.yaml", "--run", tmp_path / "bad")
         assert code == 2
         assert words in " ".join(err.split())

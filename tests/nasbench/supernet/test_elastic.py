@@ -149,9 +149,9 @@ def test_it_is_stored_and_loaded(elastic, tmp_path):
 
 
 def test_bad_input_is_refused(elastic, trained, digits):
-    other = nb.get_space("nasbench201")
+    another_space = nb.get_space("nasbench201")
     with pytest.raises(UserError, match="belongs to space 'nasbench201', not to 'elastic'"):
-        elastic.network(other.sample(np.random.default_rng(0)))
+        elastic.network(another_space.sample(np.random.default_rng(0)))
     with pytest.raises(UserError, match="shares of the channels above 0 and at most 1"):
         nb.elastic(trained, digits, widths=(0.5, 2))
     with pytest.raises(UserError, match="leave nothing to choose"):

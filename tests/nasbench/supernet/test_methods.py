@@ -36,7 +36,7 @@ def step_of(method, weights, train, val, rate=0.3, quality=lambda: 0.0):
     """A step in which losses are functions of the weights and of the mixture of both edges."""
 
     def loss(of):
-        mixed = torch.cat([each.weights for each in method.weights()])
+        mixed = torch.cat([edge.weights for edge in method.weights()])
         return of(weights, mixed)
 
     return Step(
@@ -77,7 +77,7 @@ def test_darts_of_second_order_is_the_gradient_through_the_step_of_the_weights()
     ours = gradient(method, step_of(method, weights, train, val))
     assert torch.equal(weights, before)
 
-    mixed = torch.cat([each.weights for each in method.weights()])
+    mixed = torch.cat([edge.weights for edge in method.weights()])
     (inner,) = torch.autograd.grad(train(weights, mixed), [weights], create_graph=True)
     exact = torch.cat(torch.autograd.grad(val(weights - 0.3 * inner, mixed), list(method.alphas)))
     torch.testing.assert_close(ours, exact, rtol=1e-3, atol=1e-5)
@@ -101,14 +101,14 @@ def test_the_step_that_is_looked_ahead_is_that_of_the_optimizer():
     model = nn.Linear(3, 2)
     data = Split(torch.randn(8, 3), torch.randint(2, (8,)))
     config = TrainingConfig(optimizer="sgd", learning_rate=0.1, weight_decay=0.05, batch_size=4, warmup_epochs=0)
-    seen = []
+    predicted = []
 
     def look(batch):
         loss = nn.functional.cross_entropy(model(batch.inputs), batch.targets)
         parameters = list(model.parameters())
         gradients = dict(zip(parameters, torch.autograd.grad(loss, parameters), strict=True))
         updates = training.updates(gradients)
-        seen.append([parameter.detach() - training.rate * updates[parameter] for parameter in parameters])
+        predicted.append([parameter.detach() - training.rate * updates[parameter] for parameter in parameters])
         came.append([parameter.detach().clone() for parameter in parameters])
 
     came = []
@@ -116,8 +116,8 @@ def test_the_step_that_is_looked_ahead_is_that_of_the_optimizer():
     training.run_epoch()
     training.run_epoch()
     came.append([parameter.detach().clone() for parameter in model.parameters()])
-    assert len(seen) == 4  # of which the first has no momentum yet
-    for ahead, after in zip(seen, came[1:], strict=True):
+    assert len(predicted) == 4  # of which the first has no momentum yet
+    for ahead, after in zip(predicted, came[1:], strict=True):
         torch.testing.assert_close(ahead, after)
 
 
@@ -138,13 +138,13 @@ def test_gdas_computes_one_operation_and_its_gradient_is_that_of_the_soft_sample
     torch.manual_seed(5)
     weights = method.weights()
     torch.manual_seed(5)
-    for alpha, each in zip(method.alphas, weights, strict=True):
+    for alpha, edge in zip(method.alphas, weights, strict=True):
         noise = -torch.empty_like(alpha).exponential_().log()
         soft = torch.softmax((torch.log_softmax(alpha, 0) + noise) / 1.09, 0)  # tau at 0.9 of the way from 10 to 0.1
-        assert each.only == int(soft.argmax())
-        assert each.weights.tolist() == pytest.approx(np.eye(3)[each.only].tolist(), abs=1e-12)
-        (ours,) = torch.autograd.grad(7 * each.weights[each.only], alpha)
-        (plain,) = torch.autograd.grad(7 * soft[each.only], alpha)
+        assert edge.only == int(soft.argmax())
+        assert edge.weights.tolist() == pytest.approx(np.eye(3)[edge.only].tolist(), abs=1e-12)
+        (ours,) = torch.autograd.grad(7 * edge.weights[edge.only], alpha)
+        (plain,) = torch.autograd.grad(7 * soft[edge.only], alpha)
         torch.testing.assert_close(ours, plain)
         assert float(plain.abs().max()) > 0.01
 
@@ -167,13 +167,13 @@ def test_the_gradient_through_a_dirichlet_sample_is_that_of_its_mean():
     method.alphas[0].data = torch.tensor([-0.5, 0.2, 1.5])
     loss = torch.tensor([1.0, -2.0, 0.5])
     torch.manual_seed(2)
-    found = torch.stack(
+    gradients = torch.stack(
         [torch.autograd.grad((loss * method.weights()[0].weights).sum(), method.alphas[0])[0] for _ in range(3000)]
     )
     c = nn.functional.elu(method.alphas[0]) + 1
     (plain,) = torch.autograd.grad((loss * c / c.sum()).sum(), method.alphas[0])
-    error = found.std(0) / math.sqrt(len(found))
-    assert bool(((found.mean(0) - plain).abs() < SIGMAS * error).all())
+    error = gradients.std(0) / math.sqrt(len(gradients))
+    assert bool(((gradients.mean(0) - plain).abs() < SIGMAS * error).all())
     assert bool((error < 0.1 * plain.abs().max()).all())  # so it is told from zero
 
 

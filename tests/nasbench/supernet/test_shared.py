@@ -87,16 +87,16 @@ def test_training_is_seeded_and_goes_on_after_a_kill(digits, sampling, tmp_path)
     def killed(done):
         raise KeyboardInterrupt
 
-    one, other = nb.share(Own(), digits, seed=1), nb.share(Own(), digits, seed=1)
-    one.train(epochs=2, seed=3, sampling=sampling)
+    whole, resumed = nb.share(Own(), digits, seed=1), nb.share(Own(), digits, seed=1)
+    whole.train(epochs=2, seed=3, sampling=sampling)
     with pytest.raises(KeyboardInterrupt):
         nb.share(Own(), digits, seed=1).train(epochs=2, seed=3, sampling=sampling, folder=tmp_path, on_epoch=killed)
-    other.train(epochs=2, seed=3, sampling=sampling, folder=tmp_path)
-    for name, value in one.weights.state_dict().items():
-        assert torch.equal(value, other.weights.state_dict()[name]), name
+    resumed.train(epochs=2, seed=3, sampling=sampling, folder=tmp_path)
+    for name, value in whole.weights.state_dict().items():
+        assert torch.equal(value, resumed.weights.state_dict()[name]), name
     loaded = nb.load_supernet(tmp_path, space=Own(), problem=digits)
-    arch = one.sample(1)[0]
-    assert loaded.score(arch) == one.score(arch)
+    arch = whole.sample(1)[0]
+    assert loaded.score(arch) == whole.score(arch)
 
 
 def test_an_extracted_network_comes_back_by_its_space(digits, tmp_path):

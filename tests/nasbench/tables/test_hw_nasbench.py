@@ -117,8 +117,8 @@ def test_they_are_fetched_and_verified(data, name, tmp_path, monkeypatch):
 
 
 def test_the_published_proxies(data):
-    found = load_published_proxies("cifar10")
-    assert len(found.architectures) == 9445 and len(found.scores) == 13
-    assert {"macs", "naswot"} <= set(found.scores) and "flops" not in found.scores
+    proxies = load_published_proxies("cifar10")
+    assert len(proxies.architectures) == 9445 and len(proxies.scores) == 13
+    assert {"macs", "naswot"} <= set(proxies.scores) and "flops" not in proxies.scores
     with pytest.raises(UserError, match="cifar10"):
         load_published_proxies("cifar100")

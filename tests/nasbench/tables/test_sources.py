@@ -42,13 +42,13 @@ def flat(raw, tmp_path):
 
 
 def test_the_converted_table_equals_the_given_one(raw, data_file, folder):
-    given = gzip.decompress(data_file("nasbench201/nasbench201.csv.gz").read_bytes())
+    expected = gzip.decompress(data_file("nasbench201/nasbench201.csv.gz").read_bytes())
     arrived = []
     written, exact = fetch(get_source("nasbench201"), mirror=raw, on_bytes=lambda name, count: arrived.append(name))
     assert written == folder / "nasbench201/nasbench201.csv.gz"
-    assert gzip.decompress(written.read_bytes()) == given
-    given_exact = data_file("nasbench201/test_acc_200ep_exact.csv.gz").read_bytes()
-    assert gzip.decompress(exact.read_bytes()) == gzip.decompress(given_exact)
+    assert gzip.decompress(written.read_bytes()) == expected
+    expected_exact = data_file("nasbench201/test_acc_200ep_exact.csv.gz").read_bytes()
+    assert gzip.decompress(exact.read_bytes()) == gzip.decompress(expected_exact)
     assert sorted(arrived) == sorted(file.name for file in get_source("nasbench201").files)
     assert verify(get_source("nasbench201")) == {written: "", exact: ""}
     assert len(load_nasbench201()) == 15_625
@@ -145,12 +145,12 @@ def test_the_addresses_are_pinned_to_commits():
 
 
 def test_the_latency_tables_are_verified(data_file, folder, monkeypatch):
-    given = data_file("latency_nasbench201/raw")
+    raw_folder = data_file("latency_nasbench201/raw")
     source = get_source("latency_nasbench201")
-    monkeypatch.setenv("NASBENCH_DATA", str(given.parents[1]))
+    monkeypatch.setenv("NASBENCH_DATA", str(raw_folder.parents[1]))
     assert set(verify(source).values()) == {""} and len(verify(source)) == 20
     monkeypatch.setenv("NASBENCH_DATA", str(folder))
-    assert len(fetch(source, mirror=given)) == 20
+    assert len(fetch(source, mirror=raw_folder)) == 20
     changed = folder / "latency_nasbench201/raw/fpga.pt"
     changed.write_bytes(b"changed")
     wrong = {path: problem for path, problem in verify(source).items() if problem}
@@ -166,8 +166,8 @@ def test_the_commands(nasbench, raw, folder, tmp_path):
     code, out, _ = nasbench("data", "fetch", "nasbench201", "--mirror", raw, "--json")
     assert code == 0 and json.loads(out)["files"][0] == str(folder / "nasbench201/nasbench201.csv.gz")
     code, out, _ = nasbench("data", "verify", "nasbench201", "--json")
-    told = json.loads(out)
-    assert code == 0 and told["sound"] and told["seconds"] > 0 and told["peak_memory_mib"] > 0
+    report = json.loads(out)
+    assert code == 0 and report["sound"] and report["seconds"] > 0 and report["peak_memory_mib"] > 0
     code, out, _ = nasbench("data", "list", "--json")
     (at_hand,) = (row["at_hand"] for row in json.loads(out) if row["name"] == "nasbench201")
     assert code == 0 and at_hand == str(folder / "nasbench201/nasbench201.csv.gz")

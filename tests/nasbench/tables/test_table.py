@@ -119,7 +119,9 @@ def test_cells_that_build_one_network_keep_their_rows(table):
 def test_parameters_are_those_of_the_networks():
     space, rng = get_space("nasbench201"), np.random.default_rng(0)
     archs = [space.sample(rng) for _ in range(8)]
-    built = [sum(each.numel() for each in space.build(arch, Task((3, 32, 32), 10)).parameters()) for arch in archs]
+    built = [
+        sum(parameter.numel() for parameter in space.build(arch, Task((3, 32, 32), 10)).parameters()) for arch in archs
+    ]
     assert count_params(space, archs).tolist() == built
 
 

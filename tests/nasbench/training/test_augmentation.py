@@ -44,13 +44,13 @@ def test_crop_shifts_each_image_by_its_own_offset(layout) -> None:
     result = augment(batch, AugmentationConfig(crop=2), generator())
     offsets = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]
     candidates = {offset: torch.stack([shifted(image, *offset) for image in batch]) for offset in offsets}
-    found = []
+    image_offsets = []
     for number in range(N):
         fitting = [offset for offset in offsets if torch.equal(result[number], candidates[offset][number])]
         assert len(fitting) == 1
-        found += fitting
+        image_offsets += fitting
     # Each of 25 offsets is expected 12 times; one that is missing has a chance of 25 * 0.96^300 = 1e-4.
-    assert set(found) == set(offsets)
+    assert set(image_offsets) == set(offsets)
 
 
 def test_a_crop_wider_than_the_image_may_leave_nothing_of_it() -> None:
@@ -119,8 +119,8 @@ def test_layout_shape_and_input_stay(layout, channels, config) -> None:
 
 def test_the_layout_does_not_change_what_is_done() -> None:
     config = AugmentationConfig(crop=2, flip=True, cutout=3)
-    first, other = (augment(images(layout), config, generator()) for layout in LAYOUTS)
-    assert torch.equal(first, other)
+    first, second = (augment(images(layout), config, generator()) for layout in LAYOUTS)
+    assert torch.equal(first, second)
 
 
 def test_only_the_generator_decides() -> None:

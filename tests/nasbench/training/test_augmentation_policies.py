@@ -67,9 +67,9 @@ PILLOW = {
 def test_tones_are_those_of_pillow(name, sign) -> None:
     change, rounding = PILLOW[name]
     level = torch.full((len(IMAGES),), LEVEL)
-    made = recolored(name, IMAGES, level, sign * level, RANGES)
-    assert made.shape == IMAGES.shape and made.min() >= 0 and made.max() <= 1
-    assert 255 * (made - by_pillow(lambda image: change(image, sign))).abs().max() <= rounding + 1e-3
+    images = recolored(name, IMAGES, level, sign * level, RANGES)
+    assert images.shape == IMAGES.shape and images.min() >= 0 and images.max() <= 1
+    assert 255 * (images - by_pillow(lambda image: change(image, sign))).abs().max() <= rounding + 1e-3
 
 
 def test_grey_images_are_equalized_as_colour() -> None:
@@ -132,10 +132,10 @@ def test_policies(policy) -> None:
     """By the seed alone, each image by itself, from 0 to 1, with masks of known classes."""
     many = Changed(IMAGES[:3].repeat(40, 1, 1, 1), MASKS[:3].repeat(40, 1, 1))
     before = many.images.clone()
-    one, same, other = policy(many, 0), policy(many, 0), policy(many, 1)
+    one, same, another_seed = policy(many, 0), policy(many, 0), policy(many, 1)
     assert torch.equal(many.images, before)
     assert torch.equal(one.images, same.images) and torch.equal(one.masks, same.masks)
-    assert not torch.equal(one.images, other.images)
+    assert not torch.equal(one.images, another_seed.images)
     assert one.images.min() >= -1e-5 and one.images.max() <= 1 + 1e-5
     assert set(one.masks.unique().tolist()) <= {*range(5), IGNORED}
     groups = one.images.reshape(40, 3, 3, 16, 12)[:, 0].unique(dim=0)
@@ -169,7 +169,9 @@ def test_mixup_and_its_loss() -> None:
     assert 0.5 <= share <= 1 and sorted(batch.others.tolist()) == sorted(labels.tolist())
     mixed = share * functional.one_hot(batch.targets, 4) + (1 - share) * functional.one_hot(batch.others, 4)
     (inputs, targets), *rest = batch.parts(1)
-    loss = batch.loss(lambda inputs, outputs, told: functional.cross_entropy(outputs, told), inputs, logits, targets)
+    loss = batch.loss(
+        lambda inputs, outputs, classes: functional.cross_entropy(outputs, classes), inputs, logits, targets
+    )
     assert not rest and torch.allclose(loss, functional.cross_entropy(logits, mixed))
     order = torch.randperm(7, generator=seeded(5))
     assert torch.allclose(mixup(IMAGES, order, 0.7), 0.7 * IMAGES + 0.3 * IMAGES[order])
@@ -187,11 +189,11 @@ def test_a_mixed_batch_in_parts() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_cutmix(seed) -> None:
     order = torch.randperm(7, generator=seeded(9))
-    made, other, share = cutmix(IMAGES, order, 0.6, seeded(seed))
-    assert torch.equal(made, torch.where(other, IMAGES[order], IMAGES))
-    assert share == pytest.approx(1 - other.float().mean().item()) and 0.6 - 0.05 <= share <= 1
-    rows, columns = other.any(1), other.any(0)
-    assert torch.equal(other, rows[:, None] & columns[None])  # a rectangle
+    mixed, pasted, share = cutmix(IMAGES, order, 0.6, seeded(seed))
+    assert torch.equal(mixed, torch.where(pasted, IMAGES[order], IMAGES))
+    assert share == pytest.approx(1 - pasted.float().mean().item()) and 0.6 - 0.05 <= share <= 1
+    rows, columns = pasted.any(1), pasted.any(0)
+    assert torch.equal(pasted, rows[:, None] & columns[None])  # a rectangle
     assert all((mask.int().diff().abs().sum() <= 2) for mask in (rows, columns))  # in one piece
 
 
@@ -206,8 +208,8 @@ def test_cutmix_cuts_masks_alike() -> None:
 def test_erasing() -> None:
     """The share of the images; rectangles of 2 % to a third of the area, up to rounding."""
     ones = torch.ones(600, 2, 40, 50)
-    made = augmented(ones, torch.zeros(600, dtype=torch.int64), AugmentationConfig(erasing=0.5), seeded()).inputs
-    blank = made == 0
+    images = augmented(ones, torch.zeros(600, dtype=torch.int64), AugmentationConfig(erasing=0.5), seeded()).inputs
+    blank = images == 0
     assert torch.equal(blank[:, 0], blank[:, 1])
     areas = blank[:, 0].float().mean((1, 2))
     assert abs(float((areas > 0).float().mean()) - 0.5) < 6 * (0.25 / 600) ** 0.5
@@ -221,8 +223,8 @@ def test_a_policy_sees_tones_from_0_to_1() -> None:
     normalised = (IMAGES - torch.tensor(scale.mean)[:, None, None]) / torch.tensor(scale.std)[:, None, None]
     config = AugmentationConfig(rand_augment={"number": 1, "magnitude": 30})
     labels = torch.zeros(7, dtype=torch.int64)
-    made = augmented(normalised, labels, config, seeded(2), scale).inputs
-    back = made * torch.tensor(scale.std)[:, None, None] + torch.tensor(scale.mean)[:, None, None]
+    images = augmented(normalised, labels, config, seeded(2), scale).inputs
+    back = images * torch.tensor(scale.std)[:, None, None] + torch.tensor(scale.mean)[:, None, None]
     expected = rand_augment(Changed(IMAGES, None), 1, 30, Fill(torch.tensor(scale.mean), IGNORED), seeded(2))
     assert torch.allclose(back, expected.images, atol=1e-5)
 

@@ -153,18 +153,18 @@ class TestDiverged:
 class TestLoss:
     def test_gets_inputs_logits_and_labels_of_the_same_images(self, few) -> None:
         known = {image.numpy().tobytes(): int(label) for image, label in zip(few.examples, few.targets, strict=True)}
-        seen = []
+        batch_sizes = []
 
         def loss(inputs, logits, labels):
             assert inputs.shape == (50, 1, 8, 8)
             assert logits.shape == (50, 10)
             assert logits.requires_grad
             assert [known[image.numpy().tobytes()] for image in inputs] == labels.tolist()
-            seen.append(len(labels))
+            batch_sizes.append(len(labels))
             return nn.functional.cross_entropy(logits, labels)
 
         train(network(), few, TrainingConfig(epochs=2, batch_size=50), seed=0, loss=loss)
-        assert seen == [50] * 8
+        assert batch_sizes == [50] * 8
 
     def test_is_what_the_network_is_trained_on(self, digits) -> None:
         model = network()
@@ -197,16 +197,16 @@ class TestLoss:
 
 class TestEpochs:
     def test_every_image_once_an_epoch(self, few) -> None:
-        seen = []
+        images = []
 
         def loss(inputs, logits, labels):
-            seen.extend(image.numpy().tobytes() for image in inputs)
+            images.extend(image.numpy().tobytes() for image in inputs)
             return nn.functional.cross_entropy(logits, labels)
 
         train(network(), few, TrainingConfig(epochs=2, batch_size=40), seed=0, loss=loss)
         everything = sorted(image.numpy().tobytes() for image in few.examples)
-        assert sorted(seen[:200]) == sorted(seen[200:]) == everything
-        assert seen[:200] != seen[200:]
+        assert sorted(images[:200]) == sorted(images[200:]) == everything
+        assert images[:200] != images[200:]
 
     def test_on_epoch_ends_it(self, few) -> None:
         heard = []
@@ -222,10 +222,10 @@ class TestEpochs:
         assert not model.training
 
     def test_epochs_and_learning_rate_may_be_given_apart(self, few) -> None:
-        model, other = network(), network()
+        model, configured = network(), network()
         assert train(model, few, TrainingConfig(epochs=9), seed=0, epochs=1, learning_rate=0.01) == 1
-        assert train(other, few, TrainingConfig(epochs=1, learning_rate=0.01), seed=0) == 1
-        assert same_weights(model, other)
+        assert train(configured, few, TrainingConfig(epochs=1, learning_rate=0.01), seed=0) == 1
+        assert same_weights(model, configured)
 
     def test_none_at_all(self, few) -> None:
         model = network()
@@ -394,8 +394,8 @@ class TestResume:
         for _ in range(4):
             for training in turns:
                 training.run_epoch()
-        for one, other in zip(alone, turns, strict=True):
-            assert same_weights(one.finish(), other.finish())
+        for by_itself, in_turn in zip(alone, turns, strict=True):
+            assert same_weights(by_itself.finish(), in_turn.finish())
 
 
 class TestState:
@@ -455,9 +455,9 @@ class TestState:
             resumable(few, epochs=2).load_state_dict(first.state_dict())
 
     def test_of_another_network(self, few) -> None:
-        other = Training(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), few, TrainingConfig(), seed=0)
+        another_training = Training(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), few, TrainingConfig(), seed=0)
         with pytest.raises(RuntimeError, match=r"size mismatch|Missing key"):
-            resumable(few).load_state_dict(other.state_dict())
+            resumable(few).load_state_dict(another_training.state_dict())
 
 
 def test_finish_gives_the_model_back_as_it_came(few) -> None:
@@ -498,11 +498,11 @@ class TestAugmentation:
 
     @pytest.mark.parametrize("kind", [{"crop": 1}, {"flip": True}, {"cutout": 2}])
     def test_changes_the_images_and_not_their_order(self, kind, few) -> None:
-        seen = {}
+        batches = {}
 
         def watch(name):
             def loss(inputs, logits, labels):
-                seen.setdefault(name, []).append((inputs.clone(), labels))
+                batches.setdefault(name, []).append((inputs.clone(), labels))
                 return nn.functional.cross_entropy(logits, labels)
 
             return loss
@@ -510,7 +510,7 @@ class TestAugmentation:
         for name, augmentation in {"plain": AugmentationConfig(), "changed": AugmentationConfig(**kind)}.items():
             config = TrainingConfig(epochs=2, augmentation=augmentation)
             train(network(), few, config, seed=0, loss=watch(name))
-        for (images, labels), (others, same) in zip(seen["plain"], seen["changed"], strict=True):
+        for (images, labels), (others, same) in zip(batches["plain"], batches["changed"], strict=True):
             assert torch.equal(labels, same)
             assert not torch.equal(images, others)
 
@@ -530,12 +530,12 @@ class TestAccumulate:
     @pytest.mark.parametrize("parts", [2, 3, 7, 50, 80])  # of 50 images: also parts that are not equally large
     def test_gradients_add_up_to_those_of_the_batch(self, parts, few) -> None:
         whole, expected = self.gradients(few, 1)
-        done, found = self.gradients(few, parts)
+        done, gradients = self.gradients(few, parts)
         assert done.loss == pytest.approx(whole.loss, rel=1e-12)
         assert done.accuracy_pct == whole.accuracy_pct
-        for one, other in zip(expected, found, strict=True):
-            assert one.abs().max() > 1e-3
-            assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+        for reference, gradient in zip(expected, gradients, strict=True):
+            assert reference.abs().max() > 1e-3
+            assert torch.allclose(reference, gradient, rtol=1e-9, atol=1e-12)
 
     def test_the_loss_gets_one_part_at_a_time(self, few) -> None:
         sizes = []
@@ -549,16 +549,16 @@ class TestAccumulate:
         assert sizes == [17, 17, 16]
 
     def test_augmentation_does_not_depend_on_it(self, few) -> None:
-        seen = []
+        batches = []
 
         def loss(inputs, logits, labels):
-            seen.append(inputs.clone())
+            batches.append(inputs.clone())
             return nn.functional.cross_entropy(logits, labels)
 
         config = TrainingConfig(epochs=1, augmentation=AUGMENTED)
         for parts in (1, 4):
             train(network(), few, config, seed=0, loss=loss, accumulate=parts)
-        assert torch.equal(torch.cat(seen[:3]), torch.cat(seen[3:]))
+        assert torch.equal(torch.cat(batches[:3]), torch.cat(batches[3:]))
 
     def test_learns_digits(self, digits) -> None:
         model = network()
@@ -655,8 +655,8 @@ class TestScaledLoss:
         before = first.run_epoch()
         second.load_state_dict(first.state_dict())
         assert [before, *run(second)] == expected
-        final, other = whole.state_dict(), second.state_dict()
-        assert all(torch.equal(final[name], other[name]) for name in final)
+        final, resumed = whole.state_dict(), second.state_dict()
+        assert all(torch.equal(final[name], resumed[name]) for name in final)
 
     def test_a_loss_that_is_not_finite_is_divergence(self, few) -> None:
         with pytest.raises(Diverged, match="the loss became inf in epoch 1 of 1"):
@@ -849,11 +849,11 @@ class TestGpu:
         config = TrainingConfig(epochs=5, learning_rate=0.005, precision=precision)
         training = Training(model, digits.train, config, seed=0, device="cuda")
         run(training)
-        found = judge(model.eval(), digits.val).accuracy_pct
-        check_above("accuracy", found, mean=94.74, sd=1.4, least=80)  # the spread is that of bf16 on a CPU
+        accuracy_pct = judge(model.eval(), digits.val).accuracy_pct
+        check_above("accuracy", accuracy_pct, mean=94.74, sd=1.4, least=80)  # the spread is that of bf16 on a CPU
         training.finish()
         assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
-        assert judge(model, digits.val).accuracy_pct == pytest.approx(found, abs=2)
+        assert judge(model, digits.val).accuracy_pct == pytest.approx(accuracy_pct, abs=2)
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
     def test_resumes_to_the_bit(self, precision, few) -> None:
