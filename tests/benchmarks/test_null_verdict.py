@@ -30,7 +30,7 @@ def test_the_control_draws_with_replacement_and_is_seen_to_be_wrong(measure):
     assert rate.hits > rate.most, rate
 
 
-def test_the_command_prints_the_rates(nasbench_command=None):
+def test_the_command_prints_the_rates():
     import json
     import subprocess
     import sys

@@ -123,7 +123,7 @@ def test_outcomes_come_back_in_any_order(name):
 
 @every
 def test_survives_failures(name):
-    """When everything fails the controller goes on proposing; when half fails it still learns from the rest."""
+    """When everything fails the controller goes on proposing; when one option always fails, it takes others, too."""
     run(make(name), steps(name, 50), fails=lambda arch: True)
     for proposals in searches(name, fails=first_option):
         assert any(not first_option(proposal.arch) for proposal in proposals[-20:])

@@ -69,7 +69,7 @@ def elsewhere(nasbench):
     ],
     ids=lambda words: f"{words[0]} {words[1]}",
 )
-def test_every_command_finds_it(elsewhere, folders, tmp_path, words):
+def test_every_command_finds_it(elsewhere, folders, words):
     _, place = folders
     known = ("run", "small", "recipe.yaml")
     code, _, err = elsewhere(*(place / word if word.partition("/")[0] in known else word for word in words), "--json")

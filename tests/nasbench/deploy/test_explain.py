@@ -41,7 +41,7 @@ def operator(name, ms, **details):
     return OperatorTime(name=name, kind=details.pop("kind", "Conv"), seconds=ms / 1000, **details)
 
 
-def profiled(operators, call_ms, layers=(), precision="fp32", batch=1, names=None):
+def profiled(operators, call_ms, layers=(), precision="fp32", batch=1):
     """A profile with these operators, each of the layer of its name where there is one."""
     known = {layer.name: layer for layer in layers}
     explained = [

@@ -24,7 +24,7 @@ class Searches:
     def __init__(self, folder, nasbench):
         self.folder, self.nasbench = folder, nasbench
         self.run, self.log = folder / "run", folder / "log.txt"
-        self.pressed = 0
+        self.pressed, self.process = 0, None
         write_gated(folder)
 
     def begin(self, *words, workers):
@@ -82,7 +82,7 @@ class Searches:
 def searches(user_folder, nasbench):
     session = Searches(user_folder, nasbench)
     yield session
-    if session.process.poll() is None:
+    if session.process is not None and session.process.poll() is None:
         os.killpg(session.process.pid, signal.SIGKILL)
         session.process.wait()
 

@@ -176,7 +176,7 @@ class Wide(Paths):
     ],
 )
 def test_what_cannot_be_is_one_sentence(digits, space, problem, options, words):
-    resolved = {"digits": digits, None: None, Own: None}[problem] if problem is not Own else Own()
+    resolved = Own() if problem is Own else digits if problem == "digits" else None
     with pytest.raises(UserError, match=words):
         DifferentiableSearch(space, resolved, "darts", **options)
 
