@@ -164,6 +164,26 @@ def ratio_interval(
     return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)
 
 
+def mean_ratio_interval(
+    ours: Sequence[float], theirs: Sequence[float]
+) -> tuple[float | None, float | None, float | None]:
+    """The ratio of two means over the same seeds, and its 95 % t interval by the delta method; None where there is none.
+
+    Single values may be zero, which `ratio_interval` cannot take.
+
+    Args:
+        ours: Values of one group, one a seed, none below zero.
+        theirs: Values of another group, of the same seeds in the same order.
+    """
+    a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if len(a) < 2 or a.mean() <= 0 or b.mean() <= 0:
+        return None, None, None
+    middle = math.log(a.mean() / b.mean())
+    error = float((a / a.mean() - b / b.mean()).std(ddof=1)) / math.sqrt(len(a))
+    reach = float(stdtrit(len(a) - 1.0, 0.5 + CONFIDENCE / 2)) * error
+    return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)
+
+
 def ratio_verdict(low: float | None, high: float | None) -> Verdict | None:
     """The verdict on the first group by the interval of a ratio, where larger is better; None without an interval."""
     if low is None or high is None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from nasbench.evaluators.tabular import Tabular
-from nasbench.objectives.statistics import ratio_interval
+from nasbench.objectives.statistics import mean_ratio_interval
 from nasbench.reproduce.compression_rows import measure_recipe, recipe_method
 from nasbench.reproduce.front_rows import (
     PRECISIONS,
@@ -363,7 +363,7 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
         common_seeds = min(len(first), len(ours))
         note = None
         if cell.row != rows[0].name and common_seeds > 1 and isinstance(table.protocol, JointReplay | ElasticFront):
-            ratio, low, high = ratio_interval(first[:common_seeds], ours[:common_seeds], paired=True)
+            ratio, low, high = mean_ratio_interval(first[:common_seeds], ours[:common_seeds])
             if ratio is not None and low is not None and high is not None:
                 note = f"{rows[0].name} has {ratio:.3f} times as much ({low:.3f} to {high:.3f}, 95 %)"
         elif cell.row != rows[0].name and common_seeds > 1:

@@ -182,6 +182,7 @@ def test_search_then_everything_that_can_be_done_with_a_model(nasbench, write, t
     objectives = [{"metric": "val_acc_pct", "goal": "max"}, {"metric": "latency_ms", "goal": "min", "limit": 50}]
     reward = {"name": "weighted_product", "target": {"latency_ms": 0.1}}
     changes = {"device": device, "objectives": objectives, "reward": reward, "recipe": RECIPE, "survivors": 1}
+    changes["gate"] = {"max_drop_pct": 100}  # how much a small network loses, the seed decides
     path = write(training={"epochs": 4, "learning_rate": 0.01}, search={"candidates": 3}, **changes)
     code, out, err = nasbench("search", path, "--run", "run", "--json")
     assert code == 0, err
@@ -331,7 +332,11 @@ def test_exit_code_1_only_if_the_search_ended_because_of_failures(
     """Some designs are done in each case, and some are `invalid`, which is a failure of another name."""
     (user_folder / "wide_fail.py").write_text(WIDE_FAIL)
     experiment = experiment_of(
-        space="wide_fail:WideFail", controller="random", search=search, outcomes={"invalid": {"counts": counts}}
+        space="wide_fail:WideFail",
+        controller="random",
+        search=search,
+        outcomes={"invalid": {"counts": counts}},
+        start_with=[f"depth=1,width={width},kernel=1" for width in (8, 32)] + ["depth=2,width=32,kernel=1"],
     )
     (user_folder / "mine.yaml").write_text(yaml.safe_dump(experiment))
     code, out, err = nasbench("search", user_folder / "mine.yaml", "--run", "run", "--json")

@@ -23,6 +23,7 @@ def folders(tmp_path_factory):
     code, place = tmp_path_factory.mktemp("code"), tmp_path_factory.mktemp("place")
     (code / "space_beside.py").write_text(TINY_SPACE)
     experiment = experiment_of(space="space_beside:Tiny", controller="random", search={"candidates": 2}, survivors=1)
+    experiment["start_with"] = [f"depth=2,width={width},kernel=3" for width in (8, 16)]  # 1x1 ones do not decompose
     (code / "mine.yaml").write_text(yaml.safe_dump(experiment))
     (place / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     for words in (

@@ -98,8 +98,8 @@ def test_many_images_stay_encoded(tmp_path, monkeypatch):
     assert len(encoded.train.inputs[0].representative()) == 8
     before = encoded.digest
     save(tmp_path / "train/n01/n01_3.JPEG", 41)
-    (tmp_path / "train/n01/n01_4.JPEG").write_bytes(b"no image")
     assert load(tmp_path).digest != before
+    (tmp_path / "train/n01/n01_4.JPEG").write_bytes(b"no image")
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

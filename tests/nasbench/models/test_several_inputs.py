@@ -82,7 +82,7 @@ def test_heads_whose_result_is_read_outside_of_their_module_are_pruned(bert, sen
 
 
 def test_from_tokens_to_an_int8_artefact_without_a_problem(bert, sentences, tmp_path):
-    recipe = [nb.Prune(macs_ratio=0.5, heads=True), nb.Decompose(method="svd", energy=0.9)]
+    recipe = [nb.Prune(macs_ratio=0.5, heads=True), nb.Decompose(method="svd", ratio=0.5)]
     small = nb.compress(bert, recipe, example=sentences, build=BUILD, options=SMALL_BERT)
     expected = small.predict(sentences)
     assert expected["logits"].shape == (16, 3)

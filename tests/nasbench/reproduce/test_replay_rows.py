@@ -90,8 +90,9 @@ def test_the_table_of_the_paper_goes_on_from_what_is_kept(table, tmp_path):
     write_paper_page(first, tmp_path / "page.html", "nasbench reproduce joint-table")
     page = (tmp_path / "page.html").read_text()
     assert "tight: mean share of the front over the budget" in page
-    beside = next(entry for entry in first.entries if entry.row == "random" and entry.column == "int8_loose_area")
-    assert "has" in beside.note and "times as much" in beside.note
+    notes = {entry.column: entry.note for entry in first.entries if entry.row == "random" and entry.note is not None}
+    # A search of the sample may cover nothing of one regime's front, and then there is no ratio; hardly one of all.
+    assert notes and all("has" in note and "times as much" in note for note in notes.values())
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path, monkeypatch):
