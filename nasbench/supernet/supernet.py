@@ -57,6 +57,8 @@ class Supernet(ABC):
         largest: Architecture,
         calibration_inputs: int = 512,
     ) -> None:
+        if calibration_inputs < 0:
+            raise UserError(f"calibration_inputs is {calibration_inputs}; give a number of inputs, or 0 for none.")
         self.space, self.problem, self.weights = space, problem, weights
         self.smallest, self.largest = smallest, largest
         self.calibration_inputs = calibration_inputs
