@@ -216,6 +216,7 @@ class Supernet(ABC):
             "calibration_inputs": self.calibration_inputs,
             "smallest": list(self.smallest.picks),
             "largest": list(self.largest.picks),
+            "data": self.problem.digest,
             "shapes": self.weights.shapes,
             **self.describe(place),
         }
