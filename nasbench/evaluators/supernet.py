@@ -194,7 +194,7 @@ class SupernetScores(Trained):
         supernet.train(
             epochs=epochs,
             seed=self.seed,
-            device=self.limits.device,
+            device=self.limits.device_here,
             sampling=config.sampling,
             learning_rate=config.learning_rate,
             folder=self.folder,
@@ -213,7 +213,7 @@ class SupernetScores(Trained):
             networks=config.check,
             epochs=config.check_epochs,
             seed=self.seed,
-            device=self.limits.device,
+            device=self.limits.device_here,
             file=folder / ALONE,
             on_network=progress.advance,
         )
@@ -258,7 +258,7 @@ class SupernetScores(Trained):
         alone = config.afterwards == "scratch"
         network = self.supernet.untrained(arch, seed) if alone else self.supernet.network(arch)
         if config.afterwards != "shared":
-            self.problem.fit(network, seed=seed, epochs=config.after_epochs, device=self.limits.device)
+            self.problem.fit(network, seed=seed, epochs=config.after_epochs, device=self.limits.device_here)
         return network.eval()
 
 
