@@ -184,8 +184,10 @@ def extremes(
     start = space.sample(rng)
     results = []
     for better in (min, max):
-        best = start
-        for _ in range(2):  # a decision may matter only after a later one has changed
+        best: Architecture = start
+        before: Architecture | None = None
+        while best != before:  # a decision may matter, or may change, only after a later one has changed
+            before = best
             for position, options in enumerate(space.layout.sizes):
                 variants = (
                     Architecture(space.name, (*best.picks[:position], pick, *best.picks[position + 1 :]))

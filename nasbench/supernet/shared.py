@@ -108,7 +108,7 @@ class SharedSupernet(Supernet):
         }
 
     def untrained(self, arch: Architecture, seed: int) -> nn.Module:
-        """See `Supernet.untrained`."""
+        """The network with fresh weights; see `Supernet.untrained`."""
         return fresh_model(self.space, arch, self.problem.task, seed)
 
 

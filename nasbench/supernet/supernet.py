@@ -101,7 +101,7 @@ class Supernet(ABC):
 
     @abstractmethod
     def untrained(self, arch: Architecture, seed: int) -> nn.Module:
-        """The network as it is where it is trained alone: it begins as the shared weights began.
+        """The network as it is where it is trained alone, before that training.
 
         Args:
             arch: Architecture of the space.

@@ -216,13 +216,14 @@ class SupernetTraining:
             on_batch=self._on_batch,
         )
         self._step.steps = training.epochs * training.steps_per_epoch
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)  # what cannot be written to is known before the first epoch
         saved = self._saved()
         if saved is not None:
             training.load_state_dict(saved)
         while training.epoch < training.epochs:
             epoch = training.run_epoch()
             if self._folder is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
                 TensorFiles(self._folder).save(STATE, training.state_dict(), {"of": self._about})
             done(epoch.number, epoch.loss)
         training.finish()

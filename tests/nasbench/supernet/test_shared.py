@@ -9,6 +9,7 @@ from torch import nn
 
 import nasbench as nb
 from nasbench.supernet.correlation import Agreement, agreement
+from nasbench.supernet.sampling import extremes
 from nasbench.supernet.shared import shared_names
 from nasbench_registry import UserError
 
@@ -214,6 +215,18 @@ def test_strict_fairness_has_each_option_once():
     archs = Fair().draw(TrainingStep(space, None, None, rng))
     for picks in zip(*(arch.picks for arch in archs), strict=True):
         assert sorted(picks) == list(range(5))
+
+
+def test_the_smallest_and_the_largest_are_reached_where_a_decision_waits_for_another_one():
+    """With padding, no stage of a ResNet may be narrower than the one before, so the last one grows first."""
+    space = nb.get_space("resnet", widths=[[8, 64]] * 5)
+
+    def size(arch):
+        return sum(value for value in space.choices(arch).values() if not isinstance(value, str))
+
+    smallest, largest = extremes(space, size, np.random.default_rng(0))
+    assert [space.choices(smallest)[f"width{stage}"] for stage in range(5)] == [8] * 5
+    assert [space.choices(largest)[f"width{stage}"] for stage in range(5)] == [64] * 5
 
 
 def test_decisions_become_free_one_kind_after_the_other():
