@@ -76,9 +76,9 @@ class FBNet(SearchSpace):
             raise UserError(f"space 'fbnet' needs a width above 0 and a head of 1 or more, not {width} and {head}.")
         for operation in operations:
             one_of("operation of space 'fbnet'", operation, (*OPERATIONS, SKIP))
-        self.width, self.head = width, head
+        self.width, self.head, self.operations = width, head, tuple(operations)
         self.decisions = tuple(
-            Decision(f"stage{stage}_layer{layer}", tuple(operations))
+            Decision(f"stage{stage}_layer{layer}", self.operations)
             for stage, (_, layers, _) in enumerate(STAGES)
             for layer in range(layers)
         )

@@ -52,13 +52,14 @@ class Micro(SearchSpace):
         for name, values in (("resolutions", resolutions), ("widths", widths), ("blocks", blocks)):
             if not values or min(values) < 1:
                 raise UserError(f"{name} of space 'micro' are {list(values)}; give whole numbers from 1.")
-        self.stages = stages
-        decisions = [Decision("resolution", tuple(resolutions)), Decision("stem", tuple(widths))]
+        self.resolutions, self.widths, self.stages = tuple(resolutions), tuple(widths), stages
+        self.blocks, self.kernels = tuple(blocks), tuple(kernels)
+        decisions = [Decision("resolution", self.resolutions), Decision("stem", self.widths)]
         for stage in range(stages):
             decisions += [
-                Decision(f"width{stage}", tuple(widths)),
-                Decision(f"blocks{stage}", tuple(blocks)),
-                Decision(f"kernel{stage}", tuple(kernels)),
+                Decision(f"width{stage}", self.widths),
+                Decision(f"blocks{stage}", self.blocks),
+                Decision(f"kernel{stage}", self.kernels),
             ]
         self.decisions = tuple(decisions)
 

@@ -54,12 +54,13 @@ class MLP(SearchSpace):
                 f"space 'mlp' needs blocks of {PLAIN!r} and {RESIDUAL!r}, depths and widths from 1 and a dropout from "
                 f"0 to below 1, not {list(blocks)}, {list(depths)}, {list(widths)} and {dropout}."
             )
-        self.dropout = dropout
+        self.blocks, self.depths, self.widths = tuple(blocks), tuple(depths), tuple(widths)
+        self.expansions, self.dropout = tuple(expansions), dropout
         self.decisions = (
-            Decision("block", tuple(blocks)),
-            Decision("depth", tuple(depths)),
-            Decision("width", tuple(widths)),
-            *((Decision("expansion", tuple(expansions), {"block": RESIDUAL}),) if RESIDUAL in blocks else ()),
+            Decision("block", self.blocks),
+            Decision("depth", self.depths),
+            Decision("width", self.widths),
+            *((Decision("expansion", self.expansions, {"block": RESIDUAL}),) if RESIDUAL in blocks else ()),
         )
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:

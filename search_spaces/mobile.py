@@ -66,7 +66,8 @@ class Mobile(SearchSpace):
             raise UserError(
                 f"space 'mobile' needs a block that can change width and resolution, which {', '.join(blocks)} cannot."
             )
-        self.widths, self.layers = tuple(widths), layers
+        self.widths, self.layers, self.blocks = tuple(widths), layers, tuple(blocks)
+        self.width_factors, self.kernels = tuple(width_factors), tuple(kernels)
         with_kernel = tuple(name for name, block in self.zoo.items() if block.has_kernel)
         decisions = []
         for stage in range(len(self.widths)):
@@ -74,11 +75,14 @@ class Mobile(SearchSpace):
                 at = f"s{stage}l{layer}"
                 options = strided if layer == 0 else list(self.zoo)
                 decisions.append(Decision(f"{at}_block", tuple(options)))
-                for attribute, values, needed in (("kernel", kernels, with_kernel), ("width", width_factors, strided)):
+                for attribute, values, needed in (
+                    ("kernel", self.kernels, with_kernel),
+                    ("width", self.width_factors, strided),
+                ):
                     having = tuple(name for name in options if name in needed)
                     when = {f"{at}_block": having} if len(having) < len(options) else {}
                     if having:
-                        decisions.append(Decision(f"{at}_{attribute}", tuple(values), when))
+                        decisions.append(Decision(f"{at}_{attribute}", values, when))
         self.decisions = tuple(decisions)
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:

@@ -80,7 +80,8 @@ class MobileNetOFA(SearchSpace):
             if not numbers or min(numbers) < 1:
                 raise UserError(f"{option} of space 'mobilenet_ofa' must be numbers from 1, not {list(numbers)}.")
         self.width, self.depths, self.resolutions = width, tuple(depths), tuple(resolutions)
-        layer = (Decision("kernel", tuple(kernels)), Decision("expansion", tuple(expansions)))
+        self.kernels, self.expansions = tuple(kernels), tuple(expansions)
+        layer = (Decision("kernel", self.kernels), Decision("expansion", self.expansions))
         self.decisions = (
             Decision("resolution", self.resolutions),
             *(decision for unit in range(len(UNITS)) for decision in repeated(_unit(unit), self.depths, layer)),

@@ -70,11 +70,12 @@ class ResNet(SearchSpace):
                 f"and {[list(stage) for stage in widths]}."
             )
         self.shortcut = one_of("shortcut of space 'resnet'", shortcut, SHORTCUTS)
-        self.stages = len(widths)
+        self.blocks, self.depths, self.widths = tuple(blocks), tuple(depths), tuple(map(tuple, widths))
+        self.stages = len(self.widths)
         self.decisions = (
-            Decision("block", tuple(blocks)),
-            *(Decision(f"depth{stage}", tuple(depths)) for stage in range(self.stages)),
-            *(Decision(f"width{stage}", tuple(options)) for stage, options in enumerate(widths)),
+            Decision("block", self.blocks),
+            *(Decision(f"depth{stage}", self.depths) for stage in range(self.stages)),
+            *(Decision(f"width{stage}", options) for stage, options in enumerate(self.widths)),
         )
 
     def is_valid(self, arch: Architecture) -> bool:

@@ -64,12 +64,14 @@ class UNet(SearchSpace):
                 f"space 'unet' needs depths, widths and convolutions from 1 and odd kernels, not {list(depths)}, "
                 f"{list(widths)}, {list(convolutions)} and {list(kernels)}."
             )
+        self.blocks, self.depths, self.widths = tuple(blocks), tuple(depths), tuple(widths)
+        self.convolutions, self.kernels = tuple(convolutions), tuple(kernels)
         self.decisions = (
-            Decision("block", tuple(blocks)),
-            Decision("depth", tuple(depths)),
-            Decision("width", tuple(widths)),
-            Decision("convolutions", tuple(convolutions)),
-            Decision("kernel", tuple(kernels)),
+            Decision("block", self.blocks),
+            Decision("depth", self.depths),
+            Decision("width", self.widths),
+            Decision("convolutions", self.convolutions),
+            Decision("kernel", self.kernels),
         )
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:

@@ -65,9 +65,10 @@ class ViT(SearchSpace):
             raise UserError(f"mlp_ratios of space 'vit' must be numbers above 0, not {list(mlp_ratios)}.")
         if head_width < 1 or (patch is not None and patch < 1):
             raise UserError(f"space 'vit' needs a head_width and a patch from 1, not {head_width} and {patch}.")
-        self.depths, self.head_width, self.patch = tuple(depths), head_width, patch
-        layer = (Decision("heads", tuple(heads)), Decision("mlp_ratio", tuple(mlp_ratios)))
-        self.decisions = (Decision("embedding", tuple(embeddings)), *repeated("layer", self.depths, layer))
+        self.embeddings, self.depths, self.heads = tuple(embeddings), tuple(depths), tuple(heads)
+        self.mlp_ratios, self.head_width, self.patch = tuple(mlp_ratios), head_width, patch
+        layer = (Decision("heads", self.heads), Decision("mlp_ratio", self.mlp_ratios))
+        self.decisions = (Decision("embedding", self.embeddings), *repeated("layer", self.depths, layer))
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
         """Patches, class token and positions, encoder layers, norm, class token, linear layer."""

@@ -56,14 +56,16 @@ def norms_of(model: nn.Module) -> list[BatchNorm]:
     return [module for module in model.modules() if isinstance(module, _KINDS) and module.running_mean is not None]
 
 
-def estimate_statistics(model: nn.Module, norms: Sequence[BatchNorm], images: Tensor) -> None:
-    """Let statistics be the means over batches of images, each of which these norms normalize by itself.
+def estimate_statistics(model: nn.Module, norms: Sequence[BatchNorm], inputs: Tensor | tuple[Tensor, ...]) -> None:
+    """Let statistics be the means over batches of inputs, each of which these norms normalize by itself.
 
     Args:
         model: Network; it runs in evaluation mode but for these norms, and without gradients.
         norms: Batch norms of the network whose statistics are estimated.
-        images: Images, (n, c, h, w).
+        inputs: Inputs (n, ...), one tensor or as many as the network takes.
     """
+    tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    batches = max(1, len(tensors[0]) // _BATCH)
     settings = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
         with inference(model):
@@ -74,8 +76,8 @@ def estimate_statistics(model: nn.Module, norms: Sequence[BatchNorm], images: Te
                 norm.momentum = None  # the mean over all batches, which it counts
                 norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=mean.device)
                 norm.training = True
-            for batch in torch.tensor_split(images, max(1, len(images) // _BATCH)):
-                model(batch.to(device_of(model)))
+            for batch in zip(*(torch.tensor_split(tensor, batches) for tensor in tensors), strict=True):
+                model(*(tensor.to(device_of(model)) for tensor in batch))
     finally:
         for norm, (momentum, count) in zip(norms, settings, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count

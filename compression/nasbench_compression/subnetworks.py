@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from nasbench_compression.checks import check_network
 from nasbench_compression.copying import copy_network
 from nasbench_compression.pruning.groups import ChannelGroup
+from nasbench_compression.pruning.importances import IMPORTANCES
 from nasbench_compression.pruning.layers import drop_block, residual_blocks
 from nasbench_compression.pruning.plan import Cut, apply_cuts, merge
 from nasbench_compression.pruning.rounds import Ranking, Round
 from nasbench_compression.step import Context, device_of, seeded
-from nasbench_registry import UserError
+from nasbench_registry import UserError, one_of
 
 SMALLEST = 0.25
 """Share of its channels that each group is left with when the cut of all groups at once is checked."""
@@ -109,8 +110,10 @@ class Divisible:
             scores: Importance of the units of each group, by its layer, as it was found before; None computes it.
 
         Raises:
-            UserError: The network does not run on the inputs, or has neither channels nor blocks that may be missing.
+            UserError: The importance is unknown, or the network does not run on the inputs, or has neither channels nor
+                blocks that may be missing.
         """
+        one_of("importance", importance, IMPORTANCES)
         check_network("elastic", model, context.inputs)
         ranking = Ranking(
             importance=importance,

@@ -38,7 +38,7 @@ def elastic(
         float | None, typer.Option(help="Learning rate of training [that of the model's training].", show_default=False)
     ] = None,
     sampling: Annotated[
-        str, typer.Option(help="Sampling of networks in a step: sandwich | uniform | fair")
+        str, typer.Option(help="Sampling of networks in a step: sandwich | uniform | fair | progressive")
     ] = "sandwich",
     device: Annotated[str, typer.Option(help="Device of the training: cpu | cuda")] = "cpu",
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,

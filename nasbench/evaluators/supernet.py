@@ -46,7 +46,7 @@ class SupernetConfig(Strict):
             space has its supernet.
         epochs: That shared weights are trained for; null is training.epochs.
         learning_rate: Learning rate of shared weights; null is training.learning_rate.
-        sampling: Which networks of the space are trained in a step: sandwich, uniform or fair.
+        sampling: Which networks of the space are trained in a step: sandwich, uniform, fair or progressive.
         kernels: Whether small kernels are the middle of large ones (shared), or have weights of their own (separate).
         examples: Number of validation examples that candidates are evaluated on; null is all.
         calibration_inputs: Training inputs that statistics of batch norm are taken from anew for each candidate.
@@ -100,6 +100,7 @@ class SupernetScores(Trained):
         config: Options of the evaluator.
         folder: Folder in which shared weights are trained and kept, if `config` names none.
         supernet: Trained supernet; None takes that of the space, or of the folder.
+        seed: Random seed of the shared weights, of their training, and of the networks that are trained alone.
         objectives: Objectives whose limits end a candidate.
         limits: Limits of one candidate.
     """
@@ -115,20 +116,38 @@ class SupernetScores(Trained):
         folder: Path,
         *,
         supernet: Supernet | None = None,
+        seed: int = 0,
         objectives: Sequence[Objective] = (),
         limits: TrainingLimits | None = None,
     ) -> None:
         super().__init__(space, problem, costs, objectives=objectives, limits=limits)
-        self.config = config
+        self.config, self.seed = config, seed
         self.folder = folder if config.folder is None else user_path(config.folder)
         if supernet is None and isinstance(space, ElasticSpace):
             supernet = space.supernet
-        if supernet is not None and supernet.problem.task != problem.task:
+        self._trained_supernet = supernet
+        if supernet is not None or config.folder is not None:
+            self._check_fits(self.supernet)  # or it says what the folder lacks
+
+    def _check_fits(self, supernet: Supernet) -> None:
+        """Raise UserError if a supernet is of another space, or was trained on other data, than this search has."""
+        if (supernet.space.name, supernet.space.decisions) != (self.space.name, self.space.decisions):
+            raise UserError(
+                f"the supernet is one of space {supernet.space.name!r} with {len(supernet.space.decisions)} decisions, "
+                f"and this search is one of space {self.space.name!r} with {len(self.space.decisions)}, or with other "
+                f"options; search the space of the supernet."
+            )
+        if supernet.problem.task != self.problem.task:
             raise UserError(
                 f"the supernet was trained for {supernet.problem.task}, and the data of this search are "
-                f"{problem.task}; search with the data that it was trained on."
+                f"{self.problem.task}; search with the data that it was trained on."
             )
-        self._trained_supernet = supernet
+        if supernet.problem.digest != self.problem.digest:
+            raise UserError(
+                "the supernet was trained on other data than those of this search, or on such as are normalised in "
+                "another way; search with the data that it was trained on, which nb.search(supernet.space, "
+                "evaluate=supernet) takes by itself."
+            )
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -158,21 +177,24 @@ class SupernetScores(Trained):
     def begin(self, progress: Progress) -> None:
         """See `Evaluator.begin`: train the shared weights, or go on with it."""
         config = self.config
-        if self._trained_supernet is not None or (self.folder / DESCRIPTION).exists():
+        if self._trained_supernet is not None or config.folder is not None:
             return
-        if config.folder is not None:
-            load_supernet(self.folder)  # which says what is missing
+        if (self.folder / DESCRIPTION).exists():
+            self._check_fits(self.supernet)
+            return
         supernet = share(
             self.space,
             self.problem,
             kernels=config.kernels,
             calibration_inputs=config.calibration_inputs,
+            seed=self.seed,
         )
         epochs = config.epochs or self.problem.training.epochs
         progress.phase("train shared weights", epochs)
         supernet.train(
             epochs=epochs,
-            device=self.limits.device,
+            seed=self.seed,
+            device=self.limits.device_here,
             sampling=config.sampling,
             learning_rate=config.learning_rate,
             folder=self.folder,
@@ -190,7 +212,8 @@ class SupernetScores(Trained):
             self.supernet,
             networks=config.check,
             epochs=config.check_epochs,
-            device=self.limits.device,
+            seed=self.seed,
+            device=self.limits.device_here,
             file=folder / ALONE,
             on_network=progress.advance,
         )
@@ -235,7 +258,7 @@ class SupernetScores(Trained):
         alone = config.afterwards == "scratch"
         network = self.supernet.untrained(arch, seed) if alone else self.supernet.network(arch)
         if config.afterwards != "shared":
-            self.problem.fit(network, seed=seed, epochs=config.after_epochs, device=self.limits.device)
+            self.problem.fit(network, seed=seed, epochs=config.after_epochs, device=self.limits.device_here)
         return network.eval()
 
 

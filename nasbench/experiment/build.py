@@ -307,6 +307,7 @@ class Prepared:
                 SupernetConfig.read(dict(experiment.evaluator.options)),
                 folder.supernet.absolute(),
                 supernet=self.brought.supernet,
+                seed=experiment.seed,
                 objectives=experiment.objectives,
                 limits=limits,
             )

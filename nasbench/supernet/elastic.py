@@ -106,7 +106,7 @@ class ElasticSupernet(Supernet):
         return self.whole.build or inferred_build(self.divisible.model)
 
     def untrained(self, arch: Architecture, seed: int) -> nn.Module:
-        """The network cut from the trained one as it was; see `Supernet.untrained`."""
+        """The network cut from the trained one, as the shared weights began; see `Supernet.untrained`."""
         widths, dropped, resolution = self.choices(arch)
         cut = self.divisible.subnetwork(widths, dropped).network
         return cut if resolution is None else AtResolution(cut, resolution)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from nasbench.supernet.elastic_space import KEPT, LEFT_OUT
 from nasbench_registry import one_of
-from search_spaces import Architecture, SearchSpace
+from search_spaces import Architecture, Decision, SearchSpace
 from search_spaces.core import MAX_TRIES, NoValidArchitecture
 
 
@@ -115,6 +117,7 @@ class Progressive(Sampling):
     distils: ClassVar[bool] = True
     others: ClassVar[int] = 2
     kinds: ClassVar[tuple[tuple[str, ...], ...]] = (("kernel",), ("depth", "count"))
+    depth: ClassVar[int] = 1
 
     def draw(self, step: TrainingStep) -> Sequence[Architecture]:
         """See `Sampling.draw`."""
@@ -126,7 +129,7 @@ class Progressive(Sampling):
     def free_options(self, step: TrainingStep) -> list[list[int]]:
         """The options of each decision that a network may have at this point of the training, the largest one first."""
         largest, smallest = step.largest.picks, step.smallest.picks
-        kinds = [self._kind(decision.name) for decision in step.space.decisions]
+        kinds = [self._kind(decision) for decision in step.space.decisions]
         parts = sorted({kind for kind in kinds if kind >= 0})
         position = step.progress * (1 + len(parts)) - 1  # below 0: the part of the largest network
         free = []
@@ -137,11 +140,14 @@ class Progressive(Sampling):
             free.append(options[: 1 + math.ceil(share * (size - 1))])
         return free
 
-    def _kind(self, name: str) -> int:
+    def _kind(self, decision: Decision) -> int:
         """The number of the part in which a decision becomes free; -1 if it always is."""
-        if "resolution" in name:
+        if set(decision.options) == {LEFT_OUT, KEPT}:  # a block of an elastic network
+            return self.depth
+        words = set(re.split("[^a-z]+", decision.name))
+        if "resolution" in words:
             return -1
-        return next((place for place, words in enumerate(self.kinds) if any(w in name for w in words)), len(self.kinds))
+        return next((place for place, kind in enumerate(self.kinds) if words & set(kind)), len(self.kinds))
 
     @staticmethod
     def _drawn(step: TrainingStep, free: Sequence[Sequence[int]]) -> Architecture:
@@ -178,8 +184,10 @@ def extremes(
     start = space.sample(rng)
     results = []
     for better in (min, max):
-        best = start
-        for _ in range(2):  # a decision may matter only after a later one has changed
+        best: Architecture = start
+        before: Architecture | None = None
+        while best != before:  # a decision may matter, or may change, only after a later one has changed
+            before = best
             for position, options in enumerate(space.layout.sizes):
                 variants = (
                     Architecture(space.name, (*best.picks[:position], pick, *best.picks[position + 1 :]))

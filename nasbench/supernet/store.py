@@ -44,5 +44,10 @@ def load_supernet(folder: str | Path, problem: Problem | None = None, space: Sea
         if problem is None:
             problem = problem_of(read_origin(origin), Task.from_json(origin["task"]), base)
         supernet = load_elastic(place, about, problem)
+    if supernet.problem.digest != about["data"]:
+        raise UserError(
+            f"the supernet in {place} was trained on other data than these, or on such as are normalised in another "
+            f"way; use the data that it was trained on."
+        )
     supernet.load_weights(place, about)
     return supernet

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from nasbench.models.build import Build
 from nasbench.models.model import Model, Noted
@@ -57,6 +57,8 @@ class Supernet(ABC):
         largest: Architecture,
         calibration_inputs: int = 512,
     ) -> None:
+        if calibration_inputs < 0:
+            raise UserError(f"calibration_inputs is {calibration_inputs}; give a number of inputs, or 0 for none.")
         self.space, self.problem, self.weights = space, problem, weights
         self.smallest, self.largest = smallest, largest
         self.calibration_inputs = calibration_inputs
@@ -99,7 +101,7 @@ class Supernet(ABC):
 
     @abstractmethod
     def untrained(self, arch: Architecture, seed: int) -> nn.Module:
-        """The network as it is where it is trained alone: it begins as the shared weights began.
+        """The network as it is where it is trained alone, before that training.
 
         Args:
             arch: Architecture of the space.
@@ -135,9 +137,7 @@ class Supernet(ABC):
         network = copy.deepcopy(self.member(arch).fill(self.weights)).eval()
         norms = norms_of(network)
         if norms and self.calibration_inputs:
-            inputs = self.problem.examples(self.calibration_inputs)
-            if isinstance(inputs, Tensor):
-                estimate_statistics(network, norms, inputs)
+            estimate_statistics(network, norms, self.problem.examples(self.calibration_inputs))
         return network
 
     def score(self, arch: Architecture, part: Part = "val", *, examples: int | None = None) -> Metrics:
@@ -174,6 +174,7 @@ class Supernet(ABC):
             learning_rate: Learning rate; None is that of the problem's training.
             folder: Folder of the state after each epoch, from which a training that was interrupted goes on to the same
                 weights; and of the trained supernet, which is only loaded if it is there already. None keeps nothing.
+                A problem with a `fit` of its own begins anew, for it cannot be interrupted.
             on_epoch: Called after each epoch.
             on_batch: Called after each step, with the steps done and all there will be.
 
@@ -181,7 +182,8 @@ class Supernet(ABC):
             This supernet.
 
         Raises:
-            UserError: The folder holds a training with other options, or of another supernet.
+            UserError: An option is out of range, or the folder holds a training with other options or of another
+                supernet.
             Diverged: The loss is not finite.
         """
         training = SupernetTraining(
@@ -214,6 +216,7 @@ class Supernet(ABC):
             "calibration_inputs": self.calibration_inputs,
             "smallest": list(self.smallest.picks),
             "largest": list(self.largest.picks),
+            "data": self.problem.digest,
             "shapes": self.weights.shapes,
             **self.describe(place),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,6 +142,10 @@ class SupernetTraining:
         folder: Path | None,
         on_batch: Callable[[int, int], None] | None = None,
     ) -> None:
+        if epochs is not None and epochs < 1:
+            raise UserError(f"epochs is {epochs}; give a number from 1.")
+        if learning_rate is not None and not (learning_rate > 0 and math.isfinite(learning_rate)):
+            raise UserError(f"learning_rate is {learning_rate}; give a number above 0.")
         self._supernet, self._folder, self._device, self._seed = supernet, folder, device, seed
         if supernet.problem.training.compile:
             raise UserError(
@@ -211,13 +216,14 @@ class SupernetTraining:
             on_batch=self._on_batch,
         )
         self._step.steps = training.epochs * training.steps_per_epoch
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)  # what cannot be written to is known before the first epoch
         saved = self._saved()
         if saved is not None:
             training.load_state_dict(saved)
         while training.epoch < training.epochs:
             epoch = training.run_epoch()
             if self._folder is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
                 TensorFiles(self._folder).save(STATE, training.state_dict(), {"of": self._about})
             done(epoch.number, epoch.loss)
         training.finish()

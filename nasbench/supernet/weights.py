@@ -78,6 +78,8 @@ class Member:
     def forward(self, weights: SharedWeights, *inputs: Tensor) -> Any:
         """The outputs of the network with its part of the shared tensors, through which gradients reach them.
 
+        Its buffers stay as they are: the next use of the same structure begins as one that is made anew.
+
         Args:
             weights: Shared tensors of the supernet; the network follows them to their device.
             inputs: Inputs as the network takes them.
@@ -85,8 +87,10 @@ class Member:
         device = device_of(weights)
         if device_of(self.network) != device:
             self.network.to(device)
-        parameters = {name: source.positions.take(weights[source.name]) for name, source in self.sources.items()}
-        return functional_call(self.network, parameters, inputs)
+        tensors = {name: source.positions.take(weights[source.name]) for name, source in self.sources.items()}
+        if self.network.training:
+            tensors |= {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        return functional_call(self.network, tensors, inputs)
 
     def fill(self, weights: SharedWeights) -> nn.Module:
         """The network with copies of its part of the shared tensors, on the CPU."""

@@ -109,9 +109,11 @@ class Training:
             UserError: The device can do no training, or not in `config.precision`.
             ValueError: `accumulate` is below 1.
         """
-        self._device = torch.device(device)
-        if self._device.type not in DEVICES:
+        if str(device).partition(":")[0] not in DEVICES:
             raise UserError(f"networks are trained on cpu or cuda, not on {str(device)!r}.")
+        self._device = torch.device(device)
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise UserError(f"networks shall be trained on {str(device)!r}, and torch finds no GPU here; take cpu.")
         if accumulate < 1:
             raise ValueError(f"accumulate={accumulate} must be 1 or more")
         self._autocast_type = autocast_type(config.precision, self._device)

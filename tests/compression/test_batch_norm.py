@@ -39,6 +39,24 @@ def test_they_become_those_of_the_images() -> None:
     torch.testing.assert_close(outputs(network), expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
 
 
+class Summed(torch.nn.Module):
+    """Two inputs, whose sum is normalized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(4)
+
+    def forward(self, first, second):
+        return self.norm(first + second)
+
+
+def test_they_are_those_of_several_inputs() -> None:
+    network, inputs = Summed().eval(), (torch.randn(100, 4), 3 * torch.randn(100, 4) + 5)
+    estimate_statistics(network, [network.norm], inputs)
+    torch.testing.assert_close(network.norm.running_mean, (inputs[0] + inputs[1]).mean(0))
+    torch.testing.assert_close(network.norm.running_var, (inputs[0] + inputs[1]).var(0))
+
+
 @pytest.mark.parametrize("better", [True, False])
 def test_they_are_kept_only_if_the_network_validates_better(better) -> None:
     network, judged = judge(better)

@@ -1,5 +1,7 @@
 """The contract that every search space keeps; a new one in SPACES is tested by being there."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,14 @@ def test_networks_depend_on_the_torch_seed_only(name):
         torch.manual_seed(3)
         outputs.append(space.build(arch, task).eval()(images))
     assert torch.equal(*outputs)
+
+
+@every
+def test_it_keeps_its_options_in_attributes_by_which_it_is_made_again(name):
+    space = get_space(name, **SMALL.get(name, {}))
+    options = [option for option in inspect.signature(type(space)).parameters if option != "network"]  # of DARTS: sizes
+    again = get_space(name, **{option: getattr(space, option) for option in options})
+    assert again.decisions == space.decisions
 
 
 @every

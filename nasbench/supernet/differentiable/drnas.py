@@ -49,7 +49,7 @@ class DrNAS(Method):
         return [EdgeWeights(Dirichlet(concentration).rsample()) for concentration in self.concentrations()]
 
     def penalty(self) -> torch.Tensor:
-        """The mean divergence of the edges from the uniform distribution, weighed."""
+        """The divergence of all edges from the uniform distribution, added up and weighed."""
         terms = [
             kl_divergence(Dirichlet(concentration), Dirichlet(torch.ones_like(concentration)))
             for concentration in self.concentrations()

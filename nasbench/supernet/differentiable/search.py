@@ -147,7 +147,6 @@ class DifferentiableSearch:
         self.problem = require_examples(problem, method)
         self.epochs = self.settings.epochs or type(self.method).epochs
         self.history: list[SearchEpoch] = []
-        self._device = torch.device(device)
         self._files = None if folder is None else TensorFiles(folder)
         self._about = json.dumps(
             {
@@ -194,6 +193,7 @@ class DifferentiableSearch:
             device=device,
             before_step=self._before_step,
         )
+        self._device = torch.device(device)
         self._network = self._training.model
         self._held = self._held.on(self._device)
         self._parameters = self.method.parameters()

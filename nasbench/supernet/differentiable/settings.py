@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -49,14 +50,14 @@ class SearchSettings:
             )
         for name in ("learning_rate", "architecture_rate"):
             if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
-                raise UserError(f"{name}={getattr(self, name)!r} of a differentiable search must be above 0.")
+                raise UserError(f"{name}={getattr(self, name)!r} of a differentiable search must be a number above 0.")
         for name in ("weight_decay", "architecture_decay"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
-                raise UserError(f"{name}={getattr(self, name)!r} of a differentiable search must be 0 or more.")
+                raise UserError(f"{name}={getattr(self, name)!r} of a differentiable search must be a number from 0.")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def divided(kind: type[Method], options: Mapping[str, Any]) -> tuple[SearchSettings, dict[str, Any]]:
@@ -70,9 +71,18 @@ def divided(kind: type[Method], options: Mapping[str, Any]) -> tuple[SearchSetti
         UserError: An option is of neither, or a setting has a bad value.
     """
     common = {field.name for field in fields(SearchSettings)}
-    method_names = {name for name in inspect.signature(kind).parameters if name not in ("space", "seed")}
+    parameters = inspect.signature(kind).parameters
+    method_names = {name for name in parameters if name not in ("space", "seed")}
     for name in options:
         if name not in common | method_names:
             raise unknown("option", name, common | method_names, where=f"of controller {kind.name!r}")
     settings = SearchSettings(**{name: value for name, value in options.items() if name in common})
-    return settings, {name: value for name, value in options.items() if name not in common}
+    method_options = {name: value for name, value in options.items() if name not in common}
+    for name, value in method_options.items():
+        default = parameters[name].default
+        whole = isinstance(default, int)
+        if _is_number(default) and (not _is_number(value) or (whole and not isinstance(value, int))):
+            raise UserError(
+                f"{name}={value!r} of controller {kind.name!r} must be a {'whole ' if whole else ''}number."
+            )
+    return settings, method_options

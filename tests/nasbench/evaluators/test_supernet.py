@@ -1,8 +1,10 @@
 """Searches whose candidates share weights."""
 
+import dataclasses
 import json
 
 import pytest
+import torch
 import yaml
 from torch import nn
 from typer.testing import CliRunner
@@ -46,6 +48,7 @@ class Killed(nb.Callback):
 def test_a_search_trains_shared_weights_once_and_says_whether_to_trust_them(digits, tmp_path):
     own = {"name": "supernet", "epochs": 1, "check": 3, "check_epochs": 1, "examples": 100, "after_epochs": 1}
     options = {"evaluate": own, "problem": digits, "objectives": GOALS, "folder": tmp_path / "run", "survivors": 1}
+    options["seed"] = 7
     space = nb.get_space("nats_size")
     with pytest.raises(KeyboardInterrupt):
         nb.search(space, **options, candidates=3, progress=False, callbacks=[Killed()])
@@ -59,6 +62,9 @@ def test_a_search_trains_shared_weights_once_and_says_whether_to_trust_them(digi
     assert "Shared weights" in page and 'id="agreement"' in page
     stage = tmp_path / "run" / "survivors" / "1" / "searched"
     assert nb.load(stage).predict(digits.examples(2)).shape == (2, 10)
+    alike = nb.share(space, digits, seed=7).train(epochs=1, seed=7)
+    kept = nb.load_supernet(tmp_path / "run" / "supernet", problem=digits)
+    assert all(map(torch.equal, kept.weights.parameters(), alike.weights.parameters())), "the seed is that of the run"
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -136,7 +142,7 @@ def test_recipes_are_searched_together_with_the_networks_inside_one(digits, mode
 def test_bad_input_is_refused(digits, model, tmp_path):
     def search(options, **others):
         base = {"problem": digits, "objectives": GOALS, "candidates": 1, "folder": tmp_path / "run", "progress": False}
-        nb.search("nats_size", **({"evaluate": {"name": "supernet", **options}} | base | others))
+        nb.search(**({"space": "nats_size", "evaluate": {"name": "supernet", **options}} | base | others))
 
     with pytest.raises(UserError, match="unknown option of evaluator supernet 'epoch'"):
         search({"epoch": 3})
@@ -148,7 +154,17 @@ def test_bad_input_is_refused(digits, model, tmp_path):
         search({"folder": str(tmp_path)})
     elastic = nb.elastic(nb.load(model), digits, widths=(0.5, 1))
     with pytest.raises(UserError, match="the supernet was trained for"):
-        search({}, problem=nb.image_classification("fashion_mnist", epochs=1), evaluate=elastic)
+        search({}, problem=nb.image_classification("fashion_mnist", epochs=1), space=elastic.space, evaluate=elastic)
+    fewer = dataclasses.replace(digits, data=dataclasses.replace(digits.data, train=digits.data.train.some(500, 0)))
+    with pytest.raises(UserError, match="trained on other data than those of this search"):
+        search({}, problem=fewer, space=elastic.space, evaluate=elastic)
+    with pytest.raises(UserError, match="is one of space 'elastic' with .* one of space 'nats_size'"):
+        search({}, evaluate=elastic)
+    stored = elastic.save(tmp_path / "stored")
+    with pytest.raises(UserError, match="is one of space 'elastic' with .* one of space 'nats_size'"):
+        search({"folder": str(stored)})
+    with pytest.raises(UserError, match="trained on other data than these"):
+        nb.load_supernet(stored, problem=fewer)
     nameless = nb.elastic(nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)), digits)
     common = {"problem": digits, "objectives": GOALS, "folder": tmp_path / "n", "candidates": 1}
     recipe = [{"quantize": {"precision": {"choice": ["fp32", "int8"]}}}]

@@ -172,6 +172,7 @@ class Wide(Paths):
         (Paths(), "digits", {"weights_first": -1}, "weights_first=-1"),
         (Paths(), "digits", {"batch_size": 900}, "batch_size is 900"),
         (Paths(), "digits", {"learning_rate": "fast"}, "learning_rate='fast'"),
+        (Paths(), "digits", {"learning_rate": float("nan")}, "learning_rate=nan"),
         (Wide(), "digits", {}, "decision 'width'"),
     ],
 )
@@ -179,6 +180,21 @@ def test_what_cannot_be_is_one_sentence(digits, space, problem, options, words):
     resolved = Own() if problem is Own else digits if problem == "digits" else None
     with pytest.raises(UserError, match=words):
         DifferentiableSearch(space, resolved, "darts", **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "kind"),
+    [
+        ("darts", "order", True, "whole number"),
+        ("beta_darts", "strength", "much", "number"),
+        ("drnas", "anchor", float("nan"), "number"),
+        ("gdas", "hottest", None, "number"),
+        ("enas", "samples", 2.5, "whole number"),
+    ],
+)
+def test_an_option_of_a_method_that_is_no_number_is_one_sentence(digits, method, option, value, kind):
+    with pytest.raises(UserError, match=f"{option}={value!r} of controller {method!r} must be a {kind}"):
+        DifferentiableSearch(Paths(), digits, method, **{option: value})
 
 
 def test_a_search_that_diverges_says_so(digits):

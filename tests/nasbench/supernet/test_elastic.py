@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 import nasbench as nb
-from nasbench.supernet.sampling import Sandwich
+from nasbench.supernet.elastic_space import KEPT, LEFT_OUT, ElasticSpace
+from nasbench.supernet.sampling import Progressive, Sandwich, TrainingStep
 from nasbench.supernet.training import EpochDone, _Step
 from nasbench_registry import UserError
+from search_spaces import Decision
 
 
 def changed(space, name):
@@ -133,6 +135,34 @@ def test_a_killed_training_goes_on_to_the_same_weights(elastic, tmp_path):
         assert torch.equal(value, weights(twin)[name]), name
 
 
+def test_without_calibration_a_network_is_the_same_before_and_after_it_was_stored(elastic, tmp_path):
+    """The statistics of batch norm are those of the trained network, and not of what was trained last."""
+    elastic.calibration_inputs = 0
+    elastic.train(epochs=1, seed=0, folder=tmp_path)
+    loaded = nb.load_supernet(tmp_path)
+    for name, value in elastic.network(elastic.largest).state_dict().items():
+        assert torch.equal(value, loaded.network(loaded.largest).state_dict()[name]), name
+
+
+def test_progressive_frees_blocks_before_widths(elastic):
+    """Also widths of layers that are called depthwise, and blocks whose names say nothing of depth."""
+    decisions = (
+        Decision("resolution", (6, 8)),
+        Decision("stages.0", (LEFT_OUT, KEPT)),
+        Decision("stages.0.depthwise", (8, 16)),
+    )
+    space = ElasticSpace.with_decisions(decisions)
+    smallest, largest = space.architecture([0, 0, 0]), space.architecture([1, 1, 1])
+
+    def free(progress):
+        step = TrainingStep(space, smallest, largest, np.random.default_rng(0), progress)
+        return [len(picks) for picks in Progressive().free_options(step)]
+
+    assert free(0.2) == [2, 1, 1]
+    assert free(0.5) == [2, 2, 1]
+    assert free(0.9) == [2, 2, 2]
+
+
 def test_it_is_stored_and_loaded(elastic, tmp_path):
     elastic.train(epochs=1, seed=0, folder=tmp_path / "net")
     loaded = nb.load_supernet(tmp_path / "net")
@@ -158,6 +188,18 @@ def test_bad_input_is_refused(elastic, trained, digits):
         nb.elastic(trained, digits, widths=(1,), depth=False)
     with pytest.raises(UserError, match="resolution 40 is not from 1 to 8"):
         nb.elastic(trained, digits, resolutions=(40,))
+    with pytest.raises(UserError, match="are not an architecture of space 'elastic'"):
+        elastic.space.architecture([9] * len(elastic.space.decisions))
+    with pytest.raises(UserError, match="there are no networks inside it; take a network that step 'prune' can cut"):
+        nb.elastic(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits)
+    with pytest.raises(UserError, match="unknown importance 'l3'"):
+        nb.elastic(trained, digits, importance="l3")
+    with pytest.raises(UserError, match="epochs is 0"):
+        elastic.train(epochs=0)
+    with pytest.raises(UserError, match="learning_rate is -1"):
+        elastic.train(epochs=1, learning_rate=-1)
+    with pytest.raises(UserError, match="trained on cpu or cuda, not on 'gpu'"):
+        elastic.train(epochs=1, device="gpu")
     with pytest.raises(UserError, match="was trained for"):
         elastic.space.build(elastic.largest, nb.Task((1, 8, 8), 3))
     with pytest.raises(UserError, match="is that of a trained supernet; give its folder"):

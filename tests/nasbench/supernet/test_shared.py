@@ -9,6 +9,7 @@ from torch import nn
 
 import nasbench as nb
 from nasbench.supernet.correlation import Agreement, agreement
+from nasbench.supernet.sampling import extremes
 from nasbench.supernet.shared import shared_names
 from nasbench_registry import UserError
 
@@ -74,12 +75,66 @@ def test_kernels_may_have_weights_of_their_own_and_groups_do(digits):
     assert not torch.equal(small["0.0.weight"], large["0.0.weight"][..., 1:2, 1:2])
     space = supernet.space
     keys = [
-        shared_names(space.build(arch_of(space, width=8, deep=True, split=split), digits.task), "shared")["0.3.weight"][
-            0
-        ]
+        shared_names(space.build(arch_of(space, width=8, deep=True, split=split), digits.task), "shared")[
+            "0.3.weight"
+        ].key
         for split in (1, 4)
     ]
     assert keys[0] != keys[1], "a grouped convolution computes something else than one without groups"
+
+
+def transformers():
+    return nb.get_space(
+        "vit", embeddings=(16, 24), depths=(1, 2), heads=(1, 2), mlp_ratios=(2,), head_width=8, patch=None
+    )
+
+
+def test_smaller_transformers_have_the_first_heads_and_the_first_channels(digits):
+    """Queries, keys and values are one matrix, of which the first rows alone would be the queries of all heads."""
+    supernet = nb.share(transformers(), digits, networks=40)
+    space = supernet.space
+    small, large = (parameters(supernet, space.parse(text)) for text in ("e16-d1-h1-m2", "e24-d1-h2-m2"))
+    heads = large["2.attention.qkv.weight"].view(3, 2 * 8, 24)
+    assert torch.equal(small["2.attention.qkv.weight"].view(3, 8, 16), heads[:, :8, :16])
+    assert torch.equal(small["2.attention.qkv.bias"].view(3, 8), large["2.attention.qkv.bias"].view(3, 16)[:, :8])
+    for name in ("1.class_token", "1.positions"):
+        assert torch.equal(small[name], large[name][..., :16]), name
+
+
+def test_the_first_values_are_those_of_the_largest_network_also_in_parts(digits):
+    supernet = nb.share(transformers(), digits, networks=40)
+    largest = supernet.untrained(supernet.largest, 0)
+    for name, value in parameters(supernet, supernet.largest).items():
+        assert torch.equal(value, dict(largest.named_parameters())[name]), name
+
+
+class Attention(Own):
+    """Attention of torch, whose three matrices are one parameter."""
+
+    name = "attention"
+    decisions = (nb.Decision("width", (4, 8)),)
+
+    def build(self, arch, task):
+        return Attended(self.choices(arch)["width"], task)
+
+
+class Attended(nn.Module):
+    def __init__(self, width, task):
+        super().__init__()
+        self.stem = nn.Linear(task.input_shape[-1], width)
+        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.head = nn.Linear(width, task.classes)
+
+    def forward(self, x):
+        tokens = self.stem(x.flatten(1, 2))
+        return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+
+def test_attention_of_torch_is_three_matrices(digits):
+    supernet = nb.share(Attention(), digits, networks=5)
+    small, large = (parameters(supernet, arch_of(supernet.space, width=width)) for width in (4, 8))
+    whole = large["attention.in_proj_weight"].view(3, 8, 8)
+    assert torch.equal(small["attention.in_proj_weight"].view(3, 4, 4), whole[:, :4, :4])
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "fair", "sandwich", "progressive"])
@@ -99,11 +154,38 @@ def test_training_is_seeded_and_goes_on_after_a_kill(digits, sampling, tmp_path)
     assert loaded.score(arch) == whole.score(arch)
 
 
-def test_an_extracted_network_comes_back_by_its_space(digits, tmp_path):
-    supernet = nb.share(nb.get_space("nats_size"), digits, networks=5)
+@pytest.mark.parametrize("space", [lambda: nb.get_space("nats_size"), transformers], ids=["nats_size", "vit"])
+def test_an_extracted_network_and_the_supernet_come_back_by_their_space(digits, space, tmp_path):
+    supernet = nb.share(space(), digits, networks=5)
     model = supernet.extract(supernet.smallest)
     loaded = nb.load(model.save(tmp_path / "model"))
     assert torch.equal(loaded.network(digits.examples(3)), model.network(digits.examples(3)))
+    stored = nb.load_supernet(supernet.save(tmp_path / "supernet"))
+    assert stored.space.decisions == supernet.space.decisions
+    assert stored.score(supernet.smallest) == supernet.score(supernet.smallest)
+
+
+class Forgetful(Own):
+    """It does not keep its argument in an attribute, so nobody knows how it was made."""
+
+    name = "forgetful"
+
+    def __init__(self, widths=(4, 8)):
+        self.decisions = (nb.Decision("width", tuple(widths)), *Own.decisions[1:])
+
+
+def test_a_space_that_cannot_be_made_again_is_never_stored_as_another_one(digits, tmp_path):
+    supernet = nb.share(Forgetful((8, 16)), digits, networks=5)
+    extracted = supernet.extract(supernet.smallest)
+    assert extracted.predict(digits.examples(2)).shape == (2, 10)
+    with pytest.raises(UserError, match="cannot be saved by itself"):
+        extracted.save(tmp_path / "model")
+    folder = supernet.save(tmp_path / "supernet")
+    with pytest.raises(UserError, match="of another space than this 'forgetful'"):
+        nb.load_supernet(folder)
+    assert nb.load_supernet(folder, space=Forgetful((8, 16))).largest == supernet.largest
+    with pytest.raises(UserError, match="of another space than this 'own'"):
+        nb.load_supernet(folder, space=Own())
 
 
 def test_bad_input_is_refused(digits):
@@ -111,6 +193,12 @@ def test_bad_input_is_refused(digits):
         nb.share(Nothing(), digits, networks=5)
     with pytest.raises(UserError, match="kernels"):
         nb.share(Own(), digits, kernels="own")
+    with pytest.raises(UserError, match="networks is 0"):
+        nb.share(Own(), digits, networks=0)
+    with pytest.raises(UserError, match="calibration_inputs is -1"):
+        nb.share(Own(), digits, networks=5, calibration_inputs=-1)
+    with pytest.raises(UserError, match=r"cannot be built: .*divisible by groups"):
+        nb.share(Forgetful((2, 6)), digits)
     supernet = nb.share(Own(), digits)
     with pytest.raises(UserError, match="Did you mean 'fair'"):
         supernet.train(sampling="fairr")
@@ -127,6 +215,18 @@ def test_strict_fairness_has_each_option_once():
     archs = Fair().draw(TrainingStep(space, None, None, rng))
     for picks in zip(*(arch.picks for arch in archs), strict=True):
         assert sorted(picks) == list(range(5))
+
+
+def test_the_smallest_and_the_largest_are_reached_where_a_decision_waits_for_another_one():
+    """With padding, no stage of a ResNet may be narrower than the one before, so the last one grows first."""
+    space = nb.get_space("resnet", widths=[[8, 64]] * 5)
+
+    def size(arch):
+        return sum(value for value in space.choices(arch).values() if not isinstance(value, str))
+
+    smallest, largest = extremes(space, size, np.random.default_rng(0))
+    assert [space.choices(smallest)[f"width{stage}"] for stage in range(5)] == [8] * 5
+    assert [space.choices(largest)[f"width{stage}"] for stage in range(5)] == [64] * 5
 
 
 def test_decisions_become_free_one_kind_after_the_other():
