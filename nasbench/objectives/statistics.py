@@ -167,7 +167,7 @@ def ratio_interval(
 def mean_ratio_interval(
     ours: Sequence[float], theirs: Sequence[float]
 ) -> tuple[float | None, float | None, float | None]:
-    """The ratio of two means over the same seeds, and its 95 % t interval by the delta method; None where there is none.
+    """The ratio of two means over the same seeds, and its 95 % interval by the delta method; None where there is none.
 
     Single values may be zero, which `ratio_interval` cannot take.
 

@@ -30,13 +30,14 @@ def load_supernet(folder: str | Path, problem: Problem | None = None, space: Sea
     place = user_path(folder)
     try:
         about = json.loads((place / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kind, data = about["kind"], about["data"]
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"{place} holds no supernet that can be read ({DESCRIPTION} is missing or damaged); make one with nasbench "
-            f"elastic MODEL --out {place}."
+            f"{place} holds no supernet that can be read ({DESCRIPTION} is missing, damaged or of another version); "
+            f"make one with nasbench elastic MODEL --out {place}."
         ) from None
     supernet: Supernet
-    if about["kind"] == SharedSupernet.kind:
+    if kind == SharedSupernet.kind:
         supernet = load_shared(place, about, space, problem)
     else:
         base = place / BASE
@@ -44,7 +45,7 @@ def load_supernet(folder: str | Path, problem: Problem | None = None, space: Sea
         if problem is None:
             problem = problem_of(read_origin(origin), Task.from_json(origin["task"]), base)
         supernet = load_elastic(place, about, problem)
-    if supernet.problem.digest != about["data"]:
+    if supernet.problem.digest != data:
         raise UserError(
             f"the supernet in {place} was trained on other data than these, or on such as are normalised in another "
             f"way; use the data that it was trained on."

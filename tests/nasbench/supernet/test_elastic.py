@@ -174,8 +174,10 @@ def test_it_is_stored_and_loaded(elastic, tmp_path):
     (tmp_path / "net" / "weights.safetensors").write_bytes(b"no weights")
     with pytest.raises(UserError, match="does not hold the weights of this supernet"):
         nb.load_supernet(tmp_path / "net")
-    with pytest.raises(UserError, match="holds no supernet that can be read"):
-        nb.load_supernet(tmp_path)
+    for text in ("", "[]", '{"kind": "elastic"}'):  # the last one is of an earlier version
+        (tmp_path / "supernet.json").write_text(text)
+        with pytest.raises(UserError, match="holds no supernet that can be read"):
+            nb.load_supernet(tmp_path)
 
 
 def test_bad_input_is_refused(elastic, trained, digits):
