@@ -39,12 +39,14 @@ class HalfPass:
         weight_gradients: Gradient of the mean loss, for each of `Probe.weights`; None without targets.
         fisher: Half the mean square over examples of activation times gradient, over the channels of all convolutions
             and linear layers; None without targets.
+        classes: Number of classes of the network: the size of the last axis of its logits.
     """
 
     patterns: list[Tensor]
     input_gradient: Tensor
     weight_gradients: list[Tensor] | None
     fisher: float | None
+    classes: int
 
 
 class Probe:
@@ -194,7 +196,9 @@ class Probe:
                     product = output.detach() * gradient
                     summed = product.flatten(2).sum(2) if product.ndim == 4 else product
                     fisher += float(summed.square().mean(0).sum()) / 2
-        return HalfPass(patterns, input_gradient.detach().flatten(1), gradients, fisher)
+        logits = logits_of(outputs)
+        classes = logits.shape[-1] if logits.ndim else 1
+        return HalfPass(patterns, input_gradient.detach().flatten(1), gradients, fisher, classes)
 
     @property
     def gradients(self) -> list[Tensor]:

@@ -150,6 +150,25 @@ def test_jacov_and_epe_nas_of_a_linear_network_and_of_a_dead_one(images):
     assert score("jacov", model, images) == UNDEFINED == score("epe_nas", model, images, TARGETS)
 
 
+@pytest.mark.parametrize("outputs", [100, 101])
+def test_epe_nas_compares_classes_if_the_network_has_more_than_100(images, outputs):
+    """Six images of three classes: the number of classes is that of the network, not of the images."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, outputs))
+    inputs = images.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(model(inputs).sum(), [inputs])
+    sums = []
+    for label in range(3):
+        rows = gradient.flatten(1)[label == TARGETS].double().numpy()
+        sums.append(np.log(np.abs(np.corrcoef(rows)) + 1e-5).sum())
+    if outputs == 100:
+        expected = sum(map(abs, sums))
+    else:
+        expected = sum(abs(a - b) / 2 for a in sums for b in sums) / 3
+    assert expected > 0.01
+    assert score("epe_nas", model, images, TARGETS) == pytest.approx(expected, rel=1e-4)
+
+
 def test_meco_sees_channels_that_repeat():
     """The smallest eigenvalue of the correlations of two equal channels is zero."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
