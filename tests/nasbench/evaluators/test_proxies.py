@@ -115,6 +115,31 @@ def test_grasp_is_the_change_of_the_squared_gradient(images):
     assert score("grasp", model, images.double(), TARGETS) == pytest.approx(quotient, rel=1e-5)
 
 
+def test_grasp_of_networks_with_hard_sigmoids_is_that_with_the_same_function_of_others(images):
+    """The gates of squeeze-and-excitation blocks; PyTorch has no second derivative of them."""
+
+    class Gate(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x / 6 + 0.5).clamp(0, 1)
+
+    expected, model = network(), network()
+    expected[2], model[2] = Gate(), nn.Hardsigmoid()
+    assert torch.allclose(model(images), expected(images))
+    assert score("grasp", model, images, TARGETS) == pytest.approx(score("grasp", expected, images, TARGETS), rel=1e-4)
+    assert score("grasp", model, images, TARGETS) != 0
+
+
+def test_grasp_says_that_an_operation_has_no_second_derivative(images):
+    class Layer(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.ops.aten.hardsigmoid(x)
+
+    model = network()
+    model[2] = Layer()
+    with pytest.raises(UserError, match=r"'grasp' needs second derivatives .*use another proxy"):
+        score("grasp", model, images, TARGETS)
+
+
 def test_zico_weighs_means_against_deviations(images):
     model = network()
     halves = []
