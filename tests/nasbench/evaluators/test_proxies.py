@@ -71,6 +71,29 @@ def test_swap_counts_the_patterns_of_units(images):
     assert score("swap", model, images) == len({tuple(column) for column in on.T})
 
 
+def test_activations_that_a_network_calls_as_functions_count_as_those_of_modules(images):
+    """In-place ones, methods and those of another number of axes, too; a gate without an axis of images does not."""
+
+    class Functions(nn.Module):
+        def __init__(self, modules: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second, self.last = nn.Linear(4, 5), nn.Linear(5, 7), nn.Linear(7, 3)
+            self.gate = nn.Parameter(torch.tensor(0.5))
+            self.acts = nn.ModuleList([nn.ReLU(), nn.GELU(), nn.ReLU6()]) if modules else None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.acts is not None:
+                x = self.acts[1](self.second(self.acts[0](self.first(x.flatten(1)))))
+                return self.last(self.acts[2](x)) * self.gate
+            x = functional.gelu(self.second(self.first(x.flatten(1)).relu_()))
+            return self.last(functional.relu6(x)) * torch.relu(self.gate)
+
+    names = ["naswot", "swap"]
+    functions, modules = (scores(names, Probe(Functions(flag), images)) for flag in (False, True))
+    assert functions == modules and modules["swap"] > 3
+
+
 def test_synflow_of_a_chain_is_its_flow_once_a_layer(images):
     """With a bias of zero, the sum of w dR/dw over each layer is R itself."""
     model = network()
