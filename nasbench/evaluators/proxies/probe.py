@@ -164,14 +164,14 @@ class Probe:
             )
         images = images.clone().requires_grad_(True)
         patterns: list[Tensor] = []
-        outputs_of_layers: list[Tensor] = []
+        outputs_of_layers: list[tuple[Tensor, bool]] = []  # and whether the layer is linear
 
         def activation(output: Tensor) -> None:
             if output.ndim > 0 and len(output) % len(images) == 0:  # what gates channels may have no axis of images
                 patterns.append(output.detach().reshape(len(images), -1) > 0)
 
         def layer(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            outputs_of_layers.append(output)
+            outputs_of_layers.append((output, isinstance(module, nn.Linear)))
 
         with hooked([(module, layer) for module in self.layers]), Activations(activation), torch.enable_grad():
             outputs = self.network(images)
@@ -187,18 +187,21 @@ class Probe:
             loss = self.loss(outputs, self.targets[part])
             if loss is None:
                 raise UserError("the problem has no loss that a proxy could take the gradient of; define Problem.loss.")
-            differentiable = [output for output in outputs_of_layers if output.requires_grad]
-            all_gradients = torch.autograd.grad(loss, [*self.weights, *differentiable], allow_unused=True)
+            differentiable = [(output, linear) for output, linear in outputs_of_layers if output.requires_grad]
+            all_gradients = torch.autograd.grad(
+                loss, [*self.weights, *(output for output, _ in differentiable)], allow_unused=True
+            )
             gradients = [
                 torch.zeros_like(weight) if gradient is None else gradient
                 for weight, gradient in zip(self.weights, all_gradients[: len(self.weights)], strict=True)
             ]
             fisher = 0.0
-            for output, gradient in zip(differentiable, all_gradients[len(self.weights) :], strict=True):
+            for (output, linear), gradient in zip(differentiable, all_gradients[len(self.weights) :], strict=True):
                 if gradient is not None:
                     product = output.detach() * gradient
-                    summed = product.flatten(2).sum(2) if product.ndim == 4 else product
-                    fisher += float(summed.square().mean(0).sum()) / 2
+                    if product.ndim > 2:  # the channels of a linear layer come last
+                        product = product.flatten(1, -2).sum(1) if linear else product.flatten(2).sum(2)
+                    fisher += float(product.square().mean(0).sum()) / 2
         logits = logits_of(outputs)
         classes = logits.shape[-1] if logits.ndim else 1
         return HalfPass(patterns, input_gradient.detach().flatten(1), gradients, fisher, classes)

@@ -186,6 +186,35 @@ def test_fisher_of_a_linear_layer(images):
     assert score("fisher", model, images, TARGETS) == pytest.approx(sum(halves) / 2, rel=1e-5)
 
 
+def test_fisher_sums_over_the_tokens_of_a_linear_layer_and_the_positions_of_a_convolution():
+    """A linear layer on each of five tokens is a convolution with a kernel of one, whose channels come first."""
+    torch.manual_seed(0)
+    tokens = torch.randn(4, 5, 3)
+    targets = torch.tensor([0, 1, 1, 0])
+    linear, last = nn.Linear(3, 6), nn.Linear(30, 2)
+    convolution = nn.Conv1d(3, 6, 1)
+    with torch.no_grad():
+        convolution.weight[:] = linear.weight[:, :, None]
+        convolution.bias[:] = linear.bias
+
+    class Transposed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.transpose(1, 2)
+
+    on_tokens = nn.Sequential(linear, nn.Flatten(), last)
+    on_maps = nn.Sequential(convolution, Transposed(), nn.Flatten(), last)
+    by_tokens = score("fisher", on_tokens, tokens, targets)
+    assert by_tokens == pytest.approx(score("fisher", on_maps, tokens.transpose(1, 2), targets), rel=1e-5)
+    expected = 0.0
+    for part in (slice(0, 2), slice(2, None)):
+        hidden = linear(tokens[part])
+        output = last(hidden.flatten(1))
+        gradients = torch.autograd.grad(functional.cross_entropy(output, targets[part]), [hidden, output])
+        sums = (hidden * gradients[0]).sum(1), output * gradients[1]
+        expected += sum(values.square().mean(0).sum().item() / 2 for values in sums) / 2
+    assert by_tokens == pytest.approx(expected, rel=1e-5)
+
+
 def test_jacov_and_epe_nas_of_a_linear_network_and_of_a_dead_one(images):
     """All Jacobians of a linear network are one: the eigenvalues of their correlations are n and zeros."""
     model, count, small = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), 6, 1e-5
