@@ -103,6 +103,15 @@ def test_synflow_of_a_chain_is_its_flow_once_a_layer(images):
     assert score("synflow", model, images) == pytest.approx(np.log(2 * flow), rel=1e-5)
 
 
+def test_synflow_does_not_read_what_batch_norms_were_trained_on():
+    """A mean that is subtracted would cut the flow off."""
+    images = torch.randn(4, 1, 8, 8)
+    fresh, trained = convolutional(), convolutional()
+    trained[1].running_mean.fill_(100.0)
+    trained[1].running_var.fill_(0.01)
+    assert score("synflow", trained, images) == score("synflow", fresh, images) > -100
+
+
 def test_gradients_of_the_loss_are_those_of_one_pass(images):
     """Without batch norm, the two halves give what the whole batch gives."""
     model = network()
