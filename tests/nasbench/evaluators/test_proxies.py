@@ -267,6 +267,31 @@ def test_meco_sees_channels_that_repeat():
     assert twins < 0.01 < 0.8 < score("meco", model, torch.randn(2, 2, 8, 8))
 
 
+@pytest.mark.parametrize("width", [3, 12])
+def test_zen_of_a_linear_map_by_hand(width):
+    """The same weights are drawn in the same order; a batch norm cancels their size, which its deviation restores."""
+    model = nn.Sequential(nn.Conv2d(2, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2))
+    images = torch.randn(4, 2, 5, 5)
+    probe = Probe(model, images)
+    weight = torch.randn(width, 2, 1, 1, generator=torch.Generator().manual_seed(0))
+    moved = functional.conv2d(0.01 * probe.noise(stream=1), weight).abs()
+    assert score("zen", model, images) == pytest.approx(math.log(moved.sum() / len(moved)), abs=1e-3)
+    normed = nn.Sequential(model[0], nn.BatchNorm2d(width), *model[1:])
+    assert score("zen", normed, images) == pytest.approx(score("zen", model, images), abs=0.3)
+
+
+def test_zen_of_a_network_without_positions_is_that_of_its_output():
+    torch.manual_seed(0)
+    rows = torch.randn(6, 4)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(5, 4, generator=generator), torch.randn(3, 5, generator=generator)
+    probe = Probe(model, rows)
+    x, moved_x = probe.noise(), probe.noise() + 0.01 * probe.noise(stream=1)
+    moved = ((x @ first.T).relu() @ second.T - (moved_x @ first.T).relu() @ second.T).abs()
+    assert score("zen", model, rows) == pytest.approx(math.log(moved.sum() / len(moved)), abs=1e-3)
+
+
 def test_az_nas_of_blocks_by_hand():
     """Blocks that pass their input on learn nothing; one that halves it has s = 1/2 in each direction."""
 
