@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from nasbench_compression.outputs import logits_of, tensors_of
 from nasbench_registry import UserError
 
-IMAGES = 64  # that a proxy looks at
+IMAGES = 64  # that a proxy looks at, unless a user gives another number
 NOISE = 16  # random images of proxies that look at no data
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class Probe:
     ) -> None:
         if len(images) < 2:
             raise UserError(f"zero-cost proxies compare images, and there are {len(images)}; give two or more.")
-        self.original, self.images, self.targets, self.seed = network, images[:IMAGES], targets, seed
+        self.original, self.images, self.targets, self.seed = network, images, targets, seed
         self._shared: dict[str, tuple[Any, float]] = {}  # what passes gave, and the seconds that they took
         self.read: set[str] = set()  # what was read of it
         self.loss = loss or (lambda outputs, labels: functional.cross_entropy(logits_of(outputs), labels))

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from nasbench.evaluators import proxies
 from nasbench.evaluators.compressed.config import ProxyName
-from nasbench.evaluators.proxies import PROXIES, Probe, scores
+from nasbench.evaluators.proxies import PROXIES, Probe, probe_of, scores
 from nasbench.evaluators.proxies.aggregate import log_rank_sum, vote
 from nasbench.evaluators.proxies.features import proxy_features
 from nasbench.evaluators.proxies.probe import blocks
@@ -407,9 +407,22 @@ def test_aggregates():
 def test_the_evaluator_gives_what_it_is_asked_for():
     space = get_space("mobile", widths=[8], layers=1)
     evaluator = ZeroCost(space, image_classification("digits"), proxies=["jacov", "zico", "macs"], images=16)
-    assert evaluator.metrics == ("jacov", "zico", "macs", "macs", "params", "size_bytes", "proxy_seconds")
+    assert evaluator.metrics == ("jacov", "zico", "macs", "params", "size_bytes", "proxy_seconds")
     with pytest.raises(UserError, match="give two or more"):
         ZeroCost(space, image_classification("digits"), images=1)
+    with pytest.raises(UserError, match=r"proxies is 'jacov'; give a list, such as \[jacov\]"):
+        ZeroCost(space, image_classification("digits"), proxies="jacov")
+
+
+def test_all_images_that_a_user_asks_for_are_looked_at():
+    model, problem = network(), image_classification("digits")
+    assert len(probe_of(model, problem).images) == len(probe_of(model, problem).targets) == 64
+    many = probe_of(model, problem, 70)
+    assert len(many.images) == len(many.targets) == 70
+    images = torch.randn(70, 1, 2, 2)
+    assert score("grad_norm", model, images, torch.arange(70) % 3) != pytest.approx(
+        score("grad_norm", model, images[:64], torch.arange(64) % 3), rel=1e-4
+    )
 
 
 @pytest.mark.fixed_seeds
