@@ -30,8 +30,8 @@ class Tabular(Evaluator):
         task: Not used; a table has its own task.
         table: Name of the benchmark.
         dataset: Dataset whose accuracies are looked up.
-        split: Val, the accuracy after 12 epochs, charged with these epochs and a pass over the validation images; or
-            test, after 200 epochs, for counting how many queries a search needs until it meets the best network.
+        split: Val, the accuracy after 12 epochs, charged with the training of these epochs; or test, after 200 epochs,
+            for counting how many queries a search needs until it meets the best network.
     """
 
     summary = "looked up in a tabular benchmark, or in a table of one's own, by a simulated clock"

@@ -16,7 +16,7 @@ from torch.nn import functional
 from nasbench.evaluators import proxies
 from nasbench.evaluators.compressed.config import ProxyName
 from nasbench.evaluators.proxies import PROXIES, Probe, probe_of, scores
-from nasbench.evaluators.proxies.aggregate import log_rank_sum, vote
+from nasbench.evaluators.proxies.aggregate import AGGREGATES, aggregate, log_rank_sum, vote
 from nasbench.evaluators.proxies.features import proxy_features
 from nasbench.evaluators.proxies.probe import blocks
 from nasbench.evaluators.proxies.registry import UNDEFINED, timed_scores
@@ -402,6 +402,18 @@ def test_aggregates():
     assert summed == pytest.approx(np.log([1 / 3 * 1, 2 / 3 * 1 / 3, 2 / 3]))
     assert log_rank_sum([[1, 1, 2]])[:2] == pytest.approx(np.log([0.5, 0.5]))
     assert vote([[1, 2, 3], [1, 2, 3], [3, 2, 1]]).tolist() == [0, 1, 2]
+
+
+def test_aggregates_by_name():
+    columns = {name: np.random.default_rng(place).random(5) for place, name in enumerate(AGGREGATES["az_nas"])}
+    assert set(columns) == {"az_expressivity", "az_progressivity", "az_trainability", "macs"}
+    assert aggregate("az_nas", columns) == pytest.approx(log_rank_sum(list(columns.values())))
+    assert aggregate("macs", columns) == pytest.approx(columns["macs"])
+    assert all(name in PROXIES for names in AGGREGATES.values() for name in names)
+    with pytest.raises(UserError, match="there is no jacov; score it"):
+        aggregate("jacov_params", columns)
+    with pytest.raises(UserError, match="Did you mean 'az_nas'"):
+        aggregate("az_nass", columns)
 
 
 def test_the_evaluator_gives_what_it_is_asked_for():

@@ -10,6 +10,8 @@ import pytest
 from nasbench.devices.config import DeviceConfig
 from nasbench.devices.registry import get_device
 from nasbench.devices.table import NotInTable
+from nasbench.evaluators.costs import CandidateCosts
+from nasbench.evaluators.errors import InfeasibleError
 from nasbench.tables.devices import published_device
 from nasbench.tables.hw_nasbench import DEVICES, FILES, architecture_of, load_hw_nasbench
 from nasbench.tables.latencies import device_latencies, latency_cells
@@ -97,6 +99,12 @@ def test_energies_of_a_file(tmp_path):
     assert (energy(1).energy_mj, energy(1).power_w) == (8.0, 4.0)
     with pytest.raises(UserError, match="no energy of this network"):
         energy(2)
+    other = SPACE.architecture([3] * 6)
+    for needed in ("energy_mj", "latency_ms"):
+        costs = CandidateCosts(device, frozenset({needed}))
+        assert costs(SPACE, SPACE.architecture([1] * 6), small.build(other, task), task)[needed] in (8.0, 2.0)
+        with pytest.raises(InfeasibleError, match="costs are not known: .*own.csv has no latency of"):
+            costs(SPACE, other, small.build(other, task), task)
     file.write_text(f"architecture,latency_ms,energy_mj\n{cells[0]},2.0,-8\n")
     assert "line 2: energy_mj is '-8'; write a positive number of millijoules" in device.why_unavailable()
 
