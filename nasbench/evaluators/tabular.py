@@ -76,7 +76,7 @@ class Tabular(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """val_acc_pct or test_acc_pct, which is searched; test_acc_pct after 200 epochs; params; costs on the device."""
+        """val_acc_pct or test_acc_pct, which is searched; test_acc_pct after 200 epochs; params; costs."""
         costs: tuple[str, ...] = ()
         if self._device is not None:
             costs = (*LATENCY, *(ENERGY if self._device.meter.why_unavailable() is None else ()))

@@ -26,10 +26,12 @@ NOISE = 16  # random images of proxies that look at no data
 T = TypeVar("T")
 
 ACTIVATIONS: frozenset[Callable[..., Any]] = frozenset(
-    [functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_]
-    + [functional.relu6, functional.hardtanh, functional.hardtanh_]
-    + [functional.gelu, functional.silu, functional.mish, functional.hardswish, functional.elu, functional.elu_]
-    + [functional.leaky_relu, functional.leaky_relu_, functional.prelu, torch.prelu, Tensor.prelu]
+    {
+        *(functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+        *(functional.relu6, functional.hardtanh, functional.hardtanh_),
+        *(functional.gelu, functional.silu, functional.mish, functional.hardswish, functional.elu, functional.elu_),
+        *(functional.leaky_relu, functional.leaky_relu_, functional.prelu, torch.prelu, Tensor.prelu),
+    }
 )
 """The functions that activation modules call, and their other forms; `nn.ReLU6` calls hardtanh."""
 

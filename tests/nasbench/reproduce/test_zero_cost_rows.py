@@ -33,7 +33,8 @@ def small_table(**changes):
         "seeds": 1,
         "protocol": {"kind": "zero_cost_ranking", "datasets": [DATASET], "cells": CELLS, "images": 4, "text": "few"},
         "columns": [
-            {"name": shows, "search": DATASET, "shows": shows} for shows in ("spearman", "kendall", "published", "seconds")
+            {"name": shows, "search": DATASET, "shows": shows}
+            for shows in ("spearman", "kendall", "published", "seconds")
         ],
         "rows": [
             *({"name": name, "method": {"name": "proxy", "proxy": name}} for name in NAMES),

@@ -23,7 +23,7 @@ def test_those_of_the_benchmark_are_normalized_and_have_labels_of_the_data_set(d
     shape, classes = SHAPES[dataset]
     assert images.shape == (64, *shape) and images.dtype == torch.float32
     assert abs(float(images.mean())) < 0.5 and 0.7 < float(images.std()) < 1.5
-    assert labels.shape == (64,) and 0 <= int(labels.min()) and int(labels.max()) < classes
+    assert labels.shape == (64,) and int(labels.min()) >= 0 and int(labels.max()) < classes
 
 
 def test_labels_of_another_data_set_are_numbered_anew_and_bytes_are_normalized(folder):
@@ -47,7 +47,7 @@ def test_a_file_that_holds_something_else_costs_one_sentence(folder):
         ({"images_0": torch.zeros(2, 3, 32, 32), "labels_0": torch.zeros(3)}, r"labels_0 \(3,\)"),
     ):
         save_file(tensors, file)
-        with pytest.raises(UserError, match=rf"holds .*{found}.*; write images_0 of shape \(n, 3, 32, 32\)"):
+        with pytest.raises(UserError, match=rf"holds .*{found}.*; write images_0 of \(n, 3, 32, 32\)"):
             load_minibatch("cifar10")
     with pytest.raises(UserError, match="Did you mean 'cifar10'"):
         load_minibatch("cifar1")
