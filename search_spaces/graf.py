@@ -1,7 +1,8 @@
 """Graph features of cells (Kadlecova et al. 2024, GRAF: Surprisingly Strong Performance Prediction, arXiv 2404.16551).
 
 For every set of operations: how many edges have one of them, the shortest path from the inputs to the outputs over such
-edges only, the most of them that lie on a path, and how many leave the inputs and reach the outputs.
+edges only, the most of them that lie on a path, and how many leave the inputs and reach the outputs. Deviations: no set
+holds the zero operation, and the mean degrees of nodes are left out: they are the number of edges over that of nodes.
 
     0 --conv--> 1 --skip--> 2          set {conv}:        1 edge, no path, 1 on a path, 1 leaves 0, 0 reach 2
     |------------skip-------|          set {skip}:        2 edges, shortest 1, 1 on a path, 1 leaves 0, 2 reach 2

@@ -180,7 +180,7 @@ def kinds() -> dict[str, tuple[str, str, dict[str, Any]]]:
 GIVEN = {
     "controllers": ("space", "seed", "objectives"),
     "differentiable": ("space", "seed", "objectives"),
-    "evaluators": ("space", "task", "problem", "calibration", "device", "experiment"),
+    "evaluators": ("space", "task", "problem", "calibration", "target_device", "device", "experiment"),
     "blocks": ("inputs", "outputs"),
     "predictors": ("space", "task"),
 }

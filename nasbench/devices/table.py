@@ -140,9 +140,10 @@ class TableDevice(ReportedDevice):
             NotInTable: Neither the architecture nor one that builds the same network is in the file.
             UserError: The file cannot be read, or a line is not an architecture of this space.
         """
-        return self._mean_cost(space, arch).latency_ms
+        return self.cost(space, arch).latency_ms
 
-    def _mean_cost(self, space: SearchSpace, arch: Architecture) -> Cost:
+    def cost(self, space: SearchSpace, arch: Architecture) -> Cost:
+        """The costs of an architecture in the file; raises as `latency_ms` does."""
         text = space.format(arch)
         written = self._table.costs().get(text)
         if written is not None:
@@ -163,7 +164,7 @@ class TableDevice(ReportedDevice):
         Raises:
             NotInTable: It has none.
         """
-        cost = self._mean_cost(space, arch)
+        cost = self.cost(space, arch)
         return KnownModel(model, cost.latency_ms, cost.energy_mj)
 
     @property

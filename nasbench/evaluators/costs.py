@@ -69,14 +69,17 @@ class CandidateCosts:
             place latency_predicted_ms.
 
         Raises:
-            InfeasibleError: Latency is that of a table, which does not have this architecture.
+            InfeasibleError: Costs are those of a table, which does not have this architecture.
         """
         device, peak = self.device, "peak_memory_bytes" in self.needed
         micro = not self.needed.isdisjoint(FOOTPRINT)
 
         @functools.cache  # energy and latency are of one artefact
         def compiled() -> CompiledModel:
-            return device.candidate(space, arch, model, task)
+            try:
+                return device.candidate(space, arch, model, task)
+            except NotInTable as missing:
+                raise InfeasibleError(f"its costs are not known: {missing}", ending="before training") from None
 
         energy: dict[str, float] = {}
         if not self.needed.isdisjoint(ENERGY):
@@ -93,10 +96,7 @@ class CandidateCosts:
             return costs
         costs = energy | paper_costs(model, task, peak=peak, micro=micro)
         if self.needs_latency:
-            try:
-                measured = device.measure(compiled(), task)
-            except NotInTable as missing:
-                raise InfeasibleError(f"latency_ms is not known: {missing}", ending="before training") from None
+            measured = device.measure(compiled(), task)
             costs |= latency_and_throughput(measured.median, device.batch)
         return costs
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nasbench.devices.device import Device
+from nasbench.devices.table import NotInTable, TableDevice
 from nasbench.evaluators.candidate import Candidate
-from nasbench.evaluators.errors import InvalidNetwork
+from nasbench.evaluators.costs import ENERGY, LATENCY
+from nasbench.evaluators.errors import InfeasibleError, InvalidNetwork
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.replayed import Replayed, is_built
-from nasbench.objectives.metrics import Metrics
+from nasbench.objectives.metrics import Metrics, latency_and_throughput
 from nasbench.tables.oracles import TableOracle, full_training_oracle, validation_oracle
 from nasbench.tables.registry import load_table
 from nasbench_registry import UserError, one_of
@@ -30,8 +33,10 @@ class Tabular(Evaluator):
         task: Not used; a table has its own task.
         table: Name of the benchmark.
         dataset: Dataset whose accuracies are looked up.
-        split: Val, the accuracy after 12 epochs, charged with these epochs and a pass over the validation images; or
-            test, after 200 epochs, for counting how many queries a search needs until it meets the best network.
+        split: Val, the accuracy after 12 epochs, charged with the training of these epochs; or test, after 200 epochs,
+            for counting how many queries a search needs until it meets the best network.
+        target_device: Device of the search; if it is a table of latencies, they are looked up, too, and energies if it
+            has them.
     """
 
     summary = "looked up in a tabular benchmark, or in a table of one's own, by a simulated clock"
@@ -50,6 +55,7 @@ class Tabular(Evaluator):
         table: str,
         dataset: str = "cifar10",
         split: str = "val",
+        target_device: Device | None = None,
     ) -> None:
         super().__init__(space, None)
         self.table = load_table(table)
@@ -64,11 +70,17 @@ class Tabular(Evaluator):
         self.oracle: TableOracle = make(self.table, dataset=dataset)
         (final_split, final_epochs), self._final_name = FINAL
         self._final = self.table.column(dataset=dataset, split=final_split, epochs=final_epochs)
+        self._device = target_device if isinstance(target_device, TableDevice) else None
+        if self._device is not None:
+            self._device.check(space)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """val_acc_pct or test_acc_pct, which is searched; test_acc_pct after 200 epochs; params."""
-        return tuple(dict.fromkeys((f"{self.split}_acc_pct", self._final_name, "params")))
+        """val_acc_pct or test_acc_pct, which is searched; test_acc_pct after 200 epochs; params; costs."""
+        costs: tuple[str, ...] = ()
+        if self._device is not None:
+            costs = (*LATENCY, *(ENERGY if self._device.meter.why_unavailable() is None else ()))
+        return tuple(dict.fromkeys((f"{self.split}_acc_pct", self._final_name, "params", *costs)))
 
     @property
     def simulated(self) -> bool:
@@ -84,6 +96,7 @@ class Tabular(Evaluator):
 
         Raises:
             InvalidNetwork: The table has no row for it.
+            InfeasibleError: The device has no latency of it.
             UserError: It is asked for at a fidelity that the table does not have.
         """
         try:
@@ -96,4 +109,15 @@ class Tabular(Evaluator):
             f"{self.split}_acc_pct": self.oracle.score(row, epochs),
             "params": float(self.table.params[row]),
             "simulated_seconds": self.oracle.seconds(row, epochs),
+            **self._costs(candidate.arch),
         }
+
+    def _costs(self, arch: Architecture) -> Metrics:
+        if self._device is None:
+            return {}
+        try:
+            cost = self._device.cost(self.space, arch)
+        except NotInTable as missing:
+            raise InfeasibleError(f"its costs are not known: {missing}", ending="before training") from None
+        energy = {} if cost.energy_mj is None else {"energy_mj": cost.energy_mj}
+        return latency_and_throughput(cost.latency_ms, self._device.batch) | energy

@@ -40,6 +40,8 @@ class ZeroCost(Evaluator):
         if problem is None:
             raise UserError("evaluator 'zero_cost' looks at training inputs; give the section data.")
         super().__init__(space, problem.task)
+        if isinstance(proxies, str):
+            raise UserError(f"proxies is {proxies!r}; give a list, such as [{proxies}].")
         self.proxies = tuple(one_of("zero-cost proxy", name, PROXIES) for name in proxies)
         if images < 2:
             raise UserError(f"images is {images}, and zero-cost proxies compare images; give two or more.")
@@ -47,8 +49,8 @@ class ZeroCost(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The proxies, then macs, params, size_bytes and proxy_seconds."""
-        return (*self.proxies, *COSTS, "proxy_seconds")
+        """The proxies, then macs, params, size_bytes and proxy_seconds; each once."""
+        return tuple(dict.fromkeys((*self.proxies, *COSTS, "proxy_seconds")))
 
     @property
     def at_once(self) -> int:

@@ -273,6 +273,7 @@ class Prepared:
             "task": task,
             "problem": self.problem,
             "calibration": self.calibration,
+            "target_device": self.device,
             "differentiable": folder.differentiable.absolute(),
         }
         kind = kind.for_options(named.options)

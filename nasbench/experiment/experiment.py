@@ -46,7 +46,7 @@ class StartWith(Strict):
         run: Folder of the other run.
         proxies: Names of the proxies, which rank by the sum of the logarithms of their ranks.
         best: Number of the best candidates of the run, or of the best networks of the sample.
-        sample: Number of networks that are drawn, built and scored by the proxies.
+        sample: Number of architectures that are drawn; of those with the same network one is scored by the proxies.
         images: Number of training images that a proxy looks at.
     """
 

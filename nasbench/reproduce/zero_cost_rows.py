@@ -38,6 +38,8 @@ Scores = dict[str, dict[str, tuple[float, float]]]  # score and its seconds, by 
 BLIND = frozenset({"zen", "meco", "az_expressivity", "az_progressivity", "az_trainability"})
 """Proxies that see neither images nor the last layer: the same for data sets whose images have the same size."""
 CHUNK = 4  # number of cells of a job
+STORED_AS = {name: name for name in PROXIES} | {"epe_nas": "epe_nas 2", "zen": "zen 2"}
+"""Name of each proxy where scores are stored: another one after its scores change, so that older ones are not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +244,11 @@ def cell_scores(table: PaperTable, cell: int, names: Sequence[str], folder: Path
     scores: Scores = {}
     if file.exists():
         stored = read_json(file, "delete it, and the cell is looked at again", ("scores",))["scores"]
-        scores = {dataset: {name: tuple(pair) for name, pair in pairs.items()} for dataset, pairs in stored.items()}
+        names_of_stored = {stored_as: name for name, stored_as in STORED_AS.items()}
+        scores = {
+            dataset: {names_of_stored[key]: tuple(pair) for key, pair in pairs.items() if key in names_of_stored}
+            for dataset, pairs in stored.items()
+        }
     missing = {
         dataset: [name for name in names if name not in scores.get(dataset, {})] for dataset in protocol.datasets
     }
@@ -263,7 +269,8 @@ def cell_scores(table: PaperTable, cell: int, names: Sequence[str], folder: Path
             scores_of_dataset |= timed_scores(unscored, probe)
         shapes |= {(name, shape): pair for name, pair in scores_of_dataset.items() if name in BLIND}
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"cell": cell, "scores": scores})
+    stored = {dataset: {STORED_AS[name]: pair for name, pair in pairs.items()} for dataset, pairs in scores.items()}
+    write_json(file, {"cell": cell, "scores": stored})
     return scores
 
 

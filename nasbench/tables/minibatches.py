@@ -29,7 +29,7 @@ def load_minibatch(dataset: str) -> tuple[Tensor, Tensor]:
     classes of ImageNet.
 
     Raises:
-        UserError: There is no such data set, or its file is in no data folder.
+        UserError: There is no such data set, its file is in no data folder, or it does not hold such images and labels.
     """
     name = FILES[one_of("data set", dataset, FILES)]
     places = [folder / "minibatches" / f"{name}.safetensors" for folder in data_folders()]
@@ -39,10 +39,19 @@ def load_minibatch(dataset: str) -> tuple[Tensor, Tensor]:
             f"there is no mini-batch of {dataset} as {' or '.join(map(str, places))}; write one there, 64 normalized "
             f"images as images_0 and their labels as labels_0."
         )
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    tensors = load_file(path)
-    images, labels = tensors["images_0"], tensors["labels_0"].long()
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as safetensors ({error}); write it again.") from None
+    shape = SHAPES[dataset][0]
+    images, labels = tensors.get("images_0"), tensors.get("labels_0")
+    if images is None or labels is None or images.shape[1:] != shape or labels.shape != images.shape[:1]:
+        found = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()) or "nothing"
+        raise UserError(f"{path} holds {found}; write images_0 of (n, {', '.join(map(str, shape))}) and labels_0.")
+    labels = labels.long()
     if images.dtype == torch.uint8:
         mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET16_MEAN, IMAGENET16_STD))
         images = (images.float() - mean) / std

@@ -119,7 +119,7 @@ class Row(Strict):
         max_seeds: Largest number of seeds of a row that takes long.
         max_queries: Largest number of queries of this row, if it is less than that of the protocol.
         warm_start: Cells that are evaluated first; only where a controller searches, and counted as its queries.
-        features: Published zero-cost proxies that a controller with a Gaussian process sees as features.
+        features: Published zero-cost proxies that a controller with a model sees as features.
         published: Numbers of the paper, by column; those that it does not print are left out.
     """
 

@@ -72,8 +72,8 @@ def published_features(
 ) -> Callable[[Sequence[Architecture]], npt.NDArray[np.float64]]:
     """A function that gives the published scores of n cells as ranks from 0 to 1: (n, proxies).
 
-    A cell that was not scored has those of one that builds the same network; without such a one, zeros: nothing of it
-    reaches the output.
+    A cell that was not scored has those of one that computes the same: without the operations that nothing comes from
+    or goes to, and then as `canonical` has it. Every cell has such a one.
 
     Args:
         dataset: Data set of the scores; those on CIFAR-10 stand for CIFAR-100.
@@ -87,12 +87,30 @@ def published_features(
         one_of("published zero-cost proxy", name, published.scores)
     ranks = np.stack([rankdata(published.scores[name]) / len(published.architectures) for name in names], axis=1)
     by_cell = {space.canonical(arch): row for arch, row in zip(published.architectures, ranks, strict=True)}
-    nothing = np.zeros(len(names))
 
     def features(archs: Sequence[Architecture]) -> npt.NDArray[np.float64]:
-        return np.array([by_cell.get(space.canonical(arch), nothing) for arch in archs]).reshape(len(archs), -1)
+        rows = [by_cell[space.canonical(_on_paths(arch))] for arch in archs]
+        return np.array(rows, dtype=np.float64).reshape(len(archs), len(names))
 
     return features
+
+
+def _on_paths(arch: Architecture) -> Architecture:
+    """The cell without the operations that lie on no path from its input to its output."""
+    from search_spaces.nasbench201 import EDGES, OPERATIONS  # which imports torch, see `architecture_of`
+
+    none = OPERATIONS.index("none")
+    edges = [edge for edge, pick in zip(EDGES, arch.picks, strict=True) if pick != none]  # in the order of their nodes
+    reached, needed = {0}, {3}
+    for node, source in edges:
+        reached |= {node} if source in reached else set()
+    for node, source in reversed(edges):
+        needed |= {source} if node in needed else set()
+    picks = [
+        pick if source in reached and node in needed else none
+        for (node, source), pick in zip(EDGES, arch.picks, strict=True)
+    ]
+    return Architecture(arch.space, tuple(picks))
 
 
 def best_published(

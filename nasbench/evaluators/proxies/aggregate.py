@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from nasbench_registry import UserError, one_of
+
 Vector = npt.NDArray[np.float64]
 
 AGGREGATES: dict[str, tuple[str, ...]] = {
@@ -48,7 +50,13 @@ def aggregate(name: str, columns: Mapping[str, npt.ArrayLike]) -> Vector:
     Args:
         name: Name of a sum or of a proxy.
         columns: (n,) scores by proxy.
+
+    Raises:
+        UserError: A proxy of the sum is not among the columns, or there is no such sum or proxy.
     """
-    if name in AGGREGATES:
-        return log_rank_sum([columns[proxy] for proxy in AGGREGATES[name]])
-    return np.asarray(columns[name], dtype=np.float64)
+    if name not in AGGREGATES:
+        return np.asarray(columns[one_of("aggregate or proxy", name, [*AGGREGATES, *columns])], dtype=np.float64)
+    missing = [proxy for proxy in AGGREGATES[name] if proxy not in columns]
+    if missing:
+        raise UserError(f"{name} adds ranks of {', '.join(AGGREGATES[name])}, and there is no {missing[0]}; score it.")
+    return log_rank_sum([columns[proxy] for proxy in AGGREGATES[name]])

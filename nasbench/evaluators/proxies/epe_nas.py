@@ -17,8 +17,9 @@ MANY_CLASSES = 100
 def epe_nas(probe: Probe) -> float:
     """Over the classes, the sum of |sum of log(|c| + k)|, where c are the correlations of the Jacobians of its images.
 
-    Eq. 4 and 5; with more than 100 classes among the images, the mean difference between classes in its place. The
-    Jacobian of an image is that of the sum of all outputs; k is 1e-5. Minus infinity where that of an image
+    Eq. 4 and 5. If the network has more than 100 classes, the sum of each class is divided by the number of its images,
+    and the score is the sum of |difference| over all pairs of classes, divided by the number of classes among the
+    images. The Jacobian of an image is that of the sum of all outputs; k is 1e-5. Minus infinity where that of an image
     is constant.
 
     Raises:
@@ -28,13 +29,13 @@ def epe_nas(probe: Probe) -> float:
     if targets is None or targets.ndim != 1 or targets.is_floating_point():
         raise UserError("zero-cost proxy 'epe_nas' compares images of one class, and the targets are no classes.")
     jacobian, by_class = probe.jacobian, list[float]()
-    classes = torch.unique(targets).tolist()
-    for label in classes:
+    many = probe.halves[0].classes > MANY_CLASSES
+    for label in torch.unique(targets).tolist():
         correlation = correlations(jacobian[targets == label])
         if not bool(torch.isfinite(correlation).all()):
             return -math.inf
         logs = torch.log(correlation.abs() + SMALL)
-        by_class.append(float(logs.sum()) / (len(logs) if len(classes) > MANY_CLASSES else 1))
-    if len(classes) <= MANY_CLASSES:
-        return sum(map(abs, by_class))
-    return sum(abs(score - other) for score in by_class for other in by_class) / len(by_class)
+        by_class.append(float(logs.sum()) / (len(logs) if many else 1))
+    if many:
+        return sum(abs(score - other) for score in by_class for other in by_class) / len(by_class)
+    return sum(map(abs, by_class))

@@ -9,7 +9,7 @@ def fisher(probe: Probe) -> float:
     """Half the mean over images of the square of (activation times dL/d activation, summed over positions), eq. 3.
 
     Summed over the channels of the outputs of all convolutions and linear layers, as in Abdelfattah et al., arXiv
-    2101.08134.
+    2101.08134. The tokens of a linear layer are its positions.
     """
     for half in probe.halves:
         probe.loss_gradients(half)  # says what is missing

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from nasbench.evaluators.proxies.probe import Probe
 from nasbench_registry import UserError
@@ -16,12 +21,17 @@ def grasp(probe: Probe) -> float:
 
     Summed as in Abdelfattah et al., arXiv 2101.08134. Deviation: on eight images, for the second derivative takes as
     long as all other proxies together.
+
+    Raises:
+        UserError: There are no targets or no loss, or an operation of the network has no second derivative.
     """
     if probe.targets is None:
         Probe.loss_gradients(probe.halves[0])  # says what is missing
         return 0.0
     with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():  # the other kernels have no second derivative
-        loss = probe.loss(probe.network(probe.images[:FEW]), probe.targets[:FEW])
+        with TwiceDifferentiable():
+            outputs = probe.network(probe.images[:FEW])
+        loss = probe.loss(outputs, probe.targets[:FEW])
         if loss is None:
             raise UserError("the problem has no loss that a proxy could take the gradient of; define Problem.loss.")
         gradients = torch.autograd.grad(loss, probe.weights, create_graph=True, allow_unused=True)
@@ -33,7 +43,10 @@ def grasp(probe: Probe) -> float:
         if not used:
             return 0.0
         inner = torch.stack([(gradient.detach() * gradient).sum() for _, gradient in used]).sum()
-        products = torch.autograd.grad(inner, [weight for weight, _ in used], allow_unused=True)
+        try:
+            products = torch.autograd.grad(inner, [weight for weight, _ in used], allow_unused=True)
+        except RuntimeError as error:
+            raise UserError(f"zero-cost proxy 'grasp' needs second derivatives ({error}); use another proxy.") from None
     return -float(
         sum(
             (weight.detach() * product).sum()
@@ -41,3 +54,19 @@ def grasp(probe: Probe) -> float:
             if product is not None
         )
     )
+
+
+class TwiceDifferentiable(TorchFunctionMode):
+    """Computes a hard sigmoid by a ReLU6, which is the same: PyTorch has no second derivative of the former."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch."""
+        if func is functional.hardsigmoid:
+            return functional.relu6(args[0] + 3) / 6
+        return func(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""params: how many trainable parameters a network has."""
+"""params: how many parameters a network has."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from nasbench.evaluators.proxies.probe import Probe
 
 
 def params(probe: Probe) -> float:
-    """The number of trainable parameters."""
+    """The number of parameters, frozen ones included."""
     return float(sum(parameter.numel() for parameter in probe.original.parameters()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,16 +15,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.overrides import TorchFunctionMode
 
 from nasbench_compression.outputs import logits_of, tensors_of
 from nasbench_registry import UserError
 
-IMAGES = 64  # that a proxy looks at
+IMAGES = 64  # that a proxy looks at, unless a user gives another number
 NOISE = 16  # random images of proxies that look at no data
 
 T = TypeVar("T")
 
-ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.ELU)
+ACTIVATIONS: frozenset[Callable[..., Any]] = frozenset(
+    {
+        *(functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+        *(functional.relu6, functional.hardtanh, functional.hardtanh_),
+        *(functional.gelu, functional.silu, functional.mish, functional.hardswish, functional.elu, functional.elu_),
+        *(functional.leaky_relu, functional.leaky_relu_, functional.prelu, torch.prelu, Tensor.prelu),
+    }
+)
+"""The functions that activation modules call, and their other forms; `nn.ReLU6` calls hardtanh."""
 
 Loss = Callable[[Any, Tensor], Tensor | None]
 
@@ -34,17 +43,19 @@ class HalfPass:
     """The results of a forward pass of one half of the images, and of its backward passes.
 
     Attributes:
-        patterns: (n, units) whether a unit is above zero, for each activation module that ran.
+        patterns: (n, units) whether a unit is above zero, for each activation that ran, a module or a function.
         input_gradient: (n, inputs) gradient of the sum of all outputs.
         weight_gradients: Gradient of the mean loss, for each of `Probe.weights`; None without targets.
         fisher: Half the mean square over examples of activation times gradient, over the channels of all convolutions
             and linear layers; None without targets.
+        classes: Number of classes of the network: the size of the last axis of its logits.
     """
 
     patterns: list[Tensor]
     input_gradient: Tensor
     weight_gradients: list[Tensor] | None
     fisher: float | None
+    classes: int
 
 
 class Probe:
@@ -76,7 +87,7 @@ class Probe:
     ) -> None:
         if len(images) < 2:
             raise UserError(f"zero-cost proxies compare images, and there are {len(images)}; give two or more.")
-        self.original, self.images, self.targets, self.seed = network, images[:IMAGES], targets, seed
+        self.original, self.images, self.targets, self.seed = network, images, targets, seed
         self._shared: dict[str, tuple[Any, float]] = {}  # what passes gave, and the seconds that they took
         self.read: set[str] = set()  # what was read of it
         self.loss = loss or (lambda outputs, labels: functional.cross_entropy(logits_of(outputs), labels))
@@ -155,20 +166,16 @@ class Probe:
             )
         images = images.clone().requires_grad_(True)
         patterns: list[Tensor] = []
-        outputs_of_layers: list[Tensor] = []
+        outputs_of_layers: list[tuple[Tensor, bool]] = []  # and whether the layer is linear
 
-        def activation(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            patterns.append(output.detach().reshape(len(images), -1) > 0)
+        def activation(output: Tensor) -> None:
+            if output.ndim > 0 and len(output) % len(images) == 0:  # what gates channels may have no axis of images
+                patterns.append(output.detach().reshape(len(images), -1) > 0)
 
         def layer(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            outputs_of_layers.append(output)
+            outputs_of_layers.append((output, isinstance(module, nn.Linear)))
 
-        modules = self.network.modules()
-        hooks: list[tuple[nn.Module, Callable[..., None]]] = [
-            (module, activation) for module in modules if isinstance(module, ACTIVATIONS)
-        ]
-        hooks += [(module, layer) for module in self.layers]
-        with hooked(hooks), torch.enable_grad():
+        with hooked([(module, layer) for module in self.layers]), Activations(activation), torch.enable_grad():
             outputs = self.network(images)
         total = torch.stack(
             [output.sum() for output in tensors_of(outputs).values() if output.is_floating_point()]
@@ -182,19 +189,24 @@ class Probe:
             loss = self.loss(outputs, self.targets[part])
             if loss is None:
                 raise UserError("the problem has no loss that a proxy could take the gradient of; define Problem.loss.")
-            differentiable = [output for output in outputs_of_layers if output.requires_grad]
-            all_gradients = torch.autograd.grad(loss, [*self.weights, *differentiable], allow_unused=True)
+            differentiable = [(output, linear) for output, linear in outputs_of_layers if output.requires_grad]
+            all_gradients = torch.autograd.grad(
+                loss, [*self.weights, *(output for output, _ in differentiable)], allow_unused=True
+            )
             gradients = [
                 torch.zeros_like(weight) if gradient is None else gradient
                 for weight, gradient in zip(self.weights, all_gradients[: len(self.weights)], strict=True)
             ]
             fisher = 0.0
-            for output, gradient in zip(differentiable, all_gradients[len(self.weights) :], strict=True):
+            for (output, linear), gradient in zip(differentiable, all_gradients[len(self.weights) :], strict=True):
                 if gradient is not None:
                     product = output.detach() * gradient
-                    summed = product.flatten(2).sum(2) if product.ndim == 4 else product
-                    fisher += float(summed.square().mean(0).sum()) / 2
-        return HalfPass(patterns, input_gradient.detach().flatten(1), gradients, fisher)
+                    if product.ndim > 2:  # the channels of a linear layer come last
+                        product = product.flatten(1, -2).sum(1) if linear else product.flatten(2).sum(2)
+                    fisher += float(product.square().mean(0).sum()) / 2
+        logits = logits_of(outputs)
+        classes = logits.shape[-1] if logits.ndim else 1
+        return HalfPass(patterns, input_gradient.detach().flatten(1), gradients, fisher, classes)
 
     @property
     def gradients(self) -> list[Tensor]:
@@ -226,7 +238,7 @@ class Probe:
         return torch.cat([half.input_gradient for half in self.halves])
 
     def patterns(self) -> list[Tensor]:
-        """(n, units) of each activation module that ran: which units are above zero."""
+        """(n, units) of each activation that ran: which units are above zero."""
         first, second = (half.patterns for half in self.halves)
         return [torch.cat(pair) for pair in zip(first, second, strict=True)]
 
@@ -261,6 +273,31 @@ class Probe:
                     if module.bias is not None:
                         module.bias.zero_()
         return network
+
+
+class Activations(TorchFunctionMode):
+    """Inside the block the outputs of `ACTIVATIONS` are seen, whether a module calls them or the network itself.
+
+    Args:
+        seen: Function that is called with each output.
+    """
+
+    def __init__(self, seen: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch."""
+        output = func(*args, **(kwargs or {}))
+        if func in ACTIVATIONS:
+            self._seen(output)
+        return output
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasbench.evaluators.proxies.probe import Probe
 from nasbench_compression.outputs import tensors_of
@@ -14,9 +15,12 @@ def synflow(probe: Probe) -> float:
     """The logarithm of the sum of |w dR/dw|, where R is what the network with weights |w| gives for an image of ones.
 
     Eq. 3, summed as in Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, arXiv 2101.08134. Batch norms pass
-    what they get, as they do in evaluation mode before any training. Only the shape of the images is read.
+    what they get times |their weights|, whatever they were trained on. Only the shape of the images is read.
     """
     network = copy.deepcopy(probe.original).double().eval()
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_running_stats()
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point():

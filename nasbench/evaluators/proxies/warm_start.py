@@ -32,8 +32,8 @@ def best_by_proxies(
         space: Search space to draw from.
         problem: Problem whose inputs and targets the proxies look at.
         proxies: Names of the proxies.
-        sample: Number of different networks that are drawn, built and scored.
-        best: Number of architectures that are returned.
+        sample: Number of architectures that are drawn; of those with the same network one is built and scored.
+        best: Largest number of architectures that are returned.
         images: Number of images that a proxy looks at.
         seed: Random seed of the sample and of the weights.
         on_progress: Function that is called with the number of networks that are scored.

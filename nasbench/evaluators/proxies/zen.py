@@ -9,15 +9,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasbench.evaluators.proxies.probe import Probe, hooked
+from nasbench_compression.outputs import logits_of
 
 MIXED = 1e-2
 
 
 def zen(probe: Probe) -> float:
-    """The logarithm of the mean |f(x) - f(x + 0.01 e)|, and of the deviations that batch norms divide by (algorithm 1).
+    """The logarithm of |f(x) - f(x + 0.01 e)|, and of the deviations that batch norms divide by (algorithm 1).
 
     Weights and images are normal numbers of deviation one; f are the last features that have positions, before they are
-    pooled. The deviation of a batch norm is the root of the mean variance of its channels.
+    pooled, and in a network without positions what it gives. |f| is the sum over all features, the mean over images.
+    The deviation of a batch norm is the root of the mean variance of its channels.
+
+    Deviations: the sum of |difference|, as in the authors' code, where the paper has the Frobenius norm; residual
+    connections stay.
     """
     network = probe.renewed(lambda weight, generator: weight.copy_(_normal(weight, generator)))
     features: list[Tensor] = []
@@ -39,10 +44,10 @@ def zen(probe: Probe) -> float:
         norms = [(module, normalized) for module in leaves if isinstance(module, _BatchNorm)]
         for batch in (images, images + MIXED * probe.noise(stream=1)):
             with hooked([*hooks, *norms]):
-                network(batch)
-            last_features.append(features[0] if features else torch.zeros(1))
+                outputs = network(batch)
+            last_features.append(features[0] if features else logits_of(outputs))
             norms = []  # those of the first batch
-    moved = (last_features[0] - last_features[1]).abs().mean().double().clamp(min=1e-30)
+    moved = (last_features[0] - last_features[1]).abs().double().flatten(1).sum(1).mean().clamp(min=1e-30)
     scale = torch.tensor(deviations, dtype=torch.float64).log().sum() if deviations else torch.tensor(0.0)
     return float(moved.log() + scale)
 

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from nasbench.evaluators import proxies
 from nasbench.evaluators.compressed.config import ProxyName
-from nasbench.evaluators.proxies import PROXIES, Probe, scores
-from nasbench.evaluators.proxies.aggregate import log_rank_sum, vote
+from nasbench.evaluators.proxies import PROXIES, Probe, probe_of, scores
+from nasbench.evaluators.proxies.aggregate import AGGREGATES, aggregate, log_rank_sum, vote
 from nasbench.evaluators.proxies.features import proxy_features
 from nasbench.evaluators.proxies.probe import blocks
 from nasbench.evaluators.proxies.registry import UNDEFINED, timed_scores
@@ -71,6 +71,29 @@ def test_swap_counts_the_patterns_of_units(images):
     assert score("swap", model, images) == len({tuple(column) for column in on.T})
 
 
+def test_activations_that_a_network_calls_as_functions_count_as_those_of_modules(images):
+    """In-place ones, methods and those of another number of axes, too; a gate without an axis of images does not."""
+
+    class Functions(nn.Module):
+        def __init__(self, modules: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second, self.last = nn.Linear(4, 5), nn.Linear(5, 7), nn.Linear(7, 3)
+            self.gate = nn.Parameter(torch.tensor(0.5))
+            self.acts = nn.ModuleList([nn.ReLU(), nn.GELU(), nn.ReLU6()]) if modules else None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.acts is not None:
+                x = self.acts[1](self.second(self.acts[0](self.first(x.flatten(1)))))
+                return self.last(self.acts[2](x)) * self.gate
+            x = functional.gelu(self.second(self.first(x.flatten(1)).relu_()))
+            return self.last(functional.relu6(x)) * torch.relu(self.gate)
+
+    names = ["naswot", "swap"]
+    functions, modules = (scores(names, Probe(Functions(flag), images)) for flag in (False, True))
+    assert functions == modules and modules["swap"] > 3
+
+
 def test_synflow_of_a_chain_is_its_flow_once_a_layer(images):
     """With a bias of zero, the sum of w dR/dw over each layer is R itself."""
     model = network()
@@ -78,6 +101,15 @@ def test_synflow_of_a_chain_is_its_flow_once_a_layer(images):
         nn.init.zeros_(layer.bias)
     flow = (model[3].weight.abs() @ model[1].weight.abs() @ torch.ones(4)).sum().item()
     assert score("synflow", model, images) == pytest.approx(np.log(2 * flow), rel=1e-5)
+
+
+def test_synflow_does_not_read_what_batch_norms_were_trained_on():
+    """A mean that is subtracted would cut the flow off."""
+    images = torch.randn(4, 1, 8, 8)
+    fresh, trained = convolutional(), convolutional()
+    trained[1].running_mean.fill_(100.0)
+    trained[1].running_var.fill_(0.01)
+    assert score("synflow", trained, images) == score("synflow", fresh, images) > -100
 
 
 def test_gradients_of_the_loss_are_those_of_one_pass(images):
@@ -115,6 +147,31 @@ def test_grasp_is_the_change_of_the_squared_gradient(images):
     assert score("grasp", model, images.double(), TARGETS) == pytest.approx(quotient, rel=1e-5)
 
 
+def test_grasp_of_networks_with_hard_sigmoids_is_that_with_the_same_function_of_others(images):
+    """The gates of squeeze-and-excitation blocks; PyTorch has no second derivative of them."""
+
+    class Gate(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x / 6 + 0.5).clamp(0, 1)
+
+    expected, model = network(), network()
+    expected[2], model[2] = Gate(), nn.Hardsigmoid()
+    assert torch.allclose(model(images), expected(images))
+    assert score("grasp", model, images, TARGETS) == pytest.approx(score("grasp", expected, images, TARGETS), rel=1e-4)
+    assert score("grasp", model, images, TARGETS) != 0
+
+
+def test_grasp_says_that_an_operation_has_no_second_derivative(images):
+    class Layer(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.ops.aten.hardsigmoid(x)
+
+    model = network()
+    model[2] = Layer()
+    with pytest.raises(UserError, match=r"'grasp' needs second derivatives .*use another proxy"):
+        score("grasp", model, images, TARGETS)
+
+
 def test_zico_weighs_means_against_deviations(images):
     model = network()
     halves = []
@@ -138,6 +195,35 @@ def test_fisher_of_a_linear_layer(images):
     assert score("fisher", model, images, TARGETS) == pytest.approx(sum(halves) / 2, rel=1e-5)
 
 
+def test_fisher_sums_over_the_tokens_of_a_linear_layer_and_the_positions_of_a_convolution():
+    """A linear layer on each of five tokens is a convolution with a kernel of one, whose channels come first."""
+    torch.manual_seed(0)
+    tokens = torch.randn(4, 5, 3)
+    targets = torch.tensor([0, 1, 1, 0])
+    linear, last = nn.Linear(3, 6), nn.Linear(30, 2)
+    convolution = nn.Conv1d(3, 6, 1)
+    with torch.no_grad():
+        convolution.weight[:] = linear.weight[:, :, None]
+        convolution.bias[:] = linear.bias
+
+    class Transposed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.transpose(1, 2)
+
+    on_tokens = nn.Sequential(linear, nn.Flatten(), last)
+    on_maps = nn.Sequential(convolution, Transposed(), nn.Flatten(), last)
+    by_tokens = score("fisher", on_tokens, tokens, targets)
+    assert by_tokens == pytest.approx(score("fisher", on_maps, tokens.transpose(1, 2), targets), rel=1e-5)
+    expected = 0.0
+    for part in (slice(0, 2), slice(2, None)):
+        hidden = linear(tokens[part])
+        output = last(hidden.flatten(1))
+        gradients = torch.autograd.grad(functional.cross_entropy(output, targets[part]), [hidden, output])
+        sums = (hidden * gradients[0]).sum(1), output * gradients[1]
+        expected += sum(values.square().mean(0).sum().item() / 2 for values in sums) / 2
+    assert by_tokens == pytest.approx(expected, rel=1e-5)
+
+
 def test_jacov_and_epe_nas_of_a_linear_network_and_of_a_dead_one(images):
     """All Jacobians of a linear network are one: the eigenvalues of their correlations are n and zeros."""
     model, count, small = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), 6, 1e-5
@@ -150,6 +236,23 @@ def test_jacov_and_epe_nas_of_a_linear_network_and_of_a_dead_one(images):
     assert score("jacov", model, images) == UNDEFINED == score("epe_nas", model, images, TARGETS)
 
 
+@pytest.mark.parametrize("outputs", [100, 101])
+def test_epe_nas_compares_classes_if_the_network_has_more_than_100(images, outputs):
+    """Six images of three classes: the number of classes is that of the network, not of the images."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, outputs))
+    inputs = images.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(model(inputs).sum(), [inputs])
+    sums = []
+    for label in range(3):
+        rows = gradient.flatten(1)[label == TARGETS].double().numpy()
+        sums.append(np.log(np.abs(np.corrcoef(rows)) + 1e-5).sum())
+    differences = sum(abs(a - b) / 2 for a in sums for b in sums) / 3
+    expected = differences if outputs > 100 else sum(map(abs, sums))
+    assert expected > 0.01
+    assert score("epe_nas", model, images, TARGETS) == pytest.approx(expected, rel=1e-4)
+
+
 def test_meco_sees_channels_that_repeat():
     """The smallest eigenvalue of the correlations of two equal channels is zero."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
@@ -160,6 +263,31 @@ def test_meco_sees_channels_that_repeat():
     with torch.no_grad():
         model[0].weight[:] = torch.eye(2)[:, :, None, None]
     assert twins < 0.01 < 0.8 < score("meco", model, torch.randn(2, 2, 8, 8))
+
+
+@pytest.mark.parametrize("width", [3, 12])
+def test_zen_of_a_linear_map_by_hand(width):
+    """The same weights are drawn in the same order; a batch norm cancels their size, which its deviation restores."""
+    model = nn.Sequential(nn.Conv2d(2, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2))
+    images = torch.randn(4, 2, 5, 5)
+    probe = Probe(model, images)
+    weight = torch.randn(width, 2, 1, 1, generator=torch.Generator().manual_seed(0))
+    moved = functional.conv2d(0.01 * probe.noise(stream=1), weight).abs()
+    assert score("zen", model, images) == pytest.approx(math.log(moved.sum() / len(moved)), abs=1e-3)
+    normed = nn.Sequential(model[0], nn.BatchNorm2d(width), *model[1:])
+    assert score("zen", normed, images) == pytest.approx(score("zen", model, images), abs=0.3)
+
+
+def test_zen_of_a_network_without_positions_is_that_of_its_output():
+    torch.manual_seed(0)
+    rows = torch.randn(6, 4)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(5, 4, generator=generator), torch.randn(3, 5, generator=generator)
+    probe = Probe(model, rows)
+    x, moved_x = probe.noise(), probe.noise() + 0.01 * probe.noise(stream=1)
+    moved = ((x @ first.T).relu() @ second.T - (moved_x @ first.T).relu() @ second.T).abs()
+    assert score("zen", model, rows) == pytest.approx(math.log(moved.sum() / len(moved)), abs=1e-3)
 
 
 def test_az_nas_of_blocks_by_hand():
@@ -274,12 +402,37 @@ def test_aggregates():
     assert vote([[1, 2, 3], [1, 2, 3], [3, 2, 1]]).tolist() == [0, 1, 2]
 
 
+def test_aggregates_by_name():
+    columns = {name: np.random.default_rng(place).random(5) for place, name in enumerate(AGGREGATES["az_nas"])}
+    assert set(columns) == {"az_expressivity", "az_progressivity", "az_trainability", "macs"}
+    assert aggregate("az_nas", columns) == pytest.approx(log_rank_sum(list(columns.values())))
+    assert aggregate("macs", columns) == pytest.approx(columns["macs"])
+    assert all(name in PROXIES for names in AGGREGATES.values() for name in names)
+    with pytest.raises(UserError, match="there is no jacov; score it"):
+        aggregate("jacov_params", columns)
+    with pytest.raises(UserError, match="Did you mean 'az_nas'"):
+        aggregate("az_nass", columns)
+
+
 def test_the_evaluator_gives_what_it_is_asked_for():
     space = get_space("mobile", widths=[8], layers=1)
     evaluator = ZeroCost(space, image_classification("digits"), proxies=["jacov", "zico", "macs"], images=16)
-    assert evaluator.metrics == ("jacov", "zico", "macs", "macs", "params", "size_bytes", "proxy_seconds")
+    assert evaluator.metrics == ("jacov", "zico", "macs", "params", "size_bytes", "proxy_seconds")
     with pytest.raises(UserError, match="give two or more"):
         ZeroCost(space, image_classification("digits"), images=1)
+    with pytest.raises(UserError, match=r"proxies is 'jacov'; give a list, such as \[jacov\]"):
+        ZeroCost(space, image_classification("digits"), proxies="jacov")
+
+
+def test_all_images_that_a_user_asks_for_are_looked_at():
+    model, problem = network(), image_classification("digits")
+    assert len(probe_of(model, problem).images) == len(probe_of(model, problem).targets) == 64
+    many = probe_of(model, problem, 70)
+    assert len(many.images) == len(many.targets) == 70
+    images = torch.randn(70, 1, 2, 2)
+    assert score("grad_norm", model, images, torch.arange(70) % 3) != pytest.approx(
+        score("grad_norm", model, images[:64], torch.arange(64) % 3), rel=1e-4
+    )
 
 
 @pytest.mark.fixed_seeds

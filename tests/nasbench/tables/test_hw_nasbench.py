@@ -6,10 +6,13 @@ import io
 
 import numpy as np
 import pytest
+import yaml
 
 from nasbench.devices.config import DeviceConfig
 from nasbench.devices.registry import get_device
 from nasbench.devices.table import NotInTable
+from nasbench.evaluators.costs import CandidateCosts
+from nasbench.evaluators.errors import InfeasibleError
 from nasbench.tables.devices import published_device
 from nasbench.tables.hw_nasbench import DEVICES, FILES, architecture_of, load_hw_nasbench
 from nasbench.tables.latencies import device_latencies, latency_cells
@@ -97,8 +100,51 @@ def test_energies_of_a_file(tmp_path):
     assert (energy(1).energy_mj, energy(1).power_w) == (8.0, 4.0)
     with pytest.raises(UserError, match="no energy of this network"):
         energy(2)
+    other = SPACE.architecture([3] * 6)
+    for needed in ("energy_mj", "latency_ms"):
+        costs = CandidateCosts(device, frozenset({needed}))
+        assert costs(SPACE, SPACE.architecture([1] * 6), small.build(other, task), task)[needed] in (8.0, 2.0)
+        with pytest.raises(InfeasibleError, match="costs are not known: .*own.csv has no latency of"):
+            costs(SPACE, other, small.build(other, task), task)
     file.write_text(f"architecture,latency_ms,energy_mj\n{cells[0]},2.0,-8\n")
     assert "line 2: energy_mj is '-8'; write a positive number of millijoules" in device.why_unavailable()
+
+
+def test_a_search_of_a_table_looks_costs_on_a_published_device_up(data, nasbench, tmp_path):
+    def search(name, **changes):
+        experiment = {
+            "space": "nasbench201",
+            "controller": {"name": "ehvi", "initial": 3},
+            "evaluator": {"name": "tabular", "table": "nasbench201"},
+            "device": {"name": "table", "file": f"hw_nasbench/cifar10/{name}"},
+            "objectives": {"test_acc_pct": "max", "latency_ms": "min", "energy_mj": "min"},
+            "search": {"candidates": 6},
+        }
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(experiment | changes))
+        code, _, err = nasbench("search", file.name, "--run", name)
+        rows = []
+        if code == 0:
+            with (tmp_path / name / "trials.csv").open() as trials:
+                rows = list(csv.DictReader(trials))
+        return rows, err
+
+    costs = load_hw_nasbench("cifar10")
+    rows, err = search("eyeriss")
+    assert [row["status"] for row in rows] == ["done"] * 6, err
+    for row in rows:
+        (place,) = costs.aligned((SPACE.parse(row["architecture"]),))
+        assert float(row["latency_ms"]) == costs.latency_ms["eyeriss"][place]
+        assert float(row["energy_mj"]) == costs.energy_mj["eyeriss"][place]
+        assert float(row["throughput_per_s"]) == pytest.approx(1000 / costs.latency_ms["eyeriss"][place])
+    # The Edge TPU has no energies, and could not run some of the cells.
+    assert "unknown metric 'energy_mj'" in search("edgetpu")[1]
+    missing = costs.architectures[int(np.isnan(costs.latency_ms["edgetpu"]).argmax())]
+    rows, err = search(
+        "edgetpu", objectives={"test_acc_pct": "max", "latency_ms": "min"}, start_with=[SPACE.format(missing)]
+    )
+    assert rows[0]["status"] == "infeasible" and "costs are not known" in rows[0]["error"], err
+    assert "unknown metric" in search("cpu", device={"name": "cpu"})[1], "nothing is known of a device that measures"
 
 
 @pytest.mark.parametrize("name", ["hw_nasbench", "zero_cost"])
