@@ -38,8 +38,8 @@ Scores = dict[str, dict[str, tuple[float, float]]]  # score and its seconds, by 
 BLIND = frozenset({"zen", "meco", "az_expressivity", "az_progressivity", "az_trainability"})
 """Proxies that see neither images nor the last layer: the same for data sets whose images have the same size."""
 CHUNK = 4  # number of cells of a job
-STORED_AS = {name: name for name in PROXIES} | {"epe_nas": "epe_nas 2", "zen": "zen 2"}
-"""Name of each proxy where scores are stored: another one after its scores change, so that older ones are not read."""
+VERSION = 2
+"""Raised whenever scores of a proxy change, so that stored ones of before are not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,17 +238,17 @@ def cell_scores(table: PaperTable, cell: int, names: Sequence[str], folder: Path
     """The scores of one cell, from the folder as far as they lie there; what is new is put there."""
     protocol = table.protocol
     assert isinstance(protocol, ZeroCostRanking), "the caller asks"
-    request = {"benchmark": table.benchmark, "protocol": protocol.model_dump(mode="json", exclude={"text", "cells"})}
+    request = {
+        "benchmark": table.benchmark,
+        "protocol": protocol.model_dump(mode="json", exclude={"text", "cells"}),
+        "version": VERSION,
+    }
     key = content_key(request)
     file = folder / key / f"{cell}.json"
     scores: Scores = {}
     if file.exists():
         stored = read_json(file, "delete it, and the cell is looked at again", ("scores",))["scores"]
-        names_of_stored = {stored_as: name for name, stored_as in STORED_AS.items()}
-        scores = {
-            dataset: {names_of_stored[key]: tuple(pair) for key, pair in pairs.items() if key in names_of_stored}
-            for dataset, pairs in stored.items()
-        }
+        scores = {dataset: {name: tuple(pair) for name, pair in pairs.items()} for dataset, pairs in stored.items()}
     missing = {
         dataset: [name for name in names if name not in scores.get(dataset, {})] for dataset in protocol.datasets
     }
@@ -269,8 +269,7 @@ def cell_scores(table: PaperTable, cell: int, names: Sequence[str], folder: Path
             scores_of_dataset |= timed_scores(unscored, probe)
         shapes |= {(name, shape): pair for name, pair in scores_of_dataset.items() if name in BLIND}
     file.parent.mkdir(parents=True, exist_ok=True)
-    stored = {dataset: {STORED_AS[name]: pair for name, pair in pairs.items()} for dataset, pairs in scores.items()}
-    write_json(file, {"cell": cell, "scores": stored})
+    write_json(file, {"cell": cell, "scores": scores})
     return scores
 
 
