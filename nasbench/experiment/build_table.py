@@ -20,6 +20,7 @@ from nasbench.devices.device import processor_name
 from nasbench.evaluators.compressed.compressed import Compressed
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.latency import LatencyEstimator, anchors_of
+from nasbench.evaluators.trial import Trial
 from nasbench.experiment.build import Brought, Prepared, prepare
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.run import calibration_of, search_run
@@ -459,6 +460,8 @@ class _Writer(Callback):
                 trained[candidate.network or candidate.architecture] = seconds
         for candidate in ended:
             network = candidate.network or candidate.architecture
+            if candidate.cached and network not in trained:  # it was trained before this table, or before a kill
+                trained[network] = self._spent_before(candidate)
             recipe = (
                 "" if not isinstance(space, ProductSpace) else space.factors[1].format(space.split(candidate.arch)[1])
             )
@@ -482,6 +485,15 @@ class _Writer(Callback):
                 row.pop("latency_ms", None)  # until all artefacts of the network are timed together
                 row.pop("throughput_per_s", None)
             yield row
+
+    def _spent_before(self, candidate: RecordedCandidate) -> dict[str, float]:
+        """The seconds of a training whose own candidate is not in the record."""
+        if not isinstance(self.evaluator, Compressed):
+            return {}
+        study = self.study
+        seed = study.seed_of(candidate.arch)
+        trial = Trial(candidate.id, candidate.arch, candidate.epochs, seed, full_epochs=study.full_epochs)
+        return self.evaluator.training_spent(trial)
 
     def _card(self, rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
         experiment = self.prepared.experiment.model_dump(mode="json")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nasbench.evaluators.compressed.compressed import Compressed
 from nasbench.evaluators.replayed import Replayed
 from nasbench.experiment.build import Brought, prepare
 from nasbench.experiment.build_table import build_table, distinct
@@ -19,6 +20,7 @@ from nasbench.experiment.loading import override
 from nasbench.experiment.run import run_search
 from nasbench.experiment.stored import start_run
 from nasbench.report.build import build_report
+from nasbench.storage.checkpoints import Checkpoints
 from nasbench.storage.run_folder import RunFolder
 from nasbench.tables.built import merge, read_table, write_table
 from nasbench_registry import UserError
@@ -206,6 +208,33 @@ def test_a_network_is_trained_once_and_its_recipes_are_timed_in_one_run(joint_ta
     assert "timed in turn, in one run" in table.card["metrics"]["latency_ms"]["protocol"]
     beside = json.loads(table.path.with_suffix(".json").read_text())
     assert beside["rows"] == 8 and beside["metrics"]["latency_ms"]["unit"] == "ms"
+
+
+def test_a_kill_between_training_and_recipe_loses_no_seconds(joint_table, tmp_path, monkeypatch):
+    config, _ = joint_table
+    experiment, out, epochs = override(config | {"training": {"epochs": 2}}, []), tmp_path / "tiny.parquet", []
+    saved = Checkpoints.save_training
+
+    def first_epoch(self, trial, tensors, about):
+        saved(self, trial, tensors, about)
+        epochs.append(about)
+        raise KeyboardInterrupt
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during_training:
+        during_training.setattr(Checkpoints, "save_training", first_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            build_table(experiment, out, networks=1, code_folder=tmp_path)
+    with monkeypatch.context() as after_training:
+        after_training.setattr(Compressed, "apply", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_table(experiment, out, networks=1, code_folder=tmp_path)
+    rows = build_table(experiment, out, networks=1, code_folder=tmp_path).rows
+    assert len(rows) == 4 and len(epochs) == 1
+    assert (rows["training_seconds"] > epochs[0]["seconds"]).all()
+    assert (rows["training_cpu_seconds"] > epochs[0]["cpu_seconds"]).all()
 
 
 @pytest.mark.slow
