@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from controllers import Outcome
 from nasbench.evaluators.compressed.compressed import Compressed
 from nasbench.evaluators.replayed import Replayed
 from nasbench.experiment.build import Brought, prepare
-from nasbench.experiment.build_table import build_table, distinct
+from nasbench.experiment.build_table import Listed, build_table, distinct
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import override
 from nasbench.experiment.run import run_search
@@ -115,19 +116,35 @@ def test_rows_measured_again_say_how_far_numbers_differ(tmp_path):
     def evaluate(candidate):
         nonlocal count
         count += 1
-        return {"val_f1": 10.0 + candidate.seed % 2, "latency_ms": 2.0 if count > 8 else 1.0}
+        return {"val_f1": 10.0 + candidate.seed % 2, "latency_ms": 2.0 if 8 < count <= 13 else 1.0}
 
     brought, experiment = Brought(space=Squares(), evaluate=evaluate), numbers()
     options = {"networks": 8, "repeat": 5, "code_folder": tmp_path, "brought": brought}
     table = build_table(experiment, tmp_path / "a.parquet", **options)
     noise = table.card["noise"]
-    assert noise["rows"] == 2, "a row a network, and five rows are of two networks"
+    assert noise["rows"] == 5, "a row a network"
     assert noise["metrics"]["latency_ms"]["std"] == pytest.approx(np.sqrt(0.5))
     assert noise["metrics"]["latency_ms"]["relative"] == pytest.approx(np.log(2) * np.sqrt(0.5))
     assert len(table.rows) == 8 and read_table(table.path).card["noise"] == noise
-    assert count == 10
+    assert count == 13
     build_table(experiment, tmp_path / "a.parquet", **options | {"repeat": 0, "networks": 9})
     assert read_table(table.path).card["noise"] == noise, "a longer table still knows it"
+    build_table(experiment, tmp_path / "a.parquet", **options | {"repeat": 6, "networks": 10})
+    assert count == 16, "two networks and one more row measured again"
+    assert read_table(table.path).card["noise"]["rows"] == 6
+
+
+def test_recipes_of_a_trained_network_are_measured_though_the_first_does_not_fit_it():
+    space = Squares()
+    prefixes = [[space.architecture((a, b)) for b in range(3)] for a in range(3)]
+    controller = Listed(space, prefixes)
+    proposed = []
+    for scores, shared_s in ((None, 5.0), ((1.0,), 0.0), (None, 0.0), (None, 0.0), ((1.0,), 5.0)):
+        proposed.append(controller.ask())
+        controller.tell(Outcome(proposed[-1], scores, seconds=6.0, shared_seconds=shared_s))
+    proposed += [controller.ask(), controller.ask()]
+    picks = [proposal.arch.picks for proposal in proposed]
+    assert picks == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 2)], "(1, 0) failed before it was trained"
 
 
 def test_parts_of_other_tables_are_refused(tmp_path):
