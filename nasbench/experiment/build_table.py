@@ -33,7 +33,17 @@ from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.files import read_json, write_json
 from nasbench.storage.run_folder import ARTEFACTS, RunFolder, environment
-from nasbench.tables.built import ABOUT, FORMAT, SECONDS, BuiltTable, counted, described, read_table, write_table
+from nasbench.tables.built import (
+    ABOUT,
+    FORMAT,
+    SECONDS,
+    BuiltTable,
+    counted,
+    described,
+    read_table,
+    require_parquet,
+    write_table,
+)
 from nasbench_registry import UserError
 from search_spaces import Architecture, DecisionSpace, NoValidArchitecture
 from search_spaces.product import ProductSpace
@@ -150,8 +160,7 @@ def build_table(
     Raises:
         UserError: the experiment cannot run, or another table is built in the folder.
     """
-    if out.suffix != ".parquet":
-        raise UserError(f"a table is a parquet file, and --out is {out}; name it {out.with_suffix('.parquet')}.")
+    require_parquet(out)
     unlimited = measuring(experiment)
     prepared = prepare(unlimited, brought)
     points = recipe_points(prepared, recipes, experiment.seed)

@@ -134,6 +134,36 @@ def test_rows_measured_again_say_how_far_numbers_differ(tmp_path):
     assert read_table(table.path).card["noise"]["rows"] == 6
 
 
+def test_merged_parts_keep_the_noise_of_both_and_warn_of_two_machines(tmp_path, capsys):
+    from nasbench.cli.build_table import build_table as command
+
+    parts = []
+    for number, (rows, std) in enumerate([(4, 1.0), (12, 3.0)]):
+        table = build_squares(tmp_path / f"{number}.parquet", 2, first=2 * number)
+        metrics = {"val_f1": {"std": std, "relative": None if number else 0.1}}
+        noise = {"rows": rows, "what": "another seed", "metrics": metrics}
+        built = [{**table.card["built"][0], "machine": f"processor {number}"}]
+        parts.append(write_table(table.path, table.rows, {**table.card, "noise": noise, "built": built}).path)
+    command(tmp_path / "unused.yaml", tmp_path / "c.parquet", merge=parts, json=True)
+    noise = read_table(tmp_path / "c.parquet").card["noise"]
+    assert noise["rows"] == 16
+    assert noise["metrics"]["val_f1"] == {"std": pytest.approx(np.sqrt((4 * 1 + 12 * 9) / 16)), "relative": None}
+    printed = capsys.readouterr()
+    assert "measured on processor 0 and processor 1" in printed.err
+    assert json.loads(printed.out)["networks_with_all_recipes"] == 4
+
+
+def test_a_table_is_written_to_no_other_file(tmp_path):
+    from nasbench.cli.build_table import build_table as command
+
+    table = build_squares(tmp_path / "a.parquet", 2)
+    with pytest.raises(UserError, match=r"a table is a parquet file, and --out is .*b\.json; name it .*b\.parquet"):
+        command(tmp_path / "unused.yaml", tmp_path / "b.json", merge=[table.path])
+    assert not (tmp_path / "b.json").exists()
+    with pytest.raises(UserError, match="leave out --networks, --recipes, --first and --repeat"):
+        command(tmp_path / "unused.yaml", tmp_path / "b.parquet", merge=[table.path], repeat=3)
+
+
 def test_recipes_of_a_trained_network_are_measured_though_the_first_does_not_fit_it():
     space = Squares()
     prefixes = [[space.architecture((a, b)) for b in range(3)] for a in range(3)]
@@ -171,6 +201,9 @@ def test_a_table_says_what_does_not_fit(tmp_path):
         smaller = Squares()
         smaller.decisions = (Decision("a", (0, 1)), Decision("b", (0, 1)))
         table.require_space(smaller)
+    write_table(tmp_path / "less.parquet", table.rows.drop(columns="val_f1"), table.card)
+    with pytest.raises(UserError, match=r"less\.parquet lacks column val_f1"):
+        read_table(tmp_path / "less.parquet")
     card = {**table.card, "metrics": {**table.card["metrics"], "latency_ms": {"unit": "us", "goal": "min"}}}
     write_table(tmp_path / "us.parquet", table.rows, card)
     with pytest.raises(UserError, match="gives latency_ms in 'us', and it is 'ms' here"):
