@@ -40,7 +40,8 @@ def build_table(
     if merge:
         if networks is not None or first or repeat or recipes != "all":
             raise UserError(
-                "--merge puts parts together and measures nothing; leave out --networks, --recipes, --first and --repeat."
+                "--merge puts parts together and measures nothing; leave out --networks, --recipes, --first and "
+                "--repeat."
             )
         rows, card = merge_tables([read_table(part) for part in merge])
         machines = sorted({str(entry["machine"]) for entry in card["built"]})

@@ -207,6 +207,20 @@ def bootstrap_interval(draws: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def mean_ratio_interval(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float] | None:
+    """The ratio of the means of pairs, such as those of equal seeds, and its 95 % bootstrap interval.
+
+    For values from 0 on, of which some are 0, so that `ratio_interval` has no logarithms. None where the means are 0.
+    """
+    a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if not a.mean() > 0 or not b.mean() > 0:
+        return None
+    samples = bootstrap_rows(len(a))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = bootstrap_interval(a[samples].mean(axis=1) / b[samples].mean(axis=1))
+    return float(a.mean() / b.mean()), low, high
+
+
 # ---- how often a verdict is wrong
 
 

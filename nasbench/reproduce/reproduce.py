@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from nasbench.evaluators.tabular import Tabular
-from nasbench.objectives.statistics import ratio_interval
+from nasbench.objectives.statistics import mean_ratio_interval, ratio_interval
 from nasbench.reproduce.compression_rows import measure_recipe, recipe_method
 from nasbench.reproduce.front_rows import (
     PRECISIONS,
@@ -366,6 +366,8 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
             ratio, low, high = ratio_interval(first[:common_seeds], ours[:common_seeds], paired=True)
             if ratio is not None and low is not None and high is not None:
                 note = f"{rows[0].name} has {ratio:.3f} times as much ({low:.3f} to {high:.3f}, 95 %)"
+            else:
+                note = beside_nothing(rows[0].name, first[:common_seeds], ours[:common_seeds])
         elif cell.row != rows[0].name and common_seeds > 1:
             ahead = np.array(first[:common_seeds]) - np.array(ours[:common_seeds])
             reach = float(stats.t.ppf(0.975, common_seeds - 1)) * float(ahead.std(ddof=1)) / math.sqrt(common_seeds)
@@ -373,6 +375,19 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
             note = f"{rows[0].name} is ahead by {middle:+.4f} ({middle - reach:+.4f} to {middle + reach:+.4f}, 95 %)"
         noted.append(replace(cell, note=note))
     return noted
+
+
+def beside_nothing(name: str, first: Sequence[float], ours: Sequence[float]) -> str | None:
+    """How far the first row is ahead where some searches cover nothing; None where all of a row do."""
+    interval = mean_ratio_interval(first, ours)
+    if interval is None:
+        return None
+    ratio, low, high = interval
+    empty = max(sum(value <= 0 for value in first), sum(value <= 0 for value in ours))
+    return (
+        f"{name} has {ratio:.3f} times as much on average ({low:.3f} to {high:.3f}, 95 % by bootstrap; {empty} of "
+        f"{len(ours)} searches of one row cover nothing)"
+    )
 
 
 def _over_limit(table: PaperTable, row: Row, column: TableColumn) -> str | None:

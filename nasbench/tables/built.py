@@ -98,7 +98,7 @@ def described(space: DecisionSpace) -> list[dict[str, Any]]:
 
 
 def require_parquet(path: Path) -> None:
-    """Raise UserError if a table would not be written to a file ending in .parquet, beside which its card has a name."""
+    """Raise UserError if the name of a table's file does not end in .parquet; its card would have the same name."""
     if path.suffix != ".parquet":
         raise UserError(f"a table is a parquet file, and --out is {path}; name it {path.with_suffix('.parquet')}.")
 

@@ -14,6 +14,7 @@ from nasbench.objectives.statistics import (
     chance_interval,
     chance_rank,
     hits_by_chance,
+    mean_ratio_interval,
     null_rate,
     rank_correlation,
     rank_correlations,
@@ -82,3 +83,15 @@ def test_the_bootstrap_covers_a_mean():
     assert bootstrap_rows(n).shape == (DRAWS, n)
     # For 50 skewed values the percentile interval covers some points less than 95 %.
     assert covered >= hits_by_chance(300, 0.90, 1 - 1e-4)[0]
+
+
+def test_a_ratio_of_means_takes_values_of_nothing():
+    ours, theirs = [2.0, 4.0, 0.0, 6.0] * 10, [1.0, 2.0, 0.0, 3.0] * 10
+    assert mean_ratio_interval(ours, theirs) == pytest.approx((2, 2, 2)), "pairs are drawn together"
+    assert mean_ratio_interval(ours, [0.0] * 40) is None
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(100):
+        left, right = rng.exponential(2.0, 60), rng.exponential(1.0, 60) * (rng.random(60) < 0.5)
+        _, low, high = mean_ratio_interval(left, right)
+        covered += low <= 4 <= high
+    assert covered >= hits_by_chance(100, 0.90, 1 - 1e-4)[0]
