@@ -151,8 +151,8 @@ class Bayesian(CandidateController):
         self.older, seen = chosen_outcomes(self._best_first, len(self.outcomes), self.points, self.older)
         return seen
 
-    def _best_first(self) -> list[int]:
-        return sorted(range(len(self.outcomes)), key=lambda index: -self.outcomes[index][1])
+    def _best_first(self, count: int) -> list[int]:
+        return sorted(range(count), key=lambda index: -self.outcomes[index][1])
 
     def _fit(self, observed: Observed) -> Kernel:
         """The kernel, fitted again if there are enough outcomes since the last time."""

@@ -121,12 +121,13 @@ class CandidateController(Controller):
 
 
 def chosen_outcomes(
-    best_first: Callable[[], Sequence[int]], count: int, most: int, before: tuple[int, list[int]]
+    best_first: Callable[[int], Sequence[int]], count: int, most: int, before: tuple[int, list[int]]
 ) -> tuple[tuple[int, list[int]], list[int]]:
     """The outcomes that a model sees: all, or the newest and a selection that changes every most / 2.
 
     Args:
-        best_first: Function that gives all outcomes, 0 to count - 1, the best first; called where they change.
+        best_first: Function that gives the first outcomes, so many of them, the best first; called where the selection
+            changes. It depends on these outcomes alone, so that a search that goes on makes the same selection.
         count: Number of outcomes.
         most: Largest number of outcomes that the model sees at a time.
         before: Number of outcomes at the last selection, and those that were selected then.
@@ -139,7 +140,7 @@ def chosen_outcomes(
         return before, list(range(count))
     old = (count - 1) // half * half
     if before[0] != old:
-        ranked = [index for index in best_first() if index < old]
+        ranked = list(best_first(old))
         best, remaining = ranked[: half // 2], sorted(ranked[half // 2 :])
         spread = np.linspace(0, len(remaining) - 1, half - len(best)).astype(int).tolist()
         before = (old, sorted([*best, *(remaining[place] for place in spread)]))

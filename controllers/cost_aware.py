@@ -119,6 +119,8 @@ class CostAware(EHVI):
         seen = self._learn()
         recipes, networks = self._other_recipes(seen), self._unseen(seen)
         candidates = [*recipes, *networks]
+        if not candidates:
+            return self._draw()
         gains = self._gains(self._feature_groups(candidates), np.ones(len(candidates), dtype=bool), seen)
         seconds = [self.seconds(archs, trained=archs is recipes) for archs in (recipes, networks) if archs]
         worth = gains - self.exponent * np.log(np.concatenate(seconds))
@@ -135,7 +137,7 @@ class CostAware(EHVI):
     def _known_networks(
         self, count: int, networks: Sequence[Picks], front: Sequence[Architecture]
     ) -> list[Architecture]:
-        """Trained networks, each with a recipe: drawn, that of one on the front, or a mutation of it."""
+        """Trained networks, drawn or of the front, each with a recipe that is drawn or of the front."""
         product = self.product
         if product is None or not networks:
             return []
@@ -156,7 +158,7 @@ class CostAware(EHVI):
         return archs
 
     def _unseen(self, seen: Seen) -> list[Architecture]:
-        """New networks: drawn, or mutations of those on the front that keep their recipe."""
+        """New networks: drawn, or mutations of those on the front that keep their recipe; none if all are trained."""
         product, parents = self.product, seen.front or seen.archs
         candidates = [self._draw() for _ in range(self.pool - int(FROM_FRONT * self.pool))]
         if product is None:
@@ -173,7 +175,7 @@ class CostAware(EHVI):
             if self.space.is_valid(child):
                 candidates.append(self.space.canonical(child))
         fresh = [arch for arch in dict.fromkeys(candidates) if arch.picks[: self.cut] not in self.trained]
-        return [arch for arch in fresh if arch not in self.known] or self._new(candidates)
+        return [arch for arch in fresh if arch not in self.known]
 
     # ---- what it costs
 

@@ -221,12 +221,14 @@ class EHVI(CandidateController):
         self.older, seen = chosen_outcomes(self._best_first, len(self.outcomes), self.points, self.older)
         return seen
 
-    def _best_first(self) -> list[int]:
-        """All outcomes: the front, then by the sum of ranks; those without scores last, by their violation."""
-        done = [index for index, (_, scores, _) in enumerate(self.outcomes) if scores is not None]
+    def _best_first(self, count: int) -> list[int]:
+        """The first outcomes: their front, then by the sum of ranks; those without scores last, by their violation."""
+        done = [index for index in range(count) if self.outcomes[index][1] is not None]
+        rest = sorted(set(range(count)) - set(done), key=lambda index: self.outcomes[index][2])
+        if not done:
+            return rest
         values = np.array([self.outcomes[index][1] for index in done])
         order = np.lexsort((-np.argsort(np.argsort(values, axis=0), axis=0).sum(axis=1), ~_on_front(values)))
-        rest = sorted(set(range(len(self.outcomes))) - set(done), key=lambda index: self.outcomes[index][2])
         return [*(done[index] for index in order.tolist()), *rest]
 
     def _fit(

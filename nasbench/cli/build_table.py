@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from nasbench.cli.options import Json, Override, import_from
-from nasbench.cli.output import resumable, show, typed
+from nasbench.cli.output import resumable, show, tell, typed
 from nasbench_registry import UserError
 
 if TYPE_CHECKING:
@@ -38,9 +38,18 @@ def build_table(
     from nasbench.tables.built import merge as merge_tables, read_table, write_table
 
     if merge:
-        if networks is not None:
-            raise UserError("--merge puts parts together and measures nothing; leave out --networks.")
+        if networks is not None or first or repeat or recipes != "all":
+            raise UserError(
+                "--merge puts parts together and measures nothing; leave out --networks, --recipes, --first and "
+                "--repeat."
+            )
         rows, card = merge_tables([read_table(part) for part in merge])
+        machines = sorted({str(entry["machine"]) for entry in card["built"]})
+        if len(machines) > 1:
+            tell(
+                f"warning: the parts were measured on {' and '.join(machines)}, whose latencies and seconds do not "
+                f"compare with each other."
+            )
         _show(write_table(out, rows, card), json)
         return
     if networks is None:
@@ -75,6 +84,7 @@ def _show(built: BuiltTable, json: bool) -> None:
     result: dict[str, Any] = {
         "table": str(built.path),
         "networks": built.card["networks"],
+        "networks_with_all_recipes": int((rows["network"].value_counts() == built.card["recipes"]).sum()),
         "recipes": built.card["recipes"],
         "rows": len(rows),
         "outcomes": by_status,

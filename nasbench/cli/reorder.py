@@ -33,13 +33,12 @@ def reorder(
         from nasbench.storage.run_folder import RunFolder
 
         folder = RunFolder(source).require()
-        space = read_space(folder)
-        if not space["joint"]:
+        if not read_space(folder)["joint"]:
             raise UserError(
                 f"{source} searched networks with one recipe, so nothing changes their order; name a search whose "
                 f"recipe has choices, or a table of nasbench build-table."
             )
-        result = reordered(deployed_in_run(read_candidates(folder, read_settings(folder)), str(space["quality"])))
+        result = reordered(deployed_in_run(read_candidates(folder, read_settings(folder))))
     else:
         from nasbench.tables.built import read_table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,14 @@ class Cache:
         except (OSError, ValueError, SafetensorError):
             return None
         return metrics
+
+    def numbers(self, trial: Trial, names: Collection[str]) -> dict[str, float]:
+        """Those of these metrics of a trial that are stored."""
+        try:
+            stored = json.loads(self._place(trial).with_suffix(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {name: stored[name] for name in names if name in stored}
 
     def store(self, trial: Trial, metrics: Mapping[str, float], model: nn.Module) -> None:
         """Keep the metrics that training gave, and the weights; a warning if the folder does not let us."""

@@ -30,4 +30,12 @@ class InfeasibleError(Exception):
 
 
 class InvalidNetwork(Exception):
-    """The architecture builds no network, or one that does not fit the task."""
+    """The architecture builds no network, or one that does not fit the task.
+
+    Attributes:
+        metrics: What the evaluation cost, where it is looked up: `training_seconds`, `simulated_seconds` and `cached`.
+    """
+
+    def __init__(self, message: str, metrics: Metrics | None = None) -> None:
+        super().__init__(message)
+        self.metrics: Metrics = metrics or {}

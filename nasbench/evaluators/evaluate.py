@@ -142,7 +142,8 @@ def _failed(error: BaseException, seconds: float, curve: Mapping[str, float]) ->
     if isinstance(error, InfeasibleError):
         ended = _evaluated("infeasible", error.metrics, seconds, _words(error), curve)
         return replace(ended, ending=error.ending, violation=error.violation)
-    return _evaluated(_kind(error), {}, seconds, _words(error), curve)
+    spent = error.metrics if isinstance(error, InvalidNetwork) else {}
+    return _evaluated(_kind(error), spent, seconds, _words(error), curve)
 
 
 def _checked(metrics: Any) -> dict[str, float]:

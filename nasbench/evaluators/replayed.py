@@ -30,7 +30,7 @@ class Replayed(Evaluator):
     """The rows of a table, charged with the seconds that they took when it was built.
 
     The training of a network is charged to the first candidate that has it, as a search pays for it; every recipe is
-    charged whole. One evaluator is of one search.
+    charged whole, and a row that failed costs what it cost when the table was built. One evaluator is of one search.
 
     Args:
         space: Search space that candidates belong to.
@@ -109,16 +109,22 @@ class Replayed(Evaluator):
             )
         trained = self._trained = self._trained if self._trained is not None else set()
         network_picks = picks[: self._networks]
-        training_s = 0.0 if network_picks in trained else float(self._training_s[row])
+        is_trained = network_picks in trained
         trained.add(network_picks)
+        training_s = 0.0 if is_trained else float(self._training_s[row])
+        spent = {
+            "training_seconds": training_s,
+            "simulated_seconds": training_s + float(self._recipe_s[row]),
+            "cached": float(is_trained),
+        }
+        if self._status[row] not in ("done", "infeasible"):
+            raise InvalidNetwork(
+                f"its outcome was {self._status[row]} when the table was built: {self._error[row]}", spent
+            )
         metrics = {name: float(column[row]) for name, column in self._columns.items() if column[row] == column[row]}
-        metrics["training_seconds"] = training_s
-        metrics["simulated_seconds"] = training_s + float(self._recipe_s[row])
         if self._status[row] == "infeasible":
-            raise InfeasibleError(self._error[row], metrics, "recipe")
-        if self._status[row] != "done":
-            raise InvalidNetwork(f"it {self._status[row]} when the table was built: {self._error[row]}")
-        return metrics
+            raise InfeasibleError(self._error[row], metrics | spent, "recipe")
+        return metrics | spent
 
 
 def is_built(table: object) -> bool:

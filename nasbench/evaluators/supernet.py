@@ -106,6 +106,7 @@ class SupernetScores(Trained):
     """
 
     summary = "the network with weights that are shared by all networks, trained once"
+    trains_once = False
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -32,6 +33,9 @@ from nasbench.training.errors import TimedOut
 from nasbench_compression import CompiledModel
 from search_spaces import Architecture, SearchSpace
 from search_spaces.fresh_model import fresh_model
+
+CPU_SECONDS = "training_cpu_seconds"
+SPENT = ("training_seconds", CPU_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Trained(Evaluator):
     """
 
     summary = "train the network, validate it"
+    trains_once: ClassVar[bool] = True
+    """Whether other recipes for a network need not take the seconds of its training again."""
 
     def __init__(
         self,
@@ -127,7 +133,7 @@ class Trained(Evaluator):
         self._check(metrics, "before training")
         cached_metrics = None if self.cache is None else self.cache.find(trial, self.checkpoints)
         if cached_metrics is not None:
-            metrics |= cached_metrics | {"cached": 1.0}
+            metrics |= {name: value for name, value in cached_metrics.items() if name not in SPENT} | {"cached": 1.0}
         else:
             minutes = self.limits.minutes
             deadline = None if minutes is None else started + 60 * minutes
@@ -135,11 +141,14 @@ class Trained(Evaluator):
             if self.checkpoints is not None:
                 self.checkpoints.save_weights(trial, model)
             if self.cache is not None and trained["epochs"] == candidate.epochs:
-                about = {name: value for name, value in trained.items() if name != "training_seconds"}
-                self.cache.store(trial, about, model)
-            metrics |= trained
+                self.cache.store(trial, trained, model)
+            metrics |= {name: value for name, value in trained.items() if name != CPU_SECONDS}
         self._check(metrics, "after training")
         return metrics
+
+    def spent(self, trial: Trial) -> dict[str, float]:
+        """The seconds of a training in the cache, wall clock and processor, all sittings together; empty if unknown."""
+        return {} if self.cache is None else self.cache.numbers(trial, SPENT)
 
     def history(self, candidates: Sequence[EarlierCandidate]) -> History:
         """The latencies of candidates that were measured because the predictor was not sure, a few at a time."""
@@ -208,7 +217,7 @@ class Trained(Evaluator):
             deadline=deadline,
         )
         past: list[dict[str, float]] = []  # what was reported after each epoch
-        before_s, before_epochs = 0.0, 0  # of this candidate, and of those before it that it goes on from
+        before_s, before_cpu_s, before_epochs = 0.0, 0.0, 0  # of this candidate, and of those that it goes on from
         saved = None if place is None else place.load_training(trial)
         if saved is None and place is not None and self.schedule_epochs is not None:
             saved = place.load_rung(trial)
@@ -219,19 +228,23 @@ class Trained(Evaluator):
             try:
                 training.load_state_dict(tensors)
                 past, before_s, before_epochs = about["past"], about["seconds"], about.get("before", 0)
+                before_cpu_s = about.get("cpu_seconds", 0.0)
                 if training.epoch > epochs:
                     raise ValueError(f"the state is of epoch {training.epoch}, and the candidate has {epochs}")
             except (KeyError, ValueError, RuntimeError):  # of another version, or damaged: from the beginning, then
                 model.load_state_dict(fresh)
-                training, past, before_s, before_epochs = begin(model), [], 0.0, 0
+                training, past, before_s, before_cpu_s, before_epochs = begin(model), [], 0.0, 0.0, 0
         going = True
         for epoch, reported in enumerate(past, start=1):  # a scheduler that lost its memory hears them again
             going = going and report(epoch, metrics | reported)
         every = self.limits.validate_every
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
 
         def seconds() -> float:
             return before_s + time.perf_counter() - began
+
+        def cpu_seconds() -> float:
+            return before_cpu_s + time.process_time() - began_cpu
 
         while going and training.epoch < epochs:
             epoch_done = training.run_epoch()
@@ -249,6 +262,7 @@ class Trained(Evaluator):
                 checkpoint_every = self.limits.checkpoint_every
                 if checkpoint_every is not None and epoch % checkpoint_every == 0 and not last:
                     about = {"epoch": epoch, "past": past, "seconds": seconds(), "before": before_epochs}
+                    about["cpu_seconds"] = cpu_seconds()
                     place.save_training(trial, training.state_dict(), about)
             going = last or report(epoch, metrics | reported | {"training_seconds": seconds()})
         if place is not None and self.schedule_epochs is not None and going:
@@ -262,7 +276,7 @@ class Trained(Evaluator):
         result["training_seconds"] = seconds()
         if going:
             report(len(past), metrics | result)
-        return result
+        return result | {CPU_SECONDS: cpu_seconds()}
 
     def _fit(
         self, model: nn.Module, candidate: Candidate, metrics: dict[str, float], deadline: float | None
@@ -271,7 +285,7 @@ class Trained(Evaluator):
         problem, trial, place, every = self.problem, candidate.trial, self.checkpoints, self.limits.validate_every
         epochs = trial.epochs or problem.training.epochs
         reported: dict[str, float] = {}
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
 
         def on_epoch(epoch: int, epoch_metrics: Metrics) -> bool:
             nonlocal reported
@@ -291,7 +305,7 @@ class Trained(Evaluator):
         result = {"epochs": float(epochs), **reported, **problem.score_on(self.limits.device, model)}
         result["training_seconds"] = time.perf_counter() - began
         candidate.report(int(result["epochs"]), metrics | result)
-        return result
+        return result | {CPU_SECONDS: time.process_time() - began_cpu}
 
     @staticmethod
     def _spent(metrics: Metrics, epochs: int, images: int) -> dict[str, float]:

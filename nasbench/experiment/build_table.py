@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 import shutil
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from nasbench.devices.device import processor_name
 from nasbench.evaluators.compressed.compressed import Compressed
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.latency import LatencyEstimator, anchors_of
+from nasbench.evaluators.trial import Trial
 from nasbench.experiment.build import Brought, Prepared, prepare
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.run import calibration_of, search_run
@@ -31,7 +33,17 @@ from nasbench.search.record import RecordedCandidate
 from nasbench.search.study import Study
 from nasbench.storage.files import read_json, write_json
 from nasbench.storage.run_folder import ARTEFACTS, RunFolder, environment
-from nasbench.tables.built import ABOUT, FORMAT, SECONDS, BuiltTable, counted, described, read_table, write_table
+from nasbench.tables.built import (
+    ABOUT,
+    FORMAT,
+    SECONDS,
+    BuiltTable,
+    counted,
+    described,
+    read_table,
+    require_parquet,
+    write_table,
+)
 from nasbench_registry import UserError
 from search_spaces import Architecture, DecisionSpace, NoValidArchitecture
 from search_spaces.product import ProductSpace
@@ -46,8 +58,9 @@ IN_TURN = "all artefacts of a network timed in turn, in one run"
 BESIDE = "beside three networks of the calibration, whose slowdown is taken out; the median in the quietest turns"
 ALONE = "the median of all timed calls"
 ENDING = ".run"
+WRITE_EVERY = 10  # times what the last one took pass between two writes of the table
 NOISE = "noise.json"  # in the run folder: differences of rows that were measured twice
-OF_ONE_NETWORK = 4  # number of these rows of each network
+OF_ONE_NETWORK = 4  # number of these rows of each network that has so many
 MADE_WITH = ("machine", "system", "cores", "python", "torch", "onnxruntime", "nasbench-framework")
 
 
@@ -55,7 +68,7 @@ class Listed(Controller):
     """Proposes given architectures: of each prefix the first one, and when that is known its others.
 
     So what the others share with the first is there when they are evaluated, with several workers, too. Where the
-    first one fails, nothing of its prefix can be evaluated, and its others are left out.
+    first one fails before that is there, nothing of its prefix can be evaluated, and its others are left out.
 
     Args:
         space: Space of the architectures.
@@ -95,7 +108,7 @@ class Listed(Controller):
 
     def _observe(self, outcome: Outcome) -> None:
         prefix = self.waiting.pop(outcome.proposal.arch.picks, None)
-        if prefix is not None and outcome.scores is not None:
+        if prefix is not None and (outcome.scores is not None or outcome.shared_seconds):
             self.ready.append((prefix, 1))
 
     def _state(self) -> dict[str, Any]:
@@ -137,7 +150,8 @@ def build_table(
         recipes: Number of recipes of each network, drawn once for all, of which the first changes nothing if the first
             options do; None takes all. Without choices in the recipe there is one row a network.
         first: Number of networks that are left out at the beginning, for another part.
-        repeat: Number of rows that are measured a second time, from another seed; the card says how far they differ.
+        repeat: Number of rows that are measured a second time, from another seed, or a few more; the card says how far
+            they differ.
         code_folder: Folder of a user's own code.
         command: Command by which it was called.
         callback: Callback that hears how the building goes.
@@ -146,8 +160,7 @@ def build_table(
     Raises:
         UserError: the experiment cannot run, or another table is built in the folder.
     """
-    if out.suffix != ".parquet":
-        raise UserError(f"a table is a parquet file, and --out is {out}; name it {out.with_suffix('.parquet')}.")
+    require_parquet(out)
     unlimited = measuring(experiment)
     prepared = prepare(unlimited, brought)
     points = recipe_points(prepared, recipes, experiment.seed)
@@ -161,7 +174,8 @@ def build_table(
         repeated_prefixes = _repeated(prepared, built, repeat)
         reseeded = unlimited.model_copy(update={"seed": unlimited.seed + 1})
         reseeded_parts = dataclasses.replace(prepared, experiment=reseeded)
-        plan = {"recipes": [list(arch.picks) for archs in repeated_prefixes for arch in archs], "first": 0}
+        # The rows follow from the table, and more of them go on behind those that are there.
+        plan = {"recipes": [], "first": 0}
         repeated = _measure(reseeded_parts, folder.path / "repeats.parquet", repeated_prefixes, plan, call)
         write_json(folder.path / NOISE, noise_between(built, repeated))
         built = write_table(out, built.rows, {**built.card, "noise": read_json(folder.path / NOISE, "delete it")})
@@ -207,9 +221,8 @@ def _measure(
             evaluator.estimator = None  # latencies are measured when all artefacts of a network are there
             evaluator.latency_budget_s = ROUGH_S
         study = prepared.study(folder, evaluator)
-        writer = _Writer(
-            prepared, folder, out, study, evaluator, estimator, callback, max(map(len, prefixes), default=1)
-        )
+        left = {evaluator.parts(archs[0]).get("network", ""): len(archs) for archs in prefixes}
+        writer = _Writer(prepared, folder, out, study, evaluator, estimator, callback, left)
         writer.catch_up()
         evaluator.begin(callback)
         try:
@@ -220,16 +233,21 @@ def _measure(
 
 
 def _repeated(prepared: Prepared, built: BuiltTable, count: int) -> list[list[Architecture]]:
-    """Rows of a table that are measured again: four of each of a few networks, so many or a few more."""
+    """Rows of a table that are measured again, so many or up to three more: four of each of its first networks.
+
+    Networks are in random order, and a longer table begins with the same ones, so that it repeats the same rows.
+    """
     done = built.rows[built.rows["status"] == "done"]
-    rng = np.random.default_rng([prepared.experiment.seed, ORDER, 2])
-    names = done["network"].drop_duplicates().to_numpy()
-    chosen = rng.permutation(names)[: max(1, math.ceil(count / OF_ONE_NETWORK))]
     space, architectures = prepared.space, list[list[Architecture]]()
-    for name in chosen.tolist():
+    remaining = count
+    for number, name in enumerate(done["network"].drop_duplicates()):
+        if remaining <= 0:
+            break
+        rng = np.random.default_rng([prepared.experiment.seed, ORDER, 2, number])
         picks_of_network = [tuple(map(int, picks)) for picks in done["picks"][done["network"] == name]]
-        places = rng.permutation(len(picks_of_network))[:OF_ONE_NETWORK]
-        architectures.append([Architecture(space.name, picks_of_network[place]) for place in places.tolist()])
+        places = rng.permutation(len(picks_of_network))[:OF_ONE_NETWORK].tolist()
+        architectures.append([Architecture(space.name, picks_of_network[place]) for place in places])
+        remaining -= len(places)
     return architectures
 
 
@@ -365,12 +383,13 @@ class _Writer(Callback):
         evaluator: Evaluator,
         estimator: LatencyEstimator | None,
         callback: Callback,
-        recipes: int,
+        left: dict[str, int],
     ) -> None:
         self.prepared, self.folder, self.out, self.study = prepared, folder, out, study
-        self.evaluator, self.estimator, self.callback, self.recipes = evaluator, estimator, callback, recipes
+        self.evaluator, self.estimator, self.callback = evaluator, estimator, callback
         self.times = isinstance(evaluator, Compressed)
-        self.left: dict[str, int] = {}  # number of recipes that are not done, by network
+        self.left = left  # number of recipes that are not done, by network
+        self.due = 0.0  # time of the next write
         self.latencies: dict[int, dict[str, Any]] = {}  # by number of the candidate
 
     def catch_up(self) -> None:
@@ -388,7 +407,10 @@ class _Writer(Callback):
         self.callback.candidate_done(candidate, study)
         if self._completes(candidate):
             self._time(candidate.network)
-            self.write()
+            if time.monotonic() >= self.due:  # the record has the rows; a long table takes a while to write
+                began = time.monotonic()
+                self.write()
+                self.due = time.monotonic() + WRITE_EVERY * (time.monotonic() - began)
 
     def phase(self, name: str, total: int) -> None:
         """See `Callback`."""
@@ -408,9 +430,9 @@ class _Writer(Callback):
 
     def _completes(self, candidate: RecordedCandidate) -> bool:
         """Count a candidate; whether it is the last one of its network."""
-        if not candidate.network:
+        if candidate.network not in self.left:
             return False
-        self.left[candidate.network] = self.left.get(candidate.network, self.recipes) - 1
+        self.left[candidate.network] -= 1
         return self.left[candidate.network] == 0
 
     def _time(self, network: str) -> None:
@@ -459,6 +481,8 @@ class _Writer(Callback):
                 trained[candidate.network or candidate.architecture] = seconds
         for candidate in ended:
             network = candidate.network or candidate.architecture
+            if candidate.cached and network not in trained:  # it was trained before this table, or before a kill
+                trained[network] = self._spent_before(candidate)
             recipe = (
                 "" if not isinstance(space, ProductSpace) else space.factors[1].format(space.split(candidate.arch)[1])
             )
@@ -482,6 +506,15 @@ class _Writer(Callback):
                 row.pop("latency_ms", None)  # until all artefacts of the network are timed together
                 row.pop("throughput_per_s", None)
             yield row
+
+    def _spent_before(self, candidate: RecordedCandidate) -> dict[str, float]:
+        """The seconds of a training whose own candidate is not in the record."""
+        if not isinstance(self.evaluator, Compressed):
+            return {}
+        study = self.study
+        seed = study.seed_of(candidate.arch)
+        trial = Trial(candidate.id, candidate.arch, candidate.epochs, seed, full_epochs=study.full_epochs)
+        return self.evaluator.training_spent(trial)
 
     def _card(self, rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
         experiment = self.prepared.experiment.model_dump(mode="json")

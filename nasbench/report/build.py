@@ -64,7 +64,7 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
         "survivors": survivors,
         "latency": _estimators(folder, settings, candidates, measured, survivors),
         "predictor": _predictor(folder, space["joint"], candidates, measured),
-        "reorder": _reordered(space, candidates) if space["joint"] else None,
+        "reorder": reorder(deployed_in_run(candidates)) if space["joint"] else None,
         "hypervolume": hypervolume_over_time(certain, settings),
         "baseline": _baseline(folder, candidates, settings),
         "differentiable": _differentiable(folder),
@@ -75,11 +75,6 @@ def _build(folder: RunFolder, settings: RunSettings, candidates: Sequence[Record
         "early_ends": early_ends(candidates),
         "compute": compute(candidates, survivors, settings.executor, _peak(folder)),
     }
-
-
-def _reordered(space: Mapping[str, Any], candidates: Sequence[RecordedCandidate]) -> dict[str, Any]:
-    """Whether networks kept their order, where recipes were searched, too."""
-    return reorder(deployed_in_run(candidates, str(space.get("quality") or "val_acc_pct")))
 
 
 def write_report(folder: RunFolder) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from search_spaces import Architecture
 LEAST = 5  # networks with a recipe, for ranks to say anything
 SAME_ORDER = 0.9  # a rank correlation above which an order counts as the same
 PLAIN = "none"
+TRAINED = "trained_"  # before the name of the metric of an uncompressed network
 
 Order = Literal["same order", "other order", "cannot be told"]
 
@@ -66,7 +67,7 @@ def deployed_in_table(table: BuiltTable) -> list[Deployed]:
         UserError: the table has no recipes, or does not say how good networks were before them.
     """
     rows, recipe = table.rows, table.card["recipe"]
-    quality = next((name.removeprefix("trained_") for name in table.metrics if name.startswith("trained_")), None)
+    quality = _quality_of(table.metrics)
     if quality is None or not recipe:
         raise UserError(
             f"table {table.path} has no networks before and after several recipes, so nothing changes order."
@@ -83,13 +84,19 @@ def deployed_in_table(table: BuiltTable) -> list[Deployed]:
     return deployed
 
 
-def deployed_in_run(candidates: Iterable[RecordedCandidate], quality: str) -> list[Deployed]:
+def deployed_in_run(candidates: Iterable[RecordedCandidate]) -> list[Deployed]:
     """The candidates of a search over recipes that were built and judged, also those that broke a limit."""
-    return [
-        _of(candidate.network, in_words(candidate.recipe or ()), candidate.metrics, quality)
-        for candidate in candidates
-        if candidate.recipe is not None and {quality, f"trained_{quality}", "size_bytes"} <= set(candidate.metrics)
-    ]
+    deployed = []
+    for candidate in candidates:
+        quality = _quality_of(candidate.metrics)
+        if candidate.recipe is not None and quality is not None and {quality, "size_bytes"} <= set(candidate.metrics):
+            deployed.append(_of(candidate.network, in_words(candidate.recipe), candidate.metrics, quality))
+    return deployed
+
+
+def _quality_of(metrics: Iterable[str]) -> str | None:
+    """The metric that is known before and after a recipe; None if there is none."""
+    return next((name.removeprefix(TRAINED) for name in metrics if name.startswith(TRAINED)), None)
 
 
 def _of(network: str, words: tuple[str, str], metrics: Mapping[str, Any], quality: str) -> Deployed:
@@ -99,7 +106,7 @@ def _of(network: str, words: tuple[str, str], metrics: Mapping[str, Any], qualit
         value = metrics.get(name)
         return None if value is None or value != value else float(value)
 
-    trained, compressed = sign * float(metrics[f"trained_{quality}"]), sign * float(metrics[quality])
+    trained, compressed = sign * float(metrics[f"{TRAINED}{quality}"]), sign * float(metrics[quality])
     return Deployed(network, *words, trained, compressed, value_of("macs"), value_of("latency_ms"))
 
 

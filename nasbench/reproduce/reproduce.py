@@ -366,6 +366,8 @@ def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], re
             ratio, low, high = mean_ratio_interval(first[:common_seeds], ours[:common_seeds])
             if ratio is not None and low is not None and high is not None:
                 note = f"{rows[0].name} has {ratio:.3f} times as much ({low:.3f} to {high:.3f}, 95 %)"
+                empty = sum(value <= 0 for value in ours)
+                note += f"; {empty} of its {len(ours)} searches cover nothing" if empty else ""
         elif cell.row != rows[0].name and common_seeds > 1:
             ahead = np.array(first[:common_seeds]) - np.array(ours[:common_seeds])
             reach = float(stats.t.ppf(0.975, common_seeds - 1)) * float(ahead.std(ddof=1)) / math.sqrt(common_seeds)

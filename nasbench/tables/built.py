@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,12 @@ def described(space: DecisionSpace) -> list[dict[str, Any]]:
     ]
 
 
+def require_parquet(path: Path) -> None:
+    """Raise UserError if the name of a table's file does not end in .parquet; its card would have the same name."""
+    if path.suffix != ".parquet":
+        raise UserError(f"a table is a parquet file, and --out is {path}; name it {path.with_suffix('.parquet')}.")
+
+
 def write_table(path: Path, rows: pd.DataFrame, card: Mapping[str, Any]) -> BuiltTable:
     """Write a table and its card, together or not at all.
 
@@ -103,10 +110,14 @@ def write_table(path: Path, rows: pd.DataFrame, card: Mapping[str, Any]) -> Buil
         path: File to write, ending in .parquet; the card lies beside it, ending in .json.
         rows: Rows of measurements, see `BuiltTable`.
         card: Description of the table, see `BuiltTable`.
+
+    Raises:
+        UserError: The file has another ending.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    require_parquet(path)
     written = pa.Table.from_pandas(_tidy(rows), preserve_index=False)
     text = json.dumps(card, sort_keys=True)
     written = written.replace_schema_metadata({**(written.schema.metadata or {}), CARD: text.encode()})
@@ -148,6 +159,10 @@ def read_table(path: Path) -> BuiltTable:
     if missing or card["format"] != FORMAT:
         fault = f"lacks {', '.join(missing)}" if missing else f"has format {card['format']}, not {FORMAT}"
         raise UserError(f"the card of {path} {fault}; build the table again with this version.")
+    columns = (*ABOUT, "recipe_seconds", *card["metrics"])
+    absent = [name for name in columns if name not in read.column_names]
+    if absent:
+        raise UserError(f"table {path} lacks column {', '.join(absent)}; build it again, or mend its card.")
     for name, about in card["metrics"].items():
         metric = METRICS.get(name)
         if metric is not None and about.get("unit") != metric.unit:
@@ -164,7 +179,8 @@ MUST_AGREE = ("space", "decisions", "recipe", "metrics", "training", "problem", 
 def merge(tables: Sequence[BuiltTable]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows of several parts of one table, and their card.
 
-    Of a row that several parts hold, that of the first part counts: nothing is averaged in silence.
+    Of a row that several parts hold, that of the first part counts: nothing is averaged in silence. The noise of parts
+    whose rows were repeated is put together by the number of these rows.
 
     Raises:
         UserError: They were not built by the same experiment.
@@ -182,7 +198,22 @@ def merge(tables: Sequence[BuiltTable]) -> tuple[pd.DataFrame, dict[str, Any]]:
     rows = pd.concat([table.rows for table in tables], ignore_index=True)
     rows = rows.drop_duplicates(subset=["network", "recipe"], keep="first", ignore_index=True)
     built = [entry for table in tables for entry in table.card.get("built", ())]
-    return rows, dict(first.card) | counted(rows) | {"built": built}
+    card = dict(first.card) | counted(rows) | {"built": built}
+    noises = [table.card["noise"] for table in tables if "noise" in table.card]
+    return rows, card | ({"noise": _pooled(noises)} if noises else {})
+
+
+def _pooled(noises: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The noise of several parts of a table, see `nasbench.experiment.build_table.noise_between`."""
+    metrics: dict[str, dict[str, float | None]] = {}
+    for name in dict.fromkeys(name for noise in noises for name in noise["metrics"]):
+        parts = [(noise["rows"], noise["metrics"][name]) for noise in noises if name in noise["metrics"]]
+        metrics[name] = {}
+        for key in ("std", "relative"):
+            known = all(part[key] is not None for _, part in parts)
+            squares = sum(rows * part[key] ** 2 for rows, part in parts) if known else 0.0
+            metrics[name][key] = math.sqrt(squares / sum(rows for rows, _ in parts)) if known else None
+    return {"rows": sum(noise["rows"] for noise in noises), "what": noises[0]["what"], "metrics": metrics}
 
 
 def counted(rows: pd.DataFrame) -> dict[str, int]:

@@ -112,3 +112,45 @@ def test_it_goes_on_from_its_state():
     resumed = make(seed=9, budget_seconds=500.0)
     resumed.load_state_dict(json.loads(json.dumps(half.state_dict())))
     assert [resumed.ask(), resumed.ask()] == [whole.ask(), whole.ask()]
+
+
+@pytest.mark.parametrize("name", ["bayesian", "ehvi", "cost_aware"])
+def test_it_goes_on_from_its_state_with_more_outcomes_than_its_models_see(name):
+    def told(steps, controller):
+        for _ in range(steps):
+            proposal = controller.ask()
+            score = scores(proposal.arch)
+            controller.tell(Outcome(proposal, score[:1] if name == "bayesian" else score, seconds=2.0))
+
+    options = {"initial": 6, "pool": 40, "points": 16}
+    whole = get_controller(name, SPACE, seed=0, **options)
+    told(18, whole)
+    for _ in range(6):
+        told(1, whole)
+        resumed = get_controller(name, SPACE, seed=9, **options)
+        resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
+        assert resumed.ask() == whole.ask()
+        assert resumed.older == whole.older, "both see the same outcomes"
+
+
+def test_when_every_network_is_trained_nothing_is_charged_for_training(monkeypatch):
+    class Three(Networks):
+        decisions = (Decision("d0", (0, 1, 2)),)
+
+    space = ProductSpace(Three(), Recipes())
+    controller, charged = get_controller("cost_aware", space, seed=0, initial=6, pool=40), []
+    seconds = controller.seconds
+    monkeypatch.setattr(
+        controller, "seconds", lambda archs, trained: charged.append(trained) or seconds(archs, trained=trained)
+    )
+    proposed = []
+    for _ in range(36):
+        proposal = controller.ask()
+        proposed.append(proposal.arch)
+        if len(controller.trained) == 3:
+            assert not charged or charged[-1], "a recipe of a trained network costs its recipe alone"
+        first = proposal.arch.picks[:1] not in controller.trained
+        score, shared_s = (float(sum(proposal.arch.picks)), -float(proposal.arch.picks[1])), 50.0 if first else 0.0
+        controller.tell(Outcome(proposal, score, seconds=shared_s + 1.0, shared_seconds=shared_s))
+    assert len(set(proposed)) == 36, "every pair is proposed before any comes again"
+    assert controller.ask().arch in proposed

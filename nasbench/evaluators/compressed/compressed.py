@@ -31,7 +31,7 @@ from nasbench.evaluators.evaluator import EarlierCandidate, Evaluator, Progress
 from nasbench.evaluators.latency import SECONDS_EACH, LatencyEstimator, anchors_of
 from nasbench.evaluators.outcomes import Ending
 from nasbench.evaluators.proxies import proxy
-from nasbench.evaluators.trained import Trained
+from nasbench.evaluators.trained import CPU_SECONDS, Trained
 from nasbench.evaluators.trial import History, Trial
 from nasbench.models.build import Build, SpaceBuild
 from nasbench.models.model import Noted
@@ -53,7 +53,7 @@ from search_spaces import Architecture, SearchSpace
 ENOUGH = 8  # earlier candidates, with which a stage may compare
 WORTH_KEEPING_S = 0.3  # a step that took longer is kept for the next recipe that begins like this one
 SPENT = "spent.json"  # beside a network after first steps: what they took
-SECONDS = ("training_cpu_seconds", "recipe_seconds", "recipe_cpu_seconds")
+SECONDS = (CPU_SECONDS, "recipe_seconds", "recipe_cpu_seconds")
 """Costs of an evaluation beside training_seconds; on a busy machine seconds of the processor say more."""
 
 Networks = Mapping[str, Mapping[str, float]]
@@ -178,7 +178,7 @@ class Compressed(Evaluator):
         Beside them what the stages found: trained_val_acc_pct, that of the uncompressed network, proxy_score,
         short_val_acc_pct, latency_predicted_ms. And what it took: recipe_seconds, from the trained network to the
         measured artefact, with first steps that another candidate left; of the processor recipe_cpu_seconds, and
-        training_cpu_seconds where it was trained now.
+        training_cpu_seconds where it was trained now. Where weights are shared, scoring the network is part of it.
 
         Raises:
             InfeasibleError: A stage ended it, or a step does not fit the network; with what was known.
@@ -194,12 +194,15 @@ class Compressed(Evaluator):
         if self._trained not in networks.pop(self.network_space.format(network), {}):
             self._look(model, networks, known_metrics)
         recipe = self.joint.recipes.recipe(point)
-        cpu_s = time.process_time()
-        known_metrics |= self._train(network, recipe, candidate, networks, known_metrics)
-        if not known_metrics.get("cached"):
-            known_metrics["training_cpu_seconds"] = time.process_time() - cpu_s
-        self._check({self._quality: known_metrics[self._trained]}, "after training", known_metrics)
         spent = Spent()
+        known_metrics |= self._train(network, recipe, candidate, networks, known_metrics)
+        if not self.training.trains_once:
+            known_metrics.pop("training_seconds", None)  # every recipe scores the network again, and pays for it
+        else:
+            if not known_metrics.get("cached"):
+                known_metrics[CPU_SECONDS] = self.training_spent(trial).get(CPU_SECONDS, spent.now()["cpu"])
+            spent = Spent()
+        self._check({self._quality: known_metrics[self._trained]}, "after training", known_metrics)
         anchors = anchors_of(self.estimator)
         bench = Workbench(problem, trial.seed, self.device, anchors, self.training.limits.device)
         trained = self.training.trained(trial.number, network, trial.seed, trial.epochs)
@@ -331,6 +334,10 @@ class Compressed(Evaluator):
     def trained(self, number: int, arch: Architecture, seed: int, epochs: int | None) -> nn.Module:
         """The trained network, before its recipe."""
         return self.training.trained(number, self.network_arch(arch), seed, epochs)
+
+    def training_spent(self, trial: Trial) -> dict[str, float]:
+        """See `Trained.spent`; of the network of a candidate."""
+        return self.training.spent(dataclasses.replace(trial, arch=self.network_arch(trial.arch), history=()))
 
     # ---- the stages before compression
 

@@ -137,6 +137,7 @@ def test_recipes_are_searched_together_with_the_networks_inside_one(digits, mode
         progress=False,
     )
     assert set(result.candidates["status"]) == {"done"}
+    assert (result.candidates["training_seconds"] == 0).all(), "another network costs no more than another recipe"
 
 
 def test_bad_input_is_refused(digits, model, tmp_path):

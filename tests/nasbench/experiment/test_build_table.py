@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from controllers import Outcome
+from nasbench.evaluators.compressed.compressed import Compressed
 from nasbench.evaluators.replayed import Replayed
 from nasbench.experiment.build import Brought, prepare
-from nasbench.experiment.build_table import build_table, distinct
+from nasbench.experiment.build_table import Listed, build_table, distinct
 from nasbench.experiment.experiment import Experiment
 from nasbench.experiment.loading import override
 from nasbench.experiment.run import run_search
 from nasbench.experiment.stored import start_run
 from nasbench.report.build import build_report
+from nasbench.storage.checkpoints import Checkpoints
 from nasbench.storage.run_folder import RunFolder
 from nasbench.tables.built import merge, read_table, write_table
 from nasbench_registry import UserError
@@ -113,19 +116,65 @@ def test_rows_measured_again_say_how_far_numbers_differ(tmp_path):
     def evaluate(candidate):
         nonlocal count
         count += 1
-        return {"val_f1": 10.0 + candidate.seed % 2, "latency_ms": 2.0 if count > 8 else 1.0}
+        return {"val_f1": 10.0 + candidate.seed % 2, "latency_ms": 2.0 if 8 < count <= 13 else 1.0}
 
     brought, experiment = Brought(space=Squares(), evaluate=evaluate), numbers()
     options = {"networks": 8, "repeat": 5, "code_folder": tmp_path, "brought": brought}
     table = build_table(experiment, tmp_path / "a.parquet", **options)
     noise = table.card["noise"]
-    assert noise["rows"] == 2, "a row a network, and five rows are of two networks"
+    assert noise["rows"] == 5, "a row a network"
     assert noise["metrics"]["latency_ms"]["std"] == pytest.approx(np.sqrt(0.5))
     assert noise["metrics"]["latency_ms"]["relative"] == pytest.approx(np.log(2) * np.sqrt(0.5))
     assert len(table.rows) == 8 and read_table(table.path).card["noise"] == noise
-    assert count == 10
+    assert count == 13
     build_table(experiment, tmp_path / "a.parquet", **options | {"repeat": 0, "networks": 9})
     assert read_table(table.path).card["noise"] == noise, "a longer table still knows it"
+    build_table(experiment, tmp_path / "a.parquet", **options | {"repeat": 6, "networks": 10})
+    assert count == 16, "two networks and one more row measured again"
+    assert read_table(table.path).card["noise"]["rows"] == 6
+
+
+def test_merged_parts_keep_the_noise_of_both_and_warn_of_two_machines(tmp_path, capsys):
+    from nasbench.cli.build_table import build_table as command
+
+    parts = []
+    for number, (rows, std) in enumerate([(4, 1.0), (12, 3.0)]):
+        table = build_squares(tmp_path / f"{number}.parquet", 2, first=2 * number)
+        metrics = {"val_f1": {"std": std, "relative": None if number else 0.1}}
+        noise = {"rows": rows, "what": "another seed", "metrics": metrics}
+        built = [{**table.card["built"][0], "machine": f"processor {number}"}]
+        parts.append(write_table(table.path, table.rows, {**table.card, "noise": noise, "built": built}).path)
+    command(tmp_path / "unused.yaml", tmp_path / "c.parquet", merge=parts, json=True)
+    noise = read_table(tmp_path / "c.parquet").card["noise"]
+    assert noise["rows"] == 16
+    assert noise["metrics"]["val_f1"] == {"std": pytest.approx(np.sqrt((4 * 1 + 12 * 9) / 16)), "relative": None}
+    printed = capsys.readouterr()
+    assert "measured on processor 0 and processor 1" in printed.err
+    assert json.loads(printed.out)["networks_with_all_recipes"] == 4
+
+
+def test_a_table_is_written_to_no_other_file(tmp_path):
+    from nasbench.cli.build_table import build_table as command
+
+    table = build_squares(tmp_path / "a.parquet", 2)
+    with pytest.raises(UserError, match=r"a table is a parquet file, and --out is .*b\.json; name it .*b\.parquet"):
+        command(tmp_path / "unused.yaml", tmp_path / "b.json", merge=[table.path])
+    assert not (tmp_path / "b.json").exists()
+    with pytest.raises(UserError, match="leave out --networks, --recipes, --first and --repeat"):
+        command(tmp_path / "unused.yaml", tmp_path / "b.parquet", merge=[table.path], repeat=3)
+
+
+def test_recipes_of_a_trained_network_are_measured_though_the_first_does_not_fit_it():
+    space = Squares()
+    prefixes = [[space.architecture((a, b)) for b in range(3)] for a in range(3)]
+    controller = Listed(space, prefixes)
+    proposed = []
+    for scores, shared_s in ((None, 5.0), ((1.0,), 0.0), (None, 0.0), (None, 0.0), ((1.0,), 5.0)):
+        proposed.append(controller.ask())
+        controller.tell(Outcome(proposed[-1], scores, seconds=6.0, shared_seconds=shared_s))
+    proposed += [controller.ask(), controller.ask()]
+    picks = [proposal.arch.picks for proposal in proposed]
+    assert picks == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 2)], "(1, 0) failed before it was trained"
 
 
 def test_parts_of_other_tables_are_refused(tmp_path):
@@ -152,6 +201,9 @@ def test_a_table_says_what_does_not_fit(tmp_path):
         smaller = Squares()
         smaller.decisions = (Decision("a", (0, 1)), Decision("b", (0, 1)))
         table.require_space(smaller)
+    write_table(tmp_path / "less.parquet", table.rows.drop(columns="val_f1"), table.card)
+    with pytest.raises(UserError, match=r"less\.parquet lacks column val_f1"):
+        read_table(tmp_path / "less.parquet")
     card = {**table.card, "metrics": {**table.card["metrics"], "latency_ms": {"unit": "us", "goal": "min"}}}
     write_table(tmp_path / "us.parquet", table.rows, card)
     with pytest.raises(UserError, match="gives latency_ms in 'us', and it is 'ms' here"):
@@ -206,6 +258,33 @@ def test_a_network_is_trained_once_and_its_recipes_are_timed_in_one_run(joint_ta
     assert "timed in turn, in one run" in table.card["metrics"]["latency_ms"]["protocol"]
     beside = json.loads(table.path.with_suffix(".json").read_text())
     assert beside["rows"] == 8 and beside["metrics"]["latency_ms"]["unit"] == "ms"
+
+
+def test_a_kill_between_training_and_recipe_loses_no_seconds(joint_table, tmp_path, monkeypatch):
+    config, _ = joint_table
+    experiment, out, epochs = override(config | {"training": {"epochs": 2}}, []), tmp_path / "tiny.parquet", []
+    saved = Checkpoints.save_training
+
+    def first_epoch(self, trial, tensors, about):
+        saved(self, trial, tensors, about)
+        epochs.append(about)
+        raise KeyboardInterrupt
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during_training:
+        during_training.setattr(Checkpoints, "save_training", first_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            build_table(experiment, out, networks=1, code_folder=tmp_path)
+    with monkeypatch.context() as after_training:
+        after_training.setattr(Compressed, "apply", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_table(experiment, out, networks=1, code_folder=tmp_path)
+    rows = build_table(experiment, out, networks=1, code_folder=tmp_path).rows
+    assert len(rows) == 4 and len(epochs) == 1
+    assert (rows["training_seconds"] > epochs[0]["seconds"]).all()
+    assert (rows["training_cpu_seconds"] > epochs[0]["cpu_seconds"]).all()
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from nasbench.objectives.statistics import (
     chance_interval,
     chance_rank,
     hits_by_chance,
+    mean_ratio_interval,
     null_rate,
     rank_correlation,
     rank_correlations,
@@ -82,3 +83,16 @@ def test_the_bootstrap_covers_a_mean():
     assert bootstrap_rows(n).shape == (DRAWS, n)
     # For 50 skewed values the percentile interval covers some points less than 95 %.
     assert covered >= hits_by_chance(300, 0.90, 1 - 1e-4)[0]
+
+
+def test_the_interval_of_a_ratio_of_means_holds_it_as_often_as_it_says():
+    """Of searches that cover nothing in one case of five, over the same seeds."""
+    rng, trials = np.random.default_rng(0), 2000
+    seeds = rng.uniform(0.5, 1, (trials, 30))
+    ours, theirs = (seeds * rng.uniform(0.5, 1, seeds.shape) * (rng.random(seeds.shape) < 0.8) for _ in range(2))
+    intervals = [mean_ratio_interval(*pair) for pair in zip(2 * ours, theirs, strict=True)]
+    held = sum(low < 2 < high for _, low, high in intervals)
+    # 96.15 % in 20,000 other trials, a little more than 95; beyond 94 and 98 % in fewer than one of 10,000 runs.
+    assert 0.94 * trials < held < 0.98 * trials
+    assert mean_ratio_interval([2.0, 4.0], [1.0, 2.0]) == (pytest.approx(2), pytest.approx(2), pytest.approx(2))
+    assert mean_ratio_interval([0.0, 0.0], [1.0, 2.0]) == mean_ratio_interval([1.0], [2.0]) == (None, None, None)

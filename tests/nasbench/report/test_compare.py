@@ -11,7 +11,7 @@ from tests_support import begin
 from nasbench.evaluators.trial import Evaluated
 from nasbench.objectives.hypervolume import Scale, growth, hypervolume
 from nasbench.objectives.objective import Objective
-from nasbench.objectives.statistics import mean_ratio_interval, ratio_interval
+from nasbench.objectives.statistics import ratio_interval
 from nasbench.report.baseline import compare_with_baseline
 from nasbench.report.comparison import compare_runs, read_run
 from nasbench.search.settings import RunSettings
@@ -68,19 +68,6 @@ def test_the_interval_is_that_of_a_t_test():
     assert (low, high) == pytest.approx((np.exp(interval.low), np.exp(interval.high)))
     assert ratio_interval([0.5], [0.25], paired=True) == (2.0, None, None)
     assert ratio_interval([0.5, 0.0], [0.25, 0.2], paired=True) == (None, None, None)
-
-
-def test_the_interval_of_a_ratio_of_means_holds_it_as_often_as_it_says():
-    """Of searches that cover nothing in one case of five, over the same seeds."""
-    rng, trials = np.random.default_rng(0), 2000
-    seeds = rng.uniform(0.5, 1, (trials, 30))
-    ours, theirs = (seeds * rng.uniform(0.5, 1, seeds.shape) * (rng.random(seeds.shape) < 0.8) for _ in range(2))
-    intervals = [mean_ratio_interval(*pair) for pair in zip(2 * ours, theirs, strict=True)]
-    held = sum(low < 2 < high for _, low, high in intervals)
-    # 96.15 % in 20,000 other trials, a little more than 95; beyond 94 and 98 % in fewer than one of 10,000 runs.
-    assert 0.94 * trials < held < 0.98 * trials
-    assert mean_ratio_interval([2.0, 4.0], [1.0, 2.0]) == (pytest.approx(2), pytest.approx(2), pytest.approx(2))
-    assert mean_ratio_interval([0.0, 0.0], [1.0, 2.0]) == mean_ratio_interval([1.0], [2.0]) == (None, None, None)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_the_command_prints_one_document(table, capsys):
     assert json.loads(capsys.readouterr().out)["networks"] == 36
 
 
-def test_the_report_of_a_joint_search_says_it(table, tmp_path):
+def test_the_report_and_the_command_say_the_same_of_a_joint_search(table, tmp_path, capsys):
     config = {
         "name": "formulas",
         "space": SPACE,
@@ -83,3 +83,7 @@ def test_the_report_of_a_joint_search_says_it(table, tmp_path):
     with run.locked():
         result = run_search(prepare(experiment), run)["reorder"]
     assert result["rows"] and result["statement"] in html.unescape(run.report_html.read_text())
+    from nasbench.cli.reorder import reorder as command
+
+    command(run.path, json=True)
+    assert json.loads(capsys.readouterr().out)["statement"] == result["statement"]

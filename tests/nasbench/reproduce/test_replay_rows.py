@@ -1,5 +1,7 @@
 """What searches of a table that was built here cover, and when."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from joint_table_support import RECIPE_S, TRAINING_S, joint_table
@@ -7,6 +9,7 @@ from joint_table_support import RECIPE_S, TRAINING_S, joint_table
 from nasbench.report.paper_page import write_paper_page
 from nasbench.reproduce.replay_rows import Covered, covered, ground, replay_method
 from nasbench.reproduce.reproduce import reproduce
+from nasbench.tables.built import read_table
 from nasbench.tables.paper_table import load_paper_table
 from nasbench.tables.protocols import Regime
 from nasbench_registry import UserError
@@ -77,7 +80,11 @@ def test_methods_that_are_not_allowed():
 
 def test_the_table_of_the_paper_goes_on_from_what_is_kept(table, tmp_path):
     paper_table = load_paper_table("joint-table")
-    protocol = paper_table.protocol.model_copy(update={"file": str(table.path), "seconds": "wall"})
+    # Recipes are written as in this table, which has no step of its own for mixed precision.
+    int8 = Regime(recipes=("precision=fp32", "precision=int8"), limits={"val_acc_pct": 0.25})
+    regimes = paper_table.protocol.regimes | {"int8_loose": int8}
+    changes = {"file": str(table.path), "seconds": "wall", "regimes": regimes}
+    protocol = paper_table.protocol.model_copy(update=changes)
     small = paper_table.model_copy(update={"protocol": protocol})
     rows = small.select(["random", "sequential, best"])
     first = reproduce(small, seeds=2, rows=rows, keep=tmp_path)
@@ -99,3 +106,14 @@ def test_a_table_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paper_table = load_paper_table("joint-table")
     assert "build it with nasbench build-table" in paper_table.protocol.why_unavailable()
+
+
+def test_no_recipe_counts_in_the_regime_of_int8_and_in_that_of_fewer_bits():
+    protocol = load_paper_table("joint-table").protocol
+    recipes = set(read_table(Path(__file__).parents[3] / protocol.file).rows["recipe"])
+    counted = {
+        name: {recipe for recipe in recipes if any(word in recipe for word in protocol.regimes[name].recipes)}
+        for name in ("int8_loose", "four_bits")
+    }
+    assert not counted["int8_loose"] & counted["four_bits"], "mixed precision has four bits"
+    assert counted["int8_loose"] | counted["four_bits"] == recipes
