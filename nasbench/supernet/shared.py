@@ -168,7 +168,6 @@ def shared_names(network: nn.Module, kernels: Kernels) -> dict[str, Shared]:
         along = [f"{step}={classes['.'.join(steps[: index + 1])]}" for index, step in enumerate(steps)]
         module = network.get_submodule(path)
         role, parts = str(parameter.ndim), _parts(network, path, attribute)
-        is_convolution = isinstance(module, nn.modules.conv._ConvNd)
         if parts > 1:
             role += f"parts{parts}"
         if isinstance(module, nn.modules.conv._ConvNd):
@@ -176,7 +175,9 @@ def shared_names(network: nn.Module, kernels: Kernels) -> dict[str, Shared]:
                 role += "depthwise" if module.groups == module.in_channels else f"groups{module.groups}"
             if kernels == "separate":
                 role += "x".join(map(str, module.kernel_size))
-        shared[name] = Shared("|".join((*along, attribute, role)), parameter, parts, is_convolution)
+        shared[name] = Shared(
+            "|".join((*along, attribute, role)), parameter, parts, isinstance(module, nn.modules.conv._ConvNd)
+        )
     return shared
 
 
