@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -76,14 +77,11 @@ class CandidateCosts:
 
         @functools.cache  # energy and latency are of one artefact
         def compiled() -> CompiledModel:
-            try:
-                return device.candidate(space, arch, model, task)
-            except NotInTable as missing:
-                raise InfeasibleError(f"its costs are not known: {missing}", ending="before training") from None
+            return device.candidate(space, arch, model, task)
 
         energy: dict[str, float] = {}
         if not self.needed.isdisjoint(ENERGY):
-            energy = {"energy_mj": device.energy(compiled(), task, seconds=ENERGY_S).energy_mj}
+            energy = {"energy_mj": device.energy(known(compiled), task, seconds=ENERGY_S).energy_mj}
         if self.estimator is not None:
             predictor = self.estimator.predictor(learned)
             costs = energy | paper_costs(model, task, predictor, arch=arch, batch=device.batch, peak=peak, micro=micro)
@@ -96,9 +94,17 @@ class CandidateCosts:
             return costs
         costs = energy | paper_costs(model, task, peak=peak, micro=micro)
         if self.needs_latency:
-            measured = device.measure(compiled(), task)
+            measured = device.measure(known(compiled), task)
             costs |= latency_and_throughput(measured.median, device.batch)
         return costs
+
+
+def known(compiled: Callable[[], CompiledModel]) -> CompiledModel:
+    """What this function gives; infeasible where it is a table that does not have the architecture."""
+    try:
+        return compiled()
+    except NotInTable as missing:
+        raise InfeasibleError(f"its costs are not known: {missing}", ending="before training") from None
 
 
 def paper_costs(

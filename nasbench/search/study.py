@@ -568,7 +568,7 @@ class Study:
         for position in reversed(range(len(events))):
             if events[position].asks is not None:
                 grouped[position], goes_on = goes_on, events[position].block
-        block: Block | None = None
+        block = self._blocks.get(self._next - 1)  # a state may have been written in the middle of a block
         for event, is_followed in zip(events, grouped, strict=True):
             if event.asks is None:
                 assert event.number is not None, "an outcome is that of a candidate"

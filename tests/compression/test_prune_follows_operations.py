@@ -328,7 +328,7 @@ def not_stored() -> nn.Module:
 WHOLE = {
     "split of fixed sizes": (
         lambda: Net(fixed_sizes, a=conv(1, 24), head=nn.Linear(24, 10)),
-        r"at line \d+ of test_prune_follows_operations.py, `one, other = m.a\(x\).split\(\[8, 16\], 1\)`",
+        r"at line \d+ of test_prune_follows_operations.py, `first, second = m.a\(x\).split\(\[8, 16\], 1\)`",
     ),
     "the first ten": (
         lambda: Net(lambda m, x: m.head(mean(m.a(x)[:, :10])), a=conv(1, 11), head=nn.Linear(10, 10)),

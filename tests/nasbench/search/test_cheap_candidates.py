@@ -95,11 +95,11 @@ def no_waiting_for_the_disk(monkeypatch):
 def begin(tmp_path):
     """Begin a study in a folder, or go on with the one that is there."""
 
-    def opened(name="run", controller="regularized_evolution", candidates=40, repeats="answered"):
+    def opened(name="run", controller="regularized_evolution", candidates=40, repeats="answered", seed=1):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         return Study(
-            get_controller(controller, SPACE, seed=1, **CONTROLLERS.get(controller, {})),
+            get_controller(controller, SPACE, seed=seed, **CONTROLLERS.get(controller, {})),
             OBJECTIVES,
             Pareto(name="pareto") if controller == "nsga2" else Scalar(name="scalar"),
             SearchConfig(candidates=candidates, max_failures=100, repeats=repeats),
@@ -188,6 +188,27 @@ def test_killed_at_any_line_of_the_record_it_ends_like_an_undisturbed_run(begin,
         assert results(again) == results(calm), moment
         assert again._controller.state_dict() == calm._controller.state_dict()
         assert sum(evaluator.blocks) == len(calm.candidates) - len(kept), "what had ended was evaluated again"
+
+
+def test_a_state_that_was_written_in_the_middle_of_a_block_leads_to_the_same_proposals(begin, monkeypatch):
+    """A repeated proposal waits for those before it in its block, also where the block began before the state."""
+    append = LineFile.append
+
+    def dying(self, entry, *, now):
+        append(self, entry, now=now)
+        if entry.get("candidate") == 4:
+            raise Killed
+
+    for seed in range(40):  # in one of some 17 such a repeat comes early enough to matter
+        calm = begin(f"calm{seed}", candidates=24, seed=seed)
+        drive(calm, 5)
+        monkeypatch.setattr(LineFile, "append", dying)
+        with pytest.raises(Killed):
+            drive(begin(f"rough{seed}", candidates=24, seed=seed), 5)
+        monkeypatch.setattr(LineFile, "append", append)
+        again = begin(f"rough{seed}", candidates=24, seed=seed)
+        drive(again, 5)
+        assert results(again) == results(calm), seed
 
 
 def test_an_older_state_of_the_controller_leads_to_the_same_proposals(begin, tmp_path):

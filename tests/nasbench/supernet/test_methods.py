@@ -198,7 +198,7 @@ def test_enas_learns_what_is_worth_more_and_nothing_where_all_is_worth_the_same(
     space = Formula()
 
     def preferred(worth):
-        method = ENAS(space, seed=0, policy_rate=0.02, hidden=16, samples=10)
+        method = ENAS(space, seed=0, policy_rate=0.02, hidden=16, samples=60)
         step = Step(None, None, lambda: worth(method.drawn, method.weights()), (), 0.1, None)
         for _ in range(150):
             method.gradients(step)
@@ -211,7 +211,7 @@ def test_enas_learns_what_is_worth_more_and_nothing_where_all_is_worth_the_same(
     learned, derived = preferred(good)
     control, _ = preferred(lambda before, weights: 0.5)
     assert learned > 0.9 > control
-    assert sum(derived.picks) == 3  # the best by the shared weights of those that it drew
+    assert sum(derived.picks) == 3  # the best by the shared weights of those that it drew; one of three, so hardly ever none of 60
 
 
 @pytest.mark.parametrize(
