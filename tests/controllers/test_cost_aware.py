@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from controllers import Outcome, get_controller
+from controllers import Outcome, Proposal, get_controller
 from controllers.testing import check_controller
 from nasbench_registry import UserError
 from search_spaces import Decision, DecisionSpace, SearchSpace
@@ -72,13 +72,17 @@ def test_seconds_are_learned_by_network_and_recipe():
     def training(own):
         return float(np.exp(1 + 0.5 * own[0]))
 
-    controller = make()
-    run(controller, 40, training=training)
+    controller, rng = make(), np.random.default_rng(0)
+    for _ in range(80):  # drawn, for of dear networks it proposes only few
+        arch = SPACE.sample(rng)
+        shared = training(arch.picks)
+        controller.tell(Outcome(Proposal(arch), scores(arch), seconds=shared + 1, shared_seconds=shared))
     archs = [SPACE.architecture((first, 1, 1, 1, 0, 0)) for first in range(4)]
     trained = controller.seconds(archs, trained=True)
     whole = controller.seconds(archs, trained=False)
     assert trained == pytest.approx(np.ones(4), rel=0.02)
-    assert whole - trained == pytest.approx([training(arch.picks) for arch in archs], rel=0.5)
+    # In 20 seeds it was off by 0.09 at most, with a deviation of 0.02.
+    assert whole - trained == pytest.approx([training(arch.picks) for arch in archs], rel=0.2)
     assert (np.diff(whole) > 0).all()
 
 

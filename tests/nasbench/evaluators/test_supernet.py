@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -120,6 +121,10 @@ def test_an_elastic_network_is_searched_from_the_command_line(model, tmp_path):
     about = json.loads((stages / "searched" / "model.json").read_text())
     assert about["steps"][-1]["name"] == "nasbench.supernet.subnetwork:SubnetworkStep", "it needs no supernet"
     assert nb.load(stages / "quantized").network is not None
+    shipped = Path(__file__).parents[3] / "experiments/joint-elastic.yaml"
+    on_digits = ["-o", "data=digits", "-o", f"space.folder={tmp_path / 'net'}"]
+    done = run(app, ["search", str(shipped), "--dry-run", *on_digits, "--json"])
+    assert done.exit_code == 0, done.output
 
 
 def test_recipes_are_searched_together_with_the_networks_inside_one(digits, model, tmp_path):

@@ -211,7 +211,8 @@ def test_enas_learns_what_is_worth_more_and_nothing_where_all_is_worth_the_same(
     learned, derived = preferred(good)
     control, _ = preferred(lambda before, weights: 0.5)
     assert learned > 0.9 > control
-    assert sum(derived.picks) == 3  # the best by the shared weights of those that it drew; one of three, so hardly ever none of 60
+    # The best by the shared weights of those that it drew; one of three has this sum, so hardly ever none of 60.
+    assert sum(derived.picks) == 3
 
 
 @pytest.mark.parametrize(
