@@ -13,7 +13,10 @@ def test_networks_of_three_libraries_go_the_whole_way(benchmark, tmp_path):
     code, out, err = benchmark("zoo", *names, "--out", tmp_path / "rows.jsonl", "--json")
     assert code == 0, err
     result = json.loads(out)
-    assert result["count"] == result["halved"] == result["restored"] == result["exported"] == 3, out
+    assert result["count"] == result["halved"] == result["restored"] == 3 and result["exported"] >= 2, out
+    for row in result["networks"]:
+        # Without training, the roundings of int8 may be all that a transformer gives; then its artefact is refused.
+        assert "int8_exported_off" in row or "where int8 explains 1 " in row["errors"]["int8"], out
     assert [row["name"] for row in result["networks"]] == sorted(names, key=out.index)
     page = tmp_path / "zoo.md"
     code, again, _ = benchmark("zoo", *names, "--out", tmp_path / "rows.jsonl", "--page", page, "--json")
