@@ -17,6 +17,7 @@ import docstrings  # noqa: E402  # the folder of the site is no package
 import keys  # noqa: E402
 import messages  # noqa: E402
 from make_site import navigation, with_links  # noqa: E402
+from store_numbers import replaced  # noqa: E402
 
 
 class Section(BaseModel):
@@ -97,3 +98,10 @@ def test_the_start_page_leads_to_each_task_by_its_title(task, title):
     (page,) = re.findall(r"\]\((.*?)\)", row)
     assert title in row
     assert (ROOT / "docs" / page).read_text().startswith(f"# {title}\n")
+
+
+def test_numbers_of_a_table_are_those_of_the_last_command_that_gave_their_row():
+    rows = [{"row": name, "measured": 1.0} for name in ("random", "nsga2")]
+    again = {"command": "second", "rows": [{"row": "random", "measured": 2.0}]}
+    assert replaced([{"command": "first", "rows": rows}], again) == [{"command": "first", "rows": rows[1:]}, again]
+    assert replaced([{"command": "first", "rows": rows[:1]}], again) == [again], "a command without rows is gone"

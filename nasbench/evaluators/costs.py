@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import nn
 
@@ -19,6 +20,8 @@ from nasbench.objectives.metrics import FOOTPRINT, latency_and_throughput
 from nasbench.objectives.objective import Objective
 from nasbench_compression import CompiledModel
 from search_spaces import Architecture, SearchSpace, Task
+
+T = TypeVar("T")
 
 ON_PAPER = ("macs", "params", "size_bytes", "peak_memory_bytes", *FOOTPRINT)
 LATENCY = ("latency_ms", "throughput_per_s")
@@ -99,10 +102,10 @@ class CandidateCosts:
         return costs
 
 
-def known(compiled: Callable[[], CompiledModel]) -> CompiledModel:
-    """What this function gives; infeasible where it is a table that does not have the architecture."""
+def known(looked_up: Callable[[], T]) -> T:
+    """What this function gives; InfeasibleError where it looks into a table that does not have the architecture."""
     try:
-        return compiled()
+        return looked_up()
     except NotInTable as missing:
         raise InfeasibleError(f"its costs are not known: {missing}", ending="before training") from None
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nasbench.devices.device import Device
-from nasbench.devices.table import NotInTable, TableDevice
+from nasbench.devices.table import TableDevice
 from nasbench.evaluators.candidate import Candidate
-from nasbench.evaluators.costs import ENERGY, LATENCY
-from nasbench.evaluators.errors import InfeasibleError, InvalidNetwork
+from nasbench.evaluators.costs import ENERGY, LATENCY, known
+from nasbench.evaluators.errors import InvalidNetwork
 from nasbench.evaluators.evaluator import Evaluator
 from nasbench.evaluators.replayed import Replayed, is_built
 from nasbench.objectives.metrics import Metrics, latency_and_throughput
@@ -115,9 +115,7 @@ class Tabular(Evaluator):
     def _costs(self, arch: Architecture) -> Metrics:
         if self._device is None:
             return {}
-        try:
-            cost = self._device.cost(self.space, arch)
-        except NotInTable as missing:
-            raise InfeasibleError(f"its costs are not known: {missing}", ending="before training") from None
+        device = self._device
+        cost = known(lambda: device.cost(self.space, arch))
         energy = {} if cost.energy_mj is None else {"energy_mj": cost.energy_mj}
-        return latency_and_throughput(cost.latency_ms, self._device.batch) | energy
+        return latency_and_throughput(cost.latency_ms, device.batch) | energy

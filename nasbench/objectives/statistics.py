@@ -160,8 +160,7 @@ def ratio_interval(
         error = math.sqrt(sum(parts))
         divisor = parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)
         freedom = sum(parts) ** 2 / divisor if divisor > 0 else float(len(a) + len(b) - 2)
-    reach = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
-    return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)
+    return _around(middle, error, freedom)
 
 
 def mean_ratio_interval(
@@ -180,8 +179,13 @@ def mean_ratio_interval(
         return None, None, None
     middle = math.log(a.mean() / b.mean())
     error = float((a / a.mean() - b / b.mean()).std(ddof=1)) / math.sqrt(len(a))
-    reach = float(stdtrit(len(a) - 1.0, 0.5 + CONFIDENCE / 2)) * error
-    return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)
+    return _around(middle, error, len(a) - 1.0)
+
+
+def _around(logarithm: float, error: float, freedom: float) -> tuple[float, float, float]:
+    """A ratio by its logarithm, and its 95 % t interval by the standard error of that."""
+    reach = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
+    return math.exp(logarithm), math.exp(logarithm - reach), math.exp(logarithm + reach)
 
 
 def ratio_verdict(low: float | None, high: float | None) -> Verdict | None:

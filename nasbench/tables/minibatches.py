@@ -49,8 +49,8 @@ def load_minibatch(dataset: str) -> tuple[Tensor, Tensor]:
     shape = SHAPES[dataset][0]
     images, labels = tensors.get("images_0"), tensors.get("labels_0")
     if images is None or labels is None or images.shape[1:] != shape or labels.shape != images.shape[:1]:
-        found = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()) or "nothing"
-        raise UserError(f"{path} holds {found}; write images_0 of (n, {', '.join(map(str, shape))}) and labels_0.")
+        contents = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()) or "nothing"
+        raise UserError(f"{path} holds {contents}; write images_0 of (n, {', '.join(map(str, shape))}) and labels_0.")
     labels = labels.long()
     if images.dtype == torch.uint8:
         mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET16_MEAN, IMAGENET16_STD))
