@@ -92,7 +92,7 @@ def _trainability(features: list[Tensor], seed: int) -> float:
     for before, after in reversed(list(itertools.pairwise(features))):
         outgoing = torch.randint(0, 2, after.shape, generator=generator, dtype=after.dtype) * 2 - 1
         incoming = None
-        if after.requires_grad:
+        if before.requires_grad and after.requires_grad:
             (incoming,) = torch.autograd.grad(after, [before], outgoing, allow_unused=True)
         if incoming is None:  # nothing goes through
             incoming = torch.zeros_like(before)

@@ -478,6 +478,26 @@ def test_a_warm_start_is_the_best_of_a_sample():
         best_by_proxies(space, problem, sample=4, best=5)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+        "|nor_conv_3x3~0|+|skip_connect~0|avg_pool_3x3~1|+|none~0|none~1|none~2|",
+        "|none~0|+|none~0|nor_conv_1x1~1|+|none~0|nor_conv_3x3~1|skip_connect~2|",
+    ],
+)
+def test_cells_without_a_path_from_input_to_output_have_every_score(cell):
+    """Blocks behind such a cell have weights, and no gradient reaches what goes into them."""
+    space, task = get_space("nasbench201", channels=4, cells=1), Task((3, 8, 8), 3)
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    probe = Probe(fresh_model(space, space.parse(cell), task, 0), images, TARGETS)
+    values = scores(list(PROXIES), probe)
+    assert set(values) == set(PROXIES) and not any(map(math.isnan, values.values()))
+    assert values["az_trainability"] < scores(
+        ["az_trainability"], Probe(fresh_model(space, space.parse(cell.replace("none", "skip_connect")), task, 0), images)
+    )["az_trainability"], "nothing goes back through these cells"
+
+
 def test_proxies_as_features_are_the_logarithms_of_the_scores_and_say_where_there_is_none():
     space = get_space("nasbench201", channels=4, cells=1)
     problem = image_classification("digits")
