@@ -24,6 +24,7 @@ SECTIONS = {
     "compression": "compression",
     "elastic_front": "elastic-networks",
     "one_shot": "weight-sharing",
+    "shared_ranking": "ranks-with-shared-weights",
 }
 """By the kind of a protocol: the section of ``docs/tables.md`` that describes it."""
 

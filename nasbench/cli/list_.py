@@ -85,14 +85,16 @@ def _problems() -> list[Row]:
 def _tables() -> list[Row]:
     """The tables of papers that `nasbench reproduce` measures again."""
     from nasbench.tables.paper_table import load_paper_table, table_files
-    from nasbench.tables.protocols import Compression, JointReplay, OneShot
+    from nasbench.tables.protocols import JointReplay, OneShot, SharedRanking, TrainedNetworks
     from nasbench.tables.sources import SOURCES
 
     rows = []
     for table in map(load_paper_table, table_files()):
         source = f"{table.paper}, arXiv {table.arxiv}" if table.arxiv else table.paper
         protocol = table.protocol
-        needed = [protocol.why_unavailable()] if isinstance(protocol, Compression | JointReplay | OneShot) else []
+        needed = []
+        if isinstance(protocol, TrainedNetworks | JointReplay | OneShot | SharedRanking):
+            needed.append(protocol.why_unavailable())
         needed += [SOURCES[table.benchmark].why_unavailable()] if table.benchmark else []
         row: Row = {"name": table.name, "summary": table.title, "source": source}
         rows.append(row | {"why_unavailable": next(filter(None, needed), None)})

@@ -26,6 +26,7 @@ from nasbench.reproduce.hypervolume_rows import front_method, measure_fronts
 from nasbench.reproduce.latency_tables import check_method, measure_row
 from nasbench.reproduce.one_shot_rows import check_one_shot, measure_one_shot
 from nasbench.reproduce.parallel import run_all
+from nasbench.reproduce.ranking_rows import measure_ranking, ranking_method
 from nasbench.reproduce.replay_rows import measure_replays, replay_method
 from nasbench.reproduce.simulate import Trace, simulate
 from nasbench.reproduce.zero_cost_rows import check_protocol, rank_cells
@@ -39,6 +40,7 @@ from nasbench.tables.protocols import (
     JointReplay,
     OneShot,
     Queries,
+    SharedRanking,
     TimeBudget,
     ZeroCostRanking,
 )
@@ -50,7 +52,7 @@ Vector = npt.NDArray[np.float64]
 POINTS = 160  # number of points of a curve
 
 
-KEEPS = Compression | ElasticFront | Hypervolume | JointReplay | OneShot
+KEEPS = Compression | ElasticFront | Hypervolume | JointReplay | OneShot | SharedRanking
 """Protocols whose rows take long, so that each finished seed is kept."""
 
 
@@ -124,6 +126,8 @@ def reproduce(
                 front_method(row.method)
             elif isinstance(table.protocol, JointReplay):
                 replay_method(row.method)
+            elif isinstance(table.protocol, SharedRanking):
+                ranking_method(row.method)
             elif isinstance(table.protocol, OneShot):
                 check_one_shot(table, table.protocol, row.method)
             else:
@@ -203,12 +207,12 @@ def _run_method(job: _Job) -> _Done:
 def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, Any]:
     """The value of every column of a row, for one seed; of an elastic front its `points`, too."""
     protocol = table.protocol
-    if not isinstance(protocol, Compression | ElasticFront | Hypervolume | OneShot):
+    if not isinstance(protocol, Compression | ElasticFront | Hypervolume | OneShot | SharedRanking):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
     if isinstance(protocol, Hypervolume):
         return measure_fronts(table, row.method, seed, keep)
-    words = {"text"} if isinstance(protocol, OneShot) else None
+    words = {"text"} if isinstance(protocol, OneShot | SharedRanking) else None
     request = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
     key = content_key(request)
     file = None if keep is None else keep / f"{key}.json"
@@ -217,6 +221,8 @@ def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict
     else:
         if isinstance(protocol, OneShot):
             measured = measure_one_shot(table, row, seed, None if keep is None else keep / key)
+        elif isinstance(protocol, SharedRanking):
+            measured = measure_ranking(protocol, row.method, seed, None if keep is None else keep / key)
         elif isinstance(protocol, ElasticFront):
             measured = measure_front_of_networks(protocol, row.method, seed, None if keep is None else keep / key)
         else:

@@ -22,6 +22,7 @@ from nasbench.tables.protocols import (
     LatencyRanking,
     OneShot,
     Queries,
+    SharedRanking,
     Strict,
     TimeBudget,
     TrainedNetworks,
@@ -190,6 +191,7 @@ class PaperTable(Strict):
         | ZeroCostRanking
         | Hypervolume
         | OneShot
+        | SharedRanking
         | JointReplay,
         Field(discriminator="kind"),
     ]
@@ -211,7 +213,7 @@ class PaperTable(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> PaperTable:
         searched = isinstance(self.protocol, SEARCHED)
-        if not isinstance(self.protocol, TrainedNetworks | JointReplay):
+        if not isinstance(self.protocol, TrainedNetworks | SharedRanking | JointReplay):
             in_table = searched or isinstance(self.protocol, ZeroCostRanking | Hypervolume | OneShot)
             one_of("table", self.benchmark, TABLES if in_table else [SOURCE.name])
         for kind, names in (("column", [c.name for c in self.columns]), ("row", [r.name for r in self.rows])):
@@ -220,8 +222,8 @@ class PaperTable(Strict):
         for column in self.columns:
             if searched:
                 self._check_search(column)
-            elif isinstance(self.protocol, TrainedNetworks):
-                self._check_compression(column)
+            elif isinstance(self.protocol, TrainedNetworks | SharedRanking):
+                self._check_trained(column)
             elif isinstance(self.protocol, ZeroCostRanking):
                 self._check_zero_cost(column, self.protocol)
             elif isinstance(self.protocol, Hypervolume):
@@ -295,7 +297,7 @@ class PaperTable(Strict):
         one_of("data set", column.search, protocol.datasets)
         one_of("shows", column.shows or "", SHOWN[protocol.kind])
 
-    def _check_compression(self, column: TableColumn) -> None:
+    def _check_trained(self, column: TableColumn) -> None:
         if column.search or column.read or column.budget_s or column.devices or column.limit_ms:
             raise ValueError(
                 f"column {column.name!r}: where networks are trained, columns have a name and shows, no more."

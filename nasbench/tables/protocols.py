@@ -251,6 +251,33 @@ class OneShot(Strict):
         return why_missing(**self.data)
 
 
+class SharedRanking(Strict):
+    """Shared weights rank a sample of networks, which are trained alone, too; how the ranks agree is read off.
+
+    A column shows Spearman's correlation ("spearman") and the ends of its 95 % interval, by bootstrap over networks
+    ("spearman_low", "spearman_high"), Kendall's correlation ("kendall"), the mean accuracy of the networks with shared
+    weights and alone ("shared_acc_pct", "alone_acc_pct"), or the seconds of the training of the shared weights
+    ("seconds").
+
+    Attributes:
+        data: Name and options of the data set.
+        judged: Number of its validation examples that networks are evaluated on.
+        training: Training section, as in an experiment file; of the first network, and of everything else where a row
+            says nothing else.
+        text: The protocol in words.
+    """
+
+    kind: Literal["shared_ranking"]
+    data: dict[str, Any]
+    judged: Annotated[int, Field(ge=1)] = 2000
+    training: dict[str, Any] = Field(default_factory=dict)
+    text: str
+
+    def why_unavailable(self) -> str | None:
+        """Why nothing can be measured here, images that are missing; None if nothing is."""
+        return why_missing(**self.data)
+
+
 class Regime(Strict):
     """The limits of a joint search.
 
@@ -303,6 +330,15 @@ SHOWN = {
     "elastic_front": ("hypervolume_fp32", "hypervolume_int8", "networks", "best_test_acc_pct", "pfs_days", "seconds"),
     "zero_cost_ranking": ("spearman", "kendall", "published", "seconds"),
     "one_shot": ("test_acc_pct", "skip_edges", "shared_acc_pct", "seconds"),
+    "shared_ranking": (
+        "spearman",
+        "spearman_low",
+        "spearman_high",
+        "kendall",
+        "shared_acc_pct",
+        "alone_acc_pct",
+        "seconds",
+    ),
     "compression": (
         "test_acc_pct",
         "val_acc_pct",
