@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from controllers import Outcome, get_controller
 from nasbench.costs.compute import compute_by_operations
 from nasbench.costs.cost import counts
 from nasbench.models.build import Build
@@ -23,16 +24,21 @@ from nasbench.models.workbench import Workbench
 from nasbench.objectives.hypervolume import hypervolume
 from nasbench.problems.image_classification import ImageClassification
 from nasbench.reproduce.compression_rows import build_of, trained, workbench
+from nasbench.reproduce.hypervolume_rows import check_multi_objective
+from nasbench.reproduce.simulate import REPEATS, proposals
 from nasbench.supernet.elastic import elastic
+from nasbench.supernet.sampling import Sandwich
 from nasbench.tables.protocols import ElasticFront
 from nasbench_compression import get_step
 from nasbench_registry import check_options, one_of
+from search_spaces import Architecture
 
 Vector = npt.NDArray[np.float64]
 DENSE = "dense"
 PRECISIONS = ("fp32", "int8")
 SECONDS_EACH, ROUNDS = 0.3, 3
 BISECTIONS = 12
+BETWEEN = 50  # networks by chance, whose mean multiply-adds count for those of the steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +62,9 @@ class Elastic(Tuning):
         widths: Shares of the channels that may be left, see `nasbench.supernet.elastic.elastic`.
         round_to: Number of which numbers of channels are multiples.
         depth: Whether residual blocks may be left out.
-        scored: Number of networks of which the validation accuracy is computed.
+        controller: Controller of accuracy and multiply-adds that chooses the networks that are evaluated, and its
+            options.
+        scored: Number of networks of which the validation accuracy is computed, beside the largest and the smallest.
         examples: Number of validation examples for that.
         deployed: Largest number of networks on the front of validation accuracy and multiply-adds that are deployed.
     """
@@ -64,6 +72,7 @@ class Elastic(Tuning):
     widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
     round_to: int = 4
     depth: bool = True
+    controller: Mapping[str, Any] = field(default_factory=lambda: {"name": "nsga2", "population": 40})
     scored: int = 200
     examples: int = 2000
     deployed: int = 12
@@ -96,7 +105,10 @@ def front_of_networks_method(method: Mapping[str, Any]) -> Tuning:
         key: tuple(value) if isinstance(value, list) else value for key, value in method.items() if key != "name"
     }
     check_options(kind, options, what=f"method {method['name']!r}")
-    return kind(**options)
+    tuning = kind(**options)
+    if isinstance(tuning, Elastic):
+        check_multi_objective(str(tuning.controller.get("name")), _controller_options(tuning))
+    return tuning
 
 
 @dataclass(frozen=True)
@@ -207,17 +219,32 @@ def _elastic(
         seed=bench.seed,
     )
     supernet.train(epochs=method.epochs, seed=bench.seed, learning_rate=method.learning_rate, folder=folder)
-    archs = [supernet.largest, supernet.smallest, *supernet.sample(method.scored, bench.seed)]
-    scored, judge = [], problem.fewer(method.examples, 0)
-    for arch in archs:
-        network = supernet.network(arch)
-        accuracy = judge.score(network, "val")["val_acc_pct"]
-        scored.append((accuracy, counts(network, task).macs, arch))
-    macs = [entry[1] for entry in scored]
-    macs_of_a_step = macs[0] + macs[1] + 2 * float(np.mean(macs[2:]))  # the sandwich: the two ends, and two at random
-    front = _front(scored)
+    judge, scored = problem.fewer(method.examples, 0), {}
+
+    def evaluated(arch: Architecture) -> tuple[float, float]:
+        """Validation accuracy and multiply-adds."""
+        if arch not in scored:
+            network = supernet.network(arch)
+            scored[arch] = judge.score(network, "val")["val_acc_pct"], counts(network, task).macs
+        return scored[arch]
+
+    ends = evaluated(supernet.largest)[1], evaluated(supernet.smallest)[1]
+    name = str(method.controller["name"])
+    controller = get_controller(name, supernet.space, seed=bench.seed, **_controller_options(method))
+    for proposal in proposals(controller, name, REPEATS * method.scored):
+        accuracy, macs = evaluated(supernet.space.canonical(proposal.arch))
+        controller.tell(Outcome(proposal, (accuracy, -macs)))
+        if len(scored) == method.scored + len(ends):
+            break
+    between = [counts(supernet.untrained(arch, bench.seed), task).macs for arch in supernet.sample(BETWEEN, bench.seed)]
+    macs_of_a_step = sum(ends) + Sandwich.between * float(np.mean(between))
+    front = _front([(accuracy, macs, arch) for arch, (accuracy, macs) in scored.items()])
     kept = front if len(front) <= method.deployed else _spread(front, method.deployed)
     return [Cut(supernet.network(arch), cost) for _, cost, arch in kept], macs_of_a_step
+
+
+def _controller_options(method: Elastic) -> dict[str, Any]:
+    return {key: value for key, value in method.controller.items() if key != "name"}
 
 
 def _front(scored: Sequence[tuple[float, float, Any]]) -> list[tuple[float, float, Any]]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from controllers import Outcome, Proposal, SearchFinished, controllers, get_controller, stalled
+from controllers import Outcome, controllers, get_controller
 from nasbench.costs.cost import counts
 from nasbench.objectives.hypervolume import Points, front, hypervolume
+from nasbench.reproduce.simulate import REPEATS, proposals
 from nasbench.storage.files import content_key, read_json, write_json
 from nasbench.tables.hw_nasbench import load_hw_nasbench
 from nasbench.tables.minibatches import SHAPES
@@ -21,8 +22,6 @@ from nasbench.tables.protocols import Hypervolume
 from nasbench.tables.registry import load_table
 from nasbench_registry import UserError, check_options, one_of
 from search_spaces import Task, get_space
-
-REPEATS = 20  # proposals for each different cell, of a controller that repeats itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +52,15 @@ def front_method(method: Mapping[str, Any]) -> FrontSearch | MacsFront:
     check_options(kind, options, what=f"method {method['name']!r}")
     front_search = kind(**options)
     if isinstance(front_search, FrontSearch):
-        get_controller(front_search.controller, get_space("nasbench201"), seed=0, **front_search.options)
-        if not controllers.find(front_search.controller).multi_objective:
-            raise UserError(
-                f"controller {front_search.controller!r} takes one score; name one of several, such as nsga2."
-            )
+        check_multi_objective(front_search.controller, front_search.options)
     return front_search
+
+
+def check_multi_objective(controller: str, options: Mapping[str, Any]) -> None:
+    """UserError if there is no such controller, an option is not allowed, or it takes one score only."""
+    get_controller(controller, get_space("nasbench201"), seed=0, **options)
+    if not controllers.find(controller).multi_objective:
+        raise UserError(f"controller {controller!r} takes one score; name one of several, such as nsga2.")
 
 
 @dataclass(frozen=True)
@@ -173,19 +175,13 @@ def searched(front_search: FrontSearch, scores: Points, seed: int, most: int) ->
     benchmark = load_table("nasbench201")
     controller = get_controller(front_search.controller, get_space("nasbench201"), seed=seed, **front_search.options)
     rows: dict[int, None] = {}
-    for _ in range(REPEATS * most):
-        if len(rows) == most:
-            break
-        try:
-            proposal: Proposal | None = controller.ask()
-        except SearchFinished:
-            break
-        if proposal is None:
-            raise stalled(front_search.controller)
+    for proposal in proposals(controller, front_search.controller, REPEATS * most):
         row = benchmark.row(proposal.arch)
         rows[row] = None
         scores_of_cell = scores[row]
         controller.tell(Outcome(proposal, None if np.isnan(scores_of_cell).any() else tuple(scores_of_cell.tolist())))
+        if len(rows) == most:
+            break
     return list(rows)
 
 

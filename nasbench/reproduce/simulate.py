@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from controllers import Controller
+from controllers import Controller, Proposal, SearchFinished, stalled
 from nasbench.evaluators.tabular import Tabular
 from nasbench.objectives.objective import Objective
 from nasbench.objectives.reward import Scalar
@@ -25,6 +25,7 @@ from nasbench_registry import UserError
 from search_spaces import Architecture
 
 ENDLESS = 10**9  # candidates, where something else ends the search
+REPEATS = 20  # proposals for each different network, of a controller that repeats itself
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,27 @@ class Trace:
     scores: npt.NDArray[np.float64]
     ended_s: npt.NDArray[np.float64]
     full: npt.NDArray[np.bool_]
+
+
+def proposals(controller: Controller, name: str, most: int) -> Iterator[Proposal]:
+    """The proposals of a controller, one at a time; the outcome of each has to be told before the next one.
+
+    Args:
+        controller: Controller.
+        name: Name of the controller.
+        most: Largest number of proposals.
+
+    Raises:
+        UserError: The controller waits although all outcomes were told.
+    """
+    for _ in range(most):
+        try:
+            proposal = controller.ask()
+        except SearchFinished:
+            return
+        if proposal is None:
+            raise stalled(name)
+        yield proposal
 
 
 def simulate(

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from controllers import Outcome, get_controller
 from nasbench.problems.image_classification import ImageClassification
+from nasbench.reproduce.simulate import proposals
 from nasbench.storage.files import read_json, write_json
 from nasbench.supernet.sampling import SAMPLINGS
 from nasbench.supernet.shared import share
@@ -106,10 +107,7 @@ def search_single_path(
     began = time.perf_counter()
     controller = get_controller(config.controller.name, space, seed=seed, **config.controller.options)
     accuracies: dict[Architecture, float] = {}
-    for _ in range(config.candidates):
-        proposal = controller.ask()
-        if proposal is None:
-            break
+    for proposal in proposals(controller, config.controller.name, config.candidates):
         arch = space.canonical(proposal.arch)
         if arch not in accuracies:
             accuracies[arch] = supernet.score(arch)["val_acc_pct"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
+import numpy as np
 from torch import nn
 
 from nasbench_compression.subnetworks import Divisible
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 RESOLUTION = "resolution"
 LEFT_OUT, KEPT = "left out", "kept"
+KEPT_AT_LEAST = 1e-3  # share of what may be missing that is drawn, and the same from the other end
 
 
 class ElasticSpace(SearchSpace):
@@ -55,6 +58,24 @@ class ElasticSpace(SearchSpace):
         space = cls.__new__(cls)
         space.decisions, space.folder = tuple(decisions), ""
         return space
+
+    def sample(self, rng: np.random.Generator, max_tries: int = 1) -> Architecture:
+        """An architecture, by chance; sizes are spread between the smallest and the largest network.
+
+        Uniform picks would give networks of about a quarter of the largest one's multiply-adds, and hardly any larger
+        ones: AttentiveNAS (Wang et al., CVPR 2021, arXiv:2011.09011) draws by multiply-adds for this reason. Here, a
+        share of all that may be missing is drawn first, which square roots spread evenly over the multiply-adds of
+        convolutional networks; then each decision has a beta-binomial option with this mean. In the middle, options
+        are uniform. All architectures can occur.
+
+        Args:
+            rng: Random generator.
+            max_tries: As in `SearchSpace.sample`; all architectures are valid.
+        """
+        kept = min(max(math.sqrt(rng.random()), KEPT_AT_LEAST), 1 - KEPT_AT_LEAST)
+        shares = rng.beta(2 * kept, 2 * (1 - kept), len(self.decisions))
+        picks = rng.binomial(np.array(self.layout.sizes) - 1, shares)
+        return Architecture(self.name, tuple(picks.tolist()))
 
     def build(self, arch: Architecture, task: Task) -> nn.Module:
         """The network with copies of the shared weights; the task is that of the supernet.

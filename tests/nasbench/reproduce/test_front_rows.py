@@ -27,6 +27,8 @@ ROWS = {
     "torch_pruning": PRUNE,
 }
 
+ELASTIC = {"name": "elastic", **ROWS["elastic"]}
+
 
 def written(tmp_path, **changes):
     data = {
@@ -116,6 +118,8 @@ def test_every_row_is_deployed_with_the_compute_that_it_says_and_kept(cache, tmp
             {"rows": [{"name": "a", "method": {"name": "pruned", **PRUNE, "macs_ratio": 1}}]},
             "Did you mean 'macs_ratios'",
         ),
+        ({"rows": [{"name": "a", "method": ELASTIC | {"controller": {"name": "bayesian"}}}]}, "takes one score"),
+        ({"rows": [{"name": "a", "method": ELASTIC | {"controller": {"name": "nsga"}}}]}, "Did you mean 'nsga2'"),
         ({"columns": [{"name": "a", "shows": "hypervolume"}]}, "Did you mean 'hypervolume_"),
         ({"columns": [{"name": "a", "shows": "networks", "devices": ["fpga"]}]}, "where networks are trained"),
     ],

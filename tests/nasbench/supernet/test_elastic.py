@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 import nasbench as nb
@@ -161,6 +162,22 @@ def test_progressive_frees_blocks_before_widths(elastic):
     assert free(0.2) == [2, 1, 1]
     assert free(0.5) == [2, 2, 1]
     assert free(0.9) == [2, 2, 2]
+
+
+def test_sampled_networks_are_spread_between_the_smallest_and_the_largest():
+    """Uniform picks give shares of one half, whose square, as multiply-adds go, is a quarter."""
+    blocks = [Decision(f"block{place}", (LEFT_OUT, KEPT)) for place in range(100)]
+    space = ElasticSpace.with_decisions([*blocks, *(Decision(f"width{place}", (4, 8, 12, 16)) for place in range(300))])
+    rng, again = np.random.default_rng(0), np.random.default_rng(0)
+    picks = np.array([space.sample(rng).picks for _ in range(400)])
+    assert (picks[:5] == [space.sample(again).picks for _ in range(5)]).all()
+    shares = (picks[:, 100:] / 3).mean(axis=1)
+    assert stats.kstest(shares**2, "uniform").pvalue > 0.001
+    assert stats.kstest((rng.integers(4, size=(400, 300)) / 3).mean(axis=1) ** 2, "uniform").pvalue < 1e-6
+    assert all(set(column) == set(range(size)) for column, size in zip(picks.T, space.layout.sizes, strict=True))
+    middle = picks[(shares > 0.45) & (shares < 0.55), 100:]
+    counted = np.bincount(middle.ravel(), minlength=4) / middle.size
+    np.testing.assert_allclose(counted, 0.25, atol=0.03)
 
 
 def test_it_is_stored_and_loaded(elastic, tmp_path):
