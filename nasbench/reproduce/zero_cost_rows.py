@@ -38,7 +38,7 @@ Scores = dict[str, dict[str, tuple[float, float]]]  # score and its seconds, by 
 BLIND = frozenset({"zen", "meco", "az_expressivity", "az_progressivity", "az_trainability"})
 """Proxies that see neither images nor the last layer: the same for data sets whose images have the same size."""
 CHUNK = 4  # number of cells of a job
-VERSION = 2
+VERSION = 3
 """Raised whenever scores of a proxy change, so that stored ones of before are not read."""
 
 

@@ -3,7 +3,8 @@
 Expressivity, progressivity and trainability look at the features between the blocks of a network with Kaiming weights
 and random images; complexity is `macs`. The paper adds the logarithms of the four ranks: see `log_rank_sum`.
 
-Deviations: 16 random images; blocks are those of `probe.blocks`, where the paper names them for each space.
+Deviations: 16 random images, more of fewer than 32 x 32 pixels; blocks are those of `probe.blocks`, where the paper
+names them for each space.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ RANDOM_IMAGES = 4
 def meco(probe: Probe) -> float:
     """The sum over modules of the smallest eigenvalue of the correlations of their channels, eq. 3.
 
-    Deviation: over the positions of four random images of the task's size, where the paper has one of 64 by 64.
+    Deviation: over the positions of four random images of the task's size, more of fewer than 32 x 32 pixels, where the
+    paper has one of 64 by 64.
     """
     total = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from nasbench_registry import UserError
 
 IMAGES = 64  # that a proxy looks at, unless a user gives another number
 NOISE = 16  # random images of proxies that look at no data
+PIXELS = 32 * 32  # of such an image; of smaller ones there are more, for a covariance needs as many positions
 
 T = TypeVar("T")
 
@@ -245,7 +247,14 @@ class Probe:
     # ---- random images
 
     def noise(self, count: int = NOISE, *, stream: int = 0) -> Tensor:
-        """(count, ...) images of independent normal numbers, in the shape of the real ones.
+        """Images of independent normal numbers, in the shape of the real ones.
+
+        Args:
+            count: Number of images; images of fewer than 32 x 32 pixels are more, so that there are as many pixels.
+            stream: Number of the random stream.
+
+        Returns:
+            (n, ...) images.
 
         Raises:
             UserError: The inputs are no floating-point numbers.
@@ -253,6 +262,8 @@ class Probe:
         if not self.images.is_floating_point():
             raise UserError(f"this zero-cost proxy makes random images, and the inputs are {self.images.dtype}.")
         generator = torch.Generator().manual_seed(2 * self.seed + stream)
+        if self.images.ndim == 4:
+            count *= math.ceil(PIXELS / min(PIXELS, self.images[0, 0].numel()))
         return torch.randn(count, *self.images.shape[1:], generator=generator)
 
     def renewed(self, initialize: Callable[[Tensor, torch.Generator], object]) -> nn.Module:

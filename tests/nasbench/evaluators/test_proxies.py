@@ -305,7 +305,7 @@ def test_az_nas_of_blocks_by_hand():
     same = nn.Sequential(Scaled(2.0), Scaled(1.0))
     assert score("az_trainability", same, images) == UNDEFINED
     halved = nn.Sequential(Scaled(2.0), Scaled(0.5))
-    signs = torch.randint(0, 2, (16, 2, 8, 8), generator=torch.Generator().manual_seed(0)).float() * 2 - 1
+    signs = torch.randint(0, 2, (256, 2, 8, 8), generator=torch.Generator().manual_seed(0)).float() * 2 - 1
     rows = signs.movedim(1, -1).reshape(-1, 2)
     largest = 0.5 * torch.linalg.matrix_norm(rows.T @ rows / len(rows), ord=2).item()
     assert score("az_trainability", halved, images) == pytest.approx(2 - largest - 1 / (largest + 1e-6), rel=1e-5)
@@ -476,6 +476,15 @@ def test_a_warm_start_is_the_best_of_a_sample():
     assert [size(arch) for arch in best] == sorted(map(size, drawn), reverse=True)[:3]
     with pytest.raises(UserError, match="best is 5 and sample 4"):
         best_by_proxies(space, problem, sample=4, best=5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "images"), [((3, 32, 32), 16), ((3, 16, 16), 64), ((1, 8, 8), 256), ((3, 64, 64), 16), ((4,), 16)]
+)
+def test_small_random_images_are_as_many_as_give_the_same_number_of_pixels(shape, images):
+    probe = Probe(network(), torch.zeros(2, *shape))
+    assert probe.noise().shape == (images, *shape)
+    assert torch.equal(probe.noise(), probe.noise()) and not torch.equal(probe.noise(), probe.noise(stream=1))
 
 
 @pytest.mark.parametrize(
