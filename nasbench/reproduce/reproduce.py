@@ -15,32 +15,21 @@ from scipy import stats
 
 from nasbench.evaluators.tabular import Tabular
 from nasbench.objectives.statistics import mean_ratio_interval
-from nasbench.reproduce.compression_rows import measure_recipe, recipe_method
-from nasbench.reproduce.front_rows import (
-    PRECISIONS,
-    accuracy_over_latency,
-    front_of_networks_method,
-    measure_front_of_networks,
-)
+from nasbench.reproduce.front_rows import PRECISIONS, accuracy_over_latency
 from nasbench.reproduce.hypervolume_rows import front_method, measure_fronts
 from nasbench.reproduce.latency_tables import check_method, measure_row
-from nasbench.reproduce.one_shot_rows import check_one_shot, measure_one_shot
 from nasbench.reproduce.parallel import run_all
-from nasbench.reproduce.ranking_rows import measure_ranking, ranking_method
 from nasbench.reproduce.replay_rows import measure_replays, replay_method
 from nasbench.reproduce.simulate import Trace, simulate
+from nasbench.reproduce.trained_rows import check_row, measured_row, trains
 from nasbench.reproduce.zero_cost_rows import check_protocol, rank_cells
-from nasbench.storage.files import content_key, read_json, write_json
 from nasbench.tables.paper_table import SEARCHED, PaperTable, Row, TableColumn, first_cells, make_controller
 from nasbench.tables.protocols import (
     BestOfQueries,
-    Compression,
     ElasticFront,
     Hypervolume,
     JointReplay,
-    OneShot,
     Queries,
-    SharedRanking,
     TimeBudget,
     ZeroCostRanking,
 )
@@ -50,10 +39,6 @@ from nasbench_registry import UserError
 
 Vector = npt.NDArray[np.float64]
 POINTS = 160  # number of points of a curve
-
-
-KEEPS = Compression | ElasticFront | Hypervolume | JointReplay | OneShot | SharedRanking
-"""Protocols whose rows take long, so that each finished seed is kept."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +94,7 @@ def reproduce(
         return rank_cells(table, chosen, cells=cells, workers=workers, keep=keep, on_progress=on_progress)
     if cells is not None:
         raise UserError(f"table {table.name!r} takes no sample of cells; leave out --cells.")
-    if keep is not None and not isinstance(table.protocol, KEEPS):
+    if keep is not None and not trains(table) and not isinstance(table.protocol, Hypervolume | JointReplay):
         raise UserError(f"table {table.name!r} has nothing that would have to be kept; leave out --run.")
     optima = _optima(table) if _searched(table) else {}
     if isinstance(table.protocol, JointReplay):
@@ -118,18 +103,12 @@ def reproduce(
         if row.controller is not None:
             make_controller(row, table.benchmark, 0)
         elif row.method is not None:
-            if isinstance(table.protocol, Compression):
-                recipe_method(table.protocol, row.method)
-            elif isinstance(table.protocol, ElasticFront):
-                front_of_networks_method(row.method)
+            if trains(table):
+                check_row(table, row)
             elif isinstance(table.protocol, Hypervolume):
                 front_method(row.method)
             elif isinstance(table.protocol, JointReplay):
                 replay_method(row.method)
-            elif isinstance(table.protocol, SharedRanking):
-                ranking_method(row.method)
-            elif isinstance(table.protocol, OneShot):
-                check_one_shot(table, table.protocol, row.method)
             else:
                 check_method(table, row)
     jobs = [job for row in chosen if row.reason is None for job in _jobs(table, row, count, workers, keep)]
@@ -206,35 +185,12 @@ def _run_method(job: _Job) -> _Done:
 
 def _measured(table: PaperTable, row: Row, seed: int, keep: Path | None) -> dict[str, Any]:
     """The value of every column of a row, for one seed; of an elastic front its `points`, too."""
-    protocol = table.protocol
-    if not isinstance(protocol, Compression | ElasticFront | Hypervolume | OneShot | SharedRanking):
+    if trains(table):
+        return measured_row(table, row, seed, keep)
+    if not isinstance(table.protocol, Hypervolume):
         return measure_row(table, row, seed)
     assert row.method is not None, "the row is run"
-    if isinstance(protocol, Hypervolume):
-        return measure_fronts(table, row.method, seed, keep)
-    words = {"text"} if isinstance(protocol, OneShot | SharedRanking) else None
-    request = {"protocol": protocol.model_dump(mode="json", exclude=words), "method": row.method, "seed": seed}
-    key = content_key(request)
-    file = None if keep is None else keep / f"{key}.json"
-    if file is not None and file.exists():
-        measured: dict[str, Any] = read_json(file, "delete it, and it is measured again", ("found",))["found"]
-    else:
-        if isinstance(protocol, OneShot):
-            measured = measure_one_shot(table, row, seed, None if keep is None else keep / key)
-        elif isinstance(protocol, SharedRanking):
-            measured = measure_ranking(protocol, row.method, seed, None if keep is None else keep / key)
-        elif isinstance(protocol, ElasticFront):
-            measured = measure_front_of_networks(protocol, row.method, seed, None if keep is None else keep / key)
-        else:
-            measured = measure_recipe(protocol, row.method, seed)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, {"row": row.name, **request, "found": measured})
-    shown = {
-        column.name: measured[f"{column.shows} {column.read}" if column.read else str(column.shows)]
-        for column in table.columns
-    }
-    return shown | ({"points": measured["points"]} if "points" in measured else {})
+    return measure_fronts(table, row.method, seed, keep)
 
 
 def _run_controller(job: _Job) -> _Done:

@@ -13,7 +13,7 @@ from tests_support import SMALL_RESNET, TRANSFORMERS
 
 from nasbench.costs.cost import counts
 from nasbench.data import load_data
-from nasbench.reproduce import compression_rows, reproduce as reproducing
+from nasbench.reproduce import compression_rows, trained_rows
 from nasbench.reproduce.compression_rows import measure_recipe, recipe_method, trained
 from nasbench.reproduce.reproduce import reproduce
 from nasbench.storage.tensor_files import TensorFiles
@@ -81,7 +81,7 @@ def test_rows_are_measured_as_deployed_and_kept(cache, tmp_path, monkeypatch, na
     assert measured["student", "macs"] < 0.5 * measured["dense", "macs"]
     # Each network is trained once, and a finished row is not run again.
     assert len(list((tmp_path / "cache" / "nasbench" / "trained").glob("*/model.json"))) == 1
-    monkeypatch.setattr(reproducing, "measure_recipe", lambda *args: pytest.fail("it was kept"))
+    monkeypatch.setattr(trained_rows, "_measure", lambda *args: pytest.fail("it was kept"))
     again = reproduce(table, keep=keep)
     assert [cell.measured for cell in again.entries] == [cell.measured for cell in result.entries]
     code, out, err = nasbench("reproduce", "small.yaml", "--run", "kept", "--html", "page.html")

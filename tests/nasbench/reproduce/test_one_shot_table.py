@@ -8,7 +8,7 @@ import yaml
 
 import nasbench as nb
 from controllers import get_controller
-from nasbench.reproduce import reproduce as reproducing
+from nasbench.reproduce import trained_rows
 from nasbench.reproduce.reproduce import reproduce
 from nasbench.supernet.differentiable import METHODS, DifferentiableSearch
 from nasbench.supernet.store import load_supernet
@@ -85,7 +85,7 @@ def test_the_last_cell_is_looked_up_and_each_search_goes_on(nasbench201, tmp_pat
         assert cells["GDAS", column].measured == pytest.approx(sum(looked_up) / 2)
     skips = [epoch["architecture"].count("skip_connect") for epoch in last]
     assert cells["GDAS", "skip_edges"].measured == sum(skips) / 2
-    monkeypatch.setattr(reproducing, "measure_one_shot", lambda *args: pytest.fail("it was kept"))
+    monkeypatch.setattr(trained_rows, "_measure", lambda *args: pytest.fail("it was kept"))
     again = reproduce(table, keep=keep)
     assert [cell.measured for cell in again.entries] == [cell.measured for cell in result.entries]
 
