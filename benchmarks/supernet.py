@@ -23,6 +23,7 @@ def command(
     workers: Annotated[int, typer.Option(min=1, help="Candidates at a time; more than one run under Ray.")] = 2,
     data: Annotated[str, typer.Option(help="Name of a data set of images.")] = "cifar10",
     network: Annotated[str, typer.Option(help="Network of the space `resnet`.")] = "basic-3,3,3-16,32,64",
+    precision: Annotated[str, typer.Option(help="Number type of candidates: fp32 or bf16.")] = "fp32",
     json: Json = False,
 ) -> None:
     """Search an elastic network at random: each candidate is cut, its batch norms calibrated, and it is validated.
@@ -31,7 +32,7 @@ def command(
     network elastic, is not counted. The weights are random ones, for the seconds do not depend on them.
     """
     set_num_threads(1)
-    problem = nb.image_classification(data)
+    problem = nb.image_classification(data, precision=precision)
     space = get_space("resnet", shortcut="projection")
     elastic = nb.elastic(space.build(space.parse(network), problem.task), problem)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,10 +52,11 @@ def command(
         "network": network,
         "candidates": len(scored),
         "workers": workers,
+        "precision": precision,
         "seconds": seconds,
         "seconds_of_evaluations": float(scored["training_seconds"].sum()),
     }
-    table = Table(title=f"candidates with the weights of an elastic {network} on {data}")
+    table = Table(title=f"candidates with the weights of an elastic {network} on {data}, {precision}")
     for column in ("candidates", "workers", "seconds", "a candidate"):
         table.add_column(column, justify="right")
     table.add_row(str(len(scored)), str(workers), f"{seconds:.1f}", f"{seconds / len(scored):.3f} s")

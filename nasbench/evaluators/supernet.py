@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from nasbench.supernet.sampling import SAMPLINGS
 from nasbench.supernet.shared import share
 from nasbench.supernet.store import load_supernet
 from nasbench.supernet.supernet import DESCRIPTION, Supernet
+from nasbench.training.precision import autocast_type
 from nasbench_registry import UserError, one_of
 from nasbench_registry.config import Count, Positive, Strict, Whole
 from nasbench_registry.files import user_path
@@ -228,10 +230,17 @@ class SupernetScores(Trained):
         network = self.supernet.network(candidate.arch)
         # With channels last it takes a quarter less time. Types of torch lack this call.
         network.to(device=self.limits.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        result: dict[str, float] = {"epochs": float(self.supernet.epochs), **self._judge.score(network, "val")}
+        with self._autocast():
+            result: dict[str, float] = {"epochs": float(self.supernet.epochs), **self._judge.score(network, "val")}
         result["training_seconds"] = time.perf_counter() - began
         candidate.report(1, metrics | result)
         return result
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The number type of `training.precision`, in which candidates are evaluated, too."""
+        device = torch.device(self.limits.device)
+        kind = autocast_type(self.problem.training.precision, device)
+        return contextlib.nullcontext() if kind is None else torch.autocast(device.type, kind)
 
     @functools.cached_property
     def _judge(self) -> Problem:

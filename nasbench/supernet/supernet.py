@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from nasbench.models.build import Build
@@ -28,6 +30,17 @@ from search_spaces import Architecture, SearchSpace
 WEIGHTS, DESCRIPTION = "weights.safetensors", "supernet.json"
 MEMBERS = 16
 """Structures of networks that are kept, for the next time that they are asked for."""
+
+
+@contextmanager
+def channels_last(network: nn.Module) -> Iterator[None]:
+    """Weights of convolutions with channels last in the block, which takes a fifth less time on a CPU."""
+    # The ignores are for torch's stub, which has no such argument.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 class Supernet(ABC):
@@ -137,7 +150,8 @@ class Supernet(ABC):
         network = copy.deepcopy(self.member(arch).fill(self.weights)).eval()
         norms = norms_of(network)
         if norms and self.calibration_inputs:
-            estimate_statistics(network, norms, self.problem.examples(self.calibration_inputs))
+            with channels_last(network):
+                estimate_statistics(network, norms, self.problem.examples(self.calibration_inputs))
         return network
 
     def score(self, arch: Architecture, part: Part = "val", *, examples: int | None = None) -> Metrics:
@@ -148,8 +162,9 @@ class Supernet(ABC):
             part: Part of the examples: "val", or "test", which is read when nothing is left to choose.
             examples: Largest number of examples of the part, always the same ones; None is all.
         """
-        problem = self.problem if examples is None else self.problem.fewer(examples, 0)
-        return problem.score(self.network(arch), part)
+        problem, network = self.problem if examples is None else self.problem.fewer(examples, 0), self.network(arch)
+        with channels_last(network):
+            return problem.score(network, part)
 
     def train(
         self,

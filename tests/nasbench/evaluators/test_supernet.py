@@ -92,6 +92,19 @@ def test_candidates_in_blocks_have_the_scores_of_their_networks(digits, tmp_path
         assert candidate["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-4)
 
 
+def test_candidates_are_evaluated_in_the_precision_of_the_training(digits, tmp_path):
+    space = nb.get_space("nats_size")
+    problem = nb.image_classification("digits", epochs=1, batch_size=128, precision="bf16")
+    shared = nb.share(space, problem, calibration_inputs=64)
+    options = {"problem": problem, "objectives": GOALS, "survivors": 0, "candidates": 3, "progress": False}
+    result = nb.search(space, evaluate=shared, folder=tmp_path / "run", **options)
+    for candidate in result.candidates.to_dict("records"):
+        network = shared.network(space.parse(candidate["architecture"])).to(memory_format=torch.channels_last)
+        exact = problem.score(network, "val")["val_loss"]
+        with torch.autocast("cpu", torch.bfloat16):
+            assert candidate["val_loss"] == problem.score(network, "val")["val_loss"] != exact
+
+
 def test_an_elastic_network_is_searched_from_the_command_line(model, tmp_path):
     run = CliRunner().invoke
     done = run(app, ["elastic", str(model), "--out", str(tmp_path / "net"), "--widths", "0.5,1", "--json"])
