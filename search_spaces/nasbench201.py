@@ -44,6 +44,8 @@ class NASBench201(EdgeSpace):
         mutation: How a mutation draws an edge: "edge" changes one of the six edges, each with the same probability;
             "node" draws one of the three nodes and then one of its incoming edges, as the authors' search scripts do,
             so that the edges have the probabilities 1/3, 1/6, 1/6, 1/9, 1/9 and 1/9.
+        merge_equal: Whether cells that compute the same are one network (`canonical`). False is for costs that a table
+            has of each cell as it is written: a device runs equal cells at different costs.
     """
 
     name = "nasbench201"
@@ -52,11 +54,14 @@ class NASBench201(EdgeSpace):
     summary = "one cell of 6 edges with 5 operations, repeated: 15,625 architectures"
     source = "Dong & Yang 2020, arXiv 2001.00326"
 
-    def __init__(self, *, channels: int = 16, cells: int = 5, mutation: str = "edge") -> None:
+    def __init__(self, *, channels: int = 16, cells: int = 5, mutation: str = "edge", merge_equal: bool = True) -> None:
         if channels < 1 or cells < 1:
             raise UserError(f"channels={channels} and cells={cells} of space 'nasbench201' must both be 1 or more.")
         self.channels, self.cells = channels, cells
         self.mutation = one_of("mutation", mutation, MUTATIONS)
+        if not isinstance(merge_equal, bool):
+            raise UserError(f"merge_equal={merge_equal!r} of space 'nasbench201' must be true or false.")
+        self.merge_equal = merge_equal
 
     def assemble(self, task: Task, edge: PlaceEdge) -> nn.Module:
         """The network of the paper around cells with these edges."""
@@ -115,9 +120,12 @@ class NASBench201(EdgeSpace):
         Two cells are the same when they agree after a skip connection is replaced by its input, an operation on
         nothing by zero, and the inputs of a node are put in order: the 6,466 distinct cells that the paper counts.
         (A node with one zero among its inputs stays apart from the node without it, as in the paper; and the batch
-        norm behind an operation on nothing could learn a constant, which the paper does not count either.)
+        norm behind an operation on nothing could learn a constant, which the paper does not count either.) Without
+        `merge_equal`, it is the cell itself.
         """
         self.require_valid(arch)
+        if not self.merge_equal:
+            return arch
         return self._representatives[_expression(arch.picks)]
 
     @cached_property

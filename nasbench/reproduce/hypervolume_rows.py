@@ -157,6 +157,7 @@ def _cells(
         "method": dict(method),
         "seed": seed,
         "most": most,
+        "merge_equal": False,
     }
     key = content_key(request)
     file = None if keep is None else keep / f"{key}.json"
@@ -173,7 +174,8 @@ def _cells(
 def searched(front_search: FrontSearch, scores: Points, seed: int, most: int) -> list[int]:
     """The rows of so many different cells that a controller looks at; repeated proposals do not count."""
     benchmark = load_table("nasbench201")
-    controller = get_controller(front_search.controller, get_space("nasbench201"), seed=seed, **front_search.options)
+    space = get_space("nasbench201", merge_equal=False)  # a device runs equal cells at different costs
+    controller = get_controller(front_search.controller, space, seed=seed, **front_search.options)
     rows: dict[int, None] = {}
     for proposal in proposals(controller, front_search.controller, REPEATS * most):
         row = benchmark.row(proposal.arch)

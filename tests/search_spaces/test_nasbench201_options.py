@@ -1,4 +1,4 @@
-"""How NAS-Bench-201 draws the edge that a mutation changes."""
+"""The options of NAS-Bench-201: which edge a mutation changes, and whether equal cells are one network."""
 
 from collections import Counter
 
@@ -33,3 +33,13 @@ def test_the_option_keeps_the_contract_and_refuses_other_words():
     assert check_space(get_space("nasbench201", mutation="node", cells=1, channels=4)) == []
     with pytest.raises(UserError, match="Did you mean 'node'"):
         get_space("nasbench201", mutation="nodes")
+
+
+def test_cells_that_compute_the_same_can_be_different_networks():
+    cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|"
+    merged, written = get_space("nasbench201"), get_space("nasbench201", merge_equal=False)
+    arch = merged.parse(cell)
+    assert merged.canonical(arch) != arch and written.canonical(arch) == arch
+    assert check_space(get_space("nasbench201", merge_equal=False, cells=1, channels=4)) == []
+    with pytest.raises(UserError, match="merge_equal='no'.*true or false"):
+        get_space("nasbench201", merge_equal="no")
