@@ -34,9 +34,10 @@ from nasbench_registry import check_options, one_of
 from search_spaces import Architecture
 
 Vector = npt.NDArray[np.float64]
-DENSE = "dense"
+DENSE, CUT = "dense", "cut"
 PRECISIONS = ("fp32", "int8")
 SECONDS_EACH, ROUNDS = 0.3, 3
+SECONDS_SCORED = 0.1  # of measuring a network that is a candidate, and the trained one in turn
 BISECTIONS = 12
 BETWEEN = 50  # networks by chance, whose mean multiply-adds count for those of the steps
 
@@ -62,11 +63,11 @@ class Elastic(Tuning):
         widths: Shares of the channels that may be left, see `nasbench.supernet.elastic.elastic`.
         round_to: Number of which numbers of channels are multiples.
         depth: Whether residual blocks may be left out.
-        controller: Controller of accuracy and multiply-adds that chooses the networks that are evaluated, and its
+        controller: Controller of accuracy and latency that chooses the networks that are evaluated, and its
             options.
         scored: Number of networks of which the validation accuracy is computed, beside the largest and the smallest.
         examples: Number of validation examples for that.
-        deployed: Largest number of networks on the front of validation accuracy and multiply-adds that are deployed.
+        deployed: Largest number of networks on the front of validation accuracy and latency that are deployed.
     """
 
     widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
@@ -219,28 +220,36 @@ def _elastic(
         seed=bench.seed,
     )
     supernet.train(epochs=method.epochs, seed=bench.seed, learning_rate=method.learning_rate, folder=folder)
-    judge, scored = problem.fewer(method.examples, 0), {}
+    assert bench.device is not None, "the bench was made with one"
+    judge, device, compiled = problem.fewer(method.examples, 0), bench.device, bench.device.compile(dense, task)
+    scored: dict[Architecture, tuple[float, float]] = {}
 
     def evaluated(arch: Architecture) -> tuple[float, float]:
-        """Validation accuracy and multiply-adds."""
+        """Validation accuracy, and latency in fp32 as a multiple of the trained network's."""
         if arch not in scored:
             network = supernet.network(arch)
-            scored[arch] = judge.score(network, "val")["val_acc_pct"], counts(network, task).macs
+            turns = device.compare({DENSE: compiled, CUT: device.compile(network, task)}, task, SECONDS_SCORED)
+            scored[arch] = judge.score(network, "val")["val_acc_pct"], turns.ratios[CUT].ratio
         return scored[arch]
 
-    ends = evaluated(supernet.largest)[1], evaluated(supernet.smallest)[1]
+    def macs(arch: Architecture) -> float:
+        return counts(supernet.untrained(arch, bench.seed), task).macs
+
+    ends = supernet.largest, supernet.smallest
+    for arch in ends:
+        evaluated(arch)
     name = str(method.controller["name"])
     controller = get_controller(name, supernet.space, seed=bench.seed, **_controller_options(method))
     for proposal in proposals(controller, name, REPEATS * method.scored):
-        accuracy, macs = evaluated(supernet.space.canonical(proposal.arch))
-        controller.tell(Outcome(proposal, (accuracy, -macs)))
+        accuracy, latency = evaluated(supernet.space.canonical(proposal.arch))
+        controller.tell(Outcome(proposal, (accuracy, -latency)))
         if len(scored) == method.scored + len(ends):
             break
-    between = [counts(supernet.untrained(arch, bench.seed), task).macs for arch in supernet.sample(BETWEEN, bench.seed)]
-    macs_of_a_step = sum(ends) + Sandwich.between * float(np.mean(between))
-    front = _front([(accuracy, macs, arch) for arch, (accuracy, macs) in scored.items()])
+    between = float(np.mean([macs(arch) for arch in supernet.sample(BETWEEN, bench.seed)]))
+    front = _front([(accuracy, latency, arch) for arch, (accuracy, latency) in scored.items()])
     kept = front if len(front) <= method.deployed else _spread(front, method.deployed)
-    return [Cut(supernet.network(arch), cost) for _, cost, arch in kept], macs_of_a_step
+    cuts = [Cut(supernet.network(arch), macs(arch)) for _, _, arch in kept]
+    return cuts, sum(map(macs, ends)) + Sandwich.between * between
 
 
 def _controller_options(method: Elastic) -> dict[str, Any]:
@@ -248,7 +257,11 @@ def _controller_options(method: Elastic) -> dict[str, Any]:
 
 
 def _front(scored: Sequence[tuple[float, float, Any]]) -> list[tuple[float, float, Any]]:
-    """What no other has at least the accuracy of with fewer multiply-adds, from small to large."""
+    """What no other has at least the accuracy of with a smaller cost, from small to large.
+
+    Args:
+        scored: Accuracy, cost and name of each.
+    """
     front: list[tuple[float, float, Any]] = []
     for entry in sorted(scored, key=lambda entry: (entry[1], -entry[0])):
         if not front or entry[0] > front[-1][0]:

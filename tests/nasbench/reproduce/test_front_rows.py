@@ -104,7 +104,7 @@ def test_every_row_is_deployed_with_the_compute_that_it_says_and_kept(cache, tmp
     (supernet,) = trained
     assert len(supernet.problem.data.train) == 500
     macs = [point["macs"] for point in files["elastic"]["found"]["points"]]
-    assert macs == sorted(macs) and len(macs) <= 3
+    assert len(macs) <= 3
     assert curve_figure(result, table.columns[0]).layout.xaxis.title.text.startswith("latency, as a share")
     monkeypatch.setattr(trained_rows, "_measure", lambda *args: pytest.fail("it was kept"))
     assert [cell.measured for cell in reproduce(table, keep=keep).entries] == [cell.measured for cell in result.entries]
