@@ -49,10 +49,12 @@ class Tuning:
     Attributes:
         epochs: Number of epochs, of the elastic network or of each pruned one.
         learning_rate: Learning rate.
+        batch_size: Examples of a step; None is what the protocol's training says.
     """
 
     epochs: int
     learning_rate: float
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ def measure_front_of_networks(
     bench = workbench(protocol, seed)
     first = next(iter(protocol.networks))
     dense = trained(protocol, first, seed)
-    fewer = _with_training_images(bench, protocol.tuning_images)
+    fewer = _for_tuning(bench, protocol.tuning_images, tuning.batch_size)
     began = time.perf_counter()
     if isinstance(tuning, Elastic):
         cuts, macs_of_a_step = _elastic(tuning, dense, build_of(protocol, first), fewer, folder)
@@ -199,11 +201,12 @@ def _classification(bench: Workbench) -> ImageClassification:
     return bench.problem
 
 
-def _with_training_images(bench: Workbench, count: int | None) -> Workbench:
-    """The same with so many training images; their normalization stays that of all."""
+def _for_tuning(bench: Workbench, count: int | None, batch_size: int | None) -> Workbench:
+    """The same with so many training images, whose normalization stays that of all, and another batch size."""
     problem = _classification(bench)
     data = dataclasses.replace(problem.data, train=problem.data.train.some(count, 0))
-    return dataclasses.replace(bench, problem=dataclasses.replace(problem, data=data))
+    training = problem.training.model_copy(update={"batch_size": batch_size or problem.training.batch_size})
+    return dataclasses.replace(bench, problem=dataclasses.replace(problem, data=data, training=training))
 
 
 def _elastic(

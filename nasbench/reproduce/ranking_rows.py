@@ -32,6 +32,7 @@ from search_spaces import get_space
 
 NETWORK = "network"  # the name of the trained network where it is kept
 READ_EPOCHS = 200
+SHARED_ONLY = ("epochs", "learning_rate", "sampling")  # options that training alone has nothing to do with
 ALONE = "alone"  # folder of what training alone gave, which rows share
 
 
@@ -42,6 +43,7 @@ class SharedTraining:
     Attributes:
         space: Name and options of the space.
         epochs: Number of epochs of the shared weights.
+        learning_rate: Learning rate of the shared weights; None is that of the training section.
         training: Keys of the training section, of the shared weights and of networks trained alone, that differ from
             those of the protocol.
         alone_epochs: Number of epochs for which each network is trained alone.
@@ -50,6 +52,7 @@ class SharedTraining:
 
     space: dict[str, Any]
     epochs: int
+    learning_rate: float | None = None
     training: dict[str, Any] = field(default_factory=dict)
     alone_epochs: int | None = None
     networks: int = 24
@@ -136,7 +139,13 @@ def measure_ranking(
     """
     ranks, began = ranking_method(method), time.perf_counter()
     supernet = _elastic(protocol, ranks, seed) if isinstance(ranks, ElasticRanks) else _shared(protocol, ranks, seed)
-    supernet.train(epochs=ranks.epochs, seed=seed, sampling=getattr(ranks, "sampling", None), folder=folder)
+    supernet.train(
+        epochs=ranks.epochs,
+        seed=seed,
+        sampling=ranks.sampling if isinstance(ranks, SharedRanks) else None,
+        learning_rate=ranks.learning_rate,
+        folder=folder,
+    )
     seconds = time.perf_counter() - began
     if isinstance(ranks, SharedRanks) and ranks.benchmark is not None:
         table, archs = load_table(ranks.benchmark), supernet.sample(ranks.networks, seed)
@@ -157,7 +166,7 @@ def measure_ranking(
 
 def _file(protocol: SharedRanking, ranks: SharedTraining, seed: int, folder: Path) -> Path:
     """The file of the accuracies alone: the same for all rows that differ in how the shared weights are trained."""
-    facts = {name: value for name, value in dataclasses.asdict(ranks).items() if name not in ("epochs", "sampling")}
+    facts = {name: value for name, value in dataclasses.asdict(ranks).items() if name not in SHARED_ONLY}
     shown = protocol.model_dump(mode="json", exclude={"text"})
     (folder / ALONE).mkdir(parents=True, exist_ok=True)
     return folder / ALONE / f"{content_key({'protocol': shown, 'method': facts, 'seed': seed})}.json"

@@ -7,14 +7,19 @@ import pytest
 import yaml
 
 from nasbench.costs.compute import PFS_DAY
+from nasbench.costs.cost import counts
+from nasbench.problems.registry import image_classification
 from nasbench.report.paper_page import curve_figure
 from nasbench.reproduce import front_rows, trained_rows
 from nasbench.reproduce.front_rows import _front, accuracy_over_latency, covered_share
 from nasbench.reproduce.reproduce import reproduce
+from nasbench.supernet.elastic import elastic
 from nasbench.supernet.supernet import Supernet
 from nasbench.tables.paper_table import load_paper_table
 from nasbench_compression import get_backend
 from nasbench_registry import UserError
+from search_spaces import get_space
+from search_spaces.fresh_model import fresh_model
 
 pytestmark = pytest.mark.skipif(
     get_backend("onnxruntime").why_unavailable() is not None, reason=str(get_backend("onnxruntime").why_unavailable())
@@ -130,13 +135,20 @@ def test_a_wrong_file_costs_one_sentence(cache, tmp_path, changes, message):
 
 
 def test_the_table_of_the_project_gives_all_rows_the_same_compute():
-    """Elastic: five epochs of the largest, the smallest and two networks between; pruned: four of five networks."""
     table = load_paper_table("elastic-cifar10")
     methods = {row.method["name"]: row.method for row in table.rows}
     assert set(methods) == {"elastic", "pruned", "torch_pruning"}
     assert methods["pruned"]["macs_ratios"] == methods["torch_pruning"]["macs_ratios"]
     left = [1 - ratio for ratio in methods["pruned"]["macs_ratios"]]
-    assert len(left) == 5
-    pruned = methods["pruned"]["epochs"] * sum(left)
-    between = (left[0] + left[-1]) / 2  # of the two random networks; what was trained is counted and shown as pfs_days
-    assert methods["elastic"]["epochs"] * (1 + left[-1] / 2 + 2 * between) == pytest.approx(pruned, rel=0.1)
+    assert len(left) == 5 and methods["pruned"]["epochs"] == methods["torch_pruning"]["epochs"]
+    method = methods["elastic"]
+    space = get_space(**table.protocol.space)
+    problem = image_classification("digits")
+    network = fresh_model(space, space.parse(table.protocol.networks["resnet20"]), problem.task, 0)
+    supernet = elastic(network, problem, widths=method["widths"], round_to=method["round_to"])
+    largest, smallest, *between = (
+        counts(supernet.untrained(arch, 0), problem.task).macs
+        for arch in (supernet.largest, supernet.smallest, *supernet.sample(50, 0))
+    )
+    of_a_step = (largest + smallest + 2 * np.mean(between)) / largest
+    assert method["epochs"] * of_a_step == pytest.approx(methods["pruned"]["epochs"] * sum(left), rel=0.1)
