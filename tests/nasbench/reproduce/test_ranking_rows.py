@@ -20,8 +20,8 @@ COLUMNS = ("spearman", "spearman_low", "spearman_high", "kendall", "shared_acc_p
 SPACE = {"name": "resnet", "blocks": ["basic"], "depths": [1], "widths": [[4, 8], [8, 16]], "shortcut": "projection"}
 SHARED = {"name": "shared", "space": SPACE, "epochs": 2, "alone_epochs": 1, "networks": 4}
 ELASTIC = {
-    "name": "elastic", "space": SPACE, "network": "basic-1,1-8,16", "tuning_images": 300, "epochs": 1, "learning_rate": 0.01,
-    "training": {"learning_rate": 0.005}, "alone_epochs": 1, "networks": 5, "widths": [0.5, 1.0],
+    "name": "elastic", "space": SPACE, "network": "basic-1,1-8,16", "tuning_images": 300, "epochs": 1,
+    "learning_rate": 0.01, "training": {"learning_rate": 0.005}, "alone_epochs": 1, "networks": 5, "widths": [0.5, 1.0],
 }  # fmt: skip
 CELLS = {
     "name": "shared", "space": {"name": "nasbench201", "channels": 2, "cells": 1}, "epochs": 1,
