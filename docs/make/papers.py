@@ -73,9 +73,11 @@ def _table_page(about: Any, runs: list[dict[str, Any]]) -> str:
             if said is None and value is None:
                 continue
             published = "" if said is None else _number(said.mean, said.std) + f" [{said.trust}]"
-            runs = ours.get("n")
+            count = ours.get("n")
             tail = f", 95 %: {ours['p95']:.0f}" if ours.get("p95") else ""
-            mine = "" if value is None else _number(value, ours["std"] if runs > 1 else None) + f"{tail}, n = {runs}"
+            mine = (
+                "" if value is None else _number(value, ours.get("std") if count > 1 else None) + f"{tail}, n = {count}"
+            )
             broken = column.replace("_", "_<wbr>")  # a narrow screen breaks it there
             lines.append((row.name, f"<code>{broken}</code>", published, mine))
         if row.reason:
@@ -85,7 +87,8 @@ def _table_page(about: Any, runs: list[dict[str, Any]]) -> str:
     cells = [[line[index].replace("|", "\\|") for index in shown] for line in lines]
     parts.append(table([heads[index] for index in shown], cells))
     parts.append(
-        "The numbers are means and standard deviations; `n` is the number of runs. A letter says how we know a "
+        "The numbers are means and standard deviations; `n` is the number of runs, or of cells where nothing is run "
+        "more than once. A letter says how we know a "
         "published number: V was read in the paper, V2 in another source that quotes it, and M is from memory and was "
         "not checked."
     )
