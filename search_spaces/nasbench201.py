@@ -44,8 +44,8 @@ class NASBench201(EdgeSpace):
         mutation: How a mutation draws an edge: "edge" changes one of the six edges, each with the same probability;
             "node" draws one of the three nodes and then one of its incoming edges, as the authors' search scripts do,
             so that the edges have the probabilities 1/3, 1/6, 1/6, 1/9, 1/9 and 1/9.
-        merge_equal: Whether cells that compute the same are one network (`canonical`). False is for costs that a table
-            has of each cell as it is written: a device runs equal cells at different costs.
+        merge_equal: Whether cells that compute the same are one network (`canonical`). False is for tables with the
+            costs of each cell as it is written, for a device runs equal cells at different costs.
     """
 
     name = "nasbench201"

@@ -31,10 +31,12 @@ class FrontSearch:
     Attributes:
         controller: Name of the controller.
         options: Options of the controller.
+        merge_equal: Whether cells that compute the same are one candidate, of a controller that asks for that.
     """
 
     controller: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    merge_equal: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +159,6 @@ def _cells(
         "method": dict(method),
         "seed": seed,
         "most": most,
-        "merge_equal": False,
     }
     key = content_key(request)
     file = None if keep is None else keep / f"{key}.json"
@@ -174,7 +175,7 @@ def _cells(
 def searched(front_search: FrontSearch, scores: Points, seed: int, most: int) -> list[int]:
     """The rows of so many different cells that a controller looks at; repeated proposals do not count."""
     benchmark = load_table("nasbench201")
-    space = get_space("nasbench201", merge_equal=False)  # a device runs equal cells at different costs
+    space = get_space("nasbench201", merge_equal=front_search.merge_equal)
     controller = get_controller(front_search.controller, space, seed=seed, **front_search.options)
     rows: dict[int, None] = {}
     for proposal in proposals(controller, front_search.controller, REPEATS * most):

@@ -59,11 +59,14 @@ def test_a_search_counts_different_cells(data):
     assert len(rows) == len(set(rows)) == 12
 
 
-def test_equal_cells_are_different_candidates_of_a_controller_with_a_model(data):
+def test_equal_cells_can_be_different_candidates_of_a_controller_with_a_model(data):
     scores, space = ground("cifar10", "pixel3", False).scores, get_space("nasbench201")
-    rows = searched(FrontSearch(controller="ehvi", options={"initial": 10}), scores, 0, 40)
-    archs = [load_table("nasbench201").architectures[row] for row in rows]
-    assert len(set(rows)) == 40 and any(space.canonical(arch) != arch for arch in archs[10:])
+    for merge_equal in (True, False):
+        method = FrontSearch(controller="ehvi", options={"initial": 10}, merge_equal=merge_equal)
+        rows = searched(method, scores, 0, 40)
+        archs = [load_table("nasbench201").architectures[row] for row in rows]
+        assert len(set(rows)) == 40
+        assert all(space.canonical(arch) == arch for arch in archs) == merge_equal
 
 
 def test_methods_that_are_not_allowed():
