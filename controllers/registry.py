@@ -24,6 +24,7 @@ CONTROLLERS: Entries[type[Controller]] = Entries(
         "optuna_gp": "controllers.optuna_samplers:OptunaGP",
         "optuna_nsga2": "controllers.optuna_samplers:OptunaNSGA2",
         "optuna_nsga3": "controllers.optuna_samplers:OptunaNSGA3",
+        "bananas": "controllers.bananas:Bananas",
         "bayesian": "controllers.bayesian:Bayesian",
         "ehvi": "controllers.ehvi:EHVI",
         "cost_aware": "controllers.cost_aware:CostAware",
