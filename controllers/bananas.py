@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from controllers.candidates import CandidateController, Features
 from controllers.core import Outcome, Proposal
@@ -33,8 +34,8 @@ class Bananas(CandidateController):
     - Loss: the mean of abs(predicted - true) / true, where both are how far a score lies below a bound.
 
     Deviations from the paper: the bound of the loss, which it takes from what is known of the task, lies one hundredth
-    of the range of the scores above the best one; nothing is proposed again; a failed candidate teaches the ensemble
-    nothing.
+    of the range of the scores above the best one; nothing is proposed again; a failed candidate is as bad as the worst
+    of the others.
 
     Args:
         space: Search space.
@@ -90,20 +91,19 @@ class Bananas(CandidateController):
 
     def _promising(self) -> list[Architecture]:
         """The candidates of the next `batch` proposals, the best first; none without two scores or new mutations."""
-        ranked = sorted(self.outcomes, key=lambda outcome: -outcome[1])
-        done = [(arch, score) for arch, score in ranked if score > -math.inf]
+        done = sorted((outcome for outcome in self.outcomes if outcome[1] > -math.inf), key=lambda outcome: -outcome[1])
         parents = [arch for arch, _ in done[: self.parents]]
-        children = list(dict.fromkeys(self._mutations(parents, self.candidates)))
-        children = [child for child in children if child not in self.known]
+        children = [
+            child for child in dict.fromkeys(self._mutations(parents, self.candidates)) if child not in self.known
+        ]
         if len(done) < 2 or not children:
             return []
-        scores = np.array([score for _, score in done])
-        inputs = np.vstack([self._inputs([arch for arch, _ in done]), self._inputs(children)])
-        below = distances(scores)
+        worst = done[-1][1]
+        scores = np.array([max(score, worst) for _, score in self.outcomes])
         predictions = trained_ensemble(
-            inputs[: len(done)],
-            below,
-            inputs[len(done) :],
+            self._inputs([arch for arch, _ in self.outcomes]),
+            distances(scores),
+            self._inputs(children),
             members=self.members,
             epochs=self.epochs,
             seed=int(self.rng.integers(2**31)),
@@ -139,49 +139,56 @@ class Bananas(CandidateController):
 def distances(scores: Array) -> Array:
     """How far scores lie below a bound, as shares of their range: above 0, where the best one has `MARGIN`."""
     spread = float(scores.max() - scores.min())
-    return (scores.max() - scores) / (spread if spread > 0 else 1.0) + MARGIN
+    below: Array = (scores.max() - scores) / (spread if spread > 0 else 1.0) + MARGIN
+    return below
 
 
 def trained_ensemble(known: Array, targets: Array, candidates: Array, *, members: int, epochs: int, seed: int) -> Array:
-    """Predictions of neural networks that were trained on what is known.
+    """Predictions of neural networks that were trained on what is known, all of them at once.
 
     Args:
         known: (n, k) inputs.
         targets: (n,) values above 0.
         candidates: (m, k) inputs whose values are predicted.
-        members: Number of networks.
+        members: Number of networks, each with weights and batches of its own.
         epochs: Number of epochs of each.
-        seed: Random seed of first weights and batches; the global generator stays as it was.
+        seed: Random seed of first weights and batches.
 
     Returns:
         (members, m) predictions.
     """
+    generator = torch.Generator().manual_seed(seed)
     inputs = torch.tensor(known, dtype=torch.float32)
     values = torch.tensor(targets, dtype=torch.float32)
-    asked = torch.tensor(candidates, dtype=torch.float32)
-    predictions = []
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(seed)
-        for _ in range(members):
-            network = _network(inputs.shape[1])
-            _fit(network, inputs, values, epochs)
-            with torch.no_grad():
-                predictions.append(network(asked)[:, 0].double().numpy())
-    return np.array(predictions)
+    sizes = [inputs.shape[1], *[WIDTH] * LAYERS, 1]
+    layers = [_layer(members, before, after, generator) for before, after in itertools.pairwise(sizes)]
+    optimizer = torch.optim.Adam([tensor for layer in layers for tensor in layer], lr=RATE)
+    with torch.enable_grad():
+        for _ in range(epochs):
+            orders = torch.stack([torch.randperm(len(inputs), generator=generator) for _ in range(members)])
+            for rows in torch.split(orders, BATCH, dim=1):
+                loss = ((_outputs(layers, inputs[rows]) - values[rows]) / values[rows]).abs().mean(1).sum()
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+    with torch.no_grad():
+        asked = torch.tensor(candidates, dtype=torch.float32).expand(members, -1, -1)
+        predictions: Array = _outputs(layers, asked).double().numpy()
+    return predictions
 
 
-def _network(width: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for size in (width, *[WIDTH] * (LAYERS - 1)):
-        layers += [nn.Linear(size, WIDTH), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(WIDTH, 1))
+def _layer(members: int, before: int, after: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Weights (members, before, after) and biases (members, 1, after) of a layer, as torch begins with them."""
+    bound = 1 / math.sqrt(before)
+    shapes = (members, before, after), (members, 1, after)
+    weight, bias = ((2 * torch.rand(shape, generator=generator) - 1) * bound for shape in shapes)
+    return weight.requires_grad_(True), bias.requires_grad_(True)
 
 
-def _fit(network: nn.Sequential, inputs: Tensor, values: Tensor, epochs: int) -> None:
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(inputs)).split(BATCH):
-            loss = ((network(inputs[rows])[:, 0] - values[rows]) / values[rows]).abs().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+def _outputs(layers: Sequence[tuple[Tensor, Tensor]], inputs: Tensor) -> Tensor:
+    """(members, n) outputs of all networks, of inputs (members, n, k)."""
+    values = inputs
+    for weight, bias in layers[:-1]:
+        values = torch.relu(torch.baddbmm(bias, values, weight))
+    weight, bias = layers[-1]
+    return torch.baddbmm(bias, values, weight)[:, :, 0]

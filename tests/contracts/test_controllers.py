@@ -221,7 +221,7 @@ def test_another_number_of_scores_is_refused_when_it_is_told(name, resumed):
 SEARCH = (250, 50, 10)
 SEARCHES = {
     **dict.fromkeys(("ppo", "optuna_nsga2", "optuna_nsga3"), (250, 100, 3)),
-    **dict.fromkeys(("bayesian", "ehvi", "predictor_evolution"), (50, 40, 5)),
+    **dict.fromkeys(("bananas", "bayesian", "ehvi", "predictor_evolution"), (50, 40, 5)),
     "optuna_tpe": (250, 150, 5),
     **dict.fromkeys(COSTLY, (50, 30, 5)),
 }
