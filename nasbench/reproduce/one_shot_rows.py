@@ -15,7 +15,7 @@ from nasbench.report.operations import SKIP
 from nasbench.reproduce.single_path import NAME, SinglePath, search_single_path
 from nasbench.supernet.differentiable.search import DifferentiableSearch, check_search
 from nasbench.tables.paper_table import PaperTable, Row
-from nasbench.tables.protocols import OneShot
+from nasbench.tables.protocols import OneShot, SharedRanking
 from nasbench.tables.registry import load_table
 from nasbench.training.config import TrainingConfig
 from nasbench_registry import UserError
@@ -24,7 +24,7 @@ from search_spaces import SearchSpace, get_space
 
 def check_one_shot(table: PaperTable, protocol: OneShot, method: Mapping[str, Any]) -> None:
     """Raise UserError if the method of a row or one of its options does not exist, or data are missing."""
-    space, problem = _space(table, protocol), _problem(protocol)
+    space, problem = _space(table, protocol), problem_of(protocol)
     if method["name"] == NAME:
         config = SinglePath.read(_options(method))
         get_controller(config.controller.name, space, seed=0, **config.controller.options)
@@ -46,7 +46,7 @@ def measure_one_shot(table: PaperTable, row: Row, seed: int, folder: Path | None
     if not isinstance(protocol, OneShot) or row.method is None:
         raise TypeError("a row of a table of the protocol one_shot is run by its method")
     name, options = str(row.method["name"]), _options(row.method)
-    space, problem = _space(table, protocol), _problem(protocol)
+    space, problem = _space(table, protocol), problem_of(protocol)
     if name == NAME:
         chosen = search_single_path(space, problem, SinglePath.read(options), seed=seed, folder=folder)
         arch, shared_acc_pct, seconds = chosen.arch, chosen.val_acc_pct, chosen.seconds
@@ -86,6 +86,12 @@ def _loaded(protocol_data: tuple[tuple[str, Any], ...], judged: int) -> ImageCla
     return replace(problem, data=problem.data.fewer(judged, 0))
 
 
-def _problem(protocol: OneShot) -> ImageClassification:
+def problem_of(protocol: OneShot | SharedRanking, training: Mapping[str, Any] | None = None) -> ImageClassification:
+    """The problem of a protocol, with as many validation examples as it judges by.
+
+    Args:
+        protocol: Protocol of the table.
+        training: Keys of the training section that differ from those of the protocol.
+    """
     problem = _loaded(tuple(protocol.data.items()), protocol.judged)
-    return replace(problem, training=TrainingConfig.model_validate(protocol.training))
+    return replace(problem, training=TrainingConfig.model_validate({**protocol.training, **(training or {})}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +12,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from nasbench.data.registry import load_data
 from nasbench.models.model import Model
 from nasbench.objectives.statistics import bootstrap_interval, bootstrap_rows, rank_correlation, rank_correlations
-from nasbench.problems.image_classification import ImageClassification
 from nasbench.reproduce.compression_rows import build_of, trained
+from nasbench.reproduce.one_shot_rows import problem_of
 from nasbench.storage.files import content_key
 from nasbench.supernet.correlation import agreement
 from nasbench.supernet.elastic import elastic
@@ -26,7 +24,6 @@ from nasbench.supernet.shared import KERNELS, Kernels, share
 from nasbench.supernet.supernet import Supernet
 from nasbench.tables.protocols import SharedRanking, TrainedNetworks
 from nasbench.tables.registry import TABLES, load_table
-from nasbench.training.config import TrainingConfig
 from nasbench_registry import UserError, check_options, one_of
 from search_spaces import get_space
 
@@ -192,23 +189,11 @@ def correlations(shared: Sequence[float], alone: Sequence[float]) -> dict[str, f
     return {"spearman": spearman, "spearman_low": low, "spearman_high": high, "kendall": kendall}
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(options: tuple[tuple[str, Any], ...], judged: int) -> ImageClassification:
-    problem = ImageClassification(load_data(**dict(options)), TrainingConfig())
-    return dataclasses.replace(problem, data=problem.data.fewer(judged, 0))
-
-
-def _problem(protocol: SharedRanking, ranks: SharedTraining) -> ImageClassification:
-    problem = _loaded(tuple(protocol.data.items()), protocol.judged)
-    training = TrainingConfig.model_validate(protocol.training | ranks.training)
-    return dataclasses.replace(problem, training=training)
-
-
 def _elastic(protocol: SharedRanking, ranks: ElasticRanks, seed: int) -> Supernet:
     first = TrainedNetworks(
         data=protocol.data, space=ranks.space, networks={NETWORK: ranks.network}, training=protocol.training, text=""
     )
-    dense, problem = trained(first, NETWORK, seed), _problem(protocol, ranks)
+    dense, problem = trained(first, NETWORK, seed), problem_of(protocol, ranks.training)
     data = dataclasses.replace(problem.data, train=problem.data.train.some(ranks.tuning_images, 0))
     problem = dataclasses.replace(problem, data=data)
     return elastic(
@@ -223,4 +208,4 @@ def _elastic(protocol: SharedRanking, ranks: ElasticRanks, seed: int) -> Superne
 
 def _shared(protocol: SharedRanking, ranks: SharedTraining, seed: int) -> Supernet:
     assert isinstance(ranks, SharedRanks), "there are two methods"
-    return share(get_space(**ranks.space), _problem(protocol, ranks), kernels=ranks.kernels, seed=seed)
+    return share(get_space(**ranks.space), problem_of(protocol, ranks.training), kernels=ranks.kernels, seed=seed)

@@ -60,10 +60,10 @@ def kept_rows(keep):
 
 
 def test_correlations_by_hand():
-    found = correlations([1.0, 2.0, 3.0, 4.0], [10.0, 30.0, 20.0, 40.0])
-    assert found["spearman"] == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
-    assert found["kendall"] == pytest.approx(4 / 6)  # five pairs agree and one does not
-    assert found["spearman_low"] <= 0.8 <= found["spearman_high"]
+    values = correlations([1.0, 2.0, 3.0, 4.0], [10.0, 30.0, 20.0, 40.0])
+    assert values["spearman"] == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
+    assert values["kendall"] == pytest.approx(4 / 6)  # five pairs agree and one does not
+    assert values["spearman_low"] <= 0.8 <= values["spearman_high"]
     with pytest.raises(UserError, match="same accuracy"):
         correlations([1.0, 2.0, 3.0], [5.0, 5.0, 5.0])
 
