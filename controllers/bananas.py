@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from controllers.candidates import CandidateController, Features
-from controllers.core import Outcome, Proposal
+from controllers.candidates import Features, OneScoreController
+from controllers.core import Proposal
 from controllers.gaussian_process import Array
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
@@ -21,7 +21,7 @@ LAYERS, WIDTH, RATE, BATCH = 10, 20, 0.01, 32
 MARGIN = 0.01  # share of the range of the scores that the best one seen falls short of the bound by
 
 
-class Bananas(CandidateController):
+class Bananas(OneScoreController):
     """Mutate the best, and evaluate what an ensemble of neural networks promises, by independent Thompson sampling.
 
     After `initial` random architectures, an ensemble is trained on all outcomes. `candidates` mutations of the
@@ -74,7 +74,6 @@ class Bananas(CandidateController):
             )
         self.initial, self.batch, self.candidates, self.parents = initial, batch, candidates, parents
         self.members, self.epochs = members, epochs
-        self.outcomes: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
         self.queue: list[Architecture] = []  # what the last ensemble promised and is not proposed yet
 
     def _propose(self) -> Proposal:
@@ -84,10 +83,6 @@ class Bananas(CandidateController):
         self.running.append(arch)
         self._remember(arch)
         return Proposal(arch)
-
-    def _observe(self, outcome: Outcome) -> None:
-        arch = self._arrived(outcome.proposal.arch)
-        self.outcomes.append((arch, -math.inf if outcome.scores is None else outcome.scores[0]))
 
     def _promising(self) -> list[Architecture]:
         """The candidates of the next `batch` proposals, the best first; none without two scores or new mutations."""
@@ -118,22 +113,13 @@ class Bananas(CandidateController):
         return own if self.features is None else np.hstack([own, self._feature_groups(archs)[-1]])
 
     def _state(self) -> dict[str, Any]:
-        return {
-            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.outcomes],
-            "running": [list(arch.picks) for arch in self.running],
+        return super()._state() | {
             "queue": [list(arch.picks) for arch in self.queue],
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        self.outcomes = [
-            (self.space.architecture(picks), -math.inf if score is None else float(score))
-            for picks, score in state["told"]
-        ]
-        self.running = [self.space.architecture(picks) for picks in state["running"]]
+        super()._load_state(state)
         self.queue = [self.space.architecture(picks) for picks in state["queue"]]
-        self.known.clear()
-        for arch in [*(arch for arch, _ in self.outcomes), *self.running]:
-            self._remember(arch)
 
 
 def distances(scores: Array) -> Array:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
-from controllers.candidates import PARENTS, CandidateController, Features, chosen_outcomes
-from controllers.core import Outcome, Proposal
+from controllers.candidates import PARENTS, Features, OneScoreController, chosen_outcomes
+from controllers.core import Proposal
 from controllers.gaussian_process import Array, Groups, Kernel, Posterior, fit_kernel
 from controllers.ranks import normal_scores
 from nasbench_registry import UserError
@@ -37,7 +37,7 @@ class Observed:
     values: Array
 
 
-class Bayesian(CandidateController):
+class Bayesian(OneScoreController):
     """Propose the architecture of the highest expected improvement under a Gaussian process.
 
     - Features: the decisions as one-hot columns, how often each option is chosen, and what the space knows about the
@@ -87,7 +87,6 @@ class Bayesian(CandidateController):
         if initial < 1 or pool < 2 or points < 8:
             raise UserError(f"initial={initial}, pool={pool}, points={points} must be at least 1, 2 and 8.")
         self.initial, self.pool, self.points = initial, pool, points
-        self.outcomes: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
         self.older: tuple[int, list[int]] = (0, [])  # of so many outcomes, those that the process sees
         self.kernel: Kernel | None = None
         self.fitted_at = 0  # outcomes
@@ -102,10 +101,6 @@ class Bayesian(CandidateController):
         self.running.append(arch)
         self._remember(arch)
         return Proposal(arch)
-
-    def _observe(self, outcome: Outcome) -> None:
-        arch = self._arrived(outcome.proposal.arch)
-        self.outcomes.append((arch, -math.inf if outcome.scores is None else outcome.scores[0]))
 
     # ---- candidates
 
@@ -169,22 +164,13 @@ class Bayesian(CandidateController):
 
     def _state(self) -> dict[str, Any]:
         kernel = self.kernel
-        return {
-            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.outcomes],
-            "running": [list(arch.picks) for arch in self.running],
+        return super()._state() | {
             "kernel": None if kernel is None else [list(kernel.scales), list(kernel.variances), kernel.noise],
             "fitted_at": self.fitted_at,
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        self.outcomes = [
-            (self.space.architecture(picks), -math.inf if score is None else float(score))
-            for picks, score in state["told"]
-        ]
-        self.running = [self.space.architecture(picks) for picks in state["running"]]
-        self.known.clear()
-        for arch in [*(arch for arch, _ in self.outcomes), *self.running]:
-            self._remember(arch)
+        super()._load_state(state)
         kernel = state["kernel"]
         self.kernel = None if kernel is None else Kernel(tuple(kernel[0]), tuple(kernel[1]), float(kernel[2]))
         self.fitted_at = int(state["fitted_at"])

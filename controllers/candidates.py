@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from controllers.core import Controller
+from controllers.core import Controller, Outcome
 from controllers.gaussian_process import Array, Groups, Kernel, default_kernel
 from search_spaces import Architecture, SearchSpace
 from search_spaces.core import MAX_TRIES
@@ -118,6 +119,38 @@ class CandidateController(Controller):
         """The columns of `space.encode` at which a new group of features begins."""
         edges: list[int] = np.cumsum([group.shape[1] for group in self._reference])[:-1].tolist()
         return edges
+
+
+class OneScoreController(CandidateController):
+    """A controller of one score that remembers all outcomes.
+
+    Attributes:
+        outcomes: Architectures with their scores, in the order in which they came; minus infinity where one failed.
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int, features: Features | None = None) -> None:
+        super().__init__(space, seed=seed, features=features)
+        self.outcomes: list[tuple[Architecture, float]] = []
+
+    def _observe(self, outcome: Outcome) -> None:
+        arch = self._arrived(outcome.proposal.arch)
+        self.outcomes.append((arch, -math.inf if outcome.scores is None else outcome.scores[0]))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.outcomes],
+            "running": [list(arch.picks) for arch in self.running],
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        self.outcomes = [
+            (self.space.architecture(picks), -math.inf if score is None else float(score))
+            for picks, score in state["told"]
+        ]
+        self.running = [self.space.architecture(picks) for picks in state["running"]]
+        self.known.clear()
+        for arch in [*(arch for arch, _ in self.outcomes), *self.running]:
+            self._remember(arch)
 
 
 def chosen_outcomes(
