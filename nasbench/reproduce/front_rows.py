@@ -30,7 +30,7 @@ from nasbench.supernet.elastic import elastic
 from nasbench.supernet.sampling import Sandwich
 from nasbench.tables.protocols import ElasticFront
 from nasbench_compression import get_step
-from nasbench_registry import check_options, one_of
+from nasbench_registry import UserError, check_options, one_of
 from search_spaces import Architecture
 
 Vector = npt.NDArray[np.float64]
@@ -86,12 +86,16 @@ class Pruned(Tuning):
     """Prune the network to each ratio of its multiply-adds with the step `prune`, and fine-tune each result.
 
     Attributes:
-        macs_ratios: Shares of the multiply-adds that are removed, as the step `prune` has them.
+        macs_ratios: Shares of the multiply-adds that are removed, as the step `prune` has them; with dropped blocks, of
+            those of the network that is left.
         round_to: Number of which numbers of channels are multiples.
+        dropped_blocks: Number of residual blocks that the step `drop_layers` leaves out first, for each ratio; None
+            drops none.
     """
 
     macs_ratios: tuple[float, ...]
     round_to: int = 4
+    dropped_blocks: tuple[int, ...] | None = None
 
 
 class TorchPruning(Pruned):
@@ -111,6 +115,14 @@ def front_of_networks_method(method: Mapping[str, Any]) -> Tuning:
     tuning = kind(**options)
     if isinstance(tuning, Elastic):
         check_multi_objective(str(tuning.controller.get("name")), _controller_options(tuning))
+    if isinstance(tuning, Pruned) and tuning.dropped_blocks is not None:
+        if isinstance(tuning, TorchPruning):
+            raise UserError("method 'torch_pruning' has no dropped_blocks; leave them out, or take method 'pruned'.")
+        if len(tuning.dropped_blocks) != len(tuning.macs_ratios):
+            raise UserError(
+                f"dropped_blocks={list(tuning.dropped_blocks)} of method 'pruned' must have a number for each of the "
+                f"{len(tuning.macs_ratios)} macs_ratios; 0 drops none."
+            )
     return tuning
 
 
@@ -280,14 +292,17 @@ def _spread(front: Sequence[Any], count: int) -> list[Any]:
 def _cuts(method: Pruned, dense: nn.Module, bench: Workbench) -> list[Cut]:
     """The pruned and fine-tuned networks."""
     cuts = []
-    for ratio in method.macs_ratios:
+    dropped = method.dropped_blocks or (0,) * len(method.macs_ratios)
+    for ratio, blocks in zip(method.macs_ratios, dropped, strict=True):
         if isinstance(method, TorchPruning):
             network = by_torch_pruning(dense, bench.calibration()[:1], ratio, method.round_to)
         else:
-            step = get_step("prune", macs_ratio=ratio, round_to=method.round_to, epochs=0)
-            pruned = step.apply(dense, bench.context())[0]
-            assert isinstance(pruned, nn.Module), "a pruned network is a network"
-            network = pruned
+            steps = [get_step("drop_layers", count=blocks)] if blocks else []
+            network = dense
+            for step in [*steps, get_step("prune", macs_ratio=ratio, round_to=method.round_to, epochs=0)]:
+                pruned = step.apply(network, bench.context())[0]
+                assert isinstance(pruned, nn.Module), "a pruned network is a network"
+                network = pruned
         bench.finetune(network, epochs=method.epochs, learning_rate=method.learning_rate)
         cuts.append(Cut(network.eval(), counts(network, bench.task).macs))
     return cuts
