@@ -70,14 +70,14 @@ class Method(ABC):
             nn.Parameter(1e-3 * torch.randn(len(edge.operations), generator=generator)) for edge in self.edges
         )
         self.progress = 0.0
-        """How much of the search is done when an epoch begins: from 0 to 1."""
+        """Share of the epochs in which the parameters move that is done when an epoch begins: from 0 to 1."""
 
     @abstractmethod
     def weights(self) -> list[EdgeWeights]:
         """How the edges are mixed in one forward pass; drawn from the global generator of torch, if drawn."""
 
     def begin_epoch(self, progress: float) -> None:
-        """Called with the share of the search that is done, from 0 to 1."""
+        """Called with the share of the epochs in which the parameters move that is done, from 0 to 1."""
         self.progress = progress
 
     def penalty(self) -> torch.Tensor | None:

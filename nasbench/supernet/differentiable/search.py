@@ -92,6 +92,12 @@ def check_search(space: SearchSpace, problem: Problem | None, method: str, optio
     kind = method_class(method)
     settings, method_options = divided(kind, options)
     kind(require_edges(space, method), seed=0, **method_options)
+    epochs = settings.epochs or kind.epochs
+    if settings.weights_first >= epochs:
+        raise UserError(
+            f"weights_first={settings.weights_first} of controller {method!r} leaves none of the {epochs} epochs for the "
+            f"parameters of the method; set a smaller number, or more epochs."
+        )
     train = require_examples(problem, method).data.train
     count = min(len(train), settings.train_examples or len(train))
     if count // 2 < settings.batch_size:
@@ -240,7 +246,8 @@ class DifferentiableSearch:
             WorkFailed: The loss is not finite.
         """
         started = time.monotonic()
-        self.method.begin_epoch(self.epoch / max(1, self.epochs - 1))
+        alone = self.settings.weights_first
+        self.method.begin_epoch(max(0, self.epoch - alone) / max(1, self.epochs - alone - 1))
         self._batch = 0
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.epoch)
         self._order = torch.randperm(len(self._held), generator=generator).to(self._device)

@@ -137,6 +137,16 @@ def test_weights_come_first_where_they_shall(digits, tmp_path):
     assert not any(torch.equal(*pair) for pair in zip(start, later.method.alphas, strict=True))
 
 
+def test_schedules_of_a_method_begin_when_its_parameters_move(digits):
+    space = get_space("nasbench201", channels=2, cells=1)
+    search = DifferentiableSearch(space, digits, "gdas", **SHORT | {"epochs": 5, "weights_first": 2})
+    shares: list[float] = []
+    begin = search.method.begin_epoch
+    search.method.begin_epoch = lambda progress: (shares.append(progress), begin(progress))
+    search.run()
+    assert shares == [0, 0, 0, 0.5, 1]
+
+
 def test_what_is_there_of_another_search_or_damaged_is_begun_anew(digits, tmp_path):
     space = get_space("nasbench201", channels=2, cells=1)
     first = DifferentiableSearch(space, digits, "gdas", folder=tmp_path, **SHORT)
@@ -170,6 +180,7 @@ class Wide(Paths):
         (Paths(), "digits", {"ordr": 2}, "Did you mean 'order'"),
         (Paths(), "digits", {"epochs": 0}, "epochs=0"),
         (Paths(), "digits", {"weights_first": -1}, "weights_first=-1"),
+        (Paths(), "digits", {"weights_first": 3, "epochs": 3}, "weights_first=3 .* none of the 3 epochs"),
         (Paths(), "digits", {"batch_size": 900}, "batch_size is 900"),
         (Paths(), "digits", {"learning_rate": "fast"}, "learning_rate='fast'"),
         (Paths(), "digits", {"learning_rate": float("nan")}, "learning_rate=nan"),
