@@ -95,8 +95,8 @@ def check_search(space: SearchSpace, problem: Problem | None, method: str, optio
     epochs = settings.epochs or kind.epochs
     if settings.weights_first >= epochs:
         raise UserError(
-            f"weights_first={settings.weights_first} of controller {method!r} leaves none of the {epochs} epochs for the "
-            f"parameters of the method; set a smaller number, or more epochs."
+            f"weights_first={settings.weights_first} of controller {method!r} leaves none of the {epochs} epochs for "
+            f"the parameters of the method; set a smaller number, or more epochs."
         )
     train = require_examples(problem, method).data.train
     count = min(len(train), settings.train_examples or len(train))

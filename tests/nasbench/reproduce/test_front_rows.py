@@ -110,9 +110,7 @@ def test_every_row_is_deployed_with_the_compute_that_it_says_and_kept(cache, tmp
         macs = [point["macs"] for point in files[row]["found"]["points"]]
         assert entries[row, "pfs_days"] == pytest.approx(2 * 3 * 500 * sum(macs) / PFS_DAY)
         assert macs[1] / macs[0] == pytest.approx(0.5 / 0.8, rel=tolerance)
-    pruned, fewer = (
-        [point["macs"] for point in files[row]["found"]["points"]] for row in ("pruned", "fewer blocks")
-    )
+    pruned, fewer = ([point["macs"] for point in files[row]["found"]["points"]] for row in ("pruned", "fewer blocks"))
     assert fewer[0] == pruned[0] and fewer[1] < 0.9 * pruned[1]
     (supernet,) = trained
     assert len(supernet.problem.data.train) == 500

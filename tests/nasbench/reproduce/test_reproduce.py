@@ -68,7 +68,7 @@ def test_every_table_of_the_project_is_sound_and_every_number_has_a_source_and_a
         table = load_paper_table(name)
         assert table.name == name
         assert any(row.controller for row in table.rows)
-        assert all(bool(row.controller) != bool(row.reason) for row in table.rows), "a row is run, or says why it is not"
+        assert all(bool(row.controller) != bool(row.reason) for row in table.rows), "a row is run or says why not"
         for row in table.rows:
             for value in row.published.values():
                 assert value.trust in TRUST and table.sources[value.source]
