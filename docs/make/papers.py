@@ -9,6 +9,8 @@ from typing import Any
 
 from docstrings import sentence, table
 
+from nasbench.report.paper_page import pair, precision
+
 FOLDER = "reference/papers"
 NUMBERS = Path(__file__).parents[1] / "numbers"
 """A file for each table with our numbers: commands, and the rows of each. ``store_numbers.py`` writes it."""
@@ -72,12 +74,11 @@ def _table_page(about: Any, runs: list[dict[str, Any]]) -> str:
             value = ours.get("measured")
             if said is None and value is None:
                 continue
-            published = "" if said is None else _number(said.mean, said.std) + f" [{said.trust}]"
+            digits = precision(column)
+            published = "" if said is None else pair(said.mean, said.std, digits) + f" [{said.trust}]"
             count = ours.get("n")
             tail = f", 95 %: {ours['p95']:.0f}" if ours.get("p95") else ""
-            mine = (
-                "" if value is None else _number(value, ours.get("std") if count > 1 else None) + f"{tail}, n = {count}"
-            )
+            mine = "" if value is None else pair(value, ours.get("std"), digits) + f"{tail}, n = {count}"
             broken = column.replace("_", "_<wbr>")  # a narrow screen breaks it there
             lines.append((row.name, f"<code>{broken}</code>", published, mine))
         if row.reason:
@@ -95,11 +96,6 @@ def _table_page(about: Any, runs: list[dict[str, Any]]) -> str:
     if about.notes:
         parts += ["## Notes", "\n".join(f"- {sentence(' '.join(note.split()))}" for note in about.notes)]
     return "\n\n".join(parts) + "\n"
-
-
-def _number(mean: float, std: float | None) -> str:
-    digits = 0 if abs(mean) >= 1000 else 2 if abs(mean) >= 10 else 3
-    return f"{mean:,.{digits}f}" + (f" ± {std:,.{digits}f}" if std is not None else "")
 
 
 def _sources() -> list[tuple[str, str, str]]:

@@ -32,6 +32,8 @@ SHOWN = {
     "share": "share of the front",
     "time_to_95": "part of the budget until 95 % of the front",
 }
+LINES = {"elastic_front": "", "joint_replay": "The dashed line is the whole front."}
+"""What the dashed line in the figures of a protocol is, where it is not the best cell."""
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
@@ -62,23 +64,33 @@ def write_paper_page(result: Reproduction, path: Path, command: str) -> None:
         reasons=_grouped((row.reason, row.name) for row in shown if row.reason),
         curves=[(column, drawn) for column, drawn in curves if drawn.data],
         band=BAND[1] - BAND[0],
+        line=LINES.get(result.table.protocol.kind, "The dashed line is the best cell."),
+        curves_title="Accuracy over latency" if isinstance(result.table.protocol, ElasticFront) else "Best so far",
         command=command,
         **{write.__name__: write for write in (pair, precision, signed, column_title, settings)},
     )
 
 
-def pair(mean: float | None, std: float | None, digits: int) -> str:
-    """``94.02 ± 0.31``; without the deviation where there is none, a dash without a mean."""
+def pair(mean: float | None, std: float | None, digits: int | None) -> str:
+    """``94.02 ± 0.31``; without the deviation where there is none, a dash without a mean.
+
+    Args:
+        mean: Mean over the seeds.
+        std: Standard deviation over the seeds.
+        digits: Number of decimals; None prints three significant digits.
+    """
     if mean is None:
         return MISSING
-    spread = "" if std is None else f" \N{PLUS-MINUS SIGN} {std:,.{digits}f}"
-    return f"{mean:,.{digits}f}{spread}"
+    spread = "" if std is None else f" \N{PLUS-MINUS SIGN} {_printed(std, digits)}"
+    return f"{_printed(mean, digits)}{spread}"
+
+
+def _printed(value: float, digits: int | None, sign: str = "") -> str:
+    return f"{value:{sign}.3g}" if digits is None else f"{value:{sign},.{digits}f}"
 
 
 DECIMALS = {
     "_pct": 2,
-    "_spearman": 3,
-    "_kendall": 3,
     "_share": 4,
     "_area": 4,
     "_95": 3,
@@ -87,21 +99,24 @@ DECIMALS = {
     "_latency": 2,
     "_bytes": 0,
     "macs": 0,
+    "_days": None,
 }
-"""Number of decimals by the unit at the end of a column's name."""
+"""Number of decimals by the unit at the end of a column's name; None is three significant digits."""
+UNITLESS = {"spearman": 3, "kendall": 3, "hypervolume": 3}
+"""The same by a quantity without a unit, anywhere in the name."""
 
 
-def precision(column: str) -> int:
-    """Number of decimals that a column is printed with."""
+def precision(column: str) -> int | None:
+    """Number of decimals that a column is printed with; None is three significant digits."""
     for ending, digits in DECIMALS.items():
         if column.endswith(ending):
             return digits
-    return 1
+    return next((digits for quantity, digits in UNITLESS.items() if quantity in column), 1)
 
 
-def signed(value: float | None, digits: int) -> str:
+def signed(value: float | None, digits: int | None) -> str:
     """A number with its sign; a dash for None."""
-    return MISSING if value is None else f"{value:+,.{digits}f}".replace("-", MINUS)
+    return MISSING if value is None else _printed(value, digits, "+").replace("-", MINUS)
 
 
 def standard_errors(value: float | None) -> str:

@@ -299,12 +299,13 @@ def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Don
     if not parts:
         return replace(cell, reason=row.reason)
     values = np.array([value for part in parts for value in part.values[column.name]])
-    measured, std, n = float(values.mean()), float(values.std()), len(values)
+    measured, n = float(values.mean()), len(values)
+    std = float(values.std()) if n > 1 else None  # one run does not tell
     stopped, p95 = None, None
     if isinstance(table.protocol, Queries):
         stopped, p95 = sum(part.stopped for part in parts), float(np.percentile(values, 95))
     difference = None
-    if paper is not None and paper_std is not None and row.runs is not None and not stopped:
+    if paper is not None and paper_std is not None and row.runs is not None and std is not None and not stopped:
         error = math.sqrt(std**2 / n + paper_std**2 / row.runs)
         difference = (measured - paper) / error if error > 0 else None
     seconds = sum(part.seconds for part in parts)

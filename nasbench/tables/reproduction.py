@@ -26,7 +26,7 @@ class Entry:
         source: Where the published number was read.
         trust: How far to believe the number, see `TRUST`.
         measured: Our mean; None if there is no run.
-        std: Standard deviation of our runs, as numpy.std computes it.
+        std: Standard deviation of our runs, as numpy.std computes it; None for a single run.
         n: Number of our runs.
         seconds: Seconds of computing; searches that several columns read are counted in each of them.
         stopped: Runs that were stopped before they were done, so that `measured` is too low; None where that cannot be.

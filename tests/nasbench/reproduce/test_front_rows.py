@@ -9,7 +9,7 @@ import yaml
 from nasbench.costs.compute import PFS_DAY
 from nasbench.costs.cost import counts
 from nasbench.problems.registry import image_classification
-from nasbench.report.paper_page import curve_figure
+from nasbench.report.paper_page import curve_figure, write_paper_page
 from nasbench.reproduce import front_rows, trained_rows
 from nasbench.reproduce.front_rows import _front, accuracy_over_latency, covered_share
 from nasbench.reproduce.reproduce import reproduce
@@ -117,6 +117,10 @@ def test_every_row_is_deployed_with_the_compute_that_it_says_and_kept(cache, tmp
     macs = [point["macs"] for point in files["elastic"]["found"]["points"]]
     assert len(macs) <= 3
     assert curve_figure(result, table.columns[0]).layout.xaxis.title.text.startswith("latency, as a share")
+    write_paper_page(result, tmp_path / "page.html", "nasbench reproduce small")
+    page = (tmp_path / "page.html").read_text()
+    assert "Accuracy over latency" in page and "test accuracy over latency, int8" in page and "best cell" not in page
+    assert f"{entries['pruned', 'pfs_days']:.3g}" in page and f"{entries['pruned', 'hypervolume_int8']:.3f}" in page
     monkeypatch.setattr(trained_rows, "_measure", lambda *args: pytest.fail("it was kept"))
     assert [cell.measured for cell in reproduce(table, keep=keep).entries] == [cell.measured for cell in result.entries]
 
