@@ -99,6 +99,7 @@ DECIMALS = {
     "_latency": 2,
     "_bytes": 0,
     "macs": 0,
+    "params": 0,
     "_days": None,
 }
 """Number of decimals by the unit at the end of a column's name; None is three significant digits."""
