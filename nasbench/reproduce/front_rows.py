@@ -70,6 +70,8 @@ class Elastic(Tuning):
         scored: Number of networks of which the validation accuracy is computed, beside the largest and the smallest.
         examples: Number of validation examples for that.
         deployed: Largest number of networks on the front of validation accuracy and latency that are deployed.
+        finetune_epochs: Number of epochs for which each of these is trained alone, beginning with the shared weights.
+        finetune_learning_rate: Learning rate of that training.
     """
 
     widths: tuple[float, ...] = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
@@ -79,6 +81,8 @@ class Elastic(Tuning):
     scored: int = 200
     examples: int = 2000
     deployed: int = 12
+    finetune_epochs: int = 0
+    finetune_learning_rate: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +163,10 @@ def measure_front_of_networks(
     fewer = _for_tuning(bench, protocol.tuning_images, tuning.batch_size)
     began = time.perf_counter()
     if isinstance(tuning, Elastic):
-        cuts, macs_of_a_step = _elastic(tuning, dense, build_of(protocol, first), fewer, folder)
+        cuts, macs_of_epochs = _elastic(tuning, dense, build_of(protocol, first), fewer, folder)
     elif isinstance(tuning, Pruned):
         cuts = _cuts(tuning, dense, fewer)
-        macs_of_a_step = sum(cut.macs for cut in cuts)
+        macs_of_epochs = tuning.epochs * sum(cut.macs for cut in cuts)
     else:
         raise TypeError(f"{type(tuning).__name__} is no method of these rows")
     spent_s = time.perf_counter() - began
@@ -174,7 +178,7 @@ def measure_front_of_networks(
     return covered | {
         "networks": float(len(cuts)),
         "best_test_acc_pct": max(point["fp32_test_acc_pct"] for point in points),
-        "pfs_days": compute_by_operations(macs_of_a_step, images, tuning.epochs).pfs_days,
+        "pfs_days": compute_by_operations(macs_of_epochs, images, 1).pfs_days,
         "seconds": spent_s,
         "points": points,
     }
@@ -224,7 +228,7 @@ def _for_tuning(bench: Workbench, count: int | None, batch_size: int | None) -> 
 def _elastic(
     method: Elastic, dense: nn.Module, build: Build, bench: Workbench, folder: Path | None
 ) -> tuple[list[Cut], float]:
-    """The networks on the front of the sample, and the multiply-adds that a step of the training takes for an image."""
+    """The networks on the front of the sample, and the multiply-adds of all epochs of the training for an image."""
     problem, task = _classification(bench), bench.task
     supernet = elastic(
         Model(dense, task, build=build, problem=problem),
@@ -264,7 +268,13 @@ def _elastic(
     front = _front([(accuracy, latency, arch) for arch, (accuracy, latency) in scored.items()])
     kept = front if len(front) <= method.deployed else _spread(front, method.deployed)
     cuts = [Cut(supernet.network(arch), macs(arch)) for _, _, arch in kept]
-    return cuts, sum(map(macs, ends)) + Sandwich.between * between
+    macs_of_epochs = method.epochs * (sum(map(macs, ends)) + Sandwich.between * between)
+    if method.finetune_epochs:
+        for cut in cuts:
+            bench.finetune(cut.network, epochs=method.finetune_epochs, learning_rate=method.finetune_learning_rate)
+            cut.network.eval()
+        macs_of_epochs += method.finetune_epochs * sum(cut.macs for cut in cuts)
+    return cuts, macs_of_epochs
 
 
 def _controller_options(method: Elastic) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import yaml
 
 from nasbench.costs.compute import PFS_DAY
 from nasbench.costs.cost import counts
+from nasbench.models.workbench import Workbench
 from nasbench.problems.registry import image_classification
 from nasbench.report.paper_page import curve_figure, write_paper_page
 from nasbench.reproduce import front_rows, trained_rows
@@ -33,6 +34,7 @@ ROWS = {
 }
 
 ELASTIC = {"name": "elastic", **ROWS["elastic"]}
+FINETUNED = ELASTIC | {"finetune_epochs": 2, "finetune_learning_rate": 0.005}
 FEWER_BLOCKS = {"name": "pruned", **PRUNE, "dropped_blocks": [0, 1]}
 
 
@@ -56,6 +58,7 @@ def written(tmp_path, **changes):
         "rows": [
             *({"name": name, "method": {"name": name, **row}} for name, row in ROWS.items()),
             {"name": "fewer blocks", "method": FEWER_BLOCKS},
+            {"name": "fine-tuned", "method": FINETUNED},
         ],
     } | changes
     path = tmp_path / "small.yaml"
@@ -93,10 +96,16 @@ def test_every_row_is_deployed_with_the_compute_that_it_says_and_kept(cache, tmp
     table, keep = written(tmp_path), tmp_path / "kept"
     train, trained = Supernet.train, []
     monkeypatch.setattr(Supernet, "train", lambda self, **options: trained.append(self) or train(self, **options))
+    finetune, finetuned = Workbench.finetune, []
+    monkeypatch.setattr(
+        Workbench,
+        "finetune",
+        lambda self, network, **options: finetuned.append(options["epochs"]) or finetune(self, network, **options),
+    )
     result = reproduce(table, keep=keep)
     entries = {(cell.row, cell.column): cell.measured for cell in result.entries}
     files = {json.loads(file.read_text())["row"]: json.loads(file.read_text()) for file in keep.glob("*.json")}
-    assert set(files) == {*ROWS, "fewer blocks"}
+    assert set(files) == {*ROWS, "fewer blocks", "fine-tuned"}
     for row, stored in files.items():
         points = stored["found"]["points"]
         assert entries[row, "networks"] == len(points)
@@ -112,8 +121,12 @@ def test_every_row_is_deployed_with_the_compute_that_it_says_and_kept(cache, tmp
         assert macs[1] / macs[0] == pytest.approx(0.5 / 0.8, rel=tolerance)
     pruned, fewer = ([point["macs"] for point in files[row]["found"]["points"]] for row in ("pruned", "fewer blocks"))
     assert fewer[0] == pruned[0] and fewer[1] < 0.9 * pruned[1]
-    (supernet,) = trained
-    assert len(supernet.problem.data.train) == 500
+    for supernet in trained:  # of two rows
+        assert len(supernet.problem.data.train) == 500
+    tuned = files["fine-tuned"]["found"]["points"]
+    further = sum(point["macs"] for point in tuned) * FINETUNED["finetune_epochs"] * 2 * 3 * 500 / PFS_DAY
+    assert entries["fine-tuned", "pfs_days"] == pytest.approx(entries["elastic", "pfs_days"] + further)
+    assert finetuned.count(FINETUNED["finetune_epochs"]) == len(tuned)
     macs = [point["macs"] for point in files["elastic"]["found"]["points"]]
     assert len(macs) <= 3
     assert curve_figure(result, table.columns[0]).layout.xaxis.title.text.startswith("latency, as a share")
@@ -148,7 +161,8 @@ def test_a_wrong_file_costs_one_sentence(cache, tmp_path, changes, message):
 
 def test_the_table_of_the_project_gives_all_rows_the_same_compute():
     table = load_paper_table("elastic-cifar10")
-    methods = {row.method["name"]: row.method for row in table.rows if "dropped_blocks" not in row.method}
+    further = {"dropped_blocks", "finetune_epochs"}
+    methods = {row.method["name"]: row.method for row in table.rows if not further & set(row.method)}
     assert set(methods) == {"elastic", "pruned", "torch_pruning"}
     assert methods["pruned"]["macs_ratios"] == methods["torch_pruning"]["macs_ratios"]
     left = [1 - ratio for ratio in methods["pruned"]["macs_ratios"]]
