@@ -315,13 +315,24 @@ def _cell(table: PaperTable, row: Row, column: TableColumn, parts: Sequence[_Don
 
 
 def _beside_first(table: PaperTable, rows: Sequence[Row], cells: list[Entry], results: Sequence[_Done]) -> list[Entry]:
-    """The entries, each with how far the first row is ahead of it over the same seeds, with a 95 % interval."""
+    """The entries, each with how far the first row is ahead of it over the same seeds, with a 95 % interval.
+
+    Of networks inside a trained one, only the hypervolume tells who is ahead.
+    """
 
     def values(row: str, column: str) -> list[float]:
         return [value for part in results if part.job.row.name == row for value in part.values.get(column, ())]
 
+    compared = {
+        column.name
+        for column in table.columns
+        if not isinstance(table.protocol, ElasticFront) or str(column.shows).startswith("hypervolume")
+    }
     noted = []
     for cell in cells:
+        if cell.column not in compared:
+            noted.append(cell)
+            continue
         first, ours = values(rows[0].name, cell.column), values(cell.row, cell.column)
         common_seeds = min(len(first), len(ours))
         note = None
