@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from controllers.candidates import Features
-from controllers.core import Controller, Outcome, Proposal
+from controllers.candidates import Features, OneScoreController
+from controllers.core import Proposal
 from controllers.predictor import Array, RandomFeatureEnsemble
 from controllers.ranks import normal_scores
 from nasbench_registry import UserError
 from search_spaces import Architecture, SearchSpace
-from search_spaces.core import MAX_TRIES
 
 
-class PredictorEvolution(Controller):
+class PredictorEvolution(OneScoreController):
     """Breed many children of the best, and evaluate the one that a predictor likes most.
 
     Every proposal takes a new generation: `children` mutations and crossovers of the `parents` best architectures,
@@ -59,44 +58,25 @@ class PredictorEvolution(Controller):
         examples: int = 500,
         features: Features | None = None,
     ) -> None:
-        super().__init__(space, seed=seed)
+        super().__init__(space, seed=seed, features=features)
         if min(initial, parents, children) < 1 or optimism < 0 or examples < 2:
             raise UserError(
                 f"initial={initial}, parents={parents} and children={children} must be 1 or more, optimism={optimism} "
                 f"0 or more, and examples={examples} 2 or more."
             )
         self.initial, self.parents, self.children = initial, parents, children
-        self.optimism, self.examples, self.features = optimism, examples, features
+        self.optimism, self.examples = optimism, examples
         self.predictor_seed = int(self.rng.integers(2**31))
-        self.outcomes: list[tuple[Architecture, float]] = []  # in order; minus infinity where it failed
-        self.encoded: list[Array] = []  # of each outcome, with what `features` gives
-        self.running: list[Architecture] = []
-        self.known: set[Architecture] = set()
 
     def _propose(self) -> Proposal:
         arch = self._screen() if len(self.outcomes) + len(self.running) >= self.initial else self._draw()
         self.running.append(arch)
-        self.known.add(arch)
+        self._remember(arch)
         return Proposal(arch)
 
-    def _observe(self, outcome: Outcome) -> None:
-        arch = self.space.canonical(outcome.proposal.arch)
-        if arch in self.running:
-            self.running.remove(arch)
-        self._add(arch, -math.inf if outcome.scores is None else outcome.scores[0])
-
-    def _add(self, arch: Architecture, score: float) -> None:
-        self.outcomes.append((arch, score))
-        self.encoded.append(self._encode([arch])[0])
-        self.known.add(arch)
-
-    def _draw(self) -> Architecture:
-        """A new architecture; one that is known if no new one is found."""
-        for _ in range(MAX_TRIES):
-            arch = self.space.canonical(self.space.sample(self.rng))
-            if arch not in self.known:
-                break
-        return arch
+    def _remember(self, arch: Architecture) -> None:
+        if arch not in self.known:
+            self.known[arch] = self._encode([arch])[0]
 
     def _screen(self) -> Architecture:
         scores = np.array([score for _, score in self.outcomes])
@@ -107,7 +87,7 @@ class PredictorEvolution(Controller):
             return self._draw()
         best = ranked[: self.examples // 2]
         chosen = np.union1d(best, np.arange(max(0, len(scores) - (self.examples - len(best))), len(scores)))
-        examples = np.stack([self.encoded[index] for index in chosen])
+        examples = np.stack([self.known[self.outcomes[index][0]] for index in chosen.tolist()])
         middle, width = self._scale(examples)
         self._predictor.fit((examples - middle) / width, normal_scores(scores[chosen]))
         predictions = self._predictor.predict((self._encode(children) - middle) / width)
@@ -140,20 +120,12 @@ class PredictorEvolution(Controller):
 
     @cached_property
     def _predictor(self) -> RandomFeatureEnsemble:
-        return RandomFeatureEnsemble(len(self.encoded[0]), np.random.default_rng(self.predictor_seed))
+        return RandomFeatureEnsemble(len(self.known[self.outcomes[0][0]]), np.random.default_rng(self.predictor_seed))
 
     def _state(self) -> dict[str, Any]:
-        return {
-            "told": [[list(arch.picks), None if score == -math.inf else score] for arch, score in self.outcomes],
-            "running": [list(arch.picks) for arch in self.running],
-            "predictor_seed": self.predictor_seed,
-        }
+        return super()._state() | {"predictor_seed": self.predictor_seed}
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
+        super()._load_state(state)
         self.predictor_seed = int(state["predictor_seed"])
         self.__dict__.pop("_predictor", None)
-        self.outcomes, self.encoded = [], []
-        self.running = [self.space.architecture(picks) for picks in state["running"]]
-        self.known = set(self.running)
-        for picks, score in state["told"]:
-            self._add(self.space.architecture(picks), -math.inf if score is None else float(score))
