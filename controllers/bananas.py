@@ -113,9 +113,7 @@ class Bananas(OneScoreController):
         return own if self.features is None else np.hstack([own, self._feature_groups(archs)[-1]])
 
     def _state(self) -> dict[str, Any]:
-        return super()._state() | {
-            "queue": [list(arch.picks) for arch in self.queue],
-        }
+        return super()._state() | {"queue": [list(arch.picks) for arch in self.queue]}
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
         super()._load_state(state)
